@@ -1,0 +1,169 @@
+"""Every error of the gateway, with the HTTP status, OpenAI type and code that a client sees.
+
+GatewayError                 has a status: it may be the answer to a client
+├── BadRequest          400  invalid_request_error
+├── InvalidKey          401  invalid_api_key
+├── NotAllowed          403
+├── NotFound            404
+│   └── ModelNotFound   404  model_not_found
+├── TooLarge            413
+├── Overloaded          503  no target may be asked now, or its queue is full; carries retry-after
+├── NotImplementedHere  501
+├── UpstreamFailed      502  every target failed
+└── UpstreamTimedOut    504  every target failed, the last by a limit of time
+TransportError               one attempt failed on the wire; relay.py answers it, a client never sees it
+├── ConnectFailed            nothing was sent
+├── ConnectTimeout           nothing was sent within the connect limit
+├── ConnectionLost           sent, and the connection ended before a response head
+├── BadResponse              what came back is not HTTP, or breaks a size limit
+└── BodyCut                  the head came; the body ended before its end
+ConfigError                  all mistakes of one config file, one line each
+StreamDown                   the stream server cannot be reached now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+
+class GatewayError(Exception):
+    """An error that may be the whole answer to a client.
+
+    message: what was wrong, with the value, and what to do. param: the request field at fault, if one is.
+    retry_after_s: sent as `retry-after`. retry: False adds `x-should-retry: false`, so that SDKs do not multiply
+    the retries that the gateway has already spent.
+    """
+
+    status = 500
+    type = "api_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.retry = retry
+        if code is not None:
+            self.code = code
+
+    def body(self) -> bytes:
+        """The JSON body in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+        return orjson.dumps(
+            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        )
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that tell a client's SDK whether and when to try again."""
+        out: list[tuple[bytes, bytes]] = []
+        if self.retry_after_s is not None:
+            out.append((b"retry-after", b"%d" % max(1, round(self.retry_after_s))))
+        if self.retry is not None:
+            out.append((b"x-should-retry", b"true" if self.retry else b"false"))
+        return out
+
+
+class BadRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidKey(GatewayError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class NotAllowed(GatewayError):
+    status = 403
+    type = "invalid_request_error"
+    code = "permission_denied"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class TooLarge(GatewayError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class NotImplementedHere(GatewayError):
+    status = 501
+    type = "invalid_request_error"
+    code = "not_implemented"
+
+
+class Overloaded(GatewayError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "no_healthy_upstream"
+
+
+class UpstreamFailed(GatewayError):
+    status = 502
+    type = "upstream_error"
+    code = "upstream_failed"
+
+
+class UpstreamTimedOut(GatewayError):
+    status = 504
+    type = "upstream_error"
+    code = "upstream_timeout"
+
+
+class TransportError(Exception):
+    """One attempt failed on the wire."""
+
+
+class ConnectFailed(TransportError):
+    pass
+
+
+class ConnectTimeout(TransportError):
+    pass
+
+
+class ConnectionLost(TransportError):
+    pass
+
+
+class BadResponse(TransportError):
+    pass
+
+
+class BodyCut(TransportError):
+    pass
+
+
+class ConfigError(Exception):
+    """All mistakes of one config file.
+
+    mistakes: one line each, `path: what is wrong; what to do`.
+    """
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class StreamDown(Exception):
+    """The stream server cannot be reached now; whoever appends counts a drop, whoever reads tries again."""

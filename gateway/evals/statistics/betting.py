@@ -1,0 +1,112 @@
+"""Betting on the mean of values in [0, 1]: the tightest confidence sequence where the conditional mean is constant.
+
+For replays, and for plans that say `stationary: true`; on live traffic, which drifts, confidence.py.
+Source: Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting", JRSS-B 86(1),
+arXiv:2010.09686 (equation numbers below are those of the arXiv version).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gateway.evals.statistics.domains import Floats, at_least, between, finite, inside, not_negative, same_length, vector
+from gateway.evals.statistics.state import State, dump, load
+
+TRUNCATION = 0.5  # c: no bet risks more than half of the wealth
+
+
+def bet(alpha: float, n: int, squares: float) -> float:
+    """lambda_t = sqrt(2 ln(2/alpha) / (sigma^2_{t-1} t ln(1 + t))), before truncation, for t = n + 1.
+
+    n: values seen so far; squares: sum of (x_i - mu_i)^2 over them, mu_i = (1/2 + x_1 + ... + x_i) / (i + 1);
+    sigma^2_n = (1/4 + squares) / (n + 1). Source: equations 24 to 26 (predictable plug-in, empirical Bernstein).
+    """
+    variance = (0.25 + not_negative("squares", squares)) / (n + 1)
+    t = n + 1
+    return math.sqrt(2.0 * math.log(2.0 / inside("alpha", alpha)) / (variance * t * math.log1p(t)))
+
+
+def next_squares(x: float, n: int, total: float, squares: float) -> float:
+    """squares after x, given the n values before it and their total; see bet."""
+    return squares + (x - (0.5 + total + x) / (n + 2)) ** 2
+
+
+def log_gains(x: float, size: float, means: Floats) -> tuple[Floats, Floats]:
+    """(ln(1 + l+ (x - m)), ln(1 - l- (x - m))) for each m in means, l+ = min(size, c / m), l- = min(size, c / (1 - m)).
+
+    Source: equations 27 and 28 (hedged capital, truncated at c = 1/2, so that no wealth reaches 0).
+    """
+    with np.errstate(divide="ignore"):  # m = 0 or 1: no truncation is needed there, and c / 0 = inf says so
+        up = np.minimum(size, TRUNCATION / means)
+        down = np.minimum(size, TRUNCATION / (1.0 - means))
+    return np.log1p(up * (x - means)), np.log1p(-down * (x - means))
+
+
+@dataclass(slots=True)
+class BettingMean:
+    """{m: max(K+(m), K-(m)) / 2 < 1/alpha}, valid at every n at once: one may peek. The mean must not move.
+
+    K+(m) = prod(1 + l+_i (x_i - m)), K-(m) = prod(1 - l-_i (x_i - m)) on the grid m = 0, 1/cells, ..., 1. K+ falls and K-
+    rises in m, so the set is an interval and its ends are rounded outward to the grid. Raises ValueError outside domains.
+    """
+
+    alpha: float = 0.05
+    cells: int = 1000
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    log_up: list[float] = field(default_factory=list)  # ln K+ at each grid point; empty: nothing seen yet
+    log_down: list[float] = field(default_factory=list)
+    low: float = 0.0  # the running intersection: the highest low and the lowest high so far
+    high: float = 1.0
+    _means: Floats = field(init=False, repr=False, compare=False)
+    _up: Floats = field(init=False, repr=False, compare=False)
+    _down: Floats = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        inside("alpha", self.alpha)
+        at_least("cells", self.cells, 2)
+        at_least("n", self.n, 0)
+        finite("total", self.total)
+        not_negative("squares", self.squares)
+        self._means = np.linspace(0.0, 1.0, self.cells + 1)
+        nothing = np.zeros(self.cells + 1)
+        self._up = vector("log_up", self.log_up) if self.log_up else nothing
+        self._down = vector("log_down", self.log_down) if self.log_down else nothing
+        same_length("grid, log_up, log_down", self._means, self._up, self._down)
+
+    def add(self, x: float) -> None:
+        """Takes the next value, in order of arrival. Raises ValueError outside [0, 1]."""
+        between("x", x)
+        up, down = log_gains(x, bet(self.alpha, self.n, self.squares), self._means)
+        self._up, self._down = self._up + up, self._down + down
+        self.squares = next_squares(x, self.n, self.total, self.squares)
+        self.total += x
+        self.n += 1
+        low, high = self.interval()
+        self.low, self.high = max(self.low, low), min(self.high, high)
+
+    def interval(self) -> tuple[float, float]:
+        """(low, high) by the wealth now. low > high: no constant mean fits, so the mean moved."""
+        threshold = math.log(2.0 / self.alpha)
+        above = np.flatnonzero(self._up >= threshold)  # means shown to be too low
+        below = np.flatnonzero(self._down >= threshold)
+        low = float(self._means[above[-1]]) if above.size else 0.0
+        high = float(self._means[below[0]]) if below.size else 1.0
+        return low, high
+
+    def running_interval(self) -> tuple[float, float]:
+        """The intersection of all intervals so far; as valid, never wider. low > high: the mean moved."""
+        return self.low, self.high
+
+    def state(self) -> State:
+        """A JSON-able dict from which from_state continues with the same bits; about 40 kB at 1000 cells."""
+        return dump(self) | {"log_up": self._up.tolist(), "log_down": self._down.tolist()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "BettingMean":
+        """Raises ValueError if the state is of another kind or its grid has another length."""
+        return load(cls, state)

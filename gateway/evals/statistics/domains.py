@@ -1,0 +1,88 @@
+"""The domains of arguments: every check of this package, so that all refusals read alike. Computes nothing."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def inside(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
+    """value, if low < value < high; else ValueError with the value in it."""
+    if not low < value < high:
+        raise ValueError(f"{name}: {value!r} is outside ({low:g}, {high:g})")
+    return value
+
+
+def between(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
+    """value, if low <= value <= high; else ValueError with the value in it. NaN is in no domain."""
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {value!r} is outside [{low:g}, {high:g}]")
+    return value
+
+
+def finite(name: str, value: float) -> float:
+    """value, if it is a finite number; else ValueError."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {value!r} is not a finite number")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    """value, if 0 < value < infinity; else ValueError."""
+    return inside(name, value, 0.0, math.inf)
+
+
+def not_negative(name: str, value: float) -> float:
+    """value, if 0 <= value < infinity; else ValueError."""
+    return value if value == 0 else positive(name, value)
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """value, if value >= least; else ValueError."""
+    if not value >= least:
+        raise ValueError(f"{name}: {value!r}, expected {least} or more")
+    return value
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> str:
+    """value, if it is known; else ValueError naming the known ones."""
+    names = sorted(known)
+    if value not in names:
+        raise ValueError(f"{name}: {value!r} is none of {', '.join(names)}")
+    return value
+
+
+def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
+    """values as a float array of shape (n,), n >= least, all finite; else ValueError with the first offender."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: shape {array.shape}, expected (n,)")
+    if array.size < least:
+        raise ValueError(f"{name}: {array.size} values, expected {least} or more")
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if wrong.size:
+        raise ValueError(f"{name}[{wrong[0]}]: {array[wrong[0]]} is not a finite number")
+    return array
+
+
+def counts(name: str, table: ArrayLike, dimensions: int = 2) -> Floats:
+    """table as a float array of that many dimensions, all finite and >= 0, not all zero; else ValueError."""
+    array = np.asarray(table, dtype=np.float64)
+    if array.ndim != dimensions:
+        raise ValueError(f"{name}: shape {array.shape}, expected {dimensions} dimension(s)")
+    wrong = array[~(np.isfinite(array) & (array >= 0))]
+    if wrong.size:
+        raise ValueError(f"{name}: {wrong.flat[0]} is not a count")
+    if array.sum() == 0:
+        raise ValueError(f"{name}: all counts are 0")
+    return array
+
+
+def same_length(names: str, *arrays: Floats | Sequence[object]) -> None:
+    """Raises ValueError unless all arrays have one length."""
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{names}: lengths {lengths} differ")

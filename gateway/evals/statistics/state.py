@@ -1,0 +1,22 @@
+"""Sequential objects to and from JSON-able dicts. Floats survive JSON exactly, so a restored object is bit-identical."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+State = dict[str, Any]  # JSON: str, int, float, list and dict only
+T = TypeVar("T")
+
+
+def dump(sequence: Any) -> State:
+    """The init fields of a dataclass instance, with lists copied, so that a later `add` leaves the dict alone."""
+    values = {field.name: getattr(sequence, field.name) for field in fields(sequence) if field.init}
+    return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def load(kind: type[T], state: Mapping[str, Any]) -> T:
+    """kind(**state), with lists copied. Raises ValueError naming the fields that are missing or unknown."""
+    expected = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # callers pass dataclasses
+    if wrong := expected.symmetric_difference(state):
+        raise ValueError(f"{kind.__name__} state: {', '.join(sorted(wrong))} missing or unknown")
+    return kind(**{name: list(value) if isinstance(value, list) else value for name, value in state.items()})

@@ -1,0 +1,209 @@
+"""The words both rooms use: one question, one answer, and how the record of both crosses the stream.
+
+What an answer *says* is read from its bytes by `assembly.py`; this module only holds and carries the record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import orjson
+
+VERSION = 1  # of the Exchange record; a consumer reads this one and the one before
+
+Role = Literal["served", "shadow", "control"]
+Outcome = Literal["ok", "client_gone", "upstream_error", "timeout", "cut"]
+Form = Literal["raw", "assembled"]
+Fields = dict[bytes, bytes]  # one entry of the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An upstream of the config, and that upstream's own name for the model."""
+
+    upstream: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the upstream counted them. None: it did not say (0 is a statement and is kept)."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one target. status: the upstream's, None when none came. failure: None when it answered."""
+
+    target: Target
+    status: int | None
+    failure: str | None
+    seconds: float
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One question and one answer. With Tally and Feedback, all that the two rooms both know."""
+
+    id: str  # UUIDv7, always ours; answered as x-request-id
+    received: float  # Unix time, seconds
+    caller: str  # key name, never the key
+    api: str  # chat, completions, responses, messages, embeddings, …
+    alias: str  # the model the client named
+    target: Target
+    stream: bool
+    request: bytes  # the JSON body as sent upstream; data: URLs replaced by sha256 + size + type
+    response: bytes  # form "raw": the body or the SSE bytes; "assembled": canonical JSON of a Completion
+    status: int
+    outcome: Outcome
+    total_s: float
+    unit: str  # what was hashed
+    u: float  # its place in [0, 1)
+    pi: float  # inclusion probability with which it was sampled, in (0, 1]
+    stratum: str  # the rule that gave pi; closed set, from config
+    incarnation: str  # of the gateway process; with seq: gaps are losses, and are counted
+    seq: int
+    v: int = VERSION
+    pair: str | None = None  # a shadow's or control's served exchange
+    role: Role = "served"
+    experiment: str | None = None  # with plan (hash) and arm; None: in no experiment
+    plan: str | None = None
+    arm: str | None = None
+    form: Form = "raw"
+    truncated: bool = False  # the byte cap cut request or response
+    spliced: bool = False  # continued on another target after a cut
+    usage: Usage | None = None
+    upstream_id: str | None = None
+    client_id: str | None = None  # the client's own x-request-id
+    attempts: tuple[Attempt, ...] = ()
+    first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
+
+    def to_fields(self) -> Fields:
+        """The stream entry: a JSON head beside the two bodies as they are, so that bodies are never re-encoded."""
+        head = {f: getattr(self, f) for f in _HEAD}
+        return {b"kind": b"exchange", b"head": orjson.dumps(head), b"req": self.request, b"res": self.response}
+
+
+_HEAD = tuple(f.name for f in fields(Exchange) if f.name not in ("request", "response"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one gateway process has counted since it started, cumulative; appended each second.
+
+    Counts are keyed by stratum, alias, target ("upstream/model"), arm ("" for none): that is where N_h comes from.
+    unsampled and dropped carry a reason. last_seq: the last sequence number given to a sampled exchange.
+    """
+
+    incarnation: str
+    at: float  # Unix time, seconds
+    last_seq: int
+    seen: tuple[Count, ...] = ()
+    unsampled: tuple[Count, ...] = ()
+    sampled: tuple[Count, ...] = ()
+    enqueued: tuple[Count, ...] = ()
+    dropped: tuple[Count, ...] = ()
+    final: bool = False  # the process is stopping; nothing comes after
+    v: int = VERSION
+
+    def to_fields(self) -> Fields:
+        return {b"kind": b"tally", b"head": orjson.dumps(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many exchanges of one cell. reason: only for unsampled and dropped."""
+
+    stratum: str
+    alias: str
+    target: str
+    arm: str
+    n: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person said of one exchange, through `POST /v1/feedback`."""
+
+    id: str  # the exchange's
+    feedback_id: str  # idempotency: the same id replaces, never adds
+    caller: str
+    at: float
+    name: str
+    value: float | None = None
+    label: str | None = None
+    comment: str | None = None
+    correction: str | None = None
+    v: int = VERSION
+
+    def to_fields(self) -> Fields:
+        return {b"kind": b"feedback", b"head": orjson.dumps(self)}
+
+
+Record = Exchange | Tally | Feedback
+
+
+def from_fields(entry: Mapping[bytes, bytes]) -> Record:
+    """A stream entry back to its record.
+
+    Unknown head keys of a newer minor writer are ignored. Raises ValueError, with the reason, when the entry is none
+    of ours, lacks a field, or has a version other than VERSION and VERSION - 1.
+    """
+    kind = entry.get(b"kind", b"")
+    try:
+        head: dict[str, Any] = orjson.loads(entry[b"head"])
+        if head["v"] not in (VERSION, VERSION - 1):
+            raise ValueError(f"record version {head['v']}; this consumer reads {VERSION - 1} and {VERSION}")
+        record: Record = _READERS[kind](head, entry)
+        return record
+    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+        raise ValueError(f"not a record: kind {kind!r}: {type(error).__name__}: {error}") from error
+
+
+def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
+    head = {k: v for k, v in head.items() if k in _HEAD}
+    head["target"] = Target(**head["target"])
+    head["usage"] = Usage(**head["usage"]) if head.get("usage") else None
+    head["attempts"] = tuple(_attempt(a) for a in head.get("attempts", ()))
+    return Exchange(request=entry[b"req"], response=entry[b"res"], **head)
+
+
+def _attempt(a: dict[str, Any]) -> Attempt:
+    usage = Usage(**a["usage"]) if a.get("usage") else None
+    return Attempt(Target(**a["target"]), a["status"], a["failure"], a["seconds"], usage)
+
+
+def _tally(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Tally:
+    for name in ("seen", "unsampled", "sampled", "enqueued", "dropped"):
+        head[name] = tuple(Count(**c) for c in head.get(name, ()))
+    return Tally(**head)
+
+
+def _feedback(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Feedback:
+    return Feedback(**head)
+
+
+_READERS: dict[bytes, Any] = {b"exchange": _exchange, b"tally": _tally, b"feedback": _feedback}
+
+
+def new_id(now_ns: int | None = None, entropy: bytes | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits. 36 characters.
+
+    now_ns: Unix time in nanoseconds; entropy: 10 bytes. Both default to the real ones.
+    """
+    ms = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
+    value = (ms << 80) | int.from_bytes(os.urandom(10) if entropy is None else entropy)
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    h = f"{value:032x}"
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"

@@ -1,0 +1,117 @@
+"""Every Prometheus metric of both rooms, with its help text. Labels are closed sets: names from the config, or "other".
+
+GenAI names and buckets follow the OpenTelemetry semantic conventions for generative AI, in Prometheus spelling.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_FIRST_TOKEN = (
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75)
+    + (1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0)
+)  # fmt: skip
+_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS = tuple(4.0**i for i in range(14))
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class ProxyMetrics:
+    """What room 1 counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r = registry
+        genai = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"]
+        self.tokens_used = Histogram(
+            "gen_ai_client_token_usage", "Tokens of one call, by type", [*genai, "gen_ai_token_type"],
+            buckets=_TOKENS, registry=r,
+        )  # fmt: skip
+        self.duration = Histogram(
+            "gen_ai_server_request_duration_seconds", "From the request's arrival to the end of its answer",
+            [*genai, "error_type"], buckets=_DURATION, registry=r,
+        )  # fmt: skip
+        self.first_token = Histogram(
+            "gen_ai_server_time_to_first_token_seconds", "Streams: from the request's arrival to the first content",
+            genai, buckets=_FIRST_TOKEN, registry=r,
+        )  # fmt: skip
+        self.per_token = Histogram(
+            "gen_ai_server_time_per_output_token_seconds", "Streams: time after the first content by output token",
+            genai, buckets=_PER_TOKEN, registry=r,
+        )  # fmt: skip
+        self.requests = Counter(
+            "gateway_requests", "Calls, by how they ended", ["alias", "upstream", "outcome"], registry=r
+        )
+        self.refused = Counter(
+            "gateway_refused", "Requests answered without asking an upstream", ["status", "code"], registry=r
+        )
+        self.overhead = Histogram(
+            "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream",
+            buckets=_OVERHEAD, registry=r,
+        )  # fmt: skip
+        self.inflight = Gauge(
+            "gateway_inflight_requests", "Calls being answered now", registry=r, multiprocess_mode="livesum"
+        )
+        self.attempts = Counter("gateway_attempts", "Tries at upstreams, by result", ["upstream", "result"], registry=r)
+        self.upstream_inflight = Gauge(
+            "gateway_upstream_inflight_requests", "Attempts under way at an upstream", ["upstream"], registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.breaker_open = Gauge(
+            "gateway_breaker_open", "1 while an upstream's target is not asked because it failed", ["upstream", "model"],
+            registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.queued = Gauge(
+            "gateway_upstream_queued_requests", "Calls waiting for a place at an upstream", ["upstream"], registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.continued = Counter(
+            "gateway_continued", "Streams cut upstream, by how they went on", ["alias", "how"], registry=r
+        )
+        self.tokens = Counter("gateway_tokens", "Tokens over all traffic", ["alias", "upstream", "type"], registry=r)
+        self.config_ok = Gauge(
+            "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", registry=r,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.seen = Counter("gateway_eval_seen", "Calls that reached an upstream", ["stratum"], registry=r)
+        self.unsampled = Counter("gateway_eval_unsampled", "Seen and not sampled, by reason", ["reason"], registry=r)
+        self.sampled = Counter("gateway_eval_sampled", "Seen and sampled", ["stratum"], registry=r)
+        self.enqueued = Counter(
+            "gateway_eval_enqueued", "Sampled and acknowledged by the stream", ["stratum"], registry=r
+        )
+        self.dropped = Counter(
+            "gateway_eval_dropped", "Sampled and not enqueued, by reason", ["stratum", "reason"], registry=r
+        )
+        self.recorder_waiting = Gauge(
+            "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.shadow = Counter(
+            "gateway_shadow", "Shadow requests, by what became of them", ["experiment", "result"], registry=r
+        )
+        self.feedback = Counter("gateway_feedback", "Feedback taken, by name's kind", ["kind"], registry=r)
+
+
+def multiprocess_directory() -> Path | None:
+    """Where worker processes share their counts; None: one process, counts in memory."""
+    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(given) if given else None
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """The text of one scrape: of this process, or of all workers, the dead ones' counters included."""
+    shared = multiprocess_directory()
+    if shared is None:
+        return generate_latest(registry)
+    for pid in {int(p.stem.rpartition("_")[2]) for p in shared.glob("gauge_live*_*.db")}:
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid, str(shared))
+    merged = CollectorRegistry()
+    MultiProcessCollector(merged, str(shared))  # type: ignore[no-untyped-call]
+    return generate_latest(merged)

@@ -1,0 +1,1 @@
+"""Room 1: answers clients. Knows nothing of scores."""

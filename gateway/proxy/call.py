@@ -1,0 +1,72 @@
+"""The words of room 1: who calls, what is called, and where it may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway.proxy.transports import Headers
+
+Api = Literal[
+    "chat",
+    "completions",
+    "embeddings",
+    "responses",
+    "messages",
+    "count_tokens",
+    "moderations",
+    "rerank",
+    "score",
+    "classify",
+    "pooling",
+    "tokenize",
+    "detokenize",
+    "transcriptions",
+    "translations",
+    "speech",
+    "images",
+    "passthrough",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. models: the aliases it may use, None: all. allow: what its headers may ask for (config.Key.allow).
+    sampled: False for a caller that opted out of evaluation. content: how much of its exchanges may be kept."""
+
+    name: str
+    models: frozenset[str] | None = None
+    allow: frozenset[str] = frozenset()
+    sampled: bool = True
+    content: Literal["full", "redacted", "metadata"] = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read. Nothing of it changes afterwards.
+
+    body: as the client sent it. fields: its parsed JSON object; {} for bodies that are no JSON object (multipart).
+    headers: the client's, allow-listed for forwarding. started: monotonic seconds; received: Unix seconds.
+    path: below the version ("/chat/completions"), with its query.
+    """
+
+    id: str
+    received: float
+    started: float
+    caller: Caller
+    api: Api
+    method: bytes
+    path: bytes
+    alias: str
+    stream: bool
+    body: bytes
+    fields: dict[str, Any] = field(default_factory=dict)
+    headers: Headers = field(default_factory=list)
+    client_id: str | None = None
+    conversation: str | None = None
+
+    @property
+    def asked_usage(self) -> bool:
+        """The client itself asked for the usage chunk of a stream."""
+        options = self.fields.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True

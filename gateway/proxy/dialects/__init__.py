@@ -1,0 +1,52 @@
+"""The seam between relay and vendors: a dialect builds requests and reads replies, and does no I/O.
+
+One dialect object is built for each upstream when the config is read; everything that can be known then (origin,
+path prefix, credentials, fixed headers) is computed then. Its methods are pure.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.exchange import Usage
+from gateway.proxy.call import Call
+from gateway.proxy.transports import UpstreamRequest
+
+
+class Cut(Exception):
+    """A stream ended without saying that it was complete."""
+
+
+class Reader(Protocol):
+    """Reads one streamed reply as it arrives.
+
+    feed: upstream bytes → whole events for this client; a bounded tail is held. end: what the client is still owed
+    when the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no finish was seen.
+    """
+
+    first_content: bool  # some content has come: text, reasoning, refusal, tool call, or audio
+    finished: bool  # the model said it was done (finish_reason, [DONE], message_stop, response.completed)
+    complete: bool  # nothing more will come ([DONE] and its like): the relay need not wait for the connection's end
+    error: str | None  # the message of an error event; None when there was none
+    usage: Usage | None
+    text: str  # what was said so far; kept only when the reader was made with keep_text
+    continuable: bool  # nothing but text of one choice has been said so far (kept only with keep_text)
+
+    def feed(self, data: bytes) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class Dialect(Protocol):
+    """One vendor's way of saying it, for one upstream.
+
+    request: raises BadRequest (naming the field as param) for what the vendor cannot express. answer: a whole plain
+    200 body → the client's body; raises ValueError for what is no answer. error: an upstream's error body → the
+    client's. broken: the bytes that end a stream which cannot go on, in the client's own form.
+    """
+
+    def request(self, call: Call, model: str) -> UpstreamRequest: ...
+    def reader(self, call: Call, keep_text: bool) -> Reader: ...
+    def answer(self, call: Call, body: bytes) -> bytes: ...
+    def error(self, call: Call, status: int, body: bytes) -> bytes: ...
+    def broken(self, call: Call, error: GatewayError) -> bytes: ...

@@ -1,0 +1,96 @@
+"""Bytes to server-sent events, for any split of the bytes. Pure; knows no vendor.
+
+Source: WHATWG HTML, section 9.2.6 "Interpreting an event stream". Lines end in LF, CRLF or CR; an event ends at an
+empty line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. raw: its bytes with the blank line that ends it; data: its data lines joined by LF; name: or b""."""
+
+    raw: bytes
+    data: bytes
+    name: bytes = b""
+
+
+class Splitter:
+    """Cuts arriving bytes into whole events, and keeps what is not whole yet.
+
+    limit_bytes: an event that grows beyond it raises ValueError: an upstream that never ends an event must not fill
+    the memory.
+    """
+
+    __slots__ = ("_tail", "limit_bytes")
+
+    def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
+        self._tail = b""
+        self.limit_bytes = limit_bytes
+
+    @property
+    def tail(self) -> bytes:
+        """What has come of an event that has not ended."""
+        return self._tail
+
+    def feed(self, data: bytes) -> bytes:
+        """All whole events that are there now, as one block of raw bytes; b"" when none is.
+
+        A block ending in a lone CR waits for the next byte: it may be half of a CRLF.
+        """
+        if not self._tail and data.endswith(b"\n\n"):
+            return data
+        return self._slow(data)
+
+    def _slow(self, data: bytes) -> bytes:
+        block = self._tail + data
+        cut = _last_end(block)
+        self._tail = block[cut:]
+        if len(self._tail) > self.limit_bytes:
+            raise ValueError(f"an event larger than {self.limit_bytes} bytes")
+        return block[:cut]
+
+
+def _last_end(block: bytes) -> int:
+    cut = block.rfind(b"\n\n")
+    cut = cut + 2 if cut >= 0 else 0
+    if b"\r" not in block:
+        return cut
+    for end in (b"\r\n\r\n", b"\n\r\n", b"\r\n\n"):
+        at = block.rfind(end)
+        cut = max(cut, at + len(end) if at >= 0 else 0)
+    at = block.rfind(b"\r\r", 0, len(block) - 1)  # a last CR may be half of a CRLF
+    return max(cut, at + 2 if at >= 0 else 0)
+
+
+def events(block: bytes) -> Iterator[Event]:
+    """The events of whole bytes; what follows the last blank line is left out. Comments and unknown fields are kept
+    in `raw` and do not show in `data`."""
+    start = 0
+    for match in _END.finditer(block):
+        if match.start() >= start:
+            raw = block[start : match.end()]
+            start = match.end()
+            yield parse(raw)
+
+
+def parse(raw: bytes) -> Event:
+    """One event's fields. `data` without a space after the colon is legal; several data lines are joined by LF."""
+    data: list[bytes] = []
+    name = b""
+    for line in _LINE.split(raw):
+        field, _, value = line.partition(b":")
+        value = value[1:] if value[:1] == b" " else value
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return Event(raw, b"\n".join(data), name)

@@ -1,0 +1,188 @@
+"""Who speaks what: one row for each kind of upstream. A vendor that speaks OpenAI is a row here, not a class.
+
+A row says where the vendor is found, which environment variable its key usually has, and how it departs from OpenAI.
+Everything a row says can be said differently for one upstream in gateway.yaml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DialectName = Literal["openai", "azure", "anthropic"]
+Load = Literal["orca", "scrape", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """One kind of upstream.
+
+    base_url: with its version path; None: the config must give one. key_env: where its key usually lies. ports: where a
+    local server of this kind usually listens. health: a path, relative to the origin, that costs nothing; None: no
+    active health. stream_usage: whether `stream_options.include_usage` is understood ("never": do not send it).
+    prefill: continues a last assistant message when told so. provider: its `gen_ai.provider.name`. quirk: for docs.
+    """
+
+    kind: str
+    title: str
+    dialect: DialectName = "openai"
+    base_url: str | None = None
+    key_env: str | None = None
+    ports: tuple[int, ...] = ()
+    health: str | None = None
+    load: Load = "none"
+    stream_usage: Literal["ask", "never"] = "ask"
+    prefill: bool = False
+    provider: str = ""
+    quirk: str = ""
+
+    @property
+    def local(self) -> bool:
+        """Runs on the user's own machines: its key is optional and its tokens cost nothing by the token."""
+        return self.key_env is None
+
+
+_ROWS = (
+    Vendor("openai", "OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", provider="openai"),
+    Vendor(
+        "azure",
+        "Azure OpenAI",
+        dialect="azure",
+        key_env="AZURE_OPENAI_API_KEY",
+        provider="azure.ai.openai",
+        quirk="base_url is the resource's (https://NAME.openai.azure.com); a target's model is the deployment",
+    ),
+    Vendor(
+        "anthropic",
+        "Anthropic",
+        dialect="anthropic",
+        base_url="https://api.anthropic.com/v1",
+        key_env="ANTHROPIC_API_KEY",
+        provider="anthropic",
+    ),
+    Vendor(
+        "vllm",
+        "vLLM",
+        base_url="http://127.0.0.1:8001/v1",
+        ports=(8001, 8000),
+        health="/health",
+        load="orca",
+        prefill=True,
+        provider="vllm",
+        quirk="load comes in the header of plain answers only; `priority` needs --scheduling-policy priority; "
+        "tools need --enable-auto-tool-choice and a --tool-call-parser",
+    ),
+    Vendor(
+        "ollama",
+        "Ollama",
+        base_url="http://127.0.0.1:11434/v1",
+        ports=(11434,),
+        health="/api/version",
+        provider="ollama",
+        quirk="loads a model at its first request: give first_token_s room",
+    ),
+    Vendor(
+        "llamacpp",
+        "llama.cpp server",
+        base_url="http://127.0.0.1:8080/v1",
+        ports=(8080,),
+        health="/health",
+        provider="llama_cpp",
+        quirk="answers any model name with the model it has; context overflow is `exceed_context_size_error`",
+    ),
+    Vendor(
+        "llamafile",
+        "llamafile",
+        base_url="http://127.0.0.1:8080/v1",
+        ports=(8080,),
+        health="/health",
+        provider="llamafile",
+        quirk="embeds the llama.cpp server and shares its conduct",
+    ),
+    Vendor(
+        "llama_cpp_python",
+        "llama-cpp-python",
+        base_url="http://127.0.0.1:8000/v1",
+        provider="llama_cpp",
+        stream_usage="never",
+        quirk="never sends usage on a stream; has no /health",
+    ),
+    Vendor("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", ports=(1234,), provider="lmstudio"),
+    Vendor(
+        "sglang", "SGLang", base_url="http://127.0.0.1:30000/v1", ports=(30000,), health="/health", provider="sglang"
+    ),
+    Vendor("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", provider="ray_serve"),
+    Vendor(
+        "tgi",
+        "Text Generation Inference",
+        base_url="http://127.0.0.1:3000/v1",
+        health="/health",
+        provider="huggingface",
+    ),
+    Vendor(
+        "transformers",
+        "transformers serve",
+        base_url="http://127.0.0.1:8000/v1",
+        health="/health",
+        provider="huggingface",
+        quirk="usage comes in the finish chunk, asked for or not; no [DONE]; /v1/models fails",
+    ),
+    Vendor(
+        "huggingface",
+        "Hugging Face router",
+        base_url="https://router.huggingface.co/v1",
+        key_env="HF_TOKEN",
+        provider="huggingface",
+    ),
+    Vendor(
+        "mistral",
+        "Mistral",
+        base_url="https://api.mistral.ai/v1",
+        key_env="MISTRAL_API_KEY",
+        stream_usage="never",
+        provider="mistral_ai",
+        quirk="refuses stream_options; sends usage on the last chunk unasked",
+    ),
+    Vendor("groq", "Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", provider="groq"),
+    Vendor(
+        "together", "Together", base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", provider="together"
+    ),
+    Vendor(
+        "openrouter",
+        "OpenRouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_env="OPENROUTER_API_KEY",
+        provider="openrouter",
+        quirk="sends `: OPENROUTER PROCESSING` comments while it waits",
+    ),
+    Vendor(
+        "deepseek", "DeepSeek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", provider="deepseek"
+    ),
+    Vendor(
+        "fireworks",
+        "Fireworks",
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_env="FIREWORKS_API_KEY",
+        provider="fireworks",
+    ),
+    Vendor("xai", "xAI", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", provider="x_ai"),
+    Vendor(
+        "gemini",
+        "Gemini (its OpenAI-compatible endpoint)",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env="GEMINI_API_KEY",
+        provider="gcp.gemini",
+    ),
+    Vendor(
+        "bedrock",
+        "Amazon Bedrock (its OpenAI-compatible endpoint)",
+        key_env="AWS_BEARER_TOKEN_BEDROCK",
+        provider="aws.bedrock",
+        quirk="base_url is https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
+    ),
+    Vendor(
+        "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, provider="fake"
+    ),
+)
+
+VENDORS: dict[str, Vendor] = {row.kind: row for row in _ROWS}
