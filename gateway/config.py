@@ -5,37 +5,25 @@ The only module that reads the environment. It knows no scorer's own options: ro
 
 from __future__ import annotations
 
+import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.config_mistakes import references, worded
+from gateway.config_text import add_told, contents, read
+from gateway.config_values import Digest, Name, Positive, Share, Url, Weight
 from gateway.errors import ConfigError
 from gateway.vendors import VENDORS, Load, Vendor
 
+ENGINES, UP_KEY = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256"  # what `gateway up` tells the programs it starts
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
 OnCut = Literal["off", "error", "continue"]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s{}\"\\]+$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
-
-
-def _not_text(value: Any) -> Any:
-    """Numbers are written as numbers: "half" and "0.5" are mistakes, not values."""
-    if isinstance(value, str | bool):
-        raise ValueError(f"expected a number, got {value!r}")
-    return value
-
-
-Weight = Annotated[float, BeforeValidator(_not_text), Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -57,11 +45,19 @@ class Key(Section):
     content: Literal["full", "redacted", "metadata"] = "full"
 
 
+class Run(Section):
+    """`gateway up` starts this upstream itself, on a free port. model: smollm2, or the path of a .gguf file."""
+
+    engine: Literal["llamacpp"]
+    model: str = "smollm2"
+
+
 class Upstream(Section):
     """Where requests can go. What is left out comes from the row of its kind in vendors.py."""
 
     kind: str
     base_url: Url | None = None
+    run: Run | None = None
     api_key: str | None = None
     headers: dict[str, str] = {}
     api_version: str | None = None
@@ -278,7 +274,7 @@ class Config(Section):
     experiments: dict[Name, Experiment] = {}
 
     def summary(self) -> str:
-        """One line for people: what `gateway check` prints of a good file."""
+        """One line for people."""
         parts = [_count(len(self.upstreams), "upstream"), _count(len(self.models), "model")]
         parts += [_count(len(self.keys), "key") if self.keys else "no keys"]
         parts += [_count(len(self.scorers), "scorer")] if self.scorers else []
@@ -291,210 +287,24 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
-# ── reading ──
-
-
 def load(path: Path) -> Config:
     """Reads and checks a file. Raises ConfigError with every mistake in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
-    return parse(text, path.name)
+    return parse(contents(path), path.name)
 
 
 def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | None = None) -> Config:
     """Checks the text of a config. environ: where ${NAME} is read; None: the process's own."""
-    mistakes: list[str] = []
-    try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{name}: not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(raw, dict):
-        raise ConfigError([f"{name}: expected sections such as models and upstreams, got {type(raw).__name__}"])
-    raw = _expand(raw, "", os.environ if environ is None else environ, mistakes)
-    config = None
+    environ = os.environ if environ is None else environ
+    raw, mistakes = read(text, name, environ)
+    add_told(raw, environ.get(ENGINES, ""), environ.get(UP_KEY, ""))
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        mistakes += [_mistake(e) for e in error.errors(include_url=False)]
-    mistakes += _references(raw)
-    if mistakes or config is None:
+        mistakes = worded(error, Config, mistakes)
+    mistakes += references(raw)
+    if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes))])
     return config
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML lets a key stand twice and keeps the last in silence; here that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)
-
-
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
-
-
-def _expand(value: Any, path: str, environ: Mapping[str, str], mistakes: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {k: _expand(v, f"{path}.{k}" if path else str(k), environ, mistakes) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_expand(v, f"{path}[{i}]", environ, mistakes) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def read(match: re.Match[str]) -> str:
-        name = match[1]
-        if not environ.get(name):
-            mistakes.append(f"{path}: ${name} is not set. Set it, or remove what names it")
-        return environ.get(name, "")
-
-    return _VARIABLE.sub(read, value)
-
-
-def _mistake(error: Any) -> str:
-    path = _path(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_near(str(error['loc'][-1]), _siblings(error['loc'][:-1]))}"
-    if error["type"] == "missing":
-        return f"{path}: missing; it must be given"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    shown = error.get("input")
-    secret = error["loc"] and error["loc"][-1] in ("api_key", "sha256", "url", "proxy")
-    if secret or isinstance(shown, dict | list) or repr(shown) in message or shown is None:
-        return f"{path}: {message}"
-    return f"{path}: {message}, got {shown!r}"
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    out = ""
-    for part in loc:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
-    return out
-
-
-def _siblings(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place of the file."""
-    model: Any = Config
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(str(part))
-            model = _inner(field.annotation) if field else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _inner(annotation: Any) -> Any:
-    """The section inside `tuple[Section, ...]`, `dict[Name, Section]` or `Section | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner(argument)
-        if found is not None:
-            return found
-    return None
-
-
-def _near(word: str, known: Any) -> str:
-    close = get_close_matches(word, [str(k) for k in known], 1, 0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
-# ── what one section says of another, checked on what could be read, so that one run names all mistakes ──
-
-
-def _references(raw: dict[str, Any]) -> list[str]:
-    return [*_upstream_mistakes(raw), *_model_mistakes(raw), *_key_mistakes(raw), *_experiment_mistakes(raw)]
-
-
-def _section(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    value = raw.get(name)
-    return {str(k): v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
-
-
-def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for name, upstream in _section(raw, "upstreams").items():
-        kind = upstream.get("kind")
-        if isinstance(kind, str) and kind not in VENDORS:
-            near = _near(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
-            yield f'upstreams.{name}.kind: no kind "{kind}"{near}'
-        elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
-            yield f"upstreams.{name}.base_url: missing; a {kind} upstream has no usual one"
-    passthrough = raw.get("passthrough")
-    if isinstance(passthrough, str):
-        yield from _no_upstream("passthrough", passthrough, raw)
-
-
-def _no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
-    known = raw.get("upstreams")
-    known = known if isinstance(known, dict) else {}
-    if name not in known:
-        yield f'{path}: no upstream "{name}"{_near(name, known)}'
-
-
-def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for alias, model in _section(raw, "models").items():
-        for part in ("targets", "fallback"):
-            targets = model.get(part)
-            for i, target in enumerate(targets if isinstance(targets, list) else ()):
-                if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                    yield from _no_upstream(f"models.{alias}.{part}[{i}].upstream", target["upstream"], raw)
-
-
-def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    keys = raw.get("keys")
-    models = _section(raw, "models")
-    names: set[str] = set()
-    for i, key in enumerate(keys if isinstance(keys, list) else ()):
-        if not isinstance(key, dict):
-            continue
-        if isinstance(key.get("name"), str) and key["name"] in names:
-            yield f'keys[{i}].name: "{key["name"]}" stands twice'
-        names.add(str(key.get("name")))
-        for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
-            if alias not in models:
-                yield f'keys[{i}].models[{j}]: no model "{alias}"{_near(str(alias), models)}'
-
-
-def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    models = _section(raw, "models")
-    keys = raw.get("keys")
-    names = [k.get("name") for k in keys if isinstance(k, dict)] if isinstance(keys, list) else []
-    for name, experiment in _section(raw, "experiments").items():
-        at = f"experiments.{name}"
-        alias = experiment.get("model")
-        if isinstance(alias, str) and alias not in models:
-            yield f'{at}.model: no model "{alias}"{_near(alias, models)}'
-        for arm in ("control", "candidate"):
-            target = experiment.get(arm)
-            if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                yield from _no_upstream(f"{at}.{arm}.upstream", target["upstream"], raw)
-        yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
-        allow = experiment.get("allow")
-        allowed = allow.get("keys") if isinstance(allow, dict) else None
-        for i, key in enumerate(allowed if isinstance(allowed, list) else ()):
-            if key not in names:
-                yield f'{at}.allow.keys[{i}]: no key "{key}"{_near(str(key), names)}'
-
-
-def _control_mistakes(at: str, experiment: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
-    control = experiment.get("control")
-    targets = model.get("targets")
-    if not isinstance(control, dict) or not isinstance(targets, list):
-        return
-    wanted = (control.get("upstream"), control.get("model"))
-    if not any(isinstance(t, dict) and (t.get("upstream"), t.get("model")) == wanted for t in targets):
-        yield f"{at}.control: {wanted[0]}/{wanted[1]} is no target of models.{experiment.get('model')}"
-
-
-# ── the environment ──
 
 
 def data_directory(given: Path | None) -> Path:
@@ -505,3 +315,42 @@ def data_directory(given: Path | None) -> Path:
 def keys_in_environment() -> list[Vendor]:
     """The vendors whose usual key variable is set."""
     return [v for v in VENDORS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
+
+
+# ── from a serving process to its workers, which start anew and inherit only the environment ──
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What every worker of one `gateway serve` must know. loopback: the port is reached from this machine only."""
+
+    config: Path
+    data: Path
+    loopback: bool
+
+
+def pass_on(served: Served, shared_metrics: Path) -> None:
+    """shared_metrics: a directory where workers keep their counts together; prometheus_client reads it at import."""
+    os.environ["GATEWAY_SERVED"] = json.dumps([str(served.config), str(served.data), served.loopback])
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
+
+
+def passed_on() -> Served:
+    config, data, loopback = json.loads(os.environ["GATEWAY_SERVED"])
+    return Served(Path(config), Path(data), loopback)
+
+
+def shared_metrics() -> Path | None:
+    """Where worker processes share their counts; None: one process, counts in memory."""
+    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(given) if given else None
+
+
+def key_of(vendor: Vendor) -> str:
+    """The value of the vendor's usual key variable; "" when it is not set."""
+    return os.environ.get(vendor.key_env or "", "")
+
+
+def environment(engines: Mapping[str, str], digest: str) -> dict[str, str]:
+    """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told."""
+    return {**os.environ, ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()), UP_KEY: digest}

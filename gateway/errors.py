@@ -28,6 +28,18 @@ from collections.abc import Sequence
 import orjson
 
 
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
 class GatewayError(Exception):
     """An error that may be the whole answer to a client.
 
@@ -62,6 +74,11 @@ class GatewayError(Exception):
         return orjson.dumps(
             {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
         )
+
+    def anthropic_body(self) -> bytes:
+        """The JSON body in Anthropic's shape: `{"type": "error", "error": {"type", "message"}}`."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+        return orjson.dumps({"type": "error", "error": {"type": kind, "message": self.message}})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that tell a client's SDK whether and when to try again."""

@@ -5,7 +5,6 @@ GenAI names and buckets follow the OpenTelemetry semantic conventions for genera
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -98,20 +97,13 @@ class ProxyMetrics:
         self.feedback = Counter("gateway_feedback", "Feedback taken, by name's kind", ["kind"], registry=r)
 
 
-def multiprocess_directory() -> Path | None:
-    """Where worker processes share their counts; None: one process, counts in memory."""
-    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(given) if given else None
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
-    """The text of one scrape: of this process, or of all workers, the dead ones' counters included."""
-    shared = multiprocess_directory()
+def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
+    """The text of one scrape: of this process or, from the directory they share, of all workers, dead ones included."""
     if shared is None:
         return generate_latest(registry)
     for pid in {int(p.stem.rpartition("_")[2]) for p in shared.glob("gauge_live*_*.db")}:
         if not Path(f"/proc/{pid}").exists():
-            mark_process_dead(pid, str(shared))
+            mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call]
     merged = CollectorRegistry()
     MultiProcessCollector(merged, str(shared))  # type: ignore[no-untyped-call]
     return generate_latest(merged)

@@ -49,6 +49,7 @@ class Corridor:
     """
 
     def __init__(self, url: str, name: str = "gateway", max_mb: float = 1024.0) -> None:
+        self.prefix = name
         self.key = f"{name}:exchanges"
         self.dead_key = f"{name}:dead"
         self.alive_key = f"{name}:consumers"
@@ -77,6 +78,14 @@ class Corridor:
 
     async def ping(self) -> None:
         await self._do(self._redis.ping())
+
+    async def remember(self, name: str, value: str, keep_s: int) -> None:
+        """Shares a small text with every other gateway on this server, for keep_s seconds."""
+        await self._do(self._redis.set(f"{self.prefix}:{name}", value, ex=keep_s))
+
+    async def recall(self, name: str) -> str | None:
+        value = await self._do(self._redis.get(f"{self.prefix}:{name}"))
+        return None if value is None else _id(value)
 
     # ── room 2 ──
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from gateway.assembly import Completion
 from gateway.exchange import Exchange
+
+Kind = Literal["code", "model", "llm"]
+Direction = Literal["maximise", "minimise", "neutral"]
+Bounds = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A case a scorer must get right before it may register. expected: a value (to 1e-6), or None for Skipped."""
+    """A case a scorer must get right before it may register. expected: a value (to 1e-6), or None for Skipped.
+
+    reference: the right answer, for scorers that compare with one.
+    """
 
     name: str
     request: Mapping[str, Any]
     completion: Completion
     expected: float | None
     exchange: Mapping[str, Any] = field(default_factory=dict)  # fields of the Exchange that differ from a plain one
+    reference: str | None = None
 
 
 class Scorer(Protocol):
@@ -57,15 +65,44 @@ class Scorer(Protocol):
 
     name: its name in the config. version: changes whenever old and new scores must not mix. kind: code, model, llm.
     direction: whether more is better. bounds: of the value; None on a side: unbounded. heavy: takes longer than a
-    millisecond of CPU and runs off the event loop. score() may be called from another thread when heavy.
+    millisecond of CPU and runs off the event loop. Plain attributes do for all of them.
+
+    score() of a heavy scorer, and of one that is not part of this package, is called on a thread with an event loop of
+    its own, one for each scorer.
     """
 
-    name: str
-    version: str
-    kind: Literal["code", "model", "llm"]
-    direction: Literal["maximise", "minimise", "neutral"]
-    bounds: tuple[float | None, float | None]
-    heavy: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def heavy(self) -> bool: ...
 
-    async def score(self, subject: Subject) -> Score | Skipped: ...
+    def score(self, subject: Subject) -> Coroutine[Any, Any, Score | Skipped]: ...
     def golden(self) -> tuple[Golden, ...]: ...
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """What a heavy scorer may also have: it says at once, on the event loop, that a subject is not for it."""
+
+    def skips(self, subject: Subject) -> Skipped | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What most scorers of kind "code" have in common. A rule's further fields are its options in the config."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "code"
+    direction: ClassVar[Direction] = "maximise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = False
+
+    name: str

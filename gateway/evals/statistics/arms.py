@@ -43,7 +43,8 @@ def difference(a: Moments, b: Moments) -> Contrast:
 def lift(a: Moments, b: Moments) -> Contrast:
     """(mean_b - mean_a) / |mean_a|, se^2 = s_b^2 / (n_b mean_a^2) + mean_b^2 s_a^2 / (n_a mean_a^4): the delta method.
 
-    The degrees of freedom are those of the difference. Raises ValueError if mean_a = 0, an arm has fewer than 2 values, or neither varies.
+    The degrees of freedom are those of the difference.
+    Raises ValueError if mean_a = 0, an arm has fewer than 2 values, or neither varies.
     Source: Deng, Knoblich & Lu 2018, arXiv:1803.06336, section 2.
     """
     if a.mean == 0:
@@ -83,4 +84,5 @@ def _contrast(estimate: float, a: Moments, b: Moments, slopes: tuple[float, floa
     if square_a + square_b == 0:
         raise ValueError(f"neither arm varies: {a.m2!r} and {b.m2!r} squared deviations")
     df = (square_a + square_b) ** 2 / (square_a**2 / (a.n - 1) + square_b**2 / (b.n - 1))
-    return Contrast(estimate, math.hypot(slopes[0] * math.sqrt(square_a), slopes[1] * math.sqrt(square_b)), df, a.n + b.n)
+    se = math.sqrt(slopes[0] ** 2 * square_a + slopes[1] ** 2 * square_b)
+    return Contrast(estimate, se, df, a.n + b.n)

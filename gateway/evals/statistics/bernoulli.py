@@ -12,8 +12,8 @@ from gateway.evals.statistics.special import beta_cdf, find_root, log_beta
 class BetaBinomialMixture:
     """For S with increments in [-g, h] of mean 0, and V = g h t.
 
-    With k = g + h, a = (r + v - g s) / (g k), b = (r + v + h s) / (h k), x = 1 for two sides and h / k for one:
-    ln m = v ln(k) / (g h) - (v + h s) ln(g) / (h k) - (v - g s) ln(h) / (g k) + ln B_x(a, b) - ln B_x(r/(g k), r/(h k)).
+    With k = g + h, a(s, v) = (r + v - g s) / (g k), b(s, v) = (r + v + h s) / (h k), x = 1 (two-sided) or h / k: ln m =
+    v ln(k) / (g h) - (v + h s) ln(g) / (h k) - (v - g s) ln(h) / (g k) + ln B_x(a, b)(s, v) - ln B_x(a, b)(0, 0).
     r, g, h > 0. Source: Howard et al. 2021, propositions 7 and 8 (arXiv:1810.08240).
     """
 

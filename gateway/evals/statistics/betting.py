@@ -11,22 +11,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from gateway.evals.statistics.domains import Floats, at_least, between, finite, inside, not_negative, same_length, vector
+from gateway.evals.statistics.domains import (
+    Floats,
+    at_least,
+    between,
+    finite,
+    inside,
+    not_negative,
+    same_length,
+    vector,
+)
 from gateway.evals.statistics.state import State, dump, load
 
 TRUNCATION = 0.5  # c: no bet risks more than half of the wealth
 
 
-def bet(alpha: float, n: int, squares: float) -> float:
+def bet(alpha: float, n: int, squares: ArrayLike) -> Floats:
     """lambda_t = sqrt(2 ln(2/alpha) / (sigma^2_{t-1} t ln(1 + t))), before truncation, for t = n + 1.
 
-    n: values seen so far; squares: sum of (x_i - mu_i)^2 over them, mu_i = (1/2 + x_1 + ... + x_i) / (i + 1);
-    sigma^2_n = (1/4 + squares) / (n + 1). Source: equations 24 to 26 (predictable plug-in, empirical Bernstein).
+    n >= 0: values seen so far; squares: sum of (x_i - mu_i)^2 over them, mu_i = (1/2 + x_1 + ... + x_i) / (i + 1), or
+    one such sum for each of many sequences; sigma^2_n = (1/4 + squares) / (n + 1). The result has the shape of squares.
+    Source: equations 24 to 26 (predictable plug-in, empirical Bernstein).
     """
-    variance = (0.25 + not_negative("squares", squares)) / (n + 1)
     t = n + 1
-    return math.sqrt(2.0 * math.log(2.0 / inside("alpha", alpha)) / (variance * t * math.log1p(t)))
+    variance = (0.25 + np.asarray(squares, dtype=np.float64)) / t
+    return np.asarray(np.sqrt(2.0 * math.log(2.0 / inside("alpha", alpha)) / (variance * t * math.log1p(t))))
 
 
 def next_squares(x: float, n: int, total: float, squares: float) -> float:
@@ -34,23 +45,25 @@ def next_squares(x: float, n: int, total: float, squares: float) -> float:
     return squares + (x - (0.5 + total + x) / (n + 2)) ** 2
 
 
-def log_gains(x: float, size: float, means: Floats) -> tuple[Floats, Floats]:
+def log_gains(x: ArrayLike, size: ArrayLike, means: Floats) -> tuple[Floats, Floats]:
     """(ln(1 + l+ (x - m)), ln(1 - l- (x - m))) for each m in means, l+ = min(size, c / m), l- = min(size, c / (1 - m)).
 
+    x and size: numbers, or arrays that broadcast with means; x and means in [0, 1].
     Source: equations 27 and 28 (hedged capital, truncated at c = 1/2, so that no wealth reaches 0).
     """
     with np.errstate(divide="ignore"):  # m = 0 or 1: no truncation is needed there, and c / 0 = inf says so
         up = np.minimum(size, TRUNCATION / means)
         down = np.minimum(size, TRUNCATION / (1.0 - means))
-    return np.log1p(up * (x - means)), np.log1p(-down * (x - means))
+    apart = np.asarray(x, dtype=np.float64) - means
+    return np.log1p(up * apart), np.log1p(-down * apart)
 
 
 @dataclass(slots=True)
 class BettingMean:
     """{m: max(K+(m), K-(m)) / 2 < 1/alpha}, valid at every n at once: one may peek. The mean must not move.
 
-    K+(m) = prod(1 + l+_i (x_i - m)), K-(m) = prod(1 - l-_i (x_i - m)) on the grid m = 0, 1/cells, ..., 1. K+ falls and K-
-    rises in m, so the set is an interval and its ends are rounded outward to the grid. Raises ValueError outside domains.
+    K+(m) = prod(1 + l+_i (x_i - m)), K-(m) = prod(1 - l-_i (x_i - m)) on the grid m = 0, 1/cells, ..., 1. K+ falls and
+    K- rises in m, so the set is an interval, and its ends are rounded outward to the grid. ValueError outside domains.
     """
 
     alpha: float = 0.05

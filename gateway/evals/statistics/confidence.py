@@ -1,4 +1,4 @@
-"""The live default: an empirical-Bernstein confidence sequence for the running mean of bounded values, also under drift.
+"""The live default: an empirical-Bernstein confidence sequence for the running mean of bounded values; drift is fine.
 
 Its relatives: betting.py (tighter, for a constant mean), asymptotic.py (no bounds), bernoulli.py, quantiles.py,
 predictable.py; the curves they use are in boundaries.py.
@@ -14,6 +14,7 @@ from gateway.evals.statistics.domains import at_least, between, finite, inside, 
 from gateway.evals.statistics.state import State, dump, load
 
 Boundary = Literal["mixture", "stitched"]
+Side = Literal["two", "greater", "less"]  # greater: the claim is that the mean is greater than the null's
 
 
 def bernstein_bound(v: float, alpha: float, width: float, v_opt: float, boundary: Boundary = "mixture") -> float:
@@ -78,6 +79,26 @@ class EmpiricalBernstein:
         mean = self.total / self.n
         return max(self.lowest, mean - half), min(self.highest, mean + half)
 
+    def log_e_value(self, mean: float, side: Side = "two") -> float:
+        """ln of the evidence against "every E[X_i | past] is this mean" ("greater": at most it, "less": at least it).
+
+        ln((m(s, V) + m(-s, V)) / 2), or one of the two m, with s = total - n mean and m the gamma-exponential mixture:
+        a supermartingale, current value. Feed evalues.e_bh. ValueError for the stitched boundary, which is no mixture.
+        """
+        one_of("boundary", self.boundary, ("mixture",))
+        s = self.total - self.n * finite("mean", mean)
+        above, below = self._log_mixture(s), self._log_mixture(-s)
+        if one_of("side", side, ("two", "greater", "less")) == "two":
+            most = max(above, below)
+            return most + math.log1p(math.exp(min(above, below) - most)) - math.log(2.0)
+        return above if side == "greater" else below
+
+    def _log_mixture(self, s: float) -> float:
+        width = self.highest - self.lowest
+        mixture = GammaExponentialMixture(best_rho(self.v_opt, self.alpha / 2.0, two_sided=False), width)
+        # Further down the closed form ends; the mixture itself is positive there, so 0 errs to the safe side.
+        return mixture.log_mixture(s, self.v) if s > -(self.v + mixture.rho) / width else -math.inf
+
     def state(self) -> State:
         """A JSON-able dict from which from_state continues with the same bits."""
         return dump(self)
@@ -106,4 +127,4 @@ def pairs_needed(variance: float, margin: float, alpha: float, width: float = 2.
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if wide(middle) else (low, middle)
-    return math.ceil(high)
+    return high

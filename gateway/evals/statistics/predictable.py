@@ -1,7 +1,7 @@
 """Predictable plug-in confidence sequences in closed form, for a constant mean in [0, 1]: cheap, wider than betting.
 
-Source: Waudby-Smith & Ramdas 2024, arXiv:2010.09686, section 3. Both take all values at once and give the interval after
-each, as arrays (low, high) of shape (n,), clipped to [0, 1]; not intersected.
+Source: Waudby-Smith & Ramdas 2024, arXiv:2010.09686, section 3. Both take all values at once and give the interval
+after each, as arrays (low, high) of shape (n,), clipped to [0, 1]; not intersected.
 """
 
 import math

@@ -23,9 +23,8 @@ from gateway.evals.statistics.state import State, dump, load
 class QuantileSequence:
     """A confidence sequence for the p-quantile of independent values of one distribution, valid at every n at once.
 
-    With S_n = #{x <= q_p} - n p, a Bernoulli sum of increments in [-p, 1 - p], and u the two-sided beta-binomial bounds:
-    ceil(n p - u_low)-th smallest <= q_p <= (floor(n p + u_high) + 1)-th smallest; infinite where there is none.
-    Keeps every value: 8 bytes each. Source: theorem 1(b). p, alpha in (0, 1), n_opt > 0 (where it is tightest).
+    The values at quantile_ranks; infinite where there is none. Keeps every value. p, alpha in (0, 1); n_opt > 0 (where
+    it is tightest); else ValueError. Source: theorem 1(b).
     """
 
     p: float = 0.5
@@ -50,13 +49,8 @@ class QuantileSequence:
 
     def interval(self) -> tuple[float, float]:
         """(low, high), each one of the values or infinite."""
-        n, q = len(self.values), 1.0 - self.p
-        if n == 0:
-            return -math.inf, math.inf
-        v = self.p * q
-        over = BetaBinomialMixture.tuned(v * self.n_opt, self.alpha, (self.p, q)).bound(v * n, self.alpha)
-        under = BetaBinomialMixture.tuned(v * self.n_opt, self.alpha, (q, self.p)).bound(v * n, self.alpha)
-        low, high = math.ceil(n * self.p - under), math.floor(n * self.p + over) + 1
+        n = len(self.values)
+        low, high = quantile_ranks(n, self.p, self.alpha, self.n_opt)
         return self.values[low - 1] if low >= 1 else -math.inf, self.values[high - 1] if high <= n else math.inf
 
     def state(self) -> State:
@@ -69,11 +63,27 @@ class QuantileSequence:
         return load(cls, state)
 
 
+def quantile_ranks(n: int, p: float, alpha: float, n_opt: float) -> tuple[int, int]:
+    """(ceil(n p - u_low), floor(n p + u_high) + 1): the order statistics, from 1, between which q_p lies at every n.
+
+    u: the two-sided beta-binomial bounds of S_n = #{x <= q_p} - n p, whose increments lie in [-p, 1 - p] (ties broken
+    at random, which only the proof does). A low rank of 0 or less, and a high one above n, mean: no bound. n >= 0.
+    Source: theorem 1(b).
+    """
+    if at_least("n", n, 0) == 0:
+        return 0, 1
+    v, q = inside("p", p) * (1.0 - p), 1.0 - p
+    over = BetaBinomialMixture.tuned(v * n_opt, alpha, (p, q)).bound(v * n, alpha)
+    under = BetaBinomialMixture.tuned(v * n_opt, alpha, (q, p)).bound(v * n, alpha)
+    slack = 1e-9 * n  # outward: n p + n (1 - p) may round to just below n, which is no bound and must not become one
+    return math.ceil(n * p - under - slack), math.floor(n * p + over + slack) + 1
+
+
 def empirical_process_bound(n: float, alpha: float, n_min: float, scale: float = 0.85) -> float:
     """w with P(exists n >= n_min: sup_x |F_n(x) - F(x)| > w) <= alpha: all quantiles at all times. inf for n < n_min.
 
-    w = A sqrt((ln(1 + ln(n / n_min)) + C) / n), A = scale > 1/sqrt(2); C is the smallest with
-    min over eta of 4 exp(-g^2 C) (1 + 1 / ((g^2 - 1) ln eta)) <= alpha, g = sqrt(2/eta) (A - sqrt(2 (eta - 1) / C)) > 1.
+    w = A sqrt((ln(1 + ln(n / n_min)) + C) / n), A = scale > 1/sqrt(2); C is the smallest with min over eta of
+    4 exp(-g^2 C) (1 + 1 / ((g^2 - 1) ln eta)) <= alpha, where g = sqrt(2/eta) (A - sqrt(2 (eta - 1) / C)) > 1.
     n, n_min > 0; alpha in (0, 1). Source: theorem 2.
     """
     inside("alpha", alpha)
@@ -112,7 +122,7 @@ def double_stitching_bound(p: float, n: float, alpha: float, n_opt: float, delta
     With m = max(n, n_opt), s = 1.4, eta = 2: j = sqrt(m / n_opt) |logit p| / (2 delta) + 1,
     l = s ln ln(eta m / n_opt) + s ln j + ln(2 zeta(s) (2 zeta(s) + 1) / (alpha ln(eta)^s)), c = (1 - 2 p) / 3,
     r = p, for p < 1/2 min(1/2, expit(logit p + 2 delta sqrt(eta n_opt / m))), k1 and k2 as in StitchedBoundary:
-    u = delta sqrt(eta m r (1 - r) / n_opt) + sqrt(k1^2 r (1 - r) m l + (k2 c l)^2) + k2 c l. For the low side take 1 - p.
+    u = delta sqrt(eta m r (1 - r) / n_opt) + sqrt(k1^2 r (1 - r) m l + (k2 c l)^2) + k2 c l. Low side: 1 - p.
     p, alpha in (0, 1); n, n_opt, delta > 0. Source: theorem 3.
     """
     s, eta = 1.4, 2.0
@@ -151,7 +161,7 @@ def _evidence_at(mixture: BetaBinomialMixture, arm: Floats, at: Floats) -> Float
     log_m = np.array([mixture.log_mixture(k - n * mixture.g, v) for k in range(at_least("n", n, 1) + 1)])
     lowest = _lowest_share(mixture, n, v)
     inner = np.where((below <= lowest) & (lowest <= through), mixture.log_mixture(lowest - n * mixture.g, v), np.inf)
-    return np.minimum(np.minimum(log_m[below], log_m[through]), inner)
+    return np.asarray(np.minimum(np.minimum(log_m[below], log_m[through]), inner), dtype=np.float64)
 
 
 def _lowest_share(mixture: BetaBinomialMixture, n: int, v: float) -> float:

@@ -155,11 +155,12 @@ def zeta(s: float) -> float:
     """Riemann's zeta function for s > 1. Source: DLMF 25.2.9 (Euler-Maclaurin), 20 terms and 3 corrections."""
     inside("s", s, 1.0, math.inf)
     n = 20.0
-    head = sum(k**-s for k in range(1, int(n)))
-    tail = n ** (1.0 - s) / (s - 1.0) + 0.5 * n**-s
-    first = s * n ** (-s - 1.0) / 12.0
-    second = s * (s + 1) * (s + 2) * n ** (-s - 3.0) / 720.0
-    third = s * (s + 1) * (s + 2) * (s + 3) * (s + 4) * n ** (-s - 5.0) / 30240.0
+    head = math.fsum(math.exp(-s * math.log(k)) for k in range(1, int(n)))
+    last = math.exp(-s * math.log(n))
+    tail = n * last / (s - 1.0) + 0.5 * last
+    first = s * last / n / 12.0
+    second = s * (s + 1) * (s + 2) * last / n**3 / 720.0
+    third = s * (s + 1) * (s + 2) * (s + 3) * (s + 4) * last / n**5 / 30240.0
     return head + tail + first - second + third
 
 

@@ -1,4 +1,4 @@
-"""Sequential objects to and from JSON-able dicts. Floats survive JSON exactly, so a restored object is bit-identical."""
+"""Sequential objects to and from JSON-able dicts. JSON keeps floats exactly, so a restored object is bit-identical."""
 
 from collections.abc import Mapping
 from dataclasses import fields

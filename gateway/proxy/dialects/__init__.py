@@ -6,12 +6,13 @@ path prefix, credentials, fixed headers) is computed then. Its methods are pure.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.exchange import Usage
 from gateway.proxy.call import Call
-from gateway.proxy.transports import UpstreamRequest
+from gateway.proxy.transports import Headers, UpstreamRequest
 
 
 class Cut(Exception):
@@ -42,11 +43,17 @@ class Dialect(Protocol):
 
     request: raises BadRequest (naming the field as param) for what the vendor cannot express. answer: a whole plain
     200 body → the client's body; raises ValueError for what is no answer. error: an upstream's error body → the
-    client's. broken: the bytes that end a stream which cannot go on, in the client's own form.
+    client's. broken: the bytes that end a stream which cannot go on, in the client's own form. raw: a request that is
+    carried as it is, with this upstream's base path and credentials.
     """
+
+    origin: str
 
     def request(self, call: Call, model: str) -> UpstreamRequest: ...
     def reader(self, call: Call, keep_text: bool) -> Reader: ...
     def answer(self, call: Call, body: bytes) -> bytes: ...
     def error(self, call: Call, status: int, body: bytes) -> bytes: ...
     def broken(self, call: Call, error: GatewayError) -> bytes: ...
+    def raw(
+        self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]
+    ) -> UpstreamRequest: ...

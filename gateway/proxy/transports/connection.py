@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -36,22 +36,22 @@ class Home(Protocol):
 class Http1Reply:
     """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
 
-    __slots__ = ("_chunks", "_complete", "_connection", "_error", "_size", "_waiter", "headers", "stale", "status")
+    __slots__ = ("_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "stale", "status")
 
     def __init__(self, connection: Connection) -> None:
         self.status = 0
         self.headers: Headers = []
+        self.error: Exception | None = None
         self.stale = False  # a reused connection was dead already: not one byte came
         self._connection = connection
         self._chunks: list[bytes] = []
         self._size = 0
         self._complete = False
-        self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def chunk(self) -> bytes:
-        if not self._chunks and not self._complete and self._error is None:
-            await self.wait()
+        while not self._chunks and not self._complete and self.error is None:
+            await self._changed()
         if chunks := self._chunks:
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
@@ -59,12 +59,17 @@ class Http1Reply:
                 self._connection.resume(self)
             self._size = 0
             return body
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return b""
 
-    async def wait(self) -> None:
-        """Until something has changed: head, body, end or error. Cancelling it closes the socket."""
+    async def head(self) -> None:
+        """Waits until the head has come or never will; then `status` is 0 and `error` says why."""
+        if not self.status and self.error is None:
+            await self._changed()
+
+    async def _changed(self) -> None:
+        # Also where nobody closes a reply whose head never came: a cancelled wait closes the socket itself.
         self._waiter = self._connection.loop.create_future()
         try:
             await self._waiter
@@ -73,17 +78,13 @@ class Http1Reply:
             raise
 
     def close(self) -> None:
-        if not self._complete and self._error is None:
+        if not self._complete and self.error is None:
             self._connection.abort()
             self.fail(BodyCut("the reply was closed before its end"))
 
     def fail(self, error: Exception) -> None:
-        self._error = error
+        self.error = error
         self._wake()
-
-    def raise_without_head(self) -> None:
-        if not self.status and self._error is not None:
-            raise self._error
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -97,6 +98,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, home: Home, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
         self.loop = loop
         self.dead = False
+        self.asked = 0  # requests so far
         self.idle_s = idle_s  # how long it may rest, as the peer last said
         self.idle_until = 0.0
         self._home = home
@@ -104,7 +106,6 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser = HttpResponseParser(self)
         self._reply: Http1Reply | None = None
-        self._asked = 0
         self._bodiless = False  # the request is a HEAD
         self._keep = False  # the peer will read another request
         self._until_close = False  # the body ends where the connection does
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
     def ask(self, method: bytes, head: bytes, body: bytes | AsyncIterable[bytes]) -> Http1Reply:
         """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply."""
         self._reply = reply = Http1Reply(self)
-        self._asked += 1
+        self.asked += 1
         self._bodiless = method == b"HEAD"
         self._keep = self._until_close = False
         self._silent = 0
@@ -133,8 +134,17 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Closes the socket at once, whatever it is doing."""
         self._reply = None
-        self._bury()
+        self.bury()
         self._transport.abort()
+
+    def bury(self) -> None:
+        """Takes it out of the pool's account; once."""
+        if self.dead:
+            return
+        self.dead = True
+        self._home.forget(self)
+        if self._upload is not None:
+            self._upload.cancel()
 
     def resume(self, reply: Http1Reply) -> None:
         if self._reply is reply:
@@ -143,8 +153,7 @@ class Connection(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy; create_connection gives nothing else
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
@@ -174,12 +183,14 @@ class Connection(asyncio.Protocol):
             reply._wake()
 
     def eof_received(self) -> None:
-        self._bury()
-        if self._reply is not None:
-            self._end(self._reply, None)
+        reply = self._reply
+        # Not left to asyncio, which first tries to send what is still buffered, to a peer that may never read.
+        self.abort()
+        if reply is not None:
+            self._end(reply, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._bury()
+        self.bury()
         self._home.closed(self)
         if self._reply is not None:
             self._end(self._reply, exc)
@@ -207,6 +218,8 @@ class Connection(asyncio.Protocol):
         reply, status = self._reply, self._parser.get_status_code()
         if reply is None or len(reply.headers) > MAX_HEADERS:
             raise BadResponse(f"over {MAX_HEADERS} headers")
+        if self._silent > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in reply.headers) > MAX_HEAD_BYTES:
+            raise BadResponse(f"over {MAX_HEAD_BYTES} bytes of headers")
         if status < 200:
             if status == 101:
                 raise BadResponse("101 switches to a protocol that was not asked for")
@@ -253,6 +266,8 @@ class Connection(asyncio.Protocol):
 
     def _settle(self, reply: Http1Reply) -> None:
         """The reply is whole: the connection goes home, unless something is left on it in either direction."""
+        if reply._size > HIGH_WATER:
+            self._transport.resume_reading()
         if self._keep and self._upload is None and not self._transport.get_write_buffer_size():
             self._reply = None
             self._home.give_back(self)
@@ -269,21 +284,13 @@ class Connection(asyncio.Protocol):
         self._reply = None
         why = f": {error}" if error else ""
         if not reply.status:
-            reply.stale = self._asked > 1 and not self._silent
+            reply.stale = self.asked > 1 and not self._silent
             reply.fail(ConnectionLost(f"the connection ended before a response head{why}"))
         elif self._until_close and error is None:
             reply._complete = True
             reply._wake()
         else:
             reply.fail(BodyCut(f"the connection ended before the body did{why}"))
-
-    def _bury(self) -> None:
-        if self.dead:
-            return
-        self.dead = True
-        self._home.forget(self)
-        if self._upload is not None:
-            self._upload.cancel()
 
     async def _send_parts(self, reply: Http1Reply, parts: AsyncIterable[bytes]) -> None:
         try:
@@ -295,6 +302,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
         except Exception as error:
             # Whatever broke the caller's stream is the caller's: send() or chunk() raises it there.
+            self._upload = None
             self.abort()
             reply.fail(error)
         self._upload = None

@@ -1,8 +1,7 @@
-"""The lean transport: HTTP/1.1 over asyncio and httptools, with a pool for each origin. No HTTP/2, no outbound proxy."""
+"""The lean transport: HTTP/1.1 over asyncio and httptools, a pool for each origin. No HTTP/2, no outbound proxy."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ class Http1Transport:
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.opened = 0
         self.reused = 0
         self.retried = 0
         self._idle_s = idle_s
@@ -36,10 +36,6 @@ class Http1Transport:
         self._clock = clock
         self._pools: dict[str, Pool] = {}
         self._ssl = tls_context(ca_file) if ca_file else None  # at start, where a wrong path can still be told
-
-    @property
-    def opened(self) -> int:
-        return sum(pool.opened for pool in self._pools.values())
 
     def idle(self, origin: str) -> int:
         """How many connections to `origin` are open and free."""
@@ -49,22 +45,27 @@ class Http1Transport:
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)
         head = encode_head(request, pool.origin.host)
-        connection = pool.take()
-        if connection is None:
-            connection = await pool.open(connect_s)
-        else:
-            self.reused += 1
-        reply = await _ask(connection, request, head)
+        reply = await self._ask(pool.take() or await pool.open(connect_s), request, head)
         if reply.stale and isinstance(request.body, bytes):
             self.retried += 1
-            reply = await _ask(await pool.open(connect_s), request, head)
-        reply.raise_without_head()
+            reply = await self._ask(await pool.open(connect_s), request, head)
+        if reply.error is not None and not reply.status:
+            raise reply.error
         return reply
 
     async def aclose(self) -> None:
         """Closes every connection at once; replies still open are cut."""
         for pool in self._pools.values():
             await pool.aclose()
+
+    async def _ask(self, connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
+        if connection.asked:
+            self.reused += 1
+        else:
+            self.opened += 1
+        reply = connection.ask(request.method, head, request.body)
+        await reply.head()
+        return reply
 
     def _add_pool(self, url: str) -> Pool:
         try:
@@ -78,13 +79,6 @@ class Http1Transport:
         # Not at start: it takes 10 ms and some memory, and many gateways speak plain HTTP to their own machines only.
         self._ssl = self._ssl or tls_context(None)
         return self._ssl
-
-
-async def _ask(connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
-    reply = connection.ask(request.method, head, request.body)
-    while not reply.started:
-        await reply.wait()
-    return reply
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

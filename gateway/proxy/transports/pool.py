@@ -46,11 +46,8 @@ class Origin:
 class Pool:
     """All connections to one origin. max_connections: None for no limit; above it, `open` waits its turn."""
 
-    def __init__(
-        self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
         self.origin = origin
-        self.opened = 0
         self._idle_s = idle_s
         self._max = max_connections
         self._clock = clock
@@ -144,7 +141,7 @@ class Pool:
             return
         if (connection := turn.result()) is None:
             self._leave()
-        else:
+        elif not connection.dead:
             self.give_back(connection)
 
     def _leave(self) -> None:
@@ -160,15 +157,12 @@ class Pool:
         return False
 
     async def _connect(self) -> Connection:
-        origin = self.origin
+        origin, connection = self.origin, Connection(self, self._loop, self._idle_s)
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self, self._loop, self._idle_s), origin.hostname, origin.port, ssl=origin.tls
-            )
+            await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
         except BaseException:
-            self._leave()
+            connection.bury()
             raise
-        self.opened += 1
         self._sockets.add(connection)
         return connection
 

@@ -1,0 +1,69 @@
+"""Whether an answer is valid against the JSON Schema its request gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import orjson
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scorers.answered import unfinished
+from gateway.evals.scorers.asked import form
+from gateway.evals.scorers.schema_work import REMOTE, Unbounded
+from gateway.evals.scorers.schemas import Schemas
+
+NOT_ASKED = Skipped("a response_format of type json_schema")
+NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
+VALID = Score(1.0, "valid")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema(Rule):
+    """1: the answer is JSON and valid against the request's schema, formats included; 0: it is not.
+
+    The schema comes from a client: remote and file references are never followed, and size, depth, patterns and work
+    are bounded; a schema beyond that is not applicable.
+    """
+
+    heavy: ClassVar[bool] = True
+
+    schemas: Schemas = field(default_factory=Schemas, init=False, repr=False, compare=False)
+
+    def skips(self, subject: Subject) -> Skipped | None:
+        asked = form(subject.request)
+        if asked is None or asked.schema is None:
+            return NOT_ASKED
+        said = subject.completion
+        if not said.text.strip() and (said.refusal or said.tool_calls):
+            return NO_TEXT
+        return unfinished(subject)
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        skipped = self.skips(subject)
+        asked, text = form(subject.request), subject.completion.text
+        if skipped is not None or asked is None:
+            return skipped or NOT_ASKED
+        try:
+            answer = orjson.loads(text)
+        except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+            return Score(0.0, "not JSON", str(error))
+        try:
+            mistake = self.schemas.mistake(asked.schema, answer, len(text))
+        except Unbounded as unbounded:
+            return Skipped(unbounded.need)
+        return Score(0.0, "invalid", mistake) if mistake else VALID
+
+    def golden(self) -> tuple[Golden, ...]:
+        person = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+        asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": person}}}
+        remote = {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://localhost/"}}}}
+        return (
+            Golden("valid", asked, Completion('{"age": 3}'), 1.0),
+            Golden("a missing field", asked, Completion("{}"), 0.0),
+            Golden("the wrong type", asked, Completion('{"age": "3"}'), 0.0),
+            Golden("no JSON", asked, Completion("three"), 0.0),
+            Golden("no schema", {"response_format": {"type": "json_object"}}, Completion("{}"), None),
+            Golden(REMOTE, remote, Completion("{}"), None),
+        )

@@ -1,0 +1,39 @@
+"""How long an answer is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scorers.answered import untold
+from gateway.exchange import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Length(Rule):
+    """The number of words, split at white space (so a text in Chinese or Japanese counts few: look at `characters`).
+
+    detail: characters, words and, where the upstream counted them, output_tokens (with those of the reasoning).
+    """
+
+    direction: ClassVar[Direction] = "neutral"
+    bounds: ClassVar[Bounds] = (0.0, None)
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        skipped = untold(subject)
+        if skipped is not None:
+            return skipped
+        text, usage = subject.completion.text, subject.completion.usage or subject.exchange.usage
+        words = float(len(text.split()))
+        detail = {"characters": float(len(text)), "words": words}
+        if usage is not None:
+            detail["output_tokens"] = float(usage.output_tokens)
+        return Score(words, detail=detail)
+
+    def golden(self) -> tuple[Golden, ...]:
+        return (
+            Golden("words", {}, Completion("one two  three\nfour", usage=Usage(1, 5)), 4.0),
+            Golden("no text", {}, Completion(""), None),
+        )

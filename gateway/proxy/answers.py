@@ -1,0 +1,219 @@
+"""What is done with a good reply: held whole, passed through, streamed, or joined to what was said before a cut.
+
+Each function gives the client what it is owed, or raises AttemptFailed (or a TransportError), which the relay answers.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.errors import TransportError
+from gateway.proxy.asking import Asking, Said
+from gateway.proxy.continuation import Mismatch, Splicer, continuable, first_id
+from gateway.proxy.dialects import Cut, Reader
+from gateway.proxy.dialects.usage import tail_usage
+from gateway.proxy.failures import AttemptFailed, Failure, of_transport
+from gateway.proxy.headers import for_client
+from gateway.proxy.places import Place
+from gateway.proxy.transports import UpstreamReply
+
+_MAX_HELD_BYTES = 64 << 20  # a JSON answer larger than this is refused rather than held
+_MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
+
+
+async def relay(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
+    if asking.call.stream and is_events(reply):
+        await _stream(asking, place, reply)
+    elif asking.held:
+        await _whole(asking, place, reply)
+    else:
+        await _through(asking, place, reply)
+
+
+async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
+    """The whole body; None when it is larger than the limit."""
+    data = await reply.chunk()
+    if not data:
+        return b""
+    pieces, size = [data], len(data)
+    while data := await reply.chunk():
+        size += len(data)
+        if size > limit_bytes:
+            return None
+        pieces.append(data)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def is_events(reply: UpstreamReply) -> bool:
+    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in reply.headers)
+
+
+# ── plain answers ──
+
+
+async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    progress = asking.progress
+    waiting = time.monotonic()
+    body = await read(reply, _MAX_HELD_BYTES)
+    now = time.monotonic()
+    progress.upstream_s += now - waiting
+    if body is None:
+        raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
+    try:
+        answer = place.upstream.dialect.answer(asking.call, body)
+    except ValueError as error:
+        raise AttemptFailed(Failure("error", f"said HTTP 200 without an answer: {error}", again=True)) from error
+    progress.usage = progress.attempt_usage = tail_usage(answer)
+    _learn_load(place, reply)
+    progress.beginning = answer
+    progress.kept.add(answer)
+    head = asking.head(place, for_client(reply.headers), now)
+    head.append((b"content-length", b"%d" % len(answer)))
+    asking.limit.rest()
+    await asking.client.start(reply.status, head)
+    progress.ended = True
+    await asking.client.end(answer)
+
+
+async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
+    client, progress = asking.client, asking.progress
+    data = await reply.chunk()
+    head = asking.head(place, for_client(reply.headers), time.monotonic())
+    head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+    await client.start(reply.status, head)
+    while data:
+        progress.kept.add(data)
+        await client.write(data)
+        data = await reply.chunk()
+    progress.ended = True
+    await client.end()
+
+
+def _learn_load(place: Place, reply: UpstreamReply) -> None:
+    if place.upstream.config.vendor.load == "orca":
+        for name, value in reply.headers:
+            if name == b"endpoint-load-metrics":
+                place.told_load(value)
+
+
+# ── streams ──
+
+
+async def _stream(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    keep_text = asking.route.on_cut == "continue" and continuable(asking.call)
+    reader = place.upstream.dialect.reader(asking.call, keep_text)
+    try:
+        head = await _to_first_content(asking, reply, reader)
+        asking.said = Said(place, reader, first_id(head))
+        asking.progress.beginning = head
+        await asking.client.start(reply.status, asking.head(place, for_client(reply.headers), time.monotonic()))
+        await _send(asking, head)
+        await _events(asking, reply, reader)
+    except Cut as error:
+        raise AttemptFailed(Failure("error", "cut its stream", "cut", again=True)) from error
+    except TransportError as error:
+        raise AttemptFailed(of_transport(error)) from error
+    finally:
+        asking.progress.usage = asking.progress.attempt_usage = reader.usage
+
+
+async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader) -> bytes:
+    """Everything up to the first content: held, since until then another target can still be asked."""
+    progress = asking.progress
+    waiting = time.monotonic()
+    held = b""
+    try:
+        while not (reader.first_content or reader.complete):
+            data = await reply.chunk()
+            held += reader.feed(data) if data else reader.end()
+            if reader.error is not None:
+                raise AttemptFailed(Failure("error", "said HTTP 200 and then an error", again=True))
+            if len(held) > _MAX_HEAD_BYTES:
+                raise AttemptFailed(Failure("error", "sent a megabyte without content"))
+            if not data:
+                break
+    finally:
+        now = time.monotonic()
+        progress.upstream_s += now - waiting
+    progress.first_content = now
+    return held
+
+
+async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
+    limit, idle_s = asking.limit, asking.route.timeouts.idle_s
+    while not reader.complete:
+        limit.phase("event", idle_s)
+        data = await reply.chunk()
+        limit.rest()
+        if not data:
+            break
+        out = reader.feed(data)
+        if out:
+            await _send(asking, out)
+        if reader.error is not None:
+            await _close_with_its_error(asking)
+            return
+    owed = reader.end()
+    asking.progress.finish_seen = True
+    asking.progress.ended = True
+    asking.progress.kept.add(owed)
+    await asking.client.end(owed)
+
+
+async def _send(asking: Asking, data: bytes) -> None:
+    asking.progress.kept.add(data)
+    await asking.client.write(data)
+
+
+async def _close_with_its_error(asking: Asking) -> None:
+    """The upstream said in the stream that it failed; its words have gone out. No [DONE] follows them."""
+    asking.progress.outcome = "upstream_error"
+    asking.progress.ended = True
+    await asking.client.end()
+
+
+# ── going on after a cut ──
+
+
+async def go_on(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    """Joins an answer asked afresh to what was said."""
+    await _join(asking, reply, align=True)
+
+
+async def go_on_prefilled(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+    """Joins an answer that continues what was said."""
+    await _join(asking, reply, align=False)
+
+
+async def _join(asking: Asking, reply: UpstreamReply, *, align: bool) -> None:
+    said, limit, idle_s = asking.said, asking.limit, asking.route.timeouts.idle_s
+    if said is None:
+        raise AttemptFailed(Failure("error", "nothing was said"))
+    splicer = Splicer(said.id, said.text, align=align, asked_usage=asking.call.asked_usage)
+    try:
+        while not splicer.complete:
+            data = await reply.chunk()
+            if not data:
+                break
+            out = splicer.feed(data)
+            if splicer.error is not None:
+                raise AttemptFailed(Failure("error", "broke off too"))
+            if out:
+                limit.rest()
+                await _send(asking, out)
+                said.text = splicer.said
+            limit.phase("event", idle_s)
+        owed = splicer.end()
+    except Mismatch as error:
+        raise AttemptFailed(Failure("error", str(error), target_fault=False)) from error
+    finally:
+        asking.progress.usage = asking.progress.attempt_usage = splicer.usage
+    asking.progress.ended = True
+    await _send_last(asking, owed)
+
+
+async def _send_last(asking: Asking, owed: bytes) -> None:
+    asking.progress.kept.add(owed)
+    await asking.client.end(owed)

@@ -1,0 +1,211 @@
+"""Routes, and the hot path in one coroutine: in → who → where → upstream → back → settle. Pure ASGI.
+
+What is not the hot path (models, health, metrics, feedback) is in pages.py, behind Starlette's router.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.config import Config
+from gateway.errors import GatewayError, NotFound, NotImplementedHere
+from gateway.exchange import new_id
+from gateway.metrics import ProxyMetrics
+from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
+from gateway.proxy.auth import Keys
+from gateway.proxy.call import Call
+from gateway.proxy.places import UpstreamState
+from gateway.proxy.progress import AsgiClient, Kept, Progress, Send
+from gateway.proxy.reading import ClientGone, Receive, read_body, read_call, read_wishes
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.relay import Relay
+from gateway.proxy.routing import Route, Router
+from gateway.proxy.settle import Settler
+from gateway.proxy.shadow import Shadow
+from gateway.proxy.sticky import Sticky
+from gateway.supervise import Tasks
+
+log = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+
+_WATCH_AFTER_S = 0.02  # a call answered sooner needs nobody to watch whether its client left
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything one config makes. Built at start and swapped whole on a reload."""
+
+    config: Config
+    keys: Keys
+    upstreams: dict[str, UpstreamState]
+    router: Router
+    relay: Relay
+    settler: Settler
+    shadow: Shadow
+    recorder: Recorder
+    sticky: Sticky
+    metrics: ProxyMetrics
+    tasks: Tasks
+    max_body_bytes: int
+
+
+class App:
+    """The ASGI application. gateway: replaced on a reload; a call finishes on the one it began with."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].encode()
+            endpoint = _endpoint(path)
+            if endpoint is not None and scope["method"] == "POST":
+                await self.answer(endpoint, scope, receive, send)
+                return
+        await self.pages(scope, receive, send)
+
+    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """One call, from its first byte to its settlement."""
+        gateway = self.gateway
+        client = AsgiClient(send)
+        call: Call | None = None
+        route: Route | None = None
+        progress = Progress(Kept(False, 0))
+        watch: Watch | None = None
+        gateway.metrics.inflight.inc()
+        try:
+            headers = dict(scope["headers"])
+            caller = gateway.keys.caller(headers)
+            body = await read_body(receive, headers, gateway.max_body_bytes)
+            call = read_call(endpoint, caller, scope, headers, _below_version(scope), body)
+            home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
+            route = gateway.router.decide(call, read_wishes(headers, caller), home)
+            wanted = endpoint.carries_text and (route.drawn.possible or route.shadowed)
+            progress.kept = Kept(wanted, gateway.settler.cap_bytes)
+            watch = Watch(receive, progress, gateway.tasks, at_once=call.stream)
+            await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
+            if endpoint.api == "responses" and progress.place is not None:
+                gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
+        except GatewayError as error:
+            await self._refuse(client, call, route is not None, progress, error)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not progress.gone:
+                raise
+            _calm()
+        finally:
+            gateway.metrics.inflight.dec()
+            if watch is not None:
+                watch.stop()
+            if call is not None and route is not None:
+                self._settle(gateway, endpoint, call, route, progress)
+
+    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: Progress) -> None:
+        if progress.gone:
+            progress.outcome = "client_gone"
+        settled = gateway.settler.settle(call, endpoint, route, progress)
+        if settled.eligible and settled.exchange is not None:
+            gateway.shadow.offer(call, route, settled.exchange)
+
+    async def _refuse(
+        self, client: AsgiClient, call: Call | None, routed: bool, progress: Progress, error: GatewayError
+    ) -> None:
+        """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
+        self.gateway.metrics.refused.labels(str(error.status), error.code or error.type).inc()
+        progress.ended = True
+        progress.status = error.status
+        progress.kept.add(error.body())
+        if routed and progress.outcome == "ok":
+            progress.outcome = "upstream_error"
+        await send_error(
+            client, error, call.id if call else new_id(), anthropic=call is not None and call.api == "messages"
+        )
+
+
+class Watch:
+    """Sees the client leave while its answer is made, and then cancels the making.
+
+    Begins after 20 ms, or at once for streams: most calls are over before, and need no task beside them.
+    """
+
+    __slots__ = ("_handle", "_making", "_progress", "_receive", "_task", "_tasks")
+
+    def __init__(self, receive: Receive, progress: Progress, tasks: Tasks, *, at_once: bool) -> None:
+        self._receive = receive
+        self._progress = progress
+        self._tasks = tasks
+        self._making = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        if at_once:
+            self._begin()
+        else:
+            self._handle = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+
+    def _begin(self) -> None:
+        self._handle = None
+        self._task = self._tasks.start(self._watch(), "client watch")
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._progress.ended and self._making is not None:
+            self._progress.gone = True
+            self._making.cancel()
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def send_error(client: AsgiClient, error: GatewayError, request_id: str, *, anthropic: bool = False) -> None:
+    """The error as a whole answer, in the shape of the client's API."""
+    if client.started:
+        return  # too late for a status; the connection closes unfinished
+    body = error.anthropic_body() if anthropic else error.body()
+    head = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+        *error.headers(),
+    ]
+    await client.start(error.status, head)
+    await client.end(body)
+
+
+def _calm() -> None:
+    """Takes back the cancellations that ended the making: the task itself goes on to settle."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
+def _endpoint(path: bytes) -> Endpoint | None:
+    if path.startswith(b"/v1/"):
+        return ENDPOINTS.get(path[3:])
+    return ENDPOINTS[path] if path in AT_ROOT else None
+
+
+def _below_version(scope: Scope) -> bytes:
+    """The path as the client wrote it, below /v1."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.removeprefix(b"/v1")
+
+
+def unknown_path(path: str, method: str) -> GatewayError:
+    """What to say to a path that is none of ours."""
+    if path.startswith("/v1/realtime"):
+        return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+    if path.encode() in ENDPOINTS or path == "/models":
+        return NotFound(f"{path} is served as /v1{path}: the client's base_url must end in /v1", retry=False)
+    if path.startswith("/v1/v1/"):
+        return NotFound(f"{path} has /v1 twice: the client adds it itself, so its base_url must not", retry=False)
+    return NotFound(f"there is no {method} {path[:200]}", retry=False)

@@ -1,0 +1,83 @@
+"""One config → one Gateway: everything that can be decided when the config is read is decided here."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.config import Config, Upstream
+from gateway.metrics import ProxyMetrics
+from gateway.proxy.app import Gateway
+from gateway.proxy.auth import Keys
+from gateway.proxy.dialects.table import build as build_dialect
+from gateway.proxy.places import Slots, UpstreamState
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.relay import Relay
+from gateway.proxy.routing import Router
+from gateway.proxy.sampling import Sampler
+from gateway.proxy.settle import Settler
+from gateway.proxy.shadow import Shadow
+from gateway.proxy.sticky import Sticky
+from gateway.proxy.transports import Transport
+from gateway.proxy.transports.http1 import Http1Transport
+from gateway.supervise import Tasks
+
+
+@dataclass(slots=True)
+class Parts:
+    """What outlives a config: the recorder and its counts, the metrics, the tasks. rng and clock come in."""
+
+    recorder: Recorder
+    metrics: ProxyMetrics
+    tasks: Tasks
+    sticky: Sticky
+    rng: random.Random = field(default_factory=random.Random)
+    clock: Callable[[], float] = time.monotonic
+
+
+def build(config: Config, parts: Parts) -> Gateway:
+    """Raises OSError when a CA file cannot be read, ImportError when a transport's package is missing."""
+    transports: dict[object, Transport] = {}
+    upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
+    sampler = Sampler(config.sampling)
+    router = Router(config, upstreams, sampler, parts.clock, parts.rng)
+    relay = Relay(parts.metrics, parts.rng, parts.clock)
+    cap_bytes = config.sampling.max_kb * 1024
+    return Gateway(
+        config=config,
+        keys=Keys(config.keys, open=config.open),
+        upstreams=upstreams,
+        router=router,
+        relay=relay,
+        settler=Settler(sampler, parts.recorder, parts.metrics, cap_bytes),
+        shadow=Shadow(router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes),
+        recorder=parts.recorder,
+        sticky=parts.sticky,
+        metrics=parts.metrics,
+        tasks=parts.tasks,
+        max_body_bytes=int(config.limits.max_body_mb * 1e6),
+    )
+
+
+async def close(gateway: Gateway) -> None:
+    """Closes the connections of a Gateway that nobody uses any more."""
+    for transport in {id(u.transport): u.transport for u in gateway.upstreams.values()}.values():
+        await transport.aclose()
+
+
+def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]) -> UpstreamState:
+    kind = (upstream.wire, upstream.ca_file, upstream.proxy, upstream.http2)
+    if kind not in transports:
+        transports[kind] = _transport(upstream)
+    slots = Slots(upstream.concurrency, upstream.queue, upstream.queue_s)
+    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], slots)
+
+
+def _transport(upstream: Upstream) -> Transport:
+    if upstream.wire == "http1":
+        return Http1Transport(ca_file=upstream.ca_file)
+    from gateway.proxy.transports.httpx import HttpxTransport  # only who needs HTTP/2 or a proxy pays for its import
+
+    return HttpxTransport(ca_file=upstream.ca_file, proxy=upstream.proxy, http2=upstream.http2)

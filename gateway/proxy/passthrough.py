@@ -1,0 +1,65 @@
+"""Paths that are none of ours (files, batches, fine-tuning, …), carried to one upstream, untouched and unrecorded.
+
+One attempt, no fallback: such calls change state at the upstream, and only there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gateway.errors import TransportError, UpstreamFailed
+from gateway.proxy.headers import for_client, for_upstream
+from gateway.proxy.places import UpstreamState
+from gateway.proxy.progress import Send
+from gateway.proxy.reading import Receive
+from gateway.proxy.transports import UpstreamReply
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S = 5.0
+
+
+async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Carries one request and its answer, both as they come. Raises UpstreamFailed before the answer's head."""
+    has_body = any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
+    await send_on(upstream, await open_reply(upstream, scope, _body(receive) if has_body else b""), send)
+
+
+async def open_reply(
+    upstream: UpstreamState, scope: dict[str, Any], body: bytes | AsyncIterator[bytes]
+) -> UpstreamReply:
+    """Asks, and gives the reply as far as its head. Raises UpstreamFailed."""
+    path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
+    if scope["query_string"]:
+        path += b"?" + scope["query_string"]
+    request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
+    try:
+        return await upstream.transport.send(request, _CONNECT_S)
+    except TransportError as error:
+        raise UpstreamFailed(f"{upstream.name} could not be asked ({type(error).__name__})") from error
+
+
+async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:
+    """The reply as the client's answer. One that breaks off ends the client's connection unfinished."""
+    try:
+        head = [*for_client(reply.headers), (b"x-gateway-upstream", upstream.name.encode())]
+        head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+        await send({"type": "http.response.start", "status": reply.status, "headers": head})
+        while data := await reply.chunk():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except TransportError as error:
+        log.warning("%s broke off its answer: %s", upstream.name, error)
+    finally:
+        reply.close()
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        if message.get("body"):
+            yield message["body"]

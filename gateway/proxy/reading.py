@@ -1,0 +1,192 @@
+"""Bytes and headers of one HTTP request → Call. All that can be wrong with a request is said here."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.exchange import new_id
+from gateway.proxy.apis import Endpoint
+from gateway.proxy.call import Call, Caller
+from gateway.proxy.headers import for_upstream, sane_id
+from gateway.proxy.routing import Wishes
+from gateway.proxy.splice import scan
+
+Receive = Callable[[], Awaitable[Any]]
+
+_PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
+_PARSED_MEMBER = 1 << 16
+_MULTIPART_MODEL = re.compile(
+    rb'content-disposition:\s*form-data;[^\r\n]*\bname="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,256})\r\n',
+    re.I,
+)
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit_bytes:
+        raise _too_large(limit_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        pieces, size = [body], len(body)
+        while message.get("more_body", False):
+            message = await receive()
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            pieces.append(piece)
+        body = b"".join(pieces)
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return body
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the request body is above the limit of {limit_bytes / 1e6:g} MB (limits.max_body_mb)", retry=False
+    )
+
+
+def read_call(
+    endpoint: Endpoint,
+    caller: Caller,
+    scope: Mapping[str, Any],
+    headers: Mapping[bytes, bytes],
+    path: bytes,
+    body: bytes,
+) -> Call:
+    """Raises BadRequest for whatever the gateway itself must understand; the rest is the upstream's to judge."""
+    if endpoint.form == "multipart":
+        fields: dict[str, Any] = {}
+        alias = _multipart_model(body)
+        stream = b'name="stream"\r\n\r\ntrue' in body
+    else:
+        fields = read_fields(body)
+        _check(fields, endpoint)
+        alias = fields["model"]
+        stream = fields.get("stream") is True
+    client_id = sane_id(headers.get(b"x-request-id"))
+    query = scope["query_string"]
+    return Call(
+        id=new_id(),
+        received=time.time(),
+        started=time.monotonic(),
+        caller=caller,
+        api=endpoint.api,
+        method=scope["method"].encode(),
+        path=path + b"?" + query if query else path,
+        alias=alias,
+        stream=stream,
+        body=body,
+        fields=fields,
+        headers=for_upstream(scope["headers"], client_id),
+        client_id=client_id,
+        conversation=_conversation(headers, fields),
+    )
+
+
+def read_fields(body: bytes) -> dict[str, Any]:
+    """The members of a JSON object; of one above 1 MB only the small members. Raises BadRequest."""
+    if not body:
+        raise BadRequest("the request has no body; a JSON object was expected")
+    try:
+        if len(body) > _PARSED_WHOLE:
+            return _small_members(body)
+        fields = orjson.loads(body)
+    except ValueError as error:
+        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadRequest(f"the request body must be a JSON object, not {_json_type(fields)}")
+    return fields
+
+
+def _small_members(body: bytes) -> dict[str, Any]:
+    """Members too large to build stand as `...`: present, and not looked into."""
+    out: dict[str, Any] = {}
+    for name, (start, end) in scan(body).items():
+        small = end - start <= _PARSED_MEMBER
+        out[name.decode()] = orjson.loads(body[start:end]) if small else ...
+    return out
+
+
+def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
+    model = fields.get("model")
+    if model is None:
+        raise BadRequest("you must provide a model parameter", param="model", code="missing_required_parameter")
+    if not isinstance(model, str) or not model:
+        raise BadRequest(f"model must be a non-empty string, not {_json_type(model)}", param="model")
+    stream = fields.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
+    for name in endpoint.required:
+        if fields.get(name) is None:
+            raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
+    messages = fields.get("messages")
+    if "messages" in endpoint.required and messages is not ...:
+        _check_messages(messages)
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise BadRequest(f"messages must be an array, not {_json_type(messages)}", param="messages")
+    if not messages:
+        raise BadRequest("messages must not be empty", param="messages")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise BadRequest(f"messages[{at}] must be an object, not {_json_type(message)}", param=f"messages[{at}]")
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _multipart_model(body: bytes) -> str:
+    found = _MULTIPART_MODEL.search(body)
+    if found is None or not found[1].strip():
+        raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
+    return found[1].strip().decode("utf-8", "replace")
+
+
+def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str | None:
+    given = sane_id(headers.get(b"x-gateway-conversation"))
+    if given is not None:
+        return given
+    metadata = fields.get("metadata")
+    named = metadata.get("conversation_id") if isinstance(metadata, dict) else None
+    return named[:256] if isinstance(named, str) and named else None
+
+
+def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:
+    """What the x-gateway-* request headers ask for. Raises BadRequest for what cannot be read."""
+    sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None
+    if sample not in (None, "always", "never"):
+        raise BadRequest(f'x-gateway-sample: expected "always" or "never", got "{sample[:100]}"')
+    if sample == "always" and "sample" not in caller.allow:
+        sample = None
+    target = headers.get(b"x-gateway-target", b"").decode("latin-1") or None
+    return Wishes(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")))
+
+
+def _seconds(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise BadRequest("x-gateway-timeout-s: expected a positive number of seconds")
+    return seconds

@@ -1,0 +1,223 @@
+"""What was asked and answered, on its way to the stream. Never awaited by a request.
+
+put() takes an exchange or drops it, at once; one task encodes and appends, off the requests' time. While the stream
+server is down, the buffer fills; when it is full, the newest exchange is dropped and counted by stratum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.errors import StreamDown
+from gateway.exchange import Count, Exchange, Feedback, Fields, Tally
+from gateway.metrics import ProxyMetrics
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+_BATCH_BYTES = 4 << 20
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
+
+Cell = tuple[str, str, str, str, str]
+"""(stratum, alias, target, arm, reason); reason only for unsampled and dropped."""
+
+
+class Stream(Protocol):
+    async def append(self, entries: list[Fields]) -> None: ...
+
+
+class Ledger:
+    """Everything one process has counted, by cell. The Tally is its copy."""
+
+    __slots__ = ("dropped", "enqueued", "sampled", "seen", "unsampled")
+
+    def __init__(self) -> None:
+        self.seen: Counter[Cell] = Counter()
+        self.unsampled: Counter[Cell] = Counter()
+        self.sampled: Counter[Cell] = Counter()
+        self.enqueued: Counter[Cell] = Counter()
+        self.dropped: Counter[Cell] = Counter()
+
+
+class Recorder:
+    """One process's recorder. incarnation: names this process; with `seq` a consumer sees what was lost.
+
+    buffer_bytes: of waiting exchanges. tally_s: how often the counts themselves are appended.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        metrics: ProxyMetrics,
+        *,
+        buffer_bytes: int = 32_000_000,
+        tally_s: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.incarnation = uuid.uuid4().hex
+        self.ledger = Ledger()
+        self._stream = stream
+        self._metrics = metrics
+        self._room = buffer_bytes
+        self._tally_s = tally_s
+        self._clock = clock
+        self._waiting: deque[Exchange | Feedback] = deque()
+        self._seq = 0
+        self._last_seq = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._told_down = False
+        self._retry_s = _FIRST_RETRY_S
+
+    @property
+    def seq(self) -> int:
+        """The number that the next exchange put here must carry."""
+        return self._seq + 1
+
+    def put(self, exchange: Exchange) -> bool:
+        """Takes it, or drops it when the buffer is full. exchange.seq must be `seq`."""
+        size = _size(exchange)
+        cell = cell_of(exchange)
+        self.ledger.sampled[cell] += 1
+        self._metrics.sampled.labels(exchange.stratum).inc()
+        if size > self._room:
+            self._drop(exchange, "buffer_full")
+            return False
+        self._room -= size
+        self._seq += 1
+        self._waiting.append(exchange)
+        self._wake.set()
+        return True
+
+    def feedback(self, feedback: Feedback) -> bool:
+        """Takes what a person said; False when the buffer is full."""
+        if self._room < 4096:
+            return False
+        self._room -= 4096
+        self._waiting.append(feedback)
+        self._wake.set()
+        return True
+
+    def saw(self, cell: Cell, reason: str | None) -> None:
+        """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
+        bare = (*cell[:4], "")
+        self.ledger.seen[bare] += 1
+        self._metrics.seen.labels(cell[0]).inc()
+        if reason is not None:
+            self.ledger.unsampled[(*cell[:4], reason)] += 1
+            self._metrics.unsampled.labels(reason).inc()
+
+    async def run(self) -> None:
+        """Appends what waits until close() is called and nothing waits any more."""
+        tallied = 0.0
+        while not (self._closing and not self._waiting):
+            now = self._clock()
+            if now - tallied >= self._tally_s and await self._append([self.tally().to_fields()]):
+                tallied = now
+            if self._waiting:
+                await self._flush()
+            else:
+                await self._sleep(max(0.01, self._tally_s - (self._clock() - tallied)))
+        await self._append([self.tally(final=True).to_fields()])
+
+    def close(self) -> None:
+        """No exchange comes any more: run() ends when all that waits is appended."""
+        self._closing = True
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """What still waits is lost, and counted: the process ends and the stream server is not there."""
+        for item in self._waiting:
+            if isinstance(item, Exchange):
+                self._drop(item, "shutdown")
+        self._waiting.clear()
+
+    def tally(self, *, final: bool = False) -> Tally:
+        ledger = self.ledger
+        return Tally(
+            incarnation=self.incarnation,
+            at=self._clock(),
+            last_seq=self._last_seq,
+            seen=_counts(ledger.seen),
+            unsampled=_counts(ledger.unsampled),
+            sampled=_counts(ledger.sampled),
+            enqueued=_counts(ledger.enqueued),
+            dropped=_counts(ledger.dropped),
+            final=final,
+        )
+
+    # ── appending ──
+
+    async def _flush(self) -> None:
+        """Appends one batch. It is kept until the server has acknowledged it: twice is harmless, lost is not."""
+        batch: list[Exchange | Feedback] = []
+        size = 0
+        for item in self._waiting:
+            if len(batch) == _BATCH or size > _BATCH_BYTES:
+                break
+            batch.append(item)
+            size += _size(item)
+        if not await self._append([item.to_fields() for item in batch]):
+            return
+        for item in batch:
+            self._waiting.popleft()
+            self._room += _size(item)
+            if isinstance(item, Exchange):
+                self._last_seq = item.seq
+                self.ledger.enqueued[cell_of(item)] += 1
+                self._metrics.enqueued.labels(item.stratum).inc()
+        self._metrics.recorder_waiting.set(len(self._waiting))
+
+    async def _append(self, entries: list[Fields]) -> bool:
+        try:
+            await self._stream.append(entries)
+        except StreamDown as error:
+            await self._wait_for_the_server(error)
+            return False
+        if self._told_down:
+            log.warning("the stream server is back; recording resumes")
+        self._told_down = False
+        self._retry_s = _FIRST_RETRY_S
+        return True
+
+    async def _wait_for_the_server(self, error: StreamDown) -> None:
+        if not self._told_down:
+            log.warning("%s; exchanges wait in memory, and are dropped when the buffer is full", error)
+        self._told_down = True
+        self._metrics.recorder_waiting.set(len(self._waiting))
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(_LONGEST_RETRY_S, self._retry_s * 2)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        if not self._closing:
+            await asyncio.sleep(0.005)  # a few requests' worth: one round trip carries them together
+
+    def _drop(self, exchange: Exchange, reason: str) -> None:
+        self.ledger.dropped[(*cell_of(exchange)[:4], reason)] += 1
+        self._metrics.dropped.labels(exchange.stratum, reason).inc()
+
+
+def cell_of(exchange: Exchange) -> Cell:
+    target = f"{exchange.target.upstream}/{exchange.target.model}"
+    return (exchange.stratum, exchange.alias, target, exchange.arm or "", "")
+
+
+def _counts(counter: Counter[Cell]) -> tuple[Count, ...]:
+    return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items())
+
+
+def _size(item: Exchange | Feedback) -> int:
+    return 1024 + len(item.request) + len(item.response) if isinstance(item, Exchange) else 4096

@@ -1,0 +1,42 @@
+"""Responses by their id: read, cancelled, deleted at the upstream that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.errors import NotFound
+from gateway.proxy.call import Caller
+from gateway.proxy.passthrough import forward, open_reply, send_on
+from gateway.proxy.places import UpstreamState
+from gateway.proxy.progress import Send
+from gateway.proxy.reading import Receive
+from gateway.proxy.sticky import Sticky
+
+
+async def by_id(
+    response_id: str,
+    caller: Caller,
+    sticky: Sticky,
+    upstreams: Iterable[UpstreamState],
+    scope: dict[str, Any],
+    receive: Receive,
+    send: Send,
+) -> None:
+    """GET, DELETE and POST …/cancel of one response. upstreams: those this caller's models are on.
+
+    An id that nobody knows is asked of each in turn; the first that has it answers. Raises NotFound when none has.
+    """
+    known = {u.name: u for u in upstreams}
+    home = await sticky.home(response_id, caller)
+    if home in known:
+        await forward(known[home], scope, receive, send)
+        return
+    for upstream in known.values():
+        reply = await open_reply(upstream, scope, b"")
+        if reply.status == 404:
+            reply.close()
+            continue
+        await send_on(upstream, reply, send)
+        return
+    raise NotFound(f'there is no response "{response_id[:100]}"', param="id")

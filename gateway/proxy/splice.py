@@ -1,0 +1,211 @@
+"""Edits of a JSON object's bytes at byte offsets, never by re-serialising: every byte that is not named stays. Pure.
+
+Looks at the top level only. Nested values are skipped, not judged: what is wrong inside them is the upstream's to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import orjson
+
+_S = rb"[ \t\n\r]*+"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_LARGE = 1 << 20  # beyond it a scan, which jumps over long strings, is faster than a search through them
+_LONG = 1024  # a string with a longer run than this is skipped with bytes.find, which is faster than any regex
+_SHORT = rb'"[^"\\]{0,%d}+(?:\\.[^"\\]{0,%d}+)*+"' % (_LONG, _LONG)
+_FLAT = rb'[^"\[\]{}]++|' + _SHORT
+
+
+def _nested(levels: int) -> bytes:
+    inner = b"" if levels == 0 else b"|" + _nested(levels - 1)
+    return rb"[\[{](?:" + _FLAT + inner + rb")*+[\]}]"
+
+
+_KEY = re.compile(_S + rb"(" + _STRING + rb")" + _S + rb":" + _S, re.S)
+_VALUE = re.compile(rb"(?:" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++|" + _nested(10) + rb")", re.S)
+_RUN = re.compile(rb"(?:" + _FLAT + b"|" + _nested(10) + rb")*+", re.S)
+_NEXT = re.compile(_S + rb"([,}])")
+_OPEN = re.compile(_S + rb"\{")
+_CLOSE = re.compile(_S + rb"\}" + _S + rb"\Z")
+_SPACE = re.compile(_S + rb"\Z")
+_REST = re.compile(_STRING[1:], re.S)
+_SPELLED = re.compile(rb"\\u00[2-7]")  # a name may be spelled with escapes: "\u006dodel" is model
+_PLAIN_VALUE = re.compile(_S + rb":" + _S + rb"(" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++)", re.S)
+
+
+class Member(NamedTuple):
+    """One top-level member. key: offset of its opening quote; start, end: of its value."""
+
+    name: bytes
+    key: int
+    start: int
+    end: int
+
+
+def scan(body: bytes) -> dict[bytes, tuple[int, int]]:
+    """Offsets (start, end) of every top-level value, by name; of duplicates the last, as most parsers do.
+
+    Raises ValueError when the body is not one JSON object, as far as its top level shows.
+    """
+    return {m.name: (m.start, m.end) for m in members(body)}
+
+
+def members(body: bytes) -> Iterator[Member]:
+    """Every top-level member, in order. Raises ValueError as `scan` does, when it gets there."""
+    opened = _OPEN.match(body)
+    if opened is None:
+        raise ValueError("expected a JSON object at byte 0")
+    at = opened.end()
+    if _CLOSE.match(body, at):
+        return
+    while True:
+        key = _KEY.match(body, at)
+        if key is None:
+            raise ValueError(f"expected a member name at byte {at}")
+        end = _value_end(body, key.end())
+        yield Member(_name(key[1]), key.start(1), key.end(), end)
+        follows = _NEXT.match(body, end)
+        if follows is None:
+            raise ValueError(f"expected , or }} at byte {end}")
+        at = follows.end()
+        if follows[1] == b"}":
+            break
+    if not _SPACE.match(body, at):
+        raise ValueError(f"expected the end at byte {at}")
+
+
+def _name(quoted: bytes) -> bytes:
+    return quoted[1:-1] if b"\\" not in quoted else orjson.loads(quoted).encode()
+
+
+def _value_end(body: bytes, at: int) -> int:
+    whole = _VALUE.match(body, at)
+    if whole is not None:
+        return whole.end()
+    first = body[at : at + 1]
+    if first == b'"':
+        return _string_end(body, at)
+    if first in (b"[", b"{"):
+        return _nested_end(body, at)
+    raise ValueError(f"expected a value at byte {at}")
+
+
+def _string_end(body: bytes, at: int) -> int:
+    """at: the opening quote. Most long strings have no escaped quote: one memchr finds their end."""
+    quote = body.find(b'"', at + 1)
+    if quote > 0 and body[quote - 1] != 0x5C:
+        return quote + 1
+    rest = _REST.match(body, at + 1)
+    if rest is None:
+        raise ValueError(f"the string at byte {at} has no end")
+    return rest.end()
+
+
+def _nested_end(body: bytes, at: int) -> int:
+    """at: the opening bracket. Kinds of brackets are not told apart: valid JSON pairs them anyway."""
+    opening, depth = at, 0
+    while True:
+        at = _skipped(body, at)
+        byte = body[at : at + 1]
+        if byte == b'"':
+            at = _string_end(body, at)
+        elif byte in (b"[", b"{"):
+            depth, at = depth + 1, at + 1
+        elif byte:
+            depth, at = depth - 1, at + 1
+            if depth == 0:
+                return at
+        else:
+            raise ValueError(f"the value at byte {opening} has no end")
+
+
+def _skipped(body: bytes, at: int) -> int:
+    run = _RUN.match(body, at)
+    return run.end() if run else at
+
+
+def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
+    """The body with that top-level member's value replaced, in all duplicates, since parsers differ in which they
+    take; inserted as the last member where there is none. value: JSON. Raises ValueError as `scan` does."""
+    pieces, done = [], 0
+    for member in members(body):
+        if member.name == name:
+            pieces += [body[done : member.start], value]
+            done = member.end
+    if not pieces:
+        return add_member(body, name, value)
+    return b"".join((*pieces, body[done:]))
+
+
+def set_known(body: bytes, name: bytes, value: bytes) -> bytes:
+    """As set_member, for a valid body that is known to have the member: mostly one search instead of a scan.
+
+    Where the quoted name occurs once and no escapes could spell it, that occurrence is the member.
+    """
+    if len(body) > _LARGE:
+        return set_member(body, name, value)
+    quoted = b'"' + name + b'"'
+    at = body.find(quoted)
+    end = at + len(quoted)
+    if at < 0 or body.find(quoted, end) >= 0 or (b"\\u00" in body and _SPELLED.search(body)):
+        return set_member(body, name, value)
+    plain = _PLAIN_VALUE.match(body, end)
+    if plain is None:
+        return set_member(body, name, value)
+    start, end = plain.span(1)
+    return body if body[start:end] == value else b"".join((body[:start], value, body[end:]))
+
+
+def add_member(body: bytes, name: bytes, value: bytes) -> bytes:
+    """The body with one more member at its end. Only for a valid object that is known not to have it."""
+    close = body.rfind(b"}")
+    if close < 0:
+        raise ValueError("expected a JSON object")
+    before = close - 1
+    while body[before] in b" \t\n\r":
+        before -= 1
+    comma = b"" if body[before] == 0x7B else b","
+    return b"".join((body[:close], comma, b'"', name, b'":', value, body[close:]))
+
+
+def remove_member(body: bytes, name: bytes) -> bytes:
+    """The body without that top-level member, nor any duplicate. Raises ValueError as `scan` does."""
+    all_members = list(members(body))
+    kept = [at for at, m in enumerate(all_members) if m.name != name]
+    if len(kept) == len(all_members):
+        return body
+    pieces = [body[: all_members[0].key]]
+    for nth, at in enumerate(kept):
+        member = all_members[at]
+        if nth:
+            pieces.append(body[all_members[at - 1].end : member.key])
+        pieces.append(body[member.key : member.end])
+    return b"".join((*pieces, body[all_members[-1].end :]))
+
+
+def ask_usage(body: bytes) -> bytes:
+    """The request with `stream_options.include_usage` true; other members of stream_options stay.
+
+    A stream_options that is neither an object nor null is left as it is, for the upstream to refuse.
+    """
+    pieces, done, found = [], 0, False
+    for member in members(body):
+        if member.name == b"stream_options":
+            found = True
+            pieces += [body[done : member.start], _with_usage(body[member.start : member.end])]
+            done = member.end
+    if not found:
+        return add_member(body, b"stream_options", _ASKED)
+    return b"".join((*pieces, body[done:]))
+
+
+_ASKED = b'{"include_usage":true}'
+
+
+def _with_usage(options: bytes) -> bytes:
+    if options == b"null":
+        return _ASKED
+    return set_member(options, b"include_usage", b"true") if options[:1] == b"{" else options

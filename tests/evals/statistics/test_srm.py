@@ -1,0 +1,80 @@
+"""Sample-ratio mismatch."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from gateway.evals.statistics.srm import SequentialRatio, chi_square
+
+PATHS, STEPS, SHARES = 2000, 1500, np.array([0.6, 0.3, 0.1])
+
+
+def log_bayes_factors(arms: np.ndarray) -> np.ndarray:
+    """From the predictive form, prod (k s_j + n_j) / (k + n) / s_j over assignments: shape of arms, (paths, steps)."""
+    before = np.stack([np.cumsum(arms == j, axis=1) - (arms == j) for j in range(3)])
+    seen = np.take_along_axis(before, arms[None], axis=0)[0]
+    return np.cumsum(np.log((100 * SHARES[arms] + seen) / (100 + np.arange(arms.shape[1])) / SHARES[arms]), axis=1)
+
+
+def test_a_true_split_rarely_ever_alarms_while_looking_at_each_assignment() -> None:
+    arms = np.random.default_rng(23).choice(3, size=(PATHS, STEPS), p=SHARES)
+
+    ever = (log_bayes_factors(arms).max(axis=1) >= -math.log(0.05)).mean()
+    last = stats.chisquare([(arms == j).sum(axis=1) for j in range(3)], (SHARES * STEPS)[:, None]).pvalue
+
+    assert ever <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / PATHS)
+    assert abs((last < 0.05).mean() - 0.05) < 0.02
+
+
+def test_a_loss_in_one_arm_alarms() -> None:
+    """A tenth of the first arm's assignments lost on the way."""
+    arms = np.random.default_rng(24).choice(3, size=(200, 20000), p=np.array([0.54, 0.3, 0.1]) / 0.94)
+
+    assert (log_bayes_factors(arms).max(axis=1) >= -math.log(0.05)).mean() > 0.95
+
+
+def test_the_object_is_the_formula_and_its_p_is_its_peak() -> None:
+    arms = np.random.default_rng(25).choice(3, size=(1, 300))
+    ratio, expected = SequentialRatio([6.0, 3.0, 1.0]), log_bayes_factors(arms)[0]
+    for arm, log_bayes_factor in zip(arms[0], expected, strict=True):
+        ratio.add(int(arm))
+        assert ratio.log_bayes_factor == pytest.approx(log_bayes_factor, abs=1e-8)
+
+    assert ratio.p_value == pytest.approx(math.exp(-max(0.0, expected.max())))
+
+
+@given(counts=st.lists(st.integers(0, 300), min_size=3, max_size=3))
+def test_only_the_counts_matter_to_the_factor(counts: list[int]) -> None:
+    at_once, one_by_one = SequentialRatio([1, 1, 1], counts=counts), SequentialRatio([1, 1, 1])
+    for arm in (2, 0, 1):
+        one_by_one.add(arm, counts[arm])
+
+    assert one_by_one.log_bayes_factor == at_once.log_bayes_factor
+
+
+def test_chi_square_is_scipys() -> None:
+    statistic, p = chi_square([480, 330, 90], [6, 3, 1])
+    oracle = stats.chisquare([480, 330, 90], np.array([540, 270, 90]))
+
+    assert (statistic, p) == pytest.approx((oracle.statistic, oracle.pvalue))
+
+
+def test_domains() -> None:
+    for refused, message in (
+        (lambda: chi_square([1, 2], [1, 2, 3]), "observed, shares: lengths"),
+        (lambda: chi_square([0, 0], [1, 1]), "observed: all counts are 0"),
+        (lambda: chi_square([1, -1], [1, 1]), "observed: -1.0 is not a count"),
+        (lambda: chi_square([1], [1]), "number of shares: 1, expected 2"),
+        (lambda: SequentialRatio([1.0, 0.0]), "share: 0.0"),
+        (lambda: SequentialRatio([1.0, 1.0], k=0.0), "k: 0.0"),
+        (lambda: SequentialRatio([1.0, 1.0], counts=[1]), "shares, counts: lengths"),
+        (lambda: SequentialRatio([1.0, 1.0], counts=[1, -1]), "count: -1"),
+        (lambda: SequentialRatio([1.0, 1.0]).add(2), r"arm: 2 is not in 0..1"),
+        (lambda: SequentialRatio([1.0, 1.0]).add(0, -1), "times: -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refused()

@@ -1,0 +1,194 @@
+"""A gateway as it runs, for the tests of room 1: uvicorn on a real socket, a real stream, and the double upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+import yaml
+
+from gateway.assembly import completion_of
+from gateway.config import Served
+from gateway.exchange import Exchange, Tally, from_fields, new_id
+from gateway.fake import FakeUpstream
+from gateway.proxy.serve import Process, _settings
+from gateway.stream import Corridor
+
+KEY = "test-key"
+MAY = ["sample", "target", "passthrough"]
+
+
+@dataclass
+class Running:
+    """A gateway that answers, and what a test wants to see of it."""
+
+    process: Process
+    base_url: str
+    client: httpx2.AsyncClient
+    corridor: Corridor
+    config_path: Path
+    records: list[Any] = field(default_factory=list)
+    server: uvicorn.Server | None = None
+
+    @property
+    def gateway(self) -> Any:
+        assert self.process.app is not None
+        return self.process.app.gateway
+
+    async def chat(self, text: str = "hi", **fields: Any) -> httpx2.Response:
+        body = {"model": "chat", "messages": [{"role": "user", "content": text}], **fields}
+        return await self.client.post("/chat/completions", json=body)
+
+    def stream(self, text: str = "hi", **fields: Any) -> Any:
+        body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": text}], **fields}
+        return self.client.stream("POST", "/chat/completions", json=body)
+
+    async def _more(self) -> None:
+        entries = await self.corridor.read("test", 500, 500)
+        self.records += [from_fields(e.fields) for e in entries]
+        await self.corridor.ack([e.id for e in entries])
+
+    async def recorded(self, n: int = 1) -> list[Exchange]:
+        """The first n exchanges, once they are in the stream."""
+        async with asyncio.timeout(20):
+            while len(self.exchanges) < n:
+                await self._more()
+        return self.exchanges
+
+    async def tally(self, holds: Callable[[Tally], bool]) -> Tally:
+        """The first tally for which `holds`."""
+        async with asyncio.timeout(20):
+            while True:
+                for record in self.records:
+                    if isinstance(record, Tally) and holds(record):
+                        return record
+                await self._more()
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return [r for r in self.records if isinstance(r, Exchange)]
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        text = (await self.client.get(self.base_url.removesuffix("/v1") + "/metrics")).text
+        total = 0.0
+        for line in text.splitlines():
+            if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        """Waits for a state of this process, looking again at each turn of the loop."""
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    def write(self, config: dict[str, Any]) -> None:
+        self.config_path.write_text(yaml.safe_dump(config))
+
+
+def text_of(exchange: Exchange) -> str:
+    return completion_of(exchange).text
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def configured(stream_url: str, stream_name: str) -> Callable[..., dict[str, Any]]:
+    """A config with one key, everything sampled, and one alias `chat` on the given upstreams, the first as target and
+    the others as fallbacks. Further sections replace these; `chat` is merged into the alias."""
+
+    def make(*upstreams: FakeUpstream, chat: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+        names = [f"u{i}" for i in range(len(upstreams))]
+        targets = [{"upstream": n, "model": f"model-{n}"} for n in names]
+        quick = {"connect_s": 2, "first_token_s": 2, "answer_s": 2, "idle_s": 2, "total_s": 20}
+        model = {"targets": targets[:1], "fallback": targets[1:], "timeouts": quick, "retries": {"backoff_s": 0.01}}
+        return {
+            "keys": [{"name": "tester", "sha256": sha256(KEY.encode()).hexdigest(), "allow": MAY}],
+            "upstreams": {n: {"kind": "fake", "base_url": u.base_url} for n, u in zip(names, upstreams, strict=True)},
+            "models": {"chat": {**model, **(chat or {})}},
+            "sampling": {"rate": 1.0},
+            "stream": {"url": stream_url, "name": stream_name},
+            **sections,
+        }
+
+    return make
+
+
+@pytest.fixture
+async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncIterator[Start]:
+    """Starts gateways from configs, and stops them after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def go(config: dict[str, Any], key: str | None = KEY) -> Running:
+            path = tmp_path / f"gateway-{new_id()}.yaml"
+            path.write_text(yaml.safe_dump(config))
+            return await stack.enter_async_context(running(path, config, key))
+
+        yield go
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path, config: dict[str, Any], key: str | None) -> AsyncIterator[Running]:
+    process = Process(Served(path, path.parent / "data", loopback=True))
+    settings = _settings(process, process.config, "127.0.0.1", 0, 1)
+    settings.loop = "asyncio"
+    server = uvicorn.Server(settings)
+    with contextlib.closing(settings.bind_socket()) as sock:
+        serving = asyncio.get_running_loop().create_task(server._serve([sock]))
+        base_url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+        while not server.started:
+            await asyncio.sleep(0.005)
+            assert not serving.done(), "the gateway did not start"
+        corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
+        with contextlib.suppress(Exception):  # a test may begin with no stream server
+            await corridor.join()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        async with httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=30) as client:
+            yield Running(process, base_url, client, corridor, path, server=server)
+        server.should_exit = True
+        await serving
+        await corridor.aclose()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def gateway(start: Start, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Running:
+    """One gateway in front of one upstream."""
+    return await start(configured(upstream))
+
+
+@pytest.fixture
+def events() -> Callable[[bytes], list[Any]]:
+    """The data of each event of a stream, parsed; "[DONE]" as a string."""
+
+    def read(body: bytes) -> list[Any]:
+        out: list[Any] = []
+        for block in body.decode().split("\n\n"):
+            for line in block.splitlines():
+                if line.startswith("data: "):
+                    out.append(line[6:] if line[6:] == "[DONE]" else json.loads(line[6:]))
+        return out
+
+    return read
