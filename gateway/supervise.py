@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from gateway.programs import Child, Leash, Program
+from gateway.programs import CannotRun, Child, Leash, Program
 
 __all__ = ["Backoff", "Child", "ChildFailed", "Supervisor", "Tasks", "cancel_when_told"]
 
@@ -71,7 +71,7 @@ def cancel_when_told(task: asyncio.Task[Any]) -> None:
         loop.add_signal_handler(each, told)
 
 
-class ChildFailed(Exception):
+class ChildFailed(CannotRun):
     """A child program was never ready; the message ends with the last lines it wrote."""
 
 

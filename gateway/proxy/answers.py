@@ -5,6 +5,7 @@ Each function gives the client what it is owed, or raises AttemptFailed (or a Tr
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from gateway.errors import TransportError
@@ -18,6 +19,7 @@ from gateway.proxy.places import Place
 from gateway.proxy.transports import UpstreamReply
 
 _MAX_HELD_BYTES = 64 << 20  # a JSON answer larger than this is refused rather than held
+_CLOSING_S = 1.0  # between the model's last word and the stream's end
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
@@ -142,11 +144,8 @@ async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader
 
 
 async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
-    limit, idle_s = asking.limit, asking.route.timeouts.idle_s
     while not reader.complete:
-        limit.phase("event", idle_s)
-        data = await reply.chunk()
-        limit.rest()
+        data = await _next(asking, reply, reader)
         if not data:
             break
         out = reader.feed(data)
@@ -160,6 +159,27 @@ async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
     asking.progress.ended = True
     asking.progress.kept.add(owed)
     await asking.client.end(owed)
+
+
+async def _next(asking: Asking, reply: UpstreamReply, reader: Reader) -> bytes:
+    """The next bytes. Once the model has said that it is done, only its usage and a [DONE] can still come: a server
+    that sends neither, or closes badly, does not make a whole answer a broken one."""
+    limit = asking.limit
+    limit.phase(
+        "event", min(_CLOSING_S, asking.route.timeouts.idle_s) if reader.finished else asking.route.timeouts.idle_s
+    )
+    try:
+        return await reply.chunk()
+    except TransportError:
+        if not reader.finished:
+            raise
+    except asyncio.CancelledError:
+        if not (reader.finished and limit.passed) or asking.progress.gone or limit.spent:
+            raise
+        limit.taken()
+    finally:
+        limit.rest()
+    return b""
 
 
 async def _send(asking: Asking, data: bytes) -> None:

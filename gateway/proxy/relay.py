@@ -161,9 +161,11 @@ class Relay:
     # ── how an attempt went ──
 
     def _answered(self, asking: Asking, place: Place, started: float) -> None:
-        progress = asking.progress
+        was_open = place.breaker.open
         place.breaker.succeeded()
-        self._note(asking, place, started, "ok", progress.status, None)
+        if was_open:
+            self._show(place)
+        self._note(asking, place, started, "ok", asking.progress.status, None)
 
     def _left(self, asking: Asking, place: Place, started: float) -> None:
         place.breaker.left()
@@ -177,10 +179,14 @@ class Relay:
             breaker.failed()
         else:
             breaker.left()
-        self._metrics.breaker_open.labels(*place.name.split("/", 1)).set(breaker.open)
+        self._show(place)
         self._note(asking, place, started, failure.cause or "refused", failure.status, failure.text)
         asking.failed.append(Failed(place.name, failure, self._clock() - started))
         return failure
+
+    def _show(self, place: Place) -> None:
+        target = place.target
+        self._metrics.breaker_open.labels(target.upstream, target.model).set(place.breaker.open)
 
     def _note(
         self, asking: Asking, place: Place, started: float, result: str, status: int | None, failure: str | None

@@ -115,7 +115,7 @@ def configured(stream_url: str, stream_name: str) -> Callable[..., dict[str, Any
         model = {"targets": targets[:1], "fallback": targets[1:], "timeouts": quick, "retries": {"backoff_s": 0.01}}
         return {
             "keys": [{"name": "tester", "sha256": sha256(KEY.encode()).hexdigest(), "allow": MAY}],
-            "upstreams": {n: {"kind": "fake", "base_url": u.base_url} for n, u in zip(names, upstreams, strict=True)},
+            "upstreams": {n: {"kind": "openai", "base_url": u.base_url} for n, u in zip(names, upstreams, strict=True)},
             "models": {"chat": {**model, **(chat or {})}},
             "sampling": {"rate": 1.0},
             "stream": {"url": stream_url, "name": stream_name},
@@ -192,3 +192,30 @@ def events() -> Callable[[bytes], list[Any]]:
         return out
 
     return read
+
+
+FAULTS = pytest.StashKey[dict[str, dict[str, str]]]()
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
+    """Keeps what became of a fault, for the table at the end."""
+    table = request.config.stash.setdefault(FAULTS, {})
+
+    def keep(fault: str, mode: str, result: str) -> None:
+        table.setdefault(fault, {})[mode] = result
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    table = terminalreporter.config.stash.get(FAULTS, {})
+    if not table:
+        return
+    modes = ["plain", "streamed", "plain, alone", "streamed, alone"]
+    heads = ["plain, fallback", "streamed, fallback", "plain, alone", "streamed, alone"]
+    terminalreporter.write_line("")
+    terminalreporter.write_line("| upstream fault | " + " | ".join(heads) + " |")
+    terminalreporter.write_line("|---|" + "---|" * len(heads))
+    for fault, row in table.items():
+        terminalreporter.write_line(f"| {fault} | " + " | ".join(row.get(m, "–") for m in modes) + " |")

@@ -26,8 +26,8 @@ async def test_a_plain_answer_passes_byte_for_byte_and_is_recorded(gateway: Any,
     reply = await gateway.chat("hello", unknown_field={"kept": [1, 2.50]})
 
     assert reply.content == body
-    assert upstream.received[0].json["unknown_field"] == {"kept": [1, 2.5]}
-    assert upstream.received[0].json["model"] == "model-u0"
+    assert upstream.calls[0].json["unknown_field"] == {"kept": [1, 2.5]}
+    assert upstream.calls[0].json["model"] == "model-u0"
     [exchange] = await gateway.recorded()
     assert exchange.id == reply.headers["x-request-id"]
     assert exchange.response == body
@@ -60,7 +60,10 @@ async def test_a_streamed_answer_arrives_as_it_is_said(gateway: Any, upstream: F
 async def test_the_usage_chunk_reaches_whoever_asked(gateway: Any) -> None:
     async with client_of(gateway) as client:
         stream = await client.chat.completions.create(
-            model="chat", messages=[{"role": "user", "content": "x"}], stream=True, stream_options={"include_usage": True}
+            model="chat",
+            messages=[{"role": "user", "content": "x"}],
+            stream=True,
+            stream_options={"include_usage": True},
         )
         chunks = [c async for c in stream]
     assert chunks[-1].usage is not None
@@ -70,13 +73,15 @@ async def test_the_usage_chunk_reaches_whoever_asked(gateway: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "message"), [("wrong", "not known"), ("", "no API key")], ids=["a wrong key", "no key"]
 )
-async def test_without_a_right_key_nobody_is_asked(gateway: Any, upstream: FakeUpstream, key: str, message: str) -> None:
+async def test_without_a_right_key_nobody_is_asked(
+    gateway: Any, upstream: FakeUpstream, key: str, message: str
+) -> None:
     headers = {"authorization": f"Bearer {key}" if key else ""}
     reply = await gateway.client.post("/chat/completions", json={"model": "chat", "messages": []}, headers=headers)
     assert reply.status_code == 401
     assert reply.json()["error"]["code"] == "invalid_api_key"
     assert message in reply.json()["error"]["message"]
-    assert not upstream.received
+    assert not upstream.calls
 
 
 BAD: list[tuple[str, bytes, int, str | None]] = [
@@ -104,7 +109,7 @@ async def test_bad_input_gets_an_openai_error(
     assert error["type"] == "invalid_request_error"
     assert error["message"]
     assert reply.headers["x-request-id"]
-    assert not upstream.received
+    assert not upstream.calls
     assert (await gateway.chat()).status_code == 200
 
 
@@ -124,7 +129,7 @@ async def test_a_body_over_the_limit_is_refused_and_a_large_image_passes(
         "/chat/completions", json={"model": "chat", "messages": [{"role": "user", "content": content}]}
     )
     assert reply.status_code == 200
-    assert len(upstream.received[0].body) > 20_000_000
+    assert len(upstream.calls[0].body) > 20_000_000
     [exchange] = await gateway.recorded()
     assert len(exchange.request) < 2000
     assert b"sha256=" in exchange.request
@@ -155,7 +160,7 @@ async def test_the_clients_credentials_never_go_upstream(gateway: Any, upstream:
         json={"model": "chat", "messages": [{"role": "user", "content": "x"}]},
         headers={"cookie": "session=1", "x-api-key": "another", "traceparent": "00-abc", "x-request-id": "mine-1"},
     )
-    got = upstream.received[0]
+    got = upstream.calls[0]
     assert "test-key" not in str(got.headers)
     assert got.header("cookie") is None
     assert got.header("x-api-key") is None
@@ -185,9 +190,9 @@ async def test_a_client_that_leaves_still_leaves_one_exchange(gateway: Any, upst
 async def test_a_client_that_leaves_before_any_answer_cancels_the_upstream(
     gateway: Any, upstream: FakeUpstream, stream: bool
 ) -> None:
-    upstream.always(Fault.silence())
+    upstream.then(Fault.silence())
     asking = asyncio.get_running_loop().create_task(gateway.chat(stream=stream))
-    await upstream.next_received()
+    await upstream.until(lambda u: len(u.calls) == 1)
     asking.cancel()
     await upstream.until(lambda u: u.cancelled == 1)
     [exchange] = await gateway.recorded()
@@ -195,7 +200,9 @@ async def test_a_client_that_leaves_before_any_answer_cancels_the_upstream(
     await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.places))
 
 
-async def test_of_200_streams_half_leave_and_every_one_is_recorded_rightly(gateway: Any, upstream: FakeUpstream) -> None:
+async def test_of_200_streams_half_leave_and_every_one_is_recorded_rightly(
+    gateway: Any, upstream: FakeUpstream
+) -> None:
     upstream.says("begin ", HOLD, "end")
     begun = asyncio.Semaphore(0)
     go_on = asyncio.Event()

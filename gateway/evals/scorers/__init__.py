@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -84,15 +84,16 @@ class Scorer(Protocol):
     @property
     def heavy(self) -> bool: ...
 
-    def score(self, subject: Subject) -> Coroutine[Any, Any, Score | Skipped]: ...
+    async def score(self, subject: Subject) -> Score | Skipped: ...
     def golden(self) -> tuple[Golden, ...]: ...
 
 
 @runtime_checkable
-class Choosy(Protocol):
-    """What a heavy scorer may also have: it says at once, on the event loop, that a subject is not for it."""
+class Prompt(Protocol):
+    """What a heavy scorer may also have: an answer at once, on the event loop, where that takes no longer than a
+    millisecond. None: score() must be asked, on its thread."""
 
-    def skips(self, subject: Subject) -> Skipped | None: ...
+    def at_once(self, subject: Subject) -> Score | Skipped | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,14 +60,16 @@ def _parsed(schema: Any) -> Any:
 
 
 def tools(request: Request) -> dict[str, Any]:
-    """The names of the tools that were offered → the JSON Schema of their arguments; None: the arguments are free."""
+    """The names of the tools that were offered → the JSON Schema of their arguments; True: any object; None: text."""
     found: dict[str, Any] = {}
     for tool in (*_list(request.get("tools")), *_list(request.get("functions"))):
         if not isinstance(tool, dict):
             continue
         said = next((tool[k] for k in ("function", "custom") if isinstance(tool.get(k), dict)), tool)
         if isinstance(said.get("name"), str):
-            found[said["name"]] = said.get("parameters", said.get("input_schema"))
+            schema = said.get("parameters", said.get("input_schema"))
+            anything = None if tool.get("type") == "custom" and "input_schema" not in said else True
+            found[said["name"]] = anything if schema is None else schema
     return found
 
 

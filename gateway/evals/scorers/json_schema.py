@@ -12,7 +12,7 @@ from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.answered import unfinished
 from gateway.evals.scorers.asked import form
 from gateway.evals.scorers.schema_work import REMOTE, Unbounded
-from gateway.evals.scorers.schemas import Schemas
+from gateway.evals.scorers.schemas import Compiled, Schemas
 
 NOT_ASKED = Skipped("a response_format of type json_schema")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
@@ -31,29 +31,33 @@ class JsonSchema(Rule):
 
     schemas: Schemas = field(default_factory=Schemas, init=False, repr=False, compare=False)
 
-    def skips(self, subject: Subject) -> Skipped | None:
+    def at_once(self, subject: Subject) -> Score | Skipped | None:
         asked = form(subject.request)
         if asked is None or asked.schema is None:
             return NOT_ASKED
         said = subject.completion
         if not said.text.strip() and (said.refusal or said.tool_calls):
             return NO_TEXT
-        return unfinished(subject)
-
-    async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.skips(subject)
-        asked, text = form(subject.request), subject.completion.text
-        if skipped is not None or asked is None:
-            return skipped or NOT_ASKED
+        skipped = unfinished(subject)
+        if skipped is not None:
+            return skipped
         try:
-            answer = orjson.loads(text)
-        except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
-            return Score(0.0, "not JSON", str(error))
-        try:
-            mistake = self.schemas.mistake(asked.schema, answer, len(text))
+            compiled = self.schemas.find(asked.schema)
         except Unbounded as unbounded:
             return Skipped(unbounded.need)
-        return Score(0.0, "invalid", mistake) if mistake else VALID
+        cheap = compiled is not None and compiled.cheap(len(said.text))
+        return _judge(said.text, compiled) if compiled is not None and cheap else None
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        said = self.at_once(subject)
+        asked = form(subject.request)
+        if said is not None or asked is None:
+            return said or NOT_ASKED
+        try:
+            compiled = self.schemas.compile(asked.schema)
+        except Unbounded as unbounded:
+            return Skipped(unbounded.need)
+        return _judge(subject.completion.text, compiled)
 
     def golden(self) -> tuple[Golden, ...]:
         person = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -67,3 +71,15 @@ class JsonSchema(Rule):
             Golden("no schema", {"response_format": {"type": "json_object"}}, Completion("{}"), None),
             Golden(REMOTE, remote, Completion("{}"), None),
         )
+
+
+def _judge(text: str, schema: Compiled) -> Score | Skipped:
+    try:
+        answer = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        return Score(0.0, "not JSON", str(error))
+    try:
+        mistake = schema.mistake(answer, len(text))
+    except Unbounded as unbounded:
+        return Skipped(unbounded.need)
+    return Score(0.0, "invalid", mistake) if mistake else VALID

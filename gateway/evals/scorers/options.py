@@ -31,7 +31,10 @@ def construct(kind: Any, name: str, options: Mapping[str, Any]) -> Scorer:
     """
     if not callable(kind):
         raise Mistaken([f".use: {kind!r} is no class"])
-    takes = inspect.signature(kind).parameters
+    try:
+        takes = inspect.signature(kind).parameters
+    except ValueError:
+        raise Mistaken([f".use: {kind!r} does not say what it takes"]) from None
     given, lines = _checked(takes, _hints(kind), options)
     if lines:
         raise Mistaken(lines)

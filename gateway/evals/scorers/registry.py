@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
 from gateway.config import Scorer as Section
 from gateway.errors import ConfigError
-from gateway.evals.scorers import Choosy, Scorer
+from gateway.evals.scorers import Direction, Kind, Prompt, Scorer
 from gateway.evals.scorers.golden import check_golden
 from gateway.evals.scorers.options import Mistaken, construct, near
 
@@ -64,8 +64,8 @@ class Registered:
     """A scorer that may judge.
 
     share: of the exchanges, by its own draw. config_hash: of use and options; scores with different ones do not mix.
-    foreign: not of this package; runs on a thread of its own. choosy: says at once what is not for it, as heavy
-    scorers may; None: it does not.
+    foreign: not of this package; runs on a thread of its own. prompt: the scorer again, when it is heavy and may have
+    an answer at once; None: it has none.
     """
 
     scorer: Scorer
@@ -73,7 +73,7 @@ class Registered:
     deadline_s: float
     config_hash: str
     foreign: bool = False
-    choosy: Choosy | None = None
+    prompt: Prompt | None = None
 
 
 def build(configured: Mapping[str, Section]) -> dict[str, Registered]:
@@ -94,14 +94,29 @@ def _register(name: str, section: Section) -> Registered:
     use = section.use or name
     kind, foreign = _find(use, named=section.use is not None)
     scorer = construct(kind, name, section.options)
-    lacking = [a for a in _ATTRIBUTES if not hasattr(scorer, a)]
-    if lacking:
-        raise Mistaken([f".use: {use} is no scorer: it has no {', '.join(lacking)}"])
+    _check_attributes(use, scorer)
     wrong = check_golden(scorer, section.deadline_s)
     if wrong:
         raise Mistaken([f": {w}" for w in wrong])
-    choosy = scorer if isinstance(scorer, Choosy) else None
-    return Registered(scorer, section.share, section.deadline_s, config_hash(use, section.options), foreign, choosy)
+    prompt = scorer if isinstance(scorer, Prompt) else None
+    return Registered(scorer, section.share, section.deadline_s, config_hash(use, section.options), foreign, prompt)
+
+
+def _check_attributes(use: str, scorer: Scorer) -> None:
+    lacking = [a for a in _ATTRIBUTES if not hasattr(scorer, a)]
+    if lacking:
+        raise Mistaken([f".use: {use} is no scorer: it has no {', '.join(lacking)}"])
+    allowed = {"kind": get_args(Kind), "direction": get_args(Direction)}
+    wrong = [
+        f".use: {use} is no scorer: its {a} is {getattr(scorer, a)!r}, expected one of {', '.join(words)}"
+        for a, words in allowed.items()
+        if getattr(scorer, a) not in words
+    ]
+    bounds: object = scorer.bounds
+    if not isinstance(bounds, tuple) or len(bounds) != 2:
+        wrong.append(f".use: {use} is no scorer: its bounds are {bounds!r}, expected (low, high)")
+    if wrong:
+        raise Mistaken(wrong)
 
 
 def config_hash(use: str, options: Mapping[str, Any]) -> str:

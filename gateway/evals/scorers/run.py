@@ -63,7 +63,7 @@ async def score_all(
 
 
 def _at_once(name: str, registered: Registered, subject: Subject) -> Result | None:
-    """Without a task: what a scorer says that waits for nothing, or that the subject is not for it. None: ask later."""
+    """Without a task: what a scorer says that waits for nothing and computes little. None: ask later."""
     began = time.perf_counter()
     try:
         said = _said_at_once(registered, subject)
@@ -76,9 +76,10 @@ def _said_at_once(registered: Registered, subject: Subject) -> Score | Skipped |
     scorer = registered.scorer
     if registered.foreign:
         return None
-    skipped = registered.choosy.skips(subject) if registered.choosy is not None else None
-    if skipped is not None or scorer.heavy or scorer.kind != "code":
-        return skipped
+    if scorer.heavy:
+        return registered.prompt.at_once(subject) if registered.prompt is not None else None
+    if scorer.kind != "code":
+        return None
     scoring = scorer.score(subject)
     try:
         scoring.send(None)
@@ -115,7 +116,7 @@ async def _in_time(scorer: Scorer, subject: Subject, deadline_s: float) -> Score
         raise
 
 
-def _checked(said: Score | Skipped, bounds: Bounds) -> Said:
+def _checked(said: object, bounds: Bounds) -> Said:
     """What a scorer said, unless it is no score at all or outside its own bounds: that would spoil every mean."""
     if isinstance(said, Skipped):
         return "not_applicable", None, said.need[:MAX_EXPLANATION]

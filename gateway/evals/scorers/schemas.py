@@ -14,7 +14,7 @@ import orjson
 from gateway.evals.scorers.schema_work import DEPTH, MAX_WORK, WORK, Unbounded, inspect, size_of, visits
 
 MAX_BYTES = 256 * 1024
-KEPT = 256  # compiled schemas
+CHEAP = 10_000  # visits
 
 # Patterns without look-around and back-references run in linear time; the others give up after so many steps back.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 18, dfa_size_limit=1 << 18)
@@ -22,38 +22,26 @@ _GAVE_UP = ("BacktrackLimitExceeded", "RegexEngineFailure")
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiled:
+class Compiled:
+    """A schema that may be used. visits: see schema_work.py."""
+
     validator: Any
     visits: list[int]
 
-    def allow(self, answer: Any, size: int) -> None:
-        """size: no less than the answer's own. Raises Unbounded when comparing could take more than bounded work."""
-        if self.visits[-1] * size <= MAX_WORK:
-            return
-        levels, size = size_of(answer)
-        if self.visits[min(levels, len(self.visits) - 1)] * size > MAX_WORK:
-            raise Unbounded(WORK)
+    def cheap(self, size: int) -> bool:
+        """Whether an answer of so many characters is compared within about a millisecond."""
+        return self.visits[-1] * size <= CHEAP
 
+    def mistake(self, answer: Any, size: int) -> str | None:
+        """What a parsed answer has that the schema does not allow; None: it is valid.
 
-class Schemas:
-    """Compiled schemas by the hash of their text, the latest used kept. May be used from several threads."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, _Compiled | Unbounded] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def mistake(self, schema: Any, answer: Any, size: int) -> str | None:
-        """What an answer (parsed) has that its schema does not allow; None: it is valid.
-
-        size: of the answer's text, in characters. Raises Unbounded, with the reason, for schemas that are none, or
-        that leave the bounds.
+        size: of the answer's text, in characters. Raises Unbounded when comparing would leave the bounds.
         """
-        compiled = self._compiled(schema)
-        compiled.allow(answer, size)
+        self._allow(answer, size)
         try:
-            if compiled.validator.is_valid(answer):
+            if self.validator.is_valid(answer):
                 return None
-            compiled.validator.validate(answer)
+            self.validator.validate(answer)
         except jsonschema_rs.ValidationError as error:
             if type(error.kind).__name__.split("_")[-1] in _GAVE_UP:
                 raise Unbounded(WORK) from None
@@ -62,21 +50,55 @@ class Schemas:
             raise Unbounded(f"an answer that can be compared ({_short(str(error))})") from None
         return "not valid against the schema"
 
-    def _compiled(self, schema: Any) -> _Compiled:
+    def _allow(self, answer: Any, size: int) -> None:
+        if self.visits[-1] * size <= MAX_WORK:  # the size in values is no more than in characters
+            return
+        levels, size = size_of(answer)
+        if self.visits[min(levels, len(self.visits) - 1)] * size > MAX_WORK:
+            raise Unbounded(WORK)
+
+
+class Schemas:
+    """Compiled schemas by the hash of their text, the latest used kept. May be used from several threads.
+
+    Both ways to get one raise Unbounded, with the reason, for what is no schema or leaves the bounds.
+    """
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._kept: OrderedDict[bytes, Compiled | Unbounded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, schema: Any) -> Compiled | None:
+        """None: it has to be compiled first."""
+        key, _ = _key(schema)
+        return self._find(key)
+
+    def compile(self, schema: Any) -> Compiled:
         key, text = _key(schema)
+        found = self._find(key)
+        if found is not None:
+            return found
+        made = _compile(schema, len(text))
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return _usable(made)
+
+    def _find(self, key: bytes) -> Compiled | None:
         with self._lock:
             found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-        if found is None:
-            found = _compile(schema, len(text))
-            with self._lock:
-                self._kept[key] = found
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-        if isinstance(found, Unbounded):
-            raise Unbounded(found.need)
-        return found
+            if found is None:
+                return None
+            self._kept.move_to_end(key)
+        return _usable(found)
+
+
+def _usable(found: Compiled | Unbounded) -> Compiled:
+    if isinstance(found, Unbounded):
+        raise Unbounded(found.need)
+    return found
 
 
 def _key(schema: Any) -> tuple[bytes, bytes]:
@@ -89,7 +111,7 @@ def _key(schema: Any) -> tuple[bytes, bytes]:
     return hashlib.sha256(text).digest(), text
 
 
-def _compile(schema: Any, size: int) -> _Compiled | Unbounded:
+def _compile(schema: Any, size: int) -> Compiled | Unbounded:
     try:
         if size > MAX_BYTES:
             raise Unbounded(f"a schema of at most {MAX_BYTES // 1024} KB")
@@ -101,7 +123,7 @@ def _compile(schema: Any, size: int) -> _Compiled | Unbounded:
         return unbounded
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         return Unbounded(f"a schema that compiles ({_short(str(error))})")
-    return _Compiled(validator, counted)
+    return Compiled(validator, counted)
 
 
 def _refuse(uri: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.answered import unfinished
 from gateway.evals.scorers.asked import Choice, choice, tools
 from gateway.evals.scorers.schema_work import Unbounded
-from gateway.evals.scorers.schemas import Schemas
+from gateway.evals.scorers.schemas import Compiled, Schemas
 
 NO_TOOLS = Skipped("a request that offers tools")
 NO_CALL = Skipped("a tool call, made or required")
@@ -31,54 +31,29 @@ class ToolCalls(Rule):
 
     schemas: Schemas = field(default_factory=Schemas, init=False, repr=False, compare=False)
 
-    def skips(self, subject: Subject) -> Skipped | None:
-        made = subject.completion.tool_calls
+    def at_once(self, subject: Subject) -> Score | Skipped | None:
+        made, asked = subject.completion.tool_calls, choice(subject.request)
         if not made and not (subject.request.get("tools") or subject.request.get("functions")):
             return NO_TOOLS
-        if not made and not choice(subject.request).required:
+        if not made and not asked.required:
             return NO_CALL
-        return unfinished(subject)
-
-    async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.skips(subject)
+        skipped = unfinished(subject)
         if skipped is not None:
             return skipped
-        made = subject.completion.tool_calls
-        if not made:
-            return Score(0.0, "no call", "tool_choice requires a call, and none was made")
-        offered, asked = tools(subject.request), choice(subject.request)
-        mistakes = [m for m in (self._mistake(c, offered, asked, subject.exchange.api) for c in made) if m]
-        value = 1 - len(mistakes) / len(made)
-        detail = {"calls": float(len(made)), "valid": float(len(made) - len(mistakes))}
-        return Score(value, "invalid" if mistakes else "valid", "; ".join(mistakes[:5]) or None, detail)
-
-    def _mistake(self, call: ToolCall, offered: Mapping[str, Any], asked: Choice, api: str) -> str | None:
-        name = call.name[:80]
-        if asked.forbidden:
-            return f"{name!r} was called though tool_choice is none"
-        if call.name not in offered:
-            return f"no tool {name!r} was offered"
-        if asked.name is not None and call.name != asked.name:
-            return f"{name!r} was called, tool_choice names {asked.name[:80]!r}"
-        schema = offered[call.name]
-        if schema is None:
+        offered = tools(subject.request)
+        schemas = _schemas(made, offered, self.schemas.find)
+        size = sum(len(c.arguments) for c in made)
+        if schemas is None or not all(s.cheap(size) for s in schemas.values()):
             return None
-        # An empty Anthropic input reaches us as no text at all.
-        text = call.arguments or ("{}" if api == "messages" else "")
-        mistake = self._in_arguments(text, schema)
-        return f"{name!r}: {mistake}" if mistake else None
+        return _judge(subject, offered, schemas)
 
-    def _in_arguments(self, text: str, schema: Any) -> str | None:
-        try:
-            arguments = orjson.loads(text)
-        except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
-            return f"arguments are not JSON: {error}"
-        if not isinstance(arguments, dict):
-            return "arguments are not a JSON object"
-        try:
-            return self.schemas.mistake(schema, arguments, len(text))
-        except Unbounded:
-            return None
+    async def score(self, subject: Subject) -> Score | Skipped:
+        said = self.at_once(subject)
+        if said is not None:
+            return said
+        offered = tools(subject.request)
+        schemas = _schemas(subject.completion.tool_calls, offered, self.schemas.compile)
+        return _judge(subject, offered, schemas or {})
 
     def golden(self) -> tuple[Golden, ...]:
         city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -98,3 +73,61 @@ class ToolCalls(Rule):
             Golden("no tools", {}, Completion("It is sunny."), None),
             Golden("Anthropic", claude, Completion(tool_calls=(good,)), 1.0, {"api": "messages"}),
         )
+
+
+def _schemas(
+    made: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], Compiled | None]
+) -> dict[str, Compiled] | None:
+    """The schemas of the called tools, as far as they may be used. None: one has to be compiled first."""
+    found: dict[str, Compiled] = {}
+    for name in {c.name for c in made}:
+        schema = offered.get(name)
+        try:
+            compiled = None if schema is None else get(schema)
+        except Unbounded:
+            continue
+        if compiled is not None:
+            found[name] = compiled
+        elif schema is not None:
+            return None
+    return found
+
+
+def _judge(subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, Compiled]) -> Score:
+    made = subject.completion.tool_calls
+    if not made:
+        return Score(0.0, "no call", "tool_choice requires a call, and none was made")
+    asked, bare = choice(subject.request), subject.exchange.api == "messages"
+    said = (_mistake(c, asked, offered) or _in_arguments(c, offered, schemas, bare=bare) for c in made)
+    mistakes = [f"{c.name[:80]!r}: {m}" for c, m in zip(made, said, strict=True) if m]
+    detail = {"calls": float(len(made)), "valid": float(len(made) - len(mistakes))}
+    label, why = ("invalid", "; ".join(mistakes[:5])) if mistakes else ("valid", None)
+    return Score(1 - len(mistakes) / len(made), label, why, detail)
+
+
+def _mistake(call: ToolCall, asked: Choice, offered: Mapping[str, Any]) -> str | None:
+    if asked.forbidden:
+        return "called though tool_choice is none"
+    if call.name not in offered:
+        return "no such tool was offered"
+    if asked.name is not None and call.name != asked.name:
+        return f"called though tool_choice names {asked.name[:80]!r}"
+    return None
+
+
+def _in_arguments(
+    call: ToolCall, offered: Mapping[str, Any], schemas: Mapping[str, Compiled], *, bare: bool
+) -> str | None:
+    """bare: no text at all stands for {}, as an empty Anthropic input does by the time it is here."""
+    if offered[call.name] is None:
+        return None
+    try:
+        arguments = orjson.loads(call.arguments or ("{}" if bare else ""))
+        if not isinstance(arguments, dict):
+            return "arguments are no JSON object"
+        schema = schemas.get(call.name)
+        return schema.mistake(arguments, len(call.arguments)) if schema is not None else None
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        return f"arguments are not JSON: {error}"
+    except Unbounded:
+        return None

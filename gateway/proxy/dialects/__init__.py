@@ -22,17 +22,26 @@ class Cut(Exception):
 class Reader(Protocol):
     """Reads one streamed reply as it arrives.
 
-    feed: upstream bytes → whole events for this client; a bounded tail is held. end: what the client is still owed
-    when the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no finish was seen.
+    feed: upstream bytes → whole events for this client; a bounded tail is held; raises Cut for an event beyond all
+    bounds. After `complete`, and after an error event, it gives nothing more. end: what the client is still owed when
+    the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no finish was seen; owes nothing when called
+    again.
     """
 
     first_content: bool  # some content has come: text, reasoning, refusal, tool call, or audio
     finished: bool  # the model said it was done (finish_reason, [DONE], message_stop, response.completed)
     complete: bool  # nothing more will come ([DONE] and its like): the relay need not wait for the connection's end
-    error: str | None  # the message of an error event; None when there was none
+    error: str | None  # the message of an error event; None when there was none. feed gives that event on: before
+    # anything was sent, the relay drops those bytes and asks elsewhere
     usage: Usage | None
-    text: str  # what was said so far; kept only when the reader was made with keep_text
-    continuable: bool  # nothing but text of one choice has been said so far (kept only with keep_text)
+
+    @property
+    def text(self) -> str:
+        """What was said so far; kept only when the reader was made with keep_text, and read out when asked for."""
+
+    @property
+    def continuable(self) -> bool:
+        """Nothing but text of one choice has been said so far (known only with keep_text)."""
 
     def feed(self, data: bytes) -> bytes: ...
     def end(self) -> bytes: ...

@@ -7,7 +7,6 @@ still holds it after its end cannot disturb the next.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterable
 from typing import Protocol, cast
 
@@ -15,14 +14,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.errors import BadResponse, BodyCut, ConnectionLost
 from gateway.proxy.transports import Headers
+from gateway.proxy.transports.framing import MAX_HEAD_BYTES, check_size, read_framing
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 200
 HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
 COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
-
-_NO_BODY = frozenset((204, 304))
-_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=(\d{1,9})(?!\d)", re.IGNORECASE)
 
 
 class Home(Protocol):
@@ -79,6 +74,7 @@ class Http1Reply:
 
     def close(self) -> None:
         if not self._complete and self.error is None:
+            self._chunks.clear()
             self._connection.abort()
             self.fail(BodyCut("the reply was closed before its end"))
 
@@ -136,6 +132,15 @@ class Connection(asyncio.Protocol):
         self._reply = None
         self.bury()
         self._transport.abort()
+
+    def cut(self) -> None:
+        """As abort, and tells the reply, which somebody may still be waiting for."""
+        reply = self._reply
+        self.abort()
+        if reply is not None:
+            reply.fail(
+                BodyCut("the transport was closed") if reply.status else ConnectionLost("the transport was closed")
+            )
 
     def bury(self) -> None:
         """Takes it out of the pool's account; once."""
@@ -216,16 +221,17 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         reply, status = self._reply, self._parser.get_status_code()
-        if reply is None or len(reply.headers) > MAX_HEADERS:
-            raise BadResponse(f"over {MAX_HEADERS} headers")
-        if self._silent > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in reply.headers) > MAX_HEAD_BYTES:
-            raise BadResponse(f"over {MAX_HEAD_BYTES} bytes of headers")
+        if reply is None:
+            raise BadResponse("nobody asked")
+        check_size(reply.headers, self._silent)
         if status < 200:
             if status == 101:
                 raise BadResponse("101 switches to a protocol that was not asked for")
             reply.headers = []
             return
-        self._read_framing(reply, status)
+        self._until_close, idle_s = read_framing(reply.headers, status)
+        self.idle_s = self._default_idle_s if idle_s is None else idle_s
+        self._keep = self._parser.should_keep_alive()
         reply.status = status
         if self._bodiless:
             # The parser cannot be told that a HEAD has no body: it stops here, and so does the connection.
@@ -245,28 +251,10 @@ class Connection(asyncio.Protocol):
 
     # what they share
 
-    def _read_framing(self, reply: Http1Reply, status: int) -> None:
-        """What the headers say of the body's end and the connection's future.
-
-        The parser has refused already: both lengths at once, two lengths, folded lines, bare CR, LF and NUL.
-        """
-        headers = dict(reply.headers)
-        self._keep = self._parser.should_keep_alive()
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None:
-            if coding.lower() != b"chunked" or sum(name == b"transfer-encoding" for name, _ in reply.headers) > 1:
-                raise BadResponse(f"transfer-encoding {coding[:40]!r}: only a single chunked can be read")
-        elif b"content-length" not in headers and status not in _NO_BODY:
-            self._until_close = True
-        said = headers.get(b"keep-alive")
-        if said is not None and (match := _TIMEOUT.search(said)):
-            self.idle_s = float(match[1]) - 1.0
-        else:
-            self.idle_s = self._default_idle_s
-
     def _settle(self, reply: Http1Reply) -> None:
         """The reply is whole: the connection goes home, unless something is left on it in either direction."""
         if reply._size > HIGH_WATER:
+            # A paused TLS transport may still hand over what it had decrypted, and so this end.
             self._transport.resume_reading()
         if self._keep and self._upload is None and not self._transport.get_write_buffer_size():
             self._reply = None

@@ -18,7 +18,7 @@ import httpx2
 
 from gateway.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, TransportError
 from gateway.proxy.transports import Headers, UpstreamRequest
-from gateway.proxy.transports.connection import MAX_HEADERS
+from gateway.proxy.transports.framing import MAX_HEADERS
 
 
 class HttpxReply:

@@ -33,7 +33,8 @@ class Origin:
         """Raises ValueError where `url` is not "http(s)://host[:port]". tls: called only for https."""
         parts = urlsplit(url)
         hostname, secure = parts.hostname, parts.scheme == "https"
-        if not hostname or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.path.strip("/"):
+        more = "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment
+        if not hostname or parts.scheme not in ("http", "https") or more:
             raise ValueError(f'origin "{parts.scheme}://{hostname}" is not http(s)://host[:port]')
         hostname = hostname if hostname.isascii() else hostname.encode("idna").decode()
         default = 443 if secure else 80
@@ -87,7 +88,7 @@ class Pool:
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._sockets):
-            connection.abort()
+            connection.cut()
         if self._sockets:
             self._emptied = self._loop.create_future()
             await self._emptied

@@ -222,6 +222,7 @@ def test_equal_values_do_not_claim_certainty_and_the_burn_in_claims_nothing() ->
     later = mean.estimate({"all": 30})
 
     assert (early.mean, early.low, early.high) == (1.0, 0.0, 1.0)
+    assert later.low == pytest.approx(1 - half_width(math.sqrt(0.25 / 31), 30, Tuning()))
     assert 0.7 < later.low < 0.98
     assert later.high == 1.0
 

@@ -106,7 +106,7 @@ class Peer:
     links: int = 0  # connections accepted so far
     ended: int = 0  # of them, those that are over
     sni: list[str | None] = field(default_factory=list)
-    _script: Script | None = None
+    _script: Script = Link.gone
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _broken: list[BaseException] = field(default_factory=list)
 
@@ -144,7 +144,6 @@ class Peer:
             self.links += 1
             self._changed.notify_all()
         try:
-            assert self._script is not None
             await self._script(Link(reader, writer, self.links))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the transport closed first, which tests may want

@@ -255,7 +255,7 @@ async def test_what_is_not_http_is_a_bad_response_and_ends_the_connection(peer, 
     await peer.until(lambda: peer.ended == 1)
 
 
-@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\nx\r\n", b"2\r\nabc\r\n", b"fffffffffffffffff\r\n"])
+@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\nx\r\n", b"2\r\nabc\r\n"])
 async def test_a_broken_chunk_is_a_bad_response(peer, transport, ask, read, chunk):
     peer.says(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n" + chunk, then="hold")
     reply = await transport.send(ask(), 5)

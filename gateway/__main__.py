@@ -1,0 +1,56 @@
+"""`gateway` and `python -m gateway`: from the command line to a verb, and from an error to an exit code.
+
+0: done. 1: found wrong, or cannot run. 2: asked wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    try:
+        # A serving process imports neither typer nor rich.
+        if arguments[:1] == ["serve"] and not {"--help", "-h"} & set(arguments):
+            serve(arguments[1:])
+        else:
+            from gateway.cli import app
+
+            app()
+    except Exception as error:
+        if not _says_all(error):
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+def _says_all(error: Exception) -> bool:
+    """Whether the message is meant for the user. Imported here: `gateway --help` needs neither orjson nor asyncio."""
+    from gateway.errors import ConfigError
+    from gateway.programs import CannotRun
+
+    return isinstance(error, ConfigError | CannotRun)
+
+
+def serve(arguments: list[str]) -> None:
+    """`gateway serve`, with the options that cli.py describes."""
+    parser = argparse.ArgumentParser("gateway serve", add_help=False)
+    parser.add_argument("--config", type=Path, default=Path("gateway.yaml"))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--data", type=Path)
+    asked = parser.parse_args(arguments)
+    if not asked.config.is_file():
+        parser.error(f"no file {asked.config}; give one with --config")
+    from gateway.config import data_directory
+    from gateway.proxy.serve import run
+
+    run(asked.config, asked.host, asked.port, asked.workers, data_directory(asked.data))
+
+
+if __name__ == "__main__":
+    main()

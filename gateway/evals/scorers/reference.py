@@ -1,0 +1,38 @@
+"""What scorers with a reference share: when there is one, and how their golden cases are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scorers.answered import unanswered
+
+NO_REFERENCE = Skipped("a reference")
+READ = 100_000  # characters of each text
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Rule):
+    """An answer compared with its reference. A failed or silent answer counts as an empty text, and so as wrong."""
+
+    heavy: ClassVar[bool] = True
+
+    def compare(self, answer: str, reference: str) -> float | None:
+        """None: the reference has nothing in it that could be compared."""
+        raise NotImplementedError
+
+    def at_once(self, subject: Subject) -> Skipped | None:
+        return NO_REFERENCE if subject.reference is None else unanswered(subject)
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        skipped = self.at_once(subject)
+        if skipped is not None or subject.reference is None:
+            return skipped or NO_REFERENCE
+        value = self.compare(subject.completion.text[:READ], subject.reference[:READ])
+        return Skipped("a reference with words in it") if value is None else Score(value)
+
+
+def case(name: str, answer: str, reference: str | None, expected: float | None) -> Golden:
+    return Golden(name, {}, Completion(answer, finish_reason="stop"), expected, reference=reference)

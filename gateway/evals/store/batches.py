@@ -1,0 +1,70 @@
+"""What one transaction writes, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.store.rows import Judged
+from gateway.exchange import Exchange, Feedback, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was read from the stream and judged. tallies: with the stream id of their entry.
+
+    scorers: those at work, by name; the population that a Tally reports counts for each of them.
+    """
+
+    scorers: Mapping[str, Registered]
+    judged: Sequence[Judged] = ()
+    tallies: Sequence[tuple[str, Tally]] = ()
+    feedback: Sequence[Feedback] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter. entry: its id in the stream. exchange: None where the entry could not be read."""
+
+    entry: str
+    reason: str
+    error: str
+    at: float
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """new: exchanges stored now. duplicates: exchanges that were there before."""
+
+    new: int = 0
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """Whose scores are summed together. model: "upstream/model"; arm: "" for none."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    alias: str
+    model: str
+    arm: str
+    stratum: str
+
+
+@dataclass(slots=True)
+class CellSums:
+    """What newly stored scores add to one cell."""
+
+    scored: int = 0
+    not_applicable: int = 0
+    error: int = 0
+    timeout: int = 0
+    budget: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    inverse_pi: float = 0.0
+    buckets: dict[int, int] = field(default_factory=dict)

@@ -1,0 +1,152 @@
+"""Sums over scores by cell, kept beside them in the same transaction; and the weights that have closed.
+
+A cell is one scorer (with version and config), alias, model, arm and stratum. Its population is N_h: what the Tallies
+of the gateways counted there while the scorer was at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, select, update
+
+from gateway.evals.scorers import Bounds
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.run import Result
+from gateway.evals.store.batches import CellKey, CellSums
+from gateway.evals.store.buckets import bounds_of, bucket_of
+from gateway.evals.store.engine import insert
+from gateway.evals.store.rows import model_of
+from gateway.evals.store.tables import CELL, score_buckets, score_cells
+from gateway.exchange import Exchange
+
+Place = tuple[str, str, str, str]  # alias, model, arm, stratum
+_SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
+_CLOSED = ("weighted_sum", "weight")
+_STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
+
+
+class Sums:
+    """What one transaction adds, by cell."""
+
+    def __init__(self) -> None:
+        self.by_cell: dict[tuple[str, ...], CellSums] = {}
+
+    def count(self, exchange: Exchange, result: Result, bounds: Bounds) -> None:
+        e, r = exchange, result
+        key = (r.scorer, r.version, r.config_hash, e.alias, model_of(e), e.arm or "", e.stratum)
+        sums = self.by_cell.get(key)
+        if sums is None:
+            sums = self.by_cell[key] = CellSums()
+        setattr(sums, r.status, getattr(sums, r.status) + 1)
+        sums.inverse_pi += 1.0 / (e.pi * r.pi)
+        if r.score is not None:
+            value = float(r.score.value)
+            sums.total += value
+            sums.squares += value * value
+            bucket = bucket_of(value, bounds_of(*bounds))
+            sums.buckets[bucket] = sums.buckets.get(bucket, 0) + 1
+
+
+def add(connection: Connection, sums: Sums) -> None:
+    """Adds to the stored sums, never replaces them."""
+    rows = [{**_key(key), **_cell_values(s)} for key, s in sums.by_cell.items()]
+    _upsert(connection, score_cells, rows, CELL, tuple(_cell_values(CellSums())))
+    buckets = [
+        {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
+        for key, s in sums.by_cell.items()
+        for at, n in s.buckets.items()
+    ]
+    _upsert(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
+
+
+def add_population(connection: Connection, scorers: Mapping[str, Registered], more: Mapping[Place, int]) -> None:
+    """What a Tally counted since the one before, for every scorer that is at work."""
+    rows = [
+        {
+            **_key((name, r.scorer.version, r.config_hash, *place)),
+            **_cell_values(CellSums()),
+            "population": n,
+        }
+        for name, r in scorers.items()
+        for place, n in more.items()
+        if n
+    ]
+    _upsert(connection, score_cells, rows, CELL, ("population",))
+
+
+def close_weights(connection: Connection) -> None:
+    """Gives each exchange of the population that came since the last closing to the scores that came since then.
+
+    What a stratum's scores do not represent yet (none applied or answered, or the Tally is behind) waits for the next
+    closing. So the closed sums only grow, and over any window their ratio is the weighted mean.
+    """
+    open_cells = select(score_cells).where(
+        score_cells.c.population - score_cells.c.spent_population
+        >= score_cells.c.n_scored
+        + score_cells.c.n_not_applicable
+        + score_cells.c.n_error
+        + score_cells.c.n_timeout
+        + score_cells.c.n_budget
+        - score_cells.c.spent_samples,
+        score_cells.c.n_scored + score_cells.c.n_not_applicable
+        > score_cells.c.spent_scored + score_cells.c.spent_not_applicable,
+    )
+    for row in connection.execute(open_cells.with_for_update()).mappings().all():
+        _close(connection, row)
+
+
+def _close(connection: Connection, row: Mapping[str, Any]) -> None:
+    responded = row["n_scored"] + row["n_not_applicable"] - row["spent_scored"] - row["spent_not_applicable"]
+    factor = (row["population"] - row["spent_population"]) / responded
+    at_cell = {name: row[name] for name in CELL}
+    closed = {
+        "spent_scored": row["n_scored"],
+        "spent_not_applicable": row["n_not_applicable"],
+        "spent_samples": sum(row[f"n_{status}"] for status in _STATUS),
+        "spent_total": row["total"],
+        "spent_population": row["population"],
+        "weighted_sum": row["weighted_sum"] + factor * (row["total"] - row["spent_total"]),
+        "weight": row["weight"] + factor * (row["n_scored"] - row["spent_scored"]),
+    }
+    connection.execute(_at(score_cells).values(closed), _bound(at_cell))
+    buckets = score_buckets.c
+    weight = buckets.weight + bindparam("factor") * (buckets.n - buckets.spent)
+    spent = _at(score_buckets).values(weight=weight, spent=buckets.n)
+    connection.execute(spent, {**_bound(at_cell), "factor": factor})
+
+
+def _at(table: Table) -> Any:
+    return update(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in CELL))
+
+
+def _bound(at_cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"at_{name}": value for name, value in at_cell.items()}
+
+
+def _key(values: tuple[str, ...]) -> dict[str, str]:
+    return asdict(CellKey(*values))
+
+
+def _cell_values(sums: CellSums) -> dict[str, float]:
+    return {
+        **{f"n_{status}": getattr(sums, status) for status in _STATUS},
+        "total": sums.total,
+        "squares": sums.squares,
+        "inverse_pi": sums.inverse_pi,
+    }
+
+
+def _upsert(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...], added: tuple[str, ...]
+) -> None:
+    """rows: what to add. A row that is not there yet starts at zero in every column that is not given."""
+    if not rows:
+        return
+    statement = insert(connection.dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in added}
+    zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
+    rows = sorted(({**zeros, **row} for row in rows), key=lambda row: [row[name] for name in key])  # one order of locks
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=more), rows)

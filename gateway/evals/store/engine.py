@@ -1,0 +1,128 @@
+"""Opens a store and brings its tables up to date. Knows the differences between SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import DBAPIError
+
+_BUSY_MS = 10_000
+_LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
+
+
+class NoStore(Exception):
+    """There is no store to read at this URL, or not one of this version; the message says what to do."""
+
+
+def writer(url: str) -> Engine:
+    """An engine that writes; makes the database and applies every migration that it lacks."""
+    target = _url(url)
+    _make_private(target)
+    engine = create_engine(target)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_writer)
+        event.listen(engine, "begin", _begin_immediate)
+    migrate(engine)
+    return engine
+
+
+def reader(url: str) -> Engine:
+    """An engine that only reads. Raises NoStore."""
+    target = _url(url)
+    if target.get_backend_name() == "sqlite":
+        path = Path(target.database or "")
+        if not path.is_file():
+            raise NoStore(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
+        target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
+    engine = create_engine(target)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_reader)
+    _check_version(engine, url)
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Applies what is missing, in one transaction; several programs may come at once, and the later ones wait."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def head() -> str | None:
+    """The number of the newest migration in this package."""
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
+def insert(dialect: Dialect, table: Table) -> Any:
+    """An INSERT of this dialect, which has on_conflict_do_nothing and on_conflict_do_update."""
+    of = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    return of(table)
+
+
+def transient(error: DBAPIError) -> bool:
+    """Whether the same write may succeed later: the database is locked, full or away; not that it refused the rows."""
+    return type(error.orig).__name__ in ("OperationalError", "InterfaceError", "InternalError") or (
+        error.connection_invalidated
+    )
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "gateway.evals.store:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _url(url: str) -> URL:
+    target = make_url(url)
+    if target.drivername in ("postgresql", "postgres"):
+        target = target.set(drivername="postgresql+psycopg")
+    return target
+
+
+def _make_private(target: URL) -> None:
+    """Prompts and answers are for their owner only: SQLite gives its other files the mode of the first."""
+    if target.get_backend_name() == "sqlite" and target.database not in (None, "", ":memory:"):
+        path = Path(str(target.database))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=True)
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
+    # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "cache_size=-65536"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_reader(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check_version(engine: Engine, url: str) -> None:
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except DBAPIError as error:
+        raise NoStore(f"{url} cannot be read as a store: {error.orig}") from error
+    if found != head():
+        raise NoStore(f"{url} has tables of version {found}, this program reads {head()}; run `gateway migrate`")

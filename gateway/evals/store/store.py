@@ -1,0 +1,89 @@
+"""The store as the consumer sees it: transactions on one thread of its own, so that the event loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from gateway.evals.store import cells, engine, ledger, writing
+from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.standing import Standing, standing
+
+T = TypeVar("T")
+_RACES = 5
+
+
+class StoreDown(Exception):
+    """The store cannot write now (locked, full, away): the same write is to be tried again later."""
+
+
+class Refused(Exception):
+    """The database refuses these rows as they are; trying again does not help."""
+
+
+class Store:
+    """Raises StoreDown or Refused from every verb; then nothing of that call is stored.
+
+    clock: Unix time in seconds.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self._url = url
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    async def __aenter__(self) -> Self:
+        self._engine = await self._on_thread(lambda: engine.writer(self._url))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._on_thread(self._engine.dispose)
+        self._thread.shutdown(wait=False)
+
+    async def write(self, batch: Batch) -> Written:
+        """Everything of the batch, or nothing."""
+        return await self._transaction(lambda connection: writing.write(connection, batch, self._clock()))
+
+    async def bury(self, letters: Sequence[Letter]) -> None:
+        """Notes what is moved to the dead-letter stream."""
+        await self._transaction(lambda connection: writing.bury(connection, letters))
+
+    async def close(self, watermark: str | None) -> Standing:
+        """Closes the ledgers and the weights, and says how all stands.
+
+        watermark: a stream id before which everything is acknowledged; None: not known, the ledgers stay as they are.
+        """
+
+        def closing(connection: Connection) -> Standing:
+            if watermark is not None:
+                ledger.close(connection, watermark)
+            cells.close_weights(connection)
+            return standing(connection)
+
+        return await self._transaction(closing)
+
+    async def _transaction(self, work: Callable[[Connection], T]) -> T:
+        return await self._on_thread(lambda: self._run(work))
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        for _ in range(_RACES):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except writing.Raced:
+                continue
+            except DBAPIError as error:
+                kind = StoreDown if engine.transient(error) else Refused
+                raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
+            except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
+                raise Refused(f"store: {type(error).__name__}: {error}") from error
+        raise StoreDown(f"store: other consumers wrote the same exchanges {_RACES} times in a row")
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,156 @@
+"""OpenAI's dialect, and that of all who speak it: bytes pass untouched but for what is spliced.
+
+Spliced into requests: `model`, and `stream_options.include_usage` where the client did not ask. Nothing into answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable
+from urllib.parse import urlsplit
+
+import orjson
+
+from gateway.config import Upstream
+from gateway.errors import GatewayError
+from gateway.proxy.apis import AT_ROOT
+from gateway.proxy.call import Api, Call
+from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects.form import set_model
+from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
+from gateway.proxy.dialects.reading import RawReader, message_of
+from gateway.proxy.splice import add_member, ask_usage, set_known
+from gateway.proxy.transports import Headers, UpstreamRequest
+
+_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+_ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
+_NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
+_LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer these with a list
+_SMALL = 16384  # parsing less than this costs a few microseconds
+_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
+
+
+class OpenAI:
+    """For one upstream."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.origin, self.prefix = place_of(upstream.url)
+        self._root = self.prefix.removesuffix(b"/v1") if upstream.vendor.local else self.prefix
+        self._fixed = fixed_headers(upstream, self.credential(upstream.api_key) if upstream.api_key else None)
+        self._ours = frozenset(name for name, _ in self._fixed)
+        self._asks_load = (upstream.load or upstream.vendor.load) == "orca"
+
+    def credential(self, key: str) -> tuple[bytes, bytes]:
+        return b"authorization", b"Bearer " + key.encode()
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        return UpstreamRequest(
+            call.method, self.origin, self.path(call, model), self.headers(call), self.body(call, model)
+        )
+
+    def path(self, call: Call, model: str) -> bytes:
+        root = call.path.partition(b"?")[0] in AT_ROOT
+        return (self._root if root else self.prefix) + call.path
+
+    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
+        return UpstreamRequest(method, self.origin, self.prefix + path, self._with_ours(headers), body)
+
+    def _with_ours(self, headers: Headers) -> Headers:
+        ours = self._ours
+        return [h for h in headers if h[0] not in ours] + self._fixed
+
+    def headers(self, call: Call) -> Headers:
+        out = self._with_ours(call.headers)
+        if not any(h[0] == b"content-type" for h in out):
+            out.append(_JSON)
+        if self._asks_load and not call.stream:
+            out.append(_ORCA)
+        return out
+
+    def body(self, call: Call, model: str) -> bytes:
+        if not call.fields:
+            return call.body if model == call.alias else set_model(call.body, model)
+        body = set_known(call.body, b"model", orjson.dumps(model))
+        if self._adds_usage(call):
+            if "stream_options" in call.fields:
+                return ask_usage(body)
+            return add_member(body, b"stream_options", b'{"include_usage":true}')
+        return body
+
+    def _adds_usage(self, call: Call) -> bool:
+        return (
+            call.stream
+            and call.api in ("chat", "completions")
+            and self._upstream.asks_usage
+            and not call.asked_usage
+        )  # fmt: skip
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        if call.api in ("chat", "completions"):
+            return ChatReader(call, drops_usage=self._adds_usage(call), keep_text=keep_text and call.api == "chat")
+        return ResponsesReader() if call.api == "responses" else RawReader()
+
+    def answer(self, call: Call, body: bytes) -> bytes:
+        if call.api not in _NOT_JSON:
+            check_answer(body, lists=call.api in _LISTS)
+        return body
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        return body
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        """The blank line first: a half event would swallow the error. No [DONE]."""
+        if call.api != "responses":
+            return b"\n\ndata: " + error.body() + b"\n\n"
+        event = {
+            "type": "error",
+            "code": error.code,
+            "message": error.message,
+            "param": error.param,
+            "sequence_number": 0,
+        }
+        return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def place_of(url: str) -> tuple[str, bytes]:
+    """A base URL's origin, and its path without the last slash."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}", parts.path.rstrip("/").encode()
+
+
+def fixed_headers(upstream: Upstream, credential: tuple[bytes, bytes] | None) -> Headers:
+    """What every request to this upstream carries; a header of its own in the config wins over ours."""
+    given = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in upstream.headers.items()]
+    named = {name for name, _ in given}
+    ours = [(b"accept-encoding", b"identity"), *([credential] if credential else [])]
+    return [*(h for h in ours if h[0] not in named), *given]
+
+
+def check_answer(body: bytes, *, lists: bool = False) -> None:
+    """Raises ValueError when a 200's body is no answer: not one JSON object (or list), cut short, or an error.
+
+    A large body is parsed only in doubt: when its brackets do not add up, or something in it is named "error".
+    """
+    if len(body) > _SMALL and not _doubtful(body, lists=lists):
+        return
+    try:
+        whole = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"its body is not JSON: {error}" if body else "its body is empty") from None
+    if not isinstance(whole, dict):
+        if not (lists and isinstance(whole, list)):
+            raise ValueError("its body is not a JSON object")
+    elif not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
+        raise ValueError(f"its body is an error: {message_of(whole.get('error') or whole)[:200]}")
+
+
+def _doubtful(body: bytes, *, lists: bool) -> bool:
+    bare = body.strip()
+    ends = bare[:1] + bare[-1:]
+    if ends != b"{}" and not (lists and ends == b"[]"):
+        return True
+    if bare.count(b"{") != bare.count(b"}") or bare.count(b"[") != bare.count(b"]"):
+        return True
+    return bare.find(b'"error"') >= 0 and _ERROR.search(bare) is not None

@@ -1,0 +1,155 @@
+"""Reads the event streams of OpenAI's APIs and of all who speak them, passing every byte on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from gateway.assembly import usage_of
+from gateway.proxy.call import Call
+from gateway.proxy.dialects.reading import PassingReader, message_of
+from gateway.sse import events
+
+_FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
+_USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
+_DONE = b"data: [DONE]\n\n"
+
+
+class ChatReader(PassingReader):
+    """chat and completions. drops_usage: the usage chunk was asked for by us, not by the client."""
+
+    __slots__ = ("_done_choices", "_drops_usage", "_seen", "_speech")
+
+    def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
+        super().__init__(each=_many(call), keep=keep_text)
+        self._drops_usage = drops_usage
+        self._seen: set[int] = set()
+        self._done_choices: set[int] = set()
+        self._speech = _Speech()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._heard().pieces)
+
+    @property
+    def continuable(self) -> bool:
+        return self._kept is not None and self._heard().plain
+
+    def _heard(self) -> _Speech:
+        """Reads what was kept only now: most streams are never asked."""
+        if self._kept:
+            block = b"".join(self._kept)
+            self._kept.clear()
+            self._speech.hear(block)
+        return self._speech
+
+    def _marked(self, block: bytes) -> bool:
+        # bytes.find: twice as fast as `in`.
+        return (
+            _FINISH.search(block) is not None
+            or block.find(b"error") >= 0
+            or block.find(b"[DONE]") >= 0
+            or (block.find(b'"usage"') >= 0 and _USAGE.search(block) is not None)
+        )
+
+    def _read(self, part: dict[str, Any]) -> bool:
+        if part.get("error"):
+            self.fail(message_of(part["error"]))
+            return True
+        usage = part.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage_of(usage) or self.usage
+        choices = part.get("choices")
+        if choices == [] and isinstance(usage, dict):
+            return not self._drops_usage
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                self._choice(choice)
+        return True
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index") or 0
+        self._seen.add(index)
+        self.first_content = self.first_content or _says(choice)
+        if choice.get("finish_reason"):
+            self._done_choices.add(index)
+            self.finished = self._seen <= self._done_choices
+
+    def _owed(self) -> bytes:
+        return _DONE
+
+
+def _many(call: Call) -> bool:
+    """More than one choice may come, so that each event must be read to know which have ended."""
+    prompt = call.fields.get("prompt")
+    several = prompt is ... or (isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int))
+    return several or call.fields.get("n") not in (None, 1)
+
+
+def _says(choice: dict[str, Any]) -> bool:
+    """Content of any kind: text, reasoning, refusal, tool calls, audio, and what is not known yet."""
+    delta = choice.get("delta") or choice.get("message")
+    if isinstance(delta, dict):
+        return any(value for name, value in delta.items() if name != "role")
+    return bool(choice.get("text"))
+
+
+class _Speech:
+    """What the client has heard. plain: nothing but text of choice 0."""
+
+    __slots__ = ("pieces", "plain")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.plain = True
+
+    def hear(self, block: bytes) -> None:
+        for event in events(block):
+            try:
+                for choice in orjson.loads(event.data).get("choices") or () if event.data[:1] == b"{" else ():
+                    self._choice(choice)
+            except (ValueError, AttributeError, TypeError):
+                self.plain = False  # what the client made of it is not known
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta") or {}
+        content = delta.get("content")
+        if isinstance(content, str) and not choice.get("index"):
+            self.pieces.append(content)
+        others = any(value for name, value in delta.items() if name not in ("role", "content"))
+        wrong = content is not None and not isinstance(content, str)
+        if others or wrong or choice.get("index") or choice.get("logprobs") or choice.get("text"):
+            self.plain = False
+
+
+class ResponsesReader(PassingReader):
+    """The Responses API: typed events, of which the last holds the whole response."""
+
+    __slots__ = ()
+
+    def _marked(self, block: bytes) -> bool:
+        return (
+            block.find(b"response.completed") >= 0
+            or block.find(b"error") >= 0
+            or block.find(b"response.incomplete") >= 0
+            or block.find(b"response.failed") >= 0
+        )
+
+    def _read(self, part: dict[str, Any]) -> bool:
+        kind = str(part.get("type"))
+        if kind == "error" or part.get("error"):
+            self.fail(message_of(part.get("error") or part))
+        elif kind.endswith(".delta"):
+            self.first_content = self.first_content or bool(part.get("delta"))
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            self._end_of(part.get("response"), failed=kind == "response.failed")
+        return True
+
+    def _end_of(self, response: Any, *, failed: bool) -> None:
+        self.finished = self.complete = True
+        response = response if isinstance(response, dict) else {}
+        self.usage = usage_of(response.get("usage")) or self.usage
+        if failed:
+            self.error = message_of(response.get("error") or "the response failed")
