@@ -14,6 +14,13 @@ from pydantic_core import ErrorDetails
 
 from gateway.vendors import VENDORS
 
+_SHAPES: dict[int | str, str] = {
+    "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
+    "base_url": "http://… or https://…",
+    "url": "redis://…, rediss://… or unix://…",
+    "bind": "HOST:PORT",
+}
+
 
 def worded(errors: ValidationError, root: type[BaseModel], known: Sequence[str]) -> list[str]:
     """Pydantic's errors, one line each, after the mistakes already known.
@@ -41,13 +48,13 @@ def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
         return f"unknown key{_near(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":
         return "missing; it must be given"
-    if loc and loc[-1] == "sha256":
-        return "expected the SHA-256 of a key: 64 hexadecimal digits in lower case"
+    if error["type"] == "string_pattern_mismatch" and loc[-1] in _SHAPES:
+        return f"expected {_SHAPES[loc[-1]]}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     shown = error["input"]
-    secret = loc and loc[-1] in ("api_key", "url", "proxy")
-    if secret or isinstance(shown, dict | list) or repr(shown) in message or shown is None:
+    secret = {"api_key", "url", "proxy", "headers", "sha256"} & set(loc)
+    if secret or isinstance(shown, dict | list) or message.endswith(f"got {shown!r}") or shown is None:
         return message
     return f"{message}, got {shown!r}"
 

@@ -5,10 +5,16 @@ GenAI names and buckets follow the OpenTelemetry semantic conventions for genera
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from gateway.counting import Counts
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,10 +29,11 @@ _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 
 
 class ProxyMetrics:
-    """What room 1 counts."""
+    """What room 1 counts. counts: the way to raise a counter or histogram on a call's path."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
+        self.counts = Counts()
         genai = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"]
         self.tokens_used = Histogram(
             "gen_ai_client_token_usage", "Tokens of one call, by type", [*genai, "gen_ai_token_type"],
@@ -107,3 +114,107 @@ def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
     merged = CollectorRegistry()
     MultiProcessCollector(merged, str(shared))  # type: ignore[no-untyped-call]
     return generate_latest(merged)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFigures:
+    """One scorer on one model in one arm. mean, low, high: None while there is no mean. by_status: scores of all
+    versions. buckets: (upper bound, closed weight), not cumulative, the last is "+Inf"."""
+
+    scorer: str
+    model: str
+    arm: str
+    by_status: Mapping[str, int]
+    mean: float | None
+    low: float | None
+    high: float | None
+    weighted_sum: float
+    weight: float
+    buckets: tuple[tuple[str, float], ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.scorer, self.model, self.arm]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalFigures:
+    """All that room 2 shows, at one moment. length, waiting, pending: entries of the stream."""
+
+    scores: tuple[ScoreFigures, ...] = ()
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    unaccounted: int = 0
+    oldest_unscored_s: float = 0.0
+    length: int = 0
+    waiting: int = 0
+    pending: int = 0
+
+
+class EvalMetrics(Collector):
+    """What room 2 counts, as the store has it: the counters go on where they were after a restart.
+
+    Consumers that share one store all show its totals: take their maximum, never their sum.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.figures = EvalFigures()
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self.figures
+        yield from _score_families(figures.scores)
+        yield _histogram(figures.scores)
+        letters = CounterMetricFamily(
+            "gateway_eval_dead_letters", "Stream entries given up, by reason", labels=["reason"]
+        )
+        for reason, n in figures.dead_letters.items():
+            letters.add_metric([reason], n)
+        yield letters
+        yield CounterMetricFamily(
+            "gateway_eval_duplicates", "Exchanges that came again after they were stored", figures.duplicates
+        )
+        for name, text, value in (
+            ("unaccounted", "Enqueued by a gateway, and neither stored nor buried nor under way", figures.unaccounted),
+            ("oldest_unscored_seconds", "Age of the oldest exchange not yet scored", figures.oldest_unscored_s),
+            ("stream_entries", "Entries in the stream", figures.length),
+            ("stream_waiting", "Entries not yet handed to a consumer", figures.waiting),
+            ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
+        ):
+            yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
+
+
+_SCORE = ("scorer", "model", "arm")
+
+
+def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
+    counts = CounterMetricFamily("gateway_eval_scores", "Scores, by status", labels=[*_SCORE, "status"])
+    sums = CounterMetricFamily(
+        "gateway_eval_score_weighted_sum",
+        "Scores by weight; over _weight, in any window: the mean",
+        labels=_SCORE,
+    )
+    weights = CounterMetricFamily("gateway_eval_score_weight", "Calls that the scores stand for", labels=_SCORE)
+    mean = GaugeMetricFamily("gateway_eval_score_mean", "Mean score as over all traffic, weighted", labels=_SCORE)
+    low = GaugeMetricFamily("gateway_eval_score_mean_low", "Lower end of its 95 % interval, at any time", labels=_SCORE)
+    high = GaugeMetricFamily("gateway_eval_score_mean_high", "Upper end of the same", labels=_SCORE)
+    for each in scores:
+        for status, n in each.by_status.items():
+            counts.add_metric([*each.labels, status], n)
+        sums.add_metric(each.labels, each.weighted_sum)
+        weights.add_metric(each.labels, each.weight)
+        for family, value in ((mean, each.mean), (low, each.low), (high, each.high)):
+            if value is not None:
+                family.add_metric(each.labels, value)
+    yield from (counts, sums, weights, mean, low, high)
+
+
+def _histogram(scores: Sequence[ScoreFigures]) -> Metric:
+    family = HistogramMetricFamily("gateway_eval_score", "Scores, each with the calls it stands for", labels=_SCORE)
+    for each in scores:
+        total, cumulative = 0.0, []
+        for bound, weight in each.buckets:
+            total += weight
+            cumulative.append((bound, total))
+        family.add_metric(each.labels, cumulative, each.weighted_sum)
+    return family

@@ -99,23 +99,44 @@ class Corridor:
 
     async def read(self, consumer: str, count: int, block_ms: int) -> list[Entry]:
         """New entries for this consumer; [] when none came in block_ms. block_ms must be below 1000."""
-        reply = await self._do(self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
+        try:
+            reply = await self._do(
+                self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms)
+            )
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.join()  # the server came back without its data
+            return []
         return [Entry(_id(i), fields) for i, fields in _of_stream(reply)]
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
-        """Takes over what another consumer was handed longer than idle_ms ago and has not acknowledged."""
-        reply: Any = await self._do(
-            self._redis.xautoclaim(self.key, GROUP, consumer, min_idle_time=idle_ms, start_id="0-0", count=count)
-        )
-        claimed = [(_id(i), fields) for i, fields in reply[1] if fields]
-        if not claimed:
-            return []
-        times = await self._deliveries(consumer, claimed[0][0], claimed[-1][0], len(claimed))
-        return [Entry(i, fields, times.get(i, 1)) for i, fields in claimed]
+        """Takes over what a consumer was handed longer than idle_ms ago and has not acknowledged; [] when all that is
+        pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
+        cursor = "0-0"
+        while True:
+            reply: Any = await self._do(
+                self._redis.xautoclaim(self.key, GROUP, consumer, min_idle_time=idle_ms, start_id=cursor, count=count)
+            )
+            claimed = [(_id(i), fields) for i, fields in reply[1] if fields]
+            cursor = _id(reply[0])
+            if claimed or cursor == "0-0":
+                return await self._with_deliveries(claimed)
 
-    async def _deliveries(self, consumer: str, first: str, last: str, count: int) -> dict[str, int]:
-        rows: Any = await self._do(self._redis.xpending_range(self.key, GROUP, first, last, count, consumer))
-        return {_id(row["message_id"]): row["times_delivered"] for row in rows}
+    async def _with_deliveries(self, claimed: list[tuple[str, dict[bytes, bytes]]]) -> list[Entry]:
+        pipe = self._redis.pipeline(transaction=False)
+        for i, _ in claimed:
+            pipe.xpending_range(self.key, GROUP, i, i, 1)
+        rows: Any = await self._do(pipe.execute()) if claimed else []
+        times = [row[0]["times_delivered"] if row else 1 for row in rows]
+        return [Entry(i, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
+
+    async def keep(self, consumer: str, ids: Sequence[str]) -> None:
+        """Says that this consumer is still at work on these entries, so that no other claims them yet."""
+        if ids:
+            await self._do(
+                self._redis.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=list(ids), justid=True)
+            )
 
     async def ack(self, ids: Iterable[str]) -> None:
         ids = list(ids)
@@ -152,17 +173,46 @@ class Corridor:
         if not held:
             await self._do(self._redis.xgroup_delconsumer(self.key, GROUP, consumer))
 
+    async def watermark(self) -> str | None:
+        """A stream id before which every entry has been read and acknowledged; None when there is no group.
+
+        Acknowledged after it was stored: so nothing before it is under way any more.
+        """
+        group = await self._group()
+        if group is None:
+            return None
+        # The order matters: what is delivered after the group was looked at lies behind its last-delivered-id.
+        pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
+        after = _after(_id(group["last-delivered-id"]))
+        return _id(pending["min"]) if pending["pending"] and _order(_id(pending["min"])) < _order(after) else after
+
+    async def trim_read(self) -> int:
+        """Removes entries before the watermark, unless other groups read this stream too; returns how many."""
+        watermark = await self.watermark()
+        groups: Any = await self._do(self._redis.xinfo_groups(self.key)) if watermark else []
+        if len(groups) != 1 or watermark is None:
+            return 0
+        return int(await self._do(self._redis.xtrim(self.key, minid=watermark, approximate=True)))
+
     async def lag(self, now: float | None = None) -> Lag:
         """now: Unix time in seconds; None: the clock's."""
         length = int(await self._do(self._redis.xlen(self.key)))
-        groups: Any = await self._do(self._redis.xinfo_groups(self.key)) if length else []
-        group = next((g for g in groups if _id(g["name"]) == GROUP), None)
+        group = await self._group() if length else None
         if group is None:
             return Lag(length, length, 0, 0.0)
         pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
         oldest = _id(pending["min"]) if pending["pending"] else await self._next(_id(group["last-delivered-id"]))
         age = (time.time() if now is None else now) - int(oldest.split("-")[0]) / 1000 if oldest else 0.0
-        return Lag(length, group.get("lag") or 0, pending["pending"], max(0.0, age))
+        # After a deletion the server no longer knows the group's lag.
+        waiting = length if group.get("lag") is None else int(group["lag"])
+        return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age))
+
+    async def _group(self) -> dict[str, Any] | None:
+        try:
+            groups: Any = await self._do(self._redis.xinfo_groups(self.key))
+        except ResponseError:  # no such key
+            return None
+        return next((g for g in groups if _id(g["name"]) == GROUP), None)
 
     async def _next(self, after: str) -> str | None:
         reply: Any = await self._do(self._redis.xrange(self.key, min=f"({after}", count=1))
@@ -175,6 +225,16 @@ class Corridor:
             raise
         except (RedisError, OSError, TimeoutError) as error:
             raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
+
+
+def _order(entry: str) -> tuple[int, int]:
+    ms, _, n = entry.partition("-")
+    return int(ms), int(n)
+
+
+def _after(entry: str) -> str:
+    ms, n = _order(entry)
+    return f"{ms}-{n + 1}"
 
 
 def _id(value: Any) -> str:

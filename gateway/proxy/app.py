@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,18 @@ class App:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        self.inflight = 0
         self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
+
+    def show(self) -> None:
+        """Brings the metrics up to date: what is counted by plain addition, and what is only looked at."""
+        gateway, m = self.gateway, self.gateway.metrics
+        m.counts.flush()
+        m.inflight.set(self.inflight)
+        m.recorder_waiting.set(gateway.recorder.waiting)
+        for name, upstream in gateway.upstreams.items():
+            m.upstream_inflight.labels(name).set(upstream.slots.in_flight)
+            m.queued.labels(name).set(upstream.slots.waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -75,19 +87,22 @@ class App:
         client = AsgiClient(send)
         call: Call | None = None
         route: Route | None = None
+        started = time.monotonic()
+        making = asyncio.current_task()
         progress = Progress(Kept(False, 0))
         watch: Watch | None = None
-        gateway.metrics.inflight.inc()
+        self.inflight += 1
         try:
             headers = dict(scope["headers"])
             caller = gateway.keys.caller(headers)
             body = await read_body(receive, headers, gateway.max_body_bytes)
-            call = read_call(endpoint, caller, scope, headers, _below_version(scope), body)
+            call = read_call(endpoint, caller, scope, headers, body, started)
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
             wanted = endpoint.carries_text and (route.drawn.possible or route.shadowed)
             progress.kept = Kept(wanted, gateway.settler.cap_bytes)
-            watch = Watch(receive, progress, gateway.tasks, at_once=call.stream)
+            if making is not None:
+                watch = Watch(receive, progress, gateway.tasks, making, at_once=call.stream)
             await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
@@ -100,7 +115,7 @@ class App:
                 raise
             _calm()
         finally:
-            gateway.metrics.inflight.dec()
+            self.inflight -= 1
             if watch is not None:
                 watch.stop()
             if call is not None and route is not None:
@@ -117,7 +132,8 @@ class App:
         self, client: AsgiClient, call: Call | None, routed: bool, progress: Progress, error: GatewayError
     ) -> None:
         """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
-        self.gateway.metrics.refused.labels(str(error.status), error.code or error.type).inc()
+        metrics = self.gateway.metrics
+        metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
         progress.ended = True
         progress.status = error.status
         progress.kept.add(error.body())
@@ -136,11 +152,13 @@ class Watch:
 
     __slots__ = ("_handle", "_making", "_progress", "_receive", "_task", "_tasks")
 
-    def __init__(self, receive: Receive, progress: Progress, tasks: Tasks, *, at_once: bool) -> None:
+    def __init__(
+        self, receive: Receive, progress: Progress, tasks: Tasks, making: asyncio.Task[Any], *, at_once: bool
+    ) -> None:
         self._receive = receive
         self._progress = progress
         self._tasks = tasks
-        self._making = asyncio.current_task()
+        self._making = making
         self._task: asyncio.Task[None] | None = None
         self._handle: asyncio.TimerHandle | None = None
         if at_once:
@@ -155,7 +173,7 @@ class Watch:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._progress.ended and self._making is not None:
+        if not self._progress.ended:
             self._progress.gone = True
             self._making.cancel()
 
@@ -192,12 +210,6 @@ def _endpoint(path: bytes) -> Endpoint | None:
     if path.startswith(b"/v1/"):
         return ENDPOINTS.get(path[3:])
     return ENDPOINTS[path] if path in AT_ROOT else None
-
-
-def _below_version(scope: Scope) -> bytes:
-    """The path as the client wrote it, below /v1."""
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return raw.removeprefix(b"/v1")
 
 
 def unknown_path(path: str, method: str) -> GatewayError:

@@ -35,7 +35,8 @@ class Keys:
 
 def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:
     """Whether the request carries the key with this SHA-256 (hex)."""
-    return sha256(_key(headers)).hexdigest() == digest
+    key = _key(headers)
+    return bool(key) and sha256(key).hexdigest() == digest
 
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes:

@@ -29,11 +29,14 @@ OWNER = "assay-gateway"
 
 
 class Pages:
-    """gateway: gives the Gateway in force. registry: of this process's metrics. loopback: the main port listens only
+    """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics. loopback: the main port listens only
     on this machine, so that metrics and readiness need no key there."""
 
-    def __init__(self, gateway: Callable[[], Gateway], registry: CollectorRegistry, *, loopback: bool) -> None:
+    def __init__(
+        self, gateway: Callable[[], Gateway], show: Callable[[], None], registry: CollectorRegistry, *, loopback: bool
+    ) -> None:
         self._gateway = gateway
+        self._show = show
         self._registry = registry
         self._loopback = loopback
         self._open = False
@@ -59,7 +62,7 @@ class Pages:
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own: whoever reaches it may look."""
-        pages = Pages(self._gateway, self._registry, loopback=True)
+        pages = Pages(self._gateway, self._show, self._registry, loopback=True)
         pages._open = True
         return Router(
             [
@@ -120,6 +123,7 @@ class Pages:
             config = self._gateway().config.metrics
             hint = f"they are served on {config.bind}" if config.bind else "set metrics.sha256 or metrics.bind"
             raise InvalidKey(f"metrics need a key of their own beyond loopback; {hint}")
+        self._show()
         return Response(exposition(self._registry, shared_metrics()), media_type=CONTENT_TYPE.decode())
 
     def _may_look(self, request: Request) -> bool:

@@ -64,8 +64,8 @@ def read_call(
     caller: Caller,
     scope: Mapping[str, Any],
     headers: Mapping[bytes, bytes],
-    path: bytes,
     body: bytes,
+    started: float,
 ) -> Call:
     """Raises BadRequest for whatever the gateway itself must understand; the rest is the upstream's to judge."""
     if endpoint.form == "multipart":
@@ -78,11 +78,12 @@ def read_call(
         alias = fields["model"]
         stream = fields.get("stream") is True
     client_id = sane_id(headers.get(b"x-request-id"))
+    path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
     query = scope["query_string"]
     return Call(
         id=new_id(),
         received=time.time(),
-        started=time.monotonic(),
+        started=started,
         caller=caller,
         api=endpoint.api,
         method=scope["method"].encode(),

@@ -77,6 +77,11 @@ class Recorder:
         self._retry_s = _FIRST_RETRY_S
 
     @property
+    def waiting(self) -> int:
+        """How many records wait to be appended."""
+        return len(self._waiting)
+
+    @property
     def seq(self) -> int:
         """The number that the next exchange put here must carry."""
         return self._seq + 1
@@ -86,7 +91,7 @@ class Recorder:
         size = _size(exchange)
         cell = cell_of(exchange)
         self.ledger.sampled[cell] += 1
-        self._metrics.sampled.labels(exchange.stratum).inc()
+        self._metrics.counts.of(self._metrics.sampled, exchange.stratum).n += 1
         if size > self._room:
             self._drop(exchange, "buffer_full")
             return False
@@ -109,10 +114,10 @@ class Recorder:
         """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
         bare = (*cell[:4], "")
         self.ledger.seen[bare] += 1
-        self._metrics.seen.labels(cell[0]).inc()
+        self._metrics.counts.of(self._metrics.seen, cell[0]).n += 1
         if reason is not None:
             self.ledger.unsampled[(*cell[:4], reason)] += 1
-            self._metrics.unsampled.labels(reason).inc()
+            self._metrics.counts.of(self._metrics.unsampled, reason).n += 1
 
     async def run(self) -> None:
         """Appends what waits until close() is called and nothing waits any more."""
@@ -172,8 +177,7 @@ class Recorder:
             if isinstance(item, Exchange):
                 self._last_seq = item.seq
                 self.ledger.enqueued[cell_of(item)] += 1
-                self._metrics.enqueued.labels(item.stratum).inc()
-        self._metrics.recorder_waiting.set(len(self._waiting))
+                self._metrics.counts.of(self._metrics.enqueued, item.stratum).n += 1
 
     async def _append(self, entries: list[Fields]) -> bool:
         try:
@@ -191,7 +195,6 @@ class Recorder:
         if not self._told_down:
             log.warning("%s; exchanges wait in memory, and are dropped when the buffer is full", error)
         self._told_down = True
-        self._metrics.recorder_waiting.set(len(self._waiting))
         await asyncio.sleep(self._retry_s)
         self._retry_s = min(_LONGEST_RETRY_S, self._retry_s * 2)
 
@@ -207,7 +210,7 @@ class Recorder:
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self.ledger.dropped[(*cell_of(exchange)[:4], reason)] += 1
-        self._metrics.dropped.labels(exchange.stratum, reason).inc()
+        self._metrics.counts.of(self._metrics.dropped, exchange.stratum, reason).n += 1
 
 
 def cell_of(exchange: Exchange) -> Cell:

@@ -195,7 +195,7 @@ class Relay:
         seconds = self._clock() - started
         usage, progress.attempt_usage = progress.attempt_usage, None
         progress.attempts.append(Attempt(place.target, status, failure, seconds, usage))
-        self._metrics.attempts.labels(place.target.upstream, result).inc()
+        self._metrics.counts.of(self._metrics.attempts, place.target.upstream, result).n += 1
 
     # ── what the client gets when there is no answer, or half of one ──
 
@@ -224,10 +224,10 @@ class Relay:
             for candidate in asking.route.candidates:
                 if _may_go_on(asking, candidate, failure) and await self._go_on(asking, candidate.place):
                     progress.spliced = True
-                    self._metrics.continued.labels(asking.call.alias, "continued").inc()
+                    self._metrics.counts.of(self._metrics.continued, asking.call.alias, "continued").n += 1
                     return
         progress.outcome = failure.outcome if failure.outcome == "timeout" else "cut"
-        self._metrics.continued.labels(asking.call.alias, "ended").inc()
+        self._metrics.counts.of(self._metrics.continued, asking.call.alias, "ended").n += 1
         if said is None or asking.route.on_cut == "off":
             return  # the connection closes before the answer's end, which is how HTTP says "cut"
         error = UpstreamFailed(f"the stream broke off: {said.place.name} {failure.text}", code="stream_cut")

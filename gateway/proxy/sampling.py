@@ -68,7 +68,7 @@ class Sampler:
         for name, rule in self._head:
             if rule.rate > pi and _head_matches(rule, call):
                 pi, stratum = rule.rate, name
-        most = max([pi, *(rule.rate for _, rule in self._tail if _head_matches(rule, call))])
+        most = max([pi, *(_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))])
         return Draw(unit, u, pi, stratum, most)
 
     def tail(self, drawn: Draw, call: Call, ending: Ending) -> tuple[float, str]:
@@ -79,6 +79,12 @@ class Sampler:
                 if rule.rate > pi and _head_matches(rule, call) and _tail_matches(rule, ending):
                     pi, stratum = rule.rate, name
         return pi, stratum
+
+
+def _reach(rule: Rule) -> float:
+    """The u below which an answer is held for this tail rule. A finish reason is read from the answer, and decides the
+    stratum of the unsampled too, which N counts: then every answer is held."""
+    return rule.rate if rule.when.finish_reason is None else 1.0
 
 
 def _head_matches(rule: Rule, call: Call) -> bool:

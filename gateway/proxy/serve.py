@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import shutil
 import signal
@@ -82,7 +83,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=True,
+        proxy_headers=False,
         headers=[("server", "assay-gateway")],
         backlog=4096,
         timeout_keep_alive=75,
@@ -127,13 +128,17 @@ class Process:
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks))
             app = App(build(self.config, parts))
-            pages = Pages(lambda: app.gateway, registry, loopback=self._served.loopback)
+            pages = Pages(lambda: app.gateway, app.show, registry, loopback=self._served.loopback)
             app.pages = pages.app(self.config.cors)
             metrics.config_ok.set(1)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
+            if shared_metrics() is not None:
+                tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
             async with self._metrics_listener(pages):
+                gc.freeze()  # what is here now stays: the collector need not look at it again and again
+                gc.set_threshold(20_000, 20, 50)
                 yield app
             await reload.stop()
             await _flush(recorder, writing)
@@ -166,6 +171,13 @@ class Process:
             server.should_exit = True
             if sock is not None:
                 await serving
+
+
+async def _show(app: App) -> None:
+    """Other workers answer scrapes too, and count what we have shown, also after our death."""
+    while True:
+        app.show()
+        await asyncio.sleep(0.5)
 
 
 def _bind_or_none(settings: uvicorn.Config) -> Any:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from gateway.assembly import assemble
-from gateway.exchange import Exchange, Outcome
+from gateway.exchange import Exchange, Outcome, Target, Usage
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call
@@ -27,6 +27,32 @@ _ERROR_TYPE: dict[Outcome, str] = {
 }
 
 
+class CallSeries:
+    """The series that calls of one alias at one target raise, bound once."""
+
+    def __init__(self, m: ProxyMetrics, alias: str, place: Place, operation: str) -> None:
+        counts, upstream = m.counts, place.target.upstream
+        genai = (operation, place.upstream.config.vendor.provider, alias, place.target.model)
+        self.ended = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
+        self.duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
+        self.overhead = counts.spread(m.overhead)
+        self.first_token = counts.spread(m.first_token, *genai)
+        self.per_token = counts.spread(m.per_token, *genai)
+        self._sizes = [counts.spread(m.tokens_used, *genai, kind) for kind in ("input", "output")]
+        self._tokens = [
+            counts.of(m.tokens, alias, upstream, k) for k in ("input", "output", "cached_input", "reasoning")
+        ]
+
+    def took(self, usage: Usage) -> None:
+        sizes, tokens = self._sizes, self._tokens
+        sizes[0].observe(usage.input_tokens)
+        sizes[1].observe(usage.output_tokens)
+        tokens[0].n += usage.input_tokens
+        tokens[1].n += usage.output_tokens
+        tokens[2].n += usage.cached_input_tokens or 0
+        tokens[3].n += usage.reasoning_tokens or 0
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How a call ended. exchange: its record, when it was sampled. eligible: its shadow may be asked now."""
@@ -43,6 +69,7 @@ class Settler:
         self._recorder = recorder
         self._metrics = metrics
         self.cap_bytes = cap_bytes
+        self._series: dict[tuple[str, Target, str], CallSeries] = {}
 
     def settle(self, call: Call, endpoint: Endpoint, route: Route, progress: Progress) -> Settled:
         """Counts the call and, when it is sampled, records it. A call that reached no upstream leaves no exchange."""
@@ -55,14 +82,14 @@ class Settler:
 
     def _sample(self, call: Call, route: Route, progress: Progress, place: Place, now: float) -> Settled:
         drawn = route.drawn
-        ending = self._ending(call, progress, now)
-        pi, stratum = self._sampler.tail(drawn, call, ending)
+        own_pi, stratum = self._sampler.tail(drawn, call, self._ending(call, progress, now))
+        pi = own_pi
         plan = route.plan if route.plan is not None and is_eligible(route.plan, place, progress) else None
         shadowed = plan is not None and route.shadowed and drawn.reason is None
         if plan is not None and drawn.reason is None:
             # Recorded when either draw says so; the two are independent, so this is the union's probability.
             pi, stratum = 1 - (1 - pi) * (1 - plan.shadow), f"{stratum}+{plan.name}"
-        sampled = drawn.reason is None and (shadowed or drawn.u < self._own_pi(route, call, ending))
+        sampled = drawn.reason is None and (shadowed or drawn.u < own_pi)
         cell = (stratum, call.alias, place.name, "control" if plan else "", "")
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
@@ -70,9 +97,6 @@ class Settler:
         exchange = self._exchange(call, route, progress, place, pi, stratum, plan, now)
         self._recorder.put(exchange)
         return Settled(exchange, shadowed)
-
-    def _own_pi(self, route: Route, call: Call, ending: Ending) -> float:
-        return self._sampler.tail(route.drawn, call, ending)[0]
 
     def _ending(self, call: Call, progress: Progress, now: float) -> Ending:
         first = progress.first_content
@@ -103,34 +127,25 @@ class Settler:
         )  # fmt: skip
 
     def _count(self, call: Call, endpoint: Endpoint, place: Place | None, progress: Progress, total_s: float) -> None:
-        m = self._metrics
-        upstream = place.target.upstream if place else "none"
-        m.requests.labels(call.alias, upstream, progress.outcome).inc()
-        m.overhead.observe(progress.overhead_s)
+        alias, outcome = call.alias, progress.outcome
         if place is None:
+            self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
             return
-        genai = (endpoint.operation, place.upstream.config.vendor.provider, call.alias, place.target.model)
-        m.duration.labels(*genai, _ERROR_TYPE[progress.outcome]).observe(total_s)
+        key = (alias, place.target, endpoint.operation)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = CallSeries(self._metrics, alias, place, endpoint.operation)
+        series.ended[outcome].n += 1
+        series.overhead.observe(progress.overhead_s)
+        series.duration[outcome].observe(total_s)
+        usage = progress.usage
         if progress.first_content is not None and call.stream:
             first_s = progress.first_content - call.started
-            m.first_token.labels(*genai).observe(first_s)
-            if progress.usage is not None and progress.usage.output_tokens > 1:
-                m.per_token.labels(*genai).observe((total_s - first_s) / (progress.usage.output_tokens - 1))
-        if progress.usage is not None:
-            self._count_tokens(call.alias, upstream, genai, progress)
-
-    def _count_tokens(self, alias: str, upstream: str, genai: tuple[str, str, str, str], progress: Progress) -> None:
-        usage = progress.usage
-        assert usage is not None  # noqa: S101 - the caller looked
-        m = self._metrics
-        m.tokens_used.labels(*genai, "input").observe(usage.input_tokens)
-        m.tokens_used.labels(*genai, "output").observe(usage.output_tokens)
-        m.tokens.labels(alias, upstream, "input").inc(usage.input_tokens)
-        m.tokens.labels(alias, upstream, "output").inc(usage.output_tokens)
-        if usage.cached_input_tokens:
-            m.tokens.labels(alias, upstream, "cached_input").inc(usage.cached_input_tokens)
-        if usage.reasoning_tokens:
-            m.tokens.labels(alias, upstream, "reasoning").inc(usage.reasoning_tokens)
+            series.first_token.observe(first_s)
+            if usage is not None and usage.output_tokens > 1:
+                series.per_token.observe((total_s - first_s) / (usage.output_tokens - 1))
+        if usage is not None:
+            series.took(usage)
 
 
 def is_eligible(plan: Plan, place: Place, progress: Progress) -> bool:

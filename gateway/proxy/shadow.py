@@ -95,7 +95,7 @@ class Shadow:
         self._count(plan, "asked" if progress.outcome == "ok" else "asked_failed")
 
     def _count(self, plan: Plan, result: str) -> None:
-        self._metrics.shadow.labels(plan.name, result).inc()
+        self._metrics.counts.of(self._metrics.shadow, plan.name, result).n += 1
 
 
 def _has_effects(call: Call) -> bool:

@@ -12,7 +12,7 @@ from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.answered import unfinished
 from gateway.evals.scorers.asked import form
 from gateway.evals.scorers.schema_work import REMOTE, Unbounded
-from gateway.evals.scorers.schemas import Compiled, Schemas
+from gateway.evals.scorers.schemas import Compiled, Schemas, Slow
 
 NOT_ASKED = Skipped("a response_format of type json_schema")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
@@ -43,10 +43,11 @@ class JsonSchema(Rule):
             return skipped
         try:
             compiled = self.schemas.find(asked.schema)
+            return None if compiled is None else _judge(said.text, compiled, at_once=True)
         except Unbounded as unbounded:
             return Skipped(unbounded.need)
-        cheap = compiled is not None and compiled.cheap(len(said.text))
-        return _judge(said.text, compiled) if compiled is not None and cheap else None
+        except Slow:
+            return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
         said = self.at_once(subject)
@@ -54,10 +55,9 @@ class JsonSchema(Rule):
         if said is not None or asked is None:
             return said or NOT_ASKED
         try:
-            compiled = self.schemas.compile(asked.schema)
+            return _judge(subject.completion.text, self.schemas.compile(asked.schema))
         except Unbounded as unbounded:
             return Skipped(unbounded.need)
-        return _judge(subject.completion.text, compiled)
 
     def golden(self) -> tuple[Golden, ...]:
         person = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -73,13 +73,10 @@ class JsonSchema(Rule):
         )
 
 
-def _judge(text: str, schema: Compiled) -> Score | Skipped:
+def _judge(text: str, schema: Compiled, *, at_once: bool = False) -> Score:
     try:
         answer = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         return Score(0.0, "not JSON", str(error))
-    try:
-        mistake = schema.mistake(answer, len(text))
-    except Unbounded as unbounded:
-        return Skipped(unbounded.need)
+    mistake = schema.mistake(answer, len(text), at_once=at_once)
     return Score(0.0, "invalid", mistake) if mistake else VALID

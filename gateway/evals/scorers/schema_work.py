@@ -15,9 +15,11 @@ from urllib.parse import unquote
 MAX_DEPTH = 64  # levels, of a schema and of an answer
 MAX_WORK = 1_000_000  # visits of one keyword to one value, at up to about a microsecond
 MAX_PATTERNS = 100
-PATTERN = 100  # visits that one match of a pattern counts for
+SMALL_PATTERN = 100  # visits that one match of a pattern counts for, when it is small and without look-around
+LARGE_PATTERN = 3000  # any other
+MULTIPLE = 30  # multipleOf, which is exact however far the two numbers are apart
 MAX_NESTED = 16  # references through references, at one place of an answer
-STEPS = 200_000  # of this module's own counting
+STEPS = 100_000  # of this module's own counting
 
 _ALL_HERE = ("allOf", "anyOf", "oneOf")
 _ONE_HERE = ("not", "if", "then", "else")
@@ -93,13 +95,14 @@ def size_of(answer: Any) -> tuple[int, int]:
     return levels, size
 
 
-def visits(schema: Any, references: list[str]) -> list[int]:
+def visits(schema: Any, references: list[str], pattern: int = SMALL_PATTERN) -> list[int]:
     """At index d: how often keywords can look at one place of an answer, summed over a path of d levels down.
 
     Ends where it no longer grows (the last entry then holds for every deeper answer), or where it passes MAX_WORK (then
-    nothing deeper may be compared). Times the size of an answer it bounds the work. Raises Unbounded.
+    nothing deeper may be compared). Times the size of an answer it bounds the work. pattern: visits that one match of
+    a pattern counts for. Raises Unbounded.
     """
-    counter = _Counter(schema, {r: _resolve(schema, r) for r in references})
+    counter = _Counter(schema, {r: _resolve(schema, r) for r in references}, pattern)
     table: list[int] = []
     while len(table) <= MAX_DEPTH + 1:
         before = dict(counter.below)
@@ -130,6 +133,7 @@ class _Counter:
 
     schema: Any
     targets: Mapping[str, Any]
+    pattern: int
     below: dict[str, int] = field(default_factory=dict)  # of each target, for answers one level shallower
     here: dict[str, int] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
@@ -169,7 +173,7 @@ class _Counter:
         # Properties, and places of a list, exclude each other; all else may look at the same value.
         total += sum(max((self._count(s, here=False) for s in apart), default=0) for apart in _apart(at))
         total += sum(self._count(s, here=False) for s in _below(at))
-        return min(total + _weight(at), MAX_WORK + 1)
+        return min(total + _weight(at, self.pattern), MAX_WORK + 1)
 
 
 def _in_place(at: Mapping[str, Any]) -> list[Any]:
@@ -196,7 +200,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def _weight(at: Mapping[str, Any]) -> int:
+def _weight(at: Mapping[str, Any], pattern: int) -> int:
     """What the keywords of one schema cost by themselves: patterns, and long lists to go through."""
     patterns = ("pattern" in at) + len(_inside(at.get("patternProperties")))
-    return 1 + PATTERN * patterns + sum(len(v) for v in at.values() if isinstance(v, dict | list)) // 8
+    lists = sum(len(v) for v in at.values() if isinstance(v, dict | list)) // 8
+    return 1 + pattern * patterns + MULTIPLE * ("multipleOf" in at) + lists

@@ -11,14 +11,30 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from gateway.evals.scorers.schema_work import DEPTH, MAX_WORK, WORK, Unbounded, inspect, size_of, visits
+from gateway.evals.scorers.schema_work import (
+    DEPTH,
+    LARGE_PATTERN,
+    MAX_WORK,
+    SMALL_PATTERN,
+    WORK,
+    Unbounded,
+    inspect,
+    size_of,
+    visits,
+)
 
 MAX_BYTES = 256 * 1024
-CHEAP = 10_000  # visits
+CHEAP = 100_000  # visits, with an answer's size in characters: a millisecond for schemas that nobody bends
+EXPLAINED = 5_000  # the same, where finding the mistake comes on top
 
-# Patterns without look-around and back-references run in linear time; the others give up after so many steps back.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 18, dfa_size_limit=1 << 18)
+# The linear engine and small programs first. What needs more gets it, counts for more, and gives up in the end.
+_SMALL = jsonschema_rs.RegexOptions(size_limit=1 << 15, dfa_size_limit=1 << 18)
+_LARGE = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 18)
 _GAVE_UP = ("BacktrackLimitExceeded", "RegexEngineFailure")
+
+
+class Slow(Exception):
+    """Not now: it would hold up the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +44,20 @@ class Compiled:
     validator: Any
     visits: list[int]
 
-    def cheap(self, size: int) -> bool:
-        """Whether an answer of so many characters is compared within about a millisecond."""
-        return self.visits[-1] * size <= CHEAP
-
-    def mistake(self, answer: Any, size: int) -> str | None:
+    def mistake(self, answer: Any, size: int, *, at_once: bool = False) -> str | None:
         """What a parsed answer has that the schema does not allow; None: it is valid.
 
-        size: of the answer's text, in characters. Raises Unbounded when comparing would leave the bounds.
+        size: of the answer's text, in characters. Raises Unbounded when comparing would leave the bounds, and Slow when
+        it has to be done at once and would take longer than about a millisecond.
         """
+        if at_once and self.visits[-1] * size > CHEAP:
+            raise Slow
         self._allow(answer, size)
         try:
             if self.validator.is_valid(answer):
                 return None
+            if at_once and self.visits[-1] * size > EXPLAINED:
+                raise Slow
             self.validator.validate(answer)
         except jsonschema_rs.ValidationError as error:
             if type(error.kind).__name__.split("_")[-1] in _GAVE_UP:
@@ -115,15 +132,19 @@ def _compile(schema: Any, size: int) -> Compiled | Unbounded:
     try:
         if size > MAX_BYTES:
             raise Unbounded(f"a schema of at most {MAX_BYTES // 1024} KB")
-        counted = visits(schema, inspect(schema))
-        validator = jsonschema_rs.validator_for(
-            schema, retriever=_refuse, pattern_options=_PATTERNS, validate_formats=True
-        )
+        references = inspect(schema)
+        try:
+            return Compiled(_validator(schema, _SMALL), visits(schema, references, SMALL_PATTERN))
+        except jsonschema_rs.ValidationError:
+            return Compiled(_validator(schema, _LARGE), visits(schema, references, LARGE_PATTERN))
     except Unbounded as unbounded:
         return unbounded
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         return Unbounded(f"a schema that compiles ({_short(str(error))})")
-    return Compiled(validator, counted)
+
+
+def _validator(schema: Any, patterns: Any) -> Any:
+    return jsonschema_rs.validator_for(schema, retriever=_refuse, pattern_options=patterns, validate_formats=True)
 
 
 def _refuse(uri: str) -> Any:

@@ -37,20 +37,25 @@ class _Thread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         # A daemon: a scorer that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._run, name=f"scorer {name}", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
-        self.loop.run_forever()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            self.loop.run_until_complete(asyncio.wait(tuple(self._tasks), timeout=LAST_WORDS_S))
-        self.loop.close()
+        try:
+            self.loop.run_forever()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                self.loop.run_until_complete(asyncio.wait(tuple(self._tasks), timeout=LAST_WORDS_S))
+        finally:
+            self.loop.close()
 
     def stop(self) -> None:
-        self._soon(self.loop.stop)
+        if not self._stopped:  # a second time, it would cut off the last words
+            self._stopped = True
+            self._soon(self.loop.stop)
 
     def start(self, call: _Call) -> None:
         self._soon(self._start, call)

@@ -13,7 +13,7 @@ from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.answered import unfinished
 from gateway.evals.scorers.asked import Choice, choice, tools
 from gateway.evals.scorers.schema_work import Unbounded
-from gateway.evals.scorers.schemas import Compiled, Schemas
+from gateway.evals.scorers.schemas import Compiled, Schemas, Slow
 
 NO_TOOLS = Skipped("a request that offers tools")
 NO_CALL = Skipped("a tool call, made or required")
@@ -42,10 +42,10 @@ class ToolCalls(Rule):
             return skipped
         offered = tools(subject.request)
         schemas = _schemas(made, offered, self.schemas.find)
-        size = sum(len(c.arguments) for c in made)
-        if schemas is None or not all(s.cheap(size) for s in schemas.values()):
+        try:
+            return None if schemas is None else _judge(subject, offered, schemas, at_once=True)
+        except Slow:
             return None
-        return _judge(subject, offered, schemas)
 
     async def score(self, subject: Subject) -> Score | Skipped:
         said = self.at_once(subject)
@@ -93,41 +93,45 @@ def _schemas(
     return found
 
 
-def _judge(subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, Compiled]) -> Score:
+def _judge(
+    subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, Compiled], *, at_once: bool = False
+) -> Score:
     made = subject.completion.tool_calls
     if not made:
         return Score(0.0, "no call", "tool_choice requires a call, and none was made")
-    asked, bare = choice(subject.request), subject.exchange.api == "messages"
-    said = (_mistake(c, asked, offered) or _in_arguments(c, offered, schemas, bare=bare) for c in made)
-    mistakes = [f"{c.name[:80]!r}: {m}" for c, m in zip(made, said, strict=True) if m]
+    asked = choice(subject.request)
+    mistakes = []
+    for call in made:
+        # An empty Anthropic input is no text at all by the time it is here.
+        text = call.arguments or ("{}" if subject.exchange.api == "messages" else "")
+        mistake = _in_name(call.name, asked, offered)
+        if mistake is None and offered[call.name] is not None:
+            mistake = _in_arguments(text, schemas.get(call.name), at_once=at_once)
+        mistakes += [f"{call.name[:80]!r}: {mistake}"] if mistake else []
     detail = {"calls": float(len(made)), "valid": float(len(made) - len(mistakes))}
     label, why = ("invalid", "; ".join(mistakes[:5])) if mistakes else ("valid", None)
     return Score(1 - len(mistakes) / len(made), label, why, detail)
 
 
-def _mistake(call: ToolCall, asked: Choice, offered: Mapping[str, Any]) -> str | None:
+def _in_name(name: str, asked: Choice, offered: Mapping[str, Any]) -> str | None:
     if asked.forbidden:
         return "called though tool_choice is none"
-    if call.name not in offered:
+    if name not in offered:
         return "no such tool was offered"
-    if asked.name is not None and call.name != asked.name:
+    if asked.name is not None and name != asked.name:
         return f"called though tool_choice names {asked.name[:80]!r}"
     return None
 
 
-def _in_arguments(
-    call: ToolCall, offered: Mapping[str, Any], schemas: Mapping[str, Compiled], *, bare: bool
-) -> str | None:
-    """bare: no text at all stands for {}, as an empty Anthropic input does by the time it is here."""
-    if offered[call.name] is None:
-        return None
+def _in_arguments(text: str, schema: Compiled | None, *, at_once: bool) -> str | None:
+    """schema: None where it may not be used."""
     try:
-        arguments = orjson.loads(call.arguments or ("{}" if bare else ""))
-        if not isinstance(arguments, dict):
-            return "arguments are no JSON object"
-        schema = schemas.get(call.name)
-        return schema.mistake(arguments, len(call.arguments)) if schema is not None else None
+        arguments = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         return f"arguments are not JSON: {error}"
+    if not isinstance(arguments, dict):
+        return "arguments are no JSON object"
+    try:
+        return None if schema is None else schema.mistake(arguments, len(text), at_once=at_once)
     except Unbounded:
         return None

@@ -200,8 +200,9 @@ class WeightedMean:
 
         mean = sum_h f_h sum(u x) / sum_h f_h sum(u), f_h = N_h / sum(u over scored and not applicable). The interval is
         an asymptotic confidence sequence on the terms f u (x - mean), at n = effective_n; weights are taken as fixed,
-        which errs to the wide side. On a bounded support one more term, of the largest variance there, is added: a run
-        of equal values must not claim certainty.
+        which errs to the wide side. On a bounded support the variance gains (w (highest - lowest) / 2)^2, w being the
+        half-width for deviation 1: what a run of equal values leaves open (compare Wilson's interval). Without it the
+        rate of a rule that 99 % pass would be missed in 24 % of the sequences.
 
         population: N_h by stratum. A Tally may lag behind: N_h is at least what was sampled here. None: the weights as
         given (nominal rates). support: where the mean can lie; UNBOUNDED for latency or cost.
@@ -262,9 +263,12 @@ def _interval(
     squares = sum(f * f * sums.uu for f, sums in known)
     spread = sum(f * f * (sums.uu_xx - 2.0 * mean * sums.uu_x + mean * mean * sums.uu) for f, sums in known)
     variance = max(spread, 0.0) / squares
-    if math.isfinite(support[1] - support[0]):
-        variance = (size * variance + (support[1] - support[0]) ** 2 / 4.0) / (size + 1.0)
-    half = half_width(math.sqrt(variance), size, tuning)
+    unit, width = half_width(1.0, size, tuning), support[1] - support[0]
+    if math.isinf(unit):
+        return support
+    if math.isfinite(width):
+        variance += (width * unit / 2.0) ** 2
+    half = unit * math.sqrt(variance)
     return max(support[0], mean - half), min(support[1], mean + half)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, select, update
 
 from gateway.evals.scorers import Bounds
 from gateway.evals.scorers.registry import Registered
@@ -98,7 +98,7 @@ def close_weights(connection: Connection) -> None:
         _close(connection, row)
 
 
-def _close(connection: Connection, row: Mapping[str, Any]) -> None:
+def _close(connection: Connection, row: RowMapping) -> None:
     responded = row["n_scored"] + row["n_not_applicable"] - row["spent_scored"] - row["spent_not_applicable"]
     factor = (row["population"] - row["spent_population"]) / responded
     at_cell = {name: row[name] for name in CELL}

@@ -14,12 +14,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError
 
+from gateway.config import Config as GatewayConfig
+from gateway.programs import CannotRun
+
 _BUSY_MS = 10_000
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
 
-class NoStore(Exception):
+class NoStore(CannotRun):
     """There is no store to read at this URL, or not one of this version; the message says what to do."""
+
+
+def store_url(config: GatewayConfig, data: Path) -> str:
+    """The store of this configuration: the one it names, else SQLite in the data directory."""
+    return config.store.url or f"sqlite:///{data.resolve() / 'gateway.db'}"
 
 
 def writer(url: str) -> Engine:
@@ -71,10 +79,11 @@ def insert(dialect: Dialect, table: Table) -> Any:
 
 
 def transient(error: DBAPIError) -> bool:
-    """Whether the same write may succeed later: the database is locked, full or away; not that it refused the rows."""
-    return type(error.orig).__name__ in ("OperationalError", "InterfaceError", "InternalError") or (
-        error.connection_invalidated
-    )
+    """Whether the same write may succeed later (locked, full, away); False: the database refuses the rows."""
+    refusals = ["DataError", "IntegrityError"]
+    if isinstance(error.orig, sqlite3.Error):
+        refusals.append("ProgrammingError")  # SQLite's word for a value of no type it knows; elsewhere: no such table
+    return error.connection_invalidated or type(error.orig).__name__ not in refusals
 
 
 def _alembic() -> Config:

@@ -101,9 +101,7 @@ def close(connection: Connection, watermark: str) -> int:
     newest = {mark.incarnation: mark for mark in connection.execute(below)}
     for incarnation, mark in newest.items():
         _close(connection, incarnation, mark.last_seq, mark.enqueued)
-        connection.execute(
-            delete(marks).where(marks.c.incarnation == incarnation, marks.c.position <= mark.position)
-        )
+        connection.execute(delete(marks).where(marks.c.incarnation == incarnation, marks.c.position <= mark.position))
     return unaccounted(connection)
 
 

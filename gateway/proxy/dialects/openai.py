@@ -54,7 +54,11 @@ class OpenAI:
         return (self._root if root else self.prefix) + call.path
 
     def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        return UpstreamRequest(method, self.origin, self.prefix + path, self._with_ours(headers), body)
+        return UpstreamRequest(method, self.origin, self.below(path), self._with_ours(headers), body)
+
+    def below(self, path: bytes) -> bytes:
+        """The upstream's own path for one below its base."""
+        return self.prefix + path
 
     def _with_ours(self, headers: Headers) -> Headers:
         ours = self._ours

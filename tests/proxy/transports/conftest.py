@@ -147,8 +147,8 @@ class Peer:
             await self._script(Link(reader, writer, self.links))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the transport closed first, which tests may want
-        except Exception as error:  # noqa: BLE001 - shown when the test ends
-            self._broken.append(error)
+        except Exception as error:
+            self._broken.append(error)  # shown when the test ends
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -195,7 +195,12 @@ def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
     """ask(path, body, ...): a request to the peer."""
 
     def build(
-        path: bytes = b"/", body: Any = b"", *, method: bytes = b"POST", headers: Headers | None = None, origin: str = ""
+        path: bytes = b"/",
+        body: Any = b"",
+        *,
+        method: bytes = b"POST",
+        headers: Headers | None = None,
+        origin: str = "",
     ) -> UpstreamRequest:
         return UpstreamRequest(method, origin or peer.origin, path, headers or [], body)
 
@@ -251,6 +256,32 @@ def read() -> Callable[[UpstreamReply], Awaitable[bytes]]:
     return read_all
 
 
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """For states that nothing announces: looks again each time the loop has been round."""
+
+    async def until(state: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not state():  # noqa: ASYNC110 - the code under test has no event to wait for, and needs none
+                await asyncio.sleep(0.001)
+
+    return until
+
+
+@pytest.fixture
+def still() -> Callable[[Callable[[], int]], Awaitable[int]]:
+    """still(count): the count once it has stood still for a tenth of a second, which is what "stopped" looks like."""
+
+    async def still(count: Callable[[], int]) -> int:
+        seen, times = count(), 0
+        while times < 20 or not seen:
+            await asyncio.sleep(0.005)
+            seen, times = count(), times + 1 if count() == seen else 0
+        return seen
+
+    return still
+
+
 @dataclass(frozen=True)
 class Certificates:
     ca: Path
@@ -265,14 +296,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     if openssl is None:
         pytest.skip("the openssl command makes the certificates, and is not installed")
 
-    def run(*words: str) -> None:
-        subprocess.run([openssl, *words], cwd=room, check=True, capture_output=True)
+    def run(words: str) -> None:
+        subprocess.run([openssl, *words.split()], cwd=room, check=True, capture_output=True)
 
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    run(*"req -x509 -keyout ca.key -out ca.pem -days 30 -subj /CN=ca".split(), *key, "-addext", "keyUsage=keyCertSign")
-    run(*"req -keyout server.key -out server.csr -subj /CN=localhost".split(), *key)
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    run(f"req -x509 -keyout ca.key -out ca.pem -days 30 -subj /CN=ca -addext keyUsage=keyCertSign {key}")
+    run(f"req -keyout server.key -out server.csr -subj /CN=localhost {key}")
     (room / "names").write_text("subjectAltName=DNS:localhost\n")
-    run(*"x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 30 -out server.pem -extfile names".split())
+    run("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 30 -out server.pem -extfile names")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(room / "server.pem", room / "server.key")
     return Certificates(room / "ca.pem", context)

@@ -1,6 +1,7 @@
 """The bytes of one connection, fed by hand: every split, every cut, anything at all. Sockets: test_transports.py."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -104,7 +105,7 @@ def play(parts, *, method=b"POST", end=True, error=None):
 
 def split(raw, cuts):
     edges = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
-    return [raw[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [raw[a:b] for a, b in pairwise(edges)]
 
 
 REPLIES = [
@@ -220,7 +221,9 @@ def test_what_does_not_begin_as_http_is_refused_without_waiting_for_more(start):
     assert play([start], end=False) == (BadResponse, False)
 
 
-@pytest.mark.parametrize("chunk", [b"fffffffffffffffff\r\n", b"0x2\r\n", b"2 \r\n", b"2\n", b"\r\n", b";\r\n", b"2\r\nok "])
+@pytest.mark.parametrize(
+    "chunk", [b"fffffffffffffffff\r\n", b"0x2\r\n", b"2 \r\n", b"2\n", b"\r\n", b";\r\n", b"2\r\nok "]
+)
 def test_a_broken_chunk_is_refused(chunk):
     (status, _, body, error), kept = play([CHUNKED + chunk], end=False)
     assert (status, error, kept) == (200, BadResponse, False)

@@ -23,7 +23,8 @@ def test_a_body_without_a_length_ends_with_the_connection(headers, status, until
 
 
 @pytest.mark.parametrize(
-    "codings", [[b"gzip"], [b"gzip, chunked"], [b"chunked, gzip"], [b"chunked", b"chunked"], [b"gzip", b"chunked"], [b"xchunked"]]
+    "codings",
+    [[b"gzip"], [b"gzip, chunked"], [b"chunked, gzip"], [b"chunked", b"chunked"], [b"gzip", b"chunked"], [b"xchunked"]],
 )
 def test_only_a_single_chunked_is_read(codings):
     with pytest.raises(BadResponse, match="transfer-encoding"):

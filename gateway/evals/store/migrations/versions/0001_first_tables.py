@@ -71,7 +71,9 @@ def _exchanges() -> None:
         sa.Column("stored", sa.Double, nullable=False),
     )
     where = sa.text("experiment IS NOT NULL")
-    op.create_index("exchanges_experiment", "exchanges", ["experiment", "plan"], sqlite_where=where, postgresql_where=where)
+    op.create_index(
+        "exchanges_experiment", "exchanges", ["experiment", "plan"], sqlite_where=where, postgresql_where=where
+    )
     op.create_index("exchanges_incarnation", "exchanges", ["incarnation", "seq"])
     where = sa.text("pair IS NOT NULL")
     op.create_index("exchanges_pair", "exchanges", ["pair"], sqlite_where=where, postgresql_where=where)

@@ -1,0 +1,192 @@
+"""Read → score → store → acknowledge, in that order: so an exchange may be judged twice, and is never lost here.
+
+Entries of a consumer that died are taken over one at a time, so that one which kills its consumer takes no other with
+it; after a number of deliveries it becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from gateway.errors import StreamDown
+from gateway.evals.entries import Judge, Read, batch_of, exchange_in
+from gateway.evals.gauges import Gauges
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.store.batches import Letter
+from gateway.evals.store.store import Refused, Store, StoreDown
+from gateway.metrics import EvalMetrics
+from gateway.stream import Corridor, Entry
+from gateway.supervise import Tasks
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a consumer does what. claim_idle_ms: an entry nobody has touched for so long belongs to whoever claims it.
+    most_deliveries: an entry handed out more often is a dead letter."""
+
+    count: int = 256
+    block_ms: int = 500
+    tick_s: float = 1.0
+    heartbeat_s: float = 5.0
+    claim_s: float = 5.0
+    claim_idle_ms: int = 30_000
+    most_deliveries: int = 5
+    retry_s: float = 0.1
+    longest_retry_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a consumer works with."""
+
+    corridor: Corridor
+    store: Store
+    scorers: Mapping[str, Registered]
+    judge: Judge
+    gauges: Gauges
+    metrics: EvalMetrics
+
+
+class Consumer:
+    """One consumer of the group. name: unique among all that run; clock: Unix time in seconds."""
+
+    def __init__(self, desk: Desk, name: str, pace: Pace | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._desk = desk
+        self._name = name
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._in_hand: list[str] = []
+        self._due: dict[str, float] = {}
+        self._told_trouble = False
+
+    def stop(self) -> None:
+        """run() returns when what is in hand is stored and acknowledged."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until stop(). Survives whatever the stream server and the store do."""
+        with contextlib.suppress(StreamDown, StoreDown):  # only when it was stopped in the midst of it
+            async with Tasks() as tasks:
+                tasks.start(self._live(), "heartbeat")
+                await self._until_done(self._desk.corridor.join)
+                while not self._stopping.is_set():
+                    await self._until_done(self._round)
+            await self._tick()
+            await self._desk.corridor.leave(self._name)
+
+    async def _round(self) -> None:
+        if self._is_due("claim", self._pace.claim_s):
+            await self._take_over()
+        entries = await self._desk.corridor.read(self._name, self._pace.count, self._pace.block_ms)
+        await self._settle(entries)
+        if self._is_due("tick", self._pace.tick_s):
+            await self._tick()
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = self._clock()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    async def _take_over(self) -> None:
+        """What dead consumers left, and what was handed to us in an answer that never arrived."""
+        while not self._stopping.is_set():
+            claimed = await self._desk.corridor.claim(self._name, self._pace.claim_idle_ms, 1)
+            if not claimed:
+                return
+            entry = claimed[0]
+            if entry.deliveries > self._pace.most_deliveries:
+                await self._bury(entry, "too_many_deliveries", f"handed out {entry.deliveries} times, never stored")
+            else:
+                await self._settle(claimed)
+
+    async def _settle(self, entries: Sequence[Entry]) -> None:
+        """Judges, stores and acknowledges these entries, however long the store and the stream server need."""
+        if not entries:
+            return
+        self._in_hand = [entry.id for entry in entries]
+        try:
+            found = await self._desk.judge.read(entries)
+            for each in found.unreadable:
+                await self._bury(each.entry, "unreadable", each.reason)
+            stored = await self._store(found.read)
+            await self._until_done(partial(self._desk.corridor.ack, stored))
+        finally:
+            self._in_hand = []
+
+    async def _store(self, read: Sequence[Read]) -> list[str]:
+        """Returns the ids of the entries that are stored. What the database refuses is buried, and only that."""
+        try:
+            await self._write(read)
+            return [r.entry.id for r in read]
+        except Refused as error:
+            if len(read) == 1:
+                await self._bury(read[0].entry, "refused", str(error))
+                return []
+        return [i for r in read for i in await self._store([r])]
+
+    async def _write(self, read: Sequence[Read]) -> None:
+        if read:
+            await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
+
+    async def _bury(self, entry: Entry, reason: str, error: str) -> None:
+        """Counted before it is moved: a crash in between counts it once all the same."""
+        log.warning("entry %s becomes a dead letter: %s: %s", entry.id, reason, error)
+        letter = Letter(entry.id, reason, error, self._clock(), exchange_in(entry))
+        await self._until_done(partial(self._desk.store.bury, [letter]))
+        await self._until_done(partial(self._desk.corridor.bury, entry, reason, error))
+
+    async def _tick(self) -> None:
+        """What has been read and stored closes the ledgers; what is closed is shown, and leaves the stream."""
+        corridor = self._desk.corridor
+        watermark = await corridor.watermark()
+        standing = await self._desk.store.close(watermark)
+        await corridor.trim_read()
+        self._desk.metrics.figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()))
+
+    async def _live(self) -> None:
+        """Says that we live, and that what is in hand is ours: a judge may take longer than claim_idle_ms."""
+        while True:
+            with contextlib.suppress(StreamDown):  # told by whoever reads
+                await self._desk.corridor.heartbeat(self._name, self._clock())
+                await self._desk.corridor.keep(self._name, self._in_hand)
+            await asyncio.sleep(self._pace.heartbeat_s)
+
+    async def _until_done(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Again and again while the stream server or the store is down; told once. Raises only when it is to stop."""
+        wait_s = self._pace.retry_s
+        while True:
+            try:
+                done = await action()
+            except (StreamDown, StoreDown) as error:
+                if self._stopping.is_set():
+                    raise
+                self._tell(error)
+            else:
+                self._untell()
+                return done
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+            wait_s = min(2 * wait_s, self._pace.longest_retry_s)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told_trouble:
+            log.warning("%s; tried again until it works", error)
+        self._told_trouble = True
+
+    def _untell(self) -> None:
+        if self._told_trouble:
+            log.warning("scoring goes on")
+        self._told_trouble = False

@@ -1,0 +1,120 @@
+"""Entries of the stream to records, to judged exchanges, to a batch for the store. No I/O but the scorers' own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from gateway.assembly import completion_of
+from gateway.draw import draw
+from gateway.evals.scorers import Subject
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.run import score_all
+from gateway.evals.scorers.threads import Threads
+from gateway.evals.store.batches import Batch
+from gateway.evals.store.rows import Judged
+from gateway.exchange import Exchange, Feedback, Record, Tally, from_fields
+from gateway.stream import Entry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An entry that can be read. judged: what was said of it, for an exchange."""
+
+    entry: Entry
+    record: Record
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An entry that cannot be read, or whose answer cannot, and why."""
+
+    entry: Entry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    read: list[Read] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+class Judge:
+    """Reads entries and asks every scorer about each exchange."""
+
+    def __init__(self, scorers: Mapping[str, Registered], threads: Threads) -> None:
+        self._scorers = scorers
+        self._threads = threads
+        self._waits = any(r.foreign or r.scorer.heavy or r.scorer.kind != "code" for r in scorers.values())
+
+    async def read(self, entries: Sequence[Entry]) -> Sorted:
+        """Never raises for what stands in an entry: one bad entry must not stop the others."""
+        if self._waits:
+            found = await asyncio.gather(*(self._read(entry) for entry in entries))
+        else:  # a task costs more than a rule does
+            found = [await self._read(entry) for entry in entries]
+        return Sorted(
+            read=[f for f in found if isinstance(f, Read)],
+            unreadable=[f for f in found if isinstance(f, Unreadable)],
+        )
+
+    async def _read(self, entry: Entry) -> Read | Unreadable:
+        try:
+            record = from_fields(entry.fields)
+            judged = await self._judge(record) if isinstance(record, Exchange) else None
+        except ValueError as error:
+            return Unreadable(entry, str(error))
+        except Exception as error:  # whatever a strange record breaks, the others go on; it is counted as a dead letter
+            log.exception("entry %s cannot be read", entry.id)
+            return Unreadable(entry, f"{type(error).__name__}: {error}")
+        return Read(entry, record, judged)
+
+    async def _judge(self, exchange: Exchange) -> Judged:
+        completion = completion_of(exchange)
+        request = _object(exchange.request)
+        subject = Subject(exchange, request, completion, _reference(request))
+        results = await score_all(self._scorers, subject, partial(draw, unit=exchange.unit), self._threads)
+        return Judged(exchange, completion, results)
+
+
+def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:
+    read = list(read)
+    return Batch(
+        scorers,
+        judged=[r.judged for r in read if r.judged is not None],
+        tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
+        feedback=[r.record for r in read if isinstance(r.record, Feedback)],
+    )
+
+
+def exchange_in(entry: Entry) -> Exchange | None:
+    """The exchange of an entry, so that its dead letter settles the ledger; None where there is none to be read."""
+    try:
+        record = from_fields(entry.fields)
+    except ValueError:
+        return None
+    return record if isinstance(record, Exchange) else None
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _reference(request: Mapping[str, Any]) -> str | None:
+    """The right answer, where the client gave one: `metadata: {"reference": "…"}`."""
+    metadata = request.get("metadata")
+    given = metadata.get("reference") if isinstance(metadata, dict) else None
+    return given if isinstance(given, str) else None

@@ -1,0 +1,96 @@
+"""From what the store holds to what Prometheus reads. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.config import Config
+from gateway.evals.means import StratumSums, weighted_mean
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
+from gateway.evals.store.standing import Cell, Standing
+from gateway.metrics import EvalFigures, ScoreFigures
+from gateway.stream import Lag
+
+OTHER = "other"
+
+
+class Gauges:
+    """What to show of a store. Labels are the names of the config; whatever it no longer names is "other"."""
+
+    def __init__(self, config: Config, scorers: Mapping[str, Registered]) -> None:
+        self._scorers = scorers
+        self._models = frozenset(_models(config))
+
+    def show(self, standing: Standing, lag: Lag) -> EvalFigures:
+        groups: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in standing.cells:
+            key = cell.key
+            scorer = key.scorer if key.scorer in self._scorers else OTHER
+            model = key.model if key.model in self._models else OTHER
+            arm = key.arm if key.arm in ("", "control", "candidate") else OTHER
+            groups.setdefault((scorer, model, arm), []).append(cell)
+        return EvalFigures(
+            scores=tuple(self._figures(*labels, cells) for labels, cells in sorted(groups.items())),
+            dead_letters=standing.dead_letters,
+            duplicates=standing.duplicates,
+            unaccounted=standing.unaccounted,
+            oldest_unscored_s=lag.oldest_s,
+            length=lag.length,
+            waiting=lag.waiting,
+            pending=lag.pending,
+        )
+
+    def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[Cell]) -> ScoreFigures:
+        """The counters add all versions of a scorer, so that they never go back; the mean is of the one at work."""
+        by_status: Counter[str] = Counter()
+        for cell in cells:
+            by_status.update({status: n for status, n in cell.n.items() if n})
+        registered = self._scorers.get(scorer)
+        bounds = bounds_of(*registered.scorer.bounds) if registered else WIDE
+        mean, low, high = self._mean(registered, cells) if registered else (None, None, None)
+        return ScoreFigures(
+            scorer, model, arm, by_status, mean, low, high,
+            weighted_sum=sum(cell.weighted_sum for cell in cells),
+            weight=sum(cell.weight for cell in cells),
+            buckets=_buckets(bounds, cells),
+        )  # fmt: skip
+
+    def _mean(
+        self, registered: Registered, cells: Iterable[Cell]
+    ) -> tuple[float, float, float] | tuple[None, None, None]:
+        now = (registered.scorer.version, registered.config_hash)
+        at_work = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
+        estimate = weighted_mean(at_work, registered.scorer.bounds)
+        return (None, None, None) if estimate.mean is None else (estimate.mean, estimate.low, estimate.high)
+
+
+def strata_of(cell: Cell) -> StratumSums:
+    key, n = cell.key, cell.n
+    return StratumSums(
+        name=f"{key.alias} {key.model} {key.stratum}",
+        scored=n["scored"],
+        total=cell.total,
+        squares=cell.squares,
+        not_applicable=n["not_applicable"],
+        nonresponse=n["error"] + n["timeout"] + n["budget"],
+        inverse_pi=cell.inverse_pi,
+        population=cell.population,
+    )
+
+
+def _buckets(bounds: tuple[float, ...], cells: Iterable[Cell]) -> tuple[tuple[str, float], ...]:
+    weights = [0.0] * COUNT
+    for cell in cells:
+        weights = [w + more for w, more in zip(weights, cell.bucket_weights, strict=True)]
+    return tuple(zip((*map(str, bounds), "+Inf"), weights, strict=True))
+
+
+def _models(config: Config) -> Iterable[str]:
+    for model in config.models.values():
+        for target in (*model.targets, *model.fallback):
+            yield f"{target.upstream}/{target.model}"
+    for experiment in config.experiments.values():
+        for target in (experiment.control, experiment.candidate):
+            yield f"{target.upstream}/{target.model}"

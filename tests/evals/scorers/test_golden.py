@@ -1,0 +1,83 @@
+"""Every built-in rule gets its golden cases right; a scorer that does not, or hangs, is said to."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from gateway.assembly import Completion
+from gateway.config import Scorer as Section
+from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scorers.golden import check_golden, subject_of
+from gateway.evals.scorers.registry import SCORERS, build
+
+BUILT = {name: r.scorer for name, r in build({n: Section() for n in SCORERS}).items()}
+CASES = [pytest.param(s, case, id=f"{name}: {case.name}") for name, s in BUILT.items() for case in s.golden()]
+
+
+@pytest.mark.parametrize(("scorer", "case"), CASES)
+async def test_a_rule_gets_its_golden_cases_right(scorer, case):
+    said = await scorer.score(subject_of(case))
+    if case.expected is None:
+        assert isinstance(said, Skipped), said
+        assert said.need
+    else:
+        assert isinstance(said, Score), said
+        assert said.value == pytest.approx(case.expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_rule_has_cases_that_score_and_one_that_does_not_apply(name):
+    expected = [case.expected for case in BUILT[name].golden()]
+    assert any(e is not None for e in expected)
+    if name != "secrets":  # applies to every answer
+        assert None in expected
+
+
+class Wrong(Rule):
+    async def score(self, subject: Subject) -> Score | Skipped:
+        if subject.completion.text == "raise":
+            raise KeyError("oops")
+        return Score(0.25)
+
+    def golden(self) -> tuple[Golden, ...]:
+        return (
+            Golden("right", {}, Completion(), 0.25 + 1e-9),
+            Golden("too low", {}, Completion(), 0.5),
+            Golden("not for it", {}, Completion(), None),
+            Golden("raises", {}, Completion("raise"), 1.0),
+        )
+
+
+def test_each_case_a_scorer_gets_wrong_is_named():
+    assert check_golden(Wrong("wrong")) == [
+        'golden case "too low": expected 0.5, got 0.25',
+        'golden case "not for it": expected not applicable, got 0.25',
+        "golden case \"raises\": expected 1, got KeyError: 'oops'",
+    ]
+
+
+async def test_golden_cases_can_be_checked_inside_a_coroutine():
+    assert check_golden(BUILT["valid_json"]) == []
+
+
+class NoCases(Wrong):
+    def golden(self) -> tuple[Golden, ...]:
+        raise OSError("no file")
+
+
+def test_cases_that_cannot_be_made_are_a_mistake():
+    assert check_golden(NoCases("n")) == ["its golden cases cannot be run: OSError: no file"]
+
+
+def test_a_scorer_that_hangs_on_its_cases_is_refused():
+    free = threading.Event()
+
+    class Hangs(Wrong):
+        async def score(self, subject: Subject) -> Score | Skipped:
+            free.wait()
+            return Score(1.0)
+
+    assert check_golden(Hangs("h"), deadline_s=0.01) == ["its golden cases took longer than 0.01 s"]
+    free.set()
