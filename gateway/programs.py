@@ -88,7 +88,7 @@ class Leash:
 class Severity:
     """The level of each line a program writes: errors and warnings by their word, a traceback to its last line."""
 
-    _WORD = re.compile(r"\b(?:(CRITICAL|FATAL|ERROR|Traceback)|(WARN|WARNING))\b| (#) ")  # `#`: Valkey's warnings
+    _WORD = re.compile(r"\b(?:(CRITICAL|FATAL|Fatal|ERROR|Error|Traceback)|(WARN|WARNING(?! Memory overcommit)))\b")
 
     def __init__(self) -> None:
         self._traceback = False

@@ -75,7 +75,7 @@ def _hashed(targets: list[Weighted], key: bytes) -> Weighted:
 
 
 def _score(target: Weighted, key: bytes) -> float:
-    digest = blake2b(key, key=target.place.name.encode()[:64], digest_size=8).digest()
+    digest = blake2b(target.place.name.encode() + b"\0" + key, digest_size=8).digest()
     return -target.weight / math.log((int.from_bytes(digest) + 1) / 2**64)
 
 
@@ -93,7 +93,8 @@ def prefix(call: Call) -> bytes:
     if isinstance(said, str):
         return said[:_PREFIX_CHARS].encode()
     parts: list[str] = []
-    for message in call.fields.get("messages") or ():
+    messages = call.fields.get("messages")  # `...` where the body was too large to build it
+    for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         parts.append(content if isinstance(content, str) else repr(content))
         if sum(map(len, parts)) >= _PREFIX_CHARS:

@@ -70,6 +70,8 @@ class Breaker:
         self._count(0)
 
     def failed(self) -> None:
+        if self._opened and not self._probing:
+            return  # a call from before it opened: one event, however many were in flight
         self._row += 1
         self._count(1)
         crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
@@ -204,8 +206,9 @@ class Place:
         self._load_at = self.clock()
 
 
-_WAITING = re.compile(rb"num_requests_waiting\"?\s*[:=]\s*([0-9.]+)")
-_CACHE = re.compile(rb"kv_cache_usage_perc\"?\s*[:=]\s*([0-9.]+)")
+_NUMBER = rb"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)"
+_WAITING = re.compile(rb"num_requests_waiting\"?\s*[:=]\s*" + _NUMBER)
+_CACHE = re.compile(rb"kv_cache_usage_perc\"?\s*[:=]\s*" + _NUMBER)
 
 
 def jitter(seconds: float, rng: random.Random) -> float:

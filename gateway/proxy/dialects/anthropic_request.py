@@ -20,7 +20,15 @@ _ITS_OWN = frozenset(
 )
 _READ = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "stop"}
-    | {"tools", "tool_choice", "parallel_tool_calls", "user", "safety_identifier", "reasoning_effort", "response_format"}
+    | {
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "user",
+        "safety_identifier",
+        "reasoning_effort",
+        "response_format",
+    }
 )
 _DROPPED = frozenset(
     {"seed", "store", "metadata", "service_tier", "prediction", "verbosity", "prompt_cache_key"}
@@ -52,7 +60,7 @@ def to_anthropic(asked: dict[str, Any], model: str) -> dict[str, Any]:
 
 def refused(param: str, why: str = "") -> BadRequest:
     """What to raise for a member that Anthropic has no word for."""
-    text = f'"{param}" cannot be said to this model\'s upstream, which speaks Anthropic\'s Messages API'
+    text = f"\"{param}\" cannot be said to this model's upstream, which speaks Anthropic's Messages API"
     return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
 
 

@@ -83,11 +83,14 @@ class EventReader:
             self.finished = self.complete = True
             return self._done(event)
         part = _object(event.data)
-        if part is not None:
+        if part is None:
+            if event.name == b"error":
+                self.fail(event.data.decode("utf-8", "replace"))
+            return self._unread(event)
+        try:
             return self._part(part, event)
-        if event.name == b"error":
-            self.fail(event.data.decode("utf-8", "replace"))
-        return self._unread(event)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return self._unread(event)  # an event of an unknown shape says nothing; the others still do
 
     def fail(self, message: str) -> None:
         self.error = message
@@ -100,7 +103,7 @@ class EventReader:
         return b""
 
     def _unread(self, event: Event) -> bytes:
-        """A comment, or what is not JSON."""
+        """A comment, what is not JSON, or of no known shape."""
         return b""
 
     def _owed(self) -> bytes:

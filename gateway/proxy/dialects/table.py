@@ -1,11 +1,60 @@
-"""Which dialect an upstream speaks."""
+"""Which dialect an upstream speaks, and in which of its clients' languages it is asked."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Callable
+
 from gateway.config import Upstream
-from gateway.proxy.dialects import Dialect
+from gateway.errors import GatewayError
+from gateway.proxy.call import Call
+from gateway.proxy.dialects import Dialect, Reader
+from gateway.proxy.dialects.anthropic import Anthropic
+from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.transports import Headers, UpstreamRequest
+from gateway.vendors import DialectName
+
+_ANTHROPIC_APIS = ("messages", "count_tokens")
+
+
+class ForBoth:
+    """An upstream that speaks OpenAI, for OpenAI's clients and for Anthropic's: picked by the API that was called."""
+
+    def __init__(self, upstream: Upstream, native: OpenAI) -> None:
+        self.origin = native.origin
+        self._native = native
+        self._messages = Messages(upstream, native)
+
+    def _for(self, call: Call) -> OpenAI | Messages:
+        return self._messages if call.api in _ANTHROPIC_APIS else self._native
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        return self._for(call).request(call, model)
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        return self._for(call).reader(call, keep_text)
+
+    def answer(self, call: Call, body: bytes) -> bytes:
+        return self._for(call).answer(call, body)
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        return self._for(call).error(call, status, body)
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        return self._for(call).broken(call, error)
+
+    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
+        return self._native.raw(method, path, headers, body)
+
+
+_DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
+    "openai": lambda upstream: ForBoth(upstream, OpenAI(upstream)),
+    "azure": lambda upstream: ForBoth(upstream, Azure(upstream)),
+    "anthropic": Anthropic,
+}
 
 
 def build(upstream: Upstream) -> Dialect:
-    return OpenAI(upstream)
+    """The dialect of this upstream's kind, with all that its config says computed."""
+    return _DIALECTS[upstream.vendor.dialect](upstream)

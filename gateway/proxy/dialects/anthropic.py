@@ -1,0 +1,83 @@
+"""Anthropic's dialect, for its own clients, whose bytes pass, and for OpenAI's, whose words are translated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+import orjson
+
+from gateway.config import Upstream
+from gateway.errors import BadRequest, GatewayError, NotImplementedHere
+from gateway.proxy.call import Call
+from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
+from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
+from gateway.proxy.dialects.anthropic_request import to_anthropic
+from gateway.proxy.dialects.openai import check_answer, fixed_headers, place_of
+from gateway.proxy.splice import set_known
+from gateway.proxy.transports import Headers, UpstreamRequest
+
+_VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
+_OWN = ("messages", "count_tokens")
+
+
+class Anthropic:
+    """For one upstream that speaks the Messages API."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.origin, self._prefix = place_of(upstream.url)
+        key = upstream.api_key
+        self._fixed = fixed_headers(upstream, (b"x-api-key", key.encode()) if key else None)
+        self._ours = frozenset(name for name, _ in self._fixed)
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        if call.api in _OWN:
+            body = set_known(call.body, b"model", orjson.dumps(model))
+            return self.raw(call.method, call.path, call.headers, body)
+        if call.api != "chat":
+            raise NotImplementedHere(
+                f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
+                "ask it through /v1/chat/completions or /v1/messages",
+                retry=False,
+            )
+        body = orjson.dumps(to_anthropic(_asked(call), model))
+        return self.raw(b"POST", b"/messages", [h for h in call.headers if not h[0].startswith(b"openai-")], body)
+
+    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
+        ours = self._ours
+        out = [h for h in headers if h[0] not in ours] + self._fixed
+        named = {name for name, _ in out}
+        if b"anthropic-version" not in named:
+            out.append(_VERSION)
+        if b"content-type" not in named and body:
+            out.append((b"content-type", b"application/json"))
+        return UpstreamRequest(method, self.origin, self._prefix + path, out, body)
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        return MessagesReader() if call.api in _OWN else ToChatReader(call, keep_text=keep_text)
+
+    def answer(self, call: Call, body: bytes) -> bytes:
+        check_answer(body)
+        if call.api in _OWN:
+            return body
+        message = orjson.loads(body)
+        if not isinstance(message.get("content"), list):
+            raise ValueError("its body is no message: it has no content")
+        return orjson.dumps(to_chat(message, int(call.received)))
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        return body if call.api in _OWN else orjson.dumps(to_openai_error(status, body))
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        """The blank line first: a half event would swallow the error."""
+        if call.api in _OWN:
+            return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"
+        return b"\n\ndata: " + error.body() + b"\n\n"
+
+
+def _asked(call: Call) -> dict[str, object]:
+    """From the body, not from call.fields: those leave out what is large, and what was spliced in since."""
+    asked = orjson.loads(call.body)
+    if not isinstance(asked, dict):
+        raise BadRequest("the request body must be a JSON object")
+    return asked

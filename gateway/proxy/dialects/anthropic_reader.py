@@ -1,0 +1,169 @@
+"""Reads Anthropic's event streams: as chat chunks for OpenAI's clients, or passed on for its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.proxy.call import Call
+from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
+from gateway.proxy.dialects.reading import EventReader, PassingReader, message_of
+from gateway.sse import Event
+
+
+class ToChatReader(EventReader):
+    """Anthropic's events → chat chunks. keep_text: hold what was said, for a continuation."""
+
+    __slots__ = ("_asked_usage", "_calls", "_head", "_owes_input", "_plain", "_raw_usage", "_said")
+
+    def __init__(self, call: Call, *, keep_text: bool) -> None:
+        super().__init__()
+        self._asked_usage = call.asked_usage
+        self._head: dict[str, Any] = {
+            "id": call.id, "object": "chat.completion.chunk", "created": int(call.received), "model": call.alias
+        }  # fmt: skip
+        self._calls: dict[int, int] = {}  # Anthropic's block → place among the tool calls
+        self._owes_input: set[int] = set()  # tool blocks of which no input has come
+        self._raw_usage: dict[str, Any] = {}
+        self._said: list[str] | None = [] if keep_text else None
+        self._plain = True
+
+    @property
+    def text(self) -> str:
+        return "".join(self._said or ())
+
+    @property
+    def continuable(self) -> bool:
+        return self._said is not None and self._plain
+
+    def _part(self, part: dict[str, Any], event: Event) -> bytes:
+        kind = part.get("type")
+        if kind == "content_block_delta":
+            return self._delta(part.get("index", 0), part.get("delta") or {})
+        if kind == "content_block_start":
+            return self._block_start(part.get("index", 0), part.get("content_block") or {})
+        if kind == "content_block_stop":
+            return self._block_stop(part.get("index", 0))
+        if kind == "message_start":
+            return self._message_start(part.get("message") or {})
+        if kind == "message_delta":
+            return self._message_delta(part)
+        if kind == "message_stop":
+            self.finished = self.complete = True
+            return self._owed()
+        return self._error(part) if kind == "error" or part.get("error") else b""
+
+    def _error(self, part: dict[str, Any]) -> bytes:
+        error = to_openai_error(200, orjson.dumps(part))
+        self.fail(error["error"]["message"])
+        return b"data: " + orjson.dumps(error) + b"\n\n"
+
+    def _message_start(self, message: dict[str, Any]) -> bytes:
+        self._head["id"] = message.get("id") or self._head["id"]
+        self._head["model"] = message.get("model") or self._head["model"]
+        self._count(message.get("usage"))
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _block_start(self, index: int, block: dict[str, Any]) -> bytes:
+        if block.get("type") == "tool_use":
+            place = self._calls.setdefault(index, len(self._calls))
+            given = block.get("input")
+            arguments = orjson.dumps(given).decode() if given else ""
+            if not given:
+                self._owes_input.add(index)
+            function = {"name": block.get("name"), "arguments": arguments}
+            call = {"index": place, "id": block.get("id"), "type": "function", "function": function}
+            return self._says({"tool_calls": [call]}, plain=False)
+        return self._delta(index, block)
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
+        text = delta.get("text")
+        if text:
+            if self._said is not None:
+                self._said.append(text)
+            return self._says({"content": text})
+        if delta.get("thinking"):
+            return self._says({"reasoning": delta["thinking"]}, plain=False)
+        if delta.get("partial_json") and index in self._calls:
+            self._owes_input.discard(index)
+            return self._arguments(index, delta["partial_json"])
+        return b""
+
+    def _block_stop(self, index: int) -> bytes:
+        """A call without input is `{}` in OpenAI's words: its clients parse the arguments."""
+        if index not in self._owes_input:
+            return b""
+        self._owes_input.discard(index)
+        return self._arguments(index, "{}")
+
+    def _arguments(self, index: int, piece: str) -> bytes:
+        return self._says(
+            {"tool_calls": [{"index": self._calls[index], "function": {"arguments": piece}}]}, plain=False
+        )
+
+    def _message_delta(self, part: dict[str, Any]) -> bytes:
+        self._count(part.get("usage"))
+        reason = (part.get("delta") or {}).get("stop_reason")
+        if not reason:
+            return b""
+        self.finished = True
+        return self._chunk({}, FINISH.get(reason, "stop"))
+
+    def _count(self, usage: Any) -> None:
+        """The last usage repeats what has changed; what it leaves out still holds."""
+        if isinstance(usage, dict):
+            self._raw_usage |= {name: value for name, value in usage.items() if value is not None}
+            self.usage = usage_in(self._raw_usage)
+
+    def _says(self, delta: dict[str, Any], *, plain: bool = True) -> bytes:
+        self.first_content = True
+        self._plain = self._plain and plain
+        return self._chunk(delta)
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return b"data: " + orjson.dumps({**self._head, "choices": [choice]}) + b"\n\n"
+
+    def _owed(self) -> bytes:
+        done = b"data: [DONE]\n\n"
+        if not (self._asked_usage and self.usage):
+            return done
+        return b"data: " + orjson.dumps({**self._head, "choices": [], "usage": chat_usage(self.usage)}) + b"\n\n" + done
+
+
+class MessagesReader(PassingReader):
+    """Anthropic's events for a client that speaks them: passed on as they are."""
+
+    __slots__ = ("_raw_usage",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw_usage: dict[str, Any] = {}
+
+    def _marked(self, block: bytes) -> bool:
+        return block.find(b"message_") >= 0 or block.find(b"error") >= 0
+
+    def _read(self, part: dict[str, Any]) -> bool:
+        kind = part.get("type")
+        if kind == "message_start":
+            self._count((part.get("message") or {}).get("usage"))
+        elif kind in ("content_block_delta", "content_block_start"):
+            said = part.get("delta") or part.get("content_block") or {}
+            self.first_content = self.first_content or any(v for n, v in said.items() if n not in ("type", "signature"))
+        elif kind == "message_delta":
+            self._count(part.get("usage"))
+            self.finished = self.finished or bool((part.get("delta") or {}).get("stop_reason"))
+        elif kind == "message_stop":
+            self.finished = self.complete = True
+        elif kind == "error" or part.get("error"):
+            self.fail(message_of(part.get("error") or part))
+        return True
+
+    def _count(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._raw_usage |= {name: value for name, value in usage.items() if value is not None}
+            self.usage = usage_in(self._raw_usage)
+
+    def _owed(self) -> bytes:
+        return b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

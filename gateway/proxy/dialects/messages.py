@@ -1,0 +1,62 @@
+"""Anthropic's clients before an upstream that speaks OpenAI: `/v1/messages` asked as a chat, and answered back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+
+from gateway.config import Upstream
+from gateway.errors import BadRequest, GatewayError, NotImplementedHere
+from gateway.proxy.call import Call
+from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
+from gateway.proxy.dialects.messages_request import to_chat_request
+from gateway.proxy.dialects.openai import OpenAI, check_answer
+from gateway.proxy.transports import UpstreamRequest
+
+_KNOWS_COMPLETION_LIMIT = frozenset(
+    {"openai", "azure"}
+)  # whose reasoning models refuse max_tokens; others know only it
+
+
+class Messages:
+    """Wraps the dialect of one upstream."""
+
+    def __init__(self, upstream: Upstream, inner: OpenAI) -> None:
+        self._inner = inner
+        self._limit = "max_completion_tokens" if upstream.kind in _KNOWS_COMPLETION_LIMIT else "max_tokens"
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        if call.api == "count_tokens":
+            raise NotImplementedHere(
+                f"the upstream of {call.alias!r} cannot count tokens of messages; only one that speaks Anthropic's "
+                "Messages API can",
+                retry=False,
+            )
+        asked = orjson.loads(call.body)  # call.fields leave out what is large
+        if not isinstance(asked, dict):
+            raise BadRequest("the request body must be a JSON object")
+        fields = to_chat_request(asked, self._limit)
+        headers = [h for h in call.headers if not h[0].startswith(b"anthropic-")]
+        chat = replace(
+            call, api="chat", path=b"/chat/completions", headers=headers, fields=fields, body=orjson.dumps(fields)
+        )
+        return self._inner.request(chat, model)
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        return ToMessagesReader()
+
+    def answer(self, call: Call, body: bytes) -> bytes:
+        check_answer(body)
+        try:
+            return orjson.dumps(to_message(orjson.loads(body)))
+        except (AttributeError, TypeError, LookupError) as error:
+            raise ValueError(f"its body is no chat completion: {error}") from error
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        return to_anthropic_error(status, body)
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        """The blank line first: a half event would swallow the error."""
+        return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"
