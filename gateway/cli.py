@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from gateway.evals.where import Where
     from gateway.up import Up
 
 app = typer.Typer(
@@ -22,6 +23,10 @@ app = typer.Typer(
 
 File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
 Config = Annotated[Path, File]
+MaybeConfig = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="The gateway.yaml, where not here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Data = Annotated[Path | None, typer.Option(help="The data directory: $GATEWAY_DATA, else ./.gateway.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
@@ -130,6 +135,87 @@ def evaluate(
     from gateway.evals.serve import run
 
     run(config, metrics_port, data_directory(data))
+
+
+@app.command(epilog=example("gateway samples --alias chat --since 1d"))
+def samples(
+    one: Annotated[str | None, typer.Option("--id", help="Show one exchange whole: an answer's x-request-id.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
+    alias: Annotated[str | None, typer.Option(help="Only this model name.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only so far back: 30m, 2h, 1d.")] = None,
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show recorded calls and their scores.
+
+    Without --id a list; with it the question, the answer, the attempts, and every score with its reason.
+    """
+    from gateway.evals import samples as found
+    from gateway.evals.plain import to_json
+
+    store = _where_to_read(config, data).store
+    if one is not None:
+        exchange = found.find(store, one, wait)
+        _print(to_json(exchange) if as_json else found.page(exchange))
+        return
+    try:
+        exchanges = found.list_of(store, limit, alias, since)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    _print(to_json(exchanges) if as_json else found.table(exchanges))
+
+
+@app.command(epilog=example("gateway report swap"))
+def report(
+    experiment: Annotated[str, typer.Argument(help="Its name in gateway.yaml.")],
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Compare the arms of an experiment.
+
+    Weighted mean scores, latency and tokens, each with an interval that is valid at any time.
+    """
+    from gateway.evals import report as made
+    from gateway.evals.plain import to_json
+
+    asked = _where_to_read(config, data)
+    found = made.read(asked, experiment)
+    _print(to_json(made.to_dict(found)) if as_json else made.page(found))
+
+
+@app.command(epilog=example("gateway migrate"))
+def migrate(config: MaybeConfig = None, data: Data = None) -> None:
+    """Bring the store's tables up to date.
+
+    `gateway evaluate` and `gateway up` do it too, when they start.
+    """
+    from gateway.evals.store.engine import head, writer
+
+    writer(_where_to_read(config, data).store).dispose()
+    note(f"the store has tables of version {head()}")
+
+
+def _where_to_read(config: Path | None, data: Path | None) -> Where:
+    from gateway.config import data_directory
+    from gateway.evals.where import where
+
+    usual = Path("gateway.yaml")
+    return where(config or (usual if usual.exists() else None), data_directory(data))
+
+
+def _print(result: Any) -> None:
+    """A text, or what rich draws: as wide as the terminal, and unfolded into a pipe."""
+    if isinstance(result, str):
+        typer.echo(result)
+        return
+    import sys
+
+    from rich.console import Console
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(result)
 
 
 @app.command(epilog=example("gateway check gateway.yaml"))

@@ -88,6 +88,7 @@ class Leash:
 class Severity:
     """The level of each line a program writes: errors and warnings by their word, a traceback to its last line."""
 
+    # Valkey warns of memory overcommit at each start, on every desktop.
     _WORD = re.compile(r"\b(?:(CRITICAL|FATAL|Fatal|ERROR|Error|Traceback)|(WARN|WARNING(?! Memory overcommit)))\b")
 
     def __init__(self) -> None:

@@ -68,7 +68,8 @@ def test_children_and_grandchildren_end_when_their_parent_is_killed(tmp_path: Pa
         ("2026-11-25 10:00:00 WARNING slow", logging.WARNING),
         ("0.00.001.725 W srv: slow", logging.INFO),
         ("errors: 0", logging.INFO),
-        ("12:M 25 Nov 2026 01:50:49.630 # Can't open the append-only file", logging.WARNING),
+        ("12:M 25 Nov 2026 01:50:49.630 # Fatal error loading the append-only file", logging.ERROR),
+        ("12:M 25 Nov 2026 01:50:49.630 # WARNING Memory overcommit must be enabled!", logging.INFO),
         ("12:M 25 Nov 2026 01:50:49.630 * Ready to accept connections", logging.INFO),
     ],
 )

@@ -21,7 +21,7 @@ from gateway.evals.entries import Judge
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.registry import build
 from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.engine import store_url
+from gateway.evals.store.engine import default_url
 from gateway.evals.store.store import Store
 from gateway.metrics import EvalMetrics
 from gateway.programs import CannotRun
@@ -40,7 +40,10 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
 async def evaluate(config: Config, data: Path, metrics_port: int, metrics_host: str = "127.0.0.1") -> None:
     """The same, inside a loop that runs."""
     registry = CollectorRegistry()
-    async with keep(config, data) as url, opened(config, store_url(config, data), url, registry) as consumer:
+    async with (
+        keep(config, data) as url,
+        opened(config, config.store.url or default_url(data), url, registry) as consumer,
+    ):
         with _metrics(registry, metrics_host, metrics_port), _stopped_by_signals(consumer):
             log.info("scoring what comes; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
             await consumer.run()

@@ -18,6 +18,7 @@ from gateway.metrics import ProxyMetrics
 from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.auth import Keys
 from gateway.proxy.call import Call
+from gateway.proxy.limit import Due, Ticker
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import AsgiClient, Kept, Progress, Send
 from gateway.proxy.reading import ClientGone, Receive, read_body, read_call, read_wishes
@@ -51,6 +52,7 @@ class Gateway:
     sticky: Sticky
     metrics: ProxyMetrics
     tasks: Tasks
+    ticker: Ticker
     max_body_bytes: int
 
 
@@ -102,7 +104,11 @@ class App:
             wanted = endpoint.carries_text and (route.drawn.possible or route.shadowed)
             progress.kept = Kept(wanted, gateway.settler.cap_bytes)
             if making is not None:
-                watch = Watch(receive, progress, gateway.tasks, making, at_once=call.stream)
+                watch = Watch(receive, progress, gateway.tasks, making)
+                if call.stream:
+                    watch.begin()
+                else:
+                    watch.begin_later(gateway.ticker, started)
             await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
@@ -150,25 +156,21 @@ class Watch:
     Begins after 20 ms, or at once for streams: most calls are over before, and need no task beside them.
     """
 
-    __slots__ = ("_handle", "_making", "_progress", "_receive", "_task", "_tasks")
+    __slots__ = ("_due", "_making", "_progress", "_receive", "_task", "_tasks")
 
-    def __init__(
-        self, receive: Receive, progress: Progress, tasks: Tasks, making: asyncio.Task[Any], *, at_once: bool
-    ) -> None:
+    def __init__(self, receive: Receive, progress: Progress, tasks: Tasks, making: asyncio.Task[Any]) -> None:
         self._receive = receive
         self._progress = progress
         self._tasks = tasks
         self._making = making
         self._task: asyncio.Task[None] | None = None
-        self._handle: asyncio.TimerHandle | None = None
-        if at_once:
-            self._begin()
-        else:
-            self._handle = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+        self._due: Due | None = None
 
-    def _begin(self) -> None:
-        self._handle = None
+    def begin(self) -> None:
         self._task = self._tasks.start(self._watch(), "client watch")
+
+    def begin_later(self, ticker: Ticker, now: float) -> None:
+        self._due = Due(ticker, now + _WATCH_AFTER_S, self.begin)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -178,8 +180,8 @@ class Watch:
             self._making.cancel()
 
     def stop(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
+        if self._due is not None:
+            self._due.cancel()
         if self._task is not None:
             self._task.cancel()
 

@@ -47,8 +47,7 @@ class Asking:
         out = [
             *headers,
             (b"x-request-id", self.call.id.encode()),
-            (b"x-gateway-upstream", place.target.upstream.encode()),
-            (b"x-gateway-model", place.target.model.encode()),
+            *place.named,
             (b"x-gateway-attempts", b"%d" % (len(self.failed) + 1)),
             (b"x-gateway-overhead-ms", b"%.2f" % (progress.overhead_s * 1000)),
             (b"openai-processing-ms", b"%d" % (spent * 1000)),

@@ -12,6 +12,7 @@ from gateway.metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
 from gateway.proxy.auth import Keys
 from gateway.proxy.dialects.table import build as build_dialect
+from gateway.proxy.limit import Ticker
 from gateway.proxy.places import Slots, UpstreamState
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.relay import Relay
@@ -33,6 +34,7 @@ class Parts:
     metrics: ProxyMetrics
     tasks: Tasks
     sticky: Sticky
+    ticker: Ticker
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
 
@@ -43,7 +45,7 @@ def build(config: Config, parts: Parts) -> Gateway:
     upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
     sampler = Sampler(config.sampling)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng)
-    relay = Relay(parts.metrics, parts.rng, parts.clock)
+    relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     return Gateway(
         config=config,
@@ -57,6 +59,7 @@ def build(config: Config, parts: Parts) -> Gateway:
         sticky=parts.sticky,
         metrics=parts.metrics,
         tasks=parts.tasks,
+        ticker=parts.ticker,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
     )
 

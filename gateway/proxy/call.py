@@ -41,7 +41,7 @@ class Caller:
     content: Literal["full", "redacted", "metadata"] = "full"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Call:
     """One request, read. Nothing of it changes afterwards.
 

@@ -1,10 +1,17 @@
-"""The limits of time of one call: one timer, re-armed only when it fires too early."""
+"""The limits of time of calls: one ticker for all of a process, instead of timers for each call.
+
+Setting, moving and ending a limit is a few assignments. The ticker looks at the calls under way every 10 ms, which is
+also how exact a limit is: it passes up to one tick late, never early.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+TICK_S = 0.01
 
 
 class LimitPassed(Exception):
@@ -16,81 +23,131 @@ class LimitPassed(Exception):
         self.seconds = seconds
 
 
+class Timed(Protocol):
+    """What a ticker fires, once the loop's time has reached `at`."""
+
+    at: float
+
+    def fire(self) -> None: ...
+
+
+class Ticker:
+    """Fires what is due. Runs only while something waits; belongs to one event loop."""
+
+    __slots__ = ("_due", "_loop", "_running")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due: set[Timed] = set()
+        self._running = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._due)
+
+    def add(self, due: Timed) -> None:
+        self._due.add(due)
+        if not self._running:
+            self._running = True
+            self._loop.call_later(TICK_S, self._tick)
+
+    def remove(self, due: Timed) -> None:
+        self._due.discard(due)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for due in [d for d in self._due if d.at <= now]:
+            due.fire()
+        self._running = bool(self._due)
+        if self._running:
+            self._loop.call_later(TICK_S, self._tick)
+
+
+class Due:
+    """Something that happens once, when the loop's time reaches `at`. Removed from its ticker when it fires."""
+
+    __slots__ = ("_act", "_ticker", "at")
+
+    def __init__(self, ticker: Ticker, at: float, act: Callable[[], None]) -> None:
+        self._ticker = ticker
+        self._act = act
+        self.at = at
+        ticker.add(self)
+
+    def fire(self) -> None:
+        self._ticker.remove(self)
+        self._act()
+
+    def cancel(self) -> None:
+        self._ticker.remove(self)
+
+
 class Limit:
     """Cancels the running task when the present phase, or the whole, takes too long.
 
-    Moving the limit is one assignment: the timer is set anew only when it fires and finds that it was moved, or when
-    it must fire earlier than it stands. So a stream of a thousand chunks arms a handful of timers.
-    Use as a context manager; on the way out a cancellation of its own becomes LimitPassed.
+    Use as a context manager, in the task it is to cancel. A cancellation of its own leaves `passed` set, and whoever
+    catches it calls taken().
     """
 
-    __slots__ = ("_at", "_handle", "_loop", "_phase", "_seconds", "_task", "_total_at", "_total_s", "passed")
+    __slots__ = ("_loop", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "passed")
 
-    def __init__(self, total_s: float) -> None:
+    def __init__(self, total_s: float, ticker: Ticker) -> None:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a limit needs a running task")
         self._task = task
+        self._ticker = ticker
         self._total_s = total_s
-        self._total_at = self._at = self._loop.time() + total_s
+        self._total_at = self.at = self._loop.time() + total_s
         self._phase = "end of the call"
         self._seconds = total_s
-        self._handle: asyncio.TimerHandle | None = None
         self.passed = False
 
     def phase(self, name: str, seconds: float) -> None:
         """From now on, `name` must come within `seconds`."""
         at = self._loop.time() + seconds
         self._phase, self._seconds = name, seconds
-        self._at = at if at < self._total_at else self._total_at
-        if self._handle is None or self._handle.when() > self._at:
-            self._arm()
+        self.at = at if at < self._total_at else self._total_at
 
     def rest(self) -> None:
         """No phase runs now; only the whole is limited (the client may be slow, and that is not the upstream's)."""
-        self._at = self._total_at
+        self.at = self._total_at
 
     @property
     def left_s(self) -> float:
         """Seconds left of the whole."""
         return self._total_at - self._loop.time()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def taken(self) -> LimitPassed:
-        """Turns the cancellation that this limit caused into an error; call it once, in the handler that caught it.
-
-        The phase's limit may be set again afterwards.
-        """
-        self.passed = False
-        self._task.uncancel()
-        if self._loop.time() >= self._total_at:
-            return LimitPassed("end of the call", self._total_s)
-        return LimitPassed(self._phase, self._seconds)
-
     @property
     def spent(self) -> bool:
         """The whole time has passed: nothing may be tried any more."""
         return self._loop.time() >= self._total_at
 
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle = self._loop.call_at(self._at, self._fire)
+    def taken(self) -> LimitPassed:
+        """Turns the cancellation that this limit caused into an error; call it once, in the handler that caught it.
 
-    def _fire(self) -> None:
-        self._handle = None
-        if self._loop.time() < self._at:
-            self._arm()
-        else:
-            self.passed = True
-            self._task.cancel()
+        The phase's limit may be set again afterwards; the whole does not fire a second time.
+        """
+        self.passed = False
+        self._task.uncancel()
+        if self.spent:
+            return LimitPassed("end of the call", self._total_s)
+        self.at = self._total_at
+        self._ticker.add(self)
+        return LimitPassed(self._phase, self._seconds)
+
+    def fire(self) -> None:
+        """For the ticker."""
+        self._ticker.remove(self)
+        self.passed = True
+        self._task.cancel()
+
+    def __enter__(self) -> Self:
+        self._ticker.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ticker.remove(self)

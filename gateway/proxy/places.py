@@ -178,12 +178,15 @@ class Place:
     clock: Clock
     in_flight: int = 0
     latency_s: float = 0.0
+    name: str = field(init=False)  # "upstream/model"
+    named: tuple[tuple[bytes, bytes], ...] = field(init=False)  # what an answer's headers say of it
     _load: float = 0.0
     _load_at: float = field(default=-1e9)
 
-    @property
-    def name(self) -> str:
-        return f"{self.target.upstream}/{self.target.model}"
+    def __post_init__(self) -> None:
+        upstream, model = self.target.upstream, self.target.model
+        self.name = f"{upstream}/{model}"
+        self.named = ((b"x-gateway-upstream", upstream.encode()), (b"x-gateway-model", model.encode()))
 
     @property
     def ready(self) -> bool:

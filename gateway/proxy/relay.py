@@ -21,7 +21,7 @@ from gateway.proxy.call import Call
 from gateway.proxy.continuation import prefilled
 from gateway.proxy.failures import Answer, AttemptFailed, Failed, Failure, of_limit, of_status, of_transport, verdict
 from gateway.proxy.headers import for_client
-from gateway.proxy.limit import Limit
+from gateway.proxy.limit import Limit, Ticker
 from gateway.proxy.places import Place, jitter
 from gateway.proxy.progress import Client, Progress
 from gateway.proxy.routing import Candidate, Route
@@ -38,11 +38,13 @@ class Relay:
     def __init__(
         self,
         metrics: ProxyMetrics,
+        ticker: Ticker,
         rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._metrics = metrics
+        self._ticker = ticker
         self._rng = rng
         self._clock = clock
         self._sleep = sleep
@@ -52,7 +54,7 @@ class Relay:
 
         held: the answer is one JSON object. What happened is in `progress`, whatever happens.
         """
-        with Limit(route.timeouts.total_s) as limit:
+        with Limit(route.timeouts.total_s, self._ticker) as limit:
             asking = Asking(call, route, client, progress, limit, held)
             try:
                 await self._candidates(asking)
@@ -105,12 +107,16 @@ class Relay:
         started = self._clock()
         failure: Failure | None = None
         asking.progress.place = place
-        try:
-            await place.upstream.slots.enter()
-        except Overloaded:
-            place.breaker.left()
-            failure = Failure("error", "is full", target_fault=False, status=503, after_s=1.0)
-            return self._failed(asking, place, failure, started)
+        slots = place.upstream.slots
+        if slots.free:
+            slots.in_flight += 1
+        else:
+            try:
+                await slots.enter()
+            except Overloaded:
+                place.breaker.left()
+                failure = Failure("error", "is full", target_fault=False, status=503, after_s=1.0)
+                return self._failed(asking, place, failure, started)
         place.in_flight += 1
         try:
             await self._exchange(asking, place, call, act)
@@ -128,7 +134,7 @@ class Relay:
             raise
         finally:
             place.in_flight -= 1
-            place.upstream.slots.leave()
+            slots.leave()
         if failure is not None:
             return self._failed(asking, place, failure, started)
         self._answered(asking, place, started)

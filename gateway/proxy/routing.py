@@ -27,7 +27,7 @@ class Candidate:
     on: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Route:
     """What was decided for one call. plan: the experiment it is in; shadowed: its shadow was drawn."""
 
@@ -70,6 +70,7 @@ class Router:
             a: tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in m.fallback)
             for a, m in self._models.items()
         }
+        self._only = {a: (Candidate(t[0].place, _ON_TARGETS), *self._fallbacks[a]) for a, t in self._targets.items()}
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -112,9 +113,10 @@ class Router:
         """home: the upstream that holds what this call continues; None: any may answer."""
         model = self.check(call.alias, call.caller)
         plan = self.plans.of(call)
+        candidates = self._candidates(call, model, wishes)
         return Route(
-            candidates=_at_home(self._candidates(call, model, wishes), home),
-            timeouts=_shortened(model.timeouts, wishes.timeout_s),
+            candidates=candidates if home is None else _at_home(candidates, home),
+            timeouts=model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s),
             retries=model.retries,
             on_cut=model.cut,
             drawn=self._sampler.head(call, wishes.sample),
@@ -124,6 +126,8 @@ class Router:
 
     def _candidates(self, call: Call, model: Model, wishes: Wishes) -> tuple[Candidate, ...]:
         targets, fallbacks = self._targets[call.alias], self._fallbacks[call.alias]
+        if wishes.target is None and len(targets) == 1:
+            return self._only[call.alias]
         if wishes.target is not None:
             return (self._wished(call, wishes.target, targets, fallbacks),)
         first = order(targets, model.strategy, call, self._rng)
@@ -142,13 +146,9 @@ class Router:
         raise BadRequest(f'x-gateway-target: "{wish[:100]}" is no target of "{call.alias}"; it has {names}')
 
 
-def _at_home(candidates: tuple[Candidate, ...], home: str | None) -> tuple[Candidate, ...]:
-    if home is None:
-        return candidates
+def _at_home(candidates: tuple[Candidate, ...], home: str) -> tuple[Candidate, ...]:
     return tuple(c for c in candidates if c.place.target.upstream == home) or candidates
 
 
-def _shortened(timeouts: Timeouts, wish_s: float | None) -> Timeouts:
-    if wish_s is None:
-        return timeouts
+def _shortened(timeouts: Timeouts, wish_s: float) -> Timeouts:
     return timeouts.model_copy(update={"total_s": min(wish_s, timeouts.total_s)})

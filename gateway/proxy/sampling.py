@@ -17,7 +17,7 @@ DEFAULT = "default"
 FORCED = "forced"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Draw:
     """One unit's place, and what the head rules say. most: the highest rate that can still apply: u ≥ most means that
     the answer need not be held. reason: why it is outside the population ("opted_out", "forbidden"); None: inside."""

@@ -25,6 +25,7 @@ from gateway.metrics import ProxyMetrics
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import Parts, build, close
 from gateway.proxy.health import watch
+from gateway.proxy.limit import Ticker
 from gateway.proxy.pages import Pages
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.sticky import Sticky
@@ -126,7 +127,7 @@ class Process:
         async with keep(self.config, self._served.data) as url, Tasks() as tasks:
             corridor = Corridor(url, stream.name, stream.max_mb)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
-            parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks))
+            parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker())
             app = App(build(self.config, parts))
             pages = Pages(lambda: app.gateway, app.show, registry, loopback=self._served.loopback)
             app.pages = pages.app(self.config.cors)

@@ -88,6 +88,9 @@ def test_latency_prefers_the_faster_of_two_and_tries_whoever_is_not_known() -> N
     assert firsts([slow, fast], "latency", 20) == {"slow": 20}, "fast, but busy"
 
 
+SESSIONS = "cbbabddbcdbdbaddbabadcba"
+
+
 def where(targets: list[Weighted], key: str) -> str:
     return order(targets, "session", a_call(fields={"user": key}), random.Random(0))[0].name
 
@@ -162,6 +165,3 @@ PREFIXES: list[tuple[dict[str, Any], bytes]] = [
 @pytest.mark.parametrize(("fields", "key"), PREFIXES, ids=[str(p[0])[:40] for p in PREFIXES])
 def test_a_prefix_is_the_first_1024_characters_of_whatever_prompt_there_is(fields: dict[str, Any], key: bytes) -> None:
     assert prefix(a_call(fields=fields)) == key
-
-
-SESSIONS = ""

@@ -72,6 +72,7 @@ class _Thread:
             call.task = task = self.loop.create_task(call.run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(call.close)
 
 
 @dataclass(slots=True)
@@ -89,6 +90,10 @@ class _Call:
             self.ended.set_exception(error)
         except BaseException as error:  # raised on, it would end the thread, or look like the caller's own cancellation
             self.ended.set_exception(Died(f"{type(error).__name__}: {error}"))
+
+    def close(self, _: object) -> None:
+        if not self.ended.done():  # cancelled before it began
+            self.ended.set_exception(Died("cancelled"))
 
     def cancel(self) -> None:
         if self.task is not None:

@@ -14,7 +14,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError
 
-from gateway.config import Config as GatewayConfig
 from gateway.programs import CannotRun
 
 _BUSY_MS = 10_000
@@ -25,9 +24,9 @@ class NoStore(CannotRun):
     """There is no store to read at this URL, or not one of this version; the message says what to do."""
 
 
-def store_url(config: GatewayConfig, data: Path) -> str:
-    """The store of this configuration: the one it names, else SQLite in the data directory."""
-    return config.store.url or f"sqlite:///{data.resolve() / 'gateway.db'}"
+def default_url(data: Path) -> str:
+    """SQLite in the data directory."""
+    return f"sqlite:///{data.resolve() / 'gateway.db'}"
 
 
 def writer(url: str) -> Engine:

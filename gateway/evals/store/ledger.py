@@ -16,7 +16,7 @@ from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
 from gateway.exchange import Count, Exchange, Tally
 
-_OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
+OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
 _LEDGERS = ("seen", "unsampled", "sampled", "enqueued", "dropped")
 
 
@@ -56,7 +56,7 @@ def _population(grown: dict[tuple[str, ...], int]) -> dict[Place, int]:
     """seen, less what is outside the population."""
     by_place: dict[Place, int] = {}
     for (_, ledger, stratum, alias, target, arm, reason), n in grown.items():
-        sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in _OUTSIDE else 0
+        sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in OUTSIDE else 0
         if sign:
             place = (alias, target, arm, stratum)
             by_place[place] = by_place.get(place, 0) + sign * n

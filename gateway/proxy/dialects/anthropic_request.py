@@ -1,7 +1,8 @@
 """A chat request in Anthropic's words. Pure. What Anthropic cannot say is refused by name, never dropped in silence.
 
 Dropped, because they change no answer's meaning: seed, store, metadata, service_tier, prediction, verbosity and cache
-hints. Capped: temperature at 1, where Anthropic's range ends. Members of Anthropic's own API (thinking, top_k, …) pass.
+hints; and vLLM's continue_final_message, which is what Anthropic does anyway. Capped: temperature at 1, where
+Anthropic's range ends. Members of Anthropic's own API (thinking, top_k, …) pass.
 Source: https://platform.claude.com/docs/en/api/messages and …/api/openai-sdk.
 """
 
@@ -32,7 +33,7 @@ _READ = frozenset(
 )
 _DROPPED = frozenset(
     {"seed", "store", "metadata", "service_tier", "prediction", "verbosity", "prompt_cache_key"}
-    | {"prompt_cache_retention", "prompt_cache_options"}
+    | {"prompt_cache_retention", "prompt_cache_options", "continue_final_message", "add_generation_prompt"}
 )
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}

@@ -8,7 +8,6 @@ import orjson
 
 from gateway.assembly import usage_of
 from gateway.exchange import Usage
-from gateway.proxy.call import Call
 from gateway.proxy.dialects.reading import EventReader, message_of
 from gateway.sse import Event
 
@@ -145,7 +144,7 @@ class ToMessagesReader(EventReader):
 
     def _message_start(self, part: dict[str, Any]) -> bytes:
         self._started = True
-        message = {
+        message: dict[str, Any] = {
             "id": part.get("id"),
             "type": "message",
             "role": "assistant",
@@ -179,7 +178,7 @@ class ToMessagesReader(EventReader):
         function = call.get("function") or {}
         out = []
         if place not in self._calls:
-            block = {"id": call.get("id") or f"call_{place}", "name": function.get("name"), "input": {}}
+            block: Block = {"id": call.get("id") or f"call_{place}", "name": function.get("name"), "input": {}}
             out.append(self._open("tool_use", block, always=True))
             self._calls[place] = self._at
         if function.get("arguments"):

@@ -9,7 +9,7 @@ from typing import Protocol
 Headers = list[tuple[bytes, bytes]]  # names in lower case
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class UpstreamRequest:
     """One HTTP request, ready to be written.
 

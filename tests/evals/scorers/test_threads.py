@@ -152,19 +152,18 @@ async def test_a_caller_that_is_cancelled_cancels_the_scoring(threads):
     assert ended.wait(5)
 
 
-async def test_calls_in_flight_end_when_the_threads_are_closed():
-    threads, ended = Threads(), threading.Event()
+@pytest.mark.parametrize("begun", [False, True])
+async def test_calls_in_flight_end_when_the_threads_are_closed(begun):
+    threads, running = Threads(), threading.Event()
 
     async def hang():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
+        running.set()
+        await asyncio.Event().wait()
 
-    async with asyncio.TaskGroup() as group:
-        call = group.create_task(threads.run("a", hang, 30, heavy=False))
-        await asyncio.sleep(0)
+    async def close():
+        if begun:
+            assert await asyncio.to_thread(running.wait, 5)
         threads.close()
-        with pytest.raises(Died):
-            await call
-    assert ended.wait(5)
+
+    said = await asyncio.gather(threads.run("a", hang, 30, heavy=False), close(), return_exceptions=True)
+    assert isinstance(said[0], Died)

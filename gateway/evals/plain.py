@@ -1,0 +1,31 @@
+"""What models and clients wrote, made safe for a terminal. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+# Control characters but tab and line feed; the marks that turn the direction of text around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """The text without what could move a cursor, change a colour or reorder what is seen."""
+    return _CONTROL.sub("", text)
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON in which such characters stand escaped: nothing is lost, and a terminal may show it.
+
+    Bytes are UTF-8 text; what is none is replaced.
+    """
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=_text).decode()
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} has no JSON")

@@ -1,0 +1,72 @@
+"""Questions to the store that change nothing: samples, one exchange whole. From any process, while others write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, select
+
+from gateway.evals.store import engine
+from gateway.evals.store.tables import exchanges, feedback, scores
+
+Found = dict[str, Any]
+_BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
+_LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which exchanges to list, newest first. since: Unix time; None: no bound. alias: None: all."""
+
+    limit: int = 20
+    alias: str | None = None
+    since: float | None = None
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Connection]:
+    """A connection that can only read. Raises engine.NoStore."""
+    opened = engine.reader(url)
+    try:
+        with opened.connect() as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
+def listed(connection: Connection, wish: Wish) -> list[Found]:
+    """Exchanges without what was said, each with its `scores`."""
+    query = select(*_LISTED).order_by(exchanges.c.received.desc()).limit(wish.limit)
+    if wish.alias is not None:
+        query = query.where(exchanges.c.alias == wish.alias)
+    if wish.since is not None:
+        query = query.where(exchanges.c.received >= wish.since)
+    found = [dict(row) for row in connection.execute(query).mappings()]
+    by_exchange = _scores(connection, [each["id"] for each in found])
+    return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
+
+
+def whole(connection: Connection, exchange_id: str) -> Found | None:
+    """One exchange with everything: `scores`, `feedback` (only of the caller who asked), and `shadows` by id."""
+    row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
+    if row is None:
+        return None
+    said = select(feedback).where(and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"]))
+    shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
+    return {
+        **row,
+        "scores": _scores(connection, [exchange_id]).get(exchange_id, []),
+        "feedback": [dict(each) for each in connection.execute(said).mappings()],
+        "shadows": list(connection.execute(shadows).scalars()),
+    }
+
+
+def _scores(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
+    query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
+    by_exchange: dict[str, list[Found]] = {}
+    for row in connection.execute(query).mappings():
+        by_exchange.setdefault(row["exchange_id"], []).append(dict(row))
+    return by_exchange

@@ -1,0 +1,99 @@
+"""Calls and upstreams as dialects get them, the recorded streams, and a feeder that splits bytes at any size."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config import Upstream
+from gateway.proxy.call import Call, Caller
+from gateway.proxy.dialects import Reader
+
+PATHS = {
+    "chat": b"/chat/completions",
+    "completions": b"/completions",
+    "responses": b"/responses",
+    "messages": b"/messages",
+    "count_tokens": b"/messages/count_tokens",
+    "embeddings": b"/embeddings",
+    "speech": b"/audio/speech",
+    "rerank": b"/rerank",
+}
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+recorded_module = _load("recorded")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`recorded`: each recorded stream in turn."""
+    if "recorded" in metafunc.fixturenames:
+        metafunc.parametrize("recorded", recorded_module.RECORDED, ids=lambda r: r.name)
+
+
+@pytest.fixture(scope="session")
+def make_call() -> Callable[..., Call]:
+    """A call with these members; `body=` and `path=` say it otherwise."""
+
+    def make(api: Any = "chat", body: bytes | None = None, path: bytes | None = None, **members: Any) -> Call:
+        fields = {"model": "alias", **members}
+        return Call(
+            id="0199-id",
+            received=1764000000.5,
+            started=0.0,
+            caller=Caller("web"),
+            api=api,
+            method=b"POST",
+            path=path or PATHS[api],
+            alias=fields["model"],
+            stream=fields.get("stream") is True,
+            body=orjson.dumps(fields) if body is None else body,
+            fields=fields,
+            headers=[(b"content-type", b"application/json"), (b"user-agent", b"test")],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_upstream() -> Callable[..., Upstream]:
+    def make(kind: str = "openai", **members: Any) -> Upstream:
+        return Upstream(kind=kind, **{"api_key": "sk-up", **members})
+
+    return make
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[Reader, bytes, int], bytes]:
+    """Feeds a reader the stream in pieces of a size, as the relay does, and gives what the client gets."""
+
+    def reading(reader: Reader, stream: bytes, size: int) -> bytes:
+        out = []
+        for piece in pieces(stream, size):
+            out.append(reader.feed(piece))
+            if reader.complete:
+                break
+        return b"".join((*out, reader.end()))
+
+    return reading

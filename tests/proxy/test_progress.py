@@ -1,0 +1,62 @@
+"""What a client has been sent, and what is kept of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.progress import AsgiClient, Kept, NoClient
+
+
+@given(pieces=st.lists(st.binary(max_size=20), max_size=12), cap=st.integers(0, 80))
+def test_what_is_kept_is_the_beginning_up_to_the_cap_and_says_when_it_was_cut(pieces: list[bytes], cap: int) -> None:
+    kept = Kept(True, cap)
+    for piece in pieces:
+        kept.add(piece)
+    whole = b"".join(pieces)
+    assert kept.bytes() == whole[:cap]
+    assert kept.truncated == (len(whole) > cap)
+
+
+def test_what_is_not_wanted_is_not_kept() -> None:
+    kept = Kept(False, 100)
+    kept.add(b"x")
+    assert kept.bytes() == b""
+    assert not kept.truncated
+
+
+def test_pieces_are_held_by_reference() -> None:
+    piece = b"x" * 1000
+    kept = Kept(True, 1 << 20)
+    kept.add(piece)
+    assert kept.bytes() is not None
+    assert any(held is piece for held in kept._pieces)
+
+
+async def test_a_client_is_started_before_its_head_is_on_the_wire() -> None:
+    """While the send waits, nothing else can be asked any more: the head may be out."""
+    seen: list[Any] = []
+
+    async def send(message: Any) -> None:
+        seen.append((client.started, message["type"], message.get("more_body")))
+
+    client = AsgiClient(send)
+    assert not client.started
+    await client.start(200, [(b"a", b"b")])
+    await client.write(b"one")
+    await client.end()
+    assert seen == [
+        (True, "http.response.start", None),
+        (True, "http.response.body", True),
+        (True, "http.response.body", False),
+    ]
+
+
+async def test_for_a_shadow_nobody_waits_and_a_started_answer_is_started_all_the_same() -> None:
+    client = NoClient()
+    await client.write(b"x")
+    await client.start(200, [])
+    await client.end(b"y")
+    assert client.started

@@ -1,0 +1,159 @@
+"""alias → Route: decided once, and the same with and without experiments for whoever is in none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config import Config
+from gateway.errors import BadRequest, ModelNotFound, NotAllowed
+from gateway.exchange import Target
+from gateway.proxy.call import Call, Caller
+from gateway.proxy.places import Slots, UpstreamState
+from gateway.proxy.routing import Route, Router, Wishes
+from gateway.proxy.sampling import Sampler
+
+CONFIG: dict[str, Any] = {
+    "open": True,
+    "upstreams": {n: {"kind": "fake"} for n in "abc"},
+    "models": {
+        "chat": {
+            "targets": [{"upstream": "a", "model": "m", "weight": 3}, {"upstream": "b", "model": "m", "weight": 1}],
+            "fallback": [{"upstream": "c", "model": "m", "on": ["timeout", "content_filter"]}],
+            "timeouts": {"total_s": 60},
+            "retries": {"attempts": 3},
+        },
+        "other": {"targets": [{"upstream": "a", "model": "m"}]},
+        "third": {"targets": [{"upstream": "c", "model": "m"}]},
+    },
+}
+SWAP = {"model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "c", "model": "new"}}
+EXPERIMENTS = {"experiments": {"swap": {**SWAP, "shadow": 0.5}}}
+
+Make = Callable[..., Router]
+
+
+@pytest.fixture
+def make() -> Make:
+    return a_router
+
+
+def a_router(seed: int = 0, **sections: Any) -> Router:
+    config = Config.model_validate({**CONFIG, **sections})
+    states = {
+        n: UpstreamState(n, u, Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
+        for n, u in config.upstreams.items()
+    }
+    return Router(config, states, Sampler(config.sampling), lambda: 0.0, random.Random(seed))
+
+
+def a_call(**changes: Any) -> Call:
+    call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/chat/completions", "chat", False, b"{}")
+    return replace(call, **changes)
+
+
+def names(route: Route) -> list[str]:
+    return [c.place.name for c in route.candidates]
+
+
+def test_targets_come_first_and_then_the_fallbacks_in_order_each_for_its_causes() -> None:
+    route = a_router().decide(a_call(), Wishes())
+    assert sorted(names(route)[:2]) == ["a/m", "b/m"]
+    assert names(route)[2] == "c/m"
+    assert route.candidates[1].on == {"error", "timeout", "rate_limit"}, "another target has the same context"
+    assert route.candidates[2].on == {"timeout", "content_filter"}
+    assert (route.timeouts.total_s, route.retries.attempts) == (60, 3)
+    assert route.on_cut == "continue", "there is a fallback"
+    assert a_router().decide(a_call(alias="other"), Wishes()).on_cut == "error"
+
+
+@given(aliases=st.lists(st.sampled_from(["other", "third", "chat"]), max_size=30), seed=st.integers(0, 50))
+def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without_experiments(
+    aliases: list[str], seed: int
+) -> None:
+    """Nor is one that an experiment names sent elsewhere by a shadow: the same random numbers, the same targets."""
+    without, with_them = a_router(seed), a_router(seed, **EXPERIMENTS)
+    for at, alias in enumerate(aliases):
+        call = a_call(id=str(at), alias=alias)
+        one, two = without.decide(call, Wishes()), with_them.decide(call, Wishes())
+        assert names(one) == names(two)
+        assert replace(one, candidates=()) == replace(two, candidates=(), plan=None, shadowed=False)
+        assert (two.plan is not None) == (alias == "chat")
+
+
+def test_the_shadow_is_drawn_with_the_route_and_once_for_all() -> None:
+    router = a_router(**EXPERIMENTS)
+    routes = [router.decide(a_call(id=str(i)), Wishes()) for i in range(400)]
+    again = [a_router(7, **EXPERIMENTS).decide(a_call(id=str(i)), Wishes()).shadowed for i in range(400)]
+    assert [r.shadowed for r in routes] == again
+    assert abs(sum(again) / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
+
+
+def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
+    router = a_router()
+    chat = {c.place.name: c.place for c in router.decide(a_call(), Wishes()).candidates}
+    assert router.decide(a_call(alias="other"), Wishes()).candidates[0].place is chat["a/m"]
+    assert router.place(Target("a", "m")) is chat["a/m"]
+    assert len(router.places) == 3
+
+
+def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
+    router = a_router()
+    with pytest.raises(ModelNotFound, match='Did you mean "chat"') as missing:
+        router.decide(a_call(alias="chatt"), Wishes())
+    assert missing.value.param == "model"
+    with pytest.raises(ModelNotFound, match="GET /v1/models"):
+        router.check("something else", Caller("web"))
+
+
+def test_a_model_that_a_key_may_not_use_does_not_exist_for_it() -> None:
+    router, caller = a_router(), Caller("web", frozenset({"other"}))
+    with pytest.raises(ModelNotFound, match="does not exist") as missing:
+        router.decide(a_call(caller=caller), Wishes())
+    assert "chat" not in str(missing.value).replace('"chat"', "", 1), "nor is it suggested"
+    assert router.aliases(caller) == ["other"]
+    assert router.aliases(Caller("web")) == ["chat", "other", "third"]
+    assert [u.name for u in router.upstreams(caller)] == ["a"]
+    assert sorted(u.name for u in router.upstreams(Caller("web"))) == ["a", "b", "c"]
+
+
+def test_a_target_may_be_chosen_by_header_only_by_a_key_that_may() -> None:
+    router = a_router()
+    with pytest.raises(NotAllowed):
+        router.decide(a_call(), Wishes(target="b/m"))
+    may = Caller("web", allow=frozenset({"target"}))
+    assert names(router.decide(a_call(caller=may), Wishes(target="b/m"))) == ["b/m"], "and nobody else then answers"
+    assert names(router.decide(a_call(caller=may), Wishes(target="c/m"))) == ["c/m"], "a fallback is a target too"
+    with pytest.raises(BadRequest, match="it has a/m, b/m, c/m"):
+        router.decide(a_call(caller=may, alias="chat"), Wishes(target="a/other"))
+    with pytest.raises(BadRequest):
+        router.decide(a_call(caller=may, alias="other"), Wishes(target="b/m"))
+
+
+@pytest.mark.parametrize(("wish", "total"), [(None, 60), (5.0, 5.0), (1e5, 60)])
+def test_a_client_can_only_shorten_the_time(wish: float | None, total: float) -> None:
+    route = a_router().decide(a_call(), Wishes(timeout_s=wish))
+    assert route.timeouts.total_s == total
+    assert route.timeouts.idle_s == 30
+
+
+def test_a_call_that_continues_a_response_goes_to_the_upstream_that_made_it() -> None:
+    router = a_router()
+    assert names(router.decide(a_call(), Wishes(), home="b")) == ["b/m"]
+    assert names(router.decide(a_call(), Wishes(), home="c")) == ["c/m"]
+    assert len(names(router.decide(a_call(), Wishes(), home="gone"))) == 3, "its upstream is no target any more"
+
+
+def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:
+    router = a_router()
+    assert router.unready() == []
+    router.place(Target("a", "m")).upstream.down = True
+    assert router.unready() == ["other"], "chat has b, and its fallback"
+    router.place(Target("c", "m")).breaker.cool(1.0)
+    assert router.unready() == ["other", "third"]
