@@ -128,13 +128,14 @@ def serve(
 def evaluate(
     config: Config = Path("gateway.yaml"),
     metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Prometheus reads the scores.")] = 9101,
+    metrics_host: Annotated[str, typer.Option(help="And on which address.")] = "127.0.0.1",
     data: Data = None,
 ) -> None:
     """Score recorded answers: the consumer alone, for production."""
     from gateway.config import data_directory
     from gateway.evals.serve import run
 
-    run(config, metrics_port, data_directory(data))
+    run(config, metrics_port, data_directory(data), metrics_host)
 
 
 @app.command(epilog=example("gateway samples --alias chat --since 1d"))
@@ -232,7 +233,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         found = load(config)
         build(found.scorers)
     except ConfigError as error:
-        typer.echo("\n".join(error.mistakes))
+        name = f"{config.name}: "
+        typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
     typer.echo(found.summary())
 

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 
 import orjson
 
-
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

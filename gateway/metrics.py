@@ -20,8 +20,8 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FIRST_TOKEN = (
-    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75)
-    + (1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0)
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0),
 )  # fmt: skip
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _TOKENS = tuple(4.0**i for i in range(14))
@@ -70,7 +70,7 @@ class ProxyMetrics:
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.breaker_open = Gauge(
-            "gateway_breaker_open", "1 while an upstream's target is not asked because it failed", ["upstream", "model"],
+            "gateway_breaker_open", "1 while a target is not asked because it failed", ["upstream", "model"],
             registry=r, multiprocess_mode="livemax",
         )  # fmt: skip
         self.queued = Gauge(

@@ -93,21 +93,12 @@ class Corridor:
         """Makes the group, from the stream's beginning, when there is none."""
         try:
             await self._do(self._redis.xgroup_create(self.key, GROUP, id="0", mkstream=True))
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        except ResponseError:  # BUSYGROUP: there is one
+            return
 
     async def read(self, consumer: str, count: int, block_ms: int) -> list[Entry]:
         """New entries for this consumer; [] when none came in block_ms. block_ms must be below 1000."""
-        try:
-            reply = await self._do(
-                self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms)
-            )
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            await self.join()  # the server came back without its data
-            return []
+        reply = await self._do(self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
         return [Entry(_id(i), fields) for i, fields in _of_stream(reply)]
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
@@ -221,8 +212,13 @@ class Corridor:
     async def _do(self, command: Any) -> Any:
         try:
             return await command
-        except ResponseError:
-            raise
+        except ResponseError as error:
+            if "BUSYGROUP" in str(error) or "no such key" in str(error):
+                raise
+            if "NOGROUP" in str(error):
+                await self.join()
+                raise StreamDown("stream server: it came back without its data; reading begins anew") from error
+            raise StreamDown(f"stream server: it refuses: {error}") from error  # full, read-only, cannot persist
         except (RedisError, OSError, TimeoutError) as error:
             raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
 

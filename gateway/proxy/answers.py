@@ -161,7 +161,7 @@ async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
     await asking.client.end(owed)
 
 
-async def _next(asking: Asking, reply: UpstreamReply, reader: Reader) -> bytes:
+async def _next(asking: Asking, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
     """The next bytes. Once the model has said that it is done, only its usage and a [DONE] can still come: a server
     that sends neither, or closes badly, does not make a whole answer a broken one."""
     limit = asking.limit
@@ -214,7 +214,7 @@ async def _join(asking: Asking, reply: UpstreamReply, *, align: bool) -> None:
     splicer = Splicer(said.id, said.text, align=align, asked_usage=asking.call.asked_usage)
     try:
         while not splicer.complete:
-            data = await reply.chunk()
+            data = await (_next(asking, reply, splicer) if splicer.finished else reply.chunk())
             if not data:
                 break
             out = splicer.feed(data)

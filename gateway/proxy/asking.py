@@ -38,8 +38,9 @@ class Asking:
     said: Said | None = None
     waited_s: float = 0.0
 
-    def head(self, place: Place, headers: Headers, now: float) -> Headers:
-        """The answer's headers: the upstream's, filtered already, and ours. now: monotonic seconds."""
+    def head(self, place: Place, headers: Headers, now: float, *, answered: bool = True) -> Headers:
+        """The answer's headers: the upstream's, filtered already, and ours. now: monotonic seconds. answered: by an
+        attempt that is not over yet; False: by one that is among the failed."""
         progress = self.progress
         spent = now - self.call.started
         progress.overhead_s = max(0.0, spent - progress.upstream_s - self.waited_s)
@@ -48,7 +49,7 @@ class Asking:
             *headers,
             (b"x-request-id", self.call.id.encode()),
             *place.named,
-            (b"x-gateway-attempts", b"%d" % (len(self.failed) + 1)),
+            (b"x-gateway-attempts", b"%d" % (len(self.failed) + answered)),
             (b"x-gateway-overhead-ms", b"%.2f" % (progress.overhead_s * 1000)),
             (b"openai-processing-ms", b"%d" % (spent * 1000)),
         ]

@@ -72,14 +72,19 @@ class Splicer:
         self._splitter = Splitter()
 
     def feed(self, data: bytes) -> bytes:
-        """Raises Mismatch."""
+        """Raises Mismatch. An event that cannot be read is left out; the others still say enough."""
         out = []
-        for event in events(self._splitter.feed(data)):
+        try:
+            block = self._splitter.feed(data)
+        except ValueError as error:
+            raise Mismatch(str(error)) from error
+        for event in events(block):
             if event.data == b"[DONE]":
                 self.complete = True
                 break
-            if event.data[:1] == b"{":
-                out.append(self._chunk(orjson.loads(event.data)))
+            chunk = _chunk_of(event.data)
+            if chunk is not None:
+                out.append(self._chunk(chunk))
         return b"".join(out)
 
     def end(self) -> bytes:
@@ -89,22 +94,22 @@ class Splicer:
         return b"data: [DONE]\n\n"
 
     def _chunk(self, chunk: dict[str, Any]) -> bytes:
-        if "error" in chunk:
-            error = chunk["error"]
+        error = chunk.get("error")
+        if error:
             self.error = str(error.get("message", error) if isinstance(error, dict) else error)
             return b""
         self.usage = usage_of(chunk.get("usage")) or self.usage
-        choices = chunk.get("choices") or []
-        if not choices:
+        choice = _choice_of(chunk)
+        if choice is None:
             return self._event(chunk) if self._asked_usage else b""
-        new = self._join((choices[0].get("delta") or {}).get("content") or "")
-        finish = choices[0].get("finish_reason")
+        new = self._join(_content_of(choice))
+        finish = choice.get("finish_reason")
         if finish and len(self._heard) < len(self.said):
             raise Mismatch("the second answer is shorter than what was said")
         self.finished = self.finished or bool(finish)
         if not new and not finish:
             return b""
-        choices[0]["delta"] = {"content": new} if new else {}
+        choice["delta"] = {"content": new} if new else {}
         return self._event(chunk)
 
     def _join(self, text: str) -> str:
@@ -124,3 +129,23 @@ class Splicer:
         if self._id:
             chunk["id"] = self._id
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _chunk_of(data: bytes) -> dict[str, Any] | None:
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return chunk if isinstance(chunk, dict) else None
+
+
+def _choice_of(chunk: dict[str, Any]) -> dict[str, Any] | None:
+    choices = chunk.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else None
+
+
+def _content_of(choice: dict[str, Any]) -> str:
+    delta = choice.get("delta")
+    content = delta.get("content") if isinstance(delta, dict) else None
+    return content if isinstance(content, str) else ""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -135,13 +136,20 @@ def error_code(body: bytes) -> str | None:
 def retry_after(headers: Headers, now: datetime | None = None) -> float | None:
     """Seconds from `retry-after-ms` or `retry-after` (seconds, or a date: RFC 9110, section 10.2.3)."""
     given = dict(headers)
+    ms = _seconds(given.get(b"retry-after-ms", b""))
+    if ms is not None:
+        return ms / 1000
+    value = given.get(b"retry-after", b"")
+    seconds = _seconds(value)
+    return seconds if seconds is not None else _until(value, now or datetime.now(UTC))
+
+
+def _seconds(value: bytes) -> float | None:
     try:
-        if b"retry-after-ms" in given:
-            return max(0.0, float(given[b"retry-after-ms"]) / 1000)
-        value = given.get(b"retry-after")
-        return None if value is None else max(0.0, float(value))
+        number = float(value)
     except ValueError:
-        return _until(given.get(b"retry-after", b""), now or datetime.now(UTC))
+        return None
+    return max(0.0, number) if isfinite(number) else None
 
 
 def _until(value: bytes, now: datetime) -> float | None:

@@ -1,4 +1,4 @@
-"""Everything that is not the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
+"""All that is not the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ OWNER = "assay-gateway"
 
 
 class Pages:
-    """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics. loopback: the main port listens only
-    on this machine, so that metrics and readiness need no key there."""
+    """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics.
+    loopback: the main port listens only on this machine, so that metrics and readiness need no key there."""
 
     def __init__(
         self, gateway: Callable[[], Gateway], show: Callable[[], None], registry: CollectorRegistry, *, loopback: bool

@@ -91,8 +91,10 @@ class Kept:
 @dataclass(slots=True)
 class Progress:
     """place: the one that answered, or was asked last; None: nobody was asked. ended: nothing more goes to the client.
-    first_content: monotonic time of the first content sent on. upstream_s: time spent waiting for upstreams; overhead_s:
-    what else had passed when the answer's head went out. beginning: the answer's first bytes, by reference."""
+
+    first_content: monotonic time of the first content sent on. upstream_s: time spent waiting for upstreams;
+    overhead_s: what else had passed when the answer's head went out. beginning: the answer's first bytes, by reference.
+    """
 
     kept: Kept
     outcome: Outcome = "ok"

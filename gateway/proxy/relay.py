@@ -94,6 +94,10 @@ class Relay:
             if failure is None or not failure.again or tries >= retries.attempts or asking.client.started:
                 return failure
             wait = max(jitter(retries.backoff_s * 2 ** (tries - 1), self._rng), failure.after_s or 0.0)
+            if failure.cause == "rate_limit":
+                wait = max(wait, place.breaker.wait_s())
+            elif place.breaker.wait_s() > wait:
+                return failure
             if asking.waited_s + wait > retries.budget_s or wait >= asking.limit.left_s:
                 return failure
             asking.waited_s += wait
@@ -111,12 +115,15 @@ class Relay:
         if slots.free:
             slots.in_flight += 1
         else:
+            asking.limit.rest()  # the phase of an attempt before is over
             try:
                 await slots.enter()
             except Overloaded:
-                place.breaker.left()
                 failure = Failure("error", "is full", target_fault=False, status=503, after_s=1.0)
                 return self._failed(asking, place, failure, started)
+            except asyncio.CancelledError:
+                place.breaker.left()
+                raise
         place.in_flight += 1
         try:
             await self._exchange(asking, place, call, act)
@@ -129,7 +136,7 @@ class Relay:
                 self._left(asking, place, started)
                 raise
             failure = of_limit(asking.limit.taken())
-        except GatewayError:  # the dialect cannot say what the client asks
+        except BaseException:  # the dialect cannot say what the client asks, or we are at fault
             place.breaker.left()
             raise
         finally:
@@ -156,7 +163,8 @@ class Relay:
             waited = self._clock() - asked
             progress.upstream_s += waited
         try:
-            progress.status = reply.status
+            if not asking.client.started:
+                progress.status = reply.status
             if reply.status >= 400:
                 raise AttemptFailed(await _refusal(call, place, reply))
             place.took(waited)
@@ -212,11 +220,11 @@ class Relay:
             progress.outcome = "upstream_error"
         if isinstance(answer, GatewayError):
             raise answer
-        place = progress.place
-        assert place is not None  # noqa: S101 - an answer came from somewhere
+        refused = next(f.name for f in asking.failed if f.failure.answer is answer)
+        place = progress.place = next(c.place for c in asking.route.candidates if c.place.name == refused)
         progress.status = answer.status
         progress.kept.add(answer.body)
-        head = asking.head(place, answer.headers, self._clock())
+        head = asking.head(place, answer.headers, self._clock(), answered=False)
         if answer.status == 429 or answer.status >= 500:
             head.append((b"x-should-retry", b"false"))  # the gateway has spent its own retries
         await asking.client.start(answer.status, [*head, (b"content-length", b"%d" % len(answer.body))])
@@ -238,6 +246,7 @@ class Relay:
             return  # the connection closes before the answer's end, which is how HTTP says "cut"
         error = UpstreamFailed(f"the stream broke off: {said.place.name} {failure.text}", code="stream_cut")
         progress.ended = True
+        progress.place = said.place
         event = said.place.upstream.dialect.broken(asking.call, error)
         progress.kept.add(event)
         await asking.client.end(event)

@@ -27,6 +27,7 @@ from gateway.proxy.build import Parts, build, close
 from gateway.proxy.health import watch
 from gateway.proxy.limit import Ticker
 from gateway.proxy.pages import Pages
+from gateway.proxy.protocol import Protocol
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
@@ -77,7 +78,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         workers=workers,
         factory=isinstance(app, str),
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         interface="asgi3",

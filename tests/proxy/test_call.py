@@ -33,8 +33,6 @@ def test_usage_was_asked_for_only_where_the_client_says_true(fields: dict[str, A
     assert a_call(fields).asked_usage is asked
 
 
-def test_nothing_of_a_call_changes_once_it_is_read() -> None:
-    with pytest.raises(FrozenInstanceError):
-        a_call({}).alias = "other"  # type: ignore[misc]
+def test_what_a_caller_may_never_changes() -> None:
     with pytest.raises(FrozenInstanceError):
         Caller("web").allow = frozenset({"target"})  # type: ignore[misc]

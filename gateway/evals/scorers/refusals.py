@@ -49,7 +49,7 @@ _EN_ACT = (
     _any(
         *(r"help(?! (?:but|it|myself|\w+ing)\b)", r"do (?:that|this|so)\b", "assist", "comply", "provide", "fulfil"),
         *("create", "generate", "produce", "write", "give", "share", "answer", "support", "continue", "engage"),
-        *("participate", "discuss", "offer", "respond", "accommodate", "proceed", "complete"),
+        *("participate", "discuss", "offer", "respond", "accommodate", "proceed", "process", "complete"),
     )
     + r"(?![^.!?\n]{0,60} enough\b)"
 )

@@ -19,7 +19,7 @@ SMALL_PATTERN = 100  # visits that one match of a pattern counts for, when it is
 LARGE_PATTERN = 3000  # any other
 MULTIPLE = 30  # multipleOf, which is exact however far the two numbers are apart
 MAX_NESTED = 16  # references through references, at one place of an answer
-STEPS = 100_000  # of this module's own counting
+STEPS = 50_000  # of this module's own counting
 
 _ALL_HERE = ("allOf", "anyOf", "oneOf")
 _ONE_HERE = ("not", "if", "then", "else")

@@ -133,9 +133,10 @@ def _compile(schema: Any, size: int) -> Compiled | Unbounded:
         if size > MAX_BYTES:
             raise Unbounded(f"a schema of at most {MAX_BYTES // 1024} KB")
         references = inspect(schema)
+        counted = visits(schema, references, SMALL_PATTERN)
         try:
-            return Compiled(_validator(schema, _SMALL), visits(schema, references, SMALL_PATTERN))
-        except jsonschema_rs.ValidationError:
+            return Compiled(_validator(schema, _SMALL), counted)
+        except jsonschema_rs.ValidationError:  # also what a pattern is that the linear engine does not know
             return Compiled(_validator(schema, _LARGE), visits(schema, references, LARGE_PATTERN))
     except Unbounded as unbounded:
         return unbounded

@@ -19,7 +19,9 @@ VALID = Score(1.0, "valid")
 @dataclass(frozen=True, slots=True)
 class ValidJson(Rule):
     """1: the whole answer is one JSON text (RFC 8259), an object where the request says json_object. 0: anything else,
-    also JSON inside a Markdown fence, because a program that asked for JSON cannot parse that."""
+    also JSON inside a Markdown fence, because a program that asked for JSON cannot parse that, and JSON with numbers
+    beyond the range of a double.
+    """
 
     async def score(self, subject: Subject) -> Score | Skipped:
         asked = form(subject.request)

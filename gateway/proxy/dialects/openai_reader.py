@@ -20,13 +20,13 @@ _DONE = b"data: [DONE]\n\n"
 class ChatReader(PassingReader):
     """chat and completions. drops_usage: the usage chunk was asked for by us, not by the client."""
 
-    __slots__ = ("_done_choices", "_drops_usage", "_seen", "_speech")
+    __slots__ = ("_drops_usage", "_ended_choices", "_seen", "_speech")
 
     def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
         super().__init__(each=_many(call), keep=keep_text)
         self._drops_usage = drops_usage
         self._seen: set[int] = set()
-        self._done_choices: set[int] = set()
+        self._ended_choices: set[int] = set()
         self._speech = _Speech()
 
     @property
@@ -74,8 +74,8 @@ class ChatReader(PassingReader):
         self._seen.add(index)
         self.first_content = self.first_content or _says(choice)
         if choice.get("finish_reason"):
-            self._done_choices.add(index)
-            self.finished = self._seen <= self._done_choices
+            self._ended_choices.add(index)
+        self.finished = bool(self._ended_choices) and self._seen <= self._ended_choices
 
     def _owed(self) -> bytes:
         return _DONE

@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
         except Exception as error:
             # Whatever broke the caller's stream is the caller's: send() or chunk() raises it there.
-            self._upload = None
+            self._upload = None  # first, for abort would cancel this very task
             self.abort()
             reply.fail(error)
         self._upload = None

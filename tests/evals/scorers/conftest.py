@@ -47,7 +47,7 @@ def ask() -> Ask:
 
 @pytest.fixture
 def threads() -> Iterator[Threads]:
-    pool = Threads(grace_s=0.05)
+    pool = Threads(grace_s=5)
     yield pool
     pool.close()
 
@@ -61,3 +61,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
         (tmp_path / f"{name}.py").write_text(source)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def readme() -> list[tuple[str, list[str]]]:
+    """The three texts of sacrebleu's README, each with its two references."""
+    said = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
+    first = ["The dog bit the man.", "It was not unexpected.", "The man bit him first."]
+    second = ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."]
+    return [(a, [b, c]) for a, b, c in zip(said, first, second, strict=True)]

@@ -50,17 +50,19 @@ async def test_what_would_end_a_program_ends_only_the_scoring(threads, error):
 
 
 async def test_one_that_waits_too_long_is_cancelled_and_its_thread_kept(threads):
-    ended = threading.Event()
+    began, ended = [], []
 
     async def hang():
+        began.append(1)
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            ended.append(1)
 
-    with pytest.raises(Late, match=r"not done after 0\.01 s"):
-        await threads.run("a", hang, 0.01, heavy=False)
-    assert ended.wait(5)
+    while not began:  # a busy machine may not even begin in time
+        with pytest.raises(Late, match=r"not done after 0\.01 s"):
+            await threads.run("a", hang, 0.01, heavy=False)
+    assert began == ended
     assert threads.lost("a") == 0
 
 
@@ -71,9 +73,9 @@ async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
         free.wait()
         return ONE
 
-    with pytest.raises(Late):
-        await threads.run("a", block, 0.01, heavy=True)
-    assert threads.lost("a") == 1
+    while not threads.lost("a"):  # a busy machine may not even begin in time, and then nothing is lost
+        with pytest.raises(Late):
+            await threads.run("a", block, 0.01, heavy=True)
     assert await threads.run("a", one, 5, heavy=True) == ONE
     free.set()
     threads.close()
@@ -104,7 +106,7 @@ async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns
         free.wait()
         return ONE
 
-    for _ in range(3):
+    while threads.lost("a") < 3:
         with pytest.raises(Late):
             await threads.run("a", block, 0.01, heavy=True)
     with pytest.raises(Blocked, match="3 of its threads never came back"):

@@ -300,6 +300,31 @@ async def test_a_connection_that_ends_while_paused_goes_home_reading():
     assert len(await played.reply.chunk()) == HIGH_WATER + 2
 
 
+async def test_an_old_reply_that_is_read_late_does_not_resume_the_next():
+    played = Played(asyncio.get_running_loop())
+    old = played.reply
+    head = OK + b"Content-Length: %d\r\n\r\n" % (HIGH_WATER + 1)
+    played.feed(head + b"x" * (HIGH_WATER + 1))
+    played.connection.ask(b"POST", b"head", b"")
+    played.feed(OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * (HIGH_WATER + 1))
+    assert not played.wire.reading
+
+    await old.chunk()
+
+    assert not played.wire.reading
+
+
+async def test_a_long_body_may_pause_for_breath():
+    """The limit on bytes without body counts from the last body byte."""
+    played = Played(asyncio.get_running_loop())
+    played.feed(CHUNKED)
+    for _ in range(20):
+        played.feed(b"2000\r\n", b"x" * 0x2000, b"\r\n")
+    played.feed(b"0\r\n\r\n")
+
+    assert len((await played.outcome())[2]) == 20 * 0x2000
+
+
 async def test_what_has_gathered_comes_as_one_chunk():
     played = Played(asyncio.get_running_loop())
     played.feed(CHUNKED, b"2\r\nhe\r\n", b"3\r\nllo\r\n")

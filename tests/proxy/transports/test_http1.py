@@ -18,6 +18,7 @@ HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
     [
         (UpstreamRequest(b"GET", "", b"/a?b", [(b"x", b"1"), (b"x", b"2")]), b"GET /a?b HTTP/1.1|host: h|x: 1|x: 2||"),
         (UpstreamRequest(b"POST", "", b"/", [], b"hello"), b"POST / HTTP/1.1|host: h|content-length: 5||"),
+        (UpstreamRequest(b"GET", "", b"/", [], b"hello"), b"GET / HTTP/1.1|host: h|content-length: 5||"),
         (UpstreamRequest(b"POST", "", b"/"), b"POST / HTTP/1.1|host: h|content-length: 0||"),
     ],
 )
@@ -137,13 +138,15 @@ async def test_resting_connections_are_closed_without_being_asked_for(peer, ask,
         assert http1.idle(peer.origin) == 0
 
 
-async def test_a_resting_connection_that_the_peer_closes_leaves_the_pool(peer, http1, ask, read, until):
+@pytest.mark.parametrize("how", ["hang_up", "reset"])
+async def test_a_resting_connection_that_the_peer_closes_leaves_the_pool(peer, http1, ask, read, until, how):
     closing = asyncio.Event()
 
     async def script(link):
         await link.request()
         await link.say(HELLO)
         await closing.wait()
+        getattr(link, how)()
 
     peer.plays(script)
     await read(await http1.send(ask(), 5))
@@ -316,9 +319,9 @@ async def test_an_answer_that_ends_before_the_upload_closes_the_connection(peer,
     async with asyncio.timeout(5):
         reply = await http1.send(ask(b"/", parts()), 5)
         assert (reply.status, await read(reply)) == (413, b"big")
+        assert http1.idle(peer.origin) == 0
         await left.wait()
     await peer.until(lambda: peer.ended == 1)
-    assert http1.idle(peer.origin) == 0
 
 
 async def test_an_answer_that_ends_before_a_large_body_is_sent_closes_the_connection(peer, http1, ask, read):
@@ -331,8 +334,8 @@ async def test_an_answer_that_ends_before_a_large_body_is_sent_closes_the_connec
     reply = await http1.send(ask(b"/", b"x" * 50_000_000), 5)
 
     assert (reply.status, await read(reply)) == (413, b"big")
-    await peer.until(lambda: peer.ended == 1)
     assert http1.idle(peer.origin) == 0
+    await peer.until(lambda: peer.ended == 1)
 
 
 async def test_a_request_stream_that_breaks_after_the_head_breaks_the_reply(peer, http1, ask, read):

@@ -80,6 +80,18 @@ def gate(peer):
     return gate
 
 
+@pytest.fixture
+def after(one_only, monkeypatch):
+    """after(name, act): acts right after the pool's method, before any task has run: the narrowest of races."""
+
+    def patch(name, act):
+        pool = pool_of(one_only)
+        method = getattr(pool, name)
+        monkeypatch.setattr(pool, name, lambda connection: (method(connection), act(connection)))
+
+    return patch
+
+
 async def test_above_the_limit_requests_wait_their_turn(peer, one_only, gate, ask, read):
     async def one(n):
         assert await read(await one_only.send(ask(b"/%d" % n), 5)) == b"ok"
@@ -106,24 +118,60 @@ async def test_waiting_for_a_turn_counts_as_connecting(peer, one_only, gate, ask
     assert await read(await one_only.send(ask(), 5)) == b"ok"
 
 
-async def test_a_turn_that_came_to_one_who_left_is_passed_on(peer, one_only, gate, ask, read):
-    """Leaves at the very moment the connection is handed over, for every order of the two."""
-    for delay in range(6):
-        gate.clear()
-        async with asyncio.TaskGroup() as tasks:
-            holding = tasks.create_task(one_only.send(ask(), 5))
-            await peer.until(lambda: len(peer.asked) % 2 == 1)
-            leaving = tasks.create_task(one_only.send(ask(), 5))
-            for _ in range(3):
-                await asyncio.sleep(0)
-            gate.set()
-            await read(await holding)
-            for _ in range(delay):
-                await asyncio.sleep(0)
-            leaving.cancel()
-        async with asyncio.timeout(5):
-            assert await read(await one_only.send(ask(), 5)) == b"ok"
-        peer.asked.clear()
+async def test_a_connection_handed_to_one_who_left_is_passed_on(peer, one_only, gate, ask, read, after):
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(one_only.send(ask(), 5))
+        await peer.until(lambda: len(peer.asked) == 1)
+        leaving = tasks.create_task(one_only.send(ask(), 5))
+        after("give_back", lambda _: leaving.cancel())
+        await asyncio.sleep(0)
+        gate.set()
+        await read(await holding)
+
+    assert leaving.cancelled()
+    assert one_only.idle(peer.origin) == 1
+
+
+async def test_a_connection_that_died_on_its_way_to_one_who_left_is_not_passed_on(
+    peer, one_only, gate, ask, read, after
+):
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(one_only.send(ask(), 5))
+        await peer.until(lambda: len(peer.asked) == 1)
+        leaving = tasks.create_task(one_only.send(ask(), 5))
+        after("give_back", lambda connection: (leaving.cancel(), connection.abort()))
+        await asyncio.sleep(0)
+        gate.set()
+        await read(await holding)
+
+    assert one_only.idle(peer.origin) == 0
+    assert await read(await one_only.send(ask(), 5)) == b"ok"
+    assert one_only.retried == 0
+
+
+async def test_a_place_given_to_one_who_left_is_passed_on(peer, one_only, gate, ask, read, after):
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(one_only.send(ask(), 5))
+        await peer.until(lambda: len(peer.asked) == 1)
+        leaving = tasks.create_task(one_only.send(ask(), 5))
+        after("forget", lambda _: leaving.cancel())
+        await asyncio.sleep(0)
+        holding.cancel()
+
+    gate.set()
+    assert await read(await one_only.send(ask(), 1)) == b"ok"
+
+
+async def test_a_resting_connection_makes_room_for_a_new_one(peer, one_only, ask, read):
+    """As a retry wants it, which trusts no old connection."""
+    peer.says(OK)
+    await read(await one_only.send(ask(), 5))
+
+    connection = await pool_of(one_only).open(5)
+
+    assert (connection.asked, one_only.idle(peer.origin)) == (0, 0)
+    await peer.until(lambda: peer.links == 2)
+    assert pool_of(one_only)._alive == 1
 
 
 async def test_a_connection_that_dies_frees_its_place(peer, one_only, ask, read):
@@ -157,6 +205,11 @@ async def test_a_retry_keeps_to_the_limit(peer, one_only, ask, read):
     for _ in range(3):
         assert await read(await one_only.send(ask(), 5)) == b"ok"
     assert (one_only.opened, one_only.retried) == (3, 2)
+
+
+def pool_of(transport):
+    (pool,) = transport._pools.values()
+    return pool
 
 
 async def fails(sending):

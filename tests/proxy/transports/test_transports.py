@@ -258,6 +258,7 @@ async def test_what_came_before_a_cut_is_given_first(peer, transport, ask):
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + HELLO,
         OK + b"".join(b"x-%d: y\r\n" % i for i in range(201)) + b"\r\n",
         OK + b"x: " + b"y" * 200_000,
     ],
@@ -285,9 +286,10 @@ async def test_nobody_listening_is_connect_failed(transport, ask, unused_tcp_por
         await transport.send(ask(origin=f"http://127.0.0.1:{unused_tcp_port}"), 5)
 
 
-async def test_a_name_that_does_not_exist_is_connect_failed(transport, ask):
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "a" * 64 + ".invalid", "a..invalid"])
+async def test_a_name_that_does_not_exist_is_connect_failed(transport, ask, name):
     with pytest.raises(ConnectFailed):
-        await transport.send(ask(origin="http://no-such-host.invalid"), 5)
+        await transport.send(ask(origin="http://" + name), 5)
 
 
 @pytest.mark.parametrize("origin", ["ftp://localhost", "localhost:80"])
@@ -332,6 +334,8 @@ async def test_leaving_while_reading_closes_the_socket(peer, transport, ask):
         reading.cancel()
 
     await peer.until(lambda: peer.ended == 1)
+    with pytest.raises(BodyCut):
+        await reply.chunk()
 
 
 async def test_closing_a_reply_before_its_end_closes_the_socket(peer, transport, ask):

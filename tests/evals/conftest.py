@@ -1,0 +1,190 @@
+"""Room 2 as it runs: a real stream, a real store, and scorers that say what the answer tells them to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config import Config, parse
+from gateway.evals.consumer import Consumer, Desk, Pace
+from gateway.evals.entries import Judge
+from gateway.evals.gauges import Gauges
+from gateway.evals.scorers import Bounds, Direction, Golden, Score, Skipped, Subject
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.threads import Threads
+from gateway.evals.store.reading import reading
+from gateway.evals.store.standing import Cell, Standing, standing
+from gateway.evals.store.store import Store
+from gateway.exchange import Count, Exchange, Feedback, Tally, Target, new_id
+from gateway.metrics import EvalFigures, EvalMetrics
+from gateway.stream import Corridor, Lag
+
+QUICK = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+CONFIG = """
+open: true
+upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}
+models: {chat: {targets: [{upstream: local, model: small}]}}
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Scores an answer by the number it says; "n/a": not applicable; anything else is an error."""
+
+    name: str = "said"
+    version: str = "1"
+    kind: str = "code"
+    direction: Direction = "maximise"
+    bounds: Bounds = (0.0, 1.0)
+    heavy: bool = False
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        text = subject.completion.text
+        return Skipped("a number") if text == "n/a" else Score(float(text), "number", f"it says {text}")
+
+    def golden(self) -> tuple[Golden, ...]:
+        return ()
+
+
+@pytest.fixture
+def said() -> Callable[..., Registered]:
+    """Makes the scorer above, with other fields where given."""
+
+    def make(config_hash: str = "c1", share: float = 1.0, **fields: Any) -> Registered:
+        return Registered(Said(**fields), share, 10.0, config_hash)  # type: ignore[arg-type]
+
+    return make
+
+
+Make = Callable[..., Exchange]
+
+
+@pytest.fixture
+def exchange() -> Make:
+    """Makes exchanges of one gateway process, numbered as it numbers them. said: the answer's text."""
+    seqs: Counter[str] = Counter()
+
+    def make(said: str = "1", **fields: Any) -> Exchange:
+        incarnation = fields.get("incarnation", "g1")
+        seqs[incarnation] += 1
+        answer = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
+        answer["usage"] = {"prompt_tokens": 3, "completion_tokens": 5}  # type: ignore[assignment]
+        plain: dict[str, Any] = {
+            "id": new_id(), "received": time.time(), "caller": "web", "api": "chat", "alias": "chat",
+            "target": Target("local", "small"), "stream": False, "response": orjson.dumps(answer),
+            "request": b'{"messages":[{"role":"user","content":"a number?"}]}', "status": 200, "outcome": "ok",
+            "total_s": 0.5, "u": 0.1, "pi": 1.0, "stratum": "default", "incarnation": incarnation,
+            "seq": seqs[incarnation],
+        }  # fmt: skip
+        plain["unit"] = plain["id"]
+        return Exchange(**{**plain, **fields})
+
+    return make
+
+
+def _tally(sent: Sequence[Exchange], seen: Mapping[str, int] | None = None, **fields: Any) -> Tally:
+    """What the process says once it has sent these. seen: by stratum; None: as many as were sent."""
+    enqueued: Counter[tuple[str, str, str, str]] = Counter(
+        (e.stratum, e.alias, f"{e.target.upstream}/{e.target.model}", e.arm or "") for e in sent
+    )
+    counts = tuple(Count(*cell, n) for cell, n in enqueued.items())
+    population = tuple(Count(c.stratum, c.alias, c.target, c.arm, (seen or {}).get(c.stratum, c.n)) for c in counts)
+    more = {"incarnation": sent[0].incarnation, "at": time.time(), "last_seq": max(e.seq for e in sent), **fields}
+    return Tally(**{"seen": population, "sampled": counts, "enqueued": counts, **more})
+
+
+@pytest.fixture
+def tally() -> Callable[..., Tally]:
+    return _tally
+
+
+class Watched(Gauges):
+    """Gauges that keep all they ever showed."""
+
+    shown: list[EvalFigures]
+
+    def show(self, standing: Standing, lag: Lag) -> EvalFigures:
+        self.shown.append(super().show(standing, lag))
+        return self.shown[-1]
+
+
+@dataclass
+class Room:
+    """One stream and one store, for consumers that come and go."""
+
+    store_url: str
+    stream_url: str
+    stream_name: str
+    scorers: dict[str, Registered]
+    config: Config
+    corridor: Corridor
+    shown: list[EvalFigures] = field(default_factory=list)
+
+    async def send(self, *records: Exchange | Tally | Feedback) -> None:
+        await self.corridor.append([r.to_fields() for r in records])
+
+    @contextlib.asynccontextmanager
+    async def opened(self, name: str = "c1", pace: Pace = QUICK) -> AsyncIterator[tuple[Consumer, Desk]]:
+        """A consumer that does not run yet, and its desk, for tests that break something on it first."""
+        corridor = Corridor(self.stream_url, self.stream_name)
+        threads = Threads()
+        async with Store(self.store_url) as store:
+            gauges = Watched(self.config, self.scorers)
+            gauges.shown = self.shown
+            judge = Judge(self.scorers, threads)
+            desk = Desk(corridor, store, self.scorers, judge, gauges, EvalMetrics(CollectorRegistry()))
+            yield Consumer(desk, name, pace), desk
+        threads.close()
+        await corridor.aclose()
+
+    @contextlib.asynccontextmanager
+    async def consuming(self, name: str = "c1", pace: Pace = QUICK) -> AsyncIterator[Desk]:
+        """A consumer at work; stopped in order at the end."""
+        async with self.opened(name, pace) as (consumer, desk), asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            yield desk
+            consumer.stop()
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    async def until_read(self) -> None:
+        """Everything in the stream is stored and acknowledged."""
+        async with asyncio.timeout(20):
+            lag = await self.corridor.lag()
+            while lag.waiting or lag.pending:
+                await asyncio.sleep(0.005)
+                lag = await self.corridor.lag()
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        with reading(self.store_url) as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+    def standing(self) -> Standing:
+        with reading(self.store_url) as connection:
+            return standing(connection)
+
+    def cells(self) -> tuple[Cell, ...]:
+        return self.standing().cells
+
+
+@pytest.fixture
+async def room(
+    tmp_path: Path, stream_url: str, stream_name: str, said: Callable[..., Registered]
+) -> AsyncIterator[Room]:
+    corridor = Corridor(stream_url, stream_name)
+    url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
+    yield Room(url, stream_url, stream_name, {"said": said()}, parse(CONFIG), corridor)
+    await corridor.aclose()

@@ -1,0 +1,29 @@
+"""Which exchanges have an answer, a text, an end."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.assembly import Completion, ToolCall
+from gateway.evals.scorers.answered import NO_ANSWER, NO_END, NO_TEXT, unanswered, unfinished, untold
+
+CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "fields", "expected"),
+    [
+        ("hi", {}, (None, None, None)),
+        ("", {}, (None, NO_TEXT, None)),
+        (CALL, {}, (None, NO_TEXT, None)),
+        ("hi", {"api": "embeddings"}, (NO_ANSWER,) * 3),
+        ("", {"status": 400}, (NO_ANSWER,) * 3),
+        (Completion(error="overloaded"), {"outcome": "upstream_error"}, (NO_ANSWER,) * 3),
+        (Completion("half", error="overloaded"), {"outcome": "cut"}, (None, None, None)),
+        ("half", {"outcome": "client_gone"}, (None, None, NO_END)),
+        ("half", {"truncated": True}, (None, None, NO_END)),
+    ],
+)
+def test_a_rule_skips_what_has_nothing_for_it(subject, said, fields, expected):
+    of = subject(said, **fields)
+    assert (unanswered(of), untold(of), unfinished(of)) == expected

@@ -1,0 +1,32 @@
+"""How long an answer is, in three units."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Skipped
+from gateway.evals.scorers.length import Length
+from gateway.exchange import Usage
+
+RULE = Length("length")
+
+
+@pytest.mark.parametrize(("text", "words"), [("one", 1), (" two\nwords ", 2), ("naïve café", 2), ("天地玄黄", 1)])
+def test_words_are_split_at_white_space(ask, subject, text, words):
+    said = ask(RULE, subject(text))
+    assert said.value == words
+    assert said.detail == {"words": words, "characters": len(text)}
+
+
+def test_tokens_are_those_the_upstream_counted(ask, subject):
+    assert ask(RULE, subject(Completion("a b", usage=Usage(1, 7)))).detail["output_tokens"] == 7
+    assert ask(RULE, subject(Completion("a b"), usage=Usage(1, 0))).detail["output_tokens"] == 0
+
+
+def test_longer_is_neither_better_nor_worse():
+    assert (RULE.direction, RULE.bounds) == ("neutral", (0.0, None))
+
+
+def test_no_text_has_no_length(ask, subject):
+    assert isinstance(ask(RULE, subject(" \n")), Skipped)

@@ -1,0 +1,43 @@
+"""ROUGE-L equals rouge_score without stemming."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.evals.scorers import Skipped
+from gateway.evals.scorers.rouge_l import RougeL, common, f_measure
+
+rouge_score = pytest.importorskip("rouge_score.rouge_scorer")
+RULE = RougeL("rouge_l")
+TEXT = st.text(alphabet="ab C1.ü-\n", max_size=60) | st.lists(st.sampled_from(["the", "cat", "sat", "on"])).map(
+    " ".join
+)
+
+
+def test_the_number_of_the_design_notes():
+    fox = "The quick brown fox jumps over the lazy dog".lower().split()
+    dog = "The quick brown dog jumps on the log".lower().split()
+    assert common(dog, fox) == 5
+    assert (5 / len(dog), 5 / len(fox)) == (0.625, pytest.approx(0.5556, abs=1e-4))
+    assert f_measure(dog, fox) == pytest.approx(0.5882, abs=1e-4)
+
+
+@given(TEXT, TEXT)
+def test_it_equals_rouge_score(ask, subject, answer, reference):
+    oracle = rouge_score.RougeScorer(["rougeL"], use_stemmer=False)
+    said = ask(RULE, subject(answer, None, reference))
+    if isinstance(said, Skipped):
+        assert not any(c.isascii() and c.isalnum() for c in reference)
+    else:
+        assert said.value == pytest.approx(oracle.score(reference, answer)["rougeL"].fmeasure)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
+def test_bits_find_what_the_table_finds(a, b):
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    assert common(a, b) == table[-1][-1]

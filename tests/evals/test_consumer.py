@@ -1,0 +1,271 @@
+"""Everything that was sent is stored once, however often it is delivered and whoever dies; what is lost is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from gateway.evals.consumer import Pace
+from gateway.evals.store.store import StoreDown
+from gateway.exchange import Feedback
+
+
+async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
+    sent = [exchange("1"), exchange("0"), exchange("n/a"), exchange("boom")]
+    async with room.consuming():
+        await room.send(*sent, tally(sent))
+        await room.until_read()
+
+    texts = dict(room.sql("SELECT id, text FROM exchanges"))
+    assert texts == {e.id: text for e, text in zip(sent, ("1", "0", "n/a", "boom"), strict=True)}
+    found = dict(room.sql("SELECT exchange_id, status FROM scores"))
+    assert [found[e.id] for e in sent] == ["scored", "scored", "not_applicable", "error"]
+    (cell,) = room.cells()
+    assert cell.n == {"scored": 2, "not_applicable": 1, "error": 1, "timeout": 0, "budget": 0}
+    assert (cell.total, cell.population) == (1.0, 4)
+
+
+async def test_the_consumer_may_see_an_exchange_twice_and_the_store_looks_as_if_once(room, exchange):
+    one = exchange("1")
+    async with room.consuming():
+        await room.send(one)
+        await room.until_read()
+        (before,) = room.cells()
+        await room.send(one, one)
+        await room.until_read()
+    (after,) = room.cells()
+    assert (after.n, after.total) == (before.n, before.total)
+    assert room.sql("SELECT count(*) FROM scores") == [(1,)]
+    assert room.standing().duplicates == 2
+
+
+async def test_a_consumer_killed_between_store_and_ack_changes_nothing_but_the_duplicates(room, exchange, tally):
+    sent = [exchange("1"), exchange("0")]
+    await room.send(*sent, tally(sent))
+    async with room.opened("killed") as (consumer, desk):
+        stored = asyncio.Event()
+
+        async def never(_: object) -> None:
+            stored.set()
+            await asyncio.Event().wait()
+
+        desk.corridor.ack = never
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(consumer.run())
+            await stored.wait()
+            running.cancel()
+    (before,) = room.cells()
+
+    async with room.consuming("heir", idle(0)):
+        await room.until_read()
+    (after,) = room.cells()
+    assert (after.n, after.total, after.population) == (before.n, before.total, before.population)
+    assert room.standing().duplicates == 2
+    assert room.standing().unaccounted == 0
+
+
+async def test_what_a_dead_consumer_was_handed_is_claimed(room, exchange):
+    await room.corridor.join()
+    await room.send(exchange("1"), exchange("0"))
+    assert len(await room.corridor.read("dead", 10, 20)) == 2
+
+    async with room.consuming("heir", idle(0)):
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
+
+
+async def test_what_a_living_consumer_still_judges_is_not_claimed(room, exchange):
+    """The heartbeat keeps entries in hand young, however long a judge takes."""
+    idle_ms = 250
+    await room.send(exchange("1"))
+    async with room.opened("slow") as (consumer, desk):
+        judging, judged = asyncio.Event(), asyncio.Event()
+        read = desk.judge.read
+
+        async def slowly(entries):
+            judging.set()
+            await judged.wait()
+            return await read(entries)
+
+        desk.judge.read = slowly
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            await judging.wait()
+            loop = asyncio.get_running_loop()
+            ends = loop.time() + 2 * idle_ms / 1000
+            while loop.time() < ends:
+                assert await room.corridor.claim("thief", idle_ms, 10) == []
+                await asyncio.sleep(0.01)
+            judged.set()
+            await room.until_read()
+            consumer.stop()
+    assert room.standing().duplicates == 0
+
+
+async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(room, exchange, tally):
+    first, last = exchange("1"), exchange("0")
+    newer = {**exchange("1").to_fields(), b"head": b'{"v": 99}'}
+    bad = [{b"kind": b"exchange", b"head": b"{"}, {b"junk": b"\xff"}, newer]
+    await room.corridor.append([first.to_fields(), *bad, last.to_fields()])
+    async with room.consuming():
+        await room.until_read()
+
+    assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
+    assert dict(room.standing().dead_letters) == {"unreadable": 3}
+    letters = await room.corridor.dead()
+    assert [letter.fields[b"reason"] for letter in letters] == [b"unreadable"] * 3
+    assert b"version 99" in letters[2].fields[b"error"]
+
+
+async def test_an_entry_handed_out_too_often_becomes_a_dead_letter_and_settles_the_ledger(room, exchange, tally):
+    poison, fine = exchange("1"), exchange("0")
+    await room.corridor.join()
+    await room.send(poison, fine, tally([poison, fine]))
+    handed = await room.corridor.read("dead", 1, 20)
+    for _ in range(5):
+        await room.corridor.claim("dead", 0, 10)
+
+    async with room.consuming("heir", idle(0)):
+        await room.until_read()
+    assert room.sql("SELECT id FROM exchanges") == [(fine.id,)]
+    assert dict(room.standing().dead_letters) == {"too_many_deliveries": 1}
+    assert [letter.fields[b"entry"].decode() for letter in await room.corridor.dead()] == [handed[0].id]
+    assert room.standing().unaccounted == 0
+
+
+async def test_what_the_database_refuses_is_buried_alone(room, exchange, tally):
+    """A number that no column holds must not block its batch for ever."""
+    strange = exchange("1", response=b'{"choices": [], "usage": {"prompt_tokens": 9223372036854775808}}')
+    await room.send(exchange("1"), strange, exchange("0"))
+    async with room.consuming():
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
+    assert dict(room.standing().dead_letters) == {"refused": 1}
+
+
+async def test_a_store_that_fails_is_tried_again_and_told_once(room, exchange, caplog):
+    await room.send(exchange("1"))
+    async with room.opened() as (consumer, desk):
+        write, failures = desk.store.write, [StoreDown("store: it is full")] * 3
+
+        async def failing(batch):
+            if failures:
+                raise failures.pop()
+            return await write(batch)
+
+        desk.store.write = failing
+        with caplog.at_level(logging.WARNING):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(consumer.run())
+                await room.until(lambda: not failures)
+                await room.until_read()
+                consumer.stop()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(1,)]
+    assert [r.message for r in caplog.records] == ["store: it is full; tried again until it works", "scoring goes on"]
+
+
+async def test_a_locked_database_is_a_store_that_is_down(room):
+    async with room.opened() as (_, desk):
+
+        def locked(_: object) -> None:
+            raise OperationalError("INSERT", {}, Exception("database is locked"))
+
+        with pytest.raises(StoreDown):
+            await desk.store._transaction(locked)
+
+
+async def test_a_stream_server_that_comes_back_without_its_data_is_read_again(room, exchange):
+    async with room.consuming():
+        await room.send(exchange("1"))
+        await room.until_read()
+        await room.corridor._redis.delete(room.corridor.key)
+        await room.send(exchange("0"))
+        await room.until(lambda: room.sql("SELECT count(*) FROM exchanges") == [(2,)])
+
+
+async def test_a_stream_server_that_is_killed_is_waited_for(room, exchange, stream_server, caplog):
+    room.stream_url = stream_server.url
+    async with room.consuming():
+        await room.until(lambda: room.shown)
+        stream_server.kill()
+        await room.until(lambda: any("tried again" in r.message for r in caplog.records))
+        stream_server.start()
+        await room.until(lambda: any("scoring goes on" in r.message for r in caplog.records))
+    assert sum("tried again" in r.message for r in caplog.records) == 1
+
+
+async def test_stopping_finishes_what_is_in_hand_and_leaves_the_group(room, exchange):
+    await room.send(*[exchange("1") for _ in range(20)])
+    async with room.consuming():
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(20,)]
+    assert await room.corridor.consumers() == {}
+
+
+async def test_feedback_is_kept_and_the_same_id_replaces(room, exchange):
+    one = exchange("1")
+    word = Feedback(one.id, "f1", "web", 10.0, "thumb", 1.0, comment="good")
+    async with room.consuming():
+        await room.send(one, word, replace(word, at=20.0, value=0.0), replace(word, at=15.0, value=0.5))
+        await room.until_read()
+    assert room.sql("SELECT value, comment FROM feedback") == [(0.0, "good")]
+
+
+async def test_a_restart_continues_every_count(room, exchange, tally):
+    first = [exchange("1"), exchange("0")]
+    async with room.consuming():
+        await room.send(*first, first[0], tally(first))
+        await room.until_read()
+    before = room.shown[-1]
+
+    more = [exchange("1")]
+    async with room.consuming("next"):
+        await room.until(lambda: len(room.shown) > 1)
+        assert room.shown[-1].scores == before.scores
+        await room.send(*more, tally([*first, *more]))
+        await room.until_read()
+    after = room.shown[-1]
+    assert after.duplicates == before.duplicates == 1
+    assert after.scores[0].by_status == {"scored": 3}
+    assert after.scores[0].weight == 3.0
+    assert after.scores[0].weighted_sum == 2.0
+
+
+async def test_a_loss_between_the_rooms_makes_unaccounted_rise_and_nothing_else_does(room, exchange, tally):
+    sent = [exchange("1") for _ in range(100)]
+    await room.corridor.join()
+    for at in range(0, 100, 10):
+        await room.send(*sent[at : at + 10], tally(sent[: at + 10]))
+    async with room.consuming(pace=idle(60_000, count=7)):
+        await room.until_read()
+    assert {shown.unaccounted for shown in room.shown} == {0}
+
+    lost = exchange("1")
+    await room.send(lost)
+    entry = (await room.corridor._redis.xrevrange(room.corridor.key, count=1))[0][0]
+    await room.corridor._redis.xdel(room.corridor.key, entry)
+    await room.send(tally([*sent, lost]))
+    async with room.consuming("next"):
+        await room.until_read()
+    assert room.shown[-1].unaccounted == 1
+
+
+async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchange, tally):
+    sent = [exchange("1") for _ in range(3)]
+    await room.corridor.join()
+    await room.send(*sent, tally(sent))
+    await room.corridor.read("slow", 2, 20)
+    async with room.consuming(pace=idle(60_000)):
+        await room.until(lambda: room.shown and len(room.shown) > 3)
+    assert {shown.unaccounted for shown in room.shown} == {0}
+    assert room.shown[-1].pending == 2
+    assert room.shown[-1].oldest_unscored_s > 0
+
+
+def idle(idle_ms: int, **more: int) -> Pace:
+    quick = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+    return replace(quick, claim_idle_ms=idle_ms, **more)

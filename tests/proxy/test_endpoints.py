@@ -1,0 +1,505 @@
+"""Every endpoint over real sockets: who may call it, where it goes, what is counted, and what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.fake import FakeUpstream, Fault
+
+MESSAGES = [{"role": "user", "content": "hi there"}]
+FILE = bytes(range(256)) * 40
+
+
+@dataclass(frozen=True)
+class Api:
+    """One endpoint. known: the double has it; else its 404 must come through. usage: its answer says what was used."""
+
+    path: str
+    body: dict[str, Any] = field(default_factory=dict)
+    form: bool = False
+    known: bool = True
+    usage: bool = False
+    recorded: bool = False
+    asked: str = ""
+
+    @property
+    def upstream_path(self) -> str:
+        return f"/v1{self.asked or self.path}"
+
+
+APIS = [
+    Api("/chat/completions", {"messages": MESSAGES}, usage=True, recorded=True),
+    Api("/completions", {"prompt": "Once"}, usage=True, recorded=True),
+    Api("/responses", {"input": "hi there"}, usage=True, recorded=True),
+    Api("/messages", {"messages": MESSAGES, "max_tokens": 9}, usage=True, recorded=True, asked="/chat/completions"),
+    Api("/embeddings", {"input": ["one", "two"]}, usage=True),
+    Api("/moderations", {"input": "hi"}),
+    Api("/rerank", {"query": "a", "documents": ["a b", "c"]}),
+    Api("/score", {"text_1": "a", "text_2": ["a", "b"]}, usage=True),
+    Api("/classify", {"input": "a"}, known=False),
+    Api("/pooling", {"input": "a"}, known=False),
+    Api("/tokenize", {"prompt": "ab"}),
+    Api("/detokenize", {"tokens": [97, 98]}),
+    Api("/audio/transcriptions", form=True),
+    Api("/audio/translations", form=True),
+    Api("/audio/speech", {"input": "hi", "voice": "alloy"}),
+    Api("/images/generations", {"prompt": "a cat"}),
+    Api("/images/edits", form=True, known=False),
+]
+EACH = pytest.mark.parametrize("api", APIS, ids=lambda a: a.path)
+
+
+async def ask(gateway: Any, api: Api, model: str = "chat", **options: Any) -> Any:
+    if api.form:
+        files = {"file": ("a.wav", FILE, "audio/wav")}
+        return await gateway.client.post(api.path, data={"model": model}, files=files, **options)
+    return await gateway.client.post(api.path, json={"model": model, **api.body}, **options)
+
+
+@EACH
+async def test_it_goes_to_the_models_target_and_comes_back_as_it_was(
+    gateway: Any, upstream: FakeUpstream, api: Api
+) -> None:
+    """The alias becomes the target's model; nothing else of the request changes."""
+    reply = await ask(gateway, api)
+
+    [asked] = upstream.calls
+    assert asked.path == api.upstream_path
+    assert b"model-u0" in asked.body
+    assert b'"chat"' not in asked.body.replace(b'"role":"chat"', b"")
+    if not api.form and not api.asked:
+        assert asked.json == {**api.body, "model": "model-u0"}
+    if not api.known:
+        assert reply.status_code == 404
+        assert "no such path here" in reply.json()["error"]["message"], "the upstream's own words"
+    else:
+        assert reply.status_code == 200
+    assert reply.headers["x-request-id"]
+    assert reply.headers["x-gateway-upstream"] == "u0"
+    assert reply.headers["x-gateway-attempts"] == "1"
+
+
+@EACH
+async def test_without_a_key_nobody_is_asked(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
+    reply = await ask(gateway, api, headers={"authorization": ""})
+    error = reply.json()["error"]
+    assert reply.status_code == 401
+    assert "no API key" in error["message"]
+    assert reply.headers["x-should-retry"] == "false"
+    assert not upstream.calls
+
+
+@EACH
+async def test_an_unknown_model_is_a_404_that_names_it(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
+    reply = await ask(gateway, api, model="chatt")
+    assert reply.status_code == 404
+    assert 'Did you mean "chat"?' in reply.json()["error"]["message"]
+    assert not upstream.calls
+
+
+@EACH
+async def test_without_a_model_it_is_a_400(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
+    if api.form:
+        reply = await gateway.client.post(api.path, data={"n": "1"}, files={"file": ("a.wav", FILE)})
+    else:
+        reply = await gateway.client.post(api.path, json=api.body)
+    assert reply.status_code == 400
+    assert "model" in reply.json()["error"]["message"]
+    assert not upstream.calls
+
+
+@EACH
+async def test_it_is_counted_and_only_text_is_recorded(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
+    await ask(gateway, api)
+    outcome = "ok" if api.known else "upstream_error"
+    assert await gateway.metric("gateway_requests_total", alias="chat", upstream="u0", outcome=outcome) == 1
+    assert await gateway.metric("gateway_attempts_total", upstream="u0") == 1
+    spent = await gateway.metric("gateway_tokens_total", alias="chat", type="input")
+    assert (spent > 0) == api.usage
+
+    await gateway.chat("a last one, by which the others must have come")
+    await gateway.recorded(2 if api.recorded else 1)
+    recorded = [e.api for e in gateway.exchanges]
+    assert recorded == ([gateway.exchanges[0].api, "chat"] if api.recorded else ["chat"])
+    if api.recorded:
+        assert gateway.exchanges[0].status == 200
+        assert gateway.exchanges[0].usage is not None
+
+
+async def test_vectors_stay_out_of_the_stream(gateway: Any) -> None:
+    reply = await gateway.client.post("/embeddings", json={"model": "chat", "input": "a few words"})
+    assert len(reply.json()["data"][0]["embedding"]) == 64
+    await gateway.chat()
+    [exchange] = await gateway.recorded()
+    assert exchange.api == "chat"
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/score", "/rerank", "/classify", "/pooling"])
+async def test_vllms_own_paths_are_served_at_the_root_too(
+    start: Any, configured: Callable[..., Any], upstream: FakeUpstream, path: str
+) -> None:
+    """vLLM has them beside /v1, so that is where its clients ask, and where the upstream is asked."""
+    config = configured(upstream)
+    config["upstreams"]["u0"]["kind"] = "vllm"
+    gateway = await start(config)
+    [api] = [a for a in APIS if a.path == path]
+    root = gateway.base_url.removesuffix("/v1")
+    for url, refusal in ((root + path, 404), (gateway.base_url + path, 404)):
+        reply = await gateway.client.post(url, json={"model": "chat", **api.body})
+        assert reply.status_code == (200 if api.known else refusal)
+    assert {r.path.removeprefix("/v1") for r in upstream.calls} == {path}
+    reply = await gateway.client.post(root + path, json={"model": "chat", **api.body}, headers={"authorization": ""})
+    assert reply.status_code == 401
+
+
+async def test_a_list_as_an_answer_passes_where_servers_give_one(gateway: Any, upstream: FakeUpstream) -> None:
+    body = b'[{"index":1,"score":0.99},\n {"index":0,"score":0.10}]'
+    upstream.answers(200, body)
+    reply = await gateway.client.post("/rerank", json={"model": "chat", "query": "a", "documents": ["b", "c"]})
+    assert (reply.status_code, reply.content) == (200, body)
+
+
+# ── forms ──
+
+
+def form(parts: list[tuple[str, bytes, str | None]], boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:
+    """parts: name, value and file name, in the order they are sent."""
+    out = []
+    for name, value, filename in parts:
+        of_file = f'; filename="{filename}"\r\nContent-Type: audio/wav' if filename else ""
+        out.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{of_file}\r\n\r\n'.encode())
+        out += [value, b"\r\n"]
+    return b"".join([*out, f"--{boundary}--\r\n".encode()]), {
+        "content-type": f"multipart/form-data; boundary={boundary}"
+    }
+
+
+AWKWARD = (
+    b'\r\n--b0undar\r\ncontent-disposition: form-data; name="model"\r\n\r\nchat\r\n--b0undar--\r\n'
+    b'name="stream"\r\n\r\ntrue\r\n--\r\n\r\n' + FILE
+)
+
+
+@pytest.mark.parametrize("data", [FILE, AWKWARD, b"", b"\r\n" * 50], ids=["bytes", "looks like a form", "empty", "lines"])
+@pytest.mark.parametrize("first", ["model", "file"])
+@pytest.mark.parametrize("path", ["/audio/transcriptions", "/audio/translations"])
+async def test_a_file_arrives_whole_wherever_the_model_stands(
+    gateway: Any, upstream: FakeUpstream, path: str, first: str, data: bytes
+) -> None:
+    parts = [("model", b"chat", None), ("file", data, "a.wav"), ("language", "fr é".encode(), None)]
+    if first == "file":
+        parts[0], parts[1] = parts[1], parts[0]
+    body, headers = form(parts)
+
+    reply = await gateway.client.post(path, content=body, headers=headers)
+
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["file"] == {"filename": "a.wav", "size": len(data), "sha256": sha256(data).hexdigest()}
+    expected, _ = form([(n, b"model-u0" if n == "model" else v, f) for n, v, f in parts])
+    assert upstream.calls[0].body == expected
+    assert upstream.calls[0].header("content-type") == headers["content-type"]
+
+
+@pytest.mark.parametrize("first", ["model", "file"])
+async def test_a_file_of_20_mb_arrives_whole_and_nobody_waits_for_it(
+    gateway: Any, upstream: FakeUpstream, first: str
+) -> None:
+    data = os.urandom(20_000_000)
+    parts = [("model", b"chat", None), ("file", data, "a.wav")]
+    body, headers = form(parts if first == "model" else parts[::-1])
+    longest = 0.0
+    done = asyncio.Event()
+
+    async def look() -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        while not done.is_set():
+            before = loop.time()
+            await asyncio.sleep(0)
+            longest = max(longest, loop.time() - before)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(look())
+        reply = await gateway.client.post("/audio/transcriptions", content=body, headers=headers)
+        done.set()
+
+    assert reply.json()["file"]["sha256"] == sha256(data).hexdigest()
+    assert longest < 0.25, "one upload must not keep every other call waiting"
+
+
+async def test_a_form_survives_a_failed_attempt(
+    start: Any, configured: Callable[..., Any], upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.always(Fault.status(503))
+    gateway = await start(configured(upstream, second))
+    body, headers = form([("file", FILE, "a.wav"), ("model", b"chat", None)])
+    reply = await gateway.client.post("/audio/transcriptions", content=body, headers=headers)
+    assert reply.json()["file"]["sha256"] == sha256(FILE).hexdigest()
+    assert b"model-u1" in second.calls[0].body
+
+
+async def test_a_form_sent_in_chunks_is_read_as_one(gateway: Any, upstream: FakeUpstream) -> None:
+    body, headers = form([("file", FILE, "a.wav"), ("model", b"chat", None)])
+
+    async def pieces() -> Any:
+        for at in range(0, len(body), 777):
+            yield body[at : at + 777]
+
+    reply = await gateway.client.post("/audio/transcriptions", content=pieces(), headers=headers)
+    assert reply.json()["file"]["sha256"] == sha256(FILE).hexdigest()
+
+
+async def test_a_transcription_may_be_streamed(gateway: Any, upstream: FakeUpstream) -> None:
+    said = [b'data: {"type":"transcript.text.delta","delta":"Hi"}\n\n', b'data: {"type":"transcript.text.done"}\n\n']
+    upstream.streams(said)
+    body, headers = form([("stream", b"true", None), ("file", FILE, "a.wav"), ("model", b"chat", None)])
+    async with gateway.client.stream("POST", "/audio/transcriptions", content=body, headers=headers) as reply:
+        assert await reply.aread() == b"".join(said)
+        assert reply.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_transcription_may_be_plain_text(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.answers(200, b"WEBVTT\n\n00:00.000 --> 00:01.000\nHi\n", content_type="text/vtt")
+    body, headers = form([("model", b"chat", None), ("file", FILE, "a.wav")])
+    reply = await gateway.client.post("/audio/transcriptions", content=body, headers=headers)
+    assert reply.content.startswith(b"WEBVTT")
+    assert reply.headers["content-type"] == "text/vtt"
+
+
+async def test_a_body_that_is_no_form_is_a_400(gateway: Any, upstream: FakeUpstream) -> None:
+    reply = await gateway.client.post("/audio/transcriptions", json={"model": "chat"})
+    assert reply.status_code == 400
+    assert not upstream.calls
+
+
+async def test_sound_passes_byte_for_byte_with_its_length(gateway: Any) -> None:
+    reply = await gateway.client.post("/audio/speech", json={"model": "chat", "input": "hi", "voice": "alloy"})
+    assert reply.content == bytes(range(256)) * 16
+    assert reply.headers["content-type"] == "audio/mpeg"
+    assert reply.headers["content-length"] == "4096"
+
+
+# ── models ──
+
+
+async def test_a_key_sees_only_the_models_it_may_use(
+    start: Any, configured: Callable[..., Any], upstream: FakeUpstream
+) -> None:
+    config = configured(upstream)
+    config["models"]["team/small"] = config["models"]["chat"]
+    narrow = {"name": "narrow", "sha256": sha256(b"narrow").hexdigest(), "models": ["team/small"]}
+    config["keys"].append(narrow)
+    gateway = await start(config)
+
+    async def seen(key: str) -> list[str]:
+        reply = await gateway.client.get("/models", headers={"authorization": f"Bearer {key}"})
+        return [m["id"] for m in reply.json()["data"]]
+
+    assert await seen("test-key") == ["chat", "team/small"]
+    assert await seen("narrow") == ["team/small"]
+    one = await gateway.client.get("/models/team/small", headers={"authorization": "Bearer narrow"})
+    assert one.json()["id"] == "team/small"
+    hidden = await gateway.client.get("/models/chat", headers={"authorization": "Bearer narrow"})
+    assert hidden.status_code == 404
+    reply = await ask(gateway, APIS[0], headers={"authorization": "Bearer narrow"})
+    assert reply.status_code == 404
+    assert not upstream.calls, "the names are answered by us"
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/chat"])
+async def test_models_need_a_key(gateway: Any, path: str) -> None:
+    reply = await gateway.client.get(path, headers={"authorization": ""})
+    assert reply.status_code == 401
+    assert reply.headers["x-request-id"]
+
+
+# ── what is none of ours ──
+
+
+@pytest.fixture
+async def passing(start: Any, configured: Callable[..., Any], upstream: FakeUpstream) -> Any:
+    """A gateway that passes other paths on, and knows a second key that may not use them."""
+    config = configured(upstream, passthrough="u0")
+    config["keys"].append({"name": "plain", "sha256": sha256(b"plain").hexdigest()})
+    return await start(config)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH"])
+@pytest.mark.parametrize("path", ["/files", "/files/file-1/content?after=x%2Fy&limit=2", "/batches", "/uploads/u/parts"])
+async def test_other_paths_go_untouched_to_the_named_upstream(
+    passing: Any, upstream: FakeUpstream, method: str, path: str
+) -> None:
+    content = FILE if method in ("POST", "PUT", "PATCH") else b""
+    upstream.answers(200, b'{"x": [1,  2]}', headers=[("openai-version", "2020-10-01"), ("set-cookie", "a=b")])
+
+    reply = await passing.client.request(method, path, content=content, headers={"content-type": "x/y", "cookie": "c"})
+
+    assert (reply.status_code, reply.content) == (200, b'{"x": [1,  2]}')
+    assert reply.headers["openai-version"] == "2020-10-01"
+    assert reply.headers["x-request-id"]
+    assert "set-cookie" not in reply.headers
+    [asked] = upstream.calls
+    assert (asked.method, asked.body) == (method, content)
+    assert asked.path + ("?" + asked.query if asked.query else "") == "/v1" + path.replace("%2F", "%2F")
+    assert asked.header("content-type") == "x/y"
+    assert asked.header("cookie") is None
+    assert "test-key" not in str(asked.headers)
+
+
+async def test_a_key_without_leave_may_not_use_other_paths(passing: Any, upstream: FakeUpstream) -> None:
+    reply = await passing.client.post("/files", content=b"x", headers={"authorization": "Bearer plain"})
+    assert reply.status_code == 403
+    assert "passthrough" in reply.json()["error"]["message"]
+    assert reply.headers["x-request-id"]
+    without = await passing.client.get("/files", headers={"authorization": ""})
+    assert without.status_code == 401
+    assert not upstream.calls
+
+
+async def test_without_a_named_upstream_other_paths_are_a_404(gateway: Any, upstream: FakeUpstream) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        reply = await gateway.client.request(method, "/files")
+        assert reply.status_code == 404
+        assert reply.json()["error"]["message"] == f"there is no {method} /v1/files"
+        assert reply.headers["x-request-id"]
+    assert not upstream.calls
+
+
+async def test_an_upstreams_refusal_passes_unchanged(passing: Any, upstream: FakeUpstream) -> None:
+    upstream.answers(409, b'{"error":{"message":"busy","code":17}}')
+    reply = await passing.client.post("/batches", json={})
+    assert (reply.status_code, reply.content) == (409, b'{"error":{"message":"busy","code":17}}')
+
+
+async def test_a_large_upload_is_carried_in_both_directions(passing: Any, upstream: FakeUpstream) -> None:
+    data = os.urandom(40_000_000)  # above max_body_mb: nothing of it is held
+
+    async def pieces() -> Any:
+        for at in range(0, len(data), 1 << 20):
+            yield data[at : at + (1 << 20)]
+
+    reply = await passing.client.post("/files", content=pieces())
+    assert reply.json()["sha256"] == sha256(data).hexdigest()
+    upstream.answers(200, data, content_type="application/octet-stream")
+    reply = await passing.client.get("/files/f/content")
+    assert reply.content == data
+
+
+async def test_an_upload_that_its_client_cuts_never_looks_whole(passing: Any, upstream: FakeUpstream) -> None:
+    """Half a file stored as if it were all of it would be found out much later, by somebody else."""
+    host, port = passing.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    for framing in (b"content-length: 1000\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
+        opened = upstream._connected_ever
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\n" + framing)
+        await writer.drain()
+        await upstream.until(lambda u, opened=opened: u._connected_ever > opened)
+        writer.close()
+        await writer.wait_closed()
+        await upstream.until(lambda u: u.open_connections == 0)
+        del reader
+    assert not upstream.calls
+
+
+async def test_a_passed_stream_arrives_as_it_comes(passing: Any, upstream: FakeUpstream) -> None:
+    pieces = [b"data: one\n\n", b"data: two\n\n"]
+    upstream.streams(pieces)
+    async with passing.client.stream("GET", "/files/f/events") as reply:
+        assert await reply.aread() == b"".join(pieces)
+
+
+async def test_realtime_is_a_clear_501(gateway: Any, passing: Any) -> None:
+    for each in (gateway, passing):
+        reply = await each.client.get("/realtime?model=chat")
+        assert reply.status_code == 501
+        assert "realtime" in reply.json()["error"]["message"]
+
+
+# ── methods and browsers ──
+
+
+async def test_head_is_get_without_a_body(gateway: Any) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    for url in (f"{gateway.base_url}/models", f"{gateway.base_url}/models/chat", f"{root}/health", f"{root}/ready"):
+        reply = await gateway.client.head(url)
+        assert (reply.status_code, reply.content) == (200, b""), url
+        assert (await gateway.client.get(url)).headers["content-length"] == reply.headers["content-length"]
+
+
+@EACH
+async def test_another_method_on_a_path_of_ours_is_refused_in_words(
+    gateway: Any, upstream: FakeUpstream, api: Api
+) -> None:
+    for method in ("GET", "PUT", "DELETE", "HEAD"):
+        reply = await gateway.client.request(method, api.path)
+        assert reply.status_code in (404, 405)
+        if method != "HEAD":
+            assert reply.json()["error"]["message"]
+    assert not upstream.calls
+
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture
+async def for_browsers(start: Any, configured: Callable[..., Any], upstream: FakeUpstream) -> Any:
+    return await start(configured(upstream, cors=[ORIGIN], passthrough="u0"))
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/models", "/embeddings", "/files", "/responses/r"])
+async def test_a_browser_of_a_named_origin_may_ask_first(for_browsers: Any, upstream: FakeUpstream, path: str) -> None:
+    asks = {
+        "origin": ORIGIN,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-os",
+        "authorization": "",
+    }
+    reply = await for_browsers.client.options(path, headers=asks)
+    assert reply.status_code == 200
+    assert reply.headers["access-control-allow-origin"] == ORIGIN
+    assert "authorization" in reply.headers["access-control-allow-headers"].lower()
+    assert "POST" in reply.headers["access-control-allow-methods"]
+    other = await for_browsers.client.options(path, headers={**asks, "origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+    assert not upstream.calls
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+async def test_a_browser_of_a_named_origin_may_read_every_answer(
+    for_browsers: Any, upstream: FakeUpstream, stream: bool
+) -> None:
+    """Also a refusal: without the header the page learns only that something failed."""
+    body = {"model": "chat", "messages": MESSAGES, "stream": stream}
+    named = {"origin": ORIGIN}
+    replies = [
+        await for_browsers.client.post("/chat/completions", json=body, headers=named),
+        await for_browsers.client.post("/chat/completions", json={**body, "model": "no"}, headers=named),
+        await for_browsers.client.post("/chat/completions", json=body, headers={**named, "authorization": ""}),
+        await for_browsers.client.get("/models", headers=named),
+        await for_browsers.client.get("/files", headers=named),
+    ]
+    assert [r.status_code for r in replies] == [200, 404, 401, 200, 200]
+    for reply in replies:
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        assert "origin" in reply.headers["vary"].lower()
+        assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
+    other = await for_browsers.client.post("/chat/completions", json=body, headers={"origin": "https://evil.example"})
+    assert other.status_code == 200
+    assert "access-control-allow-origin" not in other.headers
+    none = await for_browsers.client.post("/chat/completions", json=body)
+    assert "access-control-allow-origin" not in none.headers
+
+
+async def test_without_cors_a_browser_is_told_nothing(gateway: Any, upstream: FakeUpstream) -> None:
+    asks = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    reply = await gateway.client.options("/chat/completions", headers=asks)
+    assert reply.status_code in (204, 404, 405)
+    assert "access-control-allow-origin" not in reply.headers
+    assert not upstream.calls
