@@ -42,7 +42,7 @@ class Key(Section):
     models: tuple[str, ...] | None = None
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
     sample: Literal["rules", "never"] = "rules"
-    content: Literal["full", "redacted", "metadata"] = "full"
+    content: Literal["full", "metadata"] = "full"
 
 
 class Run(Section):
@@ -98,7 +98,7 @@ class Upstream(Section):
 
 class TargetRef(Section):
     upstream: str
-    model: str
+    model: Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 
 
 class WeightedTarget(TargetRef):
@@ -236,8 +236,9 @@ class Scorer(BaseModel):
 
 
 class Budget(Section):
+    """Of one experiment's shadow, in each gateway process. tokens_per_day: input and output, by UTC day."""
+
     concurrency: Annotated[int, Field(gt=0)] = 4
-    usd_per_day: Positive | None = None
     tokens_per_day: Annotated[int, Field(gt=0)] | None = None
 
 

@@ -159,9 +159,12 @@ def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     models = _section(raw, "models")
     keys = raw.get("keys")
     names = [k.get("name") for k in keys if isinstance(k, dict)] if isinstance(keys, list) else []
+    taken: dict[str, str] = {}
     for name, experiment in _section(raw, "experiments").items():
         at = f"experiments.{name}"
         alias = experiment.get("model")
+        if isinstance(alias, str) and taken.setdefault(alias, name) != name:
+            yield f'{at}.model: "{alias}" is in experiments.{taken[alias]} already; one at a time'
         if isinstance(alias, str) and alias not in models:
             yield f'{at}.model: no model "{alias}"{_near(alias, models)}'
         for arm in ("control", "candidate"):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -133,7 +134,7 @@ def test_children_are_told_where_the_engine_runs_and_which_key_opens(tmp_path: P
         "MODEL", str(tmp_path / "m.gguf")
     )
     (tmp_path / "m.gguf").touch()
-    made, _ = setup(tmp_path, text + "models: {m: {targets: [{upstream: l, model: m}]}}", host="0.0.0.0")
+    made, _ = setup(tmp_path, text + "models: {m: {targets: [{upstream: l, model: m}]}}", host="0.0.0.0")  # noqa: S104 - not bound
     children = list(up._children(made))
     assert [c.name for c in children] == ["engine-l", "evaluate", "serve"]
     environ = children[-1].environ or {}
@@ -187,6 +188,7 @@ def start(cwd: Path, *arguments: str) -> Running:
         printed += line
         if "Ctrl-C stops everything" in line:
             return Running(process, printed, notes, cwd)
+    process.stdout.close()
     raise AssertionError(f"ended with {process.wait()}:\n{printed}{notes.read_text()}")
 
 
@@ -219,7 +221,7 @@ async def nothing_else_here() -> None:
 
 @pytest.fixture
 def running(tmp_path: Path, nothing_else_here: None) -> Iterator[Running]:
-    """In an empty directory, with nothing in the environment and port 8000 taken."""
+    """In an empty directory, with an empty environment."""
     running = start(tmp_path)
     children = running.children
     yield running
@@ -229,11 +231,17 @@ def running(tmp_path: Path, nothing_else_here: None) -> Iterator[Running]:
 
 
 def scores(url: str) -> float:
-    with urllib.request.urlopen(url) as answer:
-        text = answer.read().decode()
-    return sum(
-        float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("gateway_eval_scores_total{")
-    )
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - of our own program
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("gateway_eval_scores_total{"))
+
+
+QUESTION: Any = {
+    "model": "smollm2",
+    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
+    "temperature": 0,
+    "max_tokens": 24,
+}
 
 
 @pytest.mark.model
@@ -241,22 +249,16 @@ def test_one_command_gives_answers_samples_and_scores_and_stops_clean(running: R
     metrics = running.said("metrics").split()[-1]
     before = scores(metrics)
     client = OpenAI(base_url=running.said("base_url"), api_key=running.said("key"), max_retries=0)
-    question = [{"role": "user", "content": "What is the capital of Japan?"}]
 
-    raw = client.chat.completions.with_raw_response.create(
-        model="smollm2", messages=question, temperature=0, max_tokens=24
-    )  # type: ignore[arg-type]
-    assert "Tokyo" in str(raw.parse().choices[0].message.content)
-    stream = client.chat.completions.create(
-        model="smollm2", messages=question, temperature=0, max_tokens=24, stream=True
-    )  # type: ignore[arg-type]
-    chunks = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    plain = client.chat.completions.with_raw_response.create(**QUESTION)
+    assert "Tokyo" in plain.text
+    chunks = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**QUESTION, stream=True)]
     assert "Tokyo" in "".join(chunks)
     assert len(chunks) > 3
     client.close()
 
     shown = subprocess.run(
-        [sys.executable, "-m", "gateway", "samples", "--id", raw.headers["x-request-id"], "--wait", "5"],
+        [sys.executable, "-m", "gateway", "samples", "--id", plain.headers["x-request-id"], "--wait", "5"],
         cwd=running.cwd,
         capture_output=True,
         text=True,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.config import Config
@@ -54,6 +55,11 @@ class Gateway:
     tasks: Tasks
     ticker: Ticker
     max_body_bytes: int
+    calls: Counter[str] = field(default_factory=Counter)  # under way, by API
+
+    @property
+    def in_use(self) -> bool:
+        return self.calls.total() > 0 or self.shadow.running > 0
 
 
 class App:
@@ -61,14 +67,13 @@ class App:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.inflight = 0
         self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
 
     def show(self) -> None:
         """Brings the metrics up to date: what is counted by plain addition, and what is only looked at."""
         gateway, m = self.gateway, self.gateway.metrics
         m.counts.flush()
-        m.inflight.set(self.inflight)
+        m.inflight.set(gateway.calls.total())
         m.recorder_waiting.set(gateway.recorder.waiting)
         for name, upstream in gateway.upstreams.items():
             m.upstream_inflight.labels(name).set(upstream.slots.in_flight)
@@ -93,7 +98,7 @@ class App:
         making = asyncio.current_task()
         progress = Progress(Kept(False, 0))
         watch: Watch | None = None
-        self.inflight += 1
+        gateway.calls[endpoint.api] += 1
         try:
             headers = dict(scope["headers"])
             caller = gateway.keys.caller(headers)
@@ -121,7 +126,7 @@ class App:
                 raise
             _calm()
         finally:
-            self.inflight -= 1
+            gateway.calls[endpoint.api] -= 1
             if watch is not None:
                 watch.stop()
             if call is not None and route is not None:

@@ -38,7 +38,7 @@ class Caller:
     models: frozenset[str] | None = None
     allow: frozenset[str] = frozenset()
     sampled: bool = True
-    content: Literal["full", "redacted", "metadata"] = "full"
+    content: Literal["full", "metadata"] = "full"
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it

@@ -26,10 +26,11 @@ class Plan:
     keys: frozenset[str] | None  # whose prompts may go to the candidate; None: everyone's
     deadline_s: float | None
     concurrency: int
+    tokens_per_day: int | None
 
 
 class Plans:
-    """The experiments of one config, by alias. At most one an alias: the first by name."""
+    """The experiments of one config, by alias: the config allows one an alias."""
 
     def __init__(self, experiments: Mapping[str, Experiment]) -> None:
         self._by_alias: dict[str, Plan] = {}
@@ -59,6 +60,7 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
         keys=None if experiment.allow.keys is None else frozenset(experiment.allow.keys),
         deadline_s=experiment.deadline_s,
         concurrency=experiment.budget.concurrency,
+        tokens_per_day=experiment.budget.tokens_per_day,
     )
 
 

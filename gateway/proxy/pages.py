@@ -22,6 +22,7 @@ from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.auth import matches
 from gateway.proxy.passthrough import forward
+from gateway.proxy.reading import ClientGone
 from gateway.proxy.responses import by_id
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -42,8 +43,8 @@ class Pages:
         self._open = False
         self._started = int(time.time())
 
-    def app(self, origins: tuple[str, ...] = ()) -> ASGIApp:
-        """The ASGI application of these pages. origins: whose browsers may call (CORS)."""
+    def app(self) -> ASGIApp:
+        """The ASGI application of these pages."""
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
@@ -55,10 +56,7 @@ class Pages:
             Route("/v1/{path:path}", forward_or_refuse(self._gateway), methods=_ALL),
             Route("/{path:path}", self._said(self.unknown), methods=_ALL),
         ]
-        app: ASGIApp = Router(routes, redirect_slashes=False)
-        if origins:
-            app = CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
-        return app
+        return Router(routes, redirect_slashes=False)
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own: whoever reaches it may look."""
@@ -135,7 +133,8 @@ class Pages:
         return self._loopback
 
     async def unknown(self, request: Request) -> Response:
-        raise unknown_path(request.url.path, request.method)
+        # Not request.url, which is put together with the client's Host header, and cannot be with every one.
+        raise unknown_path(request.scope["path"], request.method)
 
 
 _ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -146,17 +145,14 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
-        try:
-            upstream = now.config.passthrough
-            path = scope["path"]
-            if upstream is None or path.startswith(("/v1/realtime", "/v1/v1/")):
-                raise unknown_path(path, scope["method"])
-            caller = now.keys.caller(dict(scope["headers"]))
-            if "passthrough" not in caller.allow:
-                raise NotAllowed("this key may not use other paths: keys[].allow does not name `passthrough`")
-            await forward(now.upstreams[upstream], scope, receive, send)
-        except GatewayError as error:
-            await error_response(error)(scope, receive, send)
+        upstream = now.config.passthrough
+        path = scope["path"]
+        if upstream is None or path.startswith(("/v1/realtime", "/v1/v1/")):
+            raise unknown_path(path, scope["method"])
+        caller = now.keys.caller(dict(scope["headers"]))
+        if "passthrough" not in caller.allow:
+            raise NotAllowed("this key may not use other paths: keys[].allow does not name `passthrough`")
+        await forward(now.upstreams[upstream], scope, receive, send)
 
     return _Asgi(app)
 
@@ -166,24 +162,38 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
-        try:
-            caller = now.keys.caller(dict(scope["headers"]))
-            upstreams = now.router.upstreams(caller)
-            await by_id(scope["path_params"]["id"], caller, now.sticky, upstreams, scope, receive, send)
-        except GatewayError as error:
-            await error_response(error)(scope, receive, send)
+        caller = now.keys.caller(dict(scope["headers"]))
+        upstreams = now.router.upstreams(caller)
+        await by_id(scope["path_params"]["id"], caller, now.sticky, upstreams, scope, receive, send)
 
     return _Asgi(app)
 
 
 class _Asgi:
-    """Starlette takes a function for a request-response page; an instance with __call__ it takes for an application."""
+    """Starlette takes a function for a request-response page; an instance with __call__ it takes for an application.
+
+    Its errors are answered in OpenAI's shape; a client that left before its request was whole gets no answer.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except GatewayError as error:
+            response = error_response(error)
+            response.headers["x-request-id"] = new_id()
+            await response(scope, receive, send)
+        except ClientGone:
+            pass
+
+
+def for_browsers(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """The application for pages of these origins too, every answer and every refusal (CORS); itself without any."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
 
 
 def json_response(body: Any, status: int = 200) -> Response:

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.errors import TransportError, UpstreamFailed
+from gateway.exchange import new_id
 from gateway.proxy.headers import for_client, for_upstream
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Send
-from gateway.proxy.reading import Receive
+from gateway.proxy.reading import ClientGone, Receive
 from gateway.proxy.transports import UpstreamReply
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ async def open_reply(
 async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:
     """The reply as the client's answer. One that breaks off ends the client's connection unfinished."""
     try:
-        head = [*for_client(reply.headers), (b"x-gateway-upstream", upstream.name.encode())]
+        head = [*for_client(reply.headers), (b"x-request-id", new_id().encode())]
+        head.append((b"x-gateway-upstream", upstream.name.encode()))
         head += [(n, v) for n, v in reply.headers if n == b"content-length"]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
         while data := await reply.chunk():
@@ -60,6 +62,8 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone  # an end here would make half a file look whole
         more = message.get("more_body", False)
         if message.get("body"):
             yield message["body"]

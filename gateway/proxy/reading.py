@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from gateway.exchange import new_id
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.headers import for_upstream, sane_id
+from gateway.proxy.multipart import field
 from gateway.proxy.routing import Wishes
 from gateway.proxy.splice import scan
 
@@ -21,10 +21,6 @@ Receive = Callable[[], Awaitable[Any]]
 
 _PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
 _PARSED_MEMBER = 1 << 16
-_MULTIPART_MODEL = re.compile(
-    rb'content-disposition:\s*form-data;[^\r\n]*\bname="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{0,256})\r\n',
-    re.I,
-)
 
 
 class ClientGone(Exception):
@@ -38,6 +34,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
         raise _too_large(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
     if message.get("more_body", False):
         pieces, size = [body], len(body)
         while message.get("more_body", False):
@@ -71,7 +69,7 @@ def read_call(
     if endpoint.form == "multipart":
         fields: dict[str, Any] = {}
         alias = _multipart_model(body)
-        stream = b'name="stream"\r\n\r\ntrue' in body
+        stream = (field(body, b"stream") or b"").strip().lower() == b"true"
     else:
         fields = read_fields(body)
         _check(fields, endpoint)
@@ -155,10 +153,10 @@ def _json_type(value: Any) -> str:
 
 
 def _multipart_model(body: bytes) -> str:
-    found = _MULTIPART_MODEL.search(body)
-    if found is None or not found[1].strip():
+    model = (field(body, b"model") or b"").strip()
+    if not model:
         raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
-    return found[1].strip().decode("utf-8", "replace")
+    return model[:256].decode("utf-8", "replace")
 
 
 def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str | None:
@@ -175,7 +173,7 @@ def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:
     sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None
     if sample not in (None, "always", "never"):
         raise BadRequest(f'x-gateway-sample: expected "always" or "never", got "{sample[:100]}"')
-    if sample == "always" and "sample" not in caller.allow:
+    if "sample" not in caller.allow:
         sample = None
     target = headers.get(b"x-gateway-target", b"").decode("latin-1") or None
     return Wishes(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")))

@@ -5,30 +5,29 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-_DATA_URL = re.compile(
-    rb'"data:([a-zA-Z0-9.+/-]{1,100})?(?:;[a-zA-Z0-9=.+-]{1,60}){0,4};base64,([A-Za-z0-9+/=_-]{64,})"'
-)
-_AUDIO = re.compile(rb'("data"\s*:\s*)"([A-Za-z0-9+/=_-]{256,})"')
+_LEAST = 64  # characters; shorter runs are words, names and digests
+# JSON encoders may write / + = and - as escapes, and JSON within JSON doubles the backslashes.
+_RUN = rb"(?:[A-Za-z0-9+/=_%-]++|\\+(?:/|u002[bBdDfF5]|u003[dD]|u005[fF]))++"
+_BREAK = rb"(?:\\+[nr])+"
+_PAYLOAD = rb"(" + _RUN + rb"(?:" + _BREAK + rb"[A-Za-z0-9+/=_-]{60,}+)*+)"  # MIME's lines; a word may follow a break
+_DATA_URL = re.compile(rb"(;[bB][aA][sS][eE]64,)" + _PAYLOAD)
+_DATA = re.compile(rb'("data\\*"\s*:\s*\\*")' + _PAYLOAD + rb'(?=(?:\\+[nr])*\\*")')
 
 
 def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
-    """The request with each base64 payload replaced by its SHA-256, size and type; and whether it was then cut.
+    """The request with each base64 payload replaced by its SHA-256 and size; and whether it was then cut.
 
-    A string in place of a string: the JSON stays JSON unless it is cut at `cap_bytes`.
+    Payloads are those of data: URLs, wherever they stand, and the members `data` of sounds and images. Text in place of
+    text: the JSON stays JSON unless it is cut at `cap_bytes`.
     """
-    if len(body) > 256:
-        if b";base64," in body:
-            body = _DATA_URL.sub(_named, body)
-        if b'"data"' in body:
-            body = _AUDIO.sub(_named_data, body)
+    body = _DATA_URL.sub(_named, body)
+    if b'"data' in body:
+        body = _DATA.sub(_named, body)
     return (body[:cap_bytes], True) if len(body) > cap_bytes else (body, False)
 
 
 def _named(match: re.Match[bytes]) -> bytes:
-    kind = match[1] or b"text/plain"
-    return b'"data:%b;sha256=%b;bytes=%d"' % (kind, sha256(match[2]).hexdigest().encode(), len(match[2]) * 3 // 4)
-
-
-def _named_data(match: re.Match[bytes]) -> bytes:
-    digest = sha256(match[2]).hexdigest().encode()
-    return b'%b"sha256=%b;bytes=%d"' % (match[1], digest, len(match[2]) * 3 // 4)
+    payload = match[2]
+    if len(payload) < _LEAST:
+        return match[0]
+    return b"%bsha256=%b;bytes=%d" % (match[1], sha256(payload).hexdigest().encode(), len(payload) * 3 // 4)

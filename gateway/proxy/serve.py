@@ -24,9 +24,9 @@ from gateway.errors import ConfigError
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import Parts, build, close
-from gateway.proxy.health import watch
+from gateway.proxy.health import scrape, watch
 from gateway.proxy.limit import Ticker
-from gateway.proxy.pages import Pages
+from gateway.proxy.pages import Pages, for_browsers
 from gateway.proxy.protocol import Protocol
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.sticky import Sticky
@@ -105,10 +105,11 @@ class Process:
         self._served = served
         self.config = load(served.config)
         self.app: App | None = None
+        self._front: Any = None  # the app, as browsers of other origins need it
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if self.app is not None and scope["type"] == "http":
-            await self.app(scope, receive, send)
+        if self._front is not None and scope["type"] == "http":
+            await self._front(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -116,6 +117,7 @@ class Process:
         await receive()
         async with self._opened() as app:
             self.app = app
+            self._front = for_browsers(app, self.config.cors)
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
@@ -131,7 +133,7 @@ class Process:
             parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker())
             app = App(build(self.config, parts))
             pages = Pages(lambda: app.gateway, app.show, registry, loopback=self._served.loopback)
-            app.pages = pages.app(self.config.cors)
+            app.pages = pages.app()
             metrics.config_ok.set(1)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
@@ -205,7 +207,7 @@ class Reload:
         self._app = app
         self._parts = parts
         self._asked = asyncio.Event()
-        self._health = parts.tasks.start(watch(app.gateway.upstreams.values()), "health")
+        self._looking = self._look_at(app.gateway)
 
     async def watch(self) -> None:
         """Looks at the file each second, and at once on SIGHUP."""
@@ -230,19 +232,27 @@ class Reload:
             self._parts.metrics.config_ok.set(0)
             return
         old, self._app.gateway = self._app.gateway, gateway
-        self._health.cancel()
-        self._health = self._parts.tasks.start(watch(gateway.upstreams.values()), "health")
+        self._stop_looking()
+        self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
         self._parts.tasks.start(_close_when_unused(old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())
 
+    def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
+        upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
+        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.places), "load")]
+
+    def _stop_looking(self) -> None:
+        for task in self._looking:
+            task.cancel()
+
     async def stop(self) -> None:
-        self._health.cancel()
+        self._stop_looking()
 
 
 async def _close_when_unused(gateway: Gateway) -> None:
     """Calls in flight finish on the config they began with; then its connections close."""
-    while any(p.in_flight for p in gateway.router.places):  # noqa: ASYNC110 - rare, and nobody waits for it
+    while gateway.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
         await asyncio.sleep(1)
     await close(gateway)
 

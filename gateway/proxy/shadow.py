@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from gateway.config import Retries
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange, new_id
+from gateway.exchange import Exchange, Usage, new_id
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.call import Call
 from gateway.proxy.experiments import Plan
@@ -20,8 +20,10 @@ from gateway.proxy.recorder import Recorder
 from gateway.proxy.redact import without_data_urls
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Candidate, Route, Router
-from gateway.proxy.splice import remove_member
+from gateway.proxy.splice import remove_member, set_member
 from gateway.supervise import Tasks
+
+_LAST = b"100"  # vLLM serves lower numbers first
 
 
 class Shadow:
@@ -35,6 +37,12 @@ class Shadow:
         self._tasks = tasks
         self._cap_bytes = cap_bytes
         self._running: dict[str, int] = {}
+        self._spent = Spent()
+
+    @property
+    def running(self) -> int:
+        """How many shadows are being asked."""
+        return sum(self._running.values())
 
     def offer(self, call: Call, route: Route, served: Exchange) -> None:
         """Starts asking, or counts why not. Returns at once."""
@@ -44,6 +52,8 @@ class Shadow:
         place = self._router.place(plan.candidate)
         if self._running.get(plan.name, 0) >= plan.concurrency:
             self._count(plan, "not_offered_full")
+        elif self._spent.over(plan, time.time()):
+            self._count(plan, "not_offered_budget")
         elif not place.ready:
             self._count(plan, "not_offered_target_down")
         elif _has_effects(call):
@@ -53,9 +63,7 @@ class Shadow:
             self._tasks.start(self._ask(call, route, plan, place, served), f"shadow {plan.name}")
 
     async def _ask(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange) -> None:
-        shadow = replace(
-            call, id=new_id(), received=time.time(), started=time.monotonic(), body=remove_member(call.body, b"seed")
-        )
+        shadow = replace(call, id=new_id(), received=time.time(), started=time.monotonic(), body=_body(call, place))
         total_s = plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
@@ -71,6 +79,8 @@ class Shadow:
             pass  # the failure stands in progress: it is this arm's result
         finally:
             self._running[plan.name] -= 1
+        if progress.usage is not None:
+            self._spent.add(plan, time.time(), progress.usage)
         self._record(shadow, route, plan, place, served, progress)
 
     def _record(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange, progress: Progress) -> None:
@@ -96,6 +106,33 @@ class Shadow:
 
     def _count(self, plan: Plan, result: str) -> None:
         self._metrics.counts.of(self._metrics.shadow, plan.name, result).n += 1
+
+
+class Spent:
+    """The tokens that each plan's shadow has used on the present UTC day, in this process."""
+
+    def __init__(self) -> None:
+        self._day = 0
+        self._tokens: dict[str, int] = {}
+
+    def over(self, plan: Plan, now: float) -> bool:
+        self._turn(now)
+        return plan.tokens_per_day is not None and self._tokens.get(plan.hash, 0) >= plan.tokens_per_day
+
+    def add(self, plan: Plan, now: float, usage: Usage) -> None:
+        self._turn(now)
+        self._tokens[plan.hash] = self._tokens.get(plan.hash, 0) + usage.input_tokens + usage.output_tokens
+
+    def _turn(self, now: float) -> None:
+        if now // 86400 != self._day:
+            self._day = int(now // 86400)
+            self._tokens.clear()
+
+
+def _body(call: Call, place: Place) -> bytes:
+    """The client's request without its seed and, where the upstream schedules by priority, behind everybody else's."""
+    body = remove_member(call.body, b"seed")
+    return set_member(body, b"priority", _LAST) if place.upstream.config.priority else body
 
 
 def _has_effects(call: Call) -> bool:

@@ -14,6 +14,7 @@ import orjson
 _S = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _LARGE = 1 << 20  # beyond it a scan, which jumps over long strings, is faster than a search through them
+_DEEPEST = 1024  # as orjson: levels cost time, and 16 million of them fit in a body
 _LONG = 1024  # a string with a longer run than this is skipped with bytes.find, which is faster than any regex
 _SHORT = rb'"[^"\\]{0,%d}+(?:\\.[^"\\]{0,%d}+)*+"' % (_LONG, _LONG)
 _FLAT = rb'[^"\[\]{}]++|' + _SHORT
@@ -114,6 +115,8 @@ def _nested_end(body: bytes, at: int) -> int:
             at = _string_end(body, at)
         elif byte in (b"[", b"{"):
             depth, at = depth + 1, at + 1
+            if depth > _DEEPEST:
+                raise ValueError(f"the value at byte {opening} is nested more than {_DEEPEST} levels deep")
         elif byte:
             depth, at = depth - 1, at + 1
             if depth == 0:

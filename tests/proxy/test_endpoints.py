@@ -53,7 +53,6 @@ APIS = [
     Api("/images/generations", {"prompt": "a cat"}),
     Api("/images/edits", form=True, known=False),
 ]
-EACH = pytest.mark.parametrize("api", APIS, ids=lambda a: a.path)
 
 
 async def ask(gateway: Any, api: Api, model: str = "chat", **options: Any) -> Any:
@@ -63,100 +62,94 @@ async def ask(gateway: Any, api: Api, model: str = "chat", **options: Any) -> An
     return await gateway.client.post(api.path, json={"model": model, **api.body}, **options)
 
 
-@EACH
-async def test_it_goes_to_the_models_target_and_comes_back_as_it_was(
-    gateway: Any, upstream: FakeUpstream, api: Api
-) -> None:
+async def test_each_goes_to_the_models_target_and_comes_back_as_it_was(gateway: Any, upstream: FakeUpstream) -> None:
     """The alias becomes the target's model; nothing else of the request changes."""
-    reply = await ask(gateway, api)
+    for api in APIS:
+        reply = await ask(gateway, api)
 
-    [asked] = upstream.calls
-    assert asked.path == api.upstream_path
-    assert b"model-u0" in asked.body
-    assert b'"chat"' not in asked.body.replace(b'"role":"chat"', b"")
-    if not api.form and not api.asked:
-        assert asked.json == {**api.body, "model": "model-u0"}
-    if not api.known:
-        assert reply.status_code == 404
-        assert "no such path here" in reply.json()["error"]["message"], "the upstream's own words"
-    else:
-        assert reply.status_code == 200
-    assert reply.headers["x-request-id"]
-    assert reply.headers["x-gateway-upstream"] == "u0"
-    assert reply.headers["x-gateway-attempts"] == "1"
+        asked = upstream.calls[-1]
+        assert asked.path == api.upstream_path
+        assert b"model-u0" in asked.body
+        if not api.form and not api.asked:
+            assert asked.json == {**api.body, "model": "model-u0"}
+        if api.known:
+            assert reply.status_code == 200, api
+        else:
+            assert reply.status_code == 404
+            assert "no such path here" in reply.json()["error"]["message"], "the upstream's own words"
+        assert reply.headers["x-request-id"]
+        assert reply.headers["x-gateway-upstream"] == "u0"
+        assert reply.headers["x-gateway-attempts"] == "1"
+    assert len(upstream.calls) == len(APIS)
 
 
-@EACH
-async def test_without_a_key_nobody_is_asked(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
-    reply = await ask(gateway, api, headers={"authorization": ""})
-    error = reply.json()["error"]
-    assert reply.status_code == 401
-    assert "no API key" in error["message"]
-    assert reply.headers["x-should-retry"] == "false"
+async def test_without_a_key_nobody_is_asked(gateway: Any, upstream: FakeUpstream) -> None:
+    for api in APIS:
+        for headers in ({"authorization": ""}, {"authorization": "Bearer wrong"}, {"authorization": "Basic dGVzdA=="}):
+            reply = await ask(gateway, api, headers=headers)
+            assert reply.status_code == 401, api
+            assert "API key" in reply.json()["error"]["message"]
+            assert reply.headers["x-should-retry"] == "false"
     assert not upstream.calls
 
 
-@EACH
-async def test_an_unknown_model_is_a_404_that_names_it(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
-    reply = await ask(gateway, api, model="chatt")
-    assert reply.status_code == 404
-    assert 'Did you mean "chat"?' in reply.json()["error"]["message"]
+async def test_an_unknown_model_is_a_404_that_names_it(gateway: Any, upstream: FakeUpstream) -> None:
+    for api in APIS:
+        reply = await ask(gateway, api, model="chatt")
+        assert reply.status_code == 404, api
+        assert 'Did you mean "chat"?' in reply.json()["error"]["message"]
     assert not upstream.calls
 
 
-@EACH
-async def test_without_a_model_it_is_a_400(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
-    if api.form:
-        reply = await gateway.client.post(api.path, data={"n": "1"}, files={"file": ("a.wav", FILE)})
-    else:
-        reply = await gateway.client.post(api.path, json=api.body)
-    assert reply.status_code == 400
-    assert "model" in reply.json()["error"]["message"]
+async def test_without_a_model_it_is_a_400(gateway: Any, upstream: FakeUpstream) -> None:
+    for api in APIS:
+        given = {"data": {"n": "1"}, "files": {"file": ("a.wav", FILE)}} if api.form else {"json": api.body}
+        reply = await gateway.client.post(api.path, **given)
+        assert reply.status_code == 400, api
+        assert "model" in reply.json()["error"]["message"]
     assert not upstream.calls
 
 
-@EACH
-async def test_it_is_counted_and_only_text_is_recorded(gateway: Any, upstream: FakeUpstream, api: Api) -> None:
-    await ask(gateway, api)
-    outcome = "ok" if api.known else "upstream_error"
-    assert await gateway.metric("gateway_requests_total", alias="chat", upstream="u0", outcome=outcome) == 1
-    assert await gateway.metric("gateway_attempts_total", upstream="u0") == 1
-    spent = await gateway.metric("gateway_tokens_total", alias="chat", type="input")
-    assert (spent > 0) == api.usage
+async def test_each_is_counted_and_only_text_is_recorded(gateway: Any) -> None:
+    """An embedding's vectors, sound and pictures have no place in the stream."""
+    recorded: list[str] = []
+    for n, api in enumerate(APIS, 1):
+        before = await gateway.metric("gateway_tokens_total", alias="chat", type="input")
+        await ask(gateway, api)
+        assert await gateway.metric("gateway_requests_total", alias="chat", upstream="u0") == n, api
+        assert await gateway.metric("gateway_attempts_total", upstream="u0") == n
+        spent = await gateway.metric("gateway_tokens_total", alias="chat", type="input") - before
+        assert (spent > 0) == api.usage, api
+        recorded += [api.path] if api.recorded else []
+    unknown = sum(not api.known for api in APIS)
+    assert await gateway.metric("gateway_requests_total", alias="chat", outcome="upstream_error") == unknown
 
     await gateway.chat("a last one, by which the others must have come")
-    await gateway.recorded(2 if api.recorded else 1)
-    recorded = [e.api for e in gateway.exchanges]
-    assert recorded == ([gateway.exchanges[0].api, "chat"] if api.recorded else ["chat"])
-    if api.recorded:
-        assert gateway.exchanges[0].status == 200
-        assert gateway.exchanges[0].usage is not None
+    exchanges = await gateway.recorded(len(recorded) + 1)
+    names = {"chat": "/chat/completions"}
+    assert [names.get(e.api, f"/{e.api}") for e in exchanges] == [*recorded, "/chat/completions"]
+    assert all(e.status == 200 and e.usage is not None for e in exchanges)
 
 
-async def test_vectors_stay_out_of_the_stream(gateway: Any) -> None:
-    reply = await gateway.client.post("/embeddings", json={"model": "chat", "input": "a few words"})
-    assert len(reply.json()["data"][0]["embedding"]) == 64
-    await gateway.chat()
-    [exchange] = await gateway.recorded()
-    assert exchange.api == "chat"
-
-
-@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/score", "/rerank", "/classify", "/pooling"])
 async def test_vllms_own_paths_are_served_at_the_root_too(
-    start: Any, configured: Callable[..., Any], upstream: FakeUpstream, path: str
+    start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> None:
     """vLLM has them beside /v1, so that is where its clients ask, and where the upstream is asked."""
     config = configured(upstream)
     config["upstreams"]["u0"]["kind"] = "vllm"
     gateway = await start(config)
-    [api] = [a for a in APIS if a.path == path]
     root = gateway.base_url.removesuffix("/v1")
-    for url, refusal in ((root + path, 404), (gateway.base_url + path, 404)):
-        reply = await gateway.client.post(url, json={"model": "chat", **api.body})
-        assert reply.status_code == (200 if api.known else refusal)
-    assert {r.path.removeprefix("/v1") for r in upstream.calls} == {path}
-    reply = await gateway.client.post(root + path, json={"model": "chat", **api.body}, headers={"authorization": ""})
-    assert reply.status_code == 401
+    for api in APIS:
+        if api.path not in ("/tokenize", "/detokenize", "/score", "/rerank", "/classify", "/pooling"):
+            continue
+        for base in (root, gateway.base_url):
+            reply = await gateway.client.post(base + api.path, json={"model": "chat", **api.body})
+            assert reply.status_code == (200 if api.known else 404), api
+            assert upstream.calls[-1].path.removeprefix("/v1") == api.path
+        refused = await gateway.client.post(
+            root + api.path, json={"model": "chat", **api.body}, headers={"authorization": ""}
+        )
+        assert refused.status_code == 401
 
 
 async def test_a_list_as_an_answer_passes_where_servers_give_one(gateway: Any, upstream: FakeUpstream) -> None:
@@ -187,51 +180,31 @@ AWKWARD = (
 )
 
 
-@pytest.mark.parametrize("data", [FILE, AWKWARD, b"", b"\r\n" * 50], ids=["bytes", "looks like a form", "empty", "lines"])
-@pytest.mark.parametrize("first", ["model", "file"])
 @pytest.mark.parametrize("path", ["/audio/transcriptions", "/audio/translations"])
 async def test_a_file_arrives_whole_wherever_the_model_stands(
-    gateway: Any, upstream: FakeUpstream, path: str, first: str, data: bytes
+    gateway: Any, upstream: FakeUpstream, path: str
 ) -> None:
-    parts = [("model", b"chat", None), ("file", data, "a.wav"), ("language", "fr é".encode(), None)]
-    if first == "file":
-        parts[0], parts[1] = parts[1], parts[0]
-    body, headers = form(parts)
+    for data in (FILE, AWKWARD, b"", b"\r\n" * 50, b"--b0undary"):
+        parts = [("model", b"chat", None), ("file", data, "a.wav"), ("language", "fr é".encode(), None)]
+        for ordered in (parts, [parts[1], parts[0], parts[2]], parts[::-1]):
+            body, headers = form(ordered)
 
-    reply = await gateway.client.post(path, content=body, headers=headers)
+            reply = await gateway.client.post(path, content=body, headers=headers)
 
-    assert reply.status_code == 200, reply.text
-    assert reply.json()["file"] == {"filename": "a.wav", "size": len(data), "sha256": sha256(data).hexdigest()}
-    expected, _ = form([(n, b"model-u0" if n == "model" else v, f) for n, v, f in parts])
-    assert upstream.calls[0].body == expected
-    assert upstream.calls[0].header("content-type") == headers["content-type"]
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["file"] == {"filename": "a.wav", "size": len(data), "sha256": sha256(data).hexdigest()}
+            expected, _ = form([(n, b"model-u0" if n == "model" else v, f) for n, v, f in ordered])
+            assert upstream.calls[-1].body == expected
+            assert upstream.calls[-1].header("content-type") == headers["content-type"]
 
 
-@pytest.mark.parametrize("first", ["model", "file"])
-async def test_a_file_of_20_mb_arrives_whole_and_nobody_waits_for_it(
-    gateway: Any, upstream: FakeUpstream, first: str
-) -> None:
+async def test_a_file_of_20_mb_arrives_whole(gateway: Any) -> None:
     data = os.urandom(20_000_000)
     parts = [("model", b"chat", None), ("file", data, "a.wav")]
-    body, headers = form(parts if first == "model" else parts[::-1])
-    longest = 0.0
-    done = asyncio.Event()
-
-    async def look() -> None:
-        nonlocal longest
-        loop = asyncio.get_running_loop()
-        while not done.is_set():
-            before = loop.time()
-            await asyncio.sleep(0)
-            longest = max(longest, loop.time() - before)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(look())
+    for ordered in (parts, parts[::-1]):
+        body, headers = form(ordered)
         reply = await gateway.client.post("/audio/transcriptions", content=body, headers=headers)
-        done.set()
-
-    assert reply.json()["file"]["sha256"] == sha256(data).hexdigest()
-    assert longest < 0.25, "one upload must not keep every other call waiting"
+        assert reply.json()["file"]["sha256"] == sha256(data).hexdigest()
 
 
 async def test_a_form_survives_a_failed_attempt(
@@ -331,26 +304,29 @@ async def passing(start: Any, configured: Callable[..., Any], upstream: FakeUpst
     return await start(config)
 
 
+PATHS = ["/files", "/files/file-1/content?after=x%2Fy&limit=2", "/batches", "/uploads/a%20b/parts"]
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH"])
-@pytest.mark.parametrize("path", ["/files", "/files/file-1/content?after=x%2Fy&limit=2", "/batches", "/uploads/u/parts"])
 async def test_other_paths_go_untouched_to_the_named_upstream(
-    passing: Any, upstream: FakeUpstream, method: str, path: str
+    passing: Any, upstream: FakeUpstream, method: str
 ) -> None:
     content = FILE if method in ("POST", "PUT", "PATCH") else b""
     upstream.answers(200, b'{"x": [1,  2]}', headers=[("openai-version", "2020-10-01"), ("set-cookie", "a=b")])
+    for path in PATHS:
+        sent = {"content-type": "x/y", "cookie": "c"}
+        reply = await passing.client.request(method, path, content=content, headers=sent)
 
-    reply = await passing.client.request(method, path, content=content, headers={"content-type": "x/y", "cookie": "c"})
-
-    assert (reply.status_code, reply.content) == (200, b'{"x": [1,  2]}')
-    assert reply.headers["openai-version"] == "2020-10-01"
-    assert reply.headers["x-request-id"]
-    assert "set-cookie" not in reply.headers
-    [asked] = upstream.calls
-    assert (asked.method, asked.body) == (method, content)
-    assert asked.path + ("?" + asked.query if asked.query else "") == "/v1" + path.replace("%2F", "%2F")
-    assert asked.header("content-type") == "x/y"
-    assert asked.header("cookie") is None
-    assert "test-key" not in str(asked.headers)
+        assert (reply.status_code, reply.content) == (200, b'{"x": [1,  2]}')
+        assert reply.headers["openai-version"] == "2020-10-01"
+        assert reply.headers["x-request-id"]
+        assert "set-cookie" not in reply.headers
+        asked = upstream.calls[-1]
+        assert (asked.method, asked.body) == (method, content)
+        assert asked.path + ("?" + asked.query if asked.query else "") == "/v1" + path.replace("%20", " ")
+        assert asked.header("content-type") == "x/y"
+        assert asked.header("cookie") is None
+        assert "test-key" not in str(asked.headers)
 
 
 async def test_a_key_without_leave_may_not_use_other_paths(passing: Any, upstream: FakeUpstream) -> None:
@@ -433,15 +409,14 @@ async def test_head_is_get_without_a_body(gateway: Any) -> None:
         assert (await gateway.client.get(url)).headers["content-length"] == reply.headers["content-length"]
 
 
-@EACH
-async def test_another_method_on_a_path_of_ours_is_refused_in_words(
-    gateway: Any, upstream: FakeUpstream, api: Api
-) -> None:
-    for method in ("GET", "PUT", "DELETE", "HEAD"):
-        reply = await gateway.client.request(method, api.path)
-        assert reply.status_code in (404, 405)
-        if method != "HEAD":
-            assert reply.json()["error"]["message"]
+async def test_another_method_on_a_path_of_ours_is_refused_in_words(gateway: Any, upstream: FakeUpstream) -> None:
+    for api in APIS:
+        for method in ("GET", "PUT", "DELETE", "HEAD"):
+            reply = await gateway.client.request(method, api.path)
+            assert reply.status_code in (404, 405)
+            assert reply.headers["x-request-id"]
+            if method != "HEAD":
+                assert reply.json()["error"]["message"]
     assert not upstream.calls
 
 
@@ -453,21 +428,21 @@ async def for_browsers(start: Any, configured: Callable[..., Any], upstream: Fak
     return await start(configured(upstream, cors=[ORIGIN], passthrough="u0"))
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/models", "/embeddings", "/files", "/responses/r"])
-async def test_a_browser_of_a_named_origin_may_ask_first(for_browsers: Any, upstream: FakeUpstream, path: str) -> None:
+async def test_a_browser_of_a_named_origin_may_ask_first(for_browsers: Any, upstream: FakeUpstream) -> None:
     asks = {
         "origin": ORIGIN,
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization,content-type,x-stainless-os",
         "authorization": "",
     }
-    reply = await for_browsers.client.options(path, headers=asks)
-    assert reply.status_code == 200
-    assert reply.headers["access-control-allow-origin"] == ORIGIN
-    assert "authorization" in reply.headers["access-control-allow-headers"].lower()
-    assert "POST" in reply.headers["access-control-allow-methods"]
-    other = await for_browsers.client.options(path, headers={**asks, "origin": "https://evil.example"})
-    assert "access-control-allow-origin" not in other.headers
+    for path in ("/chat/completions", "/models", "/embeddings", "/files", "/responses/r"):
+        reply = await for_browsers.client.options(path, headers=asks)
+        assert reply.status_code == 200
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        assert "authorization" in reply.headers["access-control-allow-headers"].lower()
+        assert "POST" in reply.headers["access-control-allow-methods"]
+        other = await for_browsers.client.options(path, headers={**asks, "origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
     assert not upstream.calls
 
 
@@ -489,7 +464,7 @@ async def test_a_browser_of_a_named_origin_may_read_every_answer(
     for reply in replies:
         assert reply.headers["access-control-allow-origin"] == ORIGIN
         assert "origin" in reply.headers["vary"].lower()
-        assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
+        assert reply.headers["access-control-expose-headers"] == "*"
     other = await for_browsers.client.post("/chat/completions", json=body, headers={"origin": "https://evil.example"})
     assert other.status_code == 200
     assert "access-control-allow-origin" not in other.headers

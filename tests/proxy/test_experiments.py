@@ -61,7 +61,7 @@ def test_whatever_decides_the_result_makes_another_plan(change: dict[str, Any]) 
 
 
 def test_the_budget_paces_a_plan_and_leaves_it_the_same() -> None:
-    plan = plan_of("swap", an_experiment(budget={"concurrency": 9, "usd_per_day": 3}))
+    plan = plan_of("swap", an_experiment(budget={"concurrency": 9, "tokens_per_day": 500}))
     assert plan.hash == plan_of("swap", an_experiment()).hash
     assert plan.concurrency == 9
     assert (plan.control, plan.candidate) == (Target("a", "m"), Target("b", "m"))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable
 import orjson
 
 from gateway.config import Upstream
-from gateway.errors import BadRequest, GatewayError, NotImplementedHere
+from gateway.errors import BadRequest, GatewayError
 from gateway.proxy.call import Call
 from gateway.proxy.dialects import Reader
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
@@ -35,10 +35,11 @@ class Anthropic:
             body = set_known(call.body, b"model", orjson.dumps(model))
             return self.raw(call.method, call.path, call.headers, body)
         if call.api != "chat":
-            raise NotImplementedHere(
+            raise BadRequest(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
                 "ask it through /v1/chat/completions or /v1/messages",
-                retry=False,
+                param="model",
+                code="unsupported_api",
             )
         body = orjson.dumps(to_anthropic(_asked(call), model))
         return self.raw(b"POST", b"/messages", [h for h in call.headers if not h[0].startswith(b"openai-")], body)

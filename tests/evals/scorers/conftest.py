@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from gateway.assembly import Completion
 from gateway.evals.scorers import Score, Scorer, Skipped, Subject
 from gateway.evals.scorers.golden import PLAIN
 from gateway.evals.scorers.threads import Threads
+
+# A busy machine is no failure; what must be fast has a test that says how fast.
+settings.register_profile("scorers", deadline=None)
+settings.load_profile("scorers")
 
 MakeSubject = Callable[..., Subject]
 Ask = Callable[[Scorer, Subject], Score | Skipped]

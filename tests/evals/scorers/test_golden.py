@@ -13,10 +13,8 @@ from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.golden import check_golden, subject_of
 from gateway.evals.scorers.registry import SCORERS, build
 
-BUILT = {
-    name: r.scorer
-    for name, r in build({n: Section() for n in SCORERS if n != "language" or find_spec("py3langid")}).items()
-}
+INSTALLED = [n for n in SCORERS if n != "language" or find_spec("py3langid")]
+BUILT = {name: r.scorer for name, r in build({n: Section() for n in INSTALLED}).items()}
 CASES = [pytest.param(s, case, id=f"{name}: {case.name}") for name, s in BUILT.items() for case in s.golden()]
 
 

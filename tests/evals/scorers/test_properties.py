@@ -14,10 +14,8 @@ from gateway.evals.scorers import Score, Skipped
 from gateway.evals.scorers.registry import SCORERS, build
 from gateway.exchange import Usage
 
-RULES = {
-    name: r.scorer
-    for name, r in build({n: Section() for n in SCORERS if n != "language" or find_spec("py3langid")}).items()
-}
+INSTALLED = [n for n in SCORERS if n != "language" or find_spec("py3langid")]
+RULES = {name: r.scorer for name, r in build({n: Section() for n in INSTALLED}).items()}
 TEXT = st.text(st.characters(), max_size=200) | st.text(alphabet='{}[]":,1a`\n\\ ', max_size=200)
 SCHEMA = st.sampled_from(
     [{}, True, {"type": "object"}, {"$ref": "#"}, {"$ref": "http://x/"}, {"pattern": "("}, 3, None]

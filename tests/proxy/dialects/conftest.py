@@ -15,6 +15,7 @@ import pytest
 from gateway.config import Upstream
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.dialects import Reader
+from gateway.sse import events
 
 PATHS = {
     "chat": b"/chat/completions",
@@ -38,13 +39,18 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-recorded_module = _load("recorded")
+TABLES = {
+    "recorded": _load("recorded").RECORDED,
+    "told": _load("recorded_anthropic").TOLD,
+    "chatted": _load("recorded_chat").CHATTED,
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`recorded`: each recorded stream in turn."""
-    if "recorded" in metafunc.fixturenames:
-        metafunc.parametrize("recorded", recorded_module.RECORDED, ids=lambda r: r.name)
+    """`recorded`, `told`, `chatted`: each stream of that table in turn."""
+    for name, table in TABLES.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, table, ids=lambda row: row.name)
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +75,16 @@ def make_call() -> Callable[..., Call]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data_of() -> Callable[[bytes], list[dict[str, Any]]]:
+    """The JSON objects of a stream's events."""
+
+    def read(stream: bytes) -> list[dict[str, Any]]:
+        return [orjson.loads(event.data) for event in events(stream) if event.data.startswith(b"{")]
+
+    return read
 
 
 @pytest.fixture(scope="session")

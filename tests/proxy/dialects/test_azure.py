@@ -19,7 +19,8 @@ BASE = "https://name.openai.azure.com"
     ("base", "version", "path", "expected"),
     [
         (BASE, None, b"/chat/completions", b"/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21"),
-        (BASE + "/", "2025-04-01", b"/embeddings?a=1", b"/openai/deployments/my%20gpt/embeddings?a=1&api-version=2025-04-01"),
+        (BASE + "/", "2025-04-01", b"/embeddings?a=1",
+         b"/openai/deployments/my%20gpt/embeddings?a=1&api-version=2025-04-01"),
         (BASE + "/openai", None, b"/completions", b"/openai/deployments/my%20gpt/completions?api-version=2024-10-21"),
         (BASE, "2025-04-01-preview", b"/responses", b"/openai/responses?api-version=2025-04-01-preview"),
         (BASE + "/openai/v1", None, b"/chat/completions", b"/openai/v1/chat/completions"),

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.config import Upstream
-from gateway.errors import NotImplementedHere, UpstreamFailed
+from gateway.errors import BadRequest, NotImplementedHere, UpstreamFailed
 from gateway.proxy.call import Call
 from gateway.proxy.dialects.table import build
 from gateway.vendors import VENDORS
@@ -54,7 +54,7 @@ def test_the_language_is_the_clients_and_the_upstreams(
 
 @pytest.mark.parametrize("api", ["completions", "embeddings", "responses", "speech", "rerank"])
 def test_anthropic_has_no_other_api(make_upstream: MakeUpstream, make_call: MakeCall, api: str) -> None:
-    with pytest.raises(NotImplementedHere, match=f"has no {api}"):
+    with pytest.raises(BadRequest, match=f"has no {api}"):
         build(make_upstream("anthropic")).request(make_call(api), "m")
 
 

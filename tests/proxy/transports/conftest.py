@@ -180,7 +180,8 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def http1(peer: Peer) -> AsyncIterator[Http1Transport]:
-    async with contextlib.aclosing(Http1Transport()) as transport:
+    # idle_s beyond any test's patience, so that the sweeper cannot do what the code under test should have done.
+    async with contextlib.aclosing(Http1Transport(idle_s=60)) as transport:
         yield transport
 
 
