@@ -180,8 +180,7 @@ class Corridor:
     async def trim_read(self) -> int:
         """Removes entries before the watermark, unless other groups read this stream too; returns how many."""
         watermark = await self.watermark()
-        groups: Any = await self._do(self._redis.xinfo_groups(self.key)) if watermark else []
-        if len(groups) != 1 or watermark is None:
+        if watermark is None or len(await self._groups()) != 1:
             return 0
         return int(await self._do(self._redis.xtrim(self.key, minid=watermark, approximate=True)))
 
@@ -199,11 +198,14 @@ class Corridor:
         return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age))
 
     async def _group(self) -> dict[str, Any] | None:
+        return next((g for g in await self._groups() if _id(g["name"]) == GROUP), None)
+
+    async def _groups(self) -> list[dict[str, Any]]:
         try:
-            groups: Any = await self._do(self._redis.xinfo_groups(self.key))
+            groups: list[dict[str, Any]] = await self._do(self._redis.xinfo_groups(self.key))
         except ResponseError:  # no such key
-            return None
-        return next((g for g in groups if _id(g["name"]) == GROUP), None)
+            return []
+        return groups
 
     async def _next(self, after: str) -> str | None:
         reply: Any = await self._do(self._redis.xrange(self.key, min=f"({after}", count=1))

@@ -114,7 +114,7 @@ class Setup:
     @property
     def loopback(self) -> str:
         """Where the gateway is reached from this machine."""
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.asked.host, self.asked.host)  # noqa: S104 - compared
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.asked.host, self.asked.host)  # noqa: S104 - compared
 
 
 def _setup(path: Path, asked: Asked, say: Say) -> Setup:
@@ -166,7 +166,7 @@ def _children(setup: Setup) -> Iterator[Child]:
     argv = _ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
     yield Child("evaluate", argv, _answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
     argv = _ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))
-    health = _answering(setup.loopback.strip("[]"), setup.port, "/health")
+    health = _answering(setup.loopback, setup.port, "/health")
     yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=told)
 
 
@@ -176,7 +176,8 @@ def _ours(*arguments: str) -> tuple[str, ...]:
 
 
 def _running(setup: Setup) -> Up:
-    origin = f"http://{setup.loopback}:{setup.port}"
+    host = f"[{setup.loopback}]" if ":" in setup.loopback else setup.loopback
+    origin = f"http://{host}:{setup.port}"
     return Up(
         base_url=f"{origin}/v1",
         key=setup.key,

@@ -96,16 +96,16 @@ ROWS: list[tuple[str, list[Panel]]] = [
         [
             Panel(
                 "Weighted mean of each score",
-                [("{{scorer}} {{model}} {{arm}}", "gateway_eval_score_mean")], width=12,
+                [("{{scorer}} {{model}} {{arm}}", "max by (scorer, model, arm) (gateway_eval_score_mean)")], width=12,
                 about="Hájek mean with realised sampling rates: what the score would be over all traffic.",
             ),
             Panel(
                 "Its interval, valid at any time",
-                [("low {{scorer}} {{model}} {{arm}}", "gateway_eval_score_mean_low"),
-                 ("high {{scorer}} {{model}} {{arm}}", "gateway_eval_score_mean_high")], width=12,
+                [("low {{scorer}} {{model}} {{arm}}", "max by (scorer, model, arm) (gateway_eval_score_mean_low)"),
+                 ("high {{scorer}} {{model}} {{arm}}", "max by (scorer, model, arm) (gateway_eval_score_mean_high)")], width=12,
             ),
             Panel("Scores by status",
-                  [("{{scorer}} {{status}}", f"sum by (scorer, status) (rate(gateway_eval_scores_total{RATE}))")], "ops"),
+                  [("{{scorer}} {{status}}", f"sum by (scorer, status) (max by (scorer, model, arm, status) (rate(gateway_eval_scores_total{RATE})))")], "ops"),
             Panel(
                 "The ledger",
                 [("seen", f"sum(rate(gateway_eval_seen_total{RATE}))"),

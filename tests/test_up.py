@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,16 @@ def test_the_key_is_shown_where_it_opens_the_gateway(keys: str, shown: bool, tmp
     digest = sha256(key.encode()).hexdigest()
     made, _ = setup(tmp_path, OPEN.replace("open: true", keys.format(digest=digest)))
     assert made.key == (key if shown else None)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("box", "box")],  # noqa: S104
+)
+def test_a_client_here_is_given_an_address_that_reaches_the_gateway(host: str, reached: str, tmp_path: Path) -> None:
+    made, _ = setup(tmp_path, OPEN)
+    made = replace(made, asked=replace(made.asked, host=host))
+    assert up._running(made).base_url == f"http://{reached}:{made.port}/v1"
 
 
 def test_children_are_told_where_the_engine_runs_and_which_key_opens(tmp_path: Path) -> None:

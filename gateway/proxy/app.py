@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.config import Config
-from gateway.errors import GatewayError, NotFound, NotImplementedHere
+from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded
 from gateway.exchange import new_id
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
@@ -63,21 +63,42 @@ class Gateway:
 
 
 class App:
-    """The ASGI application. gateway: replaced on a reload; a call finishes on the one it began with."""
+    """The ASGI application. gateway: replaced on a reload; a call finishes on the one it began with. gateways: that
+    one and, before it, those from which calls are still under way."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        self.gateways = [gateway]
         self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
+
+    def change(self, gateway: Gateway) -> Gateway:
+        """Puts it in force, and gives the one that was."""
+        old, self.gateway = self.gateway, gateway
+        self.gateways.append(gateway)
+        return old
+
+    def forget(self, old: Gateway) -> None:
+        """Nothing is under way from it any more."""
+        self.gateways.remove(old)
+        self._show_upstreams(old, zero=True)
 
     def show(self) -> None:
         """Brings the metrics up to date: what is counted by plain addition, and what is only looked at."""
-        gateway, m = self.gateway, self.gateway.metrics
+        m = self.gateway.metrics
         m.counts.flush()
-        m.inflight.set(gateway.calls.total())
-        m.recorder_waiting.set(gateway.recorder.waiting)
+        m.inflight.set(sum(g.calls.total() for g in self.gateways))
+        m.recorder_waiting.set(self.gateway.recorder.waiting)
+        for gateway in self.gateways:
+            self._show_upstreams(gateway)
+
+    def _show_upstreams(self, gateway: Gateway, *, zero: bool = False) -> None:
+        m = gateway.metrics
         for name, upstream in gateway.upstreams.items():
-            m.upstream_inflight.labels(name).set(upstream.slots.in_flight)
-            m.queued.labels(name).set(upstream.slots.waiting)
+            m.upstream_inflight.labels(name).set(0 if zero else upstream.slots.in_flight)
+            m.queued.labels(name).set(0 if zero else upstream.slots.waiting)
+        for place in gateway.router.places:
+            target = place.target
+            m.breaker_open.labels(target.upstream, target.model).set(not zero and place.breaker.open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -122,15 +143,29 @@ class App:
         except ClientGone:
             pass
         except asyncio.CancelledError:
-            if not progress.gone:
-                raise
             _calm()
+            if not progress.gone:
+                await self._stop(client, call, progress)
         finally:
             gateway.calls[endpoint.api] -= 1
             if watch is not None:
                 watch.stop()
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
+
+    async def _stop(self, client: AsgiClient, call: Call | None, progress: Progress) -> None:
+        """The process ends, and the call was not done in the time that was left: the client is told, without waiting
+        for it."""
+        error = Overloaded("the gateway is stopping; ask again", retry_after_s=1)
+        progress.ended = True
+        progress.outcome = "cut"
+        if client.started:
+            place = progress.place
+            event = place.upstream.dialect.broken(call, error) if call and call.stream and place else b""
+            progress.kept.add(event)
+            await client.cut(event)
+        else:
+            await self._refuse(client, call, False, progress, error)
 
     def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: Progress) -> None:
         if progress.gone:

@@ -189,7 +189,7 @@ class _Asgi:
             pass
 
 
-def for_browsers(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+def for_browsers(app: Any, origins: tuple[str, ...]) -> Any:
     """The application for pages of these origins too, every answer and every refusal (CORS); itself without any."""
     if not origins:
         return app

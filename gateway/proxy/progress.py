@@ -21,6 +21,9 @@ class Client(Protocol):
     async def start(self, status: int, headers: Headers) -> None: ...
     async def write(self, data: bytes) -> None: ...
     async def end(self, data: bytes = b"") -> None: ...
+    async def cut(self, data: bytes) -> None:
+        """Ends an answer that broke off, with these last words. Never waits: who does not read is hung up on."""
+        ...
 
 
 class AsgiClient:
@@ -42,6 +45,9 @@ class AsgiClient:
     async def end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    async def cut(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": False, "now": True})
+
 
 class NoClient:
     """Nobody waits: a shadow's answer is only kept."""
@@ -58,6 +64,9 @@ class NoClient:
         pass
 
     async def end(self, data: bytes = b"") -> None:
+        pass
+
+    async def cut(self, data: bytes) -> None:
         pass
 
 

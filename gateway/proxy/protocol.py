@@ -19,6 +19,10 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
+            if message.get("now"):  # our own word: the last one, and not worth waiting for
+                self.disconnected = True
+                self.transport.abort()
+                return
             await self.flow.drain()
         if self.disconnected:
             return

@@ -175,10 +175,7 @@ class Relay:
     # ── how an attempt went ──
 
     def _answered(self, asking: Asking, place: Place, started: float) -> None:
-        was_open = place.breaker.open
         place.breaker.succeeded()
-        if was_open:
-            self._show(place)
         self._note(asking, place, started, "ok", asking.progress.status, None)
 
     def _left(self, asking: Asking, place: Place, started: float) -> None:
@@ -193,14 +190,9 @@ class Relay:
             breaker.failed()
         else:
             breaker.left()
-        self._show(place)
         self._note(asking, place, started, failure.cause or "refused", failure.status, failure.text)
         asking.failed.append(Failed(place.name, failure, self._clock() - started))
         return failure
-
-    def _show(self, place: Place) -> None:
-        target = place.target
-        self._metrics.breaker_open.labels(target.upstream, target.model).set(place.breaker.open)
 
     def _note(
         self, asking: Asking, place: Place, started: float, result: str, status: int | None, failure: str | None
@@ -249,7 +241,7 @@ class Relay:
         progress.place = said.place
         event = said.place.upstream.dialect.broken(asking.call, error)
         progress.kept.add(event)
-        await asking.client.end(event)
+        await asking.client.cut(event)
 
     async def _go_on(self, asking: Asking, place: Place) -> bool:
         """Whether the stream was brought to its end on this target."""

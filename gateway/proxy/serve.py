@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import shutil
 import signal
+import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from gateway.config import Config, Served, load, pass_on, passed_on, shared_metrics
@@ -36,29 +40,67 @@ from gateway.supervise import Tasks
 log = logging.getLogger("gateway")
 
 _LOOK_S = 1.0  # how often the config file is looked at
-_FLUSH_S = 5.0  # how long a stopping process tries to hand over what it has recorded
+_SETTLE_S = 1.0  # how long a stopping process waits for the calls that it has cancelled
+_FLUSH_S = 5.0  # and tries to hand over what it has recorded
 
 
 def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> None:
     """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
-    config = load(config_path)
-    if not config.keys and not config.open:
-        raise ConfigError(
-            [f"{config_path.name}: keys: none. Add one (name and sha256), or say `open: true` to let everyone in"]
-        )
+    config = load_served(config_path)
     served = Served(config_path, data, is_loopback(host))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if workers == 1:
-        uvicorn.Server(_settings(create(served), config, host, port, 1)).run()
+        _one(_settings(create(served), config, host, port, 1))
         return
     shared = tempfile.mkdtemp(prefix="gateway-metrics-")
     try:
         pass_on(served, Path(shared))
         settings = _settings("gateway.proxy.serve:create", config, host, port, workers)
-        sock = settings.bind_socket()
-        Multiprocess(settings, [sock]).run()
+        _several(settings, settings.bind_socket())
     finally:
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def load_served(path: Path) -> Config:
+    """A config that may be served. Raises ConfigError."""
+    config = load(path)
+    if not config.keys and not config.open:
+        raise ConfigError(
+            [f"{path.name}: keys: none. Add one (name and sha256), or say `open: true` to let everyone in"]
+        )
+    return config
+
+
+def _one(settings: uvicorn.Config) -> None:
+    try:
+        _Server(settings).run()
+    except SystemExit as error:  # uvicorn has said why
+        sys.exit(1 if error.code else 0)
+
+
+def _several(settings: uvicorn.Config, sock: socket.socket) -> None:
+    workers = _Workers(settings, [sock])
+    workers.run()
+    if any(w.exitcode == STARTUP_FAILURE for w in workers.processes):
+        sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn ends by the signal that stopped it; one that was asked to stop and did is done: exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+class _Workers(Multiprocess):
+    def handle_hup(self) -> None:
+        """Each worker reads the file itself; uvicorn would start new ones, and wait for the streams of the old."""
+        for worker in self.processes:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGHUP)
 
 
 def is_loopback(host: str) -> bool:
@@ -145,6 +187,7 @@ class Process:
                 gc.set_threshold(20_000, 20, 50)
                 yield app
             await reload.stop()
+            await _settled(app)
             await _flush(recorder, writing)
             await close(app.gateway)
             await corridor.aclose()
@@ -191,6 +234,16 @@ def _bind_or_none(settings: uvicorn.Config) -> Any:
         return None
 
 
+async def _settled(app: App) -> None:
+    """Calls that did not end within drain_s have been cancelled: what they were goes into the record too."""
+    for gateway in app.gateways:
+        gateway.shadow.give_up()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            while any(g.calls.total() for g in app.gateways):  # noqa: ASYNC110 - once, and briefly
+                await asyncio.sleep(0.01)
+
+
 async def _flush(recorder: Recorder, writing: asyncio.Task[None]) -> None:
     recorder.close()
     _, late = await asyncio.wait({writing}, timeout=_FLUSH_S)
@@ -226,16 +279,16 @@ class Reload:
 
     def now(self) -> None:
         try:
-            gateway = build(load(self._path), self._parts)
-        except (ConfigError, OSError, ImportError) as error:
+            gateway = build(load_served(self._path), self._parts)
+        except Exception as error:  # whatever is wrong with one file, the next is read
             log.error("the new config is refused, the old stays in force:\n%s", error)
             self._parts.metrics.config_ok.set(0)
             return
-        old, self._app.gateway = self._app.gateway, gateway
+        old = self._app.change(gateway)
         self._stop_looking()
         self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
-        self._parts.tasks.start(_close_when_unused(old), "old config")
+        self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
@@ -250,11 +303,14 @@ class Reload:
         self._stop_looking()
 
 
-async def _close_when_unused(gateway: Gateway) -> None:
-    """Calls in flight finish on the config they began with; then its connections close."""
-    while gateway.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
-        await asyncio.sleep(1)
-    await close(gateway)
+async def _close_when_unused(app: App, old: Gateway) -> None:
+    """Calls in flight finish on the config they began with; then its connections close. At the latest when we stop."""
+    try:
+        while old.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
+            await asyncio.sleep(0.2)
+    finally:
+        app.forget(old)
+        await close(old)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -38,11 +38,16 @@ class Shadow:
         self._cap_bytes = cap_bytes
         self._running: dict[str, int] = {}
         self._spent = Spent()
+        self._given_up = False
 
     @property
     def running(self) -> int:
         """How many shadows are being asked."""
         return sum(self._running.values())
+
+    def give_up(self) -> None:
+        """The process ends: what is under way will be cut by us, which says nothing of the candidate."""
+        self._given_up = True
 
     def offer(self, call: Call, route: Route, served: Exchange) -> None:
         """Starts asking, or counts why not. Returns at once."""
@@ -81,6 +86,9 @@ class Shadow:
             self._running[plan.name] -= 1
         if progress.usage is not None:
             self._spent.add(plan, time.time(), progress.usage)
+        if self._given_up:
+            self._count(plan, "given_up")
+            return
         self._record(shadow, route, plan, place, served, progress)
 
     def _record(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange, progress: Progress) -> None:

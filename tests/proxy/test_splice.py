@@ -165,9 +165,17 @@ def test_a_body_cut_short_is_refused(parts: list[tuple[str, str, Any]], space: s
         scan(cut)
 
 
-def test_brackets_nested_deeper_than_any_recursion_are_skipped() -> None:
-    body = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b',"model":"a"}'
+def test_brackets_nested_as_deep_as_a_parser_takes_are_skipped() -> None:
+    body = b'{"a":' + b"[" * 1000 + b"]" * 1000 + b',"model":"a"}'
     assert scan(body)[b"model"] == (len(body) - 4, len(body) - 1)
+
+
+def test_brackets_nested_deeper_than_that_are_refused_at_once() -> None:
+    """Each level costs time: a body of brackets alone must not stop the event loop."""
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="1024 levels"):
+        scan(b'{"a":' + b"[" * 10_000_000)
+    assert time.perf_counter() - started < 0.1
 
 
 def test_ten_megabytes_of_image_cost_milliseconds() -> None:

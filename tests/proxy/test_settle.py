@@ -1,0 +1,289 @@
+"""The end of a call, seen once: what is counted, what is recorded, and with which probability."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config import Experiment, Retries, Rule, Sampling, Timeouts, Upstream, When
+from gateway.exchange import Attempt, Exchange, Target, Usage
+from gateway.metrics import ProxyMetrics
+from gateway.proxy.apis import ENDPOINTS
+from gateway.proxy.call import Call, Caller
+from gateway.proxy.experiments import Plan, plan_of, shadowed
+from gateway.proxy.places import Breaker, Place, Slots, UpstreamState
+from gateway.proxy.progress import Kept, Progress
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.routing import Route
+from gateway.proxy.sampling import Sampler
+from gateway.proxy.settle import Settled, Settler, is_eligible
+
+CHAT = ENDPOINTS[b"/chat/completions"]
+PLAN = plan_of(
+    "swap",
+    Experiment.model_validate(
+        {
+            "model": "chat",
+            "control": {"upstream": "u", "model": "m"},
+            "candidate": {"upstream": "v", "model": "m"},
+            "shadow": 0.3,
+        }
+    ),
+)
+
+
+class Nowhere:
+    async def append(self, entries: Any) -> None:
+        pass
+
+
+@dataclass
+class Room:
+    """A settler with its recorder. plan: of every call."""
+
+    sampler: Sampler
+    recorder: Recorder
+    settler: Settler
+    registry: CollectorRegistry
+    metrics: ProxyMetrics
+    place: Place
+    plan: Plan | None = None
+
+    def settle(self, call: Call, progress: Progress | None = None, *, endpoint: Any = CHAT, wish: Any = None) -> Settled:
+        drawn = self.sampler.head(call, wish)
+        shadow = self.plan is not None and shadowed(self.plan, call.id)
+        route = Route((), Timeouts(), Retries(), "error", drawn, self.plan, shadow)
+        progress = self.ended() if progress is None else progress
+        progress.kept.wanted = drawn.possible or shadow
+        return self.settler.settle(call, endpoint, route, progress)
+
+    def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> Progress:
+        progress = Progress(Kept(True, 1000), outcome, self.place, status=status)
+        progress.attempts = [Attempt(self.place.target, status, None, 0.1)]
+        progress.kept.add(answer)
+        for name, value in changes.items():
+            setattr(progress, name, value)
+        return progress
+
+    @property
+    def recorded(self) -> list[Exchange]:
+        return [w for w in self.recorder._waiting if isinstance(w, Exchange)]
+
+    def value(self, name: str, **labels: str) -> float:
+        self.metrics.counts.flush()
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def a_room(*rules: tuple[dict[str, Any], float], rate: float = 1.0, plan: Plan | None = None) -> Room:
+    made = tuple(Rule(when=When(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
+    registry = CollectorRegistry()
+    metrics = ProxyMetrics(registry)
+    sampler = Sampler(Sampling(rate=rate, rules=made))
+    recorder = Recorder(Nowhere(), metrics, buffer_bytes=1 << 40)
+    state = UpstreamState("u", Upstream(kind="openai"), Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
+    place = Place(Target("u", "m"), state, Breaker(lambda: 0.0), lambda: 0.0)
+    return Room(sampler, recorder, Settler(sampler, recorder, metrics, 1000), registry, metrics, place, plan)
+
+
+@pytest.fixture
+async def room() -> Room:
+    return a_room()
+
+
+def a_call(**changes: Any) -> Call:
+    now = time.monotonic() - 2.0
+    call = Call("id", 0.0, now, Caller("web"), "chat", b"POST", b"/chat/completions", "chat", False, b'{"a":1}')
+    return replace(call, **changes)
+
+
+# ── what is recorded ──
+
+
+async def test_the_record_says_what_happened(room: Room) -> None:
+    usage = Usage(3, 4)
+    progress = room.ended(
+        "cut", 200, b"data: half", usage=usage, sent_body=b'{"sent":1}', first_content=time.monotonic() - 1.5,
+        spliced=True,
+    )  # fmt: skip
+    room.settle(a_call(stream=True, client_id="mine"), progress)
+    [e] = room.recorded
+    assert (e.id, e.client_id, e.caller, e.alias, e.target) == ("id", "mine", "web", "chat", Target("u", "m"))
+    assert (e.request, e.response, e.outcome, e.status) == (b'{"sent":1}', b"data: half", "cut", 200)
+    assert (e.usage, e.spliced, e.stream, e.role) == (usage, True, True, "served")
+    assert (e.pi, e.stratum, e.seq, e.incarnation) == (1.0, "default", 1, room.recorder.incarnation)
+    assert e.first_token_s == pytest.approx(0.5, abs=0.2)
+    assert e.total_s == pytest.approx(2.0, abs=0.2)
+    assert e.experiment is e.plan is e.arm is None
+    assert e.attempts == tuple(progress.attempts)
+
+
+async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchange(room: Room) -> None:
+    for progress, endpoint in (
+        (Progress(Kept(True, 10), "upstream_error"), CHAT),
+        (room.ended(attempts=[]), CHAT),
+        (room.ended(), ENDPOINTS[b"/embeddings"]),
+    ):
+        assert room.settle(a_call(), progress, endpoint=endpoint) == Settled(None, False)
+    assert not room.recorded
+    assert not room.recorder.ledger.seen
+
+
+@pytest.mark.parametrize(("content", "kept"), [("full", True), ("metadata", False)])
+async def test_a_key_whose_content_may_not_be_kept_leaves_its_numbers_only(
+    room: Room, content: Any, kept: bool
+) -> None:
+    room.settle(a_call(caller=Caller("web", content=content)), room.ended(answer=b'{"said":1}', usage=Usage(1, 2)))
+    [e] = room.recorded
+    assert (b"said" in e.response, e.request != b"{}") == (kept, kept)
+    assert e.usage == Usage(1, 2)
+
+
+async def test_an_answer_above_the_cap_is_cut_and_says_so(room: Room) -> None:
+    room.settle(a_call(body=b"{}" + b" " * 2000), room.ended())
+    room.settle(a_call(), room.ended(answer=b"y" * 2000))
+    assert [(e.truncated, len(e.request) <= 1000, len(e.response) <= 1000) for e in room.recorded] == [
+        (True, True, True),
+        (True, True, True),
+    ]
+
+
+async def test_opted_out_calls_are_seen_and_out_of_the_population() -> None:
+    room = a_room(({"outcome": "error"}, 1.0), plan=replace(PLAN, shadow=1.0))
+    settled = [
+        room.settle(a_call(caller=Caller("web", sampled=False))),
+        room.settle(a_call(), wish="never"),
+        room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut")),
+    ]
+    assert settled == [Settled(None, False)] * 3
+    reasons = [cell[4] for cell in room.recorder.ledger.unsampled.elements()]
+    assert sorted(reasons) == ["forbidden", "opted_out", "opted_out"]
+    assert sum(room.recorder.ledger.seen.values()) == 3
+
+
+async def test_a_tail_rule_is_judged_by_what_the_answer_said() -> None:
+    room = a_room(({"finish_reason": "length"}, 0.6), rate=0.0)
+    cut = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"length"}]}'
+    for n in range(300):
+        room.settle(a_call(id=str(n)), room.ended(answer=cut))
+    seen, sampled = room.recorder.ledger.seen, room.recorder.ledger.sampled
+    assert {cell[0]: n for cell, n in seen.items()} == {"r0": 300}, "the unsampled are in the stratum too"
+    assert abs(sum(sampled.values()) / 300 - 0.6) < 3 * (0.24 / 300) ** 0.5
+
+
+# ── experiments ──
+
+
+INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
+    ("cut", {"outcome": "cut"}),
+    ("client gone", {"outcome": "client_gone"}),
+    ("refused", {"status": 400}),
+    ("continued", {"spliced": True}),
+    ("at the second try", {"attempts": [Attempt(Target("u", "m"), 500, "x", 0.1)] * 2}),
+]
+
+
+@pytest.mark.parametrize("changes", [i[1] for i in INELIGIBLE], ids=[i[0] for i in INELIGIBLE])
+async def test_only_a_whole_answer_of_the_control_at_the_first_try_is_eligible(changes: dict[str, Any]) -> None:
+    room = a_room(plan=replace(PLAN, shadow=1.0))
+    assert room.settle(a_call()).eligible
+    assert not room.settle(a_call(), room.ended(**changes)).eligible
+    assert [e.experiment for e in room.recorded] == ["swap", None]
+    assert is_eligible(PLAN, room.place, room.ended())
+    assert not is_eligible(replace(PLAN, control=Target("w", "m")), room.place, room.ended())
+
+
+async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probability_of_either() -> None:
+    room = a_room(rate=0.1, plan=PLAN)
+    for n in range(2000):
+        settled = room.settle(a_call(id=str(n)))
+        assert settled.eligible == shadowed(PLAN, str(n))
+        assert (settled.exchange is not None) or not settled.eligible
+    assert {e.pi for e in room.recorded} == {1 - 0.9 * 0.7}
+    assert {e.stratum for e in room.recorded} == {"default+swap"}
+    assert {(e.experiment, e.plan, e.arm) for e in room.recorded} == {("swap", PLAN.hash, "control")}
+    pi = 1 - 0.9 * 0.7
+    assert abs(len(room.recorded) / 2000 - pi) < 3 * (pi * (1 - pi) / 2000) ** 0.5
+
+
+def test_weighted_means_are_unbiased_where_naive_ones_are_not() -> None:
+    """Truth against Hájek means over what was recorded: errors always, slow calls half, a shadow's own draw besides."""
+    room = a_room(({"outcome": "error"}, 1.0), ({"min_total_s": 5}, 0.5), rate=0.1, plan=PLAN)
+    truth, values = [], {}
+    for n in range(6000):
+        bad, slow = n % 10 == 0, n % 3 == 0
+        y = (0.1 if bad else 0.9) - (0.3 if slow else 0.0)
+        started = time.monotonic() - (6.0 if slow else 1.0)
+        room.settle(a_call(id=f"call-{n}", started=started), room.ended("cut" if bad else "ok"))
+        truth.append(y)
+        values[f"call-{n}"] = y
+    mean = sum(truth) / len(truth)
+    sample = [(values[e.id], e.pi) for e in room.recorded]
+    weights = sum(1 / pi for _, pi in sample)
+    weighted = sum(y / pi for y, pi in sample) / weights
+    error = sum((1 - pi) * ((y - weighted) / pi) ** 2 for y, pi in sample) ** 0.5 / weights
+    naive = sum(y for y, _ in sample) / len(sample)
+    assert abs(weighted - mean) < 3 * error
+    assert abs(naive - mean) > 3 * error
+    assert abs(weights / 6000 - 1) < 0.05, "the weights add up to the calls there were"
+
+
+def test_pi_is_constant_in_each_stratum_and_the_realised_rate_is_it() -> None:
+    room = a_room(({"outcome": "error"}, 0.8), ({"alias": "chat", "min_total_s": 5}, 0.5), rate=0.2, plan=PLAN)
+    for n in range(6000):
+        started = time.monotonic() - (6.0 if n % 3 == 0 else 1.0)
+        room.settle(a_call(id=f"c{n}", started=started), room.ended("cut" if n % 7 == 0 else "ok"))
+    by_stratum: dict[str, set[float]] = {}
+    for e in room.recorded:
+        by_stratum.setdefault(e.stratum, set()).add(e.pi)
+    assert set(by_stratum) == {"default+swap", "r1+swap", "r0"}
+    ledger = room.recorder.ledger
+    for stratum, pis in by_stratum.items():
+        [pi] = pis
+        seen = sum(n for cell, n in ledger.seen.items() if cell[0] == stratum)
+        sampled = sum(n for cell, n in ledger.sampled.items() if cell[0] == stratum)
+        assert abs(sampled / seen - pi) < 3 * (pi * (1 - pi) / seen) ** 0.5
+
+
+# ── what is counted ──
+
+
+async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
+    room.settle(a_call(), room.ended(usage=Usage(10, 5, 4, 2)))
+    room.settle(a_call(), room.ended("timeout", 504))
+    room.settle(a_call(), Progress(Kept(False, 0), "upstream_error"))
+    for upstream, outcome in (("u", "ok"), ("u", "timeout"), ("none", "upstream_error")):
+        labels = {"alias": "chat", "upstream": upstream, "outcome": outcome}
+        assert room.value("gateway_requests_total", **labels) == 1
+    for kind, tokens in (("input", 10), ("output", 5), ("cached_input", 4), ("reasoning", 2)):
+        assert room.value("gateway_tokens_total", alias="chat", upstream="u", type=kind) == tokens
+
+
+GENAI = {
+    "gen_ai_operation_name": "chat",
+    "gen_ai_provider_name": "openai",
+    "gen_ai_request_model": "chat",
+    "gen_ai_response_model": "m",
+}
+
+
+async def test_times_and_tokens_carry_the_genai_names(room: Room) -> None:
+    first = time.monotonic() - 1.0
+    room.settle(a_call(stream=True), room.ended(usage=Usage(10, 5), first_content=first))
+    room.settle(a_call(stream=True), room.ended("cut", usage=Usage(10, 1), first_content=first))
+    for error, count in (("", 1), ("stream_cut", 1)):
+        name = "gen_ai_server_request_duration_seconds_count"
+        assert room.value(name, **GENAI, error_type=error) == count
+    assert room.value("gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == pytest.approx(2.0, abs=0.2)
+    per_token = "gen_ai_server_time_per_output_token_seconds"
+    assert room.value(f"{per_token}_count", **GENAI) == 1, "one token has no time between tokens"
+    assert room.value(f"{per_token}_sum", **GENAI) == pytest.approx(0.25, abs=0.05)
+    assert room.value("gen_ai_client_token_usage_sum", **GENAI, gen_ai_token_type="output") == 6
+
+
+async def test_a_plain_answer_has_no_first_token(room: Room) -> None:
+    room.settle(a_call(), room.ended(usage=Usage(1, 9), first_content=time.monotonic()))
+    assert room.value("gen_ai_server_time_to_first_token_seconds_count", **GENAI) == 0
