@@ -204,8 +204,9 @@ def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
     draft.reasoning.append(_text(said.get("reasoning") or said.get("reasoning_content")))
     draft.refusal.append(_text(said.get("refusal")))
     for at, call in enumerate(said.get("tool_calls") or ()):
-        function = call.get("function") or {}
-        draft.call(call.get("index", at), call.get("id"), function.get("name"), function.get("arguments"))
+        function = call.get("function") or call.get("custom") or {}
+        written = function.get("arguments", function.get("input"))  # a custom tool's input is free text
+        draft.call(call.get("index", at), call.get("id"), function.get("name"), written)
     old = said.get("function_call")
     if isinstance(old, dict):
         draft.call(0, None, old.get("name"), old.get("arguments"))
@@ -262,6 +263,9 @@ def _later(first: Usage | None, raw: Any) -> Usage | None:
     return Usage(first.input_tokens, last.output_tokens, first.cached_input_tokens, last.reasoning_tokens)
 
 
+_CALLS = ("function_call", "custom_tool_call")
+
+
 def _read_responses(draft: _Draft, part: dict[str, Any]) -> None:
     """OpenAI Responses: the object, or its events; the closing event repeats the object whole."""
     kind = part.get("type", "")
@@ -271,9 +275,9 @@ def _read_responses(draft: _Draft, part: dict[str, Any]) -> None:
         draft.reasoning.append(part["delta"])
     elif kind == "response.refusal.delta":
         draft.refusal.append(part["delta"])
-    elif kind == "response.function_call_arguments.delta":
+    elif kind in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
         draft.call(part["output_index"], None, None, part["delta"])
-    elif kind == "response.output_item.added" and part["item"].get("type") == "function_call":
+    elif kind == "response.output_item.added" and part["item"].get("type") in _CALLS:
         draft.call(part["output_index"], part["item"].get("call_id"), part["item"].get("name"), "")
     elif kind in ("response.completed", "response.incomplete", "response.failed"):
         _read_response(draft, part["response"])
@@ -294,8 +298,9 @@ def _read_response(draft: _Draft, response: dict[str, Any]) -> None:
             refusal += [_text(c.get("refusal")) for c in content]
         elif item.get("type") == "reasoning":
             reasoning += [_text(c.get("text")) for c in (*content, *(item.get("summary") or ()))]
-        elif item.get("type") == "function_call":
-            calls[at] = [item.get("call_id") or "", item.get("name") or "", item.get("arguments") or ""]
+        elif item.get("type") in _CALLS:
+            written = item.get("arguments") or item.get("input") or ""
+            calls[at] = [item.get("call_id") or "", item.get("name") or "", written]
     draft.text, draft.reasoning, draft.refusal, draft.calls = text, reasoning, refusal, calls
 
 

@@ -54,7 +54,8 @@ def add_told(raw: dict[str, Any], engines: str, digest: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML lets a key stand twice and keeps the last in silence; here that is a mistake."""
+    """YAML lets a key stand twice and keeps the last in silence; here that is a mistake. `on`, `off`, `yes` and `no`
+    are words, as in YAML 1.2 (section 10.3.2): a fallback says `on: [error]`, and on_cut may be off."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -65,6 +66,14 @@ class _Loader(yaml.SafeLoader):
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)
 
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 

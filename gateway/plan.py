@@ -18,7 +18,7 @@ _NO_CHAT = re.compile(
     r"embed|whisper|tts|dall-e|image|moderation|audio|realtime|transcri|davinci|babbage|sora|rerank|ocr|speech|guard",
     re.IGNORECASE,
 )
-_ALIAS = re.compile(r"[^\s{}\"\\]{1,200}")  # config_values.Name
+_NAME = re.compile(r"(?:(?![{}\"\\])[!-~]){1,200}")  # what an alias may be, and a target's model: it goes into headers
 
 _HEAD = """\
 # Written by `gateway up` from what it found. Yours to keep and change: it is never overwritten.
@@ -49,7 +49,7 @@ scorers:                      # what is said of each recorded answer
 def offers(found: Found) -> list[str]:
     """The models worth an alias: those that can chat and whose name can stand in a gateway.yaml."""
     models = dict.fromkeys(found.models)
-    return [m for m in models if _ALIAS.fullmatch(m) and m.isprintable() and not _NO_CHAT.search(m)]
+    return [m for m in models if _NAME.fullmatch(m) and not _NO_CHAT.search(m)]
 
 
 def needs_local(found: Sequence[Found]) -> bool:
@@ -110,8 +110,8 @@ def _models(named: Sequence[tuple[str, Found]]) -> Iterator[str]:
 
 def _model(alias: str, upstream: str, model: str) -> str:
     """Names come from a server: they are written as quoted strings, which YAML shares with JSON."""
-    quoted = json.dumps(model, ensure_ascii=False)
-    return f"  {json.dumps(alias, ensure_ascii=False)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
+    quoted = json.dumps(model)
+    return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
 
 
 def _one_line(text: str) -> str:

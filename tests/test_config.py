@@ -226,3 +226,14 @@ def test_vendors_are_found_by_their_usual_key(monkeypatch: pytest.MonkeyPatch) -
     assert [v.kind for v in keys_in_environment()] == ["mistral"]
     assert key_of(VENDORS["mistral"]) == "m"
     assert key_of(VENDORS["vllm"]) == ""
+
+
+def test_on_and_off_are_words_as_in_yaml_1_2() -> None:
+    text = """
+upstreams: {u: {kind: openai}}
+models:
+  m: {targets: [{upstream: u, model: a}], fallback: [{upstream: u, model: b, on: [timeout]}], on_cut: off}
+"""
+    model = parse(text, environ={}).models["m"]
+    assert model.on_cut == "off"
+    assert model.fallback[0].on == ("timeout",)

@@ -61,16 +61,19 @@ async def test_the_real_smollm2_answers() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "engine", "--port", str(port), stderr=asyncio.subprocess.DEVNULL
     )
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        await healthy(client)
-        listed = (await client.get("/v1/models")).json()
-        assert [m["id"] for m in listed["data"]] == ["smollm2"]
-        question = {"role": "user", "content": "What is the capital of Japan?"}
-        body: dict[str, Any] = {"model": "smollm2", "messages": [question], "temperature": 0, "max_tokens": 24}
-        answer = (await client.post("/v1/chat/completions", json=body)).json()
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            await healthy(client)
+            listed = (await client.get("/v1/models")).json()
+            question = {"role": "user", "content": "What is the capital of Japan?"}
+            body: dict[str, Any] = {"model": "smollm2", "messages": [question], "temperature": 0, "max_tokens": 24}
+            answer = (await client.post("/v1/chat/completions", json=body)).json()
+    finally:
+        process.terminate()
+        ended = await process.wait()
+    assert [m["id"] for m in listed["data"]] == ["smollm2"]
     assert "Tokyo" in answer["choices"][0]["message"]["content"]
-    process.terminate()
-    assert await process.wait() == 0
+    assert ended == 0
 
 
 async def healthy(client: httpx2.AsyncClient) -> None:

@@ -143,7 +143,7 @@ class App:
         except ClientGone:
             pass
         except asyncio.CancelledError:
-            _calm()
+            calm()
             if not progress.gone:
                 await self._stop(client, call, progress)
         finally:
@@ -156,7 +156,7 @@ class App:
     async def _stop(self, client: AsgiClient, call: Call | None, progress: Progress) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
         for it."""
-        error = Overloaded("the gateway is stopping; ask again", retry_after_s=1)
+        error = stopping()
         progress.ended = True
         progress.outcome = "cut"
         if client.started:
@@ -241,11 +241,15 @@ async def send_error(client: AsgiClient, error: GatewayError, request_id: str, *
     await client.end(body)
 
 
-def _calm() -> None:
+def calm() -> None:
     """Takes back the cancellations that ended the making: the task itself goes on to settle."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+
+
+def stopping() -> GatewayError:
+    return Overloaded("the gateway is stopping; ask again", retry_after_s=1)
 
 
 def _endpoint(path: bytes) -> Endpoint | None:

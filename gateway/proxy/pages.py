@@ -21,7 +21,7 @@ from gateway.exchange import new_id
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.auth import matches
-from gateway.proxy.passthrough import forward
+from gateway.proxy.passthrough import Carrying, forward
 from gateway.proxy.reading import ClientGone
 from gateway.proxy.responses import by_id
 
@@ -154,7 +154,7 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             raise NotAllowed("this key may not use other paths: keys[].allow does not name `passthrough`")
         await forward(now.upstreams[upstream], scope, receive, send)
 
-    return _Asgi(app)
+    return _Asgi(app, gateway)
 
 
 def response_by_id(gateway: Callable[[], Gateway]) -> Any:
@@ -166,22 +166,26 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
         upstreams = now.router.upstreams(caller)
         await by_id(scope["path_params"]["id"], caller, now.sticky, upstreams, scope, receive, send)
 
-    return _Asgi(app)
+    return _Asgi(app, gateway)
 
 
 class _Asgi:
     """Starlette takes a function for a request-response page; an instance with __call__ it takes for an application.
 
-    Its errors are answered in OpenAI's shape; a client that left before its request was whole gets no answer.
+    Its errors are answered in OpenAI's shape; a client that left gets no answer.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, gateway: Callable[[], Gateway]) -> None:
         self._app = app
+        self._gateway = gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        carrying = Carrying(self._gateway(), receive, send)
         try:
-            await self._app(scope, receive, send)
+            await carrying.run(self._app, scope)
         except GatewayError as error:
+            if carrying.started:
+                return  # too late for a status; the connection closes unfinished
             response = error_response(error)
             response.headers["x-request-id"] = new_id()
             await response(scope, receive, send)

@@ -5,15 +5,17 @@ One attempt, no fallback: such calls change state at the upstream, and only ther
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.errors import TransportError, UpstreamFailed
 from gateway.exchange import new_id
+from gateway.proxy.app import Gateway, Watch, calm, stopping
 from gateway.proxy.headers import for_client, for_upstream
 from gateway.proxy.places import UpstreamState
-from gateway.proxy.progress import Send
+from gateway.proxy.progress import Kept, Progress, Send
 from gateway.proxy.reading import ClientGone, Receive
 from gateway.proxy.transports import UpstreamReply
 
@@ -24,8 +26,7 @@ _CONNECT_S = 5.0
 
 async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Carries one request and its answer, both as they come. Raises UpstreamFailed before the answer's head."""
-    has_body = any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
-    await send_on(upstream, await open_reply(upstream, scope, _body(receive) if has_body else b""), send)
+    await send_on(upstream, await open_reply(upstream, scope, _body(receive) if _has_body(scope) else b""), send)
 
 
 async def open_reply(
@@ -56,6 +57,53 @@ async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> 
         log.warning("%s broke off its answer: %s", upstream.name, error)
     finally:
         reply.close()
+
+
+class Carrying:
+    """A request under way outside the hot path: its config stays open for it, and it ends when its client leaves.
+
+    started: the answer's head has gone out.
+    """
+
+    def __init__(self, gateway: Gateway, receive: Receive, send: Send) -> None:
+        self.started = False
+        self._calls = gateway.calls
+        self._receive = receive
+        self._send = send
+        self._progress = Progress(Kept(False, 0))
+        making = asyncio.current_task()
+        assert making is not None  # noqa: S101 - an ASGI application is run by a task
+        self._watch = Watch(receive, self._progress, gateway.tasks, making)
+
+    async def run(self, app: Any, scope: dict[str, Any]) -> None:
+        """Raises ClientGone, and whatever the application raises."""
+        self._calls["passthrough"] += 1
+        if not _has_body(scope):
+            self._watch.begin()
+        try:
+            await app(scope, self._hear, self._say)
+        except asyncio.CancelledError:
+            calm()
+            raise (ClientGone() if self._progress.gone else stopping()) from None
+        finally:
+            self._calls["passthrough"] -= 1
+            self._watch.stop()
+
+    async def _hear(self) -> Any:
+        """While the body comes, whoever reads it sees the client leave; afterwards the watch does."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self._watch.begin()
+        return message
+
+    async def _say(self, message: Any) -> None:
+        self.started = True
+        self._progress.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+
+def _has_body(scope: dict[str, Any]) -> bool:
+    return any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

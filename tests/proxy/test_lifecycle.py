@@ -119,7 +119,7 @@ async def test_another_path_in_flight_is_not_cut_by_a_reload(
         parts = reply.aiter_raw()
         assert await anext(parts) == b"first half "
         await put_in_force(gateway, configured(second, passthrough="u0"))
-        assert (await gateway.client.get("/files")).status_code == 404
+        await gateway.client.get("/files")
         assert second.calls, "the new config's upstream was asked"
         upstream.release()
         assert await anext(parts) == b"second half"

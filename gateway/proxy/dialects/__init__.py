@@ -50,10 +50,10 @@ class Reader(Protocol):
 class Dialect(Protocol):
     """One vendor's way of saying it, for one upstream.
 
-    request: raises BadRequest (naming the field as param) for what the vendor cannot express. answer: a whole plain
-    200 body → the client's body; raises ValueError for what is no answer. error: an upstream's error body → the
-    client's. broken: the bytes that end a stream which cannot go on, in the client's own form. raw: a request that is
-    carried as it is, with this upstream's base path and credentials.
+    request: raises BadRequest (naming the field as param) for what the vendor cannot express, NotImplementedHere for
+    what nobody could express to it. answer: a whole plain 200 body → the client's body; raises ValueError for what is
+    no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go on,
+    in the client's own form. raw: a request that is carried as it is, with this upstream's base path and credentials.
     """
 
     origin: str

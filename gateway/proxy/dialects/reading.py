@@ -13,6 +13,8 @@ from gateway.exchange import Usage
 from gateway.proxy.dialects import Cut
 from gateway.sse import Event, Splitter, events, parse
 
+_ENDS = (b"\n\n", b"\r\n\r\n")
+
 
 class EventReader:
     """Reads every event. A dialect says in `_part` what one means, and gives what the client gets for it.
@@ -123,7 +125,7 @@ class PassingReader(EventReader):
         self._kept: list[bytes] | None = [] if keep else None
 
     def feed(self, data: bytes) -> bytes:
-        if self._quiet and data.endswith(b"\n\n") and not self._marked(data):
+        if self._quiet and data.endswith(_ENDS) and not self._marked(data):
             if self._kept is not None:
                 self._kept.append(data)
             return data

@@ -21,8 +21,9 @@ COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
 
 
 class Home(Protocol):
-    """Where a connection goes when its reply is whole, and where its end is told."""
+    """Where a connection goes when its reply is whole, and where its beginning and its end are told."""
 
+    def opened(self, connection: Connection) -> None: ...
     def give_back(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
@@ -159,6 +160,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._home.opened(self)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply

@@ -55,7 +55,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._alive = 0  # connections open or opening, and not dead
-        self._sockets: set[Connection] = set()  # until connection_lost
+        self._sockets: set[Connection] = set()  # from connection_made to connection_lost
         self._queue: deque[asyncio.Future[Connection | None]] = deque()  # a None result is a free place
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
@@ -94,6 +94,9 @@ class Pool:
             await self._emptied
 
     # what a connection tells
+
+    def opened(self, connection: Connection) -> None:
+        self._sockets.add(connection)
 
     def give_back(self, connection: Connection) -> None:
         rest_s = min(connection.idle_s, MAX_IDLE_S)
@@ -164,7 +167,6 @@ class Pool:
         except BaseException:
             connection.bury()
             raise
-        self._sockets.add(connection)
         return connection
 
     def _sweep(self) -> None:

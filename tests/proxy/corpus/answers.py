@@ -5,6 +5,8 @@ Each is (name, path below /v1, body). Loaded by its path: tests do not import on
 
 from __future__ import annotations
 
+# ruff: noqa: E501 - what was recorded on one line stays on one
+
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = "/chat/completions", "/completions", "/embeddings", "/responses"
 MESSAGES = "/messages"
 

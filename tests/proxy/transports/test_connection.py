@@ -46,6 +46,9 @@ class Home:
         self.free = []
         self.forgotten = []
 
+    def opened(self, connection):
+        pass
+
     def give_back(self, connection):
         self.free.append(connection)
 
