@@ -98,6 +98,8 @@ def usage_of(raw: Any) -> Usage | None:
         return None
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _detail(raw, ("output_tokens_details",), "thinking_tokens")
     tokens = _number(given) or 0
     if "cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw:
         cached = _number(raw.get("cache_read_input_tokens")) or 0

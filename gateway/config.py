@@ -5,22 +5,20 @@ The only module that reads the environment. It knows no scorer's own options: ro
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.config_environ import ENGINES, UP_KEY
 from gateway.config_mistakes import references, worded
 from gateway.config_text import add_told, contents, read
 from gateway.config_values import Digest, Name, Positive, Share, Url, Weight
 from gateway.errors import ConfigError
 from gateway.vendors import VENDORS, Load, Vendor
 
-ENGINES, UP_KEY = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256"  # what `gateway up` tells the programs it starts
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
 OnCut = Literal["off", "error", "continue"]
@@ -316,42 +314,3 @@ def data_directory(given: Path | None) -> Path:
 def keys_in_environment() -> list[Vendor]:
     """The vendors whose usual key variable is set."""
     return [v for v in VENDORS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
-
-
-# ── from a serving process to its workers, which start anew and inherit only the environment ──
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What every worker of one `gateway serve` must know. loopback: the port is reached from this machine only."""
-
-    config: Path
-    data: Path
-    loopback: bool
-
-
-def pass_on(served: Served, shared_metrics: Path) -> None:
-    """shared_metrics: a directory where workers keep their counts together; prometheus_client reads it at import."""
-    os.environ["GATEWAY_SERVED"] = json.dumps([str(served.config), str(served.data), served.loopback])
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
-
-
-def passed_on() -> Served:
-    config, data, loopback = json.loads(os.environ["GATEWAY_SERVED"])
-    return Served(Path(config), Path(data), loopback)
-
-
-def shared_metrics() -> Path | None:
-    """Where worker processes share their counts; None: one process, counts in memory."""
-    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(given) if given else None
-
-
-def key_of(vendor: Vendor) -> str:
-    """The value of the vendor's usual key variable; "" when it is not set."""
-    return os.environ.get(vendor.key_env or "", "")
-
-
-def environment(engines: Mapping[str, str], digest: str) -> dict[str, str]:
-    """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told."""
-    return {**os.environ, ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()), UP_KEY: digest}

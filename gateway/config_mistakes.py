@@ -19,6 +19,7 @@ _SHAPES: dict[int | str, str] = {
     "base_url": "http://… or https://…",
     "url": "redis://…, rediss://… or unix://…",
     "bind": "HOST:PORT",
+    "model": "a model's name, in printable ASCII without spaces",
 }
 
 

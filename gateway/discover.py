@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import orjson
 
-from gateway.config import key_of, keys_in_environment
+from gateway.config import keys_in_environment
+from gateway.config_environ import key_of
 from gateway.vendors import VENDORS, Vendor
 
 PORT_TIMEOUT_S = 0.5

@@ -30,33 +30,45 @@ class Splitter:
     the memory.
     """
 
-    __slots__ = ("_tail", "limit_bytes")
+    __slots__ = ("_held", "_size", "limit_bytes")
 
     def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
-        self._tail = b""
+        self._held: list[bytes] = []
+        self._size = 0
         self.limit_bytes = limit_bytes
 
     @property
     def tail(self) -> bytes:
         """What has come of an event that has not ended."""
-        return self._tail
+        return b"".join(self._held)
 
     def feed(self, data: bytes) -> bytes:
         """All whole events that are there now, as one block of raw bytes; b"" when none is.
 
         A block ending in a lone CR waits for the next byte: it may be half of a CRLF.
         """
-        if not self._tail and data.endswith(b"\n\n"):
+        if not self._held and data.endswith(b"\n\n"):
             return data
         return self._slow(data)
 
     def _slow(self, data: bytes) -> bytes:
-        block = self._tail + data
+        """Joins what is held only when an event may end here: a large event comes in many pieces."""
+        edge = b"".join(self._held[-4:])[-3:] + data if self._held else data
+        if not _last_end(edge):
+            self._hold(data)
+            return b""
+        block = b"".join((*self._held, data))
         cut = _last_end(block)
-        self._tail = block[cut:]
-        if len(self._tail) > self.limit_bytes:
-            raise ValueError(f"an event larger than {self.limit_bytes} bytes")
+        self._held, self._size = [], 0
+        self._hold(block[cut:])
         return block[:cut]
+
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._held.append(data)
+            self._size += len(data)
+        if self._size > self.limit_bytes:
+            raise ValueError(f"an event larger than {self.limit_bytes} bytes")
 
 
 def _last_end(block: bytes) -> int:

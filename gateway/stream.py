@@ -5,6 +5,7 @@ Appending is for room 1, everything else for room 2. Nothing here is awaited by 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,8 +213,10 @@ class Corridor:
         return _id(reply[0][0]) if reply else None
 
     async def _do(self, command: Any) -> Any:
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
         try:
-            return await command
+            reply = await command
         except ResponseError as error:
             if "BUSYGROUP" in str(error) or "no such key" in str(error):
                 raise
@@ -223,6 +226,10 @@ class Corridor:
             raise StreamDown(f"stream server: it refuses: {error}") from error  # full, read-only, cannot persist
         except (RedisError, OSError, TimeoutError) as error:
             raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
+        if task and task.cancelling() > cancelling:
+            # redis-py sends with asyncio.wait_for, which in Python 3.11 may swallow a cancellation (cpython #86296).
+            raise asyncio.CancelledError
+        return reply
 
 
 def _order(entry: str) -> tuple[int, int]:

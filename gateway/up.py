@@ -20,7 +20,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import engines
-from gateway.config import Config, environment, load
+from gateway.config import Config, load
+from gateway.config_environ import environment
 from gateway.embedded import Lock, keep
 from gateway.log import one_log
 from gateway.programs import CannotRun, NotInstalled

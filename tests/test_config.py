@@ -10,12 +10,11 @@ import pytest
 from gateway.config import (
     Config,
     data_directory,
-    environment,
-    key_of,
     keys_in_environment,
     load,
     parse,
 )
+from gateway.config_environ import environment, key_of
 from gateway.errors import ConfigError
 from gateway.vendors import VENDORS
 

@@ -310,9 +310,9 @@ def test_up_is_alone_heals_and_keeps_its_key(running: Running) -> None:
 
     assert stop(running, signal.SIGINT) == 0
     again = start(running.cwd)
+    assert stop(again, signal.SIGTERM) == 0
     assert again.said("key") == key
     assert (running.cwd / "gateway.yaml").read_text() == written
-    assert stop(again, signal.SIGTERM) == 0
 
 
 def answers(client: OpenAI) -> bool:

@@ -178,7 +178,8 @@ class Consumer:
                 self._untell()
                 return done
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
             wait_s = min(2 * wait_s, self._pace.longest_retry_s)
 
     def _tell(self, error: Exception) -> None:

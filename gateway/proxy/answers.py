@@ -80,14 +80,16 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
 
 async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
-    client, progress = asking.client, asking.progress
+    client, progress, limit = asking.client, asking.progress, asking.limit
     data = await reply.chunk()
     head = asking.head(place, for_client(reply.headers), time.monotonic())
     head += [(n, v) for n, v in reply.headers if n == b"content-length"]
     await client.start(reply.status, head)
     while data:
         progress.kept.add(data)
+        limit.rest()
         await client.write(data)
+        limit.phase("event", asking.route.timeouts.idle_s)
         data = await reply.chunk()
     progress.ended = True
     await client.end()
@@ -128,7 +130,7 @@ async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader
     held = b""
     try:
         while not (reader.first_content or reader.complete):
-            data = await reply.chunk()
+            data = await (_next(asking, reply, reader) if reader.finished else reply.chunk())
             held += reader.feed(data) if data else reader.end()
             if reader.error is not None:
                 raise AttemptFailed(Failure("error", "said HTTP 200 and then an error", again=True))
@@ -199,26 +201,26 @@ async def _close_with_its_error(asking: Asking) -> None:
 
 async def go_on(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     """Joins an answer asked afresh to what was said."""
-    await _join(asking, reply, align=True)
+    await _join(asking, place, reply, align=True)
 
 
 async def go_on_prefilled(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     """Joins an answer that continues what was said."""
-    await _join(asking, reply, align=False)
+    await _join(asking, place, reply, align=False)
 
 
-async def _join(asking: Asking, reply: UpstreamReply, *, align: bool) -> None:
+async def _join(asking: Asking, place: Place, reply: UpstreamReply, *, align: bool) -> None:
     said, limit, idle_s = asking.said, asking.limit, asking.route.timeouts.idle_s
     if said is None:
         raise AttemptFailed(Failure("error", "nothing was said"))
+    reader = place.upstream.dialect.reader(asking.call, False)  # whatever it speaks, here it becomes what we splice
     splicer = Splicer(said.id, said.text, align=align, asked_usage=asking.call.asked_usage)
+    data = b"-"
     try:
-        while not splicer.complete:
+        while data and not splicer.complete:
             data = await (_next(asking, reply, splicer) if splicer.finished else reply.chunk())
-            if not data:
-                break
-            out = splicer.feed(data)
-            if splicer.error is not None:
+            out = splicer.feed(reader.feed(data) if data else reader.end())
+            if reader.error is not None or splicer.error is not None:
                 raise AttemptFailed(Failure("error", "broke off too"))
             if out:
                 limit.rest()
@@ -228,8 +230,10 @@ async def _join(asking: Asking, reply: UpstreamReply, *, align: bool) -> None:
         owed = splicer.end()
     except Mismatch as error:
         raise AttemptFailed(Failure("error", str(error), target_fault=False)) from error
+    except Cut as error:
+        raise AttemptFailed(Failure("error", "cut its stream too", "cut")) from error
     finally:
-        asking.progress.usage = asking.progress.attempt_usage = splicer.usage
+        asking.progress.usage = asking.progress.attempt_usage = reader.usage or splicer.usage
     asking.progress.ended = True
     await _send_last(asking, owed)
 

@@ -186,7 +186,10 @@ class App:
         if routed and progress.outcome == "ok":
             progress.outcome = "upstream_error"
         await send_error(
-            client, error, call.id if call else new_id(), anthropic=call is not None and call.api == "messages"
+            client,
+            error,
+            call.id if call else new_id(),
+            anthropic=call is not None and call.api in ("messages", "count_tokens"),
         )
 
 
@@ -237,6 +240,8 @@ async def send_error(client: AsgiClient, error: GatewayError, request_id: str, *
         (b"x-request-id", request_id.encode()),
         *error.headers(),
     ]
+    if anthropic:
+        head.append((b"request-id", request_id.encode()))
     await client.start(error.status, head)
     await client.end(body)
 

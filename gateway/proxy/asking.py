@@ -53,6 +53,8 @@ class Asking:
             (b"x-gateway-overhead-ms", b"%.2f" % (progress.overhead_s * 1000)),
             (b"openai-processing-ms", b"%d" % (spent * 1000)),
         ]
+        if self.call.api in ("messages", "count_tokens"):
+            out.append((b"request-id", self.call.id.encode()))  # the name that Anthropic's clients read
         if plan is not None:
             out += [(b"x-gateway-experiment", plan.name.encode()), (b"x-gateway-arm", b"control")]
         return out

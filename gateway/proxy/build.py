@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.config import Config, Upstream
+from gateway.errors import ConfigError
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
 from gateway.proxy.auth import Keys
@@ -40,7 +41,7 @@ class Parts:
 
 
 def build(config: Config, parts: Parts) -> Gateway:
-    """Raises OSError when a CA file cannot be read, ImportError when a transport's package is missing."""
+    """Raises ConfigError for what only shows when it is built: a CA file that is none, a proxy that cannot be."""
     transports: dict[object, Transport] = {}
     upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
     sampler = Sampler(config.sampling)
@@ -73,7 +74,12 @@ async def close(gateway: Gateway) -> None:
 def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]) -> UpstreamState:
     kind = (upstream.wire, upstream.ca_file, upstream.proxy, upstream.http2)
     if kind not in transports:
-        transports[kind] = _transport(upstream)
+        try:
+            transports[kind] = _transport(upstream)
+        except OSError as error:
+            raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
+        except (ImportError, ValueError) as error:
+            raise ConfigError([f"upstreams.{name}: {error}"]) from error
     slots = Slots(upstream.concurrency, upstream.queue, upstream.queue_s)
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], slots)
 

@@ -84,7 +84,7 @@ def of_transport(error: TransportError) -> Failure:
 
 def of_limit(limit: LimitPassed) -> Failure:
     """A silent target is not asked again: it would be silent again, at the client's cost."""
-    return Failure("timeout", f"timed out: {limit}", "timeout")
+    return Failure("timeout", f"timed out: {limit}", "timeout", target_fault=not limit.at_rest)
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:

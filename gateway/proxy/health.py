@@ -45,10 +45,15 @@ def load_report(exposition: bytes) -> bytes:
 
     The cache gauge has an older and a newer name in vLLM; either is read.
     """
-    waiting = sum(float(v) for v in re.findall(rb"^vllm:num_requests_waiting(?:\{[^}]*\})? (\S+)", exposition, re.M))
-    cache = [float(v) for v in re.findall(rb"^vllm:(?:gpu|kv)_cache_usage_perc(?:\{[^}]*\})? (\S+)", exposition, re.M)]
+    waiting = sum(float(v) for v in _WAITING.findall(exposition))
+    cache = [float(v) for v in _CACHE.findall(exposition)]
     mean = sum(cache) / len(cache) if cache else 0.0
     return b"num_requests_waiting=%f kv_cache_usage_perc=%f" % (waiting, mean)
+
+
+_VALUE = rb"(?:\{[^}\n]*\})? ([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)\s"
+_WAITING = re.compile(rb"^vllm:num_requests_waiting" + _VALUE, re.M)
+_CACHE = re.compile(rb"^vllm:(?:gpu|kv)_cache_usage_perc" + _VALUE, re.M)
 
 
 async def look(upstream: UpstreamState) -> None:

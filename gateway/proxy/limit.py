@@ -15,12 +15,14 @@ TICK_S = 0.01
 
 
 class LimitPassed(Exception):
-    """A limit of time passed. phase: which one; seconds: how long it was."""
+    """A limit of time passed. phase: which one; seconds: how long it was. at_rest: nothing was awaited from an
+    upstream, but from the client, which did not read."""
 
-    def __init__(self, phase: str, seconds: float) -> None:
+    def __init__(self, phase: str, seconds: float, *, at_rest: bool = False) -> None:
         super().__init__(f"no {phase} within {seconds:g} s")
         self.phase = phase
         self.seconds = seconds
+        self.at_rest = at_rest
 
 
 class Timed(Protocol):
@@ -89,7 +91,7 @@ class Limit:
     catches it calls taken().
     """
 
-    __slots__ = ("_loop", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "passed")
+    __slots__ = ("_at_rest", "_loop", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "passed")
 
     def __init__(self, total_s: float, ticker: Ticker) -> None:
         self._loop = asyncio.get_running_loop()
@@ -102,17 +104,19 @@ class Limit:
         self._total_at = self.at = self._loop.time() + total_s
         self._phase = "end of the call"
         self._seconds = total_s
+        self._at_rest = True
         self.passed = False
 
     def phase(self, name: str, seconds: float) -> None:
         """From now on, `name` must come within `seconds`."""
         at = self._loop.time() + seconds
-        self._phase, self._seconds = name, seconds
+        self._phase, self._seconds, self._at_rest = name, seconds, False
         self.at = at if at < self._total_at else self._total_at
 
     def rest(self) -> None:
         """No phase runs now; only the whole is limited (the client may be slow, and that is not the upstream's)."""
         self.at = self._total_at
+        self._at_rest = True
 
     @property
     def left_s(self) -> float:
@@ -132,7 +136,7 @@ class Limit:
         self.passed = False
         self._task.uncancel()
         if self.spent:
-            return LimitPassed("end of the call", self._total_s)
+            return LimitPassed("end of the call", self._total_s, at_rest=self._at_rest)
         self.at = self._total_at
         self._ticker.add(self)
         return LimitPassed(self._phase, self._seconds)

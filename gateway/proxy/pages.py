@@ -15,7 +15,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.config import shared_metrics
+from gateway.config_environ import shared_metrics
 from gateway.errors import GatewayError, InvalidKey, NotAllowed
 from gateway.exchange import new_id
 from gateway.metrics import CONTENT_TYPE, exposition
@@ -52,7 +52,8 @@ class Pages:
             Route("/ready", self._said(self.ready), methods=["GET"]),
             Route("/metrics", self._said(self.metrics), methods=["GET"]),
             Route("/v1/responses/{id}", response_by_id(self._gateway), methods=["GET", "DELETE"]),
-            Route("/v1/responses/{id}/{what:path}", response_by_id(self._gateway), methods=["GET", "POST"]),
+            Route("/v1/responses/{id}/cancel", response_by_id(self._gateway), methods=["POST"]),
+            Route("/v1/responses/{id}/input_items", response_by_id(self._gateway), methods=["GET"]),
             Route("/v1/{path:path}", forward_or_refuse(self._gateway), methods=_ALL),
             Route("/{path:path}", self._said(self.unknown), methods=_ALL),
         ]
@@ -147,7 +148,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         now = gateway()
         upstream = now.config.passthrough
         path = scope["path"]
-        if upstream is None or path.startswith(("/v1/realtime", "/v1/v1/")):
+        leads_out = not {".", ".."}.isdisjoint(path.split("/"))  # of the upstream's base path, with its credential
+        if upstream is None or leads_out or path.startswith(("/v1/realtime", "/v1/v1/")):
             raise unknown_path(path, scope["method"])
         caller = now.keys.caller(dict(scope["headers"]))
         if "passthrough" not in caller.allow:

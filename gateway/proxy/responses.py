@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.errors import NotFound
+from gateway.errors import NotFound, UpstreamFailed
 from gateway.proxy.call import Caller
 from gateway.proxy.passthrough import forward, open_reply, send_on
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Send
 from gateway.proxy.reading import Receive
 from gateway.proxy.sticky import Sticky
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
 
 
 async def by_id(
@@ -25,18 +28,26 @@ async def by_id(
 ) -> None:
     """GET, DELETE and POST …/cancel of one response. upstreams: those this caller's models are on.
 
-    An id that nobody knows is asked of each in turn; the first that has it answers. Raises NotFound when none has.
+    An id that nobody knows is asked of each in turn; the first that has it answers. Raises NotFound when none has, and
+    UpstreamFailed when one could not be asked: it may be the one.
     """
+    if not _ID.fullmatch(response_id):
+        raise NotFound(f'there is no response "{response_id[:100]}"', param="id")
     known = {u.name: u for u in upstreams}
     home = await sticky.home(response_id, caller)
     if home in known:
         await forward(known[home], scope, receive, send)
         return
+    failure: UpstreamFailed | None = None
     for upstream in known.values():
-        reply = await open_reply(upstream, scope, b"")
+        try:
+            reply = await open_reply(upstream, scope, b"")
+        except UpstreamFailed as error:
+            failure = error
+            continue
         if reply.status == 404:
             reply.close()
             continue
         await send_on(upstream, reply, send)
         return
-    raise NotFound(f'there is no response "{response_id[:100]}"', param="id")
+    raise failure or NotFound(f'there is no response "{response_id[:100]}"', param="id")

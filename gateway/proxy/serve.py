@@ -22,10 +22,12 @@ from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway.config import Config, Served, load, pass_on, passed_on, shared_metrics
+from gateway.config import Config, load
+from gateway.config_environ import Served, pass_on, passed_on, shared_metrics
 from gateway.embedded import keep
 from gateway.errors import ConfigError
 from gateway.metrics import ProxyMetrics
+from gateway.programs import CannotRun
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import Parts, build, close
 from gateway.proxy.health import scrape, watch
@@ -157,9 +159,13 @@ class Process:
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
-        async with self._opened() as app:
-            self.app = app
-            self._front = for_browsers(app, self.config.cors)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                self.app = await stack.enter_async_context(self._opened())
+            except (ConfigError, CannotRun, OSError) as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            self._front = for_browsers(self.app, self.config.cors)
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -55,7 +55,7 @@ class Shadow:
         if plan is None:
             return
         place = self._router.place(plan.candidate)
-        if self._running.get(plan.name, 0) >= plan.concurrency:
+        if self._running.get(plan.name, 0) >= plan.concurrency or not place.upstream.slots.free:
             self._count(plan, "not_offered_full")
         elif self._spent.over(plan, time.time()):
             self._count(plan, "not_offered_budget")
@@ -145,6 +145,6 @@ def _body(call: Call, place: Place) -> bytes:
 
 def _has_effects(call: Call) -> bool:
     """Asking twice would change something at the upstream: state it keeps, or a tool it runs itself."""
-    return bool(
-        call.fields.get("store") or call.fields.get("web_search_options") or call.fields.get("previous_response_id")
-    )
+    fields = call.fields
+    searches = fields.get("web_search_options") is not None  # {} asks for a search too
+    return searches or bool(fields.get("store") or fields.get("previous_response_id"))

@@ -17,7 +17,7 @@ import uvicorn
 import yaml
 
 from gateway.assembly import completion_of
-from gateway.config import Served
+from gateway.config_environ import Served
 from gateway.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
 from gateway.proxy.serve import Process, _settings

@@ -22,8 +22,17 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
-from gateway.proxy.failures import Answer, Failed, Failure, error_code, of_limit, of_status, of_transport
-from gateway.proxy.failures import retry_after, verdict
+from gateway.proxy.failures import (
+    Answer,
+    Failed,
+    Failure,
+    error_code,
+    of_limit,
+    of_status,
+    of_transport,
+    retry_after,
+    verdict,
+)
 from gateway.proxy.limit import LimitPassed
 
 

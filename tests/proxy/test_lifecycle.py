@@ -1,420 +1,421 @@
-"""From one config to the next, and to the end: hot reload, and a stop that loses nothing."""
+"""A call from its first byte to its end, when its client leaves, or does not read: nothing stays, nothing grows."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import json
 import re
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import yaml
 
-from gateway.config import parse
-from gateway.exchange import Exchange, Tally, from_fields
-from gateway.fake import HOLD, Delay, FakeUpstream, Fault
-from gateway.stream import Corridor
+from gateway.fake import HOLD, FakeUpstream, Fault, Received
+from gateway.fake_api import Answer
 
 Configured = Callable[..., dict[str, Any]]
-BODY = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+MB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def nothing_failed(caplog: pytest.LogCaptureFixture) -> Any:
+def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """What goes wrong unseen is said in the log, and nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
 
 
-async def put_in_force(gateway: Any, config: dict[str, Any]) -> None:
-    """Changes the file, and waits until its config, or its refusal, has taken the place of what was."""
-    before = gateway.gateway
-    gateway.write(config)
-    await gateway.until(lambda: gateway.gateway is not before)
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The base URL of a listener that never accepts, and whose queue is full: a connection to it neither opens nor
+    fails."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # one is queued, the others fill what the kernel allows beyond
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
 
-async def refused(gateway: Any, caplog: pytest.LogCaptureFixture, text: str) -> str:
-    """Writes a file that must be refused; gives what the log says of it."""
-    caplog.clear()
-    gateway.config_path.write_text(text)
-    await gateway.until(lambda: "is refused" in caplog.text)
-    return caplog.text
+def is_quiet(gateway: Any) -> bool:
+    """Nobody is asked, nothing waits, no limit runs."""
+    now = gateway.gateway
+    return not (
+        now.in_use
+        or now.ticker.waiting
+        or any(p.in_flight for p in now.router.places)
+        or any(u.slots.in_flight or u.slots.waiting for u in now.upstreams.values())
+    )
 
 
-async def read_until(lines: AsyncIterator[str], words: str) -> None:
-    async for line in lines:
-        if words in line:
-            return
-    raise AssertionError(f"the stream ended before {words!r}")
+@contextlib.asynccontextmanager
+async def leaving(gateway: Any, *, stream: bool) -> AsyncIterator[asyncio.Task[Any]]:
+    """A client that asks, and leaves at the end of the block; then all must be as it was before."""
+    before = set(asyncio.all_tasks())
+    task = asyncio.get_running_loop().create_task(gateway.chat(stream=stream))
+    yield task
+    assert not task.done()
+    task.cancel()
+    await gateway.until(lambda: is_quiet(gateway))
+    await gateway.until(lambda: not asyncio.all_tasks() - before - {task})
 
 
-# ── a changed file ──
+BOTH = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 
 
-async def test_a_changed_file_is_in_force_without_a_restart(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    config = configured(upstream, second)
+# ── the client leaves ──
+
+
+@BOTH
+async def test_while_connecting(start: Any, configured: Configured, upstream: FakeUpstream, deaf: str, stream: bool):
+    config = configured(upstream)
+    config["upstreams"]["u0"]["base_url"] = deaf
+    config["models"]["chat"]["timeouts"] = {"connect_s": 20, "total_s": 20}
     gateway = await start(config)
-    assert (await gateway.chat(model="new")).status_code == 404
-
-    config["models"]["new"] = {"targets": [{"upstream": "u1", "model": "newer"}]}
-    await put_in_force(gateway, config)
-
-    assert (await gateway.chat(model="new")).status_code == 200
-    assert (await gateway.chat()).status_code == 200
-    assert second.calls[0].json["model"] == "newer"
-    assert await gateway.metric("gateway_config_ok") == 1
-    assert len({e.incarnation for e in await gateway.recorded(2)}) == 1, "the recorder outlives a config"
+    async with leaving(gateway, stream=stream):
+        await gateway.until(lambda: any(p.in_flight for p in gateway.gateway.router.places))
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.status) == ("client_gone", 0)
+    assert [a.failure for a in exchange.attempts] == ["client gone"]
 
 
-async def test_a_stream_in_flight_ends_on_the_config_it_began_with(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    upstream.says("one ", HOLD, "two")
-    gateway = await start(configured(upstream))
+@BOTH
+async def test_while_waiting_for_the_head(gateway: Any, upstream: FakeUpstream, stream: bool):
+    upstream.then(Fault.silence())
+    async with leaving(gateway, stream=stream):
+        await upstream.until(lambda u: len(u.calls) == 1)
+    await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.response) == ("client_gone", b"")
+
+
+async def test_before_the_first_token(gateway: Any, upstream: FakeUpstream):
+    upstream.says(HOLD, "late")
+    async with leaving(gateway, stream=True):
+        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.places))  # its head has come
+    await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.first_token_s) == ("client_gone", None)
+
+
+async def test_in_the_middle_of_a_plain_answer(gateway: Any, upstream: FakeUpstream):
+    upstream.then(Fault.stall_after(1))
+    async with leaving(gateway, stream=False):
+        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.places))
+    await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.status, exchange.response) == ("client_gone", 200, b"")
+
+
+async def test_in_the_middle_of_a_stream(gateway: Any, upstream: FakeUpstream):
+    upstream.says("one ", HOLD, "two ")
     async with gateway.stream() as reply:
-        lines = reply.aiter_lines()
-        await read_until(lines, "one ")
-        await put_in_force(gateway, configured(second))
-        new = await gateway.chat()
-        assert len(second.calls) == 1
-        assert "Hello" in new.text
-        upstream.release()
-        await read_until(lines, "two")
-        await read_until(lines, "[DONE]")
-    assert [e.outcome for e in await gateway.recorded(2)] == ["ok", "ok"]
-    await upstream.until(lambda u: u.open_connections == 0)
-    assert second.open_connections == 1, "connections of the config in force stay"
+        async for line in reply.aiter_lines():
+            if "one " in line:
+                break
+    await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
+    await gateway.until(lambda: is_quiet(gateway))
+    [exchange] = await gateway.recorded()
+    assert exchange.outcome == "client_gone"
+    assert b"one " in exchange.response
+    assert b"two " not in exchange.response
 
 
-async def test_a_call_that_waits_to_ask_again_is_not_forgotten_by_a_reload(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    """It is at no upstream in that moment, and will open a connection of the old config later."""
-    upstream.then(Fault.rate_limited(retry_after=1.5))
-    gateway = await start(configured(upstream))
-    asking = asyncio.get_running_loop().create_task(gateway.chat())
-    await upstream.until(lambda u: len(u.calls) == 1)
-    await put_in_force(gateway, configured(second))
-    assert (await asking).status_code == 200
-    assert len(upstream.calls) == 2
-    await upstream.until(lambda u: u.open_connections == 0, timeout_s=3)
-
-
-async def test_another_path_in_flight_is_not_cut_by_a_reload(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    upstream.streams([b"first half ", HOLD, b"second half"], content_type="application/octet-stream")
-    gateway = await start(configured(upstream, passthrough="u0"))
-    async with gateway.client.stream("GET", "/files/f/content") as reply:
-        parts = reply.aiter_raw()
-        assert await anext(parts) == b"first half "
-        await put_in_force(gateway, configured(second, passthrough="u0"))
-        await gateway.client.get("/files")
-        assert second.calls, "the new config's upstream was asked"
-        upstream.release()
-        assert await anext(parts) == b"second half"
-    await upstream.until(lambda u: u.open_connections == 0)
-
-
-BAD_TEXTS = [
-    ("no YAML", "models: [", "not YAML"),
-    ("an unknown key", "modles: {}", "modles"),
-    ("nothing", "", "expected sections"),
-]
-
-
-@pytest.mark.parametrize(("text", "said"), [b[1:] for b in BAD_TEXTS], ids=[b[0] for b in BAD_TEXTS])
-async def test_a_refused_file_leaves_the_old_config_in_force_and_says_so(
-    gateway: Any, caplog: pytest.LogCaptureFixture, text: str, said: str
-) -> None:
-    before, good = gateway.gateway, gateway.config_path.read_text()
-    assert said in await refused(gateway, caplog, text)
-    assert gateway.gateway is before
-    assert await gateway.metric("gateway_config_ok") == 0
-    assert (await gateway.chat()).status_code == 200
-
-    gateway.config_path.write_text(good)
-    await gateway.until(lambda: gateway.gateway is not before)
-    assert await gateway.metric("gateway_config_ok") == 1
-    assert (await gateway.chat()).status_code == 200
-
-
-async def test_what_cannot_be_built_is_refused_and_the_next_file_is_read(
-    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    gateway = await start(config := configured(upstream))
-    for wrong in ({"ca_file": "/nowhere/ca.pem"}, {"proxy": "nonsense"}):
-        bad = configured(upstream)
-        bad["upstreams"]["u0"] |= wrong
-        await refused(gateway, caplog, yaml.safe_dump(bad))
-        assert (await gateway.chat()).status_code == 200
-    await put_in_force(gateway, config)
-    assert await gateway.metric("gateway_config_ok") == 1
-
-
-async def test_a_file_without_keys_is_refused_as_it_is_at_the_start(
-    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    gateway = await start(configured(upstream))
-    assert "open: true" in await refused(gateway, caplog, yaml.safe_dump(configured(upstream, keys=[])))
-    assert (await gateway.chat()).status_code == 200
-
-
-async def test_an_open_breaker_is_not_carried_into_the_next_config(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    """Neither its state, for the config may be what mends it, nor its metric; a target that is gone shows 0."""
-    upstream.always(Fault.status(500))
-    once = {"retries": {"attempts": 1}}
-    gateway = await start(configured(upstream, chat=once))
-    for _ in range(5):
-        assert (await gateway.chat()).status_code == 502
-    assert (await gateway.chat()).status_code == 503
-    assert await gateway.metric("gateway_breaker_open") == 1
-
-    config = configured(second, chat={"targets": [{"upstream": "u0", "model": "other"}]})
-    await put_in_force(gateway, config)
-
-    assert await gateway.metric("gateway_breaker_open") == 0
-    assert (await gateway.chat()).status_code == 200
-    assert await gateway.metric("gateway_breaker_open") == 0
-
-
-async def test_a_health_check_of_the_old_config_ends_with_it(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    """An upstream that is down is down again in the next config, and one that is there is asked."""
-    config, watched = configured(upstream), {"health": "/health"}
-    config["upstreams"]["u0"] |= watched
+@BOTH
+async def test_in_the_upstreams_queue(start: Any, configured: Configured, upstream: FakeUpstream, stream: bool):
+    """Nobody was asked: no exchange; whoever waits behind is next, and the place is not lost."""
+    config = configured(upstream)
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 20}
+    upstream.says(HOLD, "said")
     gateway = await start(config)
-    await upstream.until(lambda u: any(r.probe for r in u.received))
-    other = configured(second)
-    other["upstreams"]["u0"] |= watched
-    await put_in_force(gateway, other)
-    await second.until(lambda u: any(r.probe for r in u.received))
-    await upstream.until(lambda u: u.open_connections == 0)
-    names = [t.get_name() for t in asyncio.all_tasks()]
-    assert names.count("health") == 1
+    slots = gateway.gateway.upstreams["u0"].slots
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(gateway.chat())
+    await upstream.until(lambda u: len(u.calls) == 1)
+    leaves = loop.create_task(gateway.chat(stream=stream))
+    await gateway.until(lambda: slots.waiting == 1)
+    behind = loop.create_task(gateway.chat())
+    await gateway.until(lambda: slots.waiting == 2)
+    leaves.cancel()
+    await gateway.until(lambda: slots.waiting == 1)
+    upstream.release()
+    assert (await first).status_code == 200
+    await upstream.until(lambda u: len(u.calls) == 2)
+    upstream.release()
+    assert (await behind).status_code == 200
+    await gateway.until(lambda: is_quiet(gateway))
+    tally = await gateway.tally(lambda t: t.last_seq == 2)
+    assert sum(c.n for c in tally.seen) == 2
+    assert [e.outcome for e in gateway.exchanges] == ["ok", "ok"]
+    assert await gateway.metric("gateway_requests_total", outcome="client_gone") == 1
 
 
-async def test_many_reloads_leave_nothing_behind(gateway: Any, upstream: FakeUpstream) -> None:
-    """SIGHUP asks at once: ten configs, ten pools, and at the end the connections and tasks of one."""
-    await gateway.chat()
-    before = len(asyncio.all_tasks())
-    for _ in range(10):
-        old = gateway.gateway
-        os.kill(os.getpid(), signal.SIGHUP)
-        await gateway.until(lambda old=old: gateway.gateway is not old)
-        assert (await gateway.chat()).status_code == 200
+@BOTH
+async def test_between_two_tries(gateway: Any, upstream: FakeUpstream, stream: bool):
+    upstream.then(Fault.rate_limited(retry_after=5))
+    async with leaving(gateway, stream=stream):
+        await upstream.until(lambda u: len(u.calls) == 1 and u.calls[0].done.is_set())
+        await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.places))
+    [exchange] = await gateway.recorded()
+    assert exchange.outcome == "client_gone"
+    assert [a.status for a in exchange.attempts] == [429]
+    assert len(upstream.calls) == 1
+
+
+@BOTH
+async def test_while_the_fallback_is_asked(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, stream: bool
+):
+    upstream.always(Fault.status(400, error_code="context_length_exceeded"))
+    second.then(Fault.silence())
+    gateway = await start(configured(upstream, second))
+    async with leaving(gateway, stream=stream):
+        await second.until(lambda u: len(u.calls) == 1)
+    await second.until(lambda u: u.cancelled == 1)
+    [exchange] = await gateway.recorded()
+    assert exchange.outcome == "client_gone"
+    assert [a.failure for a in exchange.attempts] == ["HTTP 400 context_length_exceeded", "client gone"]
+    assert exchange.target.upstream == "u1"
+
+
+async def test_while_its_own_body_is_on_the_way(gateway: Any, upstream: FakeUpstream):
+    _, writer = await asyncio.open_connection("127.0.0.1", int(re.findall(r":(\d+)", gateway.base_url)[0]))
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\ncontent-length: 100\r\n"
+    writer.write(head + b'\r\n{"model"')
+    await writer.drain()
+    await gateway.until(lambda: gateway.gateway.in_use)
+    writer.close()
+    await gateway.until(lambda: is_quiet(gateway))
+    assert not upstream.calls
+    assert (await gateway.chat()).status_code == 200
+    assert len(await gateway.recorded()) == 1
+
+
+async def test_as_the_probe_of_an_open_breaker_leaves_the_probe_to_the_next(
+    start: Any, configured: Configured, upstream: FakeUpstream
+):
+    """A client that leaves says nothing of the target, and must not keep it from ever being asked again."""
+    gateway = await start(configured(upstream, chat={"retries": {"attempts": 1}}))
+    breaker = gateway.gateway.router.places[0].breaker
+    upstream.always(Fault.status(500))
+    for _ in range(5):
+        await gateway.chat()
+    upstream.always(None)
+    upstream.then(Fault.silence())
+    assert breaker.open
+    await gateway.until(lambda: breaker.wait_s() == 0)
+    async with leaving(gateway, stream=False):
+        await upstream.until(lambda u: len(u.calls) == 6)
+    assert (await gateway.chat()).status_code == 200
+    assert not breaker.open
+
+
+@pytest.mark.parametrize("path", ["/files/f/content", "/responses/resp_1"])
+async def test_on_other_paths(start: Any, configured: Configured, upstream: FakeUpstream, path: str):
+    gateway = await start(configured(upstream, passthrough="u0"))
+    upstream.then(Fault.silence())
+    asking = asyncio.get_running_loop().create_task(gateway.client.get(path))
+    await upstream.until(lambda u: len(u.calls) == 1)
+    asking.cancel()
+    await upstream.until(lambda u: u.cancelled == 1)
+
+    upstream.streams([b"a part ", HOLD, b"the rest"], content_type="application/octet-stream")
+    async with gateway.client.stream("GET", path) as reply:
+        await anext(reply.aiter_raw())
+    await upstream.until(lambda u: u.cancelled == 2 and u.open_connections == 0)
+    await gateway.until(lambda: is_quiet(gateway))
+
+
+async def test_a_client_that_leaves_an_upload_ends_it_upstream_unfinished(
+    start: Any, configured: Configured, upstream: FakeUpstream
+):
+    gateway = await start(configured(upstream, passthrough="u0"))
+    sent, never = asyncio.Event(), asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"half a file"
+        sent.set()
+        await never.wait()
+
+    task = asyncio.get_running_loop().create_task(gateway.client.post("/files", content=half()))
+    await sent.wait()
     await upstream.until(lambda u: u.open_connections == 1)
-    await gateway.until(lambda: len(asyncio.all_tasks()) <= before)
+    task.cancel()
+    await upstream.until(lambda u: u.open_connections == 0)
+    await gateway.until(lambda: is_quiet(gateway))
+    assert not upstream.received, "half a body is no request"
 
 
-# ── a process ──
+# ── the client does not read ──
 
 
 @dataclass
-class Program:
-    """`gateway serve` as it runs in production."""
+class Flood:
+    """A stream of many equal events. asked: events that somebody downstream had room for; total: of how many."""
 
-    process: asyncio.subprocess.Process
-    log: Path
-    port: int
-    config_path: Path
-    corridor: Corridor
+    total: int
+    kind: bytes = b"text/event-stream"
+    asked: int = 0
+    event: bytes = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"' + b"x" * 65_000 + b'"}}]}\n\n'
+
+    def bend(self, received: Received, answer: Answer) -> Iterator[Any]:
+        yield b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % self.kind
+        chunk = b"%x\r\n%b\r\n" % (len(self.event), self.event)
+        while self.asked < self.total:
+            self.asked += 1
+            yield chunk
+        last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+        yield b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def asked_mb(self) -> float:
+        return self.asked * len(self.event) / MB
 
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
 
-    async def until(self, holds: Callable[[], Any], timeout_s: float = 10) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not holds():
-                await asyncio.sleep(0.01)
+class SlowClient:
+    """Asks over a socket with a small buffer, and reads only when told to."""
 
-    def tell(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.setblocking(False)
 
-    async def accepts(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
+    async def ask(self, path: str = "/v1/chat/completions", **fields: Any) -> None:
+        fields = {"model": "chat", **(fields or {"stream": True, "messages": [{"role": "user", "content": "x"}]})}
+        body = json.dumps(fields).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\n"
+        request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        await asyncio.get_running_loop().sock_sendall(self._socket, request)
 
-    async def ended(self) -> int:
-        async with asyncio.timeout(20):
-            code = await self.process.wait()
-        assert "Traceback" not in self.said, self.said
-        return code
+    async def read(self, until: bytes) -> int:
+        """How many bytes came, up to these or the connection's end."""
+        loop, size, tail = asyncio.get_running_loop(), 0, b""
+        while until not in tail:
+            data = await loop.sock_recv(self._socket, MB)
+            if not data:
+                break
+            size += len(data)
+            tail = (tail + data)[-200_000:]
+        self.tail = tail
+        return size
 
-    async def records(self) -> tuple[list[Exchange], list[Tally]]:
-        """Everything in the stream; for after the end."""
-        await self.corridor.join()
-        found = [from_fields(e.fields) for e in await self.corridor.read("test", 1000, 100)]
-        return [r for r in found if isinstance(r, Exchange)], [r for r in found if isinstance(r, Tally)]
+    def close(self) -> None:
+        self._socket.close()
 
 
 @pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Callable[[dict[str, Any]], Awaitable[Program]]]:
-    running: list[Program] = []
+def slow_client() -> Iterator[Callable[[int], SlowClient]]:
+    clients: list[SlowClient] = []
 
-    async def go(config: dict[str, Any]) -> Program:
-        path, log = tmp_path / "gateway.yaml", tmp_path / "log"
-        path.write_text(yaml.safe_dump({"open": True, **config, "keys": []}))
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(path), "--port", "0"]
-        with log.open("wb") as out:
-            process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out)
-        stream = parse(path.read_text()).stream
-        program = Program(process, log, 0, path, Corridor(stream.url or "", stream.name))
-        running.append(program)
-        await program.until(lambda: "running on http" in program.said or process.returncode is not None, 20)
-        program.port = int(re.search(r"running on http://127\.0\.0\.1:(\d+)", program.said)[1])  # type: ignore[index]
-        return program
+    def make(port: int) -> SlowClient:
+        clients.append(SlowClient(port))
+        return clients[-1]
 
-    yield go
-    for program in running:
-        if program.process.returncode is None:
-            program.process.kill()
-            await program.process.wait()
-        await program.corridor.aclose()
+    yield make
+    for client in clients:
+        client.close()
 
 
-async def test_sighup_puts_the_file_in_force_at_once(
-    serve: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    config = configured(upstream)
-    program = await serve(config)
-    upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
-            program.tell(signal.SIGHUP)
-            await program.until(lambda: "config reloaded" in program.said)
-            assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
-        program.config_path.write_text("nonsense: true")
-        program.tell(signal.SIGHUP)
-        await program.until(lambda: "is refused" in program.said)
-        assert "gateway_config_ok 0.0" in (await client.get("/metrics")).text
-        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-    assert len(second.calls) == 2
-    program.tell(signal.SIGTERM)
-    assert await program.ended() == 0
+async def stands_still(flood: Flood) -> None:
+    """Until nothing has been asked for in half a second."""
+    async with asyncio.timeout(20):
+        while True:
+            before = flood.asked
+            await asyncio.sleep(0.5)
+            if flood.asked == before > 0:
+                return
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-async def test_a_stopping_gateway_lets_what_is_in_flight_finish(
-    serve: Any, configured: Configured, upstream: FakeUpstream, number: signal.Signals
-) -> None:
-    program = await serve(configured(upstream))
-    upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.tell(number)
-            await program.until(lambda: "Shutting down" in program.said)
-            assert not await program.accepts()
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
-    assert await program.ended() == 0
-    [exchange], tallies = await program.records()
-    assert exchange.outcome == "ok"
-    assert tallies[-1].final
-    assert (tallies[-1].last_seq, tallies[-1].incarnation) == (1, exchange.incarnation)
-    assert sum(c.n for c in tallies[-1].enqueued) == 1
+def rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / MB
 
 
-async def test_a_stream_longer_than_the_drain_is_ended_with_an_error_and_recorded(
-    serve: Any, configured: Configured, upstream: FakeUpstream, events: Callable[[bytes], list[Any]]
-) -> None:
-    program = await serve(configured(upstream, limits={"drain_s": 1}))
-    upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        plain = asyncio.get_running_loop().create_task(client.post("/v1/chat/completions", json=BODY))
-        await upstream.until(lambda u: len(u.calls) == 1)
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.tell(signal.SIGTERM)
-            rest = [line async for line in lines]
-        assert (await plain).status_code == 503
-    assert (await plain).headers["retry-after"]
-    said = events("\n\n".join(rest).encode())
-    assert "stopping" in said[-1]["error"]["message"]
-    assert "[DONE]" not in said
-    assert await program.ended() == 0
-    exchanges, tallies = await program.records()
-    assert [e.outcome for e in exchanges] == ["cut", "cut"]
-    assert tallies[-1].final
-    assert tallies[-1].last_seq == 2
-    assert upstream.cancelled == 2
+@pytest.mark.parametrize("fallback", [False, True], ids=["alone", "with a fallback"])
+async def test_a_client_that_stops_reading_stops_the_upstream_and_costs_no_memory(
+    configured: Configured,
+    upstream: FakeUpstream,
+    second: FakeUpstream,
+    slow_client: Any,
+    tmp_path: Path,
+    fallback: bool,
+):
+    """In a process of its own, whose memory is the gateway's alone."""
+    flood = Flood(total=1600)  # 100 MB
+    upstream.always(Fault("flood", flood.bend))
+    config = configured(*([upstream, second] if fallback else [upstream]))
+    config["models"]["chat"]["timeouts"] = {"total_s": 60, "idle_s": 60}
+    path, log = tmp_path / "gateway.yaml", tmp_path / "log"
+    path.write_text(yaml.safe_dump(config))
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve", "--config", str(path), "--port", "0", stdout=out, stderr=out
+        )
+    try:
+        async with asyncio.timeout(20):
+            while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:
+                await asyncio.sleep(0.02)
+        client = slow_client(int(found[1]))
+        before_mb = rss_mb(process.pid)
+        await client.ask()
+        await stands_still(flood)
+        assert flood.asked_mb < 24, "sockets hold some; the gateway must not hold the rest"
+        still_mb = rss_mb(process.pid)
+        assert still_mb - before_mb < 8
+
+        got = await client.read(until=b"data: [DONE]\n\n")
+        assert got > flood.total * len(flood.event), "all of it, and the framing"
+        assert flood.asked == flood.total
+        kept_mb = 16 if fallback else 0  # for a continuation, up to a bound
+        assert rss_mb(process.pid) - before_mb < 12 + 2 * kept_mb
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+    assert "Traceback" not in log.read_text()
 
 
-async def test_a_second_interrupt_does_not_wait(serve: Any, configured: Configured, upstream: FakeUpstream) -> None:
-    program = await serve(configured(upstream))
-    upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            await read_until(reply.aiter_lines(), "one ")
-            program.tell(signal.SIGINT)
-            await program.until(lambda: "Shutting down" in program.said)
-            program.tell(signal.SIGINT)
-            async with asyncio.timeout(5):
-                await program.process.wait()
+async def test_a_client_that_never_reads_is_ended_by_the_total_and_the_target_is_not_blamed(
+    start: Any, configured: Configured, upstream: FakeUpstream, slow_client: Any
+):
+    flood = Flood(total=10_000)
+    upstream.always(Fault("flood", flood.bend))
+    timeouts = {"total_s": 0.4, "idle_s": 0.2}
+    gateway = await start(configured(upstream, chat={"timeouts": timeouts}))
+    for n in range(1, 7):  # more often than a breaker forgives
+        client = slow_client(int(re.findall(r":(\d+)", gateway.base_url)[0]))
+        await client.ask()
+        await upstream.until(lambda u, n=n: u.cancelled == n)
+        if n == 1:
+            [exchange] = await gateway.recorded()
+            assert exchange.outcome == "timeout"
+            assert exchange.truncated, "what is kept for the record is bounded too"
+            await client.read(until=b"[DONE]")
+            assert b"[DONE]" not in client.tail
+    await gateway.until(lambda: is_quiet(gateway))
+    assert not gateway.gateway.router.places[0].breaker.open
+    upstream.always(None)
+    assert (await gateway.chat()).status_code == 200
 
 
-async def test_a_shadow_under_way_does_not_hold_up_the_stop(
-    serve: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
-    """It is given up: neither an answer of the candidate nor a failure of it."""
-    experiment = {
-        "model": "chat",
-        "control": {"upstream": "u0", "model": "model-u0"},
-        "candidate": {"upstream": "u1", "model": "model-u1"},
-        "shadow": 1.0,
-    }
-    program = await serve(configured(upstream, second, chat={"fallback": []}, experiments={"swap": experiment}))
-    second.says(HOLD, "late")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-        await second.until(lambda u: len(u.calls) == 1)
-    program.tell(signal.SIGTERM)
-    assert await program.ended() == 0
-    [exchange], tallies = await program.records()
-    assert exchange.role == "served"
-    last = tallies[-1]
-    assert last.final
-    assert sum(c.n for c in last.sampled) == sum(c.n for c in last.enqueued) == last.last_seq == 1
-
-
-async def test_a_stream_server_that_is_gone_does_not_hold_up_the_stop(
-    serve: Any, configured: Configured, upstream: FakeUpstream, stream_server: Any
-) -> None:
-    program = await serve(configured(upstream, stream={"url": stream_server.url}))
-    stream_server.kill()
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-    program.tell(signal.SIGTERM)
-    assert await program.ended() == 0
+async def test_a_client_slow_to_read_sound_is_not_taken_for_a_slow_upstream(
+    start: Any, configured: Configured, upstream: FakeUpstream, slow_client: Any
+):
+    flood = Flood(total=200, kind=b"audio/mpeg")  # 13 MB, and sockets that hold less
+    upstream.always(Fault("flood", flood.bend))
+    timeouts = {"answer_s": 0.3, "idle_s": 0.3, "total_s": 20}
+    gateway = await start(configured(upstream, chat={"timeouts": timeouts}))
+    client = slow_client(int(re.findall(r":(\d+)", gateway.base_url)[0]))
+    await client.ask("/v1/audio/speech", input="x", voice="alloy")
+    await stands_still(flood)
+    assert flood.asked < flood.total
+    assert await client.read(until=b"\r\n0\r\n\r\n") > flood.total * len(flood.event)
+    assert await gateway.metric("gateway_requests_total", outcome="ok") == 1

@@ -9,7 +9,7 @@ import orjson
 from gateway.config import Upstream
 from gateway.errors import BadRequest, GatewayError
 from gateway.proxy.call import Call
-from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects import Reader, lenient
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
@@ -61,13 +61,13 @@ class Anthropic:
         check_answer(body)
         if call.api in _OWN:
             return body
-        message = orjson.loads(body)
+        message = lenient.loads(body)
         if not isinstance(message.get("content"), list):
             raise ValueError("its body is no message: it has no content")
-        return orjson.dumps(to_chat(message, int(call.received)))
+        return lenient.dumps(to_chat(message, int(call.received)))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        return body if call.api in _OWN else orjson.dumps(to_openai_error(status, body))
+        return body if call.api in _OWN else lenient.dumps(to_openai_error(status, body))
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         """The blank line first: a half event would swallow the error."""

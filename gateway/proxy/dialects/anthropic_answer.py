@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from gateway.assembly import usage_of
 from gateway.exchange import Usage
+from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.reading import message_of
 
 FINISH = {
@@ -77,7 +76,7 @@ def to_chat(message: dict[str, Any], created: int) -> dict[str, Any]:
 
 
 def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
-    function = {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+    function = {"name": block.get("name"), "arguments": lenient.dumps(block.get("input") or {}).decode()}
     return {"id": block.get("id"), "type": "function", "function": function}
 
 
@@ -87,8 +86,8 @@ def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
     code: OpenAI's where the meaning is the same, so that it is retried, or not, as OpenAI's would be.
     """
     try:
-        error = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        error = lenient.loads(body)
+    except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
     kind = error.get("type") if isinstance(error, dict) else None

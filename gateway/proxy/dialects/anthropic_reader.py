@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.proxy.call import Call
+from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
 from gateway.proxy.dialects.reading import EventReader, PassingReader, message_of
 from gateway.sse import Event
@@ -55,9 +54,9 @@ class ToChatReader(EventReader):
         return self._error(part) if kind == "error" or part.get("error") else b""
 
     def _error(self, part: dict[str, Any]) -> bytes:
-        error = to_openai_error(200, orjson.dumps(part))
+        error = to_openai_error(200, lenient.dumps(part))
         self.fail(error["error"]["message"])
-        return b"data: " + orjson.dumps(error) + b"\n\n"
+        return b"data: " + lenient.dumps(error) + b"\n\n"
 
     def _message_start(self, message: dict[str, Any]) -> bytes:
         self._head["id"] = message.get("id") or self._head["id"]
@@ -69,7 +68,7 @@ class ToChatReader(EventReader):
         if block.get("type") == "tool_use":
             place = self._calls.setdefault(index, len(self._calls))
             given = block.get("input")
-            arguments = orjson.dumps(given).decode() if given else ""
+            arguments = lenient.dumps(given).decode() if given else ""
             if not given:
                 self._owes_input.add(index)
             function = {"name": block.get("name"), "arguments": arguments}
@@ -123,13 +122,15 @@ class ToChatReader(EventReader):
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return b"data: " + orjson.dumps({**self._head, "choices": [choice]}) + b"\n\n"
+        return b"data: " + lenient.dumps({**self._head, "choices": [choice]}) + b"\n\n"
 
     def _owed(self) -> bytes:
         done = b"data: [DONE]\n\n"
         if not (self._asked_usage and self.usage):
             return done
-        return b"data: " + orjson.dumps({**self._head, "choices": [], "usage": chat_usage(self.usage)}) + b"\n\n" + done
+        return (
+            b"data: " + lenient.dumps({**self._head, "choices": [], "usage": chat_usage(self.usage)}) + b"\n\n" + done
+        )
 
 
 class MessagesReader(PassingReader):

@@ -9,7 +9,7 @@ import orjson
 from gateway.config import Upstream
 from gateway.errors import BadRequest, GatewayError, NotImplementedHere
 from gateway.proxy.call import Call
-from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects import Reader, lenient
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
 from gateway.proxy.dialects.openai import OpenAI, check_answer
@@ -50,7 +50,7 @@ class Messages:
     def answer(self, call: Call, body: bytes) -> bytes:
         check_answer(body)
         try:
-            return orjson.dumps(to_message(orjson.loads(body)))
+            return lenient.dumps(to_message(lenient.loads(body)))
         except (AttributeError, TypeError, LookupError) as error:
             raise ValueError(f"its body is no chat completion: {error}") from error
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.assembly import usage_of
 from gateway.exchange import Usage
+from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.reading import EventReader, message_of
 from gateway.sse import Event
 
@@ -66,8 +65,8 @@ def to_message(chat: dict[str, Any]) -> dict[str, Any]:
 def _tool_use(call: dict[str, Any]) -> Block:
     function = call.get("function") or {}
     try:
-        given = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
+        given = lenient.loads((function.get("arguments") or "{}").encode())
+    except ValueError:
         given = None
     if not isinstance(given, dict):
         raise ValueError(f"the arguments of its call of {function.get('name')!r} are not a JSON object")
@@ -97,15 +96,15 @@ def usage_block(usage: Usage | None) -> dict[str, Any]:
 def to_anthropic_error(status: int, body: bytes) -> bytes:
     """An upstream's error in Anthropic's shape. `code` is kept beside it: it says what may be asked elsewhere."""
     try:
-        error = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        error = lenient.loads(body)
+    except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
     out = {"type": _KINDS.get(status, "api_error"), "message": message_of(error)}
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, str):
         out["code"] = code
-    return orjson.dumps({"type": "error", "error": out})
+    return lenient.dumps({"type": "error", "error": out})
 
 
 class ToMessagesReader(EventReader):
@@ -207,4 +206,4 @@ class ToMessagesReader(EventReader):
 
 
 def _event(kind: str, **members: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps({"type": kind, **members}) + b"\n\n"
+    return b"event: " + kind.encode() + b"\ndata: " + lenient.dumps({"type": kind, **members}) + b"\n\n"

@@ -15,7 +15,7 @@ from gateway.config import Upstream
 from gateway.errors import GatewayError
 from gateway.proxy.apis import AT_ROOT
 from gateway.proxy.call import Api, Call
-from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects import Reader, lenient
 from gateway.proxy.dialects.form import set_model
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
@@ -140,8 +140,8 @@ def check_answer(body: bytes, *, lists: bool = False) -> None:
     if len(body) > _SMALL and not _doubtful(body, lists=lists):
         return
     try:
-        whole = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        whole = lenient.loads(body)
+    except ValueError as error:
         raise ValueError(f"its body is not JSON: {error}" if body else "its body is empty") from None
     if not isinstance(whole, dict):
         if not (lists and isinstance(whole, list)):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.exchange import Usage
-from gateway.proxy.dialects import Cut
+from gateway.proxy.dialects import Cut, lenient
 from gateway.sse import Event, Splitter, events, parse
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
+
+
+_MOST_KEPT_BYTES = 16 << 20  # of one stream, so that another target could continue it: about 60 000 tokens
 
 
 class EventReader:
@@ -115,7 +116,7 @@ class EventReader:
 class PassingReader(EventReader):
     """Gives every event on as it came. In the common case one look for markers is all that an event costs."""
 
-    __slots__ = ("_each", "_kept", "_quiet")
+    __slots__ = ("_each", "_kept", "_quiet", "_room")
 
     def __init__(self, *, each: bool = False, keep: bool = False) -> None:
         """each: every event must be parsed. keep: hold what was given, for `_kept`."""
@@ -123,17 +124,24 @@ class PassingReader(EventReader):
         self._each = each
         self._quiet = False  # content has come and nothing is held: whole unmarked events may pass
         self._kept: list[bytes] | None = [] if keep else None
+        self._room = _MOST_KEPT_BYTES
 
     def feed(self, data: bytes) -> bytes:
         if self._quiet and data.endswith(_ENDS) and not self._marked(data):
-            if self._kept is not None:
-                self._kept.append(data)
+            self._keep(data)
             return data
         out = super().feed(data)
         self._quiet = self.first_content and not (self._each or self.complete or self._splitter.tail)
-        if self._kept is not None and out:
-            self._kept.append(out)
+        self._keep(out)
         return out
+
+    def _keep(self, out: bytes) -> None:
+        """Holds it; nothing any more once the answer has become too long to be worth its memory."""
+        if self._kept is not None and out:
+            self._room -= len(out)
+            self._kept.append(out)
+            if self._room < 0:
+                self._kept = None
 
     def _block(self, block: bytes) -> bytes:
         if self._passes(block):
@@ -204,8 +212,8 @@ def _object(data: bytes) -> dict[str, Any] | None:
     if data[:1] != b"{":
         return None
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        value = lenient.loads(data)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import orjson
-
 from gateway.assembly import usage_of
 from gateway.exchange import Usage
+from gateway.proxy.dialects import lenient
 
 _SMALL = 4096  # parsing less than this is faster than not parsing it
 _S = rb"[ \t\n\r]*+"
@@ -39,8 +38,8 @@ def tail_usage(body: bytes) -> Usage | None:
         found = _LAST.match(body, at) if at >= 0 else None
     try:
         if found is not None:
-            return usage_of(orjson.loads(found[1]))
-        whole = orjson.loads(body)
-    except orjson.JSONDecodeError:
+            return usage_of(lenient.loads(found[1]))
+        whole = lenient.loads(body)
+    except ValueError:
         return None
     return usage_of(whole.get("usage")) if isinstance(whole, dict) else None

@@ -260,6 +260,7 @@ RECORDED = (
         text='{"finish_reason":"stop","usage":{}}',
     ),
     Recorded("escaped unicode", ROLE + text("\\ud83e\\udd9c", "\\u00e9", "\\u0000") + STOP + DONE, text="🦜é\0"),
+    Recorded("halves of a surrogate pair", ROLE + text("\\ud83e") + text("\\udd9c") + STOP + DONE),
     Recorded("a malformed event", ROLE + text("a") + b'data: {"choices":[{"delta":{"con\n\n' + text("b") + STOP + DONE),
     Recorded(
         "an unknown shape",

@@ -100,6 +100,11 @@ def test_content_is_seen_when_it_comes(make_call: MakeCall) -> None:
         assert reader.first_content
 
 
+def test_half_a_surrogate_pair_is_said_as_it_came(make_call: MakeCall) -> None:
+    out = to_chat(make_call(stream=True)).feed(TEXT.replace(b'"x"', b'"\\ud83e"'))
+    assert b'"content": "\\ud83e"' in out
+
+
 SHAPES = st.sampled_from(
     [TEXT, FINISH, STOP, b'data: {"type":"content_block_delta","delta":7}\n\n', b'data: {"type":"message_start"}\n\n',
      b'data: {"type":"message_delta","delta":"x","usage":3}\n\n', b'data: {"type":[],"error":{}}\n\n', b"data: {}\n\n",

@@ -1,0 +1,95 @@
+"""A store of the test's own, written to directly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from gateway.assembly import completion_of
+from gateway.evals.scorers import Score
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.run import Result
+from gateway.evals.store import cells, engine, ledger, writing
+from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.rows import Judged
+from gateway.evals.store.standing import Cell, Standing, standing
+from gateway.exchange import Exchange, Feedback, Tally
+
+
+@dataclass
+class Ledgerbook:
+    """One engine and what tests do with it. Every call is one transaction."""
+
+    url: str
+    engine: Engine
+    scorers: dict[str, Registered]
+    entries: int = 0
+
+    def judged(self, exchange: Exchange, *only: str) -> Judged:
+        """Scored by the number its answer says; "n/a", "error" and "timeout" are statuses."""
+        completion = completion_of(exchange)
+        results = [self._result(n, completion.text) for n in (only or self.scorers)]
+        return Judged(exchange, completion, results)
+
+    def _result(self, name: str, said: str) -> Result:
+        registered = self.scorers[name]
+        status = {"n/a": "not_applicable", "error": "error", "timeout": "timeout"}.get(said, "scored")
+        score = Score(float(said), "label", "why", {"x": 1.0}) if status == "scored" else None
+        version, share = registered.scorer.version, registered.share
+        return Result(name, version, registered.config_hash, status, score, "why", 0.1, share)  # type: ignore[arg-type]
+
+    def write(self, *records: Exchange | Tally | Feedback) -> Written:
+        batch = Batch(
+            self.scorers,
+            [self.judged(r) for r in records if isinstance(r, Exchange)],
+            [(self.entry(), r) for r in records if isinstance(r, Tally)],
+            [r for r in records if isinstance(r, Feedback)],
+        )
+        return self.run(lambda c: writing.write(c, batch, time.time()))
+
+    def bury(self, exchange: Exchange | None, reason: str = "unreadable", entry: str | None = None) -> None:
+        letter = Letter(entry or self.entry(), reason, "why", time.time(), exchange)
+        self.run(lambda c: writing.bury(c, [letter]))
+
+    def entry(self) -> str:
+        """The next stream id."""
+        self.entries += 1
+        return f"{self.entries}-0"
+
+    def close(self) -> int:
+        """Everything so far is read and acknowledged. Returns what is unaccounted for."""
+
+        def closing(connection: Connection) -> int:
+            cells.close_weights(connection)
+            return ledger.close(connection, f"{self.entries + 1}-0")
+
+        return self.run(closing)
+
+    def run(self, work: Callable[[Connection], Any]) -> Any:
+        with self.engine.begin() as connection:
+            return work(connection)
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self.run(lambda c: c.exec_driver_sql(query).all())]
+
+    def standing(self) -> Standing:
+        found: Standing = self.run(standing)
+        return found
+
+    def cell(self) -> Cell:
+        (only,) = self.standing().cells
+        return only
+
+
+@pytest.fixture
+def store(tmp_path: Path, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    opened = engine.writer(url)
+    yield Ledgerbook(url, opened, {"said": said()})
+    opened.dispose()

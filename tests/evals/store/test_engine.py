@@ -1,0 +1,94 @@
+"""A store is made, kept up to date, private, and read without being changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from gateway.evals.store import engine
+from gateway.evals.store.tables import metadata
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(store):
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_again_changes_nothing(store, exchange):
+    store.write(exchange())
+    engine.writer(store.url).dispose()
+    engine.migrate(store.engine)
+    assert store.sql("SELECT count(*) FROM exchanges") == [(1,)]
+    assert store.sql("SELECT version_num FROM alembic_version") == [(engine.head(),)]
+
+
+def test_several_programs_may_open_a_new_store_at_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'new' / 'gateway.db'}"
+    with ThreadPoolExecutor(4) as pool:
+        for opened in pool.map(engine.writer, [url] * 4):
+            opened.dispose()
+    reader = engine.reader(url)
+    reader.dispose()
+
+
+def test_prompts_are_for_their_owner_only(store):
+    before = os.umask(0)
+    try:
+        store.sql("SELECT 1")
+        path = Path(store.url.removeprefix("sqlite:///"))
+        modes = {stat.S_IMODE(p.stat().st_mode) for p in path.parent.glob("gateway.db*")}
+    finally:
+        os.umask(before)
+    assert modes == {0o600}
+
+
+def test_what_is_acknowledged_outlives_a_power_cut(store):
+    """WAL lets others read meanwhile; synchronous = 2 (FULL) makes each commit durable."""
+    assert store.sql("PRAGMA journal_mode") == [("wal",)]
+    assert store.sql("PRAGMA synchronous") == [(2,)]
+
+
+def test_a_reader_cannot_write_and_sees_what_is_written_meanwhile(store, exchange):
+    reader = engine.reader(store.url)
+    with reader.connect() as connection, pytest.raises(OperationalError, match="readonly"):
+        connection.exec_driver_sql("DELETE FROM exchanges")
+    store.write(exchange())
+    with reader.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM exchanges").scalar() == 1
+    reader.dispose()
+
+
+def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path):
+    path = tmp_path / "none.db"
+    with pytest.raises(engine.NoStore, match=r"none\.db yet; `gateway up`"):
+        engine.reader(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path):
+    (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be looked at" * 30)
+    with pytest.raises(engine.NoStore, match="cannot be read as a store"):
+        engine.reader(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_store_of_another_version_says_what_to_do(store):
+    store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(engine.NoStore, match=r"version 9999, this program reads .*gateway migrate"):
+        engine.reader(store.url)
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [("OperationalError", True), ("InterfaceError", True), ("DatabaseError", True), ("DataError", False),
+     ("IntegrityError", False)],
+)  # fmt: skip
+def test_a_refusal_of_rows_is_told_from_a_failure_that_passes(driver, expected):
+    orig = type(driver, (Exception,), {})()
+    assert engine.transient(DBAPIError("INSERT", {}, orig)) is expected

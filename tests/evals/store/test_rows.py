@@ -1,0 +1,92 @@
+"""Every value lands in the column of its name, and one opinion has one id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID, uuid5
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.assembly import Completion, completion_of
+from gateway.evals.store.rows import exchange_row, feedback_row, model_of, on_unit, score_id, score_rows
+from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.exchange import Attempt, Feedback, Target, Usage
+
+
+def named(table, row) -> dict:
+    return dict(zip(table.columns.keys(), row, strict=True))
+
+
+def test_an_exchange_lands_in_its_columns(store, exchange):
+    target = Target("local", "small")
+    given = exchange(
+        "0.5", experiment="swap", plan="p", arm="control", truncated=True, client_id="theirs", first_token_s=0.2,
+        attempts=(Attempt(target, 503, "HTTP 503", 0.1), Attempt(target, 200, None, 0.4, Usage(3, 5))),
+    )  # fmt: skip
+    row = named(exchanges, exchange_row(store.judged(given), 99.0))
+    for name in row.keys() & {f for f in type(given).__dataclass_fields__ if f not in ("attempts", "upstream_id")}:
+        assert row[name] == getattr(given, name), name
+    assert (row["upstream"], row["model"]) == ("local", "small")
+    assert (row["text"], row["finish_reason"], row["stored"]) == ("0.5", "stop", 99.0)
+    assert (row["tokens"], row["input_tokens"], row["output_tokens"]) == (8, 3, 5)
+    assert [a["status"] for a in orjson.loads(row["attempts"])] == [503, 200]
+
+
+def test_usage_that_only_room_1_saw_is_kept(store, exchange):
+    silent = exchange(response=b"{}", usage=Usage(7, 2, 4, 1))
+    row = named(exchanges, exchange_row(replace(store.judged(exchange()), exchange=silent, completion=Completion()), 0))
+    assert (row["tokens"], row["cached_input_tokens"], row["reasoning_tokens"]) == (9, 4, 1)
+
+
+def test_a_score_lands_in_its_columns(store, exchange, said):
+    store.scorers["said"] = said(share=0.5)
+    given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
+    (row,) = score_rows(store.judged(given), store.scorers, 99.0)
+    row = named(scores, row)
+    assert row["exchange_id"] == given.id
+    assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("said", "1", "c1", "code")
+    assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
+    assert row["pi"] == pytest.approx(0.1)  # of the exchange, times that of the scorer
+    assert (row["stratum"], row["experiment"], row["plan"], row["arm"]) == ("slow", "swap", "p", "candidate")
+    assert (row["answered"], row["created"]) == (given.received, 99.0)
+
+
+def test_characters_that_postgresql_refuses_are_replaced(store, exchange):
+    body = orjson.dumps({"choices": [{"index": 0, "message": {"content": "a\0b"}}]})
+    given = exchange(response=body)
+    row = named(exchanges, exchange_row(replace(store.judged(exchange()), exchange=given,
+                completion=completion_of(given)), 0))  # fmt: skip
+    assert row["text"] == "a\ufffdb"
+
+
+@given(st.uuids(), st.text(), st.text(), st.text(), st.integers(0, 9))
+def test_a_score_id_is_the_uuid5_of_what_makes_an_opinion(namespace, scorer, version, config_hash, repeat):
+    expected = str(uuid5(namespace, f"{scorer}\0{version}\0{config_hash}\0{repeat}"))
+    assert score_id(namespace.bytes, scorer, version, config_hash, repeat) == expected
+    assert UUID(expected).version == 5
+
+
+def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
+    one, two = (score_rows(store.judged(exchange(id=i)), store.scorers, 0.0)[0][0] for i in ("a", "b"))
+    assert one != two
+
+
+def test_value01_is_1_for_the_best(said):
+    assert on_unit(3.0, said(bounds=(1.0, 5.0)).scorer) == 0.5
+    assert on_unit(1.0, said(bounds=(1.0, 5.0), direction="minimise").scorer) == 1.0
+    assert on_unit(3.0, said(bounds=(0.0, None)).scorer) is None
+
+
+def test_feedback_lands_in_its_columns():
+    row = named(feedback, feedback_row(Feedback("e", "f", "web", 1.0, "thumb", 1.0, "up", "nice", "better")))
+    assert row == {
+        "feedback_id": "f", "exchange_id": "e", "caller": "web", "at": 1.0, "name": "thumb", "value": 1.0,
+        "label": "up", "comment": "nice", "correction": "better",
+    }  # fmt: skip
+
+
+def test_a_model_is_labelled_with_its_upstream(exchange):
+    assert model_of(exchange(target=Target("a", "b/c"))) == "a/b/c"

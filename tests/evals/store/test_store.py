@@ -1,0 +1,91 @@
+"""The store on its thread: off the loop, refusing what cannot be stored, down when it is down."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.store import engine, writing
+from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.rows import Judged
+from gateway.evals.store.store import Refused, Store, StoreDown
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'gateway.db'}"
+
+
+def batch(scorers: dict[str, Registered], *judged: Judged) -> Batch:
+    return Batch(scorers, judged)
+
+
+async def test_every_transaction_is_on_one_thread_of_its_own(url):
+    async with Store(url) as store:
+        names = [await store._transaction(lambda _: threading.current_thread().name) for _ in range(3)]
+    assert len(set(names)) == 1
+    assert names[0] != threading.current_thread().name
+
+
+async def test_writing_burying_and_closing(url, exchange, store: object, said: Callable[..., Registered]):
+    scorers = {"said": said()}
+    async with Store(url) as opened:
+        assert await opened.write(batch(scorers, store.judged(exchange("1")))) == Written(1, 0)
+        await opened.bury([Letter("1-0", "unreadable", "why", 0.0)])
+        standing = await opened.close(None)
+    assert [cell.n["scored"] for cell in standing.cells] == [1]
+    assert dict(standing.dead_letters) == {"unreadable": 1}
+
+
+async def test_values_that_no_column_holds_are_refused(url, exchange, store):
+    async with Store(url) as opened:
+        with pytest.raises(Refused, match="OverflowError"):
+            await opened.write(batch(store.scorers, store.judged(exchange(status=2**70))))
+        with pytest.raises(Refused):
+            await opened.write(batch(store.scorers, store.judged(exchange(caller={"no": "text"}))))
+
+
+async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange, store, monkeypatch):
+    monkeypatch.setattr(engine, "_BUSY_MS", 1)
+    async with Store(url) as opened:
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreDown, match="locked"):
+            await opened.write(batch(store.scorers, store.judged(exchange())))
+        other.execute("ROLLBACK")
+        other.close()
+        assert await opened.write(batch(store.scorers, store.judged(exchange()))) == Written(1, 0)
+
+
+async def test_a_race_is_run_again_and_not_for_ever(url):
+    async with Store(url) as opened:
+        tries = []
+
+        def raced(_: object) -> int:
+            tries.append(1)
+            if len(tries) < 3:
+                raise writing.Raced
+            return 7
+
+        assert await opened._transaction(raced) == 7
+
+        def always(_: object) -> None:
+            raise writing.Raced
+
+        with pytest.raises(StoreDown, match="other consumers"):
+            await opened._transaction(always)
+
+
+async def test_the_loop_goes_on_while_the_database_waits(url):
+    async with Store(url) as opened:
+        held = threading.Event()
+        waiting = asyncio.ensure_future(opened._transaction(lambda _: held.wait(10)))  # noqa: TID251 - awaited below
+        await asyncio.sleep(0)
+        held.set()  # reached only because the loop is free
+        assert await waiting is True

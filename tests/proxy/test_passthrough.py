@@ -1,0 +1,77 @@
+"""Other paths: carried to one upstream, untouched, for keys that may, and never out of its base path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.fake import FakeUpstream, Fault
+
+ESCAPES = ["/v1/../admin", "/v1/files/../../admin", "/v1/%2e%2e/admin", "/v1/files/%2E%2E%2f..%2fadmin", "/v1/./files"]
+
+
+@pytest.fixture
+async def passing(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Any:
+    config = configured(upstream, passthrough="u0")
+    config["keys"].append({"name": "narrow", "sha256": sha256(b"narrow").hexdigest()})
+    return await start(config)
+
+
+async def raw(gateway: Any, request: str) -> bytes:
+    """Over a socket, since a well-bred client would tidy a path up."""
+    host, port = gateway.base_url.removesuffix("/v1").removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{request}\r\nhost: x\r\nauthorization: Bearer test-key\r\nconnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+async def test_no_path_leads_out_of_the_upstreams_base_path(passing: Any, upstream: FakeUpstream, path: str) -> None:
+    assert (await raw(passing, f"GET {path} HTTP/1.1")).split()[1] == b"404"
+    assert not upstream.calls
+
+
+async def test_a_path_is_carried_as_it_was_written(passing: Any, upstream: FakeUpstream) -> None:
+    await raw(passing, "GET /v1/files/a%2Fb%20c?x=1&y=%2e%2e HTTP/1.1")
+    assert (upstream.calls[0].path, upstream.calls[0].query) == ("/v1/files/a/b c", "x=1&y=%2e%2e")
+
+
+async def test_one_attempt_is_made_and_no_other_upstream_asked(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, second, passthrough="u0"))
+    upstream.always(Fault.reset())
+    reply = await gateway.client.post("/batches", json={"a": 1})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_failed")
+    assert "127.0.0.1" not in reply.text
+    assert (len(upstream.calls), len(second.calls)) == (1, 0)
+
+
+async def test_other_paths_are_never_recorded(passing: Any) -> None:
+    await passing.client.post("/batches", json={"messages": [{"role": "user", "content": "x"}]})
+    await passing.chat()
+    [exchange] = await passing.recorded(1)
+    assert exchange.api == "chat"
+    assert exchange.seq == 1
+
+
+async def test_an_answer_that_breaks_off_does_not_look_whole(passing: Any, upstream: FakeUpstream) -> None:
+    upstream.always(Fault.cut_after(1))
+    answer = await raw(passing, "GET /v1/files HTTP/1.1")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.splitlines() if line.startswith(b"content-length"))
+    assert len(body) < length
+
+
+async def test_only_a_key_that_may_uses_other_paths(passing: Any, upstream: FakeUpstream) -> None:
+    reply = await passing.client.get("/files", headers={"authorization": "Bearer narrow"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "permission_denied")
+    assert not upstream.calls
+    assert (await passing.client.get("/files")).status_code == 200

@@ -1,0 +1,496 @@
+"""`gateway serve` as it runs in production: how it starts, reloads, stops, and serves by several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.exchange import Exchange, Tally, from_fields
+from gateway.fake import HOLD, FakeUpstream
+from gateway.proxy.serve import is_loopback
+from gateway.stream import Corridor
+
+Configured = Callable[..., dict[str, Any]]
+BODY = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+FAR = {"metrics": {"sha256": sha256(b"look").hexdigest()}}
+
+
+@dataclass
+class Program:
+    """One `gateway serve`. corridor: what it records, read from outside."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+    config_path: Path
+    corridor: Corridor
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def port(self) -> int:
+        return int(re.findall(r"running on http://[^:]+:(\d+)", self.said)[0])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def workers(self) -> list[int]:
+        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.said)]
+
+    async def until(self, holds: Callable[[], Any], timeout_s: float = 20) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not holds():
+                await asyncio.sleep(0.01)
+
+    async def until_said(self, words: str, times: int = 1) -> None:
+        await self.until(lambda: self.said.count(words) >= times)
+
+    def tell(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def call(self, **fields: Any) -> int:
+        """The status of one call, on a connection of its own."""
+        async with httpx2.AsyncClient(base_url=self.url, timeout=20) as client:
+            return (await client.post("/v1/chat/completions", json=BODY | fields)).status_code
+
+    async def get(self, path: str, key: str = "") -> httpx2.Response:
+        async with httpx2.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}) as client:
+            return await client.get(path)
+
+    async def accepts(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(20):
+            code = await self.process.wait()
+        assert "Traceback" not in self.said, self.said
+        return code
+
+    async def records(self) -> tuple[list[Exchange], list[Tally]]:
+        """Everything in the stream; for after the end."""
+        await self.corridor.join()
+        found = [from_fields(e.fields) for e in await self.corridor.read("test", 1000, 100)]
+        return [r for r in found if isinstance(r, Exchange)], [r for r in found if isinstance(r, Tally)]
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncIterator[Serve]:
+    """Starts `gateway serve` with a config and further arguments. up: waits until it serves. The config is open,
+    unless it says otherwise."""
+    programs: list[Program] = []
+
+    async def go(config: dict[str, Any], *more: str, up: bool = True, python: tuple[str, ...] = ()) -> Program:
+        path, log = tmp_path / "gateway.yaml", tmp_path / "log"
+        path.write_text(yaml.safe_dump({"open": True, **config, "keys": []}))
+        command = [sys.executable, *python, "-m", "gateway", "serve", "--config", str(path), "--port", "0", *more]
+        with log.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out)
+        given = config.get("stream", {"url": stream_url, "name": stream_name})
+        program = Program(process, log, path, Corridor(given["url"], given.get("name", "gateway")))
+        programs.append(program)
+        if up:
+            await program.until(lambda: "running on http" in program.said and "startup complete" in program.said)
+        return program
+
+    yield go
+    for program in programs:
+        if program.process.returncode is None:
+            program.process.kill()
+            await program.process.wait()
+        await program.corridor.aclose()
+
+
+async def read_until(lines: AsyncIterator[str], words: str) -> None:
+    async for line in lines:
+        if words in line:
+            return
+    raise AssertionError(f"the stream ended before {words!r}")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+# ── it starts ──
+
+
+async def test_it_answers_soon_and_imports_nothing_of_the_other_room(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream, passthrough="u0"), python=("-X", "importtime"))
+    assert await program.call() == 200
+    assert await program.call(stream=True) == 200
+    for path in ("/metrics", "/ready", "/v1/models", "/v1/files"):
+        await program.get(path)
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in program.said.splitlines() if "import" in line}
+    assert {"gateway", "uvicorn", "redis", "prometheus_client"} <= imported, "the list is one of what was imported"
+    heavy = {"numpy", "scipy", "typer", "click", "rich", "sqlalchemy", "alembic", "httpx2", "httpx", "jsonschema_rs"}
+    assert not imported & heavy
+
+
+async def test_it_answers_within_seconds(serve: Serve, configured: Configured, upstream: FakeUpstream) -> None:
+    begun = time.monotonic()
+    program = await serve(configured(upstream))
+    assert (await program.get("/health")).status_code == 200
+    assert time.monotonic() - begun < 3, "1.2 s on a machine that does nothing else"
+
+
+async def test_it_serves_nobody_rather_than_everybody(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream, open=False), up=False)
+    assert await program.ended() == 1
+    assert "keys: none. Add one (name and sha256), or say `open: true`" in program.said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_what_cannot_be_opened_is_said_and_ends_it(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
+) -> None:
+    config = configured(upstream)
+    config["upstreams"]["u0"]["ca_file"] = "/nowhere/ca.pem"
+    program = await serve(config, "--workers", workers, up=False)
+    assert await program.ended() == 1
+    assert "upstreams.u0.ca_file: /nowhere/ca.pem: No such file" in program.said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_in_use_is_said_and_ends_it(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
+) -> None:
+    program = await serve(configured(upstream), "--port", str(upstream.port), "--workers", workers, up=False)
+    assert await program.ended() == 1
+    assert "ddress already in use" in program.said
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        ("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True),
+        ("0.0.0.0", False), ("::", False), ("10.1.1.1", False), ("example.org", False), ("", False),
+    ],
+)  # fmt: skip
+def test_loopback_is_this_machine_alone(host: str, is_one: bool) -> None:
+    assert is_loopback(host) is is_one
+
+
+# ── who may look ──
+
+
+async def test_beyond_loopback_metrics_and_detail_need_a_key(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream, **FAR), "--host", "0.0.0.0")
+    for key in ("", "wrong", "test-key"):
+        assert (await program.get("/metrics", key)).status_code == 401
+        assert (await program.get("/ready", key)).json() == {"status": "ready"}
+    assert "gateway_config_ok 1.0" in (await program.get("/metrics", "look")).text
+    assert (await program.get("/ready", "look")).json()["targets"] == {"u0/model-u0": "ready"}
+    assert (await program.get("/health")).status_code == 200
+
+
+async def test_beyond_loopback_without_a_key_of_their_own_metrics_are_closed(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--host", "0.0.0.0")
+    refused = await program.get("/metrics")
+    assert refused.status_code == 401
+    assert "set metrics.sha256 or metrics.bind" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_metrics_have_a_listener_of_their_own_where_the_config_gives_one(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
+) -> None:
+    port = free_port()
+    config = configured(upstream, metrics={"bind": f"127.0.0.1:{port}"})
+    program = await serve(config, "--host", "0.0.0.0", "--workers", workers)
+    await program.until_said("Application startup complete", int(workers))
+    assert await program.call() == 200
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with asyncio.timeout(5):
+            while 'outcome="ok"} 1.0' not in (await client.get("/metrics")).text:
+                pass
+        assert (await client.get("/ready")).json()["targets"] == {"u0/model-u0": "ready"}
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 404
+    far = await program.get("/metrics")
+    assert far.status_code == 401
+    assert f"they are served on 127.0.0.1:{port}" in far.json()["error"]["message"]
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+    assert "ERROR" not in program.said
+
+
+async def test_a_metrics_listener_that_cannot_be_opened_ends_the_start(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream, metrics={"bind": f"127.0.0.1:{upstream.port}"}), up=False)
+    assert await program.ended() == 1
+    assert f"metrics.bind: 127.0.0.1:{upstream.port} cannot be bound" in program.said
+
+
+# ── several workers ──
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == name]
+    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
+async def scraped(program: Program, name: str, wanted: float) -> str:
+    """Scrapes until a metric has this value; it must never go back on the way."""
+    last = 0.0
+    async with asyncio.timeout(10):
+        while last != wanted:
+            text = (await program.get("/metrics")).text
+            now = total(text, name)
+            assert last <= now <= wanted
+            last = now
+    return text
+
+
+async def test_one_scrape_gives_the_total_of_all_workers_also_of_one_that_was_killed(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    for i in range(40):
+        assert await program.call(model="chat" if i % 4 else f"unknown-{i}") in (200, 404)
+    text = await scraped(program, "gateway_requests_total", 30)
+    assert "unknown-" not in text
+    assert total(text, "gateway_refused_total", code="model_not_found") == 10
+    assert total(text, "gateway_config_ok") == 1
+    series = len(text.splitlines())
+
+    os.kill(program.workers[0], signal.SIGKILL)
+    for _ in range(10):
+        await scraped(program, "gateway_requests_total", 30)
+    await program.until_said("Application startup complete", 3)
+    for _ in range(12):
+        assert await program.call() == 200
+    text = await scraped(program, "gateway_requests_total", 42)
+    assert len(text.splitlines()) == series, "labels are a closed set, and no worker's id is among them"
+    assert total(text, "gateway_inflight_requests") == 0
+
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+    exchanges, tallies = await program.records()
+    assert len({e.id for e in exchanges}) == len(exchanges) == 42
+    assert len({e.incarnation for e in exchanges}) <= 3
+    assert len({t.incarnation for t in tallies if t.final}) == 2, "the killed one could not say good-bye"
+
+
+async def test_every_worker_takes_the_new_config_and_goes_on_with_its_streams(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            lines = reply.aiter_lines()
+            await read_until(lines, "one ")
+            program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
+            program.tell(signal.SIGHUP)
+            await program.until_said("config reloaded", 2)
+            for _ in range(8):
+                assert await program.call() == 200
+            upstream.release()
+            await read_until(lines, "two")
+            await read_until(lines, "[DONE]")
+    assert (len(upstream.calls), len(second.calls)) == (1, 8)
+    assert len(program.workers) == 2, "nobody was started anew"
+
+
+async def test_a_worker_replaced_after_the_file_was_spoilt_serves_the_config_in_force(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    program.config_path.write_text("nonsense: true")
+    await program.until_said("is refused", 2)
+    for worker in program.workers[:2]:
+        os.kill(worker, signal.SIGKILL)
+    await program.until_said("Application startup complete", 4)
+    assert await program.call() == 200
+    assert total((await program.get("/metrics")).text, "gateway_config_ok") == 0
+    assert "Traceback" not in program.said
+
+
+async def test_stopping_workers_let_what_is_in_flight_finish(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            lines = reply.aiter_lines()
+            await read_until(lines, "one ")
+            program.tell(signal.SIGTERM)
+            await program.until_said("Shutting down", 2)
+            upstream.release()
+            await read_until(lines, "two")
+            await read_until(lines, "[DONE]")
+    assert await program.ended() == 0
+    [exchange], tallies = await program.records()
+    assert exchange.outcome == "ok"
+    assert len({t.incarnation for t in tallies if t.final}) == 2
+
+
+# ── it reloads, and stops ──
+
+
+async def test_sighup_puts_the_file_in_force_at_once(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    config = configured(upstream)
+    program = await serve(config)
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            lines = reply.aiter_lines()
+            await read_until(lines, "one ")
+            program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
+            program.tell(signal.SIGHUP)
+            await program.until_said("config reloaded")
+            assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+            upstream.release()
+            await read_until(lines, "two")
+            await read_until(lines, "[DONE]")
+        program.config_path.write_text("nonsense: true")
+        program.tell(signal.SIGHUP)
+        await program.until_said("is refused")
+        assert "gateway_config_ok 0.0" in (await client.get("/metrics")).text
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+    assert len(second.calls) == 2
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_a_stopping_gateway_lets_what_is_in_flight_finish(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, number: signal.Signals
+) -> None:
+    program = await serve(configured(upstream))
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            lines = reply.aiter_lines()
+            await read_until(lines, "one ")
+            program.tell(number)
+            await program.until_said("Shutting down")
+            assert not await program.accepts()
+            upstream.release()
+            await read_until(lines, "two")
+            await read_until(lines, "[DONE]")
+    assert await program.ended() == 0
+    [exchange], tallies = await program.records()
+    assert exchange.outcome == "ok"
+    assert tallies[-1].final
+    assert (tallies[-1].last_seq, tallies[-1].incarnation) == (1, exchange.incarnation)
+    assert sum(c.n for c in tallies[-1].enqueued) == 1
+
+
+async def test_a_stream_longer_than_the_drain_is_ended_with_an_error_and_recorded(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, events: Callable[[bytes], list[Any]]
+) -> None:
+    program = await serve(configured(upstream, limits={"drain_s": 1}))
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        plain = asyncio.get_running_loop().create_task(client.post("/v1/chat/completions", json=BODY))
+        await upstream.until(lambda u: len(u.calls) == 1)
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            lines = reply.aiter_lines()
+            await read_until(lines, "one ")
+            program.tell(signal.SIGTERM)
+            rest = [line async for line in lines]
+        assert (await plain).status_code == 503
+    assert (await plain).headers["retry-after"]
+    said = events("\n\n".join(rest).encode())
+    assert "stopping" in said[-1]["error"]["message"]
+    assert "[DONE]" not in said
+    assert await program.ended() == 0
+    exchanges, tallies = await program.records()
+    assert [e.outcome for e in exchanges] == ["cut", "cut"]
+    assert tallies[-1].final
+    assert tallies[-1].last_seq == 2
+    assert upstream.cancelled == 2
+
+
+async def test_a_second_interrupt_does_not_wait(serve: Serve, configured: Configured, upstream: FakeUpstream) -> None:
+    program = await serve(configured(upstream))
+    upstream.says("one ", HOLD, "two")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
+            await read_until(reply.aiter_lines(), "one ")
+            program.tell(signal.SIGINT)
+            await program.until_said("Shutting down")
+            program.tell(signal.SIGINT)
+            async with asyncio.timeout(5):
+                await program.process.wait()
+
+
+async def test_a_shadow_under_way_does_not_hold_up_the_stop(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """It is given up: neither an answer of the candidate nor a failure of it."""
+    experiment = {
+        "model": "chat",
+        "control": {"upstream": "u0", "model": "model-u0"},
+        "candidate": {"upstream": "u1", "model": "model-u1"},
+        "shadow": 1.0,
+    }
+    program = await serve(configured(upstream, second, chat={"fallback": []}, experiments={"swap": experiment}))
+    second.says(HOLD, "late")
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+        await second.until(lambda u: len(u.calls) == 1)
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+    [exchange], tallies = await program.records()
+    assert exchange.role == "served"
+    last = tallies[-1]
+    assert last.final
+    assert sum(c.n for c in last.sampled) == sum(c.n for c in last.enqueued) == last.last_seq == 1
+
+
+async def test_a_stream_server_that_is_gone_does_not_hold_up_the_stop(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, stream_server: Any
+) -> None:
+    program = await serve(configured(upstream, stream={"url": stream_server.url}))
+    stream_server.kill()
+    async with httpx2.AsyncClient(base_url=program.url) as client:
+        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0

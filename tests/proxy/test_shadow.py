@@ -1,0 +1,202 @@
+"""The candidate is asked once the served answer has ended, off the client's path, and never waits for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.config import Experiment
+from gateway.exchange import Target, Usage
+from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.proxy.experiments import plan_of
+from gateway.proxy.shadow import Spent
+
+SWAP: dict[str, Any] = {
+    "model": "chat",
+    "control": {"upstream": "u0", "model": "model-u0"},
+    "candidate": {"upstream": "u1", "model": "new"},
+    "shadow": 1.0,
+}
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+async def make(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream) -> Make:
+    """A gateway that shadows every call of `chat` at the second upstream. changes: of the experiment."""
+
+    async def go(rate: float = 0.0, upstream_1: dict[str, Any] | None = None, **changes: Any) -> Any:
+        experiments = {"swap": {**SWAP, **changes}}
+        sampling = {"rate": rate}
+        config = configured(upstream, second, chat={"fallback": []}, experiments=experiments, sampling=sampling)
+        config["upstreams"]["u1"] |= upstream_1 or {}
+        quiet = {"name": "quiet", "sha256": sha256(b"quiet").hexdigest(), "sample": "never"}
+        return await start({**config, "keys": [*config["keys"], quiet]})
+
+    return go
+
+
+def by_role(exchanges: list[Any]) -> dict[str, Any]:
+    return {e.role: e for e in exchanges}
+
+
+async def counted(gateway: Any, result: str) -> None:
+    """Waits until the shadow has been counted so."""
+    async with asyncio.timeout(10):
+        while await gateway.metric("gateway_shadow_total", experiment="swap", result=result) == 0:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+async def test_the_pair_is_recorded_each_with_its_own_probability(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream, stream: bool
+) -> None:
+    upstream.says("served")
+    second.says("shadow")
+    gateway = await make(shadow=1.0, rate=0.0)
+    reply = await gateway.chat("hi", stream=stream, seed=7, temperature=0.5)
+    assert b"served" in reply.content
+    assert reply.headers["x-gateway-arm"] == "control"
+    roles = by_role(await gateway.recorded(2))
+    served, shadow = roles["served"], roles["shadow"]
+    assert (served.id, shadow.pair) == (reply.headers["x-request-id"], served.id)
+    assert shadow.id != served.id
+    assert (served.target, shadow.target) == (Target("u0", "model-u0"), Target("u1", "new"))
+    assert (served.arm, shadow.arm) == ("control", "candidate")
+    assert served.plan == shadow.plan
+    assert (served.pi, served.stratum) == (1.0, "default+swap")
+    assert (shadow.pi, shadow.stratum) == (1.0, "shadow:swap")
+    assert b"shadow" in shadow.response
+    assert shadow.usage is not None
+    assert (shadow.stream, shadow.first_token_s is not None) == (stream, stream)
+
+
+async def test_the_candidate_is_asked_the_same_but_for_the_model_and_the_seed(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    gateway = await make()
+    await gateway.chat("hi", seed=7, temperature=0.5, unknown={"kept": 1})
+    asked = (await second.next_received()).json
+    wanted = upstream.received[0].json
+    assert wanted.pop("seed") == 7
+    assert asked == {**wanted, "model": "new"}
+
+
+async def test_the_client_never_waits_for_the_shadow(make: Make, second: FakeUpstream) -> None:
+    second.says("one ", HOLD, "two")
+    gateway = await make()
+    assert (await gateway.chat()).status_code == 200
+    await second.next_received()
+    assert [e.role for e in await gateway.recorded(1)] == ["served"]
+    second.release()
+    assert by_role(await gateway.recorded(2))["shadow"].outcome == "ok"
+
+
+async def test_the_candidate_is_asked_only_once_the_served_answer_has_ended(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.says("one ", HOLD, "two")
+    gateway = await make()
+    async with gateway.stream() as reply:
+        async for line in reply.aiter_lines():
+            if "one " in line:
+                assert not second.received
+                upstream.release()
+    await second.next_received()
+
+
+FAILURES = [
+    (Fault.status(500), "upstream_error", 502),
+    (Fault.reset(), "upstream_error", 502),
+    (Fault.content_policy(), "upstream_error", 400),
+    (Fault.silence(), "timeout", 504),
+]
+
+
+@pytest.mark.parametrize(("fault", "outcome", "status"), FAILURES, ids=[f[0].name for f in FAILURES])
+async def test_a_candidate_that_fails_is_a_result_and_is_asked_once(
+    make: Make, second: FakeUpstream, fault: Fault, outcome: str, status: int
+) -> None:
+    second.always(fault)
+    gateway = await make(deadline_s=0.3)
+    await gateway.chat()
+    shadow = by_role(await gateway.recorded(2))["shadow"]
+    assert (shadow.outcome, shadow.pi, len(shadow.attempts)) == (outcome, 1.0, 1)
+    assert len(second.received) == 1
+    await counted(gateway, "asked_failed")
+
+
+async def test_what_does_not_fit_is_not_asked_and_counted(make: Make, second: FakeUpstream) -> None:
+    second.always(Fault.silence())
+    gateway = await make(budget={"concurrency": 1})
+    await gateway.chat()
+    await second.next_received()
+    await gateway.chat()
+    await counted(gateway, "not_offered_full")
+    assert len(second.received) == 1
+
+
+async def test_a_shadow_takes_no_place_that_a_client_waits_for(make: Make, second: FakeUpstream) -> None:
+    """An upstream with a limit: a shadow that would have to wait there is not asked."""
+    gateway = await make(upstream_1={"concurrency": 1}, budget={"concurrency": 4})
+    slots = gateway.gateway.upstreams["u1"].slots
+    await slots.enter()
+    await gateway.chat()
+    await counted(gateway, "not_offered_full")
+    assert (slots.waiting, second.received) == (0, [])
+    slots.leave()
+    await gateway.chat()
+    await second.next_received()
+
+
+async def test_a_candidate_that_is_down_is_not_asked(make: Make, second: FakeUpstream) -> None:
+    gateway = await make()
+    gateway.gateway.router.place(Target("u1", "new")).upstream.down = True
+    await gateway.chat()
+    await counted(gateway, "not_offered_target_down")
+    assert not second.calls
+
+
+@pytest.mark.parametrize("fields", [{"store": True}, {"web_search_options": {}}, {"web_search_options": {"a": 1}}])
+async def test_what_would_happen_twice_is_not_asked_twice(make: Make, second: FakeUpstream, fields: Any) -> None:
+    gateway = await make()
+    assert (await gateway.chat(**fields)).status_code == 200
+    await counted(gateway, "not_offered_has_effects")
+    assert not second.calls
+
+
+async def test_tokens_used_up_for_the_day_end_the_days_shadows(make: Make, second: FakeUpstream) -> None:
+    gateway = await make(budget={"tokens_per_day": 1})
+    await gateway.chat()
+    await counted(gateway, "asked")
+    await gateway.chat()
+    await counted(gateway, "not_offered_budget")
+    assert len(second.calls) == 1
+
+
+async def test_callers_out_of_the_population_and_other_models_have_no_shadow(make: Make, second: FakeUpstream) -> None:
+    gateway = await make(rate=1.0)
+    body = {"model": "chat", "messages": [{"role": "user", "content": "x"}]}
+    for headers in ({"authorization": "Bearer quiet"}, {"x-gateway-sample": "never"}):
+        assert (await gateway.client.post("/chat/completions", json=body, headers=headers)).status_code == 200
+    await gateway.chat()
+    assert len(await gateway.recorded(2)) == 2
+    assert len(second.calls) == 1
+
+
+def test_tokens_are_counted_by_plan_and_by_utc_day() -> None:
+    plan = plan_of("swap", Experiment.model_validate({**SWAP, "budget": {"tokens_per_day": 100}}))
+    spent, noon = Spent(), 86400.0 * 20_000 + 43_200
+    assert not spent.over(plan, noon)
+    spent.add(plan, noon, Usage(60, 39))
+    assert not spent.over(plan, noon)
+    spent.add(plan, noon, Usage(1, 0))
+    assert spent.over(plan, noon)
+    assert not spent.over(replace(plan, hash="other"), noon), "another plan has its own"
+    assert not spent.over(replace(plan, tokens_per_day=None), noon)
+    assert spent.over(plan, noon + 43_199)
+    assert not spent.over(plan, noon + 43_200)

@@ -1,0 +1,207 @@
+"""The corridor over a real server: in order, acknowledged, claimed, buried, trimmed, and down when it is down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import StreamDown
+from gateway.stream import Corridor
+
+
+@pytest.fixture
+async def corridor(stream_url: str, stream_name: str) -> AsyncIterator[Corridor]:
+    opened = Corridor(stream_url, stream_name)
+    yield opened
+    await opened.aclose()
+
+
+def entries(n: int) -> list[dict[bytes, bytes]]:
+    return [{b"n": b"%d" % i} for i in range(n)]
+
+
+def numbers(read) -> list[int]:
+    return [int(entry.fields[b"n"]) for entry in read]
+
+
+async def test_what_is_appended_is_read_in_order_and_once(corridor):
+    await corridor.append(entries(5))
+    await corridor.join()
+    assert numbers(await corridor.read("a", 3, 10)) == [0, 1, 2]
+    assert numbers(await corridor.read("b", 3, 10)) == [3, 4]
+    assert await corridor.read("a", 3, 10) == []
+
+
+async def test_joining_again_keeps_the_place(corridor):
+    await corridor.join()
+    await corridor.append(entries(1))
+    await corridor.read("a", 1, 10)
+    await corridor.join()
+    assert await corridor.read("a", 1, 10) == []
+
+
+async def test_entries_left_unacknowledged_are_claimed_with_their_deliveries(corridor):
+    await corridor.join()
+    await corridor.append(entries(3))
+    read = await corridor.read("dead", 3, 10)
+    await corridor.ack([read[0].id])
+    assert [(e.id, e.deliveries) for e in await corridor.claim("heir", 0, 10)] == [(read[1].id, 2), (read[2].id, 2)]
+    assert await corridor.claim("third", 60_000, 10) == []
+
+
+async def test_claiming_looks_past_entries_that_are_too_young(corridor):
+    """The server looks at ten entries for each one asked for; the old one may come after them."""
+    await corridor.join()
+    await corridor.append(entries(40))
+    read = await corridor.read("a", 40, 10)
+    idle = {"min_idle_time": 0, "message_ids": [read[-1].id], "idle": 60_000}
+    await corridor._redis.xclaim(corridor.key, "evals", "a", **idle)
+    assert [e.id for e in await corridor.claim("b", 30_000, 1)] == [read[-1].id]
+
+
+async def test_keeping_makes_entries_young_and_counts_no_delivery(corridor):
+    await corridor.join()
+    await corridor.append(entries(1))
+    (entry,) = await corridor.read("a", 1, 10)
+    await corridor._redis.xclaim(corridor.key, "evals", "a", 0, [entry.id], idle=60_000, justid=True)
+    await corridor.keep("a", [entry.id])
+    assert await corridor.claim("b", 30_000, 1) == []
+    assert [e.deliveries for e in await corridor.claim("b", 0, 1)] == [2]
+
+
+async def test_what_was_deleted_while_pending_is_no_longer_pending(corridor):
+    await corridor.join()
+    await corridor.append(entries(2))
+    first, second = await corridor.read("a", 2, 10)
+    await corridor._redis.xdel(corridor.key, first.id)
+    assert [e.id for e in await corridor.claim("b", 0, 10)] == [second.id]
+    assert await corridor.watermark() == second.id
+
+
+async def test_burying_moves_an_entry_with_its_reason(corridor):
+    await corridor.join()
+    await corridor.append(entries(1))
+    (entry,) = await corridor.read("a", 1, 10)
+    await corridor.bury(entry, "unreadable", "x" * 9000)
+    (letter,) = await corridor.dead()
+    assert letter.fields[b"n"] == b"0"
+    assert (letter.fields[b"reason"], letter.fields[b"entry"]) == (b"unreadable", entry.id.encode())
+    assert len(letter.fields[b"error"]) == 4000
+    assert (await corridor.lag()).pending == 0
+
+
+async def test_the_watermark_is_where_everything_before_is_acknowledged(corridor):
+    assert await corridor.watermark() is None
+    await corridor.join()
+    await corridor.append(entries(4))
+    read = await corridor.read("a", 3, 10)
+    assert await corridor.watermark() == read[0].id
+    await corridor.ack([read[0].id, read[2].id])
+    assert await corridor.watermark() == read[1].id
+    await corridor.ack([read[1].id])
+    ms, n = read[2].id.split("-")
+    assert await corridor.watermark() == f"{ms}-{int(n) + 1}"
+
+
+async def test_only_what_was_read_is_trimmed_and_nothing_while_others_read_too(corridor):
+    await corridor.join()
+    await corridor.append(entries(300))
+    read = await corridor.read("a", 250, 10)
+    await corridor.ack([e.id for e in read])
+    await corridor._redis.xgroup_create(corridor.key, "others", id="0")
+    assert await corridor.trim_read() == 0
+    await corridor._redis.xgroup_destroy(corridor.key, "others")
+    assert 0 < await corridor.trim_read() <= 250
+    assert numbers(await corridor.read("a", 100, 10)) == list(range(250, 300))
+
+
+async def test_lag_counts_what_waits_and_how_long(corridor):
+    assert (await corridor.lag()).oldest_s == 0.0
+    await corridor.join()
+    await corridor.append(entries(3))
+    lag = await corridor.lag(now=time.time() + 5)
+    assert (lag.length, lag.waiting, lag.pending) == (3, 3, 0)
+    assert 5 <= lag.oldest_s < 10
+    read = await corridor.read("a", 1, 10)
+    lag = await corridor.lag()
+    assert (lag.waiting, lag.pending) == (2, 1)
+    await corridor.ack([e.id for e in [*read, *await corridor.read("a", 9, 10)]])
+    lag = await corridor.lag()
+    assert (lag.length, lag.waiting, lag.pending, lag.oldest_s) == (3, 0, 0, 0.0)
+
+
+async def test_heartbeats_tell_who_lives_until_they_leave(corridor):
+    await corridor.join()
+    await corridor.append(entries(1))
+    await corridor.read("a", 1, 10)
+    await corridor.heartbeat("a", 12.5)
+    assert await corridor.consumers() == {"a": 12.5}
+    await corridor.leave("a")
+    assert await corridor.consumers() == {}
+    assert len(await corridor.claim("b", 0, 1)) == 1  # what it held was not thrown away with it
+
+
+async def test_the_stream_holds_no_more_than_its_megabytes(stream_url, stream_name):
+    small = Corridor(stream_url, stream_name, max_mb=1.0)
+    for _ in range(30):
+        await small.append([{b"n": b"x" * 1000} for _ in range(100)])
+    assert (await small.lag()).length < 1500
+    await small.aclose()
+
+
+async def test_a_small_text_is_shared_for_a_while(corridor, stream_url, stream_name):
+    other = Corridor(stream_url, stream_name)
+    await corridor.remember("plan", "p1", 60)
+    assert await other.recall("plan") == "p1"
+    assert await other.recall("nothing") is None
+    await other.aclose()
+
+
+async def test_every_verb_says_when_the_server_is_down(stream_server):
+    corridor = Corridor(stream_server.url, "x")
+    await corridor.ping()
+    stream_server.kill()
+    for verb in (corridor.ping(), corridor.append(entries(1)), corridor.join(), corridor.read("a", 1, 10),
+                 corridor.claim("a", 0, 1), corridor.ack(["1-1"]), corridor.lag(), corridor.watermark()):  # fmt: skip
+        with pytest.raises(StreamDown):
+            await verb
+    stream_server.start()
+    await corridor.ping()
+    await corridor.aclose()
+
+
+async def test_a_server_that_lost_its_data_gets_its_group_again(corridor):
+    await corridor.join()
+    await corridor._redis.delete(corridor.key)
+    with pytest.raises(StreamDown, match="without its data"):
+        await corridor.read("a", 1, 10)
+    await corridor.append(entries(1))
+    assert numbers(await corridor.read("a", 1, 10)) == [0]
+
+
+async def test_a_server_that_refuses_is_down(stream_server):
+    corridor = Corridor(stream_server.url, "x")
+    await corridor._redis.config_set("maxmemory", "1")
+    with pytest.raises(StreamDown, match="refuses"):
+        await corridor.append(entries(1))
+    await corridor.aclose()
+
+
+async def test_a_cancellation_is_never_swallowed(corridor):
+    """redis-py sends with asyncio.wait_for, which in Python 3.11 returns a result that is ready instead."""
+    for turns in range(60):
+
+        async def forever() -> None:
+            while True:
+                await corridor.ping()
+
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(forever())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait({task}, timeout=5)
+            assert done
