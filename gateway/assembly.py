@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.exchange import Exchange, Usage
-from gateway.sse import events
+from gateway.sse import events, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,28 @@ def _parts(stream: bool, response: bytes) -> Iterator[dict[str, Any]]:
         if whole is not None:
             yield whole
         return
-    for event in events(response):
-        part = _object(event.data) if event.data[:1] == b"{" else None
-        if part is not None:
-            yield part
+    payloads = _payloads(response)
+    try:
+        # One parser call for a hundred small objects costs a third of a hundred calls.
+        parts = orjson.loads(b"[" + b",".join(payloads) + b"]")
+    except orjson.JSONDecodeError:
+        parts = ()
+    if len(parts) != len(payloads):  # one of them is malformed: each for itself
+        parts = [part for payload in payloads if (part := _object(payload)) is not None]
+    yield from parts
+
+
+def _payloads(response: bytes) -> list[bytes]:
+    """The data of each whole event that looks like an object. The usual form, one `data: ` line, is only cut out."""
+    if b"\r" in response:
+        return [event.data for event in events(response) if event.data[:1] == b"{"]
+    found = []
+    for block in response[: response.rfind(b"\n\n") + 1].split(b"\n\n"):
+        block = block.strip(b"\n")
+        data = block[6:] if block.startswith(b"data: {") and b"\n" not in block else parse(block + b"\n\n").data
+        if data[:1] == b"{":
+            found.append(data)
+    return found
 
 
 def _message(error: Any) -> str:

@@ -101,7 +101,6 @@ class ProxyMetrics:
         self.shadow = Counter(
             "gateway_shadow", "Shadow requests, by what became of them", ["experiment", "result"], registry=r
         )
-        self.feedback = Counter("gateway_feedback", "Feedback taken, by name's kind", ["kind"], registry=r)
 
 
 def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:

@@ -49,7 +49,14 @@ def test_each_error_has_its_status_type_and_code(
 
 def test_the_drawing_is_the_truth() -> None:
     drawn = dict(re.findall(r"^[│├└─ ]*([A-Z]\w+)(?: +(\d{3}))?", errors.__doc__ or "", re.M))
-    own = {GatewayError, TransportError, ConfigError, StreamDown, *subclasses(GatewayError), *subclasses(TransportError)}
+    own = {
+        GatewayError,
+        TransportError,
+        ConfigError,
+        StreamDown,
+        *subclasses(GatewayError),
+        *subclasses(TransportError),
+    }
     names = {c.__name__: str(c.status) if issubclass(c, GatewayError) and c is not GatewayError else "" for c in own}
     drawn.pop("Every", None)
     assert drawn == names

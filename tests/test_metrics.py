@@ -93,7 +93,11 @@ def test_every_metric_is_raised_somewhere(metrics: ProxyMetrics) -> None:
     used = set()
     for path in (PACKAGE / "proxy").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] in (
+                "m",
+                "metrics",
+                "_metrics",
+            ):
                 used.add(node.attr)
     assert {attribute for attribute, _ in all_of(metrics)} - used == set()
 
@@ -159,17 +163,3 @@ def test_one_process_shows_its_own(metrics: ProxyMetrics) -> None:
     registry = CollectorRegistry()
     ProxyMetrics(registry).config_ok.set(1)
     assert b"gateway_config_ok 1.0" in exposition(registry, None)
-
-
-async def test_names_that_are_not_from_the_config_never_become_labels(gateway: Any) -> None:
-    """Unknown models, users and paths cost no series."""
-    for n in range(20):
-        body = {"model": f"unknown-{n}", "messages": [{"role": "user", "content": "x"}], "user": f"user-{n}"}
-        assert (await gateway.client.post("/chat/completions", json=body)).status_code == 404
-        await gateway.client.get(f"/nothing-{n}")
-    await gateway.chat(user="user-9")
-    text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
-    assert "unknown-" not in text
-    assert "user-" not in text
-    assert "nothing-" not in text
-    assert 'gateway_refused_total{code="model_not_found",status="404"} 20.0' in text

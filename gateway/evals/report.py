@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import Connection
 
 from gateway.evals.means import weighted_mean
 from gateway.evals.plain import plain
@@ -19,7 +18,7 @@ from gateway.evals.scorers.registry import Registered, build
 from gateway.evals.statistics.weights import Estimate
 from gateway.evals.store import arms
 from gateway.evals.store.arms import Pairs
-from gateway.evals.store.reading import reading
+from gateway.evals.store.reading import Reading, reading
 from gateway.evals.where import Where
 from gateway.programs import CannotRun
 
@@ -75,7 +74,7 @@ class Report:
     sentence: str = NO_VERDICT
 
 
-def report(connection: Connection, experiment: str, scorers: Mapping[str, Registered]) -> Report:
+def report(connection: Reading, experiment: str, scorers: Mapping[str, Registered]) -> Report:
     """Of the plan that ran last. scorers: whose bounds are known. Raises NoExperiment."""
     plan = arms.latest_plan(connection, experiment)
     if plan is None:

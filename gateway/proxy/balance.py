@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 from gateway.config import Strategy
 from gateway.proxy.call import Call
@@ -96,7 +97,14 @@ def prefix(call: Call) -> bytes:
     messages = call.fields.get("messages")  # `...` where the body was too large to build it
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
-        parts.append(content if isinstance(content, str) else repr(content))
+        parts.append(content if isinstance(content, str) else _text(content))
         if sum(map(len, parts)) >= _PREFIX_CHARS:
             break
     return "\n".join(parts)[:_PREFIX_CHARS].encode()
+
+
+def _text(content: Any) -> str:
+    """Of content parts only their texts: what else they hold may be large, or deep."""
+    parts = content if isinstance(content, list) else ()
+    said = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in said if isinstance(text, str))

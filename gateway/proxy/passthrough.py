@@ -22,6 +22,7 @@ from gateway.proxy.transports import UpstreamReply
 log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
+_LAST_STATUS = 599  # RFC 9110, section 15: above it there are none, and uvicorn writes none
 
 
 async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -38,9 +39,13 @@ async def open_reply(
         path += b"?" + scope["query_string"]
     request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
     try:
-        return await upstream.transport.send(request, _CONNECT_S)
+        reply = await upstream.transport.send(request, _CONNECT_S)
     except TransportError as error:
         raise UpstreamFailed(f"{upstream.name} could not be asked ({type(error).__name__})") from error
+    if reply.status > _LAST_STATUS:
+        reply.close()
+        raise UpstreamFailed(f"{upstream.name} answered with HTTP {reply.status}, which is no status")
+    return reply
 
 
 async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:

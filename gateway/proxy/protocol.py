@@ -2,14 +2,17 @@
 
 A write is a system call, and costs more than building what is written. uvicorn writes the head at once and checks each
 header by regular expression; here the head waits for the first body message, which follows at once, and one count of
-its line breaks shows that no header hides another.
+its line breaks shows that no header hides another. In the other direction, a request's head has bounds here.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from gateway.errors import BadRequest
 
 
 class Cycle(RequestResponseCycle):
@@ -80,9 +83,55 @@ class Cycle(RequestResponseCycle):
 
 
 class Protocol(HttpToolsProtocol):
-    """For uvicorn's `http` setting."""
+    """For uvicorn's `http` setting. Bounds a request's head in bytes and time, as uvicorn does not: whoever sends it
+    has shown no key yet. What arrives at once is bounded by asyncio's read, and counted only when more must follow."""
+
+    max_head_bytes = 64 * 1024
+    head_s = 20.0  # from the connection, or from a head's first bytes, to its end
+
+    _head_bytes: int | None = None  # of a head that is not whole yet; None: no head has begun
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._late = self.loop.call_later(self.head_s, self._refuse, 408, "the request's headers did not come in time")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes is None or self.transport.is_closing():
+            return
+        if self._head_bytes > self.max_head_bytes:
+            self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
+        elif self._late is None:
+            self._late = self.loop.call_later(self.head_s, self._refuse, 408, "the rest of the headers did not come")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._head_bytes = None
+        if self._late is not None:
+            self._in_time()
         if type(self.cycle) is RequestResponseCycle:
             self.cycle.__class__ = Cycle  # its task has not begun: uvicorn names its class nowhere one could replace it
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Says why, unless an answer is being written, and closes."""
+        if self.cycle is None or self.cycle.response_complete:
+            body = BadRequest(message).body()
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()

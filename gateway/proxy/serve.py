@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -50,17 +51,18 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
     """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
     config = load_served(config_path)
     served = Served(config_path, data, is_loopback(host))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    if workers == 1:
-        _one(_settings(create(served), config, host, port, 1))
-        return
-    shared = tempfile.mkdtemp(prefix="gateway-metrics-")
+    _log()
     try:
-        pass_on(served, Path(shared))
-        settings = _settings("gateway.proxy.serve:create", config, host, port, workers)
-        _several(settings, settings.bind_socket())
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        if workers == 1:
+            _Server(_settings(create(served), config, host, port, 1)).run()
+        else:
+            _several(_settings("gateway.proxy.serve:create", config, host, port, workers), served)
+    except SystemExit as error:  # uvicorn has said why
+        sys.exit(1 if error.code else 0)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def load_served(path: Path) -> Config:
@@ -73,18 +75,14 @@ def load_served(path: Path) -> Config:
     return config
 
 
-def _one(settings: uvicorn.Config) -> None:
-    try:
-        _Server(settings).run()
-    except SystemExit as error:  # uvicorn has said why
-        sys.exit(1 if error.code else 0)
-
-
-def _several(settings: uvicorn.Config, sock: socket.socket) -> None:
-    workers = _Workers(settings, [sock])
-    workers.run()
+def _several(settings: uvicorn.Config, served: Served) -> None:
+    with tempfile.TemporaryDirectory(prefix="gateway-workers-", ignore_cleanup_errors=True) as shared:
+        pass_on(served, Path(shared))
+        _keep_in_force(served.config)
+        workers = _Workers(settings, [settings.bind_socket()])
+        workers.run()
     if any(w.exitcode == STARTUP_FAILURE for w in workers.processes):
-        sys.exit(1)
+        sys.exit(STARTUP_FAILURE)
 
 
 class _Server(uvicorn.Server):
@@ -139,7 +137,25 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
 
 def create(served: Served | None = None) -> Process:
     """The ASGI application of this process. served: None in a worker, where the parent has passed it on."""
-    return Process(served or passed_on())
+    if served is None:
+        _log()
+        served = passed_on()
+    return Process(served)
+
+
+def _keep_in_force(path: Path) -> None:
+    """A copy for workers that are started later, when the file may hold what was refused."""
+    kept = _in_force()
+    if kept is not None:
+        own = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(path, own)
+        own.replace(kept)
+
+
+def _in_force() -> Path | None:
+    """Where workers keep the config in force; None: there is one process, which has it."""
+    shared = shared_metrics()
+    return None if shared is None else shared / "gateway.yaml"
 
 
 class Process:
@@ -147,9 +163,20 @@ class Process:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self.config = load(served.config)
+        self.config, self._refused = self._load(served.config)
         self.app: App | None = None
         self._front: Any = None  # the app, as browsers of other origins need it
+
+    def _load(self, path: Path) -> tuple[Config, bool]:
+        """A config, and whether it is that of the other workers, because the file's was refused."""
+        try:
+            return load(path), False
+        except ConfigError as error:
+            kept = _in_force()
+            if kept is None or not kept.exists():
+                raise
+            log.error("the config is refused, that of the other workers is in force:\n%s", error)
+            return load(kept), True
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if self._front is not None and scope["type"] == "http":
@@ -182,7 +209,7 @@ class Process:
             app = App(build(self.config, parts))
             pages = Pages(lambda: app.gateway, app.show, registry, loopback=self._served.loopback)
             app.pages = pages.app()
-            metrics.config_ok.set(1)
+            metrics.config_ok.set(not self._refused)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
             if shared_metrics() is not None:
@@ -208,36 +235,42 @@ class Process:
         if bind is None:
             yield
             return
-        host, _, port = bind.rpartition(":")
-        settings = uvicorn.Config(
-            pages.private(), host=host.strip("[]"), port=int(port), log_config=None, access_log=False, lifespan="off"
+        sock = _listener(bind)
+        if sock is None:
+            yield
+            return
+        server = uvicorn.Server(
+            uvicorn.Config(pages.private(), log_config=None, access_log=False, lifespan="off", ws="none")
         )
-        server = uvicorn.Server(settings)
         async with Tasks() as tasks:
-            try:
-                sock = settings.bind_socket() if shared_metrics() is None else _bind_or_none(settings)
-            except SystemExit as error:
-                raise OSError(f"metrics.bind: {bind} cannot be bound") from error
-            if sock is not None:
-                serving = tasks.start(server._serve([sock]), "metrics listener")
+            serving = tasks.start(server._serve([sock]), "metrics listener")
             yield
             server.should_exit = True
-            if sock is not None:
-                await serving
+            await serving
 
 
 async def _show(app: App) -> None:
-    """Other workers answer scrapes too, and count what we have shown, also after our death."""
-    while True:
+    """Other workers answer scrapes too, and count what we have shown, also after our death. Ends with the parent, which
+    alone could stop or replace us: a worker without one would keep the port for ever."""
+    parent = os.getppid()
+    while os.getppid() == parent:
         app.show()
         await asyncio.sleep(0.5)
+    log.error("the parent process is gone; this worker stops")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _bind_or_none(settings: uvicorn.Config) -> Any:
+def _listener(bind: str) -> socket.socket | None:
+    """None: another worker has it. Raises ConfigError."""
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return settings.bind_socket()
-    except SystemExit:
-        return None
+        # Listening at once: until one of them does, two workers could bind the same port.
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and shared_metrics() is not None:
+            return None
+        raise ConfigError([f"metrics.bind: {bind} cannot be bound: {error.strerror}"]) from error
 
 
 async def _settled(app: App) -> None:
@@ -294,6 +327,7 @@ class Reload:
         self._stop_looking()
         self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
+        _keep_in_force(self._path)
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())
 

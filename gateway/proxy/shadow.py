@@ -68,7 +68,10 @@ class Shadow:
             self._tasks.start(self._ask(call, route, plan, place, served), f"shadow {plan.name}")
 
     async def _ask(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange) -> None:
-        shadow = replace(call, id=new_id(), received=time.time(), started=time.monotonic(), body=_body(call, place))
+        shadow = replace(
+            call, id=new_id(), received=time.time(), started=time.monotonic(), body=_body(call, place),
+            headers=[h for h in call.headers if h[0] != b"idempotency-key"],  # or a vendor gives its first answer again
+        )  # fmt: skip
         total_s = plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,

@@ -19,6 +19,7 @@ from gateway.supervise import Tasks
 log = logging.getLogger(__name__)
 
 _MOST = 10_000
+_LONGEST = 300  # characters of a name: no vendor's ids come near, and what is longer would fill the memory
 _WAIT_S = 0.05
 _KEEP_S = 30 * 86400  # as long as OpenAI keeps a response
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[A-Za-z0-9_.:-]{1,200})"')
@@ -66,7 +67,7 @@ class Sticky:
     async def of_call(self, call: Call) -> str | None:
         """Where a call must go because of what it continues."""
         for name in (call.fields.get("previous_response_id"), conversation_of(call.fields)):
-            if isinstance(name, str):
+            if isinstance(name, str) and len(name) <= _LONGEST:
                 upstream = await self.home(name, call.caller)
                 if upstream is not None:
                     return upstream
@@ -104,4 +105,4 @@ def conversation_of(fields: dict[str, Any]) -> str | None:
     given = fields.get("conversation")
     if isinstance(given, dict):
         given = given.get("id")
-    return given if isinstance(given, str) and given else None
+    return given if isinstance(given, str) and 0 < len(given) <= _LONGEST else None

@@ -157,7 +157,7 @@ class Room:
 
     async def until(self, holds: Callable[[], Any]) -> None:
         async with asyncio.timeout(20):
-            while not holds():  # noqa: ASYNC110 - the state of another task, or of a file
+            while not holds():
                 await asyncio.sleep(0.005)
 
     async def until_read(self) -> None:

@@ -13,7 +13,7 @@ UNIT = (0.0, 1.0)
 
 
 def traffic(rng: random.Random) -> list[tuple[str, float | None]]:
-    """Errors answer badly and are all sampled; the rest answers well and is sampled rarely; to some it does not apply."""
+    """Errors answer badly and are all sampled; the rest answers well and rarely is; to some it does not apply."""
     made: list[tuple[str, float | None]] = []
     for _ in range(3000):
         error = rng.random() < 0.1

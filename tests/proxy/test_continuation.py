@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def a_stream(words: list[str], *, usage: bool = True, done: bool = True, end: st
 def played(splicer: Splicer, body: bytes, cuts: list[int] | None = None) -> list[Any]:
     """The events the client gets, parsed; "[DONE]" as a string."""
     edges = [0, *sorted(cuts or []), len(body)]
-    out = b"".join(splicer.feed(body[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + splicer.end()
+    out = b"".join(splicer.feed(body[a:b]) for a, b in pairwise(edges)) + splicer.end()
     datas = [block.removeprefix(b"data: ") for block in out.split(b"\n\n")[:-1]]
     return [json.loads(d) if d != b"[DONE]" else "[DONE]" for d in datas]
 
@@ -81,11 +82,10 @@ def test_another_answer_is_joined_only_if_it_begins_with_what_was_said(said: str
     if other.startswith(said):
         assert said + text_of(played(splicer, body)) == other
         return
-    sent = b""
+    sent: list[bytes] = []
     with pytest.raises(Mismatch, match=r"differs|shorter"):
-        for byte in range(len(body)):
-            sent += splicer.feed(body[byte : byte + 1])
-    assert sent == b"", "nothing of a differing answer reaches the client"
+        sent.extend(splicer.feed(body[at : at + 1]) for at in range(len(body)))
+    assert b"".join(sent) == b"", "nothing of a differing answer reaches the client"
 
 
 def test_an_answer_that_ends_before_what_was_said_does_not_go_on_with_it() -> None:

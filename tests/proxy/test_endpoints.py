@@ -352,6 +352,12 @@ async def test_an_upstreams_refusal_passes_unchanged(passing: Any, upstream: Fak
     assert (reply.status_code, reply.content) == (409, b'{"error":{"message":"busy","code":17}}')
 
 
+async def test_a_status_that_is_none_is_a_502(passing: Any, upstream: FakeUpstream) -> None:
+    upstream.answers(999, b"{}")
+    for asking in (passing.client.get("/files"), passing.chat()):
+        assert (await asking).status_code == 502
+
+
 async def test_a_large_upload_is_carried_in_both_directions(passing: Any, upstream: FakeUpstream) -> None:
     data = os.urandom(40_000_000)  # above max_body_mb: nothing of it is held
 

@@ -56,7 +56,7 @@ STATUSES: list[tuple[str, int, bytes, str | None, bool, bool, bool]] = [
     ("408", 408, b"", "error", True, True, True),
     ("401 of our own key", 401, an_error("invalid_api_key"), "error", False, True, False),
     ("context by code", 400, an_error("context_length_exceeded"), "context_length", False, False, True),
-    ("context of llama.cpp", 400, an_error(400, kind="exceed_context_size_error"), "context_length", False, False, True),
+    ("of llama.cpp", 400, an_error(400, kind="exceed_context_size_error"), "context_length", False, False, True),
     ("context by words", 400, an_error(400, "maximum context length is 4096"), "context_length", False, False, True),
     ("context of Anthropic", 400, an_error(None, "prompt is too long: 9 tokens"), "context_length", False, False, True),
     ("a policy", 400, an_error("content_policy_violation"), "content_filter", False, False, True),

@@ -43,13 +43,17 @@ async def test_a_phase_that_takes_too_long_is_named_with_its_limit(ticker: Ticke
 async def test_the_whole_ends_a_phase_that_is_moved_again_and_again(ticker: Ticker) -> None:
     """A drip of headers, endless comments: each one in time, the whole is not."""
     loop = asyncio.get_running_loop()
+
+    async def drip(limit: Limit) -> None:
+        while True:
+            limit.phase("event", 0.02)
+            moved = loop.create_future()
+            loop.call_later(0.002, moved.set_result, None)
+            await moved
+
     with Limit(0.03, ticker) as limit:
         with pytest.raises(asyncio.CancelledError):
-            while True:
-                limit.phase("event", 0.02)
-                moved = loop.create_future()
-                loop.call_later(0.002, moved.set_result, None)
-                await moved
+            await drip(limit)
         error = limit.taken()
         assert limit.spent
         assert limit.left_s <= 0

@@ -132,3 +132,17 @@ async def test_a_model_named_as_nobody_would_is_not_found_and_no_fault(gateway: 
     for name in ("%00", "%ff", "a%2fb", "..%2f..", "x" * 3000):
         reply = await gateway.client.get(f"/models/{name}")
         assert reply.status_code == 404, name
+
+
+async def test_names_that_are_not_from_the_config_never_become_labels(gateway: Any) -> None:
+    """Unknown models, users and paths cost no series."""
+    for n in range(20):
+        body = {"model": f"unknown-{n}", "messages": [{"role": "user", "content": "x"}], "user": f"user-{n}"}
+        assert (await gateway.client.post("/chat/completions", json=body)).status_code == 404
+        await gateway.client.get(f"/nothing-{n}")
+    await gateway.chat(user="user-9")
+    text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
+    assert "unknown-" not in text
+    assert "user-" not in text
+    assert "nothing-" not in text
+    assert 'gateway_refused_total{code="model_not_found",status="404"} 20.0' in text

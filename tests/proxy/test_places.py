@@ -241,7 +241,10 @@ async def test_without_a_limit_nobody_ever_waits() -> None:
     assert slots.in_flight == 1000
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["enter", "leave", "cancel"]), st.integers(0, 9), st.booleans()), max_size=40)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["enter", "leave", "cancel"]), st.integers(0, 9), st.booleans()),
+    max_size=40,
+)
 
 
 class Crowd:

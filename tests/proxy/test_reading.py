@@ -19,9 +19,16 @@ CHAT = ENDPOINTS[b"/chat/completions"]
 USER = [{"role": "user", "content": "hi"}]
 
 
-def read(body: Any, path: bytes = b"/chat/completions", headers: dict[bytes, bytes] | None = None, **scope: Any) -> Call:
+def read(
+    body: Any, path: bytes = b"/chat/completions", headers: dict[bytes, bytes] | None = None, **scope: Any
+) -> Call:
     headers = headers or {}
-    scope = {"method": "POST", "path": "/v1" + path.decode(), "query_string": b"", "headers": [*headers.items()]} | scope
+    scope = {
+        "method": "POST",
+        "path": "/v1" + path.decode(),
+        "query_string": b"",
+        "headers": [*headers.items()],
+    } | scope
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_call(ENDPOINTS[path], Caller("web"), scope, headers, body, 7.0)
 

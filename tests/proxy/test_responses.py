@@ -40,7 +40,9 @@ async def made(gateway: Any, at: str, stream: bool, events: Any) -> str:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize(("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")])
+@pytest.mark.parametrize(
+    ("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")]
+)
 async def test_what_is_done_by_id_is_done_where_it_was_made(
     two: Any, upstream: FakeUpstream, second: FakeUpstream, events: Any, stream: bool, method: str, more: str
 ) -> None:

@@ -107,10 +107,15 @@ def test_all_conditions_of_a_rule_must_hold_the_head_ones_of_a_tail_rule_too() -
 
 
 rates = st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.5, 0.9, 1.0])
-conditions = st.sampled_from(
-    [{}, {"alias": "chat"}, {"alias": "other"}, {"stream": True}, {"outcome": "ok"}, {"outcome": "error"}]
-    + [{"finish_reason": "length"}, {"min_total_s": 2.0}, {"stream": False, "min_total_s": 0.5}]
-)
+HEADS: list[dict[str, Any]] = [{}, {"alias": "chat"}, {"alias": "other"}, {"stream": True}]
+TAILS: list[dict[str, Any]] = [
+    {"outcome": "ok"},
+    {"outcome": "error"},
+    {"finish_reason": "length"},
+    {"min_total_s": 2.0},
+    {"stream": False, "min_total_s": 0.5},
+]
+conditions = st.sampled_from([*HEADS, *TAILS])
 endings = st.builds(
     Ending,
     st.sampled_from(["ok", "cut", "timeout", "client_gone"]),

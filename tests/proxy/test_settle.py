@@ -53,7 +53,9 @@ class Room:
     place: Place
     plan: Plan | None = None
 
-    def settle(self, call: Call, progress: Progress | None = None, *, endpoint: Any = CHAT, wish: Any = None) -> Settled:
+    def settle(
+        self, call: Call, progress: Progress | None = None, *, endpoint: Any = CHAT, wish: Any = None
+    ) -> Settled:
         drawn = self.sampler.head(call, wish)
         shadow = self.plan is not None and shadowed(self.plan, call.id)
         route = Route((), Timeouts(), Retries(), "error", drawn, self.plan, shadow)

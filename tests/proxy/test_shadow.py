@@ -26,7 +26,9 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture
-async def make(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream) -> Make:
+async def make(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> Make:
     """A gateway that shadows every call of `chat` at the second upstream. changes: of the experiment."""
 
     async def go(rate: float = 0.0, upstream_1: dict[str, Any] | None = None, **changes: Any) -> Any:

@@ -78,9 +78,7 @@ async def test_a_field_that_names_nothing_asks_for_no_home(sticky: Sticky, odd: 
     assert conversation_of({"conversation": odd}) is None
 
 
-async def test_the_least_recently_used_home_is_forgotten_first(
-    sticky: Sticky, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_least_recently_used_home_is_forgotten_first(sticky: Sticky, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST", 3)
     for n in (1, 2, 3):
         sticky.learn(a_call(), "u", b'{"id":"resp_%d"}' % n)

@@ -50,9 +50,12 @@ def reader(url: str) -> Engine:
             raise NoStore(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
         target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
     engine = create_engine(target)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_reader)
-    _check_version(engine, url)
+    event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
+    try:
+        _check_version(engine, url)
+    except NoStore:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -118,8 +121,12 @@ def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _prepare_reader(connection: sqlite3.Connection, _: object) -> None:
+def _wait_when_busy(connection: sqlite3.Connection, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
+
+def _only_read(connection: Any, _: object) -> None:
+    connection.read_only = True  # psycopg's word
 
 
 def _begin_immediate(connection: Connection) -> None:

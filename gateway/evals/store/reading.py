@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, RowMapping, and_, select
 
 from gateway.evals.store import engine
 from gateway.evals.store.tables import exchanges, feedback, scores
 
 Found = dict[str, Any]
+Reading = Connection  # one that only reads
 _BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
 _LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 
@@ -27,7 +28,7 @@ class Wish:
 
 
 @contextmanager
-def reading(url: str) -> Iterator[Connection]:
+def reading(url: str) -> Iterator[Reading]:
     """A connection that can only read. Raises engine.NoStore."""
     opened = engine.reader(url)
     try:
@@ -44,7 +45,7 @@ def listed(connection: Connection, wish: Wish) -> list[Found]:
         query = query.where(exchanges.c.alias == wish.alias)
     if wish.since is not None:
         query = query.where(exchanges.c.received >= wish.since)
-    found = [dict(row) for row in connection.execute(query).mappings()]
+    found = [_plain(row) for row in connection.execute(query).mappings()]
     by_exchange = _scores(connection, [each["id"] for each in found])
     return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
 
@@ -57,9 +58,9 @@ def whole(connection: Connection, exchange_id: str) -> Found | None:
     said = select(feedback).where(and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"]))
     shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
     return {
-        **row,
+        **_plain(row),
         "scores": _scores(connection, [exchange_id]).get(exchange_id, []),
-        "feedback": [dict(each) for each in connection.execute(said).mappings()],
+        "feedback": [_plain(each) for each in connection.execute(said).mappings()],
         "shadows": list(connection.execute(shadows).scalars()),
     }
 
@@ -68,5 +69,10 @@ def _scores(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]
     query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
     by_exchange: dict[str, list[Found]] = {}
     for row in connection.execute(query).mappings():
-        by_exchange.setdefault(row["exchange_id"], []).append(dict(row))
+        by_exchange.setdefault(row["exchange_id"], []).append(_plain(row))
     return by_exchange
+
+
+def _plain(row: RowMapping) -> Found:
+    """SQLAlchemy's own kind of str is no key for JSON."""
+    return {str(name): value for name, value in row.items()}

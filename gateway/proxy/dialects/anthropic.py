@@ -13,6 +13,7 @@ from gateway.proxy.dialects import Reader, lenient
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
+from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.openai import check_answer, fixed_headers, place_of
 from gateway.proxy.splice import set_known
 from gateway.proxy.transports import Headers, UpstreamRequest
@@ -41,7 +42,7 @@ class Anthropic:
                 param="model",
                 code="unsupported_api",
             )
-        body = orjson.dumps(to_anthropic(_asked(call), model))
+        _, body = translated(call, lambda asked: to_anthropic(asked, model))
         return self.raw(b"POST", b"/messages", [h for h in call.headers if not h[0].startswith(b"openai-")], body)
 
     def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
@@ -74,11 +75,3 @@ class Anthropic:
         if call.api in _OWN:
             return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"
         return b"\n\ndata: " + error.body() + b"\n\n"
-
-
-def _asked(call: Call) -> dict[str, object]:
-    """From the body, not from call.fields: those leave out what is large, and what was spliced in since."""
-    asked = orjson.loads(call.body)
-    if not isinstance(asked, dict):
-        raise BadRequest("the request body must be a JSON object")
-    return asked

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import orjson
-
 from gateway.config import Upstream
-from gateway.errors import BadRequest, GatewayError, NotImplementedHere
+from gateway.errors import GatewayError, NotImplementedHere
 from gateway.proxy.call import Call
 from gateway.proxy.dialects import Reader, lenient
+from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
 from gateway.proxy.dialects.openai import OpenAI, check_answer
@@ -34,14 +33,9 @@ class Messages:
                 "Messages API can",
                 retry=False,
             )
-        asked = orjson.loads(call.body)  # call.fields leave out what is large
-        if not isinstance(asked, dict):
-            raise BadRequest("the request body must be a JSON object")
-        fields = to_chat_request(asked, self._limit)
+        fields, body = translated(call, lambda asked: to_chat_request(asked, self._limit))
         headers = [h for h in call.headers if not h[0].startswith(b"anthropic-")]
-        chat = replace(
-            call, api="chat", path=b"/chat/completions", headers=headers, fields=fields, body=orjson.dumps(fields)
-        )
+        chat = replace(call, api="chat", path=b"/chat/completions", headers=headers, fields=fields, body=body)
         return self._inner.request(chat, model)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.errors import BadRequest
+from gateway.proxy.dialects import lenient
 
 _PASSED = ("temperature", "top_p", "top_k", "stream")
 _READ = frozenset(
@@ -92,7 +91,7 @@ def _assistant(content: Any, where: str) -> dict[str, Any]:
         if kind == "text":
             texts.append(block.get("text") or "")
         elif kind == "tool_use":
-            function = {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+            function = {"name": block.get("name"), "arguments": lenient.dumps(block.get("input") or {}).decode()}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
         elif kind not in ("thinking", "redacted_thinking"):
             raise _refused(place, f"a block of type {kind!r}")

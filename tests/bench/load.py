@@ -1,0 +1,294 @@
+"""Load, and what it cost: requests from wrk, streams over raw sockets, CPU and memory of process trees from /proc."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOST = "127.0.0.1"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PATIENCE_S = 120.0
+_DONE = b"data: [DONE]"
+_TOKEN = b'"content":"t'  # in every event of `gateway fake` that carries text
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Wrong(Exception):
+    """An answer that was not the one expected; the message says what came."""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind((HOST, 0))
+        return int(s.getsockname()[1])
+
+
+# ── what it cost ──
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    parent: int
+    cpu_s: float
+
+
+def processes() -> dict[int, Process]:
+    """All processes. cpu_s: user and system time of all its threads, and of children that have ended."""
+    found: dict[int, Process] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended
+                continue
+            found[int(entry.name)] = Process(int(fields[1]), sum(map(int, fields[11:15])) / _TICKS)
+    return found
+
+
+def tree(pid: int) -> dict[int, Process]:
+    """A process and all that descend from it."""
+    everyone = processes()
+    ours: dict[int, Process] = {}
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        if parent in everyone:
+            ours[parent] = everyone[parent]
+            waiting += [p for p, process in everyone.items() if process.parent == parent]
+    return ours
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process tree; pages that its processes share are counted in each."""
+    pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in tree(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """cpu_s: of the whole tree. busiest_s: of the process that took most."""
+
+    cpu_s: float
+    busiest_s: float
+
+
+class Meter:
+    """What a process tree spends from here on."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = tree(pid)
+
+    def read(self) -> Cost:
+        """Waits until nothing is being done any more: what was recorded is still being written. 2 s at most."""
+        deadline = time.monotonic() + 2
+        spent = self._spent()
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            last, spent = spent, self._spent()
+            if sum(spent) - sum(last) <= 1 / _TICKS:
+                break
+        return Cost(sum(spent), max(spent))
+
+    def _spent(self) -> list[float]:
+        nothing = Process(0, 0.0)
+        return [now.cpu_s - self._before.get(p, nothing).cpu_s for p, now in tree(self._pid).items()] or [0.0]
+
+
+# ── requests ──
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What wrk saw."""
+
+    n: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+
+_LUA = """
+local file = assert(io.open("$BODY", "rb"))
+wrk.method, wrk.body = "POST", file:read("*a")
+file:close()
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer $KEY"
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('\\nresult {"n": %d, "us": %d, "p50_us": %d, "p99_us": %d, "errors": [%d, %d, %d, %d, %d]}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    e.status, e.connect, e.read, e.write, e.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrk:
+    """One kind of request. directory: for its files."""
+
+    directory: Path
+    key: str
+    body: bytes
+
+    def run(self, port: int, connections: int, seconds: int) -> Requests:
+        """Raises Wrong when an answer was not 2xx, or did not come."""
+        script = self._script()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]
+        url = f"http://{HOST}:{port}/v1/chat/completions"
+        out = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 90, check=False)
+        line = out.stdout.rpartition("\nresult ")[2]
+        if out.returncode or not line.startswith("{"):
+            raise Wrong(f"wrk: {(out.stderr or out.stdout).strip()[-300:]}")
+        said = json.loads(line)
+        if any(said["errors"]) or not said["n"]:
+            kinds = zip(("not 2xx", "connect", "read", "write", "timeout"), said["errors"], strict=True)
+            raise Wrong(f"{said['n']} answers, " + ", ".join(f"{kind} {n}" for kind, n in kinds if n))
+        return Requests(said["n"], said["us"] / 1e6, said["p50_us"] / 1e3, said["p99_us"] / 1e3)
+
+    def _script(self) -> Path:
+        stem = self.directory / f"{len(self.body)}"
+        stem.with_suffix(".body").write_bytes(self.body)
+        text = _LUA.replace("$BODY", str(stem.with_suffix(".body"))).replace("$KEY", self.key)
+        stem.with_suffix(".lua").write_text(text)
+        return stem.with_suffix(".lua")
+
+
+def answers(port: int, request: bytes) -> bool:
+    """Whether this request is answered with 200."""
+    try:
+        with socket.create_connection((HOST, port), timeout=10) as s:
+            s.sendall(request)
+            return s.recv(4096).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+# ── streams ──
+
+
+@dataclass(slots=True)
+class _Open:
+    """A connection on which a stream is being read. tail: its last bytes."""
+
+    sock: socket.socket
+    head: bytes = b""
+    tail: bytes = b""
+
+    def ask(self, request: bytes) -> None:
+        self.head = self.tail = b""
+        self.sock.sendall(request)
+
+    def took(self, data: bytes) -> bool:
+        """True: the stream has ended well. Raises Wrong when it has ended, or begun, otherwise."""
+        self.tail = (self.tail + data)[-64:]
+        if len(self.head) < 12:
+            self.head = (self.head + data)[:12]
+            if not b"HTTP/1.1 200".startswith(self.head):
+                raise Wrong(f"instead of a stream: {data[:200]!r}")
+        if not data or self.tail.endswith(_LAST_CHUNK):
+            if _DONE in self.tail:
+                return True
+            raise Wrong(f"a stream ended with {self.tail!r}")
+        return False
+
+
+@dataclass(slots=True)
+class Streams:
+    """Many streams at once, read by one thread."""
+
+    port: int
+    request: bytes
+    ended: int = 0
+    _at_work: int = 0
+    _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
+
+    def run(self, connections: int, seconds: float) -> int:
+        """Asks anew on each connection until the time is over, and lets all end: no stream is counted by halves."""
+        deadline = time.monotonic() + seconds
+        with ExitStack() as stack:
+            self._open(connections, stack)
+            while self._at_work:
+                for each in self._read(deadline + _PATIENCE_S):
+                    self.ended += 1
+                    if time.monotonic() < deadline:
+                        each.ask(self.request)
+                    else:
+                        self._at_work -= 1
+        return self.ended
+
+    def hold(self, connections: int, seconds: float, look: Callable[[], float]) -> float:
+        """Reads that many streams until each has begun, and for this long after; looks while all are open."""
+        with ExitStack() as stack:
+            opened = self._open(connections, stack)
+            deadline = time.monotonic() + _PATIENCE_S
+            while not all(each.head for each in opened):
+                self._read(deadline)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                if self._read(deadline):
+                    raise Wrong("streams that were to stay open have ended")
+            return look()
+
+    def _open(self, connections: int, stack: ExitStack) -> list[_Open]:
+        stack.callback(self._selector.close)
+        opened = []
+        for _ in range(connections):
+            sock = stack.enter_context(socket.create_connection((HOST, self.port), timeout=10))
+            each = _Open(sock)
+            self._selector.register(sock, selectors.EVENT_READ, each)
+            each.ask(self.request)
+            opened.append(each)
+        self._at_work = connections
+        return opened
+
+    def _read(self, deadline: float) -> list[_Open]:
+        """Those whose stream has ended."""
+        if time.monotonic() > deadline:
+            raise Wrong(f"{self._at_work} streams did not end within {_PATIENCE_S:g} s")
+        ready = [key.data for key, _ in self._selector.select(0.5)]
+        return [each for each in ready if each.took(each.sock.recv(65536))]
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """Of streams read one at a time: seconds to each first token, and between tokens."""
+
+    first_s: list[float]
+    gaps_s: list[float]
+
+
+def paced(port: int, request: bytes, seconds: float) -> Paced:
+    found = Paced([], [])
+    deadline = time.monotonic() + seconds
+    with socket.create_connection((HOST, port), timeout=30) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        each = _Open(sock)
+        while time.monotonic() < deadline:
+            asked = time.perf_counter()
+            each.ask(request)
+            at = _token_times(each)
+            found.first_s.append(at[0] - asked)
+            found.gaps_s.extend(b - a for a, b in zip(at, at[1:], strict=False))
+    return found
+
+
+def _token_times(each: _Open) -> list[float]:
+    """When each token of one stream came; tokens that came in one read came at once."""
+    times: list[float] = []
+    seen = b""
+    while True:
+        data = each.sock.recv(65536)
+        now = time.perf_counter()
+        seen += data
+        times += [now] * (seen.count(_TOKEN) - len(times))
+        if each.took(data):
+            return times

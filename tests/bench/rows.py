@@ -1,0 +1,227 @@
+"""The measurements: each starts its systems on the same upstream and asks them in turn, round after round."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import quantiles
+from typing import Any, TypeVar
+
+import orjson
+
+import systems
+from gateway.exchange import Count, Exchange, Tally, Target, Usage, new_id
+from gateway.stream import Corridor
+from load import Meter, Paced, Requests, Streams, Wrk, Wrong, paced, rss_mb
+from stage import Failed, Running, Stage, System, until
+
+T = TypeVar("T")
+IN_FLIGHT = 64
+OPEN = 1000
+DIRECTLY = "directly"
+SLOW = 4  # a system that answers 60 requests a second has too many of them half done when a short run ends
+BATCH = 256
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. values: by system, one for each round."""
+
+    key: str
+    label: str
+    unit: str
+    values: Mapping[str, Sequence[float]]
+
+
+@dataclass(slots=True)
+class Bench:
+    """What is asked for, and what has been found. troubles: what went wrong, for the report."""
+
+    seconds: int
+    rounds: int
+    peers: list[System]
+    say: Say
+    rows: list[Row] = field(default_factory=list)
+    configurations: dict[str, Any] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+    def run(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.say(name)
+            try:
+                with Stage(self.configurations) as stage:
+                    self.rows += ROWS[name](self, stage)
+            except (Failed, Wrong, OSError) as error:
+                self._trouble(name, error)
+
+    def all(self) -> list[System]:
+        return [systems.gateway(), systems.nginx(), *self.peers]
+
+    def start(self, stage: Stage, wanted: Iterable[System], upstream: Running) -> list[Running]:
+        """Those that start."""
+        running = []
+        for system in wanted:
+            try:
+                running.append(stage.start(system, upstream))
+            except Failed as error:
+                self._trouble(system.name, error)
+        return running
+
+    def turns(self, running: Sequence[Running], ask: Callable[[Running, int], T]) -> dict[str, list[T]]:
+        """A B C A B C …: what each answered to ask(system, seconds), by system; a second to warm up comes first.
+
+        A system that answers wrong is asked no more; the others are.
+        """
+        found: dict[str, list[T]] = {}
+        out: set[str] = set()
+        for n in range(self.rounds + 1):
+            self.say(f"  round {n} of {self.rounds}" if n else "  warming up")
+            for each in running:
+                if each.name in out:
+                    continue
+                try:
+                    said = ask(each, (self.seconds if n else 1) * (SLOW if each.slow else 1))
+                except (Wrong, OSError) as error:
+                    out.add(each.name)
+                    self._trouble(each.name, error)
+                    continue
+                if n:
+                    found.setdefault(each.name, []).append(said)
+        return found
+
+    def _trouble(self, name: str, error: Exception) -> None:
+        self.troubles.append(f"{name}: {error}".replace(f"{name}: {name}: ", f"{name}: "))
+        self.say(self.troubles[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """cpu_us: of the tree, for a request. capacity: requests for a CPU second of the busiest process."""
+
+    requests: Requests
+    cpu_us: float
+    capacity: float
+
+
+def _asker(wrk: Wrk, connections: int) -> Callable[[Running, int], Asked]:
+    def ask(running: Running, seconds: int) -> Asked:
+        meter = Meter(running.pid)
+        requests = wrk.run(running.port, connections, seconds)
+        cost = meter.read()
+        return Asked(requests, cost.cpu_s / requests.n * 1e6, requests.n / max(cost.busiest_s, 0.01))
+
+    return ask
+
+
+def _each(found: Mapping[str, Sequence[T]], value: Callable[[T], float]) -> dict[str, list[float]]:
+    return {name: [value(f) for f in each] for name, each in found.items()}
+
+
+def _paired(
+    found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], float]
+) -> dict[str, list[float]]:
+    """value(this system's, the other's), round by round, for every system but the other."""
+    base = found.get(to, [])
+    return {name: [value(a, b) for a, b in zip(f, base, strict=False)] for name, f in found.items() if name != to}
+
+
+def plain(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("plain"))
+    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
+    return [Row("plain", f"plain request, {IN_FLIGHT} in flight", "µs CPU", _each(found, lambda a: a.cpu_us))]
+
+
+def one(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("plain"))
+    directly = Running(DIRECTLY, upstream.port, upstream.pid)
+    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), 1)
+    found = bench.turns([directly, *bench.start(stage, bench.all(), upstream)], ask)
+    through = {name: each for name, each in found.items() if name != DIRECTLY}
+
+    def added(value: Callable[[Requests], float]) -> dict[str, list[float]]:
+        return _paired(found, DIRECTLY, lambda a, d: value(a.requests) - value(d.requests))
+
+    return [
+        Row("one", "plain request, 1 in flight", "µs CPU", _each(through, lambda a: a.cpu_us)),
+        Row("p50", "latency added, 1 in flight, p50", "ms", added(lambda r: r.p50_ms)),
+        Row("p99", "latency added, 1 in flight, p99", "ms", added(lambda r: r.p99_ms)),
+    ]
+
+
+def stream(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("stream"))
+
+    def ask(running: Running, seconds: int) -> float:
+        meter = Meter(running.pid)
+        ended = Streams(running.port, systems.request(running.port, stream=True)).run(IN_FLIGHT, seconds)
+        return meter.read().cpu_s / ended * 1e6
+
+    found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
+    return [Row("stream", f"103-event stream, {IN_FLIGHT} open", "µs CPU", found)]
+
+
+def first(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("short"))
+    wanted = [s for s in bench.all() if not s.slow]
+
+    def ask(running: Running, seconds: int) -> Paced:
+        return paced(running.port, systems.request(running.port, stream=True), seconds)
+
+    directly = Running(DIRECTLY, upstream.port, upstream.pid)
+    found = bench.turns([directly, *bench.start(stage, wanted, upstream)], ask)
+    first_ms = _paired(found, DIRECTLY, lambda a, d: 1e3 * (_middle(a.first_s) - _middle(d.first_s)))
+    jitter_ms = _paired(found, DIRECTLY, lambda a, d: 1e3 * (_jitter(a) - _jitter(d)))
+    return [
+        Row("first", "time to first token added, p50", "ms", first_ms),
+        Row("jitter", "jitter between tokens added, p99", "ms", jitter_ms),
+    ]
+
+
+def _middle(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _jitter(read: Paced) -> float:
+    """The 99th percentile of how far a gap is from the one that the upstream makes."""
+    return quantiles([abs(gap - systems.GAP_S) for gap in read.gaps_s], n=100)[98]
+
+
+def sampling(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("plain"))
+    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    wanted = [systems.gateway("none", rate=0.0), systems.gateway("all", rate=1.0)]
+    found = bench.turns(bench.start(stage, wanted, upstream), ask)
+    ratios = _paired(found, "none", lambda a, b: a.cpu_us / b.cpu_us)
+    return [Row("sampling", "CPU at 100 % sampling, of that at 0 %", "×", {"gateway": ratios["all"]})]
+
+
+def body(bench: Bench, stage: Stage) -> list[Row]:
+    upstream = stage.start(systems.upstream("body"))
+    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body(big=True)), 4)
+    found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
+    return [Row("body", "request of 10 MB, 4 in flight", "ms CPU", _each(found, lambda a: a.cpu_us / 1e3))]
+
+
+def rss(bench: Bench, stage: Stage) -> list[Row]:
+    """Measured once: a process that has had a thousand streams is not idle as a new one is."""
+    upstream = stage.start(systems.upstream("long"))
+    running = bench.start(stage, bench.all(), upstream)
+    idle = {each.name: [rss_mb(each.pid)] for each in running}
+    once = Bench(2, 0, [], bench.say, troubles=bench.troubles)
+    full: dict[str, list[float]] = {}
+    for each in running:
+        streams = Streams(each.port, systems.request(each.port, stream=True))
+        try:
+            full[each.name] = [streams.hold(OPEN, once.seconds, lambda pid=each.pid: rss_mb(pid))]
+        except (Wrong, OSError) as error:
+            once._trouble(each.name, error)
+    return [
+        Row("idle", "memory, idle", "MB RSS", idle),
+        Row("open", f"memory, {OPEN} streams open", "MB RSS", full),
+    ]

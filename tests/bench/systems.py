@@ -1,0 +1,238 @@
+"""The systems that are measured and how each is configured: upstreams, the gateway, nginx as a bare proxy, peers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import load
+from gateway import __version__
+from stage import Spot, System
+
+MODEL = "fake-model"  # the name everywhere: smg asks its upstreams which models they have
+KEY = "bench-key-500"
+KEYS, ALIASES = 1000, 50
+BODY_BYTES, ANSWER_BYTES, BIG_BYTES = 1024, 1024, 10_000_000
+# First event, tokens, finish, [DONE]: 103 events. A gateway that asks for usage gets one more.
+TOKENS, GAP_S = 100, 0.010
+
+
+# ── requests ──
+
+
+def body(*, stream: bool = False, big: bool = False) -> bytes:
+    """A chat request of 1 KB; big: with an image of 10 MB."""
+    content: Any = ""
+    if big:
+        url = "data:image/png;base64," + "QUJD" * (BIG_BYTES // 4)
+        content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    message = {"role": "user", "content": content}
+    asked: dict[str, Any] = {"model": MODEL, "messages": [message], "temperature": 0.7}
+    if stream:
+        asked["stream"] = True
+    if not big:
+        message["content"] = "y" * (BODY_BYTES - len(json.dumps(asked)))
+    return json.dumps(asked).encode()
+
+
+def request(port: int, *, stream: bool = False) -> bytes:
+    """The bytes of a whole HTTP request."""
+    content = body(stream=stream)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {load.HOST}:{port}\r\nAuthorization: Bearer {KEY}\r\n"
+    return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content) + content
+
+
+def _get(path: str, port: int) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {load.HOST}:{port}\r\n\r\n".encode()
+
+
+# ── the gateway ──
+
+
+def gateway(name: str = "gateway", *, rate: float = 0.1, workers: int = 1) -> System:
+    """Everything on: keys, aliases with weighted targets and a fallback, an experiment, sampling into Valkey."""
+
+    def argv(spot: Spot) -> list[str]:
+        config = gateway_config(spot, rate)
+        shown = config | {"keys": [config["keys"][0], f"… and {KEYS - 1} more"]}
+        path = spot.write("gateway.yaml", json.dumps(config), json.dumps(shown, ensure_ascii=False))
+        where = ["--host", load.HOST, "--port", str(spot.port), "--workers", str(workers)]
+        return gateway_argv("serve", "--config", path, *where)
+
+    return System(name, __version__, argv, request)
+
+
+def consumer() -> System:
+    """`gateway evaluate` on the same config, with the scorers it has by default: language and secrets are no part."""
+
+    def argv(spot: Spot) -> list[str]:
+        path = spot.write("gateway.yaml", json.dumps(gateway_config(spot, 1.0)), "(the gateway's)")
+        return gateway_argv("evaluate", "--config", path, "--metrics-port", str(spot.port))
+
+    return System("consumer", __version__, argv, partial(_get, "/metrics"))
+
+
+def gateway_argv(*words: str) -> list[str]:
+    return [sys.executable, "-m", "gateway", *words]
+
+
+def stream_name(port: int) -> str:
+    return f"bench-{port}"
+
+
+def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
+    """JSON is YAML too. A second worker shares the port, and so the stream."""
+    keys = [KEY] + [f"bench-key-{i}" for i in range(KEYS) if f"bench-key-{i}" != KEY]
+    models = {
+        name: {
+            "targets": [{"upstream": "up", "model": f"{name}-{i}", "weight": w} for i, w in (("a", 3), ("b", 1))],
+            "fallback": [{"upstream": "up", "model": f"{name}-c"}],
+        }
+        for name in (MODEL, *(f"alias-{i}" for i in range(1, ALIASES)))
+    }
+    arms = {arm: {"upstream": "up", "model": arm} for arm in ("control", "candidate")}
+    return {
+        "keys": [{"name": k, "sha256": hashlib.sha256(k.encode()).hexdigest()} for k in keys[:KEYS]],
+        "upstreams": {"up": {"kind": "openai", "base_url": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}},
+        "models": models,
+        "experiments": {"swap": {"model": "alias-3", "shadow": 0.1, **arms}},
+        "sampling": {"rate": rate},
+        "stream": {"url": spot.stage.stream, "name": stream_name(spot.port), "max_mb": 256},
+    }
+
+
+# ── nginx: a bare proxy, and two upstreams ──
+
+_NGINX = """worker_processes 1; daemon off; error_log stderr; pid $TMP/$PORT.pid;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_timeout 300; keepalive_requests 100000000; default_type application/json;
+  client_body_buffer_size 16m; client_max_body_size 100m; client_body_temp_path $TMP/n1; proxy_temp_path $TMP/n2;
+  fastcgi_temp_path $TMP/n3; uwsgi_temp_path $TMP/n4; scgi_temp_path $TMP/n5;
+$REST
+}
+"""
+_PROXY = """  upstream up { server 127.0.0.1:$UP; keepalive 256; keepalive_requests 100000000; }
+  server { listen 127.0.0.1:$PORT backlog=4096;
+    location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } }"""
+_MODELS = """location = /v1/models { return 200 '{"object": "list", "data": [{"id": "$MODEL", "object": "model"}]}'; }"""
+_FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
+    location / {{ return 200 '$ANSWER'; }} }}"""
+# `return` answers before it has read the body, and a client that still writes may not see it; a proxy reads first.
+_AFTER_BODY = f"""  server {{ listen unix:$TMP/fixed.sock; location / {{ return 200 '$ANSWER'; }} }}
+  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
+    location / {{ proxy_pass http://unix:$TMP/fixed.sock; proxy_pass_request_body off;
+      proxy_set_header Content-Length ""; }} }}"""
+
+
+def nginx() -> System:
+    said = subprocess.run([nginx_path(), "-v"], capture_output=True, text=True, check=False).stderr
+    return System("nginx", said.strip().rpartition("/")[2], partial(_nginx, _PROXY), request)
+
+
+def nginx_path() -> str:
+    """Debian keeps it where only root's PATH looks."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or "nginx"
+
+
+def _nginx(rest: str, spot: Spot) -> list[str]:
+    text = _NGINX.replace("$REST", rest).replace("$TMP", str(spot.stage.directory)).replace("$PORT", str(spot.port))
+    text = text.replace("$UP", str(spot.upstream)).replace("$MODEL", MODEL).replace("$ANSWER", _answer())
+    return [nginx_path(), "-c", spot.write("nginx.conf", text)]
+
+
+def _answer() -> str:
+    """A chat completion of 1 KB."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
+    head: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+
+    def saying(text: str) -> str:
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return json.dumps(head | {"choices": [choice], "usage": usage})
+
+    return saying("x" * (ANSWER_BYTES - len(saying(""))))
+
+
+# ── upstreams ──
+
+
+def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
+    options = ("--tokens", str(tokens), "--delay-s", str(delay_s), "--host", load.HOST)
+    return lambda spot: gateway_argv("fake", *options, "--port", str(spot.port))
+
+
+def upstream(kind: str) -> System:
+    """plain: nginx with a fixed answer. body: the same, once it has read the request. stream: 103 events. short: fewer,
+    to be read by one client. long: silent for so long that a thousand streams stay open."""
+    argv = {
+        "plain": partial(_nginx, _FIXED),
+        "body": partial(_nginx, _AFTER_BODY),
+        "stream": _fake(TOKENS, GAP_S),
+        "short": _fake(10, GAP_S),
+        "long": _fake(100, 0.5),
+    }[kind]
+    return System(f"upstream {kind}", "", argv, partial(_get, "/v1/models"))
+
+
+# ── peers ──
+
+
+def peers(directory: Path | None) -> list[System]:
+    """Those that are installed: on PATH, or in the directory, itself a virtual environment or a parent of some."""
+    found = [(name, _find(name, directory)) for name in _PEERS]
+    return [_PEERS[name](path) for name, path in found if path]
+
+
+def _find(name: str, directory: Path | None) -> str | None:
+    places = [directory, directory / "bin", directory / name / "bin"] if directory else []
+    return next((at for at in (shutil.which(name, path=str(p.absolute())) for p in places) if at), shutil.which(name))
+
+
+def _vllm_router(path: str) -> System:
+    def argv(spot: Spot) -> list[str]:
+        return [path, *_router(spot)]
+
+    return System("vllm-router", _version(path, "vllm-router"), argv, request)
+
+
+def _smg(path: str) -> System:
+    def argv(spot: Spot) -> list[str]:
+        return [path, "launch", *_router(spot)]
+
+    return System("smg", _version(path, "smg"), argv, request)
+
+
+def _router(spot: Spot) -> list[str]:
+    where = ["--host", load.HOST, "--port", str(spot.port), "--prometheus-port", str(load.free_port())]
+    return [*where, "--worker-urls", f"http://{load.HOST}:{spot.upstream}", "--policy", "round_robin"]
+
+
+def _litellm(path: str) -> System:
+    def argv(spot: Spot) -> list[str]:
+        target = {"model": f"openai/{MODEL}", "api_base": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}
+        config = json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": target}]})
+        file = spot.write("litellm.yaml", config)
+        return [path, "--config", file, "--host", load.HOST, "--port", str(spot.port), "--num_workers", "1"]
+
+    return System("litellm", _version(path, "litellm"), argv, request, slow=True)
+
+
+_PEERS: dict[str, Callable[[str], System]] = {"vllm-router": _vllm_router, "smg": _smg, "litellm": _litellm}
+
+
+def _version(path: str, package: str) -> str:
+    """Asked of the Python that the script names in its first line."""
+    with open(path, "rb") as script:
+        python = script.readline().decode(errors="replace").removeprefix("#!").strip()
+    ask = f"from importlib.metadata import version; print(version({package!r}))"
+    try:
+        return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

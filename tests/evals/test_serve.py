@@ -1,0 +1,131 @@
+"""`gateway evaluate` as a program: it scores, shows its metrics, stops in order, and goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.config import Scorer
+from gateway.evals.consumer import Pace
+from gateway.evals.scorers.registry import build
+
+Start = Callable[[], contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start(room, tmp_path: Path, port: int) -> Start:
+    path = tmp_path / "gateway.yaml"
+    config = {
+        "open": True,
+        "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
+        "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
+        "stream": {"url": room.stream_url, "name": room.stream_name},
+        "scorers": {"length": {}, "refusal": {}},
+    }
+    path.write_text(yaml.safe_dump(config))
+    argv = ["-m", "gateway", "evaluate", "--config", str(path), "--data", str(tmp_path / "data")]
+
+    @contextlib.asynccontextmanager
+    async def running() -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *argv, "--metrics-port", str(port), stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(20):
+                while b"metrics at" not in (line := await process.stderr.readline()):
+                    assert line, "it ended before it was ready"
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    return running
+
+
+async def metric(port: int, line: str) -> float:
+    def read() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    text = await asyncio.to_thread(read)
+    return float(next((row.rpartition(" ")[2] for row in text.splitlines() if row.startswith(line)), "nan"))
+
+
+async def until(port: int, line: str, value: float) -> None:
+    async with asyncio.timeout(20):
+        while await metric(port, line) != value:
+            await asyncio.sleep(0.02)
+
+
+SCORED = 'gateway_eval_scores_total{arm="",model="local/small",scorer="length",status="scored"}'
+
+
+async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange, tally, start, port):
+    first = [exchange("two words") for _ in range(3)]
+    async with start() as process:
+        await room.send(*first, tally(first))
+        await until(port, SCORED, 3.0)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert await room.corridor.consumers() == {}
+
+    more = [exchange("one") for _ in range(2)]
+    async with start() as process:
+        await until(port, SCORED, 3.0)
+        await room.send(*more, tally([*first, *more]))
+        await until(port, SCORED, 5.0)
+        assert await metric(port, "gateway_eval_unaccounted") == 0.0
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+    assert room.sql("SELECT count(*) FROM exchanges") == [(5,)]
+
+
+async def test_killed_in_the_midst_of_its_work_it_loses_and_doubles_nothing(room, exchange, tally, start, port):
+    """What it held when it was killed is claimed; the store then holds each exchange once."""
+    sent = [exchange("some words") for _ in range(2000)]
+    for at in range(0, len(sent), 200):
+        await room.send(*sent[at : at + 200])
+    await room.send(tally(sent))
+    async with start() as process:
+        await room.until(lambda: (Path(room.store_url.removeprefix("sqlite:///"))).exists())
+        await room.until(lambda: room.sql("SELECT count(*) FROM exchanges") > [(0,)])
+        process.kill()
+    killed_at = room.sql("SELECT count(*) FROM exchanges")[0][0]
+    assert killed_at < 2000, "it was done before it was killed"
+
+    room.scorers = build({"length": Scorer(), "refusal": Scorer()})
+    pace = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05, claim_idle_ms=0)
+    async with room.consuming("heir", pace):
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(2000,)]
+    assert {cell.key.scorer: cell.n["scored"] for cell in room.cells()} == {"length": 2000, "refusal": 2000}
+    assert room.standing().unaccounted == 0
+
+
+async def test_a_port_that_is_taken_is_said(start, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(AssertionError, match="ended before"):
+            async with start():
+                pass
