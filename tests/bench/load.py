@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -277,7 +278,7 @@ def paced(port: int, request: bytes, seconds: float) -> Paced:
             each.ask(request)
             at = _token_times(each)
             found.first_s.append(at[0] - asked)
-            found.gaps_s.extend(b - a for a, b in zip(at, at[1:], strict=False))
+            found.gaps_s.extend(b - a for a, b in pairwise(at))
     return found
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from statistics import quantiles
 from typing import Any, TypeVar
 
-import orjson
-
+import scored
 import systems
-from gateway.exchange import Count, Exchange, Tally, Target, Usage, new_id
-from gateway.stream import Corridor
 from load import Meter, Paced, Requests, Streams, Wrk, Wrong, paced, rss_mb
-from stage import Failed, Running, Stage, System, until
+from stage import Failed, Running, Stage, System
 
 T = TypeVar("T")
 IN_FLIGHT = 64
 OPEN = 1000
 DIRECTLY = "directly"
 SLOW = 4  # a system that answers 60 requests a second has too many of them half done when a short run ends
-BATCH = 256
 Say = Callable[[str], None]
 
 
@@ -57,7 +50,7 @@ class Bench:
                 with Stage(self.configurations) as stage:
                     self.rows += ROWS[name](self, stage)
             except (Failed, Wrong, OSError) as error:
-                self._trouble(name, error)
+                self.trouble(name, error)
 
     def all(self) -> list[System]:
         return [systems.gateway(), systems.nginx(), *self.peers]
@@ -69,7 +62,7 @@ class Bench:
             try:
                 running.append(stage.start(system, upstream))
             except Failed as error:
-                self._trouble(system.name, error)
+                self.trouble(system.name, error)
         return running
 
     def turns(self, running: Sequence[Running], ask: Callable[[Running, int], T]) -> dict[str, list[T]]:
@@ -88,13 +81,13 @@ class Bench:
                     said = ask(each, (self.seconds if n else 1) * (SLOW if each.slow else 1))
                 except (Wrong, OSError) as error:
                     out.add(each.name)
-                    self._trouble(each.name, error)
+                    self.trouble(each.name, error)
                     continue
                 if n:
                     found.setdefault(each.name, []).append(said)
         return found
 
-    def _trouble(self, name: str, error: Exception) -> None:
+    def trouble(self, name: str, error: Exception) -> None:
         self.troubles.append(f"{name}: {error}".replace(f"{name}: {name}: ", f"{name}: "))
         self.say(self.troubles[-1])
 
@@ -122,9 +115,7 @@ def _each(found: Mapping[str, Sequence[T]], value: Callable[[T], float]) -> dict
     return {name: [value(f) for f in each] for name, each in found.items()}
 
 
-def _paired(
-    found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], float]
-) -> dict[str, list[float]]:
+def _paired(found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], float]) -> dict[str, list[float]]:
     """value(this system's, the other's), round by round, for every system but the other."""
     base = found.get(to, [])
     return {name: [value(a, b) for a, b in zip(f, base, strict=False)] for name, f in found.items() if name != to}
@@ -198,7 +189,7 @@ def sampling(bench: Bench, stage: Stage) -> list[Row]:
     wanted = [systems.gateway("none", rate=0.0), systems.gateway("all", rate=1.0)]
     found = bench.turns(bench.start(stage, wanted, upstream), ask)
     ratios = _paired(found, "none", lambda a, b: a.cpu_us / b.cpu_us)
-    return [Row("sampling", "CPU at 100 % sampling, of that at 0 %", "×", {"gateway": ratios["all"]})]
+    return [Row("sampling", "CPU at 100 % sampling, of that at 0 %", "×", {"gateway": ratios.get("all", [])})]
 
 
 def body(bench: Bench, stage: Stage) -> list[Row]:
@@ -213,15 +204,56 @@ def rss(bench: Bench, stage: Stage) -> list[Row]:
     upstream = stage.start(systems.upstream("long"))
     running = bench.start(stage, bench.all(), upstream)
     idle = {each.name: [rss_mb(each.pid)] for each in running}
-    once = Bench(2, 0, [], bench.say, troubles=bench.troubles)
     full: dict[str, list[float]] = {}
     for each in running:
         streams = Streams(each.port, systems.request(each.port, stream=True))
         try:
-            full[each.name] = [streams.hold(OPEN, once.seconds, lambda pid=each.pid: rss_mb(pid))]
+            full[each.name] = [streams.hold(OPEN, 2, partial(rss_mb, each.pid))]
         except (Wrong, OSError) as error:
-            once._trouble(each.name, error)
+            bench.trouble(each.name, error)
+    return [Row("idle", "memory, idle", "MB RSS", idle), Row("open", f"memory, {OPEN} streams open", "MB RSS", full)]
+
+
+def workers(bench: Bench, stage: Stage) -> list[Row]:
+    """Where cores are too few for two workers, the upstream and wrk, two workers can only be as fast as what is left:
+    so the second row says how many requests the busiest process takes for a second of CPU, by two workers over one."""
+    upstream = stage.start(systems.upstream("plain"))
+    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    wanted = [systems.gateway("one"), systems.gateway("two", workers=2)]
+    found = bench.turns(bench.start(stage, wanted, upstream), ask)
+    wall = _paired(found, "one", lambda a, b: (a.requests.n / a.requests.seconds) / (b.requests.n / b.requests.seconds))
+    capacity = _paired(found, "one", lambda a, b: a.capacity / b.capacity)
     return [
-        Row("idle", "memory, idle", "MB RSS", idle),
-        Row("open", f"memory, {OPEN} streams open", "MB RSS", full),
+        Row("wall", "throughput, 2 workers over 1, as it came", "×", {"gateway": wall.get("two", [])}),
+        Row(
+            "workers", "throughput, 2 workers over 1, on cores of their own", "×", {"gateway": capacity.get("two", [])}
+        ),
     ]
+
+
+def consumer(bench: Bench, stage: Stage) -> list[Row]:
+    """Read, scored, stored, acknowledged: all of `gateway evaluate`, without its start."""
+    running = stage.start(systems.consumer())
+    n = bench.seconds * 2000
+
+    def ask(running: Running, _: int) -> float:
+        meter = Meter(running.pid)
+        scored.send_and_wait(stage.stream, systems.stream_name(running.port), n)
+        return n / meter.read().cpu_s
+
+    found = bench.turns([running], ask)
+    rates = {"gateway": found.get("consumer", [])}
+    return [Row("consumer", "exchanges scored and stored, 1 KB answers", "a second a core", rates)]
+
+
+ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
+    "plain": plain,
+    "one": one,
+    "stream": stream,
+    "first": first,
+    "sampling": sampling,
+    "body": body,
+    "rss": rss,
+    "workers": workers,
+    "consumer": consumer,
+}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import load
+
 from gateway.embedded import binary
 from gateway.programs import Leash
 

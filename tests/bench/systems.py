@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import load
-from gateway import __version__
 from stage import Spot, System
+
+from gateway import __version__
 
 MODEL = "fake-model"  # the name everywhere: smg asks its upstreams which models they have
 KEY = "bench-key-500"
@@ -97,7 +98,7 @@ def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
         }
         for name in (MODEL, *(f"alias-{i}" for i in range(1, ALIASES)))
     }
-    arms = {arm: {"upstream": "up", "model": arm} for arm in ("control", "candidate")}
+    arms = {arm: {"upstream": "up", "model": m} for arm, m in (("control", "alias-3-a"), ("candidate", "better"))}
     return {
         "keys": [{"name": k, "sha256": hashlib.sha256(k.encode()).hexdigest()} for k in keys[:KEYS]],
         "upstreams": {"up": {"kind": "openai", "base_url": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}},
@@ -121,8 +122,10 @@ $REST
 """
 _PROXY = """  upstream up { server 127.0.0.1:$UP; keepalive 256; keepalive_requests 100000000; }
   server { listen 127.0.0.1:$PORT backlog=4096;
-    location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } }"""
-_MODELS = """location = /v1/models { return 200 '{"object": "list", "data": [{"id": "$MODEL", "object": "model"}]}'; }"""
+    location / {
+      proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } }"""
+_MODELS = """
+    location = /v1/models { return 200 '{"object": "list", "data": [{"id": "$MODEL", "object": "model"}]}'; }"""
 _FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
     location / {{ return 200 '$ANSWER'; }} }}"""
 # `return` answers before it has read the body, and a client that still writes may not see it; a proxy reads first.
@@ -133,19 +136,19 @@ _AFTER_BODY = f"""  server {{ listen unix:$TMP/fixed.sock; location / {{ return 
 
 
 def nginx() -> System:
-    said = subprocess.run([nginx_path(), "-v"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run([str(installed("nginx")), "-v"], capture_output=True, text=True, check=False).stderr
     return System("nginx", said.strip().rpartition("/")[2], partial(_nginx, _PROXY), request)
 
 
-def nginx_path() -> str:
-    """Debian keeps it where only root's PATH looks."""
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or "nginx"
+def installed(name: str) -> str | None:
+    """Its path. Debian keeps nginx where only root's PATH looks."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 def _nginx(rest: str, spot: Spot) -> list[str]:
     text = _NGINX.replace("$REST", rest).replace("$TMP", str(spot.stage.directory)).replace("$PORT", str(spot.port))
     text = text.replace("$UP", str(spot.upstream)).replace("$MODEL", MODEL).replace("$ANSWER", _answer())
-    return [nginx_path(), "-c", spot.write("nginx.conf", text)]
+    return [str(installed("nginx")), "-c", spot.write("nginx.conf", text)]
 
 
 def _answer() -> str:

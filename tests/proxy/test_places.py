@@ -234,6 +234,20 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
     assert slots.free
 
 
+async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() -> None:
+    slots = Slots(1, 5, 60.0)
+    await slots.enter()
+    loop = asyncio.get_running_loop()
+    first, next_ = loop.create_task(slots.enter()), loop.create_task(slots.enter())
+    await turns()
+    slots.leave()  # it is the first one's now
+    first.cancel()
+    await turns()
+    assert first.cancelled()
+    assert next_.done()
+    assert (slots.in_flight, slots.waiting) == (1, 0)
+
+
 async def test_without_a_limit_nobody_ever_waits() -> None:
     slots = Slots(None, 0, 0.0)
     for _ in range(1000):

@@ -1,0 +1,145 @@
+"""Measures the gateway, nginx as a bare proxy, and every peer that is installed, in one run on the same upstreams.
+
+CPU is user and system time of the whole process tree, from /proc, so that a busy machine does not decide; what is
+compared is the ratio within each round, and its median over the rounds. Linux; needs nginx and wrk.
+
+    python tests/bench/bench.py
+    python tests/bench/bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import show
+import systems
+from rows import ROWS, Bench
+
+
+def main() -> None:
+    asked = _arguments()
+    _need(asked.peers)
+    signal.signal(signal.SIGTERM, _told_to_end)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), _note)
+    try:
+        bench.run(asked.only)
+    except KeyboardInterrupt:
+        _note("stopped; everything that was started has ended")
+        sys.exit(130)
+    _report(asked, bench)
+    sys.exit(1 if bench.troubles else 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of load in each round (5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="A B C A B C …; 3 are the fewest that count")
+    parser.add_argument("--only", type=_names, default=list(ROWS), metavar="NAMES", help=f"some of {','.join(ROWS)}")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="where peers are installed, besides PATH")
+    for form in ("json", "svg", "markdown"):
+        parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the report as {form}")
+    asked = parser.parse_args()
+    if asked.seconds < 1 or asked.rounds < 1:
+        parser.error("--seconds and --rounds are 1 or more")
+    return asked
+
+
+def _names(text: str) -> list[str]:
+    wanted = text.split(",")
+    for name in wanted:
+        if name not in ROWS:
+            raise argparse.ArgumentTypeError(f"no measurement {name!r}; there are {', '.join(ROWS)}")
+    return [name for name in ROWS if name in wanted]
+
+
+def _need(peers: Path | None) -> None:
+    lacks = [name for name in ("wrk", "nginx") if not systems.installed(name)]
+    if lacks or not Path("/proc/self/stat").exists():
+        _note(f"not found: {' and '.join(lacks) or '/proc'}. It runs on Linux, with the packages nginx and wrk")
+        sys.exit(2)
+    if peers and not peers.is_dir():
+        _note(f"--peers {peers}: no such directory")
+        sys.exit(2)
+
+
+def _told_to_end(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _report(asked: argparse.Namespace, bench: Bench) -> None:
+    machine = _machine()
+    versions = _versions(bench)
+    caption = _caption(machine, versions, asked)
+    _say(show.text(bench.rows))
+    _say(f"\n{caption}")
+    for trouble in bench.troubles:
+        _say(f"trouble: {trouble}")
+    if asked.markdown:
+        asked.markdown.write_text(show.markdown(bench.rows, caption))
+    if asked.json:
+        run = {"date": _now(), "seconds": asked.seconds, "rounds": asked.rounds}
+        found = {"machine": machine, "versions": versions, "run": run, **show.as_json(bench.rows)}
+        found |= {"troubles": bench.troubles, "configurations": bench.configurations}
+        asked.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    plain = next((row for row in bench.rows if row.key == "plain" and show.medians(row)), None)
+    if asked.svg and plain:
+        asked.svg.write_text(
+            show.svg(plain, f"{_now()[:10]}, {machine['cpu']}, {machine['cores']} cores, one worker each")
+        )
+
+
+def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace) -> str:
+    said = ", ".join(f"{name} {version}" for name, version in versions.items())
+    cores = f"{machine['cores']} cores" if machine["cores"] != 1 else "1 core"
+    return (
+        f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {said}. "
+        f"Medians of {asked.rounds} rounds of {asked.seconds} s; ratios are taken within a round. One worker each; the "
+        "gateway with 1 000 keys, 50 aliases, routing, metrics, usage, 10 % sampling and an experiment; peers with "
+        "routing alone. Upstreams, Valkey and the load generator run on the same machine and are not counted."
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _machine() -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(memory / 2**30),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _versions(bench: Bench) -> dict[str, str]:
+    said = subprocess.run([str(systems.installed("wrk")), "-v"], capture_output=True, text=True, check=False)
+    wrk = (said.stdout + said.stderr).split()[1]
+    return {s.name: s.version for s in bench.all()} | {"Python": platform.python_version(), "wrk": wrk}
+
+
+if __name__ == "__main__":
+    main()

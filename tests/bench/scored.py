@@ -1,0 +1,84 @@
+"""Prepared exchanges, put into the stream as a gateway does, for `gateway evaluate` to score."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+
+from load import Wrong
+
+from gateway.exchange import Count, Exchange, Fields, Tally, Target, Usage, new_id
+from gateway.stream import Corridor
+
+_BATCH = 256
+_PATIENCE_S = 120.0
+_TARGET = Target("up", "small")
+_PROSE = """the of and to in is that it for was on are as with they be at this from have or by one had not but what all
+were when we there can an your which their said if do will each about how up out them then she many some so these would
+other into has more her two like him see time could no make than first been its who now people my made over"""
+
+
+def send_and_wait(url: str, name: str, n: int) -> None:
+    """Returns when all n are scored, stored and acknowledged. Raises Wrong when they are not within two minutes."""
+    asyncio.run(_send_and_wait(url, name, n))
+
+
+async def _send_and_wait(url: str, name: str, n: int) -> None:
+    corridor = Corridor(url, name)
+    incarnation = new_id()
+    try:
+        for start in range(0, n, _BATCH):
+            batch = _exchanges(incarnation, range(start, min(start + _BATCH, n)))
+            await corridor.append([*batch, _tally(incarnation, min(start + _BATCH, n))])
+        await _until_read(corridor)
+    finally:
+        await corridor.aclose()
+
+
+async def _until_read(corridor: Corridor) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        lag = await corridor.lag()
+        if not lag.waiting and not lag.pending:
+            break
+        if time.monotonic() > deadline:
+            raise Wrong(f"{lag.waiting + lag.pending} exchanges were not scored within {_PATIENCE_S:g} s")
+        await asyncio.sleep(0.05)
+    if letters := await corridor.dead(1):
+        raise Wrong(f"an exchange became a dead letter: {letters[0].fields.get(b'error', b'').decode()}")
+
+
+def _exchanges(incarnation: str, seqs: Sequence[int]) -> list[Fields]:
+    chance = random.Random(seqs[0])
+    return [_exchange(incarnation, seq + 1, chance).to_fields() for seq in seqs]
+
+
+def _exchange(incarnation: str, seq: int, chance: random.Random) -> Exchange:
+    id = new_id()
+    text = " ".join(chance.choices(_PROSE.split(), k=210))[:1000] + "."
+    answer = {"role": "assistant", "content": text}
+    choices = [{"index": 0, "message": answer, "finish_reason": "stop"}]
+    usage = {"prompt_tokens": 200, "completion_tokens": 210, "total_tokens": 410}
+    response = {"id": id, "object": "chat.completion", "created": 1, "model": "small", "choices": choices}
+    question = " ".join(chance.choices(_PROSE.split(), k=200))
+    return Exchange(
+        id=id, received=time.time(), caller="bench", api="chat", alias="chat", target=_TARGET, stream=False,
+        request=json.dumps({"model": "small", "messages": [{"role": "user", "content": question}]}).encode(),
+        response=json.dumps(response | {"usage": usage}).encode(), status=200, outcome="ok", total_s=0.5, unit=id,
+        u=chance.random() / 10, pi=0.1, stratum="default", incarnation=incarnation, seq=seq, usage=Usage(200, 210),
+    )  # fmt: skip
+
+
+def _tally(incarnation: str, n: int) -> Fields:
+    """What the gateway has counted so far: with it the consumer closes its ledger, as it does in production."""
+
+    def count(n: int, reason: str = "") -> tuple[Count, ...]:
+        return (Count("default", "chat", "up/small", "", n, reason),)
+
+    return Tally(
+        incarnation, time.time(), n, seen=count(10 * n), unsampled=count(9 * n, "rate"), sampled=count(n),
+        enqueued=count(n),
+    ).to_fields()  # fmt: skip

@@ -1,0 +1,203 @@
+"""The report: targets, and the table as text, Markdown, JSON and a picture. Measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from rows import Row
+
+Rows = Mapping[str, Row]
+OURS = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """row: its key. than: the system that the gateway is compared with; None: the value itself is. cheaper: the other
+    system's value over ours, instead of ours over the other's."""
+
+    row: str
+    at_most: float | None = None
+    at_least: float | None = None
+    than: str | None = None
+    cheaper: bool = False
+
+    def text(self, unit: str) -> str:
+        sign, limit = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
+        if self.than is None:
+            return f"{sign} {limit:g} {unit.removesuffix(' CPU').removesuffix(' RSS')}"
+        return f"{sign} {limit:g} × {'cheaper than ' if self.cheaper else ''}{self.than}"
+
+    def value(self, rows: Rows) -> float | None:
+        """The median over the rounds; None: one of both was not measured."""
+        row = rows.get(self.row)
+        ours = row.values.get(OURS) if row else None
+        if not row or not ours:
+            return None
+        if self.than is None:
+            return median(ours)
+        theirs = row.values.get(self.than, ())
+        ratios = [t / o if self.cheaper else o / t for o, t in zip(ours, theirs, strict=False)]
+        return median(ratios) if ratios else None
+
+    def verdict(self, rows: Rows) -> str:
+        value = self.value(rows)
+        if value is None:
+            return "not run"
+        high = self.at_most is not None and value > self.at_most
+        low = self.at_least is not None and value < self.at_least
+        return "FAIL" if high or low else "pass"
+
+
+TARGETS = (
+    Target("plain", at_most=0.85, than="vllm-router"),
+    Target("plain", at_most=5.5, than="nginx"),
+    Target("plain", at_least=150, than="litellm", cheaper=True),
+    Target("one", at_most=0.9, than="vllm-router"),
+    Target("stream", at_most=1.0, than="vllm-router"),
+    Target("stream", at_most=1.7, than="nginx"),
+    Target("p50", at_most=0.15),
+    Target("p99", at_most=1.0),
+    Target("first", at_most=0.3),
+    Target("jitter", at_most=1.0),
+    Target("sampling", at_most=1.35),
+    Target("body", at_most=2.5, than="nginx"),
+    Target("idle", at_most=65),
+    Target("open", at_most=105),
+    Target("workers", at_least=1.8),
+    Target("consumer", at_least=5000),
+)
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}".replace(",", " ")
+
+
+def medians(row: Row) -> dict[str, float]:
+    return {name: median(values) for name, values in row.values.items() if values}
+
+
+def names(rows: Sequence[Row]) -> list[str]:
+    """The systems, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row.values))
+
+
+def text(rows: Sequence[Row]) -> str:
+    """For a terminal. Under each row the targets it must meet."""
+    known = {row.key: row for row in rows}
+    systems = names(rows)
+    lines = [f"{'':66}" + "".join(f"{name:>12}" for name in systems)]
+    for row in rows:
+        found = medians(row)
+        lines.append(f"{row.label + ', ' + row.unit:66}" + "".join(f"{number(found.get(n)):>12}" for n in systems))
+        for target in TARGETS:
+            if target.row == row.key:
+                said = f"{number(target.value(known)):>12}  {target.verdict(known)}"
+                lines.append(f"{'':4}{'target: ' + target.text(row.unit):62}" + said)
+    return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Row], caption: str) -> str:
+    known = {row.key: row for row in rows}
+    systems = names(rows)
+    lines = [f"| | {' | '.join(systems)} | target |", f"|---|{'---:|' * len(systems)}---|"]
+    for row in rows:
+        found = medians(row)
+        values = " | ".join(number(found.get(name)) for name in systems)
+        lines.append(f"| {row.label}, {row.unit} | {values} | {_targets(row, known)} |")
+    return "\n".join([*lines, "", caption, ""])
+
+
+def _targets(row: Row, rows: Rows) -> str:
+    """ "≤ 5.5 × nginx: 4.90, pass; …"."""
+    parts = []
+    for target in TARGETS:
+        if target.row == row.key:
+            value = "" if target.value(rows) is None else f"{number(target.value(rows))}, "
+            parts.append(f"{target.text(row.unit)}: {value}{target.verdict(rows)}")
+    return "; ".join(parts)
+
+
+def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+    known = {row.key: row for row in rows}
+    return {
+        "rows": [
+            {"key": r.key, "label": r.label, "unit": r.unit, "medians": medians(r), "rounds": dict(r.values)}
+            for r in rows
+        ],
+        "targets": [
+            {
+                "row": t.row, "target": t.text(known[t.row].unit), "value": t.value(known),
+                "verdict": t.verdict(known),
+            }
+            for t in TARGETS if t.row in known
+        ],
+    }  # fmt: skip
+
+
+# ── the picture ──
+
+_STYLE = """<style>
+text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 14px; fill: #24292f }
+.small { font-size: 12px; fill: #57606a } .title { font-weight: 600 } .ours { font-weight: 600 }
+rect { fill: #8c959f } rect.ours { fill: #0969da } .cut { stroke: #fff; stroke-width: 3 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .small { fill: #9198a1 } rect { fill: #6e7681 } rect.ours { fill: #4493f8 }
+  .cut { stroke: #0d1117 }
+}
+</style>"""
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 760, 120, 110, 34, 64
+
+
+def svg(row: Row, caption: str) -> str:
+    """Horizontal bars by system, cheapest first. A bar much longer than the next is cut, and says its number."""
+    found = sorted(medians(row).items(), key=lambda item: item[1])
+    full = _longest([value for _, value in found])
+    bars = [_bar(i, name, value, full) for i, (name, value) in enumerate(found)]
+    height = _TOP + _ROW * len(found) + 16
+    title = f"CPU of the gateway for one {row.label} (µs, less is better)"
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}"'
+            f' height="{height}" role="img" aria-label="{escape(title)}">',
+            _STYLE,
+            f'<text class="title" x="16" y="26">{escape(title)}</text>',
+            f'<text class="small" x="16" y="46">{escape(caption)}</text>',
+            *bars,
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def _longest(values: Sequence[float]) -> float:
+    """The value that fills the width: the largest that is not far from the next smaller one."""
+    full = values[0]
+    for smaller, value in pairwise(values):
+        if value > 8 * smaller and len(values) > 2:
+            break
+        full = value
+    return full
+
+
+def _bar(i: int, name: str, value: float, full: float) -> str:
+    room = _WIDTH - _LEFT - _RIGHT
+    cut = value > full
+    length = room if cut else max(2.0, room * 0.92 * value / full)
+    y, ours = _TOP + _ROW * i, ' class="ours"' if name == OURS else ""
+    parts = [
+        f'<text{ours} x="{_LEFT - 10}" y="{y + 17}" text-anchor="end">{escape(name)}</text>',
+        f'<rect{ours} x="{_LEFT}" y="{y}" width="{length:.1f}" height="24" rx="3"/>',
+        f'<text{ours} x="{_LEFT + length + 8:.1f}" y="{y + 17}">{number(value)}</text>',
+    ]
+    if cut:
+        x = _LEFT + room - 40
+        parts += [f'<path class="cut" d="M{x + d} {y + 27} l8 -30"/>' for d in (0, 8)]
+    return "".join(parts)
