@@ -139,13 +139,13 @@ class App:
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
         except GatewayError as error:
-            await self._refuse(client, call, route is not None, progress, error)
+            await self._refuse(client, endpoint, call, progress, error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
             calm()
             if not progress.gone:
-                await self._stop(client, call, progress)
+                await self._stop(client, endpoint, call, progress)
         finally:
             gateway.calls[endpoint.api] -= 1
             if watch is not None:
@@ -153,7 +153,7 @@ class App:
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
 
-    async def _stop(self, client: AsgiClient, call: Call | None, progress: Progress) -> None:
+    async def _stop(self, client: AsgiClient, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
         for it."""
         error = stopping()
@@ -165,7 +165,7 @@ class App:
             progress.kept.add(event)
             await client.cut(event)
         else:
-            await self._refuse(client, call, False, progress, error)
+            await self._refuse(client, endpoint, call, progress, error)
 
     def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: Progress) -> None:
         if progress.gone:
@@ -175,7 +175,7 @@ class App:
             gateway.shadow.offer(call, route, settled.exchange)
 
     async def _refuse(
-        self, client: AsgiClient, call: Call | None, routed: bool, progress: Progress, error: GatewayError
+        self, client: AsgiClient, endpoint: Endpoint, call: Call | None, progress: Progress, error: GatewayError
     ) -> None:
         """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
         metrics = self.gateway.metrics
@@ -183,14 +183,10 @@ class App:
         progress.ended = True
         progress.status = error.status
         progress.kept.add(error.body())
-        if routed and progress.outcome == "ok":
+        if progress.outcome == "ok":
             progress.outcome = "upstream_error"
-        await send_error(
-            client,
-            error,
-            call.id if call else new_id(),
-            anthropic=call is not None and call.api in ("messages", "count_tokens"),
-        )
+        anthropic = endpoint.api in ("messages", "count_tokens")
+        await send_error(client, error, call.id if call else new_id(), anthropic=anthropic)
 
 
 class Watch:

@@ -426,13 +426,16 @@ async def test_anthropic_errors_are_of_their_class_and_not_multiplied(
     claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
 ) -> None:
     asked: Any = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
-    with pytest.raises(anthropic.AuthenticationError):
+    with pytest.raises(anthropic.AuthenticationError, match="not known") as unknown:
         await claude.with_options(api_key="wrong").messages.create(**asked)
     with pytest.raises(anthropic.NotFoundError, match="does not exist here"):
         await claude.messages.create(**{**asked, "model": "nope"})
     with pytest.raises(anthropic.BadRequestError):
         await claude.messages.create(**{**asked, "messages": []})
     assert not upstream.calls
+    said: Any = unknown.value.body
+    assert (said["type"], said["error"]["type"]) == ("error", "authentication_error")
+    assert unknown.value.request_id
     upstream.then(Fault.status(400, message="this and that"))
     with pytest.raises(anthropic.BadRequestError, match="this and that"):
         await claude.messages.create(**asked)

@@ -90,6 +90,7 @@ async def test_without_a_key_nobody_is_asked(gateway: Any, upstream: FakeUpstrea
             assert reply.status_code == 401, api
             assert "API key" in reply.json()["error"]["message"]
             assert reply.headers["x-should-retry"] == "false"
+            assert ("type" in reply.json()) == (api.path == "/messages"), "Anthropic's clients are told in its words"
     assert not upstream.calls
 
 

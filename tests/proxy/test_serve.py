@@ -58,7 +58,7 @@ class Program:
 
     async def until(self, holds: Callable[[], Any], timeout_s: float = 20) -> None:
         async with asyncio.timeout(timeout_s):
-            while not holds():  # noqa: ASYNC110 - another process's state
+            while not holds():
                 await asyncio.sleep(0.01)
 
     async def until_said(self, words: str, times: int = 1) -> None:

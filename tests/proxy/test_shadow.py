@@ -142,6 +142,16 @@ async def test_what_does_not_fit_is_not_asked_and_counted(make: Make, second: Fa
     assert len(second.received) == 1
 
 
+@pytest.mark.parametrize("fault", [None, Fault.status(500)], ids=["answered", "failed"])
+async def test_a_shadow_that_has_ended_makes_room_for_the_next(make: Make, second: FakeUpstream, fault: Any) -> None:
+    second.always(fault)
+    gateway = await make(budget={"concurrency": 1})
+    for n in (1, 2, 3):
+        await gateway.chat()
+        await second.until(lambda u, n=n: len(u.calls) == n)  # type: ignore[misc]
+        await gateway.until(lambda: gateway.gateway.shadow.running == 0)
+
+
 async def test_a_shadow_takes_no_place_that_a_client_waits_for(make: Make, second: FakeUpstream) -> None:
     """An upstream with a limit: a shadow that would have to wait there is not asked."""
     gateway = await make(upstream_1={"concurrency": 1}, budget={"concurrency": 4})

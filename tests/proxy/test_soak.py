@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ async def served(troubled: dict[str, Any], tmp_path: Path) -> Any:
         process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out)
     try:
         async with asyncio.timeout(20):
-            while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:  # noqa: ASYNC110
+            while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:
                 await asyncio.sleep(0.02)
         yield process.pid, int(found[1])
     finally:

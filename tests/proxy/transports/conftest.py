@@ -263,7 +263,7 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
 
     async def until(state: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
-            while not state():  # noqa: ASYNC110 - the code under test has no event to wait for, and needs none
+            while not state():
                 await asyncio.sleep(0.001)
 
     return until
