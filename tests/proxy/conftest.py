@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -145,6 +146,7 @@ async def running(path: Path, config: dict[str, Any], key: str | None) -> AsyncI
     settings.loop = "asyncio"
     server = uvicorn.Server(settings)
     with contextlib.closing(settings.bind_socket()) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvloop does; this loop leaves it to us
         serving = asyncio.get_running_loop().create_task(server._serve([sock]))
         base_url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
         while not server.started:
