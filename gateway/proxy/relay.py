@@ -180,7 +180,8 @@ class Relay:
 
     def _left(self, asking: Asking, place: Place, started: float) -> None:
         place.breaker.left()
-        self._note(asking, place, started, "client_gone", asking.progress.status or None, "client gone")
+        result, why = ("client_gone", "client gone") if asking.progress.gone else ("stopped", "gateway stopped")
+        self._note(asking, place, started, result, asking.progress.status or None, why)
 
     def _failed(self, asking: Asking, place: Place, failure: Failure, started: float) -> Failure:
         breaker = place.breaker

@@ -298,6 +298,7 @@ class Reload:
         self._path = path
         self._app = app
         self._parts = parts
+        self._begun = app.gateway.config
         self._asked = asyncio.Event()
         self._looking = self._look_at(app.gateway)
 
@@ -330,6 +331,8 @@ class Reload:
         _keep_in_force(self._path)
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())
+        if later := _for_the_next_start(self._begun, gateway.config):
+            log.warning("changed, and in force only after a restart: %s", ", ".join(later))
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
         upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
@@ -341,6 +344,17 @@ class Reload:
 
     async def stop(self) -> None:
         self._stop_looking()
+
+
+def _for_the_next_start(begun: Config, now: Config) -> list[str]:
+    """What a reload cannot change, of what differs."""
+    pairs = {
+        "stream": (begun.stream, now.stream),
+        "cors": (begun.cors, now.cors),
+        "metrics.bind": (begun.metrics.bind, now.metrics.bind),
+        "limits.drain_s": (begun.limits.drain_s, now.limits.drain_s),
+    }
+    return [name for name, (before, after) in pairs.items() if before != after]
 
 
 async def _close_when_unused(app: App, old: Gateway) -> None:

@@ -22,7 +22,9 @@ from gateway.embedded import binary
 from gateway.programs import Leash
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 90.0  # LiteLLM takes 14 s on a quiet machine
+START_S = 60.0  # LiteLLM takes 14 s on a quiet machine
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Failed(Exception):
@@ -97,8 +99,11 @@ class Stage:
             program.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def start(self, system: System, upstream: Running | None = None) -> Running:
-        """Returns when it answers its probe. Raises Failed."""
+    def start(
+        self, system: System, upstream: Running | None = None, probe: Callable[[int], bytes] | None = None
+    ) -> Running:
+        """Returns when it answers its probe, or the one given. Raises Failed."""
+        probe = probe or system.probe
         spot = Spot(self, load.free_port(), upstream.port if upstream else 0)
         argv = system.argv(spot)
         program = self.run(f"{spot.port}", argv)
@@ -108,7 +113,7 @@ class Stage:
 
         def ready() -> bool:
             self._still_runs(program, system.name, spot.port)
-            return load.answers(spot.port, system.probe(spot.port))
+            return load.answers(spot.port, probe(spot.port))
 
         until(ready, START_S, lambda: f"{system.name}: not ready after {START_S:g} s: {self._said(spot.port)}")
         return Running(system.name, spot.port, program.pid, system.slow)
@@ -144,7 +149,9 @@ class Stage:
             raise Failed(f"{name}: it ended with code {program.returncode}: {self._said(port)}")
 
     def _said(self, log_name: str | int) -> str:
-        return (self.directory / f"{log_name}.log").read_text(errors="replace")[-800:].strip() or "(it said nothing)"
+        """Its last words, in one line without colours."""
+        said = (self.directory / f"{log_name}.log").read_text(errors="replace")
+        return " ".join(_COLOUR.sub("", said).split())[-400:] or "(it said nothing)"
 
     def _public(self, text: str) -> str:
         """Without this machine's paths, and programs by their names."""

@@ -18,7 +18,7 @@ from stage import Spot, System
 from gateway import __version__
 
 MODEL = "fake-model"  # the name everywhere: smg asks its upstreams which models they have
-KEY = "bench-key-500"
+KEY = "sk-" + 64 * "5"  # made up; LiteLLM wants one, and of this form
 KEYS, ALIASES = 1000, 50
 BODY_BYTES, ANSWER_BYTES, BIG_BYTES = 1024, 1024, 10_000_000
 # First event, tokens, finish, [DONE]: 103 events. A gateway that asks for usage gets one more.
@@ -90,7 +90,7 @@ def stream_name(port: int) -> str:
 
 def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
     """JSON is YAML too. A second worker shares the port, and so the stream."""
-    keys = [KEY] + [f"bench-key-{i}" for i in range(KEYS) if f"bench-key-{i}" != KEY]
+    keys = [KEY, *(f"bench-key-{i}" for i in range(1, KEYS))]
     models = {
         name: {
             "targets": [{"upstream": "up", "model": f"{name}-{i}", "weight": w} for i, w in (("a", 3), ("b", 1))],
@@ -100,7 +100,7 @@ def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
     }
     arms = {arm: {"upstream": "up", "model": m} for arm, m in (("control", "alias-3-a"), ("candidate", "better"))}
     return {
-        "keys": [{"name": k, "sha256": hashlib.sha256(k.encode()).hexdigest()} for k in keys[:KEYS]],
+        "keys": [{"name": k, "sha256": hashlib.sha256(k.encode()).hexdigest()} for k in keys],
         "upstreams": {"up": {"kind": "openai", "base_url": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}},
         "models": models,
         "experiments": {"swap": {"model": "alias-3", "shadow": 0.1, **arms}},
@@ -129,9 +129,9 @@ _MODELS = """
 _FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
     location / {{ return 200 '$ANSWER'; }} }}"""
 # `return` answers before it has read the body, and a client that still writes may not see it; a proxy reads first.
-_AFTER_BODY = f"""  server {{ listen unix:$TMP/fixed.sock; location / {{ return 200 '$ANSWER'; }} }}
+_AFTER_BODY = f"""  server {{ listen 127.0.0.1:$OTHER; location / {{ return 200 '$ANSWER'; }} }}
   server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
-    location / {{ proxy_pass http://unix:$TMP/fixed.sock; proxy_pass_request_body off;
+    location / {{ proxy_pass http://127.0.0.1:$OTHER; proxy_pass_request_body off;
       proxy_set_header Content-Length ""; }} }}"""
 
 
@@ -148,6 +148,7 @@ def installed(name: str) -> str | None:
 def _nginx(rest: str, spot: Spot) -> list[str]:
     text = _NGINX.replace("$REST", rest).replace("$TMP", str(spot.stage.directory)).replace("$PORT", str(spot.port))
     text = text.replace("$UP", str(spot.upstream)).replace("$MODEL", MODEL).replace("$ANSWER", _answer())
+    text = text.replace("$OTHER", str(load.free_port()))
     return [str(installed("nginx")), "-c", spot.write("nginx.conf", text)]
 
 
@@ -220,8 +221,9 @@ def _router(spot: Spot) -> list[str]:
 def _litellm(path: str) -> System:
     def argv(spot: Spot) -> list[str]:
         target = {"model": f"openai/{MODEL}", "api_base": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}
-        config = json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": target}]})
-        file = spot.write("litellm.yaml", config)
+        models = [{"model_name": MODEL, "litellm_params": target}]
+        config = {"model_list": models, "general_settings": {"master_key": KEY}}
+        file = spot.write("litellm.yaml", json.dumps(config))
         return [path, "--config", file, "--host", load.HOST, "--port", str(spot.port), "--num_workers", "1"]
 
     return System("litellm", _version(path, "litellm"), argv, request, slow=True)

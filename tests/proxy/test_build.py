@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import uvloop
 import yaml
 
 from gateway.config import Config
@@ -85,6 +86,30 @@ async def test_a_closed_gateway_has_no_connections(parts: Parts, upstream: FakeU
     await close(gateway)
     await close(gateway)
     await upstream.until(lambda u: u.open_connections == 0)
+
+
+def test_a_connection_given_up_while_it_opens_is_forgotten() -> None:
+    """On the loop that serves: uvloop does not tell a protocol that it is lost before its opening was over."""
+
+    async def give_up() -> None:
+        async with FakeUpstream() as upstream:
+            nothing: Any = None
+            parts = Parts(nothing, nothing, Tasks(), nothing, Ticker())
+            gateway = build(config_of(a={"base_url": upstream.base_url}), parts)
+            transport = gateway.upstreams["a"].transport
+            for turns in range(12):
+                request = UpstreamRequest(b"GET", upstream.origin, b"/health")
+                asking = parts.tasks.start(transport.send(request, 2), "asking")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.wait({asking})
+            async with asyncio.timeout(2):
+                await close(gateway)
+                await upstream.until(lambda u: u.open_connections == 0)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(give_up())
 
 
 # ── the next config ──
@@ -295,3 +320,12 @@ async def test_calls_of_both_configs_are_in_the_metrics_while_both_are_in_use(
     await upstream.until(lambda u: u.open_connections == 0)
     assert await gateway.metric("gateway_inflight_requests") == 0
     assert await gateway.metric("gateway_upstream_inflight_requests") == 0
+
+
+async def test_what_a_reload_cannot_change_is_named(
+    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(configured(upstream))
+    await put_in_force(gateway, configured(upstream, limits={"drain_s": 3, "max_body_mb": 1}, cors=["https://a.b"]))
+    assert "in force only after a restart: cors, limits.drain_s" in caplog.text
+    assert (await gateway.client.post("/chat/completions", content=b"x" * 2_000_000)).status_code == 413

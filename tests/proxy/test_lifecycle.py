@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
-from gateway.fake import HOLD, FakeUpstream, Fault, Received
-from gateway.fake_api import Answer
+from gateway.fake import HOLD, Answer, FakeUpstream, Fault, Received
 
 Configured = Callable[..., dict[str, Any]]
 MB = 1 << 20
@@ -255,6 +255,31 @@ async def test_a_client_that_leaves_an_upload_ends_it_upstream_unfinished(
     assert not upstream.received, "half a body is no request"
 
 
+# ── the gateway itself fails ──
+
+
+async def test_a_fault_of_ours_is_an_error_and_no_answer(
+    gateway: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """No traceback for the client, one in the log; the call is not counted as answered, and the next one is."""
+
+    async def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.proxy.answers._whole", fail)
+        reply = await gateway.chat()
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert "mistake" not in reply.text
+    assert reply.headers["x-should-retry"] == "false"
+    assert "ZeroDivisionError: a mistake" in caplog.text
+    caplog.clear()
+    assert (await gateway.chat()).status_code == 200
+    await gateway.until(lambda: is_quiet(gateway))
+    assert await gateway.metric("gateway_requests_total", outcome="ok") == 1
+    assert [e.outcome for e in await gateway.recorded()] == ["ok"]
+
+
 # ── the client does not read ──
 
 
@@ -350,7 +375,7 @@ async def test_a_client_that_stops_reading_stops_the_upstream_and_costs_no_memor
     fallback: bool,
 ):
     """In a process of its own, whose memory is the gateway's alone."""
-    flood = Flood(total=1600)  # 100 MB
+    flood = Flood(total=1000)  # 65 MB
     upstream.always(Fault("flood", flood.bend))
     config = configured(*([upstream, second] if fallback else [upstream]))
     config["models"]["chat"]["timeouts"] = {"total_s": 60, "idle_s": 60}
@@ -365,6 +390,14 @@ async def test_a_client_that_stops_reading_stops_the_upstream_and_costs_no_memor
             while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text())) is None:
                 await asyncio.sleep(0.02)
         client = slow_client(int(found[1]))
+        upstream.always(None)
+        async with httpx2.AsyncClient(
+            headers={"authorization": "Bearer test-key"}
+        ) as ordinary:  # what is loaded once is
+            url = f"http://127.0.0.1:{found[1]}/v1/chat/completions"
+            body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+            assert (await ordinary.post(url, json=body)).status_code == 200
+        upstream.always(Fault("flood", flood.bend))
         before_mb = rss_mb(process.pid)
         await client.ask()
         await stands_still(flood)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import re
 import signal
@@ -132,6 +134,18 @@ async def read_until(lines: AsyncIterator[str], words: str) -> None:
         if words in line:
             return
     raise AssertionError(f"the stream ended before {words!r}")
+
+
+@contextlib.asynccontextmanager
+async def streaming(program: Program) -> AsyncIterator[AsyncIterator[str]]:
+    """A stream whose first words have come; gives its further lines."""
+    async with (
+        httpx2.AsyncClient(base_url=program.url, timeout=20) as client,
+        client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply,
+    ):
+        lines = reply.aiter_lines()
+        await read_until(lines, "one ")
+        yield lines
 
 
 def free_port() -> int:
@@ -327,18 +341,15 @@ async def test_every_worker_takes_the_new_config_and_goes_on_with_its_streams(
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
-            program.tell(signal.SIGHUP)
-            await program.until_said("config reloaded", 2)
-            for _ in range(8):
-                assert await program.call() == 200
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
+    async with streaming(program) as lines:
+        program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
+        program.tell(signal.SIGHUP)
+        await program.until_said("config reloaded", 2)
+        for _ in range(8):
+            assert await program.call() == 200
+        upstream.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
     assert (len(upstream.calls), len(second.calls)) == (1, 8)
     assert len(program.workers) == 2, "nobody was started anew"
 
@@ -364,15 +375,12 @@ async def test_stopping_workers_let_what_is_in_flight_finish(
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.tell(signal.SIGTERM)
-            await program.until_said("Shutting down", 2)
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
+    async with streaming(program) as lines:
+        program.tell(signal.SIGTERM)
+        await program.until_said("Shutting down", 2)
+        upstream.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
     assert await program.ended() == 0
     [exchange], tallies = await program.records()
     assert exchange.outcome == "ok"
@@ -397,25 +405,21 @@ async def test_workers_do_not_outlive_their_parent(
 async def test_sighup_puts_the_file_in_force_at_once(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    config = configured(upstream)
-    program = await serve(config)
+    program = await serve(configured(upstream))
     upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
-            program.tell(signal.SIGHUP)
-            await program.until_said("config reloaded")
-            assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
-        program.config_path.write_text("nonsense: true")
+    async with streaming(program) as lines:
+        program.config_path.write_text(yaml.safe_dump({**configured(second), "keys": [], "open": True}))
         program.tell(signal.SIGHUP)
-        await program.until_said("is refused")
-        assert "gateway_config_ok 0.0" in (await client.get("/metrics")).text
-        assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+        await program.until_said("config reloaded")
+        assert await program.call() == 200
+        upstream.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
+    program.config_path.write_text("nonsense: true")
+    program.tell(signal.SIGHUP)
+    await program.until_said("is refused")
+    assert "gateway_config_ok 0.0" in (await program.get("/metrics")).text
+    assert await program.call() == 200
     assert len(second.calls) == 2
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
@@ -427,16 +431,13 @@ async def test_a_stopping_gateway_lets_what_is_in_flight_finish(
 ) -> None:
     program = await serve(configured(upstream))
     upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            lines = reply.aiter_lines()
-            await read_until(lines, "one ")
-            program.tell(number)
-            await program.until_said("Shutting down")
-            assert not await program.accepts()
-            upstream.release()
-            await read_until(lines, "two")
-            await read_until(lines, "[DONE]")
+    async with streaming(program) as lines:
+        program.tell(number)
+        await program.until_said("Shutting down")
+        assert not await program.accepts()
+        upstream.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
     assert await program.ended() == 0
     [exchange], tallies = await program.records()
     assert exchange.outcome == "ok"
@@ -466,22 +467,41 @@ async def test_a_stream_longer_than_the_drain_is_ended_with_an_error_and_recorde
     assert await program.ended() == 0
     exchanges, tallies = await program.records()
     assert [e.outcome for e in exchanges] == ["cut", "cut"]
+    assert {a.failure for e in exchanges for a in e.attempts} == {"gateway stopped"}
     assert tallies[-1].final
     assert tallies[-1].last_seq == 2
     assert upstream.cancelled == 2
 
 
+async def test_a_client_that_does_not_read_does_not_hold_up_the_stop(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.says(*["x" * 100_000] * 200)
+    timeouts = {"timeouts": {"total_s": 60}}
+    program = await serve(configured(upstream, limits={"drain_s": 1}, chat=timeouts))
+    with socket.create_connection(("127.0.0.1", program.port)) as client:
+        body = json.dumps(BODY | {"stream": True}).encode()
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        await asyncio.to_thread(client.recv, 100)
+        begun = time.monotonic()
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+    assert time.monotonic() - begun < 8
+    [exchange], _ = await program.records()
+    assert exchange.outcome == "cut"
+
+
 async def test_a_second_interrupt_does_not_wait(serve: Serve, configured: Configured, upstream: FakeUpstream) -> None:
     program = await serve(configured(upstream))
     upstream.says("one ", HOLD, "two")
-    async with httpx2.AsyncClient(base_url=program.url) as client:
-        async with client.stream("POST", "/v1/chat/completions", json=BODY | {"stream": True}) as reply:
-            await read_until(reply.aiter_lines(), "one ")
-            program.tell(signal.SIGINT)
-            await program.until_said("Shutting down")
-            program.tell(signal.SIGINT)
-            async with asyncio.timeout(5):
-                await program.process.wait()
+    async with streaming(program):
+        program.tell(signal.SIGINT)
+        await program.until_said("Shutting down")
+        program.tell(signal.SIGINT)
+        async with asyncio.timeout(5):
+            await program.process.wait()
 
 
 async def test_a_shadow_under_way_does_not_hold_up_the_stop(

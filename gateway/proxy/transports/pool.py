@@ -166,6 +166,7 @@ class Pool:
             await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
         except BaseException:
             connection.bury()
+            self.closed(connection)  # uvloop does not tell a connection lost whose opening is cancelled
             raise
         return connection
 

@@ -1,0 +1,164 @@
+"""The words of this package: what a script may hold, what was asked, and an answer before it meets the wire.
+
+Also how each API words an error and an event. Pure: no socket, no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+CREATED = 1_700_000_000
+EVENT_STREAM = "text/event-stream"
+
+
+class HOLD:
+    """In a script: silent from here until `release()` or the end."""
+
+
+class CUT:
+    """In a script: the connection closes here, in the middle of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """In a script: a pause."""
+
+    seconds: float
+
+
+class Delta(bytes):
+    """An event that carries content: what `cut_after(n)` and its kin count."""
+
+
+class Done(bytes):
+    """The event that ends a stream: `[DONE]`, or what the API says in its place."""
+
+
+Part = str | Delay | type[HOLD] | type[CUT]
+Event = bytes | Delay | type[HOLD] | type[CUT]
+Dialect = Literal["openai", "anthropic", "responses"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One right answer, before it meets the wire.
+
+    events: of a stream, in order. pauses and body: of a plain answer; the pauses come before its first byte, and a CUT
+    among them halves the body. dialect: how this API words an error.
+    """
+
+    body: bytes = b""
+    events: Sequence[Event] = ()
+    pauses: Sequence[Event] = ()
+    stream: bool = False
+    status: int = 200
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    dialect: Dialect = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    name: str
+    arguments: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What answers of chat, completions, responses and messages say. chosen: a test wrote it; it is not the default."""
+
+    parts: tuple[Part, ...]
+    chosen: bool = True
+    tool: ToolCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request as the answers need it. path: without /v1. orca: the load format asked for; None: not asked."""
+
+    serial: int
+    method: str
+    path: str
+    content_type: str
+    body: bytes
+    fields: dict[str, Any]
+    script: Script
+    default_model: str
+    vllm: bool
+    orca: str | None
+    load: Mapping[str, float]
+
+    @property
+    def model(self) -> str:
+        return str(self.fields.get("model") or self.default_model)
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.fields.get("stream"))
+
+    @property
+    def logprobs(self) -> bool:
+        return bool(self.fields.get("logprobs"))
+
+    @property
+    def choices(self) -> int:
+        return int(self.fields.get("n") or 1)
+
+    @property
+    def usage_asked(self) -> bool:
+        return bool((self.fields.get("stream_options") or {}).get("include_usage"))
+
+
+def streamed(events: list[Event], dialect: Dialect = "openai") -> Answer:
+    return Answer(events=events, stream=True, content_type=EVENT_STREAM, dialect=dialect)
+
+
+def named_event(event: dict[str, Any]) -> bytes:
+    """An event whose SSE name is its `type`, as responses and messages have them."""
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
+
+
+def error(
+    dialect: Dialect,
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    param: str | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Answer:
+    """An error as the whole answer."""
+    body = orjson.dumps(_error_object(dialect, status, message, code, param))
+    return Answer(body, status=status, headers=headers, dialect=dialect)
+
+
+def error_event(dialect: Dialect, message: str) -> bytes:
+    """The same, as an event inside a stream."""
+    if dialect == "responses":
+        return named_event({"type": "error", "code": "server_error", "message": message, "param": None})
+    said = _error_object(dialect, 500, message, "server_error", None)
+    return named_event(said) if dialect == "anthropic" else b"data: " + orjson.dumps(said) + b"\n\n"
+
+
+_ANTHROPIC_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
+def _error_object(dialect: Dialect, status: int, message: str, code: str | None, param: str | None) -> dict[str, Any]:
+    if dialect == "anthropic":
+        kind = _ANTHROPIC_ERRORS.get(status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req-fake"}
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

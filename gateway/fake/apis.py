@@ -1,0 +1,97 @@
+"""Which API answers a path, and what it asks for. What each then says is a module of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.fake.answers import Answer, Ask, Dialect, error
+from gateway.fake.chat import chat, completions
+from gateway.fake.messages import count_tokens, messages
+from gateway.fake.responses import responses
+from gateway.fake.small import (
+    detokenize,
+    echo,
+    embeddings,
+    health,
+    images,
+    metrics,
+    models,
+    moderations,
+    rerank,
+    score,
+    speech_audio,
+    tokenize,
+    transcription,
+)
+
+
+def right_answer(ask: Ask) -> Answer:
+    """The right answer to this request; for a path no API has, or fields nobody could answer, the right error."""
+    api = _APIS.get((ask.method, ask.path)) or next((a for p, a in _PREFIXES if ask.path.startswith(p)), None)
+    if api is None:
+        return error("openai", 404, f"no such path here: {ask.method} {ask.path}", code="not_found")
+    missing = [field for field in _REQUIRED.get(ask.path, ()) if field not in ask.fields]
+    if missing:
+        return error(dialect_of(ask.path), 400, f"the body is no JSON object with {missing[0]!r}", param=missing[0])
+    try:
+        return api(ask)
+    except (AttributeError, KeyError, TypeError, ValueError) as wrong:
+        return error(dialect_of(ask.path), 400, f"a field has the wrong type: {wrong!r}")
+
+
+def dialect_of(path: str) -> Dialect:
+    """How the API at this path, without /v1, words an error."""
+    return "anthropic" if path.startswith("/messages") else "responses" if path == "/responses" else "openai"
+
+
+_VERSIONED = re.compile(r"/(?:openai/)?(?:v1|v2|deployments/[^/]+)(?=/)")
+_AT_THE_ROOT = {"/health", "/metrics", "/tokenize", "/detokenize", "/rerank", "/score"}
+
+
+def api_path(path: str) -> str:
+    """The path without its version or Azure's deployment; a path that should stand under one and does not is none."""
+    versioned = _VERSIONED.match(path)
+    if versioned:
+        return path[versioned.end() :]
+    return path if path in _AT_THE_ROOT else f"(no /v1){path}"
+
+
+_APIS: Mapping[tuple[str, str], Callable[[Ask], Answer]] = {
+    ("POST", "/chat/completions"): chat,
+    ("POST", "/completions"): completions,
+    ("POST", "/responses"): responses,
+    ("POST", "/messages"): messages,
+    ("POST", "/messages/count_tokens"): count_tokens,
+    ("POST", "/embeddings"): embeddings,
+    ("POST", "/moderations"): moderations,
+    ("POST", "/rerank"): rerank,
+    ("POST", "/score"): score,
+    ("POST", "/tokenize"): tokenize,
+    ("POST", "/detokenize"): detokenize,
+    ("POST", "/audio/transcriptions"): transcription,
+    ("POST", "/audio/translations"): transcription,
+    ("POST", "/audio/speech"): speech_audio,
+    ("POST", "/images/generations"): images,
+    ("GET", "/models"): models,
+    ("GET", "/health"): health,
+    ("GET", "/metrics"): metrics,
+}
+_PREFIXES: Sequence[tuple[str, Callable[[Ask], Answer]]] = (
+    ("/models/", models),
+    ("/files", echo),
+    ("/batches", echo),
+    ("/uploads", echo),
+)
+_REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "/chat/completions": ("messages",),
+    "/completions": ("prompt",),
+    "/responses": ("input",),
+    "/messages": ("messages",),
+    "/messages/count_tokens": ("messages",),
+    "/embeddings": ("input",),
+    "/moderations": ("input",),
+    "/rerank": ("query", "documents"),
+    "/score": ("text_1", "text_2"),
+    "/detokenize": ("tokens",),
+}

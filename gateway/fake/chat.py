@@ -1,0 +1,124 @@
+"""The right answers of chat and completions, whole or as events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.fake.answers import CREATED, Answer, Ask, Delta, Done, Event, ToolCall, streamed
+from gateway.fake.speech import Speech, count_words, last_assistant, speech, split
+
+
+def chat(ask: Ask) -> Answer:
+    continues = ask.vllm and ask.fields.get("continue_final_message")
+    said = speech(ask, last_assistant(ask) if continues else "")
+    usage = _usage(count_words(ask.fields["messages"]), said.words * ask.choices)
+    if ask.stream:
+        frame = _frame(ask, "chatcmpl", "chat.completion.chunk")
+        return streamed([*_chat_events(ask, said, frame), *_ending(ask, frame, usage)])
+    message: dict[str, Any] = {"role": "assistant", "content": said.text, "refusal": None}
+    if said.tool:
+        message = message | {"content": None, "tool_calls": [_tool_object(said.tool)]}
+    finish = said.finish("stop", "length", "tool_calls")
+    logprobs = _logprobs(split(said.text), ask) if ask.logprobs else None
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
+    return _plain(ask, "chatcmpl", "chat.completion", [choice | {"index": i} for i in range(ask.choices)], usage, said)
+
+
+def _chat_events(ask: Ask, said: Speech, frame: tuple[bytes, bytes]) -> Iterator[Event]:
+    head, tail = frame
+
+    def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return head + orjson.dumps(choice) + tail
+
+    choices = range(ask.choices)
+    for i in choices:
+        yield event(i, {"role": "assistant", "content": None if said.tool else ""})
+        if said.tool:
+            yield Delta(event(i, {"tool_calls": [{"index": 0, **_tool_object(said.tool, arguments="")}]}))
+        for fragment in said.fragments():
+            yield Delta(event(i, {"tool_calls": [{"index": 0, "function": {"arguments": fragment}}]}))
+    for part in said.parts:
+        if not isinstance(part, str):
+            yield part
+            continue
+        # Put together from encoded pieces: most of a benchmark's time here would else be spent in dumps.
+        said_as = orjson.dumps(part)
+        odds = orjson.dumps(_logprobs((part,), ask)) if ask.logprobs else b"null"
+        for i in choices:
+            lead = b'%b{"index":%d,"delta":{"content":' % (head, i)
+            yield Delta(b'%b%b},"logprobs":%b,"finish_reason":null}%b' % (lead, said_as, odds, tail))
+    for i in choices:
+        yield event(i, {}, said.finish("stop", "length", "tool_calls"))
+
+
+def completions(ask: Ask) -> Answer:
+    said, prompt = speech(ask), ask.fields["prompt"]
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    choices = range(ask.choices * prompts)
+    usage = _usage(count_words(prompt), said.words * len(choices))
+    finish = said.finish("stop", "length", "stop")
+    if not ask.stream:
+        choice = {"index": 0, "text": said.text, "logprobs": None, "finish_reason": finish}
+        return _plain(ask, "cmpl", "text_completion", [choice | {"index": i} for i in choices], usage, said)
+    head, tail = frame = _frame(ask, "cmpl", "text_completion")
+
+    def event(index: int, text: str, finish: str | None) -> bytes:
+        choice = {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+        return head + orjson.dumps(choice) + tail
+
+    events: list[Event] = []
+    for part in said.parts:
+        events += [Delta(event(i, part, None)) for i in choices] if isinstance(part, str) else [part]
+    events += [event(i, "", finish) for i in choices]
+    return streamed([*events, *_ending(ask, frame, usage)])
+
+
+def _frame(ask: Ask, prefix: str, object_: str) -> tuple[bytes, bytes]:
+    """What stands before and after the choices in every event of one stream."""
+    named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
+    head = b"data: " + orjson.dumps(named)[:-1] + b',"choices":['
+    return head, b'],"usage":null}\n\n' if ask.usage_asked else b"]}\n\n"
+
+
+def _ending(ask: Ask, frame: tuple[bytes, bytes], usage: dict[str, Any]) -> Iterator[Event]:
+    if ask.usage_asked:
+        yield b'%b],"usage":%b}\n\n' % (frame[0], orjson.dumps(usage))
+    yield Done(b"data: [DONE]\n\n")
+
+
+def _plain(ask: Ask, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], said: Speech) -> Answer:
+    named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
+    return Answer(orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=said.pauses, headers=_orca(ask))
+
+
+def _usage(prompt: int, completion: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def _tool_object(tool: ToolCall, arguments: str | None = None) -> dict[str, Any]:
+    function = {"name": tool.name, "arguments": tool.arguments if arguments is None else arguments}
+    return {"id": tool.id, "type": "function", "function": function}
+
+
+def _logprobs(words: Sequence[str], ask: Ask) -> dict[str, Any]:
+    tokens = [{"token": w, "logprob": -0.125, "bytes": list(w.encode())} for w in words]
+    top = bool(ask.fields.get("top_logprobs"))
+    return {"content": [t | {"top_logprobs": [t] if top else []} for t in tokens], "refusal": None}
+
+
+def _orca(ask: Ask) -> tuple[tuple[str, str], ...]:
+    """vLLM's load report: a header of plain answers, in the format that was asked for."""
+    if not ask.vllm or ask.orca is None or ask.orca.lower() not in {"json", "text"}:
+        return ()
+    if ask.orca.lower() == "json":
+        return (("endpoint-load-metrics", "JSON " + orjson.dumps({"named_metrics": dict(ask.load)}).decode()),)
+    return (("endpoint-load-metrics", "TEXT " + ", ".join(f"named_metrics.{k}={v}" for k, v in ask.load.items())),)

@@ -1,0 +1,93 @@
+"""The right answers of OpenAI's Responses API, whole or as events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from gateway.fake.answers import CREATED, Answer, Ask, Delta, Done, Event, named_event, streamed
+from gateway.fake.speech import Speech, count_words, speech
+
+
+def responses(ask: Ask) -> Answer:
+    said = speech(ask)
+    whole = _response_object(ask, said)
+    if not ask.stream:
+        return Answer(orjson.dumps(whole), pauses=said.pauses, dialect="responses")
+    serial = iter(range(1_000_000))
+    events: list[Event] = []
+    for event in _response_events(whole, said):
+        if isinstance(event, dict):
+            data = named_event(event | {"sequence_number": next(serial)})
+            kind = Delta if event["type"].endswith(".delta") else Done if event["type"] in _RESPONSE_ENDS else bytes
+            events.append(kind(data))
+        else:
+            events.append(event)
+    return streamed(events, "responses")
+
+
+_RESPONSE_ENDS = {"response.completed", "response.incomplete"}
+
+
+def _response_object(ask: Ask, said: Speech) -> dict[str, Any]:
+    prompt = count_words(ask.fields["input"]) + count_words(ask.fields.get("instructions"))
+    status = "completed" if said.whole else "incomplete"
+    content = [{"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}]
+    item: dict[str, Any] = {"type": "message", "id": f"msg-fake-{ask.serial}", "role": "assistant", "content": content}
+    if said.tool:
+        call = {"call_id": said.tool.id, "name": said.tool.name, "arguments": said.tool.arguments}
+        item = {"type": "function_call", "id": f"fc-fake-{ask.serial}"} | call
+    return {
+        "id": f"resp-fake-{ask.serial}",
+        "object": "response",
+        "created_at": CREATED,
+        "status": status,
+        "error": None,
+        "incomplete_details": None if said.whole else {"reason": "max_output_tokens"},
+        "model": ask.model,
+        "output": [item | {"status": status}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": ask.fields.get("tools") or [],
+        "usage": {
+            "input_tokens": prompt,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": said.words,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": prompt + said.words,
+        },
+    }
+
+
+def _response_events(whole: dict[str, Any], said: Speech) -> Iterator[dict[str, Any] | Event]:
+    item = whole["output"][0]
+    place = {"item_id": item["id"], "output_index": 0}
+    begun = whole | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    yield {"type": "response.created", "response": begun}
+    yield {"type": "response.in_progress", "response": begun}
+    empty: dict[str, Any] = {"arguments": ""} if said.tool else {"content": []}
+    added = item | {"status": "in_progress"} | empty
+    yield {"type": "response.output_item.added", "output_index": 0, "item": added}
+    if said.tool:
+        for fragment in said.fragments():
+            yield {"type": "response.function_call_arguments.delta", **place, "delta": fragment}
+        arguments = {"name": said.tool.name, "arguments": said.tool.arguments}
+        yield {"type": "response.function_call_arguments.done", **place, **arguments}
+    else:
+        yield from _response_text_events(item, place | {"content_index": 0}, said)
+    yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+    yield {"type": "response.completed" if said.whole else "response.incomplete", "response": whole}
+
+
+def _response_text_events(
+    item: dict[str, Any], place: dict[str, Any], said: Speech
+) -> Iterator[dict[str, Any] | Event]:
+    content = item["content"][0]
+    yield {"type": "response.content_part.added", **place, "part": content | {"text": ""}}
+    for part in said.parts:
+        delta = {"type": "response.output_text.delta", **place, "delta": part, "logprobs": []}
+        yield delta if isinstance(part, str) else part
+    yield {"type": "response.output_text.done", **place, "text": said.text, "logprobs": []}
+    yield {"type": "response.content_part.done", **place, "part": content}

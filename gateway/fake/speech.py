@@ -1,0 +1,109 @@
+"""What is said to one request: the script, after a prefill and up to the token limit. In words, in no API's form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.fake.answers import Ask, Event, Part, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What is said to one request. whole: False when max_tokens ended it."""
+
+    parts: tuple[Part, ...]
+    text: str
+    words: int
+    whole: bool
+    tool: ToolCall | None
+
+    @property
+    def pauses(self) -> tuple[Event, ...]:
+        return tuple(p for p in self.parts if not isinstance(p, str))
+
+    def finish(self, stop: str, length: str, tool: str) -> str:
+        """The API's own word for how this ended."""
+        return tool if self.tool else stop if self.whole else length
+
+    def fragments(self) -> list[str]:
+        """The tool call's arguments as a stream gives them."""
+        text = self.tool.arguments if self.tool else ""
+        return [text[i : i + 8] for i in range(0, len(text), 8)]
+
+
+def speech(ask: Ask, prefix: str = "") -> Speech:
+    """What the script gives for this request: after `prefix` if it begins with it, up to the token limit."""
+    if ask.script.tool:
+        return Speech((), "", 1 + len(ask.script.tool.arguments.split()), True, ask.script.tool)
+    parts: tuple[Part, ...] = ask.script.parts
+    if not ask.script.chosen and _wants_json(ask.fields):
+        parts = split(orjson.dumps({"answer": text_of(parts).strip()}).decode())
+    if prefix and text_of(parts).startswith(prefix):
+        parts = _slice(parts, len(prefix), None)
+    text = text_of(parts)
+    words, limit = len(text.split()), _limit(ask.fields)
+    if limit is None or words <= limit:
+        return Speech(parts, text, words, True, None)
+    end = sum(len(word) for word in split(text)[:limit])
+    return Speech(_slice(parts, 0, end), text[:end], limit, False, None)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The words of a text, each with the space after it; joined, they are the text."""
+    return tuple(re.findall(r"\s*\S+\s*", text))
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    return "".join([p for p in parts if isinstance(p, str)])
+
+
+def _slice(parts: Sequence[Part], start: int, end: int | None) -> tuple[Part, ...]:
+    """The parts between two places of their text. What stands exactly at a start > 0 belonged to the part before."""
+    out: list[Part] = []
+    at = 0
+    for part in parts:
+        if not isinstance(part, str):
+            if (at > start or not start) and (end is None or at < end):
+                out.append(part)
+            continue
+        kept = part[max(0, start - at) : None if end is None else max(0, end - at)]
+        at += len(part)
+        if kept:
+            out.append(kept)
+    return tuple(out)
+
+
+def _limit(fields: dict[str, Any]) -> int | None:
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    return next((int(fields[n]) for n in names if fields.get(n) is not None), None)
+
+
+def _wants_json(fields: dict[str, Any]) -> bool:
+    wanted = fields.get("response_format") or (fields.get("text") or {}).get("format") or {}
+    return wanted.get("type") in {"json_object", "json_schema"}
+
+
+def count_words(value: Any) -> int:
+    """The words in a prompt of any API: a string, token numbers (one each), messages, content parts, lists of these."""
+    if isinstance(value, str):
+        return len(value.split())
+    if isinstance(value, list):
+        return sum(count_words(v) for v in value)
+    if isinstance(value, dict):
+        return sum(count_words(value.get(key)) for key in ("content", "text", "input"))
+    return int(isinstance(value, int))
+
+
+def last_assistant(ask: Ask) -> str:
+    """The text of a last assistant message; empty: the last message is somebody else's."""
+    messages = ask.fields.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return ""
+    content = last.get("content")
+    return content if isinstance(content, str) else "".join(str(p.get("text", "")) for p in content or ())

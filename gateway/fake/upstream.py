@@ -1,0 +1,306 @@
+"""The upstream itself: takes scripts and faults, chooses the answer to each request, remembers who asked what.
+
+Its connections play the answers; what a right one says is apis' room, and what a fault makes of it is faults'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import orjson
+
+from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Answer, Ask, Delay, Delta, Event, Part, Script, ToolCall
+from gateway.fake.apis import api_path, dialect_of, right_answer
+from gateway.fake.connection import WRITE_BYTES, Connection
+from gateway.fake.faults import Fault
+from gateway.fake.speech import split
+from gateway.fake.wire import Received, Step, right
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
+
+ENCODED_ANSWERS = 64
+_ID_STANDS_FIRST = {"/chat/completions", "/completions"}
+
+
+class FakeUpstream:
+    """An upstream that says and does what it is told, and remembers who asked what.
+
+    model: what /v1/models lists, and the `model` of an answer to a request that names none. text: what chat answers
+    say until `says`. vllm: continues a last assistant message when asked, and reports its load. remember: False keeps
+    `received` empty, for long runs. load, under vLLM's names, is what /metrics and the load header report besides the
+    number of running requests.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "fake-model",
+        text: str = "Hello from the fake upstream.",
+        vllm: bool = False,
+        remember: bool = True,
+    ) -> None:
+        self.model = model
+        self.vllm = vllm
+        self.load: dict[str, float] = {"kv_cache_usage_perc": 0.0, "num_requests_waiting": 0.0}
+        self.received: list[Received] = []
+        self.cancelled = 0
+        self.port = 0
+        self._host = "127.0.0.1"
+        self._default = Script(split(text), chosen=False)
+        self._script = self._default
+        self._whole: Answer | None = None
+        # Plain answers by what was asked, with the serial in their id: a benchmark asks the same a million times.
+        self._encoded: dict[tuple[str, bytes, str, bool], tuple[Answer, int]] = {}
+        self._faults: deque[Fault] = deque()
+        self._always: Fault | None = None
+        self._share = 1.0
+        self._remember = remember
+        self._taken = 0
+        self._requests = 0
+        self._running = 0
+        self._connections: set[Connection] = set()
+        self._connected_ever = 0
+        self._held: list[Connection] = []
+        self._watchers: list[asyncio.Future[None]] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listens. port: 0 takes a free one. May be started again after `stop`, on the same port if told so."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=4096)
+        self._host = host
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Closes the port and every connection; requests still open are done, and not cancelled."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        await self.until(lambda _: not self._connections)
+        await server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def origin(self) -> str:
+        return f"http://{self._host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        return self.origin + "/v1"
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def calls(self) -> list[Received]:
+        """What was received, without probes of health and load."""
+        return [r for r in self.received if not r.probe]
+
+    async def next_received(self, timeout_s: float = 5) -> Received:
+        """The next request that this method has not given yet; waits for it."""
+        await self.until(lambda _: len(self.received) > self._taken, timeout_s)
+        self._taken += 1
+        return self.received[self._taken - 1]
+
+    async def until(self, predicate: Callable[[FakeUpstream], bool], timeout_s: float = 5) -> None:
+        """Waits until this holds; looked at whenever a request comes, ends, or a connection opens or closes."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not predicate(self):
+                    watcher: asyncio.Future[None] = loop.create_future()
+                    self._watchers.append(watcher)
+                    await watcher
+        except TimeoutError:
+            seen = (
+                f"{len(self.received)} received, {self.cancelled} cancelled, {self.open_connections} connections open"
+            )
+            raise TimeoutError(f"what was waited for did not come within {timeout_s:g} s: {seen}") from None
+
+    def says(self, *parts: Part) -> None:
+        """What all following chat answers say: each text is one delta of a stream. No parts: the default text again.
+
+        A plain answer makes the script's pauses first, and then comes whole.
+        """
+        self._say(Script(parts) if parts else self._default)
+
+    def tool_call(self, name: str, arguments: str, id: str = "call_1") -> None:
+        """All following chat answers are this call. arguments: JSON text, sent as it is."""
+        self._say(Script((), tool=ToolCall(name, arguments, id)))
+
+    def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
+        """Exactly these bytes as the whole answer to all following requests but probes."""
+        self._whole = Answer(body, status=status, headers=_pairs(headers), content_type=content_type)
+
+    def streams(
+        self,
+        chunks: Sequence[bytes | Delay | type[HOLD] | type[CUT]],
+        content_type: str = EVENT_STREAM,
+        *,
+        status: int = 200,
+        headers: Headers = (),
+    ) -> None:
+        """Exactly these bytes as the answer to all following requests but probes, each piece in a write of its own."""
+        events: list[Event] = []
+        for chunk in chunks:
+            events += [Delta(chunk), Delay(0)] if isinstance(chunk, bytes) else [chunk]
+        self._whole = Answer(
+            events=events, stream=True, status=status, headers=_pairs(headers), content_type=content_type
+        )
+
+    def then(self, *faults: Fault) -> None:
+        """The next requests, but probes, meet these faults, one each, in order."""
+        self._faults.extend(faults)
+
+    def always(self, fault: Fault | None, share: float = 1.0) -> None:
+        """All requests, probes too, meet this fault until told otherwise. share: of the requests, evenly spread."""
+        self._always = fault
+        self._share = share
+
+    def release(self) -> None:
+        """Every answer that holds now goes on."""
+        held, self._held = self._held, []
+        for connection in held:
+            connection.go_on()
+
+    def hang_up(self) -> None:
+        """Closes the connections on which nothing is being answered, as vLLM does with those idle for 5 s."""
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.close()
+
+    def _say(self, script: Script) -> None:
+        self._whole = None
+        self._script = script
+        self._encoded.clear()
+
+    def _connected(self, connection: Connection) -> int:
+        self._connections.add(connection)
+        self._connected_ever += 1
+        self._changed()
+        return self._connected_ever
+
+    def _disconnected(self, connection: Connection, received: Received | None) -> None:
+        """received: what was being answered; None: nothing."""
+        self._connections.discard(connection)
+        if connection in self._held:
+            self._held.remove(connection)
+        if received is not None:
+            # Once stopped, it is we who hang up.
+            received.cancelled = self._server is not None
+            self.cancelled += received.cancelled
+            self._answered(received)
+        self._changed()
+
+    def _next_serial(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def _came(self, received: Received) -> Iterable[Step]:
+        """The steps with which this request is answered."""
+        self._running += 1
+        if self._remember:
+            self.received.append(received)
+        self._changed()
+        answer = self._right_answer(received)
+        fault = self._fault(received)
+        return fault.bend(received, answer) if fault else right(received, answer)
+
+    def _answered(self, received: Received) -> None:
+        self._running -= 1
+        received.done.set()
+        self._changed()
+
+    def _fault(self, received: Received) -> Fault | None:
+        if self._faults and not received.probe:
+            return self._faults.popleft()
+        spent, due = int((received.serial - 1) * self._share), int(received.serial * self._share)
+        return self._always if due > spent else None
+
+    def _right_answer(self, received: Received) -> Answer:
+        path = api_path(received.path)
+        if self._whole is not None and not received.probe:
+            return replace(self._whole, dialect=dialect_of(path))
+        orca = received.header("endpoint-load-metrics-format")
+        asked = (path, received.body, self.model, self.vllm)
+        known = self._encoded.get(asked) if orca is None else None
+        if known is not None:
+            answer, serial = known
+            return replace(answer, body=answer.body.replace(b"-fake-%d" % serial, b"-fake-%d" % received.serial, 1))
+        answer = right_answer(self._ask(received, path, orca))
+        short = len(received.body) < WRITE_BYTES
+        if path in _ID_STANDS_FIRST and short and not answer.stream and orca is None:
+            if len(self._encoded) == ENCODED_ANSWERS:
+                self._encoded.clear()
+            self._encoded[asked] = answer, received.serial
+        return answer
+
+    def _ask(self, received: Received, path: str, orca: str | None) -> Ask:
+        return Ask(
+            serial=received.serial,
+            method=received.method,
+            path=path,
+            content_type=received.header("content-type") or "",
+            body=received.body,
+            fields=_fields(received.body),
+            script=self._script,
+            default_model=self.model,
+            vllm=self.vllm,
+            orca=orca,
+            load={"num_requests_running": float(self._running)} | self.load,
+        )
+
+    def _changed(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; empty: there is none."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
+    return tuple(headers.items() if isinstance(headers, Mapping) else headers)
+
+
+async def serve(
+    host: str,
+    port: int,
+    *,
+    tokens: int = 16,
+    delay_s: float = 0.0,
+    fault: Fault | None = None,
+    fault_rate: float = 1.0,
+    model: str = "fake-model",
+) -> None:
+    """Runs until cancelled, for `gateway fake`. delay_s: before each token. fault_rate: the share of faulty answers."""
+    upstream = FakeUpstream(model=model, remember=False)
+    pause: tuple[Part, ...] = (Delay(delay_s),) if delay_s else ()
+    upstream.says(*[part for _ in range(tokens) for part in (*pause, "token ")])
+    upstream.always(fault, fault_rate)
+    await upstream.start(host, port)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await upstream.stop()

@@ -1,0 +1,129 @@
+"""The wire as bytes and stops: one request as it came, and one answer as the steps that play it, right or broken off.
+
+Pure: which fault plays which steps is faults' room, and who plays them is connection's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from gateway.fake.answers import CUT, HOLD, Answer, Delay, Delta, Event
+
+
+class NEVER:
+    """On the wire: silent from here until one side closes."""
+
+
+class RESET:
+    """On the wire: the connection is reset here."""
+
+
+Step = bytes | Delay | type[HOLD] | type[CUT] | type[NEVER] | type[RESET]
+
+LAST_CHUNK = b"0\r\n\r\n"
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(slots=True, eq=False)
+class Received:
+    """One request as it came.
+
+    headers: names in lower case, in order. serial: 1 for the first request of this upstream. cancelled: the client
+    closed the connection before the answer was complete. done: set once the answer is complete, cut or cancelled.
+    connection: the serial number of its TCP connection.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    serial: int
+    connection: int
+    body: bytes = field(default=b"", repr=False)
+    cancelled: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def probe(self) -> bool:
+        """A question about health or load: no one-shot fault and no scripted answer is spent on it."""
+        return self.method == "GET" and self.path in {"/health", "/metrics"}
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, in any case; None: it did not come."""
+        return next((value for key, value in self.headers if key == name.lower()), None)
+
+
+def head(received: Received, answer: Answer, more: str = "") -> bytes:
+    """The status line and the headers. more: further header lines, each with its end."""
+    reason = _REASONS.get(answer.status, "Odd")
+    framing = "transfer-encoding: chunked" if answer.stream else f"content-length: {len(answer.body)}"
+    cache = "cache-control: no-cache\r\n" if answer.stream else ""
+    headers = answer.headers
+    if not any(name.lower() == "x-request-id" for name, _ in headers):
+        headers = (("x-request-id", f"req-fake-{received.serial}"), *headers)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return (
+        f"HTTP/1.1 {answer.status} {reason}\r\ncontent-type: {answer.content_type}\r\n{framing}\r\n"
+        f"{cache}{lines}{more}\r\n"
+    ).encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    if not data:
+        return b""  # a chunk of no bytes would end the body
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def framed(events: Iterable[Event]) -> Iterator[Step]:
+    for event in events:
+        yield chunk(event) if isinstance(event, bytes) else event
+
+
+def right(received: Received, answer: Answer) -> Iterator[Step]:
+    """The answer as it should be on the wire."""
+    if answer.stream:
+        yield head(received, answer)
+        yield from framed(answer.events)
+        yield LAST_CHUNK
+    elif CUT in answer.pauses:
+        yield from answer.pauses[: answer.pauses.index(CUT)]
+        yield from halved(received, answer, CUT)
+    else:
+        yield from answer.pauses
+        yield head(received, answer) + answer.body
+
+
+def halved(received: Received, answer: Answer, between: Step) -> Iterator[Step]:
+    """A plain answer with something between the halves of its body."""
+    middle = len(answer.body) // 2
+    yield head(received, answer) + answer.body[:middle]
+    yield between
+    yield answer.body[middle:]
+
+
+def _place_after(events: Sequence[Event], deltas: int) -> int:
+    """Where content delta number `deltas` + 1 stands; past the last delta when there are no more."""
+    places = [i for i, event in enumerate(events) if isinstance(event, Delta)]
+    if deltas < len(places):
+        return places[deltas]
+    return places[-1] + 1 if places else len(events)
+
+
+def interrupted(received: Received, answer: Answer, deltas: int, *steps: Step, rest: bool = False) -> Iterator[Step]:
+    """A stream with these wire steps after some deltas. rest: it then goes on."""
+    place = _place_after(answer.events, deltas)
+    yield head(received, answer)
+    yield from framed(answer.events[:place])
+    yield from steps
+    if rest:
+        yield from framed(answer.events[place:])
+        yield LAST_CHUNK

@@ -1,0 +1,78 @@
+"""The benchmark works: it starts its systems, measures, reports, and leaves nothing behind. No number is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).with_name("bench.py")
+PLACES = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin"  # no peer stands there
+LACKS = [name for name in ("wrk", "nginx") if not shutil.which(name, path=PLACES)]
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc"),
+    pytest.mark.skipif(bool(LACKS), reason=f"the benchmark needs {' and '.join(LACKS)}: not installed"),
+]
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where a benchmark makes its directories. Not tmp_path, which is too long for a socket's path."""
+    path = Path(tempfile.mkdtemp(prefix="b"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def start(temporary: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(BENCH), "--seconds", "1", "--rounds", "1", "--only", "plain", *options]
+    environ = os.environ | {"PATH": PLACES, "TMPDIR": str(temporary)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+
+
+def left(temporary: Path) -> list[str]:
+    """Programs that still run in it, and its files."""
+    running = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            at = str((process / "cwd").readlink())
+        except OSError:  # it has ended, or is not ours
+            continue
+        if at.startswith(str(temporary)):
+            running.append(process.name)
+    return running + [path.name for path in temporary.iterdir()]
+
+
+def test_a_short_run_measures_reports_and_leaves_nothing(tmp_path: Path, temporary: Path) -> None:
+    files = {form: tmp_path / f"run.{form}" for form in ("json", "svg", "markdown")}
+    with start(temporary, *(word for form, path in files.items() for word in (f"--{form}", str(path)))) as bench:
+        out, notes = bench.communicate()
+
+    assert bench.returncode == 0, out + notes
+    found: dict[str, Any] = json.loads(files["json"].read_text())
+    assert all(found["rows"][0]["medians"][name] > 0 for name in ("gateway", "nginx"))
+    assert "target: ≤ 5.5 × nginx" in out
+    assert "| plain request, 64 in flight, µs CPU |" in files["markdown"].read_text()
+    assert "<svg" in files["svg"].read_text()
+    assert not any(str(temporary) in path.read_text() for path in files.values())
+    assert left(temporary) == []
+
+
+def test_ctrl_c_ends_all_that_was_started(temporary: Path) -> None:
+    with start(temporary) as bench:
+        assert bench.stderr is not None
+        assert any("warming up" in line for line in bench.stderr)
+        bench.send_signal(signal.SIGINT)
+        bench.communicate()
+
+    assert bench.returncode == 130
+    assert left(temporary) == []

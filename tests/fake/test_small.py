@@ -1,0 +1,91 @@
+"""The small APIs: each answers in its own form."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from array import array
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from gateway.fake import FakeUpstream, Fault
+
+TEXT = "Hello from the fake upstream."
+
+
+async def test_embeddings_are_alike_where_words_are(sdk: openai.AsyncOpenAI) -> None:
+    reply = await sdk.embeddings.create(model="m", input=["a red fox", "a red dog", "quite other things"])
+    one, two, three = (item.embedding for item in reply.data)
+
+    def likeness(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    assert likeness(one, one) == pytest.approx(1)
+    assert likeness(one, two) > likeness(one, three)
+    assert reply.usage.prompt_tokens == 9
+
+
+async def test_embeddings_come_packed_or_as_numbers_in_the_dimensions_asked(http: httpx2.AsyncClient) -> None:
+    plain = await http.post("/embeddings", json={"model": "m", "input": "a b", "dimensions": 8})
+    packed = await http.post(
+        "/embeddings", json={"model": "m", "input": "a b", "dimensions": 8, "encoding_format": "base64"}
+    )
+    numbers = array("f", base64.b64decode(packed.json()["data"][0]["embedding"])).tolist()
+    assert numbers == pytest.approx(plain.json()["data"][0]["embedding"])
+    assert len(numbers) == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "seen"),
+    [
+        ("/v1/moderations", {"input": ["a", "b"]}, lambda r: len(r["results"]) == 2),
+        (
+            "/v1/rerank",
+            {"query": "fox", "documents": ["dog", "fox"], "top_n": 1},
+            lambda r: r["results"][0]["index"] == 1,
+        ),
+        ("/score", {"text_1": "fox", "text_2": ["fox", "cat"]}, lambda r: len(r["data"]) == 2),
+        ("/tokenize", {"prompt": "hé"}, lambda r: (r["count"], r["tokens"]) == (2, [104, 233])),
+        ("/detokenize", {"tokens": [104, 233]}, lambda r: r["prompt"] == "hé"),
+        ("/v1/images/generations", {"prompt": "p", "n": 2}, lambda r: len(r["data"]) == 2),
+        ("/v1/files", {"any": "thing"}, lambda r: r["bytes"] == len(b'{"any":"thing"}')),
+        ("/openai/deployments/d/chat/completions", {"messages": []}, lambda r: r["model"] == "fake-model"),
+    ],
+)
+async def test_other_paths_answer_in_their_own_form(
+    upstream: FakeUpstream, path: str, body: dict[str, Any], seen: Any
+) -> None:
+    async with httpx2.AsyncClient() as http:
+        reply = await http.post(upstream.origin + path, json=body)
+    assert reply.status_code == 200
+    assert seen(reply.json())
+
+
+async def test_models_health_and_metrics_cost_nothing(http: httpx2.AsyncClient, upstream: FakeUpstream) -> None:
+    upstream.then(Fault.status(500))
+    upstream.load["num_requests_waiting"] = 3.0
+    assert (await http.get(upstream.origin + "/health")).content == b""
+    metrics = (await http.get(upstream.origin + "/metrics")).text
+    assert 'vllm:num_requests_waiting{engine="0",model_name="fake-model"} 3.0\n' in metrics
+    assert 'vllm:num_requests_running{engine="0",model_name="fake-model"} 1.0\n' in metrics
+    assert (await http.get("/models")).status_code == 500  # the fault was not spent on the probes
+    assert (await http.get("/models")).json()["data"][0]["id"] == "fake-model"
+    assert [r.path for r in upstream.calls] == ["/v1/models", "/v1/models"]
+    assert len(upstream.received) == 4
+
+
+async def test_audio_arrives_and_leaves_as_bytes(sdk: openai.AsyncOpenAI) -> None:
+    sound = bytes(range(256)) * 999 + b"\r\n--not-the-boundary\r\n"
+    heard = await sdk.audio.transcriptions.create(model="m", file=("a.wav", sound))
+    assert heard.text == TEXT
+    assert heard.model_extra is not None
+    assert heard.model_extra["file"] == {
+        "filename": "a.wav",
+        "size": len(sound),
+        "sha256": hashlib.sha256(sound).hexdigest(),
+    }
+    spoken = await sdk.audio.speech.create(model="m", voice="alloy", input="hi")
+    assert len(spoken.content) == 4096
