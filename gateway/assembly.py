@@ -107,8 +107,12 @@ def usage_of(raw: Any) -> Usage | None:
     return Usage(tokens, _number(taken) or 0, cached, reasoning)
 
 
+_MOST_TOKENS = 1 << 53  # nobody counts further; a sum of larger ones would not fit a record
+
+
 def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
+    return value if counts else None
 
 
 def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | None:

@@ -173,7 +173,7 @@ class Rule(Section):
 
 class Sampling(Section):
     """rate: for what no rule names. unit: request, or conversation (x-gateway-conversation, metadata.conversation_id).
-    pi_min: no stratum may have a smaller probability, except 0 for "never". max_kb: of one exchange's two bodies."""
+    pi_min: no stratum may have a smaller probability, except 0 for "never". max_kb: of each of an exchange's bodies."""
 
     rate: Share = 0.1
     unit: Literal["request", "conversation"] = "request"

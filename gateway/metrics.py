@@ -55,7 +55,7 @@ class ProxyMetrics:
             "gateway_requests", "Calls, by how they ended", ["alias", "upstream", "outcome"], registry=r
         )
         self.refused = Counter(
-            "gateway_refused", "Requests answered without asking an upstream", ["status", "code"], registry=r
+            "gateway_refused", "Answers that are an error of the gateway's own", ["status", "code"], registry=r
         )
         self.overhead = Histogram(
             "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream",

@@ -148,8 +148,8 @@ class App:
                 await self._stop(client, endpoint, call, progress)
         except Exception:  # a fault of ours ends this call alone, and is not recorded as an answer
             log.exception("a call failed by the gateway's own fault")
-            error = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False)
-            await self._refuse(client, endpoint, call, progress, error)
+            fault = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False)
+            await self._refuse(client, endpoint, call, progress, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
             if watch is not None:

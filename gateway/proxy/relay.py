@@ -175,8 +175,13 @@ class Relay:
     # ── how an attempt went ──
 
     def _answered(self, asking: Asking, place: Place, started: float) -> None:
+        status = asking.progress.status
+        if asking.progress.outcome == "upstream_error":  # it said so itself, in its stream
+            place.breaker.failed()
+            self._note(asking, place, started, "error", status, "ended its stream with an error")
+            return
         place.breaker.succeeded()
-        self._note(asking, place, started, "ok", asking.progress.status, None)
+        self._note(asking, place, started, "ok", status, None)
 
     def _left(self, asking: Asking, place: Place, started: float) -> None:
         place.breaker.left()

@@ -62,7 +62,7 @@ class Settled:
 
 
 class Settler:
-    """cap_bytes: of one exchange's two bodies together."""
+    """cap_bytes: of each of an exchange's two bodies."""
 
     def __init__(self, sampler: Sampler, recorder: Recorder, metrics: ProxyMetrics, cap_bytes: int) -> None:
         self._sampler = sampler

@@ -70,6 +70,7 @@ class Shadow:
     async def _ask(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange) -> None:
         shadow = replace(
             call, id=new_id(), received=time.time(), started=time.monotonic(), body=_body(call, place),
+            fields={name: value for name, value in call.fields.items() if name != "seed"},
             headers=[h for h in call.headers if h[0] != b"idempotency-key"],  # or a vendor gives its first answer again
         )  # fmt: skip
         total_s = plan.deadline_s or route.timeouts.total_s

@@ -22,7 +22,7 @@ _MOST = 10_000
 _LONGEST = 300  # characters of a name: no vendor's ids come near, and what is longer would fill the memory
 _WAIT_S = 0.05
 _KEEP_S = 30 * 86400  # as long as OpenAI keeps a response
-_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[A-Za-z0-9_.:-]{1,200})"')
+_FIRST_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
 _HEAD_BYTES = 8192
 
 
@@ -43,8 +43,8 @@ class Sticky:
 
     def learn(self, call: Call, upstream: str, answer: bytes) -> None:
         """Notes where the response in these bytes, or their beginning, was made; and the conversation it is in."""
-        found = _RESPONSE_ID.search(answer, 0, _HEAD_BYTES)
-        names = [found[1].decode()] if found else []
+        found = _FIRST_ID.search(answer, 0, _HEAD_BYTES)
+        names = [found[1].decode()] if found and found[1].startswith(b"resp") else []
         conversation = conversation_of(call.fields)
         if conversation is not None:
             names.append(conversation)
