@@ -62,7 +62,7 @@ async def answering(url: str) -> int:
 
 async def state(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - the state is another process's
+        while not holds():
             await asyncio.sleep(0.005)
 
 

@@ -17,7 +17,7 @@ from gateway.supervise import Backoff, Child, ChildFailed, Supervisor, Tasks, ca
 async def state(holds: Callable[[], bool]) -> None:
     """Waits for a state of the world outside this process."""
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - the state is another process's
+        while not holds():
             await asyncio.sleep(0.005)
 
 
