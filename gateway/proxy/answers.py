@@ -27,7 +27,7 @@ async def relay(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
     if asking.call.stream and is_events(reply):
         await _stream(asking, place, reply)
-    elif asking.held:
+    elif asking.held and (asking.call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
         await _whole(asking, place, reply)
     else:
         await _through(asking, place, reply)

@@ -22,13 +22,14 @@ from gateway.proxy.call import Call
 from gateway.proxy.limit import Due, Ticker
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import AsgiClient, Kept, Progress, Send
-from gateway.proxy.reading import ClientGone, Receive, read_body, read_call, read_wishes
+from gateway.proxy.reading import read_body, read_call, read_wishes
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Route, Router
 from gateway.proxy.settle import Settler
 from gateway.proxy.shadow import Shadow
 from gateway.proxy.sticky import Sticky
+from gateway.proxy.upload import ClientGone, Receive, Upload, begin_upload
 from gateway.supervise import Tasks
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class App:
         gateway = self.gateway
         client = AsgiClient(send)
         call: Call | None = None
+        upload: Upload | None = None
         route: Route | None = None
         started = time.monotonic()
         making = asyncio.current_task()
@@ -123,15 +125,20 @@ class App:
         try:
             headers = dict(scope["headers"])
             caller = gateway.keys.caller(headers)
-            body = await read_body(receive, headers, gateway.max_body_bytes)
-            call = read_call(endpoint, caller, scope, headers, body, started)
+            if endpoint.form == "json":
+                body = await read_body(receive, headers, gateway.max_body_bytes)
+            else:
+                body, upload = b"", await begin_upload(receive, headers, gateway.max_body_bytes)
+            call = read_call(endpoint, caller, scope, headers, body, started, upload)
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
             wanted = endpoint.carries_text and (route.drawn.possible or route.shadowed)
             progress.kept = Kept(wanted, gateway.settler.cap_bytes)
             if making is not None:
                 watch = Watch(receive, progress, gateway.tasks, making)
-                if call.stream:
+                if upload is not None:
+                    upload.when_whole(watch.begin)  # until then whoever reads the form sees the client leave
+                elif call.stream:
                     watch.begin()
                 else:
                     watch.begin_later(gateway.ticker, started)
@@ -154,6 +161,8 @@ class App:
             gateway.calls[endpoint.api] -= 1
             if watch is not None:
                 watch.stop()
+            if upload is not None:
+                upload.close()
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
 

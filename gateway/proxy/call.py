@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.proxy.transports import Headers
+from gateway.proxy.upload import Upload
 
 Api = Literal[
     "chat",
@@ -45,7 +46,7 @@ class Caller:
 class Call:
     """One request, read. Nothing of it changes afterwards.
 
-    body: as the client sent it. fields: its parsed JSON object; {} for bodies that are no JSON object (multipart).
+    body: as the client sent it; b"" where `upload` is a form that still comes. fields: its parsed JSON object, or {}.
     headers: the client's, allow-listed for forwarding. started: monotonic seconds; received: Unix seconds.
     path: below the version ("/chat/completions"), with its query.
     """
@@ -64,6 +65,7 @@ class Call:
     headers: Headers = field(default_factory=list)
     client_id: str | None = None
     conversation: str | None = None
+    upload: Upload | None = None  # None: not a form
 
     @property
     def asked_usage(self) -> bool:

@@ -118,6 +118,10 @@ class Limit:
         self.at = self._total_at
         self._at_rest = True
 
+    def resume(self) -> None:
+        """After a rest: the phase before it begins anew."""
+        self.phase(self._phase, self._seconds)
+
     @property
     def left_s(self) -> float:
         """Seconds left of the whole."""

@@ -6,7 +6,7 @@ The delimiter is the body's first line: no client sends a preamble before it, th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _NAME = re.compile(rb'^content-disposition:[ \t]*form-data;[^\r\n]*?\bname=(?:"([^"\r\n]*)"|([^";\s]+))', re.I | re.M)
@@ -22,33 +22,85 @@ class Field(NamedTuple):
     end: int
 
 
+class Fields:
+    """Finds the parts that are no file, in order, in a form that comes in pieces. Holds no more than a part's head.
+
+    counted: a name; count: how many parts of that name have begun, files too.
+    """
+
+    __slots__ = ("_at", "_base", "_delimiter", "_held", "_name", "_start", "_step", "count", "counted")
+
+    def __init__(self, counted: bytes = b"") -> None:
+        self.counted = counted
+        self.count = 0
+        self._held = b""
+        self._base = 0  # where in the form the held bytes begin
+        self._at = 0  # within the held bytes: what comes before is done with
+        self._delimiter = b""
+        self._name: bytes | None = None  # of the field under way; None: a file
+        self._start = 0
+        self._step: Callable[[bytes], Field | bool] | None = self._first_line  # None: what follows is no form
+
+    def feed(self, data: bytes) -> Iterator[Field]:
+        """The fields whose end has come with these bytes; to be read to its end."""
+        held = self._held = self._held + data
+        while self._step is not None and (found := self._step(held)):
+            if isinstance(found, Field):
+                yield found
+        self._held = held[self._at :] if self._step is not None else b""
+        self._base += self._at
+        self._at = 0
+
+    # Steps: False when more bytes are needed.
+
+    def _first_line(self, held: bytes) -> bool:
+        end = held.find(b"\r\n", 0, _MAX_DELIMITER)
+        if end < 0 and len(held) < _MAX_DELIMITER:
+            return False
+        self._step = self._head if end >= 3 and held.startswith(b"--") else None
+        self._delimiter = b"\r\n" + held[:end]
+        self._at = end
+        return True
+
+    def _head(self, held: bytes) -> bool:
+        at = self._at
+        end = held.find(b"\r\n\r\n", at, at + _MAX_HEAD) if held.startswith(b"\r\n", at) else -1
+        if end < 0:
+            if not b"\r\n".startswith(held[at : at + 2]) or len(held) - at >= _MAX_HEAD:
+                self._step = None
+            return False
+        head = held[at + 2 : end]
+        found = _NAME.search(head)
+        name = (found[1] if found[1] is not None else found[2]) if found else None
+        self.count += name == self.counted
+        self._name = None if b"filename" in head.lower() else name
+        self._start = self._base + end + 4
+        self._at = end + 2
+        self._step = self._value
+        return True
+
+    def _value(self, held: bytes) -> Field | bool:
+        delimiter, at = self._delimiter, self._at
+        while (at := held.find(delimiter, at)) >= 0:
+            after = held[at + len(delimiter) : at + len(delimiter) + 2]
+            if len(after) < 2:
+                self._at = at
+                return False
+            if after in (b"\r\n", b"--"):  # a line that only begins like the delimiter is none
+                self._at = at + len(delimiter)
+                self._step = self._head
+                end = self._base + at
+                return True if self._name is None else Field(self._name, min(self._start, end), end)
+            at += len(delimiter)
+        self._at = max(self._at, len(held) - len(delimiter) + 1)
+        return False
+
+
 def fields(body: bytes) -> Iterator[Field]:
     """The parts that are no file, in order, as far as the body is a form."""
-    at = body.find(b"\r\n", 0, _MAX_DELIMITER)
-    if at < 3 or not body.startswith(b"--"):
-        return
-    delimiter = body[:at]
-    while body[at : at + 2] == b"\r\n":
-        head_end = body.find(b"\r\n\r\n", at, at + _MAX_HEAD)
-        end = _next(body, b"\r\n" + delimiter, head_end + 2) if head_end >= 0 else -1
-        if end < 0:
-            return
-        head = body[at + 2 : head_end]
-        name = _NAME.search(head)
-        if name is not None and b"filename" not in head.lower():
-            yield Field(name[1] if name[1] is not None else name[2], min(head_end + 4, end), end)
-        at = end + 2 + len(delimiter)
+    yield from Fields().feed(body)
 
 
 def field(body: bytes, name: bytes) -> bytes | None:
     """The value of the first field of that name; None when there is none."""
     return next((body[f.start : f.end] for f in fields(body) if f.name == name), None)
-
-
-def _next(body: bytes, delimiter: bytes, at: int) -> int:
-    """Where the next delimiter line begins; -1: nowhere. A line that only begins like one is none."""
-    while (at := body.find(delimiter, at)) >= 0:
-        if body[at + len(delimiter) : at + len(delimiter) + 2] in (b"\r\n", b"--"):
-            return at
-        at += len(delimiter)
-    return -1

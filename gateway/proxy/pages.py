@@ -22,8 +22,8 @@ from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.auth import matches
 from gateway.proxy.passthrough import Carrying, forward
-from gateway.proxy.reading import ClientGone
 from gateway.proxy.responses import by_id
+from gateway.proxy.upload import ClientGone
 
 Page = Callable[[Request], Awaitable[Response]]
 OWNER = "assay-gateway"

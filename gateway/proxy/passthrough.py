@@ -16,8 +16,8 @@ from gateway.proxy.app import Gateway, Watch, calm, stopping
 from gateway.proxy.headers import for_client, for_upstream
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Kept, Progress, Send
-from gateway.proxy.reading import ClientGone, Receive
 from gateway.proxy.transports import UpstreamReply
+from gateway.proxy.upload import ClientGone, Receive
 
 log = logging.getLogger(__name__)
 

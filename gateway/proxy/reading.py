@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from gateway.errors import BadRequest, TooLarge
+from gateway.errors import BadRequest
 from gateway.exchange import new_id
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.headers import for_upstream, sane_id
-from gateway.proxy.multipart import field
 from gateway.proxy.routing import Wishes
 from gateway.proxy.splice import scan
-
-Receive = Callable[[], Awaitable[Any]]
+from gateway.proxy.upload import ClientGone, Receive, Upload, too_large
 
 _PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
 _PARSED_MEMBER = 1 << 16
-
-
-class ClientGone(Exception):
-    """The client left before its request was whole."""
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> bytes:
     """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
     if len(body) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     if message.get("more_body", False):
         pieces, size = [body], len(body)
         while message.get("more_body", False):
@@ -43,18 +37,12 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
             piece = message.get("body", b"")
             size += len(piece)
             if size > limit_bytes:
-                raise _too_large(limit_bytes)
+                raise too_large(limit_bytes)
             pieces.append(piece)
         body = b"".join(pieces)
     if message["type"] == "http.disconnect":
         raise ClientGone
     return body
-
-
-def _too_large(limit_bytes: int) -> TooLarge:
-    return TooLarge(
-        f"the request body is above the limit of {limit_bytes / 1e6:g} MB (limits.max_body_mb)", retry=False
-    )
 
 
 def read_call(
@@ -64,12 +52,15 @@ def read_call(
     headers: Mapping[bytes, bytes],
     body: bytes,
     started: float,
+    upload: Upload | None = None,
 ) -> Call:
-    """Raises BadRequest for whatever the gateway itself must understand; the rest is the upstream's to judge."""
-    if endpoint.form == "multipart":
+    """Raises BadRequest for whatever the gateway itself must understand; the rest is the upstream's to judge.
+
+    upload: a form, read as far as its model, in place of a body.
+    """
+    if upload is not None:
         fields: dict[str, Any] = {}
-        alias = _multipart_model(body)
-        stream = (field(body, b"stream") or b"").strip().lower() == b"true"
+        alias, stream = upload.alias, upload.stream
     else:
         fields = read_fields(body)
         _check(fields, endpoint)
@@ -93,6 +84,7 @@ def read_call(
         headers=for_upstream(scope["headers"], client_id),
         client_id=client_id,
         conversation=_conversation(headers, fields),
+        upload=upload,
     )
 
 
@@ -150,13 +142,6 @@ def _check_messages(messages: Any) -> None:
 def _json_type(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _multipart_model(body: bytes) -> str:
-    model = (field(body, b"model") or b"").strip()
-    if not model:
-        raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
-    return model[:256].decode("utf-8", "replace")
 
 
 def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str | None:

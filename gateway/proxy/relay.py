@@ -26,6 +26,7 @@ from gateway.proxy.places import Place, jitter
 from gateway.proxy.progress import Client, Progress
 from gateway.proxy.routing import Candidate, Route
 from gateway.proxy.transports import UpstreamReply
+from gateway.proxy.upload import ClientGone
 
 Act = Callable[[Asking, Place, UpstreamReply], Awaitable[None]]
 
@@ -136,6 +137,10 @@ class Relay:
                 self._left(asking, place, started)
                 raise
             failure = of_limit(asking.limit.taken())
+        except ClientGone:  # while its form was read
+            asking.progress.gone = True
+            self._left(asking, place, started)
+            raise
         except BaseException:  # the dialect cannot say what the client asks, or we are at fault
             place.breaker.left()
             raise
@@ -158,7 +163,11 @@ class Relay:
             limit.phase("answer", timeouts.answer_s)
         asked = self._clock()
         try:
-            reply = await place.upstream.transport.send(request, timeouts.connect_s)
+            if call.upload is None:
+                reply = await place.upstream.transport.send(request, timeouts.connect_s)
+            else:
+                with call.upload.pausing(limit):
+                    reply = await place.upstream.transport.send(request, timeouts.connect_s)
         finally:
             waited = self._clock() - asked
             progress.upstream_s += waited
@@ -167,7 +176,7 @@ class Relay:
                 progress.status = reply.status
             if reply.status >= 400:
                 raise AttemptFailed(await _refusal(call, place, reply))
-            place.took(waited)
+            place.took(waited if call.upload is None else self._clock() - max(asked, call.upload.heard))
             await act(asking, place, reply)
         finally:
             reply.close()

@@ -11,8 +11,8 @@ from gateway.proxy.call import Caller
 from gateway.proxy.passthrough import forward, open_reply, send_on
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Send
-from gateway.proxy.reading import Receive
 from gateway.proxy.sticky import Sticky
+from gateway.proxy.upload import Receive
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
 

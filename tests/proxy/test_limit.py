@@ -79,6 +79,22 @@ async def test_at_rest_only_the_whole_is_limited(ticker: Ticker) -> None:
         assert loop.time() - begun >= 0.02
 
 
+async def test_after_a_rest_the_phase_begins_anew(ticker: Ticker) -> None:
+    with Limit(1000.0, ticker) as limit:
+        limit.phase("answer", 5.0)
+        whole, before = limit.left_s, limit.at
+        limit.rest()
+        assert limit.at > before + whole / 2
+        limit.resume()
+        assert before <= limit.at < before + 1
+        limit.phase("answer", 0.01)
+        limit.rest()
+        limit.resume()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        assert str(limit.taken()) == "no answer within 0.01 s"
+
+
 async def test_the_whole_is_limited_before_any_phase_has_begun_and_after_one_has_passed(ticker: Ticker) -> None:
     with Limit(0.005, ticker) as limit:
         assert (await passed(limit)).phase == "end of the call"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.multipart import field, fields
+from gateway.proxy.multipart import Fields, field, fields
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,39 @@ def test_every_field_is_found_in_order_with_its_value_and_no_file_is(parts: list
     body = a_form(parts)
     found = [(f.name.decode(), body[f.start : f.end]) for f in fields(body)]
     assert found == [(p.name, p.value) for p in parts if not p.file]
+
+
+@given(st.lists(parts, max_size=5), st.lists(st.integers(0, 500), max_size=20))
+def test_any_split_finds_the_same_and_counts_files_too(parts: list[Part], cuts: list[int]) -> None:
+    body = a_form(parts)
+    at = sorted({0, *(c for c in cuts if c < len(body)), len(body)})
+    found = Fields(counted=b"model")
+    assert [f for a, b in pairwise(at) for f in found.feed(body[a:b])] == list(fields(body))
+    assert found.count == sum(p.name == "model" for p in parts)
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=20))
+def test_any_bytes_in_any_split_are_taken_alike(data: bytes, cuts: list[int]) -> None:
+    for body in (data, b"--xYz\r\n" + data):
+        at = sorted({0, *(c for c in cuts if c < len(body)), len(body)})
+        found = Fields()
+        assert [f for a, b in pairwise(at) for f in found.feed(body[a:b])] == list(fields(body))
+
+
+def test_of_a_large_file_nothing_is_held() -> None:
+    found = Fields()
+    list(found.feed(a_form([Part("file", b"", True)])[:-12]))
+    for _ in range(100):
+        assert not list(found.feed(b"\r\n-RIFF" * 10_000))
+        assert len(found._held) < 100
+
+
+def test_a_large_form_costs_milliseconds() -> None:
+    """Of a file with many line ends, and of parts without number."""
+    for body in (a_form([Part("file", b"\r\n-RIFF" * 2_000_000, True)]), a_form([Part("a", b"")] * 20_000)):
+        started = time.perf_counter()
+        list(fields(body))
+        assert time.perf_counter() - started < 0.5
 
 
 @given(st.binary(max_size=300))

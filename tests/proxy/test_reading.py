@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway.errors import BadRequest, TooLarge
 from gateway.proxy.apis import ENDPOINTS
 from gateway.proxy.call import Call, Caller
-from gateway.proxy.reading import ClientGone, read_body, read_call, read_fields, read_wishes
+from gateway.proxy.reading import read_body, read_call, read_fields, read_wishes
+from gateway.proxy.upload import ClientGone
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 USER = [{"role": "user", "content": "hi"}]
@@ -147,7 +148,6 @@ ERRORS: list[tuple[str, bytes, Any, str | None, str]] = [
     ("no prompt", b"/completions", {"model": "m"}, "prompt", "missing"),
     ("no input", b"/embeddings", {"model": "m", "input": None}, "input", "missing"),
     ("no documents", b"/rerank", {"model": "m", "query": "q"}, "documents", "missing"),
-    ("a form without model", b"/audio/transcriptions", b"--b\r\n\r\nx\r\n--b--", "model", "no field `model`"),
 ]
 
 
@@ -219,35 +219,6 @@ def test_a_large_body_is_checked_as_a_small_one_is(fields: dict[str, Any], param
 def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not valid JSON"):
         read_fields(body)
-
-
-# ── forms ──
-
-
-def a_form(*fields: tuple[str, str], boundary: str = "b", quote: str = '"') -> bytes:
-    parts = [
-        f"--{boundary}\r\nContent-Disposition: form-data; name={quote}{name}{quote}\r\n\r\n{value}\r\n"
-        for name, value in fields
-    ]
-    return "".join([*parts, f"--{boundary}--\r\n"]).encode()
-
-
-FORMS: list[tuple[bytes, str, bool]] = [
-    (a_form(("file", "RIFF"), ("model", "whisper")), "whisper", False),
-    (a_form(("model", " whisper ")), "whisper", False),
-    (a_form(("model", "whisper"), quote=""), "whisper", False),
-    (a_form(("model", "org/modèle"), ("stream", "true")), "org/modèle", True),
-    (a_form(("stream", "false"), ("model", "w")), "w", False),
-    (a_form(("model", "w")).replace(b"Content-Disposition", b"content-disposition"), "w", False),
-    (a_form(("model", "w")).replace(b"\r\n\r\nw", b"\r\nContent-Type: text/plain\r\n\r\nw"), "w", False),
-    (a_form(("x", "1"), ("submodel", "no"), ("model", "w")), "w", False),
-]
-
-
-@pytest.mark.parametrize(("body", "model", "stream"), FORMS, ids=[str(at) for at in range(len(FORMS))])
-def test_a_form_names_its_model_in_a_field(body: bytes, model: str, stream: bool) -> None:
-    call = read(body, b"/audio/transcriptions")
-    assert (call.alias, call.stream, call.fields) == (model, stream, {})
 
 
 # ── wishes ──

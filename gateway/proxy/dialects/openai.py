@@ -16,7 +16,6 @@ from gateway.errors import GatewayError
 from gateway.proxy.apis import AT_ROOT
 from gateway.proxy.call import Api, Call
 from gateway.proxy.dialects import Reader, lenient
-from gateway.proxy.dialects.form import set_model
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
 from gateway.proxy.splice import add_member, ask_usage, set_known
@@ -45,9 +44,11 @@ class OpenAI:
         return b"authorization", b"Bearer " + key.encode()
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        return UpstreamRequest(
-            call.method, self.origin, self.path(call, model), self.headers(call), self.body(call, model)
-        )
+        path, headers = self.path(call, model), self.headers(call)
+        if call.upload is not None:
+            form = call.upload.naming(model)
+            return UpstreamRequest(call.method, self.origin, path, headers, form, form.length)
+        return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model))
 
     def path(self, call: Call, model: str) -> bytes:
         root = call.path.partition(b"?")[0] in AT_ROOT
@@ -73,8 +74,6 @@ class OpenAI:
         return out
 
     def body(self, call: Call, model: str) -> bytes:
-        if not call.fields:
-            return call.body if model == call.alias else set_model(call.body, model)
         body = set_known(call.body, b"model", orjson.dumps(model))
         if self._adds_usage(call):
             if "stream_options" in call.fields:

@@ -14,8 +14,8 @@ class UpstreamRequest:
     """One HTTP request, ready to be written.
 
     origin: "scheme://host:port" without a path. path: with its query, as bytes on the wire. headers: without host,
-    content-length, transfer-encoding and connection: those are the transport's. body: bytes, or a stream that can be
-    sent only once (then nothing is retried).
+    content-length, transfer-encoding and connection: those are the transport's. body: bytes, or a stream; one that is
+    an iterator can be sent only once (then nothing is retried). length: of a stream, in bytes; None: it goes in chunks.
     """
 
     method: bytes
@@ -23,6 +23,7 @@ class UpstreamRequest:
     path: bytes
     headers: Headers = field(default_factory=list)
     body: bytes | AsyncIterable[bytes] = b""
+    length: int | None = None
 
 
 class UpstreamReply(Protocol):

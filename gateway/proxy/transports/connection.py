@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.errors import BadResponse, BodyCut, ConnectionLost
 from gateway.proxy.transports import Headers
-from gateway.proxy.transports.framing import MAX_HEAD_BYTES, check_size, read_framing
+from gateway.proxy.transports.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
 
 HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
 COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
@@ -110,7 +110,9 @@ class Connection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    def ask(self, method: bytes, head: bytes, body: bytes | AsyncIterable[bytes]) -> Http1Reply:
+    def ask(
+        self, method: bytes, head: bytes, body: bytes | AsyncIterable[bytes], length: int | None = None
+    ) -> Http1Reply:
         """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply."""
         self._reply = reply = Http1Reply(self)
         self.asked += 1
@@ -121,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._end(reply, None)
         elif not isinstance(body, bytes):
             self._transport.write(head)
-            self._upload = self.loop.create_task(self._send_parts(reply, body))
+            self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:
@@ -282,14 +284,12 @@ class Connection(asyncio.Protocol):
         else:
             reply.fail(BodyCut(f"the connection ended before the body did{why}"))
 
-    async def _send_parts(self, reply: Http1Reply, parts: AsyncIterable[bytes]) -> None:
+    async def _send_parts(self, reply: Http1Reply, parts: AsyncIterable[list[bytes]]) -> None:
         try:
-            async for part in parts:
-                if part:
-                    self._transport.writelines([b"%x\r\n" % len(part), part, b"\r\n"])
+            async for lines in parts:
+                self._transport.writelines(lines)
                 if self._drained is not None:
                     await self._drained
-            self._transport.write(b"0\r\n\r\n")
         except Exception as error:
             # Whatever broke the caller's stream is the caller's: send() or chunk() raises it there.
             self._upload = None  # first, for abort would cancel this very task

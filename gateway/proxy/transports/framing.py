@@ -1,4 +1,4 @@
-"""What a response head says of the end of its body and of the connection's future. Pure: no sockets, no parser.
+"""Where bodies end: what a response head says of its own, and how a request's is written. No sockets, no parser.
 
 The parser has refused already: both kinds of length at once, two lengths, folded lines, bare CR, LF and NUL.
 """
@@ -6,6 +6,7 @@ The parser has refused already: both kinds of length at once, two lengths, folde
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterable, AsyncIterator
 
 from gateway.errors import BadResponse
 from gateway.proxy.transports import Headers
@@ -43,3 +44,27 @@ def read_framing(headers: Headers, status: int) -> tuple[bool, float | None]:
     match = _TIMEOUT.search(said) if said else None
     # A second less, for the peer counts from when it sent the reply and we from when we had read it.
     return until_close, float(match[1]) - 1.0 if match else None
+
+
+async def framed(parts: AsyncIterable[bytes], length: int | None) -> AsyncIterator[list[bytes]]:
+    """A request's body as it is written: as it is where its length was announced, else in chunks."""
+    if length is not None:
+        async for part in counted(parts, length):
+            yield [part]
+        return
+    async for part in parts:
+        if part:
+            yield [b"%x\r\n" % len(part), part, b"\r\n"]
+    yield [b"0\r\n\r\n"]
+
+
+async def counted(parts: AsyncIterable[bytes], length: int) -> AsyncIterator[bytes]:
+    """Raises ValueError for any other length: the peer would take what is too much for the next request."""
+    sent = 0
+    async for part in parts:
+        sent += len(part)
+        if sent > length:
+            raise ValueError(f"a stream of over {length} bytes, which it was announced to have")
+        yield part
+    if sent < length:
+        raise ValueError(f"a stream of {sent} bytes, announced to have {length}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from gateway.errors import ConnectFailed
 from gateway.proxy.transports import UpstreamRequest
@@ -46,7 +46,7 @@ class Http1Transport:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)
         head = encode_head(request, pool.origin.host)
         reply = await self._ask(pool.take() or await pool.open(connect_s), request, head)
-        if reply.stale and isinstance(request.body, bytes):
+        if reply.stale and not isinstance(request.body, AsyncIterator):
             self.retried += 1
             reply = await self._ask(await pool.open(connect_s), request, head)
         if reply.error is not None and not reply.status:
@@ -63,7 +63,7 @@ class Http1Transport:
             self.reused += 1
         else:
             self.opened += 1
-        reply = connection.ask(request.method, head, request.body)
+        reply = connection.ask(request.method, head, request.body, request.length)
         await reply.head()
         return reply
 
@@ -93,7 +93,8 @@ def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
     lines = [b"%b %b HTTP/1.1" % (request.method, request.path), b"host: " + host]
     lines += map(b": ".join, request.headers)
     if not isinstance(body, bytes):
-        lines.append(b"transfer-encoding: chunked")
+        length = request.length
+        lines.append(b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length)
     elif body or request.method not in (b"GET", b"HEAD"):
         lines.append(b"content-length: %d" % len(body))
     head = b"\r\n".join(lines) + b"\r\n\r\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ import httpx2
 
 from gateway.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, TransportError
 from gateway.proxy.transports import Headers, UpstreamRequest
-from gateway.proxy.transports.framing import MAX_HEADERS
+from gateway.proxy.transports.framing import MAX_HEADERS, counted
 
 
 class HttpxReply:
@@ -100,7 +100,7 @@ class HttpxTransport:
         try:
             return await self._attempt(request, connect_s)
         except _Stale as stale:
-            if not isinstance(request.body, bytes):
+            if isinstance(request.body, AsyncIterator):
                 raise ConnectionLost(str(stale)) from stale
         try:
             return await self._attempt(request, connect_s)
@@ -139,11 +139,15 @@ class _Stale(Exception):
 
 def _translate(request: UpstreamRequest, connect_s: float, trace: Any) -> httpx2.Request:
     # "target" carries the path byte for byte; httpx2.URL would normalise its escapes.
+    headers, body = request.headers, request.body
+    if request.length is not None and not isinstance(body, bytes):
+        headers = [*headers, (b"content-length", b"%d" % request.length)]
+        body = counted(body, request.length)
     return httpx2.Request(
         request.method.decode("ascii"),
         request.origin + "/",
-        headers=request.headers,
-        content=request.body,
+        headers=headers,
+        content=body,
         extensions={"timeout": {"connect": connect_s, "pool": connect_s}, "target": request.path, "trace": trace},
     )
 

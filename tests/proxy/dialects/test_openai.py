@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from gateway.config import Upstream
 from gateway.errors import UpstreamFailed
 from gateway.proxy.call import Call
 from gateway.proxy.dialects.openai import OpenAI, check_answer
+from gateway.proxy.upload import begin_upload
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]
@@ -139,12 +141,21 @@ def test_paths_stand_below_the_upstreams_base(
     assert (request.origin, request.path) == (origin, expected)
 
 
-def test_a_form_has_its_model_rewritten(openai: OpenAI, make_call: MakeCall) -> None:
+async def test_a_form_has_its_model_rewritten(openai: OpenAI, make_call: MakeCall) -> None:
     form = b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nalias\r\n--b--\r\n'
-    call = make_call("embeddings", body=form)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": form}
+
+    call = make_call("embeddings", body=b"")
     call.fields.clear()
-    assert openai.request(call, "whisper-1").body == form.replace(b"alias", b"whisper-1")
-    assert openai.request(call, "alias").body is form
+    call.upload = await begin_upload(receive, {}, 1000)
+    for model in ("whisper-1", "alias"):
+        request = openai.request(call, model)
+        assert not isinstance(request.body, bytes)
+        assert b"".join([part async for part in request.body]) == form.replace(b"alias", model.encode())
+        assert request.length == len(form) - len("alias") + len(model)
+    call.upload.close()
 
 
 def test_raw_requests_get_the_base_and_the_credential(openai: OpenAI) -> None:

@@ -202,8 +202,9 @@ def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
         method: bytes = b"POST",
         headers: Headers | None = None,
         origin: str = "",
+        length: int | None = None,
     ) -> UpstreamRequest:
-        return UpstreamRequest(method, origin or peer.origin, path, headers or [], body)
+        return UpstreamRequest(method, origin or peer.origin, path, headers or [], body, length)
 
     return build
 

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.errors import BadResponse
-from gateway.proxy.transports.framing import check_size, read_framing
+from gateway.proxy.transports.framing import check_size, framed, read_framing
 
 LENGTH = (b"content-length", b"5")
 
@@ -57,3 +57,23 @@ def test_the_limits_of_a_head():
         check_size([(b"x", b"y")] * 201, 1000)
     with pytest.raises(BadResponse, match="65536 bytes"):
         check_size([(b"x", b"y" * 70_000)], 70_000)
+
+
+async def written(parts, length):
+    async def given():
+        for part in parts:
+            yield part
+
+    return [line async for lines in framed(given(), length) for line in lines]
+
+
+async def test_a_body_is_written_as_it_is_where_its_length_is_known_and_in_chunks_elsewhere():
+    assert await written([b"ab", b"", b"cde"], 5) == [b"ab", b"", b"cde"]
+    assert await written([], 0) == []
+    assert b"".join(await written([b"ab", b"", b"c" * 17], None)) == b"2\r\nab\r\n11\r\n" + b"c" * 17 + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("length", [0, 4, 6])
+async def test_a_body_of_another_length_than_announced_is_an_error(length):
+    with pytest.raises(ValueError, match="announced"):
+        await written([b"ab", b"cde"], length)

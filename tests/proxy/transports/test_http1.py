@@ -13,6 +13,13 @@ OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
 
 
+class Parts:
+    """A body in parts."""
+
+    async def __aiter__(self):
+        yield b"1234567"
+
+
 @pytest.mark.parametrize(
     ("request_", "head"),
     [
@@ -20,6 +27,8 @@ HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
         (UpstreamRequest(b"POST", "", b"/", [], b"hello"), b"POST / HTTP/1.1|host: h|content-length: 5||"),
         (UpstreamRequest(b"GET", "", b"/", [], b"hello"), b"GET / HTTP/1.1|host: h|content-length: 5||"),
         (UpstreamRequest(b"POST", "", b"/"), b"POST / HTTP/1.1|host: h|content-length: 0||"),
+        (UpstreamRequest(b"POST", "", b"/", [], Parts()), b"POST / HTTP/1.1|host: h|transfer-encoding: chunked||"),
+        (UpstreamRequest(b"POST", "", b"/", [], Parts(), 7), b"POST / HTTP/1.1|host: h|content-length: 7||"),
     ],
 )
 def test_a_head_holds_what_was_given_and_nothing_else(request_, head):

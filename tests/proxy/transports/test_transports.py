@@ -144,6 +144,41 @@ async def test_a_streamed_request_body_goes_out_in_chunks(peer, transport, ask, 
     assert "content-length" not in asked.headers
 
 
+async def test_a_streamed_request_body_of_known_length_says_it(peer, transport, ask, read):
+    async def parts():
+        for part in (b"one ", b"", b"two ", b"three"):
+            yield part
+
+    peer.says(HELLO)
+
+    for _ in range(2):
+        await read(await transport.send(ask(b"/", parts(), length=13), 5))
+
+    for asked in peer.asked:
+        assert asked.body == b"one two three"
+        assert asked.headers["content-length"] == "13"
+        assert "transfer-encoding" not in asked.headers
+    assert peer.links == 1
+
+
+@pytest.mark.parametrize("length", [3, 5])
+async def test_a_stream_of_another_length_than_it_says_is_the_callers_error(peer, transport, ask, length):
+    """Its end would be read as the next request, or never come."""
+
+    async def parts():
+        yield b"ab"
+        yield b"cd"
+
+    async def script(link):
+        await link.gone()
+
+    peer.plays(script)
+
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are the transport's
+        await transport.send(ask(b"/", parts(), length=length), 5)
+    await peer.until(lambda: peer.ended == 1)
+
+
 async def test_a_broken_request_stream_is_the_callers_own_error(peer, transport, ask):
     class ClientLeft(Exception):
         pass
@@ -194,6 +229,28 @@ async def test_a_reused_connection_found_dead_is_replaced_once(peer, transport, 
     assert await read(await transport.send(ask(b"/second"), 5)) == b"hello"
     assert peer.links == 2
     assert [asked.line.split()[1] for asked in peer.asked] == ["/", "/second", "/second"]
+
+
+async def test_a_stream_that_can_be_had_again_is_sent_again(peer, transport, ask, read):
+    class Again:
+        async def __aiter__(self):
+            yield b"one "
+            yield b"two"
+
+    async def script(link):
+        await peer.note(await link.request())
+        await link.say(HELLO)
+        if link.number == 1:
+            await peer.note(await link.request())
+            return
+        await link.gone()
+
+    peer.plays(script)
+    await read(await transport.send(ask(), 5))
+
+    assert await read(await transport.send(ask(b"/second", Again()), 5)) == b"hello"
+    assert peer.links == 2
+    assert [asked.body for asked in peer.asked] == [b"", b"one two", b"one two"]
 
 
 async def test_a_new_connection_that_dies_is_not_tried_again(peer, transport, ask):
