@@ -1,6 +1,8 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
 # make test       install and run every test but the long ones (make test ARGS="-k config")
 # make test-long  the tests of stated durations
+# make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
+# make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make clean      remove .venv and caches; data in .gateway stays
 #
@@ -25,7 +27,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long lint clean
+.PHONY: up test test-long bench bench-peers lint clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
@@ -37,6 +39,13 @@ test: $(VENV)/.test
 test-long: $(VENV)/.test
 	@echo "running the long tests"
 	@$(BIN)/pytest -m long $(ARGS)
+
+bench: $(VENV)/.test
+	@$(BIN)/python tests/bench/bench.py --peers .peers/bin $(ARGS)
+
+bench-peers:
+	@echo "installing the peers into .peers"
+	@$(PYTHON) -m venv .peers && .peers/bin/python -m pip install --quiet vllm-router smg "litellm[proxy]"
 
 lint: $(VENV)/.dev
 	@echo "checking the code"

@@ -113,7 +113,8 @@ async def serve(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
         path.write_text(yaml.safe_dump({"open": True, **config, "keys": []}))
         command = [sys.executable, *python, "-m", "gateway", "serve", "--config", str(path), "--port", "0", *more]
         with log.open("wb") as out:
-            process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=out, stderr=out)
+            environ = {**os.environ, "TMPDIR": str(tmp_path)}  # what a killed parent leaves goes with the test
+            process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
         given = config.get("stream", {"url": stream_url, "name": stream_name})
         program = Program(process, log, path, Corridor(given["url"], given.get("name", "gateway")))
         programs.append(program)

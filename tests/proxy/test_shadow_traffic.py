@@ -108,7 +108,7 @@ def closes(tally: Tally, exchanges: list[Any]) -> None:
 async def test_clients_do_not_notice_a_candidate_that_misbehaves_in_every_way(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
-    gateway = await make(experiment={"deadline_s": 0.5, "budget": {"concurrency": 8}})
+    gateway = await make(experiment={"deadline_s": 1.5, "budget": {"concurrency": 8}})
     faults = [
         Fault.silence(), Fault.reset(), Fault.status(500), Fault.cut_after(1), Fault.garbage(), Fault.error_body(),
         Fault.header_drip(0.05), Fault.comments_forever(0.05), Fault.stall_after(1), Fault.rate_limited(0),
@@ -122,7 +122,7 @@ async def test_clients_do_not_notice_a_candidate_that_misbehaves_in_every_way(
         assert reply.status_code == 200
         assert "Hello" in reply.text
         await gateway.until(lambda i=i: len(second.calls) == i + 1 or i >= 5)
-    assert slowest < 0.4, "the candidate's deadline is longer"
+    assert slowest < 1.2, "the candidate's deadline is longer"
     await quiet(gateway)
     await second.until(lambda u: all(r.done.is_set() for r in u.calls))
     asked = await shadows(gateway)
