@@ -245,3 +245,11 @@ def test_the_assembled_form_crosses_the_stream(name):
 )  # fmt: skip
 def test_usage_is_read_in_every_spelling(raw, expected):
     assert usage_of(raw) == expected
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 53, 1 << 80])
+def test_a_count_that_nobody_can_have_counted_is_none(count: int) -> None:
+    """A sum of such would not fit a record, and one record must not stop the recorder."""
+    found = usage_of({"prompt_tokens": count, "completion_tokens": 2})
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (0, 2)

@@ -1,7 +1,8 @@
 """Measures the gateway, nginx as a bare proxy, and every peer that is installed, in one run on the same upstreams.
 
-CPU is user and system time of the whole process tree, from /proc, so that a busy machine does not decide; what is
-compared is the ratio within each round, and its median over the rounds. Linux; needs nginx and wrk.
+CPU is user and system time of the whole process tree, from /proc; what is compared is the ratio within each round, and
+its median over the rounds. A busy machine still decides: it puts a system on its upstream's core, which makes it cheaper,
+and cheap ones most. The report says what other programs took; --pin fixes the places. Linux; needs nginx and wrk.
 
     python tests/bench/bench.py
     python tests/bench/bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
@@ -25,6 +26,8 @@ import show
 import systems
 from rows import ROWS, Bench
 
+QUIET = 0.05  # of the machine for other programs
+
 
 def main() -> None:
     asked = _arguments()
@@ -32,7 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _told_to_end)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
-    bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), _note)
+    bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), _note, asked.pin)
     try:
         bench.run(asked.only)
     except KeyboardInterrupt:
@@ -48,11 +51,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="A B C A B C …; 3 are the fewest that count")
     parser.add_argument("--only", type=_names, default=list(ROWS), metavar="NAMES", help=f"some of {','.join(ROWS)}")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="where peers are installed, besides PATH")
+    parser.add_argument("--pin", action="store_true", help="each system on one core, upstream and load on the others")
     for form in ("json", "svg", "markdown"):
         parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the report as {form}")
     asked = parser.parse_args()
     if asked.seconds < 1 or asked.rounds < 1:
         parser.error("--seconds and --rounds are 1 or more")
+    if asked.pin and len(os.sched_getaffinity(0)) < 2:
+        parser.error("--pin needs two cores")
     return asked
 
 
@@ -89,15 +95,19 @@ def _say(text: str) -> None:
 def _report(asked: argparse.Namespace, bench: Bench) -> None:
     machine = _machine()
     versions = _versions(bench)
-    caption = _caption(machine, versions, asked)
+    caption = _caption(machine, versions, asked, bench)
     _say(show.text(bench.rows))
     _say(f"\n{caption}")
+    busy = max(bench.others.values(), default=0.0)
+    if busy > QUIET:
+        _say(f"not to be quoted: other programs took up to {busy:.0%} of the machine; {QUIET:.0%} is quiet")
     for trouble in bench.troubles:
         _say(f"trouble: {trouble}")
     if asked.markdown:
         asked.markdown.write_text(show.markdown(bench.rows, caption))
     if asked.json:
-        run = {"date": _now(), "seconds": asked.seconds, "rounds": asked.rounds}
+        run = {"date": _now(), "seconds": asked.seconds, "rounds": asked.rounds, "pinned": asked.pin}
+        run |= {"others_share": bench.others, "quotable": busy <= QUIET}
         found = {"machine": machine, "versions": versions, "run": run, **show.as_json(bench.rows)}
         found |= {"troubles": bench.troubles, "configurations": bench.configurations}
         asked.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
@@ -108,14 +118,16 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
         )
 
 
-def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace) -> str:
+def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace, bench: Bench) -> str:
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     cores = f"{machine['cores']} cores" if machine["cores"] != 1 else "1 core"
     return (
         f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {said}. "
         f"Medians of {asked.rounds} rounds of {asked.seconds} s; ratios are taken within a round. One worker each; the "
         "gateway with 1 000 keys, 50 aliases, routing, metrics, usage, 10 % sampling and an experiment; peers with "
-        "routing alone. Upstreams, Valkey and the load generator run on the same machine and are not counted."
+        "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run on the same machine and are not "
+        f"counted; {'systems have a core of their own' if asked.pin else 'nothing is pinned to a core'}. Other programs "
+        f"took up to {max(bench.others.values(), default=0.0):.0%} of the machine."
     )
 
 

@@ -1,9 +1,8 @@
-"""Load, and what it cost: requests from wrk, streams over raw sockets, CPU and memory of process trees from /proc."""
+"""Load: requests from wrk, streams over raw sockets. cost.py says what they cost."""
 
 from __future__ import annotations
 
 import json
-import os
 import selectors
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 
 HOST = "127.0.0.1"
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 120.0
 _DONE = b"data: [DONE]"
 _TOKEN = b'"content":"t'  # in every event of `gateway fake` that carries text
@@ -30,78 +28,6 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind((HOST, 0))
         return int(s.getsockname()[1])
-
-
-# ── what it cost ──
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    parent: int
-    cpu_s: float
-
-
-def processes() -> dict[int, Process]:
-    """All processes. cpu_s: user and system time of all its threads, and of children that have ended."""
-    found: dict[int, Process] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has just ended
-                continue
-            found[int(entry.name)] = Process(int(fields[1]), sum(map(int, fields[11:15])) / _TICKS)
-    return found
-
-
-def tree(pid: int) -> dict[int, Process]:
-    """A process and all that descend from it."""
-    everyone = processes()
-    ours: dict[int, Process] = {}
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        if parent in everyone:
-            ours[parent] = everyone[parent]
-            waiting += [p for p, process in everyone.items() if process.parent == parent]
-    return ours
-
-
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process tree; pages that its processes share are counted in each."""
-    pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in tree(pid))
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """cpu_s: of the whole tree. busiest_s: of the process that took most."""
-
-    cpu_s: float
-    busiest_s: float
-
-
-class Meter:
-    """What a process tree spends from here on."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._before = tree(pid)
-
-    def read(self) -> Cost:
-        """Waits until nothing is being done any more: what was recorded is still being written. 2 s at most."""
-        deadline = time.monotonic() + 2
-        spent = self._spent()
-        while time.monotonic() < deadline:
-            time.sleep(0.1)
-            last, spent = spent, self._spent()
-            if sum(spent) - sum(last) <= 1 / _TICKS:
-                break
-        return Cost(sum(spent), max(spent))
-
-    def _spent(self) -> list[float]:
-        nothing = Process(0, 0.0)
-        return [now.cpu_s - self._before.get(p, nothing).cpu_s for p, now in tree(self._pid).items()] or [0.0]
 
 
 # ── requests ──

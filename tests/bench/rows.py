@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import scored
 import systems
-from load import HOST, Meter, Paced, Requests, Streams, Wrk, Wrong, paced, rss_mb
+from cost import Meter, Others, rss_mb
+from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced
 from stage import Failed, Running, Stage, System
 
 T = TypeVar("T")
@@ -34,22 +35,28 @@ class Row:
 
 @dataclass(slots=True)
 class Bench:
-    """What is asked for, and what has been found. troubles: what went wrong, for the report."""
+    """What is asked for, and what has been found. pin: the system on one core, upstream and load on the others.
+    troubles: what went wrong, for the report. others: by measurement, what other programs took of the machine."""
 
     seconds: int
     rounds: int
     peers: list[System]
     say: Say
+    pin: bool = False
     rows: list[Row] = field(default_factory=list)
     configurations: dict[str, Any] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    others: dict[str, float] = field(default_factory=dict)
 
     def run(self, names: Iterable[str]) -> None:
         for name in names:
             self.say(name)
+            others = Others()
             try:
-                with Stage(self.configurations) as stage:
+                # Two workers want two cores.
+                with Stage(self.configurations, pin=self.pin and name != "workers") as stage:
                     self.rows += ROWS[name](self, stage)
+                    self.others[name] = others.share()
             except (Failed, Wrong, OSError) as error:
                 self.trouble(name, error)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -73,18 +73,23 @@ class Running:
 @dataclass(slots=True)
 class Stage:
     """Leaving it, by whatever way, ends what it started. configurations: filled with what was started, for the report.
+    pin: systems that have an upstream run on the first core, all else on the others.
 
     The directory's name is short: a unix socket's path holds 107 bytes.
     """
 
     configurations: dict[str, Any] = field(default_factory=dict)
+    pin: bool = False
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gwb")))
     written: dict[int, dict[str, str]] = field(default_factory=dict)
     _leash: Leash = field(default_factory=Leash)
     _programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _stream: str = ""
+    _cores: list[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
 
     def __enter__(self) -> Self:
+        if self.pin:
+            os.sched_setaffinity(0, self._cores[1:])  # what is started inherits it
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,6 +103,7 @@ class Stage:
         for program in self._programs:
             program.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+        os.sched_setaffinity(0, self._cores)
 
     def start(
         self, system: System, upstream: Running | None = None, probe: Callable[[int], bytes] | None = None
@@ -106,7 +112,8 @@ class Stage:
         probe = probe or system.probe
         spot = Spot(self, load.free_port(), upstream.port if upstream else 0)
         argv = system.argv(spot)
-        program = self.run(f"{spot.port}", argv)
+        with self._place(upstream is not None):
+            program = self.run(f"{spot.port}", argv)
         files = {name: self._public(text) for name, text in self.written.get(spot.port, {}).items()}
         shown = {"version": system.version, "argv": [self._public(word) for word in argv], "files": files}
         self.configurations.setdefault(system.name, shown)
@@ -117,6 +124,15 @@ class Stage:
 
         until(ready, START_S, lambda: f"{system.name}: not ready after {START_S:g} s: {self._said(spot.port)}")
         return Running(system.name, spot.port, program.pid, system.slow)
+
+    @contextlib.contextmanager
+    def _place(self, measured: bool) -> Iterator[None]:
+        """Starts a system on the first core, where it is measured; from its birth, as it may count cores for threads."""
+        if self.pin and measured:
+            os.sched_setaffinity(0, self._cores[:1])
+        yield
+        if self.pin:
+            os.sched_setaffinity(0, self._cores[1:])
 
     def run(self, log_name: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
         """A program of this stage, in a process group of its own: Ctrl-C is for us, and we end the group in order."""
