@@ -1,7 +1,7 @@
 """Measures the gateway, nginx as a bare proxy, and every peer that is installed, in one run on the same upstreams.
 
 CPU is user and system time of the whole process tree, from /proc; what is compared is the ratio within each round, and
-its median over the rounds. A busy machine still decides: it puts a system on its upstream's core, which makes it cheaper,
+its median over the rounds. A busy machine still decides: on its upstream's core a system is cheaper,
 and cheap ones most. The report says what other programs took; --pin fixes the places. Linux; needs nginx and wrk.
 
     python tests/bench/bench.py
@@ -125,8 +125,8 @@ def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.
         f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {said}. "
         f"Medians of {asked.rounds} rounds of {asked.seconds} s; ratios are taken within a round. One worker each; the "
         "gateway with 1 000 keys, 50 aliases, routing, metrics, usage, 10 % sampling and an experiment; peers with "
-        "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run on the same machine and are not "
-        f"counted; {'systems have a core of their own' if asked.pin else 'nothing is pinned to a core'}. Other programs "
+        "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run beside them, and are not "
+        f"counted; {'systems have a core of their own' if asked.pin else 'nothing is pinned to a core'}. Others "
         f"took up to {max(bench.others.values(), default=0.0):.0%} of the machine."
     )
 

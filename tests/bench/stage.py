@@ -127,7 +127,7 @@ class Stage:
 
     @contextlib.contextmanager
     def _place(self, measured: bool) -> Iterator[None]:
-        """Starts a system on the first core, where it is measured; from its birth, as it may count cores for threads."""
+        """Starts a system on the first core, where it is measured; from its birth: it may count cores for threads."""
         if self.pin and measured:
             os.sched_setaffinity(0, self._cores[:1])
         yield
