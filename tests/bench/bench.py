@@ -98,7 +98,7 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
     caption = _caption(machine, versions, asked, bench)
     _say(show.text(bench.rows))
     _say(f"\n{caption}")
-    busy = max(bench.others.values(), default=0.0)
+    busy = _busiest(bench)
     if busy > QUIET:
         _say(f"not to be quoted: other programs took up to {busy:.0%} of the machine; {QUIET:.0%} is quiet")
     for trouble in bench.troubles:
@@ -121,14 +121,18 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
 def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace, bench: Bench) -> str:
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     cores = f"{machine['cores']} cores" if machine["cores"] != 1 else "1 core"
+    place = "Systems have a core of their own" if asked.pin else "Nothing is pinned to a core"
     return (
         f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {said}. "
         f"Medians of {asked.rounds} rounds of {asked.seconds} s; ratios are taken within a round. One worker each; the "
         "gateway with 1 000 keys, 50 aliases, routing, metrics, usage, 10 % sampling and an experiment; peers with "
-        "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run beside them, and are not "
-        f"counted; {'systems have a core of their own' if asked.pin else 'nothing is pinned to a core'}. Others "
-        f"took up to {max(bench.others.values(), default=0.0):.0%} of the machine."
+        "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run on the same machine and are "
+        f"not counted. {place}. Other programs took up to {_busiest(bench):.0%} of the machine."
     )
+
+
+def _busiest(bench: Bench) -> float:
+    return max(bench.others.values(), default=0.0)
 
 
 def _now() -> str:

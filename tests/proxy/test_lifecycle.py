@@ -402,7 +402,6 @@ async def test_a_client_that_stops_reading_stops_the_upstream_and_costs_no_memor
         still_mb = rss_mb(process.pid) - before_mb
         assert still_mb < 8 + flood.asked_mb * fallback, "what has gone out is kept while it could be continued"
 
-        print("NUM", flood.asked_mb, still_mb)
         got = await client.read(until=b"data: [DONE]\n\n")
         assert got > flood.total * len(flood.event), "all of it, and the framing"
         assert flood.asked == flood.total
