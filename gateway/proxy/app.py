@@ -234,8 +234,9 @@ class Watch:
     def stop(self) -> None:
         if self._due is not None:
             self._due.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # the task's last exception holds its frame, and so us: no ring of both
+        if task is not None:
+            task.cancel()
 
 
 async def send_error(client: AsgiClient, error: GatewayError, request_id: str, *, anthropic: bool = False) -> None:

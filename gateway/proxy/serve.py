@@ -217,7 +217,8 @@ class Process:
             writing = tasks.start(recorder.run(), "recorder")
             async with self._metrics_listener(pages):
                 gc.freeze()  # what is here now stays: the collector need not look at it again and again
-                gc.set_threshold(20_000, 20, 50)
+                # What remains is small, and looked at whole often enough that old rings of exceptions do not pile up.
+                gc.set_threshold(20_000, 10, 5)
                 yield app
             await reload.stop()
             await _settled(app)

@@ -33,6 +33,7 @@ def main() -> None:
     asked = _arguments()
     _need(asked.peers)
     signal.signal(signal.SIGTERM, _told_to_end)
+    signal.signal(signal.SIGINT, _told_to_end)  # a shell starts what is in the background with it ignored
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
     bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), _note, asked.pin)
