@@ -293,12 +293,18 @@ async def test_memory_and_open_files_stay_level(
     files = open_files(pid)
     begun, points = time.monotonic(), []
     loading = asyncio.get_running_loop().create_task(load.run(seconds))
+
+    async def look() -> None:
+        while not loading.done():
+            await seen.look()
+            await asyncio.wait({loading}, timeout=0.2)
+
+    looking = asyncio.get_running_loop().create_task(look())  # it may take seconds: memory is read beside it
     while not loading.done():
-        await seen.look()
-        minutes = (time.monotonic() - begun) / 60
-        points.append((minutes, rss_mb(pid)))
+        points.append(((time.monotonic() - begun) / 60, rss_mb(pid)))
         await asyncio.wait({loading}, timeout=0.2)
     await loading
+    await looking
     await seen.until_complete()
     seen.check()
     grown = slope([(at, mb) for at, mb in points if at * 60 > warm_s])
