@@ -131,10 +131,13 @@ class Seen:
         for upstream in self.upstreams:
             self.reached |= {r.header("x-request-id") or "" for r in upstream.received}
             upstream.received.clear()
-        while entries := await self.corridor.read("soak", 500, 10):
+        full = True
+        while full:  # and not until nothing comes: under load something always does
+            entries = await self.corridor.read("soak", 500, 10)
             for entry in entries:
                 self._note(from_fields(entry.fields))
             await self.corridor.ack([e.id for e in entries])
+            full = len(entries) == 500
 
     def _note(self, record: Any) -> None:
         if isinstance(record, Exchange):
