@@ -206,7 +206,7 @@ async def test_after_a_steady_load_nothing_is_left_over(
     before = set(asyncio.all_tasks())
     load = Load(int(re.findall(r":(\d+)", gateway.base_url)[0]), seed=1)
     seen = Seen((upstream, second), gateway.corridor)
-    await load.run(4)
+    await load.run(5)
 
     await gateway.until(lambda: not now.in_use)
     await gateway.until(lambda: not asyncio.all_tasks() - before)
@@ -275,7 +275,7 @@ async def served(troubled: dict[str, Any], tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("seconds", "warm_s", "most_mb_a_minute"),
     [
-        pytest.param(6, 3, 60, id="short"),
+        pytest.param(7, 3, 60, id="short"),
         pytest.param(300, 120, 1, id="five minutes", marks=[pytest.mark.long, pytest.mark.timeout(420)]),
     ],
 )
@@ -316,8 +316,7 @@ async def test_memory_and_open_files_stay_level(
         record_property(name, value)
     sys.stderr.write(f"\n{load.asked} calls in {seconds:g} s; {points[-1][1]:.1f} MB, {grown:+.2f} MB a minute\n")
     assert grown < most_mb_a_minute
-    pooled = upstream.open_connections + second.open_connections
-    async with asyncio.timeout(10):
-        while open_files(pid) > files + pooled + 2:  # what is open is in a pool, ready for the next call
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(15):  # idle connections to upstreams are closed after a few seconds
+        while open_files(pid) > files + 2:
+            await asyncio.sleep(0.1)
     await corridor.aclose()
