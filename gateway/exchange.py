@@ -78,6 +78,11 @@ class Exchange:
     experiment: str | None = None  # with plan (hash) and arm; None: in no experiment
     plan: str | None = None
     arm: str | None = None
+    asked: tuple[
+        str, ...
+    ] = ()  # of a served exchange: the arms that are asked beside it; each makes a record of its own
+    not_asked: str | None = None  # drawn for a shadow, and why none was asked: decided before asking, so no pair
+    cluster: str | None = None  # exchanges of one conversation or user depend on each other: one increment for each
     form: Form = "raw"
     truncated: bool = False  # the byte cap cut request or response
     spliced: bool = False  # continued on another target after a cut
@@ -175,6 +180,7 @@ def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
     head["target"] = Target(**head["target"])
     head["usage"] = Usage(**head["usage"]) if head.get("usage") else None
     head["attempts"] = tuple(_attempt(a) for a in head.get("attempts", ()))
+    head["asked"] = tuple(head.get("asked", ()))
     return Exchange(request=entry[b"req"], response=entry[b"res"], **head)
 
 

@@ -16,7 +16,7 @@ import pytest
 from gateway import __version__
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "samples", "report", "migrate", "check", "fake", "version"]
+VERBS = ["up", "serve", "evaluate", "check", "migrate", "fake", "version", "samples", "report"]
 
 
 def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,49 @@
+"""What every verb of the command line uses: its options, notes and results, and where the store is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.evals.where import Where
+
+File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
+Config = Annotated[Path, File]
+MaybeConfig = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="The gateway.yaml, where not here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Data = Annotated[Path | None, typer.Option(help="The data directory: $GATEWAY_DATA, else ./.gateway.")]
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
+
+
+def note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def example(line: str) -> str:
+    return f"Example: {line}"
+
+
+def where_to_read(config: Path | None, data: Path | None) -> Where:
+    from gateway.config import data_directory
+    from gateway.evals.where import where
+
+    usual = Path("gateway.yaml")
+    return where(config or (usual if usual.exists() else None), data_directory(data))
+
+
+def show(result: Any) -> None:
+    """A text, or what rich draws: as wide as the terminal, and unfolded into a pipe."""
+    if isinstance(result, str):
+        typer.echo(result)
+        return
+    import sys
+
+    from rich.console import Console
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(result)

@@ -1,0 +1,60 @@
+"""What the store holds, for people and programs: samples and report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.common import AsJson, Data, MaybeConfig, example, show, where_to_read
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway samples --alias chat --since 1d"))
+def samples(
+    one: Annotated[str | None, typer.Option("--id", help="Show one exchange whole: an answer's x-request-id.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
+    alias: Annotated[str | None, typer.Option(help="Only this model name.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only so far back: 30m, 2h, 1d.")] = None,
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show recorded calls and their scores.
+
+    Without --id a list; with it the question, the answer, the attempts, and every score with its reason.
+    """
+    from gateway.evals import samples as found
+    from gateway.evals.plain import to_json
+
+    store = where_to_read(config, data).store
+    if one is not None:
+        exchange = found.find(store, one, wait)
+        show(to_json(exchange) if as_json else found.page(exchange))
+        return
+    try:
+        exchanges = found.list_of(store, limit, alias, since)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    show(to_json(exchanges) if as_json else found.table(exchanges))
+
+
+@verbs.command(epilog=example("gateway report swap"))
+def report(
+    experiment: Annotated[str, typer.Argument(help="Its name in gateway.yaml.")],
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Compare the arms of an experiment.
+
+    Weighted mean scores, latency and tokens, each with an interval that is valid at any time.
+    """
+    from gateway.evals import report as made
+    from gateway.evals.plain import to_json
+
+    asked = where_to_read(config, data)
+    found = made.read(asked, experiment)
+    show(to_json(made.to_dict(found)) if as_json else made.page(found))

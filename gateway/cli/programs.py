@@ -1,0 +1,137 @@
+"""The programs, one by one: serve, evaluate, check, migrate, fake, engine, version."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.common import Config, Data, Host, MaybeConfig, Port, example, note, where_to_read
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway serve --config gateway.yaml --host 0.0.0.0 --workers 2"))
+def serve(
+    config: Config = Path("gateway.yaml"),
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes behind the one port.")] = 1,
+    data: Data = None,
+) -> None:
+    """Answer clients: the gateway alone, for production.
+
+    Its metrics are on the same port, at /metrics.
+    """
+    # __main__.py runs this verb before typer is imported; its help is read here.
+    from gateway.config import data_directory
+    from gateway.proxy.serve import run
+
+    run(config, host, port, workers, data_directory(data))
+
+
+@verbs.command(epilog=example("gateway evaluate --config gateway.yaml"))
+def evaluate(
+    config: Config = Path("gateway.yaml"),
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Prometheus reads the scores.")] = 9101,
+    metrics_host: Annotated[str, typer.Option(help="And on which address.")] = "127.0.0.1",
+    data: Data = None,
+) -> None:
+    """Score recorded answers: the consumer alone, for production."""
+    from gateway.config import data_directory
+    from gateway.evals.serve import run
+
+    run(config, metrics_port, data_directory(data), metrics_host)
+
+
+@verbs.command(epilog=example("gateway check gateway.yaml"))
+def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file to check.")]) -> None:
+    """Name all mistakes of a gateway.yaml.
+
+    One line each, with its path; or one line that says what the file holds.
+    """
+    from gateway.config import load
+    from gateway.errors import ConfigError
+    from gateway.evals.scorers.registry import build
+
+    try:
+        found = load(config)
+        build(found.scorers)
+    except ConfigError as error:
+        name = f"{config.name}: "
+        typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
+        raise typer.Exit(1) from error
+    typer.echo(found.summary())
+
+
+@verbs.command(epilog=example("gateway migrate"))
+def migrate(config: MaybeConfig = None, data: Data = None) -> None:
+    """Bring the store's tables up to date.
+
+    `gateway evaluate` and `gateway up` do it too, when they start.
+    """
+    from gateway.evals.store.engine import head, writer
+
+    writer(where_to_read(config, data).store).dispose()
+    note(f"the store has tables of version {head()}")
+
+
+@verbs.command(epilog=example("gateway fake --port 9000 --tokens 20 --fault cut_after:3 --fault-rate 0.1"))
+def fake(
+    host: Host = "127.0.0.1",
+    port: Port = 9000,
+    tokens: Annotated[int, typer.Option(min=0, help="In each answer.")] = 16,
+    delay_s: Annotated[float, typer.Option("--delay-s", min=0, help="Seconds before each token.")] = 0.0,
+    fault: Annotated[str | None, typer.Option(help="How to misbehave: reset, status:503, cut_after:3, …")] = None,
+    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="The share of answers that misbehave.")] = 1.0,
+) -> None:
+    """Run an upstream with scripted answers.
+
+    With delays and faults, for tests and benchmarks.
+    """
+    import asyncio
+
+    from gateway.fake import parse_fault, serve
+
+    try:
+        wanted = parse_fault(fault) if fault else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fault") from error
+    note(f"fake upstream: http://{host}:{port}/v1 (model fake-model); Ctrl-C stops it")
+    asyncio.run(stoppable(serve(host, port, tokens=tokens, delay_s=delay_s, fault=wanted, fault_rate=fault_rate)))
+
+
+async def stoppable(work: Coroutine[Any, Any, None]) -> None:
+    """Runs until done, SIGINT or SIGTERM."""
+    import asyncio
+    from contextlib import suppress
+
+    from gateway.supervise import Tasks, cancel_when_told
+
+    with suppress(asyncio.CancelledError):
+        async with Tasks() as tasks:
+            working = tasks.start(work, "work")
+            cancel_when_told(working)
+            await working
+
+
+@verbs.command(hidden=True, epilog=example("gateway engine --model smollm2 --port 8080"))
+def engine(
+    model: Annotated[str, typer.Option(help="smollm2, or the path of a .gguf file.")] = "smollm2",
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+) -> None:
+    """Serve a local model with llama.cpp; `gateway up` starts this."""
+    from gateway.engines import run
+
+    run(model, host, port)
+
+
+@verbs.command(epilog=example("gateway version"))
+def version() -> None:
+    """Print the version."""
+    from gateway import __version__
+
+    typer.echo(__version__)

@@ -1,0 +1,81 @@
+"""`gateway up`: everything, on what is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.common import Data, File, Host, Port, example, note
+
+if TYPE_CHECKING:
+    from gateway.up import Up
+
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway up"))
+def up(
+    config: Annotated[Path | None, File] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    data: Data = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the programs say.")] = False,
+) -> None:
+    """Start everything, on what is found.
+
+    Looks for model servers and keys and writes gateway.yaml, where there is none; then runs the stream server, a local
+    model where nothing else was found, the consumer and the gateway, until Ctrl-C.
+    """
+    import asyncio
+
+    from gateway.config import data_directory
+    from gateway.up import Asked, run
+
+    asyncio.run(run(Asked(data_directory(data), config, host, port, verbose), note, _show))
+
+
+def _show(up: Up) -> None:
+    """What one needs to use it."""
+    body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+    messages = 'messages=[{"role": "user", "content": "Say hello."}]'
+    key = up.key or "KEY"
+    yours = f"KEY       one of yours: {', '.join(up.keys)}" if up.keys else "none is needed"
+    typer.echo(f"""
+  base_url   {up.base_url}
+  key        {up.key or yours}
+  models     {", ".join(up.models)}
+  config     {up.config}
+  metrics    {"  ".join(up.metrics_urls)}
+  samples    {_command()} samples{_where(up)}
+  log        {up.log}
+
+curl {up.base_url}/chat/completions -H "authorization: Bearer {key}" \\
+  -H "content-type: application/json" -d '{body}'
+
+python -c 'from openai import OpenAI; client = OpenAI(base_url="{up.base_url}", api_key="{key}")
+print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices[0].message.content)'
+
+Ctrl-C stops everything.""")
+
+
+def _command() -> str:
+    """How this user calls us: by name where that finds this very installation, else by path."""
+    import shutil
+    import sys
+
+    here = Path(sys.executable).with_name("gateway")
+    named = shutil.which("gateway")
+    if not here.exists() or (named and here.samefile(named)):
+        return "gateway"
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+
+
+def _where(up: Up) -> str:
+    """The options that name this config and data directory, where they are not the usual ones."""
+    from gateway.config import data_directory
+
+    config = "" if up.config == Path("gateway.yaml") else f" --config {up.config}"
+    return config + ("" if up.data == data_directory(None) else f" --data {up.data}")

@@ -1,0 +1,1 @@
+"""Experiments judged: pairs joined in order, sequences that continue, gates, and one verdict."""
