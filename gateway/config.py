@@ -8,14 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from gateway.config_environ import ENGINES, UP_KEY
+from gateway.config_environ import ENGINES, EVALS, UP_KEY
+from gateway.config_evals import Evals, add_evals
+from gateway.config_evals import Scorer as Scorer
+from gateway.config_experiment_mistakes import experiment_mistakes, unpriced
+from gateway.config_experiments import Experiment
 from gateway.config_mistakes import references, worded
+from gateway.config_prices import PriceList
+from gateway.config_privacy import Content, Redaction, Store
+from gateway.config_stream import Stream
 from gateway.config_text import add_told, contents, read
-from gateway.config_values import Digest, Name, Positive, Share, Url, Weight
+from gateway.config_values import Digest, Name, Positive, Section, Share, Url, Weight
 from gateway.errors import ConfigError
 from gateway.vendors import VENDORS, Load, Vendor
 
@@ -24,15 +31,12 @@ Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"
 OnCut = Literal["off", "error", "continue"]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
 class Key(Section):
     """A caller. sha256: of the key's bytes. models: the aliases it may use; None: all.
 
     allow: what its requests may ask for by header: sample (force or forbid recording), target (name a target),
-    passthrough (other /v1/ paths). sample: "never" takes its traffic out of the sampled population.
+    passthrough (other /v1/ paths). sample: "never" takes its traffic out of the sampled population. content: how much
+    of what it says is kept; None: as `redaction.default` says, and all of it where there is no such section.
     """
 
     name: Name
@@ -40,7 +44,7 @@ class Key(Section):
     models: tuple[str, ...] | None = None
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
     sample: Literal["rules", "never"] = "rules"
-    content: Literal["full", "metadata"] = "full"
+    content: Content | None = None
 
 
 class Run(Section):
@@ -57,7 +61,7 @@ class Upstream(Section):
     base_url: Url | None = None
     run: Run | None = None
     api_key: str | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field({})
     api_version: str | None = None
     ca_file: str | None = None
     proxy: str | None = None
@@ -204,59 +208,6 @@ class Metrics(Section):
     sha256: Digest | None = None
 
 
-class Stream(Section):
-    """url: redis://, rediss:// or unix://; None: the embedded server. buffer_mb: what may wait in a gateway process.
-    max_mb: what the stream may hold; beyond it the oldest entries go."""
-
-    url: Annotated[str, Field(pattern=r"^(redis|rediss|unix)://")] | None = None
-    name: Name = "gateway"
-    buffer_mb: Positive = 32.0
-    max_mb: Positive = 1024.0
-
-
-class Store(Section):
-    url: str | None = None
-
-
-class Scorer(BaseModel):
-    """use: a rule's name, dotted.path:Class or http://…; None: the scorer's own name. Further options are the
-    scorer's own."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    use: str | None = None
-    share: Share = 1.0
-    deadline_s: Positive = 10.0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
-
-
-class Budget(Section):
-    """Of one experiment's shadow, in each gateway process. tokens_per_day: input and output, by UTC day."""
-
-    concurrency: Annotated[int, Field(gt=0)] = 4
-    tokens_per_day: Annotated[int, Field(gt=0)] | None = None
-
-
-class Allow(Section):
-    keys: tuple[str, ...] | None = None
-
-
-class Experiment(Section):
-    """One control target and one candidate for one alias. shadow: head rate over all eligible requests of the alias."""
-
-    model: str
-    control: TargetRef
-    candidate: TargetRef
-    mode: Literal["shadow"] = "shadow"
-    shadow: Share = 0.1
-    deadline_s: Positive | None = None
-    budget: Budget = Budget()
-    allow: Allow = Allow()
-
-
 class Config(Section):
     keys: tuple[Key, ...] = ()
     open: bool = False
@@ -269,16 +220,19 @@ class Config(Section):
     metrics: Metrics = Metrics()
     stream: Stream = Stream()
     store: Store = Store()
-    scorers: dict[Name, Scorer] = {}
-    experiments: dict[Name, Experiment] = {}
+    redaction: Redaction | None = None
+    scorers: dict[Name, Scorer] = Field({})
+    evals: Evals = Evals()
+    prices: PriceList | None = None
+    experiments: dict[Name, Experiment] = Field({})
 
     def summary(self) -> str:
         """One line for people."""
         parts = [_count(len(self.upstreams), "upstream"), _count(len(self.models), "model")]
         parts += [_count(len(self.keys), "key") if self.keys else "no keys"]
         parts += [_count(len(self.scorers), "scorer")] if self.scorers else []
-        shadows = ", ".join(f"{n}: shadow on {e.shadow:.0%}" for n, e in self.experiments.items())
-        parts += [f"{_count(len(self.experiments), 'experiment')} ({shadows})"] if shadows else []
+        tried = "; ".join(f"{n}: {e.summary()}" for n, e in self.experiments.items())
+        parts += [f"{_count(len(self.experiments), 'experiment')} ({tried})"] if tried else []
         return f"{', '.join(parts)}; {self.sampling.rate:.0%} of traffic sampled. Ready."
 
 
@@ -296,11 +250,13 @@ def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | No
     environ = os.environ if environ is None else environ
     raw, mistakes = read(text, name, environ)
     add_told(raw, environ.get(ENGINES, ""), environ.get(UP_KEY, ""))
+    add_evals(raw, environ.get(EVALS, ""))
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         mistakes = worded(error, Config, mistakes)
-    mistakes += references(raw)
+    mistakes += [*references(raw), *experiment_mistakes(raw)]
+    mistakes += [] if mistakes else unpriced(config)
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes))])
     return config

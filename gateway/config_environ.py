@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gateway.vendors import Vendor
 
-ENGINES, UP_KEY = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256"  # what `gateway up` tells the programs it starts
+# What `gateway up` tells the programs it starts.
+ENGINES, UP_KEY, EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def key_of(vendor: Vendor) -> str:
     return os.environ.get(vendor.key_env or "", "")
 
 
-def environment(engines: Mapping[str, str], digest: str) -> dict[str, str]:
-    """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told."""
-    return {**os.environ, ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()), UP_KEY: digest}
+def environment(engines: Mapping[str, str], digest: str, evals: str = "") -> dict[str, str]:
+    """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told, and
+    config_evals.add_evals for evals."""
+    told = {ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()), UP_KEY: digest, EVALS: evals}
+    return {**os.environ, **told}

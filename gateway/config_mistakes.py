@@ -12,6 +12,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config_evals import evals_mistakes
 from gateway.vendors import VENDORS
 
 _SHAPES: dict[int | str, str] = {
@@ -46,7 +47,7 @@ def _inside(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
     loc = error["loc"]
     if error["type"] == "extra_forbidden":
-        return f"unknown key{_near(str(loc[-1]), _siblings(root, loc[:-1]))}"
+        return f"unknown key{near(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":
         return "missing; it must be given"
     if error["type"] == "string_pattern_mismatch" and loc[-1] in _SHAPES:
@@ -92,7 +93,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _near(word: str, known: Any) -> str:
+def near(word: str, known: Any) -> str:
     close = get_close_matches(word, [str(k) for k in known], 1, 0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 
@@ -102,48 +103,53 @@ def _near(word: str, known: Any) -> str:
 
 def references(raw: dict[str, Any]) -> list[str]:
     """What the sections say of each other and cannot mean."""
-    return [*_upstream_mistakes(raw), *_model_mistakes(raw), *_key_mistakes(raw), *_experiment_mistakes(raw)]
+    return [
+        *_upstream_mistakes(raw),
+        *_model_mistakes(raw),
+        *_key_mistakes(raw),
+        *evals_mistakes(raw),
+    ]
 
 
-def _section(raw: dict[str, Any], name: str) -> dict[str, Any]:
+def section(raw: dict[str, Any], name: str) -> dict[str, Any]:
     value = raw.get(name)
     return {str(k): v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
 
 
 def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for name, upstream in _section(raw, "upstreams").items():
+    for name, upstream in section(raw, "upstreams").items():
         kind = upstream.get("kind")
         if isinstance(kind, str) and kind not in VENDORS:
-            near = _near(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
-            yield f'upstreams.{name}.kind: no kind "{kind}"{near}'
+            meant = near(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
+            yield f'upstreams.{name}.kind: no kind "{kind}"{meant}'
         elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
             yield f"upstreams.{name}.base_url: missing; a {kind} upstream has no usual one"
         if isinstance(kind, str) and "run" in upstream and kind != "llamacpp":
             yield f"upstreams.{name}.run: only a llamacpp upstream can be run here, not {kind}"
     passthrough = raw.get("passthrough")
     if isinstance(passthrough, str):
-        yield from _no_upstream("passthrough", passthrough, raw)
+        yield from no_upstream("passthrough", passthrough, raw)
 
 
-def _no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
+def no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
     known = raw.get("upstreams")
     known = known if isinstance(known, dict) else {}
     if name not in known:
-        yield f'{path}: no upstream "{name}"{_near(name, known)}'
+        yield f'{path}: no upstream "{name}"{near(name, known)}'
 
 
 def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for alias, model in _section(raw, "models").items():
+    for alias, model in section(raw, "models").items():
         for part in ("targets", "fallback"):
             targets = model.get(part)
             for i, target in enumerate(targets if isinstance(targets, list) else ()):
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                    yield from _no_upstream(f"models.{alias}.{part}[{i}].upstream", target["upstream"], raw)
+                    yield from no_upstream(f"models.{alias}.{part}[{i}].upstream", target["upstream"], raw)
 
 
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     keys = raw.get("keys")
-    models = _section(raw, "models")
+    models = section(raw, "models")
     names: set[str] = set()
     for i, key in enumerate(keys if isinstance(keys, list) else ()):
         if not isinstance(key, dict):
@@ -153,38 +159,4 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         names.add(str(key.get("name")))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
             if alias not in models:
-                yield f'keys[{i}].models[{j}]: no model "{alias}"{_near(str(alias), models)}'
-
-
-def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    models = _section(raw, "models")
-    keys = raw.get("keys")
-    names = [k.get("name") for k in keys if isinstance(k, dict)] if isinstance(keys, list) else []
-    taken: dict[str, str] = {}
-    for name, experiment in _section(raw, "experiments").items():
-        at = f"experiments.{name}"
-        alias = experiment.get("model")
-        if isinstance(alias, str) and taken.setdefault(alias, name) != name:
-            yield f'{at}.model: "{alias}" is in experiments.{taken[alias]} already; one at a time'
-        if isinstance(alias, str) and alias not in models:
-            yield f'{at}.model: no model "{alias}"{_near(alias, models)}'
-        for arm in ("control", "candidate"):
-            target = experiment.get(arm)
-            if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                yield from _no_upstream(f"{at}.{arm}.upstream", target["upstream"], raw)
-        yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
-        allow = experiment.get("allow")
-        allowed = allow.get("keys") if isinstance(allow, dict) else None
-        for i, key in enumerate(allowed if isinstance(allowed, list) else ()):
-            if key not in names:
-                yield f'{at}.allow.keys[{i}]: no key "{key}"{_near(str(key), names)}'
-
-
-def _control_mistakes(at: str, experiment: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
-    control = experiment.get("control")
-    targets = model.get("targets")
-    if not isinstance(control, dict) or not isinstance(targets, list):
-        return
-    wanted = (control.get("upstream"), control.get("model"))
-    if not any(isinstance(t, dict) and (t.get("upstream"), t.get("model")) == wanted for t in targets):
-        yield f"{at}.control: {wanted[0]}/{wanted[1]} is no target of models.{experiment.get('model')}"
+                yield f'keys[{i}].models[{j}]: no model "{alias}"{near(str(alias), models)}'

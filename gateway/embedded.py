@@ -58,7 +58,7 @@ class Lock:
 
 def stream_url(config: Config, data: Path) -> str:
     """The stream server of this configuration: the one it names, else the embedded one of the data directory."""
-    return config.stream.url or f"unix://{quote(str(socket_path(data)))}"
+    return config.stream.address or f"unix://{quote(str(socket_path(data)))}"
 
 
 def socket_path(data: Path) -> Path:
@@ -142,7 +142,7 @@ async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> As
     takes, and ChildFailed when it cannot start. Raises NotInstalled.
     """
     url = stream_url(config, data)
-    if config.stream.url:
+    if config.stream.address:
         yield url
         return
     binary()

@@ -140,7 +140,7 @@ class Count:
 class Feedback:
     """What a person said of one exchange, through `POST /v1/feedback`."""
 
-    id: str  # the exchange's
+    id: str  # the exchange's, or the upstream's own for its answer
     feedback_id: str  # idempotency: the same id replaces, never adds
     caller: str
     at: float
@@ -150,6 +150,7 @@ class Feedback:
     comment: str | None = None
     correction: str | None = None
     v: int = VERSION
+    data_type: str = "numeric"  # of value or label: boolean, numeric or categorical
 
     def to_fields(self) -> Fields:
         return {b"kind": b"feedback", b"head": orjson.dumps(self)}
@@ -196,7 +197,10 @@ def _tally(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Tally:
 
 
 def _feedback(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Feedback:
-    return Feedback(**head)
+    return Feedback(**{k: v for k, v in head.items() if k in _FEEDBACK})
+
+
+_FEEDBACK = frozenset(f.name for f in fields(Feedback))
 
 
 _READERS: dict[bytes, Any] = {b"exchange": _exchange, b"tally": _tally, b"feedback": _feedback}

@@ -6,7 +6,8 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -18,6 +19,14 @@ Mode = Literal["shadow", "split", "both"]
 Unit = Literal["request", "conversation", "user", "key"]
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: the control asked again, by the same path as a candidate
+CANDIDATE = "candidate"  # the name of a candidate's arm, where there is only one
+
+# Metrics that need no scorer: what the record itself says. A primary metric or a guardrail is one of these or a scorer.
+BUILT_IN_METRICS = (
+    *("error_rate", "completion", "total_s", "latency_p95", "first_token_s"),
+    *("cost_per_1k", "output_tokens"),
+)
+STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +95,44 @@ def plan_from_json(text: bytes | str) -> Plan:
         raw[name] = tuple(raw[name])
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
     return Plan(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """What the stream server says of an experiment. since: Unix seconds, of the plan and its state. raw: as it lies
+    there; b"" for one that is made here."""
+
+    plan: Plan
+    state: Literal["running", "stopped"]
+    since: float
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    def to_json(self) -> bytes:
+        return orjson.dumps({"plan": asdict(self.plan), "state": self.state, "since": self.since})
+
+
+def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
+    """By experiment. What is no plan, or one of a version that says more than this one knows, is left out: what is not
+    understood is not run."""
+    out: dict[str, PlanState] = {}
+    for name, raw in fields.items():
+        try:
+            said = orjson.loads(raw)
+            state = PlanState(plan_from_json(orjson.dumps(said["plan"])), said["state"], float(said["since"]), raw)
+            sound = _sound(state.plan)
+        except (ValueError, KeyError, TypeError):
+            continue
+        if sound and state.state in ("running", "stopped"):
+            out[name.decode("utf-8", "replace")] = state
+    return out
+
+
+def _sound(plan: Plan) -> bool:
+    """Its numbers are numbers. Raises TypeError where one is none."""
+    shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
+    times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
+    return shares and times >= 0 and bool(plan.candidates)

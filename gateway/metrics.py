@@ -81,6 +81,12 @@ class ProxyMetrics:
             "gateway_continued", "Streams cut upstream, by how they went on", ["alias", "how"], registry=r
         )
         self.tokens = Counter("gateway_tokens", "Tokens over all traffic", ["alias", "upstream", "type"], registry=r)
+        self.cost = Counter(
+            "gateway_cost_usd", "USD of calls whose usage and price are known", ["alias", "upstream"], registry=r
+        )
+        self.unpriced = Counter(
+            "gateway_unpriced", "Calls of unknown cost: no price, or no usage", ["alias", "upstream"], registry=r
+        )
         self.config_ok = Gauge(
             "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", registry=r,
             multiprocess_mode="livemin",
@@ -94,13 +100,45 @@ class ProxyMetrics:
         self.dropped = Counter(
             "gateway_eval_dropped", "Sampled and not enqueued, by reason", ["stratum", "reason"], registry=r
         )
+        self.redactions = Counter(
+            "gateway_redactions", "What was replaced in records before they left, by rule", ["rule"], registry=r
+        )
+        self.redaction_failed = Counter(
+            "gateway_redaction_failed", "Records whose content was dropped because redaction failed", ["reason"],
+            registry=r,
+        )  # fmt: skip
+        self.feedback = Counter("gateway_feedback", "What people said of answers, by result", ["result"], registry=r)
         self.recorder_waiting = Gauge(
             "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", registry=r,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.shadow = Counter(
-            "gateway_shadow", "Shadow requests, by what became of them", ["experiment", "result"], registry=r
+            "gateway_shadow", "Shadow requests, by what became of them; arm: \"\" where none was asked",
+            ["experiment", "arm", "result"], registry=r,
+        )  # fmt: skip
+        self.shadow_tokens = Counter(
+            "gateway_shadow_tokens", "Tokens that shadows used, input and output", ["experiment", "arm"], registry=r
         )
+        self.shadow_cost = Counter(
+            "gateway_shadow_cost_usd", "What shadows cost, where the model has a price", ["experiment", "arm"],
+            registry=r,
+        )  # fmt: skip
+        self.shadow_running = Gauge(
+            "gateway_shadow_running", "Shadow requests under way", ["experiment"], registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.shadow_paused = Gauge(
+            "gateway_shadow_paused", "1 while shadows pause because served answers were slower beside them",
+            ["experiment"], registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.split = Counter(
+            "gateway_split", "Calls of a split, by how they ended for their arm", ["experiment", "arm", "result"],
+            registry=r,
+        )  # fmt: skip
+        self.experiment_running = Gauge(
+            "gateway_experiment_running", "1 while this gateway runs the experiment's plan", ["experiment"],
+            registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
 
 
 def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
@@ -138,16 +176,19 @@ class ScoreFigures:
 
 @dataclass(frozen=True, slots=True)
 class EvalFigures:
-    """All that room 2 shows, at one moment. length, waiting, pending: entries of the stream."""
+    """All that room 2 shows, at one moment. length, waiting, pending: entries of the stream. lost: by reason."""
 
     scores: tuple[ScoreFigures, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     duplicates: int = 0
     unaccounted: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    trimmed_unread: int = 0
     oldest_unscored_s: float = 0.0
     length: int = 0
     waiting: int = 0
     pending: int = 0
+    blocked: Mapping[str, str | None] = field(default_factory=dict)  # by scorer that may be: why it is; None: it is not
 
 
 class EvalMetrics(Collector):
@@ -170,6 +211,15 @@ class EvalMetrics(Collector):
         for reason, n in figures.dead_letters.items():
             letters.add_metric([reason], n)
         yield letters
+        lost = CounterMetricFamily(
+            "gateway_eval_dropped", "Sampled and lost on the way, by reason", labels=["stratum", "reason"]
+        )
+        for reason, n in figures.lost.items():
+            lost.add_metric(["other", reason], n)
+        yield lost
+        yield CounterMetricFamily(
+            "gateway_eval_trimmed_unread", "Entries that left the stream before they were read", figures.trimmed_unread
+        )
         yield CounterMetricFamily(
             "gateway_eval_duplicates", "Exchanges that came again after they were stored", figures.duplicates
         )
@@ -181,6 +231,14 @@ class EvalMetrics(Collector):
             ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
+        blocked = GaugeMetricFamily(
+            "gateway_eval_scorer_blocked",
+            "1 while a scorer is not asked: it was denied what it needs, or missed deadline after deadline",
+            labels=["scorer"],
+        )
+        for name, why in figures.blocked.items():
+            blocked.add_metric([name], float(why is not None))
+        yield blocked
 
 
 _SCORE = ("scorer", "model", "arm")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from gateway import engines
 from gateway.config import Config, load
 from gateway.config_environ import environment
+from gateway.config_evals import keep_told
 from gateway.embedded import Lock, keep
 from gateway.log import one_log
 from gateway.programs import CannotRun, NotInstalled
@@ -117,6 +118,11 @@ class Setup:
         """Where the gateway is reached from this machine."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.asked.host, self.asked.host)  # noqa: S104 - compared
 
+    @property
+    def origin(self) -> str:
+        host = f"[{self.loopback}]" if ":" in self.loopback else self.loopback
+        return f"http://{host}:{self.port}"
+
 
 def _setup(path: Path, asked: Asked, say: Say) -> Setup:
     config = load(path)
@@ -158,12 +164,14 @@ async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:
 
 def _children(setup: Setup) -> Iterator[Child]:
     config, data = setup.config, str(setup.asked.data.resolve())
-    told = environment({n: f"http://127.0.0.1:{port}/v1" for n, port in setup.engines.items()}, setup.digest)
+    places = {n: f"http://127.0.0.1:{port}/v1" for n, port in setup.engines.items()}
+    told = environment(places, setup.digest)
     for name, port in setup.engines.items():
         run = config.upstreams[name].run
         argv = _ours("engine", "--model", run.model if run else "", "--port", str(port))
         yield Child(f"engine-{name}", argv, _answering("127.0.0.1", port, "/health"), ready_s=120, environ=told)
     both = ("--config", str(setup.path.resolve()), "--data", data)
+    told = environment(places, setup.digest, keep_told(setup.asked.data, f"{setup.origin}/v1"))
     argv = _ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
     yield Child("evaluate", argv, _answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
     argv = _ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))
@@ -177,14 +185,12 @@ def _ours(*arguments: str) -> tuple[str, ...]:
 
 
 def _running(setup: Setup) -> Up:
-    host = f"[{setup.loopback}]" if ":" in setup.loopback else setup.loopback
-    origin = f"http://{host}:{setup.port}"
     return Up(
-        base_url=f"{origin}/v1",
+        base_url=f"{setup.origin}/v1",
         key=setup.key,
         keys=tuple(key.name for key in setup.config.keys),
         models=tuple(setup.config.models),
-        metrics_urls=(f"{origin}/metrics", f"http://127.0.0.1:{setup.metrics_port}/metrics"),
+        metrics_urls=(f"{setup.origin}/metrics", f"http://127.0.0.1:{setup.metrics_port}/metrics"),
         config=setup.path,
         data=setup.asked.data,
         log=setup.asked.data / LOG,

@@ -1,14 +1,18 @@
-"""What every test may ask for: a real stream server."""
+"""What every test may ask for: a real stream server, and the others of servers.py."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,11 +22,25 @@ settings.register_profile("shared machine", deadline=None)  # how long one examp
 settings.load_profile("shared machine")
 
 
-class StreamServer:
-    """A real Valkey on a unix socket. Can be killed and started again on the same data."""
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
-    def __init__(self, directory: Path) -> None:
+
+_servers = _load("servers")
+
+
+class StreamServer:
+    """A real Valkey on a unix socket. Can be killed and started again on the same data. program: another server."""
+
+    def __init__(self, directory: Path, program: str | None = None) -> None:
         self.directory = directory
+        self.program = program or str(get_binary_path())
         self.socket = directory / "s"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -31,7 +49,7 @@ class StreamServer:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"]
+        command = [self.program, "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"]
         command += ["--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--daemonize", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
@@ -59,8 +77,40 @@ class StreamServer:
 
 
 @pytest.fixture(scope="session")
+def servers() -> Any:
+    """The module servers.py: what real servers there are, and how to start them."""
+    return _servers
+
+
+@pytest.fixture(scope="session")
 def shared_stream_server() -> Iterator[StreamServer]:
     yield from _server()
+
+
+@pytest.fixture(scope="session")
+def stream_server_type() -> type[StreamServer]:
+    return StreamServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A real PostgreSQL; the test is skipped, with the reason, where there is none."""
+    programs = _servers.postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    running = _servers.Postgres(programs)
+    try:
+        yield running.start()
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def postgres_url(postgres: Any) -> Iterator[str]:
+    """A database of the test's own."""
+    url = postgres.new()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture
@@ -80,9 +130,9 @@ def stream_name() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-def _server() -> Iterator[StreamServer]:
+def _server(program: str | None = None) -> Iterator[StreamServer]:
     directory = Path(tempfile.mkdtemp(prefix="gw"))  # tmp_path is too long for a socket's path
-    server = StreamServer(directory)
+    server = StreamServer(directory, program)
     server.start()
     yield server
     server.kill()

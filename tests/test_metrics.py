@@ -26,6 +26,8 @@ NAMES: dict[str, set[str]] = {
     "gateway_breaker_open": {"upstream", "model"},
     "gateway_config_ok": set(),
     "gateway_tokens_total": {"alias", "upstream", "type"},
+    "gateway_cost_usd_total": {"alias", "upstream"},
+    "gateway_unpriced_total": {"alias", "upstream"},
     "gateway_eval_seen_total": {"stratum"},
     "gateway_eval_sampled_total": {"stratum"},
     "gateway_eval_enqueued_total": {"stratum"},

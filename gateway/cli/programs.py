@@ -54,15 +54,22 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     """
     from gateway.config import load
     from gateway.errors import ConfigError
-    from gateway.evals.scorers.registry import build
+    from gateway.evals.client import Connections
+    from gateway.evals.scorers.asker import Outside
+    from gateway.evals.scorers.cautions import cautions, mistakes
+    from gateway.evals.scorers.registry import build_all
 
     try:
         found = load(config)
-        build(found.scorers)
+        built = build_all(found.scorers, Outside(Connections(), directory=config.parent))
+        if wrong := mistakes(found, built):
+            raise ConfigError(wrong)
     except ConfigError as error:
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
+    for caution in cautions(found, built):
+        note(f"caution: {caution}")
     typer.echo(found.summary())
 
 

@@ -11,9 +11,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
+
+import orjson
 
 from gateway.errors import StreamDown
 from gateway.evals.entries import Judge, Read, batch_of, exchange_in
@@ -21,12 +23,14 @@ from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.batches import Letter
 from gateway.evals.store.store import Refused, Store, StoreDown
-from gateway.metrics import EvalMetrics
+from gateway.metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Entry
 from gateway.supervise import Tasks
 
+BLOCKED_KEPT_S = 60
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Consumer:
         self._in_hand: list[str] = []
         self._due: dict[str, float] = {}
         self._told_trouble = False
+        self._told_blocked = False
 
     def stop(self) -> None:
         """run() returns when what is in hand is stored and acknowledged."""
@@ -80,10 +85,17 @@ class Consumer:
             async with Tasks() as tasks:
                 tasks.start(self._live(), "heartbeat")
                 await self._until_done(self._desk.corridor.join)
+                await self._warn_of_eviction()
                 while not self._stopping.is_set():
                     await self._until_done(self._round)
             await self._tick()
             await self._desk.corridor.leave(self._name)
+
+    async def _warn_of_eviction(self) -> None:
+        with contextlib.suppress(StreamDown):  # where it may not be asked
+            policy = await self._desk.corridor.evicting()
+            if policy is not None:
+                log.warning(EVICTS, policy)
 
     async def _round(self) -> None:
         if self._is_due("claim", self._pace.claim_s):
@@ -151,10 +163,32 @@ class Consumer:
     async def _tick(self) -> None:
         """What has been read and stored closes the ledgers; what is closed is shown, and leaves the stream."""
         corridor = self._desk.corridor
-        watermark = await corridor.watermark()
-        standing = await self._desk.store.close(watermark)
+        standing = await self._desk.store.close(await corridor.looks())
         await corridor.trim_read()
-        self._desk.metrics.figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()))
+        await self._tell_blocked()
+        figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()))
+        self._desk.metrics.figures = self._alarmed(replace(figures, trimmed_unread=await corridor.trimmed_unread()))
+
+    async def _tell_blocked(self) -> None:
+        """For `gateway status`, until it says otherwise or says nothing for BLOCKED_KEPT_S: scorer → why."""
+        gates = {name: r.gate.reason for name, r in self._desk.scorers.items() if r.gate is not None}
+        blocked = {name: reason for name, reason in gates.items() if reason is not None}
+        if blocked or self._told_blocked:
+            said = orjson.dumps(blocked).decode()
+            await self._desk.corridor.remember(f"blocked:{self._name}", said, BLOCKED_KEPT_S)
+        self._told_blocked = bool(blocked)
+
+    def _alarmed(self, figures: EvalFigures) -> EvalFigures:
+        """Says in the log what only rises when something is lost."""
+        before = self._desk.metrics.figures
+        if figures.unaccounted > before.unaccounted:
+            log.error("%d exchanges were sent, never came, and nothing explains it", figures.unaccounted)
+        if figures.trimmed_unread > before.trimmed_unread:
+            log.error("%d entries left the stream before they were read", figures.trimmed_unread)
+        for reason, n in figures.lost.items():
+            if n > before.lost.get(reason, 0):
+                log.warning("%d exchanges are lost so far: %s", n, reason)
+        return figures
 
     async def _live(self) -> None:
         """Says that we live, and that what is in hand is ours: a judge may take longer than claim_idle_ms."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,10 @@ from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import score_all
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.batches import Batch
+from gateway.evals.store.ledger import position
 from gateway.evals.store.rows import Judged
 from gateway.exchange import Exchange, Feedback, Record, Tally, from_fields
+from gateway.prices import Prices
 from gateway.stream import Entry
 
 log = logging.getLogger(__name__)
@@ -49,12 +51,13 @@ class Sorted:
 
 
 class Judge:
-    """Reads entries and asks every scorer about each exchange."""
+    """Reads entries and asks every scorer about each exchange. prices: None: none are known."""
 
-    def __init__(self, scorers: Mapping[str, Registered], threads: Threads) -> None:
+    def __init__(self, scorers: Mapping[str, Registered], threads: Threads, prices: Prices | None = None) -> None:
         self._scorers = scorers
+        self._prices = prices or Prices()
         self._threads = threads
-        self._waits = any(r.foreign or r.scorer.heavy or r.scorer.kind != "code" for r in scorers.values())
+        self._waits = any(r.foreign or r.waits or r.scorer.heavy or r.scorer.kind != "code" for r in scorers.values())
 
     async def read(self, entries: Sequence[Entry]) -> Sorted:
         """Never raises for what stands in an entry: one bad entry must not stop the others."""
@@ -81,16 +84,17 @@ class Judge:
     async def _judge(self, exchange: Exchange) -> Judged:
         completion = completion_of(exchange)
         request = _object(exchange.request)
-        subject = Subject(exchange, request, completion, _reference(request))
+        cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
+        subject = Subject(exchange, request, completion, _reference(request), cost_usd)
         results = await score_all(self._scorers, subject, partial(draw, unit=exchange.unit), self._threads)
-        return Judged(exchange, completion, results)
+        return Judged(exchange, completion, results, cost_usd)
 
 
 def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:
     read = list(read)
     return Batch(
         scorers,
-        judged=[r.judged for r in read if r.judged is not None],
+        judged=[replace(r.judged, position=position(r.entry.id)) for r in read if r.judged is not None],
         tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
         feedback=[r.record for r in read if isinstance(r.record, Feedback)],
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.config import Config
 from gateway.evals.means import StratumSums, weighted_mean
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.registry import Registered, RegisteredPair
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
 from gateway.evals.store.standing import Cell, Standing
 from gateway.metrics import EvalFigures, ScoreFigures
@@ -19,8 +19,12 @@ OTHER = "other"
 class Gauges:
     """What to show of a store. Labels are the names of the config; whatever it no longer names is "other"."""
 
-    def __init__(self, config: Config, scorers: Mapping[str, Registered]) -> None:
+    def __init__(
+        self, config: Config, scorers: Mapping[str, Registered], pairs: Mapping[str, RegisteredPair] | None = None
+    ) -> None:
         self._scorers = scorers
+        gated: dict[str, Registered | RegisteredPair] = {**scorers, **(pairs or {})}
+        self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._models = frozenset(_models(config))
 
     def show(self, standing: Standing, lag: Lag) -> EvalFigures:
@@ -36,10 +40,12 @@ class Gauges:
             dead_letters=standing.dead_letters,
             duplicates=standing.duplicates,
             unaccounted=standing.unaccounted,
+            lost=standing.lost,
             oldest_unscored_s=lag.oldest_s,
             length=lag.length,
             waiting=lag.waiting,
             pending=lag.pending,
+            blocked={name: gate.reason for name, gate in self._gates.items()},
         )
 
     def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[Cell]) -> ScoreFigures:
@@ -92,5 +98,5 @@ def _models(config: Config) -> Iterable[str]:
         for target in (*model.targets, *model.fallback):
             yield f"{target.upstream}/{target.model}"
     for experiment in config.experiments.values():
-        for target in (experiment.control, experiment.candidate):
-            yield f"{target.upstream}/{target.model}"
+        for ref in (experiment.control, *experiment.arms.values()):
+            yield f"{ref.upstream}/{ref.model}"

@@ -1,165 +1,128 @@
-"""`gateway report`: what an experiment's arms look like so far, for people and for programs. It gives no verdict."""
+"""`gateway report`: what an experiment has found, read from the store as it is now."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from gateway.evals.means import weighted_mean
-from gateway.evals.plain import plain
-from gateway.evals.scorers import Bounds
-from gateway.evals.scorers.registry import Registered, build
-from gateway.evals.statistics.weights import Estimate
+from gateway import __version__
+from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.evals.experiments.duels import strengths_of, wins_of
+from gateway.evals.experiments.findings import Finding, Looked, chosen_plan, finding
+from gateway.evals.experiments.report import Comparison, Estimate, Likeness, Report, Strength, Trail, Wins
+from gateway.evals.experiments.undecided import without_plan
+from gateway.evals.experiments.words import design_of, limits_of
 from gateway.evals.store import arms
-from gateway.evals.store.arms import Pairs
+from gateway.evals.store.experiments_plans import Kept, experiments, kept_plans
+from gateway.evals.store.experiments_reading import verdicts
+from gateway.evals.store.experiments_sequences import trail
 from gateway.evals.store.reading import Reading, reading
 from gateway.evals.where import Where
 from gateway.programs import CannotRun
 
-NO_VERDICT = "No verdict: that needs answers judged in pairs and an A/A control."
-_NO_BOUNDS: Bounds = (None, None)
-_MEASURES: Mapping[str, tuple[str, Bounds]] = {
-    "failure": ("failed calls", (0.0, 1.0)),
-    "first_token_s": ("first token, s", (0.0, None)),
-    "total_s": ("total, s", (0.0, None)),
-    "input_tokens": ("input tokens", (0.0, None)),
-    "output_tokens": ("output tokens", (0.0, None)),
-}
+Corrected = Callable[[Comparison], Estimate | None]  # a difference as people's labels correct it
 
 
 class NoExperiment(CannotRun):
     """Nothing of this experiment is in the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A weighted mean in one arm. low, high: 95 %, valid at any time; None: no bound yet. direction: for scores."""
-
-    name: str
-    n: int
-    not_applicable: int
-    effective_n: float
-    nonresponse: float | None
-    mean: float | None
-    low: float | None
-    high: float | None
-    direction: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    arm: str
-    role: str
-    models: tuple[str, ...]
-    n: int
-    scores: tuple[Metric, ...]
-    measures: tuple[Metric, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """weights: realised (from the gateways' Tallies), or nominal where several plans ran under this name."""
-
-    experiment: str
-    plan: str
-    weights: str
-    arms: tuple[Arm, ...]
-    pairs: Pairs
-    sentence: str = NO_VERDICT
-
-
-def report(connection: Reading, experiment: str, scorers: Mapping[str, Registered]) -> Report:
-    """Of the plan that ran last. scorers: whose bounds are known. Raises NoExperiment."""
-    plan = arms.latest_plan(connection, experiment)
-    if plan is None:
-        known = ", ".join(arms.experiments(connection)) or "none"
-        raise NoExperiment(f'no exchange of experiment "{experiment}" is in the store; there are: {known}')
-    measured, scored = arms.measures(connection, plan), arms.score_sums(connection, plan)
-    found = []
-    for arm, parts in sorted(arms.counts(connection, plan).items(), key=lambda each: each[0] != "control"):
-        scores = [
-            _metric(key.scorer, weighted_mean(sums, _bounds(scorers, key.scorer)), key.direction)
-            for (of, key), sums in sorted(scored.items(), key=lambda each: each[0][1].scorer)
-            if of == arm
-        ]
-        measures = [
-            _metric(name, weighted_mean(measured[arm, name], bounds)) for name, (_, bounds) in _MEASURES.items()
-        ]
-        models = tuple(sorted({model for _, model, _ in parts}))
-        n = sum(n for _, _, n in parts)
-        found.append(Arm(arm, parts[0][0], models, n, tuple(scores), tuple(measures)))
-    weights = "realised" if plan.only else "nominal"
-    return Report(experiment, plan.plan, weights, tuple(found), arms.pairs(connection, plan))
-
-
-def _bounds(scorers: Mapping[str, Registered], name: str) -> Bounds:
-    return scorers[name].scorer.bounds if name in scorers else _NO_BOUNDS
-
-
-def _metric(name: str, e: Estimate, direction: str | None = None) -> Metric:
-    low, high = (value if e.mean is not None and math.isfinite(value) else None for value in (e.low, e.high))
-    return Metric(name, e.n, e.not_applicable, e.effective_n, e.nonresponse, e.mean, low, high, direction)
-
-
-def read(asked: Where, experiment: str) -> Report:
+def read(asked: Where, experiment: str, candidate: str | None = None) -> Report:
     """From the store, as it is now. Raises NoExperiment, NoStore and ConfigError."""
     with reading(asked.store) as connection:
-        return report(connection, experiment, build(asked.scorers))
+        return report_of(connection, experiment, candidate)
 
 
-def to_dict(made: Report) -> dict[str, Any]:
-    return asdict(made)
+def report_of(
+    connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
+) -> Report:
+    """Of the plan that runs, else of the newest. candidate: the arm; None: the plan's first. Raises NoExperiment."""
+    plan = chosen_plan(kept_plans(connection, name))
+    if plan is None:
+        latest = arms.latest_plan(connection, name)
+        if latest is None:
+            known = ", ".join(experiments(connection)) or "none"
+            raise NoExperiment(f'no exchange of experiment "{name}" is in the store; there are: {known}')
+        return without_plan(connection, latest)
+    names = [arm for arm, _ in plan.plan.candidates]
+    if candidate is not None and candidate not in names:
+        raise NoExperiment(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
+    return _report(connection, plan, finding(connection, plan, candidate or names[0]), corrected)
 
 
-def page(made: Report) -> RenderableType:
-    pairs = made.pairs
-    return Group(
-        Text(plain(f"Experiment {made.experiment}, plan {made.plan}"), "bold"),
-        *(
-            Text(plain(f"{arm.arm} ({arm.role}): {', '.join(arm.models)}, {arm.n} exchanges"))
-            for arm in made.arms
+def _report(connection: Reading, plan: Kept, found: Finding, corrected: Corrected | None) -> Report:
+    look = Looked(connection, plan)
+    primary, guardrails, others = (
+        _corrected(c, corrected) for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
+    )
+    wins, strengths, first_place = _preferences(connection, plan, look, found)
+    by_arm = arms_of(connection, plan)
+    return Report(
+        experiment=plan.plan.name,
+        plan=plan.hash,
+        candidate=found.candidate,
+        verdict=found.decision.verdict,
+        direction=found.primary.direction_found if found.primary else "unclear",
+        margin=found.primary.margin_found if found.primary else "unclear",
+        sentence=found.decision.sentence,
+        reasons=found.decision.reasons,
+        primary=primary[0] if primary else None,
+        guardrails=guardrails,
+        metrics=(*primary, *guardrails, *others),
+        gates=found.gates,
+        arms=by_arm,
+        pairs=found.pairs.joined,
+        withheld=withheld_of(found, look),
+        trails=_trails(connection, found),
+        wins=wins,
+        latency=latency_of(connection, plan),
+        strata=strata_of(connection, plan, found),
+        examples=examples_of(connection, found),
+        limits=limits_of(found, look),
+        design=design_of(plan),
+        versions=(
+            ("gateway", __version__),
+            *((m, n.identity) for m, n in sorted(found.names.items()) if n.identity != "-"),
         ),
-        Text(
-            f"{pairs.joined} pairs; {pairs.served_alone} served without a shadow (not drawn, not asked, or not here "
-            f"yet); {pairs.shadow_alone} shadows without their served exchange"
-        ),
-        Text(),
-        _table(made),
-        Text(f"\nMeans are over all traffic ({made.weights} weights); intervals are 95 % and valid at any time."),
-        Text(made.sentence, "bold"),
-    )  # fmt: skip
+        first=found.pairs.first,
+        last=found.pairs.last,
+        created=time.time(),
+        command=f"gateway report {plan.plan.name}",
+        likeness=_likeness(look, found.candidate),
+        strengths=strengths,
+        first_place=first_place,
+    )
 
 
-def _table(made: Report) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    drawn.add_column("metric")
-    for arm in made.arms:
-        drawn.add_column(plain(arm.arm), justify="right")
-        for name in ("n", "eff. n", "no answer"):
-            drawn.add_column(name, justify="right", style="dim")
-    rows: dict[str, dict[str, Metric]] = {}
-    for arm in made.arms:
-        for metric in (*arm.scores, *arm.measures):
-            rows.setdefault(metric.name, {})[arm.arm] = metric
-    for name, by_arm in rows.items():
-        title = _MEASURES[name][0] if name in _MEASURES else name
-        cells = [cell for arm in made.arms for cell in _cells(by_arm.get(arm.arm))]
-        drawn.add_row(*(Text(plain(cell)) for cell in (title, *cells)))
-    return drawn
+def _corrected(found: Sequence[Comparison], corrected: Corrected | None) -> tuple[Comparison, ...]:
+    if corrected is None:
+        return tuple(found)
+    return tuple(replace(c, corrected=corrected(c)) for c in found)
 
 
-def _cells(metric: Metric | None) -> tuple[str, str, str, str]:
-    if metric is None:
-        return "–", "", "", ""
-    silent = "–" if metric.nonresponse is None else f"{metric.nonresponse:.1%}"
-    if metric.mean is None:
-        return "–", str(metric.n), f"{metric.effective_n:.0f}", silent
-    low = "…" if metric.low is None else f"{metric.low:.4g}"
-    high = "…" if metric.high is None else f"{metric.high:.4g}"
-    return f"{metric.mean:.4g} [{low}, {high}]", str(metric.n), f"{metric.effective_n:.0f}", silent
+def _trails(connection: Reading, found: Finding) -> tuple[Trail, ...]:
+    """Of the primary and the guardrails."""
+    shown = [c.metric for c in found.metrics if c.role != "other" and c.metric in found.names]
+    return tuple(Trail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
+
+
+def _likeness(look: Looked, candidate: str) -> tuple[Likeness, ...]:
+    return tuple(
+        Likeness(metric, s.n, -s.spread.mean, s.test.p_value)
+        for (arm, metric), s in sorted(look.sequences.items())
+        if arm == candidate and s.test is not None and s.n
+    )
+
+
+def _preferences(
+    connection: Reading, plan: Kept, look: Looked, found: Finding
+) -> tuple[Wins | None, tuple[Strength, ...], float | None]:
+    """Of the pairwise judge: the primary, if it is one, else the first."""
+    judges = [
+        m for m in (plan.plan.primary, *sorted(found.names)) if m is not None and look.prefers(found.candidate, m)
+    ]
+    if not judges:
+        return None, (), None
+    said = verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
+    return wins_of(said, found.candidate), *strengths_of(said)

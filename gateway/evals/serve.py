@@ -16,11 +16,18 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.config import Config, load
+from gateway.config_evals import evals_of
+from gateway.config_prices import prices_of
 from gateway.embedded import keep
+from gateway.errors import ConfigError
+from gateway.evals.client import Client, Connections
 from gateway.evals.consumer import Consumer, Desk
 from gateway.evals.entries import Judge
 from gateway.evals.gauges import Gauges
-from gateway.evals.scorers.registry import build
+from gateway.evals.scorers.asker import Outside
+from gateway.evals.scorers.budget import Ledger
+from gateway.evals.scorers.cautions import cautions, mistakes
+from gateway.evals.scorers.registry import Built, build_all, close_all
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.engine import default_url
 from gateway.evals.store.store import Store
@@ -37,15 +44,18 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
     logging.getLogger("alembic").setLevel(logging.WARNING)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
-    asyncio.run(evaluate(load(config_path), data, metrics_port, metrics_host))
+    asyncio.run(evaluate(load(config_path), data, metrics_port, metrics_host, config_path.parent))
 
 
-async def evaluate(config: Config, data: Path, metrics_port: int, metrics_host: str = "127.0.0.1") -> None:
-    """The same, inside a loop that runs."""
+async def evaluate(
+    config: Config, data: Path, metrics_port: int, metrics_host: str = "127.0.0.1", directory: Path = Path()
+) -> None:
+    """The same, inside a loop that runs. directory: where the files lie that the config names."""
     registry = CollectorRegistry()
+    config = config.model_copy(update={"evals": evals_of(config.evals, data)})
     async with (
         keep(config, data) as url,
-        opened(config, config.store.url or default_url(data), url, registry) as consumer,
+        opened(config, config.store.url or default_url(data), url, registry, directory) as consumer,
     ):
         with _metrics(registry, metrics_host, metrics_port), _stopped_by_signals(consumer):
             log.info("scoring what comes; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
@@ -54,21 +64,45 @@ async def evaluate(config: Config, data: Path, metrics_port: int, metrics_host: 
 
 
 @asynccontextmanager
-async def opened(config: Config, store: str, stream: str, registry: CollectorRegistry) -> AsyncIterator[Consumer]:
-    """A consumer with all it works with. store, stream: URLs."""
-    scorers = build(config.scorers)
+async def opened(
+    config: Config, store: str, stream: str, registry: CollectorRegistry, directory: Path = Path()
+) -> AsyncIterator[Consumer]:
+    """A consumer with all it works with. store, stream: URLs. Raises ConfigError."""
     threads = Threads()
-    corridor = Corridor(stream, config.stream.name, config.stream.max_mb)
+    corridor = Corridor.of(config.stream, stream)
+    built = Built({}, {})
     try:
-        async with Store(store) as opened_store:
-            desk = Desk(
-                corridor, opened_store, scorers, Judge(scorers, threads), Gauges(config, scorers), EvalMetrics(registry)
-            )
+        async with outside_of(config, corridor, directory) as outside, Store(store) as opened_store:
+            built = build_all(config.scorers, outside)
+            _warn(config, built)
+            scorers = built.single
+            judge = Judge(scorers, threads, prices_of(config))
+            gauges = Gauges(config, scorers, built.pairs)
+            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry))
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             yield Consumer(desk, name)
     finally:
+        await close_all(built)
         threads.close()
         await corridor.aclose()
+
+
+@asynccontextmanager
+async def outside_of(config: Config, ledger: Ledger | None, directory: Path) -> AsyncIterator[Outside]:
+    """What the scorers of this config ask with. ledger: of their budgets; None: each process has its own."""
+    evals = config.evals
+    async with Connections() as connections:
+        client = Client(evals.base_url, evals.api_key, connections) if evals.base_url else None
+        yield Outside(connections, client, prices_of(config), ledger, directory)
+
+
+def _warn(config: Config, built: Built) -> None:
+    """Raises ConfigError for judges that can ask nobody."""
+    wrong = mistakes(config, built, gateway_known=config.evals.base_url is not None)
+    if wrong:
+        raise ConfigError(wrong)
+    for caution in cautions(config, built):
+        log.warning("%s", caution)
 
 
 @contextmanager

@@ -51,6 +51,11 @@ def is_events(reply: UpstreamReply) -> bool:
     return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in reply.headers)
 
 
+def length_of(reply: UpstreamReply) -> int | None:
+    """As its head says; None where it does not."""
+    return next((int(value) for name, value in reply.headers if name == b"content-length" and value.isdigit()), None)
+
+
 # ── plain answers ──
 
 
@@ -70,10 +75,8 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     _learn_load(place, reply)
     progress.beginning = answer
     progress.kept.add(answer)
-    head = asking.head(place, for_client(reply.headers), now)
-    head.append((b"content-length", b"%d" % len(answer)))
     asking.limit.rest()
-    await asking.client.start(reply.status, head)
+    await asking.client.start(reply.status, asking.head(place, for_client(reply.headers), now), len(answer))
     progress.ended = True
     await asking.client.end(answer)
 
@@ -83,8 +86,7 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     client, progress, limit = asking.client, asking.progress, asking.limit
     data = await reply.chunk()
     head = asking.head(place, for_client(reply.headers), time.monotonic())
-    head += [(n, v) for n, v in reply.headers if n == b"content-length"]
-    await client.start(reply.status, head)
+    await client.start(reply.status, head, length_of(reply))
     while data:
         progress.kept.add(data)
         limit.rest()

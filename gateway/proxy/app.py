@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gateway.config import Config
@@ -19,13 +20,16 @@ from gateway.metrics import ProxyMetrics
 from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.auth import Keys
 from gateway.proxy.call import Call
-from gateway.proxy.limit import Due, Ticker
+from gateway.proxy.experiments import Experiments
+from gateway.proxy.limit import Ticker
 from gateway.proxy.places import UpstreamState
-from gateway.proxy.progress import AsgiClient, Kept, Progress, Send
-from gateway.proxy.reading import read_body, read_call, read_wishes
+from gateway.proxy.progress import Client, Kept, Progress, Send
+from gateway.proxy.reading import read_call, read_wishes
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Route, Router
+from gateway.proxy.server import Asked
+from gateway.proxy.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.settle import Settler
 from gateway.proxy.shadow import Shadow
 from gateway.proxy.sticky import Sticky
@@ -36,7 +40,7 @@ log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 
-_WATCH_AFTER_S = 0.02  # a call answered sooner needs nobody to watch whether its client left
+ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,10 @@ class App:
         self.gateways.remove(old)
         self._show_upstreams(old, zero=True)
 
+    def experiments(self) -> list[Experiments]:
+        """Of every config that is still in use, the present one last."""
+        return [gateway.router.experiments for gateway in self.gateways]
+
     def show(self) -> None:
         """Brings the metrics up to date: what is counted by plain addition, and what is only looked at."""
         m = self.gateway.metrics
@@ -102,46 +110,45 @@ class App:
             m.breaker_open.labels(target.upstream, target.model).set(not zero and place.breaker.open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As an ASGI application: under another server, or behind middleware."""
         if scope["type"] == "http":
-            path = scope["path"].encode()
-            endpoint = _endpoint(path)
-            if endpoint is not None and scope["method"] == "POST":
-                await self.answer(endpoint, scope, receive, send)
+            endpoint = self.find(scope["method"].encode(), scope["path"].encode())
+            if endpoint is not None:
+                gateway = self.gateway
+                asked = AsgiRequest(scope, receive, gateway.tasks, gateway.ticker, time.monotonic())
+                await self.answer(endpoint, asked, AsgiClient(send))
                 return
         await self.pages(scope, receive, send)
 
-    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    def find(self, method: bytes, path: bytes) -> Endpoint | None:
+        """The endpoint of the hot path that this is; None: it is one of the pages."""
+        return ROUTES.get(path) if method == b"POST" else None
+
+    async def answer(self, endpoint: Endpoint, request: Asked, client: Client) -> None:
         """One call, from its first byte to its settlement."""
         gateway = self.gateway
-        client = AsgiClient(send)
         call: Call | None = None
         upload: Upload | None = None
         route: Route | None = None
         started = time.monotonic()
-        making = asyncio.current_task()
+        making = current_task()
         progress = Progress(Kept(False, 0))
-        watch: Watch | None = None
         gateway.calls[endpoint.api] += 1
         try:
-            headers = dict(scope["headers"])
+            headers = request.fields
             caller = gateway.keys.caller(headers)
             if endpoint.form == "json":
-                body = await read_body(receive, headers, gateway.max_body_bytes)
+                body = await request.body(gateway.max_body_bytes)
             else:
-                body, upload = b"", await begin_upload(receive, headers, gateway.max_body_bytes)
-            call = read_call(endpoint, caller, scope, headers, body, started, upload)
+                body, upload = b"", await begin_upload(request.receive, headers, gateway.max_body_bytes)
+            call = read_call(endpoint, caller, request, body, started, upload)
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
-            wanted = endpoint.carries_text and (route.drawn.possible or route.shadowed)
-            progress.kept = Kept(wanted, gateway.settler.cap_bytes)
-            if making is not None:
-                watch = Watch(receive, progress, gateway.tasks, making)
-                if upload is not None:
-                    upload.when_whole(watch.begin)  # until then whoever reads the form sees the client leave
-                elif call.stream:
-                    watch.begin()
-                else:
-                    watch.begin_later(gateway.ticker, started)
+            progress.kept = Kept(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
+            if upload is None:
+                request.watch(progress, making)
+            else:  # until it is whole, whoever reads the form sees the client leave
+                upload.when_whole(partial(request.watch, progress, making))
             await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
@@ -159,14 +166,13 @@ class App:
             await self._refuse(client, endpoint, call, progress, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
-            if watch is not None:
-                watch.stop()
+            request.unwatch()
             if upload is not None:
                 upload.close()
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
 
-    async def _stop(self, client: AsgiClient, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
+    async def _stop(self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
         for it."""
         error = stopping()
@@ -183,12 +189,10 @@ class App:
     def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: Progress) -> None:
         if progress.gone:
             progress.outcome = "client_gone"
-        settled = gateway.settler.settle(call, endpoint, route, progress)
-        if settled.eligible and settled.exchange is not None:
-            gateway.shadow.offer(call, route, settled.exchange)
+        gateway.settler.settle(call, endpoint, route, progress)
 
     async def _refuse(
-        self, client: AsgiClient, endpoint: Endpoint, call: Call | None, progress: Progress, error: GatewayError
+        self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress, error: GatewayError
     ) -> None:
         """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
         metrics = self.gateway.metrics
@@ -202,57 +206,19 @@ class App:
         await send_error(client, error, call.id if call else new_id(), anthropic=anthropic)
 
 
-class Watch:
-    """Sees the client leave while its answer is made, and then cancels the making.
-
-    Begins after 20 ms, or at once for streams: most calls are over before, and need no task beside them.
-    """
-
-    __slots__ = ("_due", "_making", "_progress", "_receive", "_task", "_tasks")
-
-    def __init__(self, receive: Receive, progress: Progress, tasks: Tasks, making: asyncio.Task[Any]) -> None:
-        self._receive = receive
-        self._progress = progress
-        self._tasks = tasks
-        self._making = making
-        self._task: asyncio.Task[None] | None = None
-        self._due: Due | None = None
-
-    def begin(self) -> None:
-        self._task = self._tasks.start(self._watch(), "client watch")
-
-    def begin_later(self, ticker: Ticker, now: float) -> None:
-        self._due = Due(ticker, now + _WATCH_AFTER_S, self.begin)
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._progress.ended:
-            self._progress.gone = True
-            self._making.cancel()
-
-    def stop(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        task, self._task = self._task, None  # the task's last exception holds its frame, and so us: no ring of both
-        if task is not None:
-            task.cancel()
-
-
-async def send_error(client: AsgiClient, error: GatewayError, request_id: str, *, anthropic: bool = False) -> None:
+async def send_error(client: Client, error: GatewayError, request_id: str, *, anthropic: bool = False) -> None:
     """The error as a whole answer, in the shape of the client's API."""
     if client.started:
         return  # too late for a status; the connection closes unfinished
     body = error.anthropic_body() if anthropic else error.body()
     head = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode()),
         *error.headers(),
     ]
     if anthropic:
         head.append((b"request-id", request_id.encode()))
-    await client.start(error.status, head)
+    await client.start(error.status, head, len(body))
     await client.end(body)
 
 
@@ -263,14 +229,14 @@ def calm() -> None:
         task.uncancel()
 
 
+def current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - whatever answers is run by a task
+    return task
+
+
 def stopping() -> GatewayError:
     return Overloaded("the gateway is stopping; ask again", retry_after_s=1)
-
-
-def _endpoint(path: bytes) -> Endpoint | None:
-    if path.startswith(b"/v1/"):
-        return ENDPOINTS.get(path[3:])
-    return ENDPOINTS[path] if path in AT_ROOT else None
 
 
 def unknown_path(path: str, method: str) -> GatewayError:

@@ -44,7 +44,7 @@ class Asking:
         progress = self.progress
         spent = now - self.call.started
         progress.overhead_s = max(0.0, spent - progress.upstream_s - self.waited_s)
-        plan = self.route.plan
+        part = self.route.part
         out = [
             *headers,
             (b"x-request-id", self.call.id.encode()),
@@ -55,6 +55,6 @@ class Asking:
         ]
         if self.call.api in ("messages", "count_tokens"):
             out.append((b"request-id", self.call.id.encode()))  # the name that Anthropic's clients read
-        if plan is not None:
-            out += [(b"x-gateway-experiment", plan.name.encode()), (b"x-gateway-arm", b"control")]
+        if part is not None:
+            out += part.head
         return out

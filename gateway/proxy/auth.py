@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from gateway.config import Key
+from gateway.config_privacy import Redaction, content_of
 from gateway.errors import InvalidKey
 from gateway.proxy.call import Caller
 
@@ -13,10 +14,11 @@ OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 
 
 class Keys:
-    """The callers of one config. open: whoever has no key is a caller too (loopback, or somebody else checks)."""
+    """The callers of one config. open: whoever has no key is a caller too (loopback, or somebody else checks).
+    redaction: what it says of keys that do not say how much of their content is kept."""
 
-    def __init__(self, keys: Iterable[Key], *, open: bool = False) -> None:
-        self._callers = {bytes.fromhex(k.sha256): _caller(k) for k in keys}
+    def __init__(self, keys: Iterable[Key], *, open: bool = False, redaction: Redaction | None = None) -> None:
+        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction) for k in keys}
         self._open = open
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
@@ -47,6 +49,6 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 
-def _caller(key: Key) -> Caller:
+def _caller(key: Key, redaction: Redaction | None) -> Caller:
     models = None if key.models is None else frozenset(key.models)
-    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", key.content)
+    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content_of(key.content, redaction))

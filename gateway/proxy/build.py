@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.config import Config, Upstream
+from gateway.config_prices import prices_of
 from gateway.errors import ConfigError
+from gateway.experiment import PlanState
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
 from gateway.proxy.auth import Keys
@@ -16,11 +18,12 @@ from gateway.proxy.dialects.table import build as build_dialect
 from gateway.proxy.limit import Ticker
 from gateway.proxy.places import Slots, UpstreamState
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.redaction.policy import redactors
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Router
 from gateway.proxy.sampling import Sampler
 from gateway.proxy.settle import Settler
-from gateway.proxy.shadow import Shadow
+from gateway.proxy.shadow import Shadow, Standing
 from gateway.proxy.sticky import Sticky
 from gateway.proxy.transports import Transport
 from gateway.proxy.transports.http1 import Http1Transport
@@ -29,7 +32,8 @@ from gateway.supervise import Tasks
 
 @dataclass(slots=True)
 class Parts:
-    """What outlives a config: the recorder and its counts, the metrics, the tasks. rng and clock come in."""
+    """What outlives a config: the recorder and its counts, the metrics, the tasks; what is known of experiments. rng
+    and clock come in."""
 
     recorder: Recorder
     metrics: ProxyMetrics
@@ -38,6 +42,8 @@ class Parts:
     ticker: Ticker
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
+    shadows: Standing = field(default_factory=Standing)
+    plans: dict[str, PlanState] = field(default_factory=dict)  # as the stream server last said
 
 
 def build(config: Config, parts: Parts) -> Gateway:
@@ -46,16 +52,22 @@ def build(config: Config, parts: Parts) -> Gateway:
     upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
     sampler = Sampler(config.sampling)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng)
+    router.experiments.follow(parts.plans, time.time())
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
+    prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
+    parts.recorder.redactors = redactors(config, parts.recorder.redactors)
+    shadow = Shadow(
+        router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng
+    )
     return Gateway(
         config=config,
-        keys=Keys(config.keys, open=config.open),
+        keys=Keys(config.keys, open=config.open, redaction=config.redaction),
         upstreams=upstreams,
         router=router,
         relay=relay,
-        settler=Settler(sampler, parts.recorder, parts.metrics, cap_bytes),
-        shadow=Shadow(router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes),
+        settler=Settler(sampler, parts.recorder, parts.metrics, cap_bytes, prices, shadow),
+        shadow=shadow,
         recorder=parts.recorder,
         sticky=parts.sticky,
         metrics=parts.metrics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gateway.config_privacy import Content
 from gateway.proxy.transports import Headers
 from gateway.proxy.upload import Upload
 
@@ -39,7 +40,7 @@ class Caller:
     models: frozenset[str] | None = None
     allow: frozenset[str] = frozenset()
     sampled: bool = True
-    content: Literal["full", "metadata"] = "full"
+    content: Content = "full"
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
@@ -65,6 +66,7 @@ class Call:
     headers: Headers = field(default_factory=list)
     client_id: str | None = None
     conversation: str | None = None
+    user: str | None = None  # by header; the body may name another in `user`
     upload: Upload | None = None  # None: not a form
 
     @property

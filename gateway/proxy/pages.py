@@ -21,6 +21,7 @@ from gateway.exchange import new_id
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.auth import matches
+from gateway.proxy.feedback import feedback_page
 from gateway.proxy.passthrough import Carrying, forward
 from gateway.proxy.responses import by_id
 from gateway.proxy.upload import ClientGone
@@ -48,6 +49,7 @@ class Pages:
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
+            Route("/v1/feedback", self._said(feedback_page(self._gateway)), methods=["POST"]),
             Route("/health", self._said(self.health), methods=["GET"]),
             Route("/ready", self._said(self.ready), methods=["GET"]),
             Route("/metrics", self._said(self.metrics), methods=["GET"]),

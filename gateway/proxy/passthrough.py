@@ -12,10 +12,11 @@ from typing import Any
 
 from gateway.errors import TransportError, UpstreamFailed
 from gateway.exchange import new_id
-from gateway.proxy.app import Gateway, Watch, calm, stopping
+from gateway.proxy.app import Gateway, calm, current_task, stopping
 from gateway.proxy.headers import for_client, for_upstream
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Kept, Progress, Send
+from gateway.proxy.server.asgi import Watch
 from gateway.proxy.transports import UpstreamReply
 from gateway.proxy.upload import ClientGone, Receive
 
@@ -76,9 +77,7 @@ class Carrying:
         self._receive = receive
         self._send = send
         self._progress = Progress(Kept(False, 0))
-        making = asyncio.current_task()
-        assert making is not None  # noqa: S101 - an ASGI application is run by a task
-        self._watch = Watch(receive, self._progress, gateway.tasks, making)
+        self._watch = Watch(receive, self._progress, gateway.tasks, current_task())
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
         """Raises ClientGone, and whatever the application raises."""

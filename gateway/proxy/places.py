@@ -121,6 +121,10 @@ class Slots:
     def free(self) -> bool:
         return self._limit is None or (self.in_flight < self._limit and not self._waiting)
 
+    def room(self, n: int) -> bool:
+        """n more could begin at once, and nobody waits."""
+        return self._limit is None or (self.in_flight + n <= self._limit and not self._waiting)
+
     async def enter(self) -> None:
         """Raises Overloaded when the queue is full, or the wait was too long."""
         if self.free:
@@ -181,6 +185,7 @@ class Place:
     name: str = field(init=False)  # "upstream/model"
     named: tuple[tuple[bytes, bytes], ...] = field(init=False)  # what an answer's headers say of it
     _load: float = 0.0
+    _waiting: float = 0.0
     _load_at: float = field(default=-1e9)
 
     def __post_init__(self) -> None:
@@ -198,6 +203,11 @@ class Place:
         fresh = self.clock() - self._load_at < _LOAD_FRESH_S
         return self.in_flight + (self._load if fresh else 0.0) + 1.0
 
+    @property
+    def waiting(self) -> float | None:
+        """Requests that the server itself last said were waiting there; None: it has not said so of late."""
+        return self._waiting if self.clock() - self._load_at < _LOAD_FRESH_S else None
+
     def took(self, seconds: float) -> None:
         self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds
 
@@ -205,7 +215,8 @@ class Place:
         """An ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read is left out."""
         waiting = _WAITING.search(header)
         cache = _CACHE.search(header)
-        self._load = (float(waiting[1]) if waiting else 0.0) + (10.0 * float(cache[1]) if cache else 0.0)
+        self._waiting = float(waiting[1]) if waiting else 0.0
+        self._load = self._waiting + (10.0 * float(cache[1]) if cache else 0.0)
         self._load_at = self.clock()
 
 

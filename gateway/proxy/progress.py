@@ -18,35 +18,15 @@ class Client(Protocol):
 
     started: bool
 
-    async def start(self, status: int, headers: Headers) -> None: ...
+    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """headers: without content-length, which is `length`; None: nobody knows it yet."""
+        ...
+
     async def write(self, data: bytes) -> None: ...
     async def end(self, data: bytes = b"") -> None: ...
     async def cut(self, data: bytes) -> None:
         """Ends an answer that broke off, with these last words. Never waits: who does not read is hung up on."""
         ...
-
-
-class AsgiClient:
-    """The client behind an ASGI send. Waits while a slow client's socket is full, which is what paces the upstream."""
-
-    __slots__ = ("_send", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def start(self, status: int, headers: Headers) -> None:
-        self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def write(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self, data: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
-
-    async def cut(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False, "now": True})
 
 
 class NoClient:
@@ -57,7 +37,7 @@ class NoClient:
     def __init__(self) -> None:
         self.started = False
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.started = True
 
     async def write(self, data: bytes) -> None:

@@ -14,42 +14,18 @@ from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.headers import for_upstream, sane_id
 from gateway.proxy.routing import Wishes
+from gateway.proxy.server import Asked
 from gateway.proxy.splice import scan
-from gateway.proxy.upload import ClientGone, Receive, Upload, too_large
+from gateway.proxy.upload import Upload
 
 _PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
 _PARSED_MEMBER = 1 << 16
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit_bytes:
-        raise too_large(limit_bytes)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if len(body) > limit_bytes:
-        raise too_large(limit_bytes)
-    if message.get("more_body", False):
-        pieces, size = [body], len(body)
-        while message.get("more_body", False):
-            message = await receive()
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > limit_bytes:
-                raise too_large(limit_bytes)
-            pieces.append(piece)
-        body = b"".join(pieces)
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return body
-
-
 def read_call(
     endpoint: Endpoint,
     caller: Caller,
-    scope: Mapping[str, Any],
-    headers: Mapping[bytes, bytes],
+    request: Asked,
     body: bytes,
     started: float,
     upload: Upload | None = None,
@@ -66,24 +42,25 @@ def read_call(
         _check(fields, endpoint)
         alias = fields["model"]
         stream = fields.get("stream") is True
+    headers = request.fields
     client_id = sane_id(headers.get(b"x-request-id"))
-    path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
-    query = scope["query_string"]
+    path, query = request.path.removeprefix(b"/v1"), request.query
     return Call(
         id=new_id(),
         received=time.time(),
         started=started,
         caller=caller,
         api=endpoint.api,
-        method=scope["method"].encode(),
+        method=request.method,
         path=path + b"?" + query if query else path,
         alias=alias,
         stream=stream,
         body=body,
         fields=fields,
-        headers=for_upstream(scope["headers"], client_id),
+        headers=for_upstream(request.headers, client_id),
         client_id=client_id,
         conversation=_conversation(headers, fields),
+        user=sane_id(headers.get(b"x-gateway-user")),
         upload=upload,
     )
 

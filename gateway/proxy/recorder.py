@@ -1,7 +1,7 @@
 """What was asked and answered, on its way to the stream. Never awaited by a request.
 
-put() takes an exchange or drops it, at once; one task encodes and appends, off the requests' time. While the stream
-server is down, the buffer fills; when it is full, the newest exchange is dropped and counted by stratum.
+put() takes an exchange or drops it, at once; one task redacts, encodes and appends, off the requests' time. While the
+stream server is down, the buffer fills; when it is full, the newest exchange is dropped and counted by stratum.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import StreamDown
 from gateway.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.metrics import ProxyMetrics
+from gateway.proxy.redaction.redactor import Redactor
+from gateway.proxy.redaction.working import redacted
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +49,19 @@ class Ledger:
         self.dropped: Counter[Cell] = Counter()
 
 
+@dataclass(slots=True)
+class Held:
+    """A record that must not leave as it is. redactor: None once it may. size: what it takes of the buffer."""
+
+    record: Exchange | Feedback
+    redactor: Redactor | None
+    size: int
+
+
 class Recorder:
     """One process's recorder. incarnation: names this process; with `seq` a consumer sees what was lost.
 
-    buffer_bytes: of waiting exchanges. tally_s: how often the counts themselves are appended.
+    redactors: by caller; one that is not there keeps its content whole. buffer_bytes: of waiting exchanges. tally_s: how often the counts themselves are appended.
     """
 
     def __init__(
@@ -63,12 +75,13 @@ class Recorder:
     ) -> None:
         self.incarnation = uuid.uuid4().hex
         self.ledger = Ledger()
+        self.redactors: dict[str, Redactor] = {}
         self._stream = stream
         self._metrics = metrics
         self._room = buffer_bytes
         self._tally_s = tally_s
         self._clock = clock
-        self._waiting: deque[Exchange | Feedback] = deque()
+        self._waiting: deque[Exchange | Feedback | Held] = deque()
         self._seq = 0
         self._last_seq = 0
         self._wake = asyncio.Event()
@@ -97,18 +110,23 @@ class Recorder:
             return False
         self._room -= size
         self._seq += 1
-        self._waiting.append(exchange)
+        self._wait(exchange, size)
         self._wake.set()
         return True
 
     def feedback(self, feedback: Feedback) -> bool:
         """Takes what a person said; False when the buffer is full."""
-        if self._room < 4096:
+        size = _size(feedback)
+        if size > self._room:
             return False
-        self._room -= 4096
-        self._waiting.append(feedback)
+        self._room -= size
+        self._wait(feedback, size)
         self._wake.set()
         return True
+
+    def _wait(self, record: Exchange | Feedback, size: int) -> None:
+        redactor = self.redactors.get(record.caller) if self.redactors else None
+        self._waiting.append(record if redactor is None else Held(record, redactor, size))
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
@@ -140,8 +158,9 @@ class Recorder:
     def give_up(self) -> None:
         """What still waits is lost, and counted: the process ends and the stream server is not there."""
         for item in self._waiting:
-            if isinstance(item, Exchange):
-                self._drop(item, "shutdown")
+            record = _record(item)
+            if isinstance(record, Exchange):
+                self._drop(record, "shutdown")
         self._waiting.clear()
 
     def tally(self, *, final: bool = False) -> Tally:
@@ -162,22 +181,34 @@ class Recorder:
 
     async def _flush(self) -> None:
         """Appends one batch. It is kept until the server has acknowledged it: twice is harmless, lost is not."""
-        batch: list[Exchange | Feedback] = []
+        batch: list[Exchange | Feedback | Held] = []
         size = 0
         for item in self._waiting:
             if len(batch) == _BATCH or size > _BATCH_BYTES:
                 break
             batch.append(item)
             size += _size(item)
-        if not await self._append([item.to_fields() for item in batch]):
+        for item in batch:
+            if type(item) is Held and item.redactor is not None:
+                await self._redact(item, item.redactor)
+        if not await self._append([_record(item).to_fields() for item in batch]):
             return
         for item in batch:
             self._waiting.popleft()
             self._room += _size(item)
-            if isinstance(item, Exchange):
-                self._last_seq = item.seq
-                self.ledger.enqueued[cell_of(item)] += 1
-                self._metrics.counts.of(self._metrics.enqueued, item.stratum).n += 1
+            record = _record(item)
+            if isinstance(record, Exchange):
+                self._last_seq = record.seq
+                self.ledger.enqueued[cell_of(record)] += 1
+                self._metrics.counts.of(self._metrics.enqueued, record.stratum).n += 1
+
+    async def _redact(self, held: Held, redactor: Redactor) -> None:
+        done, failure = await redacted(redactor, held.record, held.size)
+        held.record, held.redactor = done.record, None
+        for rule, n in done.counts.items():
+            self._metrics.counts.of(self._metrics.redactions, rule).n += n
+        if failure is not None:
+            self._metrics.counts.of(self._metrics.redaction_failed, failure).n += 1
 
     async def _append(self, entries: list[Fields]) -> bool:
         try:
@@ -222,5 +253,14 @@ def _counts(counter: Counter[Cell]) -> tuple[Count, ...]:
     return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items())
 
 
-def _size(item: Exchange | Feedback) -> int:
-    return 1024 + len(item.request) + len(item.response) if isinstance(item, Exchange) else 4096
+def _record(item: Exchange | Feedback | Held) -> Exchange | Feedback:
+    return item.record if type(item) is Held else item  # type: ignore[return-value]
+
+
+def _size(item: Exchange | Feedback | Held) -> int:
+    """Of the buffer: what was reserved for it, also once it is redacted."""
+    if isinstance(item, Exchange):
+        return 1024 + len(item.request) + len(item.response)
+    if isinstance(item, Held):
+        return item.size
+    return 1024 + 4 * sum(len(text) for text in (item.label, item.comment, item.correction) if text)

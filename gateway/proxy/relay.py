@@ -234,7 +234,7 @@ class Relay:
         head = asking.head(place, answer.headers, self._clock(), answered=False)
         if answer.status == 429 or answer.status >= 500:
             head.append((b"x-should-retry", b"false"))  # the gateway has spent its own retries
-        await asking.client.start(answer.status, [*head, (b"content-length", b"%d" % len(answer.body))])
+        await asking.client.start(answer.status, head, len(answer.body))
         progress.ended = True
         await asking.client.end(answer.body)
 

@@ -12,7 +12,7 @@ from gateway.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.exchange import Target
 from gateway.proxy.balance import Weighted, order
 from gateway.proxy.call import Call, Caller
-from gateway.proxy.experiments import Plan, Plans, shadowed
+from gateway.proxy.experiments import Experiments, Part
 from gateway.proxy.places import Breaker, Clock, Place, UpstreamState
 from gateway.proxy.sampling import Draw, Sampler
 
@@ -29,15 +29,16 @@ class Candidate:
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Route:
-    """What was decided for one call. plan: the experiment it is in; shadowed: its shadow was drawn."""
+    """What was decided for one call. part: its part in an experiment; None: it is in none. kept: its answer may be
+    recorded, and is held until it is known whether it is."""
 
     candidates: tuple[Candidate, ...]
     timeouts: Timeouts
     retries: Retries
     on_cut: OnCut
     drawn: Draw
-    plan: Plan | None = None
-    shadowed: bool = False
+    part: Part | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Router:
         self._places: dict[Target, Place] = {}
         self._upstreams = upstreams
         self._clock = clock
-        self.plans = Plans(config.experiments)
+        self.experiments = Experiments(config)
         self._targets = {
             a: tuple(Weighted(self.place(Target(t.upstream, t.model)), t.weight) for t in m.targets)
             for a, m in self._models.items()
@@ -70,6 +71,9 @@ class Router:
             a: tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in m.fallback)
             for a, m in self._models.items()
         }
+        for plan in self.experiments.plans.values():
+            for _, target in plan.candidates:
+                self.place(target)  # so that its load is read before it is asked
         self._only = {a: (Candidate(t[0].place, _ON_TARGETS), *self._fallbacks[a]) for a, t in self._targets.items()}
 
     @property
@@ -112,17 +116,27 @@ class Router:
     def decide(self, call: Call, wishes: Wishes, home: str | None = None) -> Route:
         """home: the upstream that holds what this call continues; None: any may answer."""
         model = self.check(call.alias, call.caller)
-        plan = self.plans.of(call)
+        part = self.experiments.of(call, free=wishes.target is None and wishes.sample != "never" and home is None)
         candidates = self._candidates(call, model, wishes)
+        drawn = self._sampler.head(call, wishes.sample)
+        kept = drawn.possible
+        if part is not None:
+            kept = kept or part.shadowed or (part.unit is not None and drawn.u < part.record)
+            candidates = candidates if part.unit is None else self._arm_first(part, candidates)
         return Route(
             candidates=candidates if home is None else _at_home(candidates, home),
             timeouts=model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s),
             retries=model.retries,
             on_cut=model.cut,
-            drawn=self._sampler.head(call, wishes.sample),
-            plan=plan,
-            shadowed=plan is not None and shadowed(plan, call.id),
+            drawn=drawn,
+            part=part,
+            kept=kept,
         )
+
+    def _arm_first(self, part: Part, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """A split asks the arm's target, and then whom it would have asked without."""
+        place = self.place(part.target)
+        return (Candidate(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
 
     def _candidates(self, call: Call, model: Model, wishes: Wishes) -> tuple[Candidate, ...]:
         targets, fallbacks = self._targets[call.alias], self._fallbacks[call.alias]

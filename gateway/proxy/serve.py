@@ -34,8 +34,9 @@ from gateway.proxy.build import Parts, build, close
 from gateway.proxy.health import scrape, watch
 from gateway.proxy.limit import Ticker
 from gateway.proxy.pages import Pages, for_browsers
-from gateway.proxy.protocol import Protocol
+from gateway.proxy.plans import Following
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.server.protocol import Protocol
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
 from gateway.supervise import Tasks
@@ -165,6 +166,7 @@ class Process:
         self._served = served
         self.config, self._refused = self._load(served.config)
         self.app: App | None = None
+        self.direct: App | None = None  # the app, where nothing stands before it: then it is asked without ASGI
         self._front: Any = None  # the app, as browsers of other origins need it
 
     def _load(self, path: Path) -> tuple[Config, bool]:
@@ -193,6 +195,7 @@ class Process:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
             self._front = for_browsers(self.app, self.config.cors)
+            self.direct = None if self.config.cors else self.app
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
@@ -203,7 +206,7 @@ class Process:
         metrics = ProxyMetrics(registry)
         stream = self.config.stream
         async with keep(self.config, self._served.data) as url, Tasks() as tasks:
-            corridor = Corridor(url, stream.name, stream.max_mb)
+            corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker())
             app = App(build(self.config, parts))
@@ -212,6 +215,9 @@ class Process:
             metrics.config_ok.set(not self._refused)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
+            following = Following(corridor, app.experiments, parts.plans, parts.shadows, metrics)
+            await following.look()
+            tasks.start(following.run(), "experiments")
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 
 from gateway.assembly import assemble
 from gateway.exchange import Exchange, Outcome, Target, Usage
 from gateway.metrics import ProxyMetrics
+from gateway.prices import Price, Prices
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call
-from gateway.proxy.experiments import Plan
+from gateway.proxy.experiments import Part
 from gateway.proxy.places import Place
 from gateway.proxy.progress import Progress
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.redact import without_data_urls
 from gateway.proxy.routing import Route
 from gateway.proxy.sampling import Ending, Sampler
+from gateway.proxy.shadow import Offer, Shadow
 
 _ERROR_TYPE: dict[Outcome, str] = {
     "ok": "",
@@ -30,7 +33,7 @@ _ERROR_TYPE: dict[Outcome, str] = {
 class CallSeries:
     """The series that calls of one alias at one target raise, bound once."""
 
-    def __init__(self, m: ProxyMetrics, alias: str, place: Place, operation: str) -> None:
+    def __init__(self, m: ProxyMetrics, alias: str, place: Place, operation: str, price: Price | None) -> None:
         counts, upstream = m.counts, place.target.upstream
         genai = (operation, place.upstream.config.vendor.provider, alias, place.target.model)
         self.ended = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
@@ -42,6 +45,9 @@ class CallSeries:
         self._tokens = [
             counts.of(m.tokens, alias, upstream, k) for k in ("input", "output", "cached_input", "reasoning")
         ]
+        self.unpriced = counts.of(m.unpriced, alias, upstream)
+        self._price = price
+        self._cost = counts.of(m.cost, alias, upstream) if price is not None else None
 
     def took(self, usage: Usage) -> None:
         sizes, tokens = self._sizes, self._tokens
@@ -52,20 +58,42 @@ class CallSeries:
         tokens[2].n += usage.cached_input_tokens or 0
         tokens[3].n += usage.reasoning_tokens or 0
 
+    def spent(self, usage: Usage) -> None:
+        if self._price is None or self._cost is None:
+            self.unpriced.n += 1
+        else:
+            self._cost.n += self._price.cost(usage)
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How a call ended. exchange: its record, when it was sampled. eligible: its shadow may be asked now."""
+    """How a call ended. exchange: its record, when it was sampled. offer: what became of its shadow; None: it was not
+    drawn, or the call is not eligible."""
 
-    exchange: Exchange | None
-    eligible: bool
+    exchange: Exchange | None = None
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """With which probability a call is recorded, as what. part: None: in no experiment."""
+
+    pi: float
+    stratum: str
+    part: Part | None = None
+    offer: Offer | None = None
 
 
 class Settler:
-    """cap_bytes: of each of an exchange's two bodies."""
+    """cap_bytes: of each of an exchange's two bodies. prices: None: none are known. shadow: None: there is none."""
 
-    def __init__(self, sampler: Sampler, recorder: Recorder, metrics: ProxyMetrics, cap_bytes: int) -> None:
+    def __init__(
+        self, sampler: Sampler, recorder: Recorder, metrics: ProxyMetrics, cap_bytes: int,
+        prices: Prices | None = None, shadow: Shadow | None = None,
+    ) -> None:  # fmt: skip
+        self._shadow = shadow
         self._sampler = sampler
+        self._prices = prices or Prices()
         self._recorder = recorder
         self._metrics = metrics
         self.cap_bytes = cap_bytes
@@ -77,26 +105,55 @@ class Settler:
         place = progress.place
         self._count(call, endpoint, place, progress, now - call.started)
         if place is None or not progress.attempts or not endpoint.carries_text:
-            return Settled(None, False)
-        return self._sample(call, route, progress, place, now)
+            return Settled()
+        own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
+        if route.part is not None:
+            return self._in_experiment(call, route, route.part, progress, place, now, own_pi, stratum)
+        reason = route.drawn.reason or (None if route.drawn.u < own_pi else "not_drawn")
+        self._recorder.saw((stratum, call.alias, place.name, "", ""), reason)
+        if reason is not None:
+            return Settled()
+        exchange = self._exchange(call, route, progress, place, Chosen(own_pi, stratum), now)
+        self._recorder.put(exchange)
+        return Settled(exchange)
 
-    def _sample(self, call: Call, route: Route, progress: Progress, place: Place, now: float) -> Settled:
-        drawn = route.drawn
-        own_pi, stratum = self._sampler.tail(drawn, call, self._ending(call, progress, now))
-        pi = own_pi
-        plan = route.plan if route.plan is not None and is_eligible(route.plan, place, progress) else None
-        shadowed = plan is not None and route.shadowed and drawn.reason is None
-        if plan is not None and drawn.reason is None:
-            # Recorded when either draw says so; the two are independent, so this is the union's probability.
-            pi, stratum = 1 - (1 - pi) * (1 - plan.shadow), f"{stratum}+{plan.name}"
-        sampled = drawn.reason is None and (shadowed or drawn.u < own_pi)
-        cell = (stratum, call.alias, place.name, "control" if plan else "", "")
+    def _in_experiment(
+        self, call: Call, route: Route, part: Part, progress: Progress, place: Place, now: float, own_pi: float,
+        stratum: str,
+    ) -> Settled:  # fmt: skip
+        """The same for a call of an experiment: whether its shadow is asked is decided before its record is put."""
+        drawn, whole = route.drawn, is_whole(part, place, progress)
+        if self._shadow is not None:
+            self._shadow.answered(call, part, progress, now)
+        stands = whole if part.unit is None else stands_for(part, place, progress)
+        if part.unit is not None:
+            self._count_split(part, progress, stands)
+        arm, rate, pi = (part.arm if stands else ""), own_pi, own_pi
+        if stands and drawn.reason is None:
+            rate, pi, stratum = part.inclusion(own_pi, stratum, whole)
+        shadowed = part.shadowed and whole and drawn.reason is None
+        sampled = shadowed or (drawn.reason is None and drawn.u < rate)
+        cell = (stratum, call.alias, place.name, arm, "")
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
-            return Settled(None, False)
-        exchange = self._exchange(call, route, progress, place, pi, stratum, plan, now)
-        self._recorder.put(exchange)
-        return Settled(exchange, shadowed)
+            return Settled()
+        offer = self._shadow.decide(call, part) if shadowed and self._shadow is not None else None
+        chosen = Chosen(pi, stratum, part if stands else None, offer)
+        exchange = self._exchange(call, route, progress, place, chosen, now)
+        kept = self._recorder.put(exchange)
+        if offer is not None and self._shadow is not None:
+            if kept:
+                self._shadow.ask(part, offer, call, route, exchange)
+            else:
+                self._shadow.withdraw(part, offer)
+        return Settled(exchange, offer)
+
+    def _count_split(self, part: Part, progress: Progress, stands: bool) -> None:
+        """Every call of a split, also those that do not count: an arm whose calls go over to a fallback loses them."""
+        failed = progress.outcome != "ok" or progress.status != 200
+        result = "client_gone" if progress.outcome == "client_gone" else "failed" if failed else "ok"
+        result = result if stands or result == "client_gone" else "continued" if progress.spliced else "elsewhere"
+        self._metrics.counts.of(self._metrics.split, part.running.plan.name, part.arm, result).n += 1
 
     def _ending(self, call: Call, progress: Progress, now: float) -> Ending:
         first = progress.first_content
@@ -106,9 +163,9 @@ class Settler:
         return Ending(progress.outcome, finish, now - call.started, None if first is None else first - call.started)
 
     def _exchange(
-        self, call: Call, route: Route, progress: Progress, place: Place, pi: float, stratum: str, plan: Plan | None,
-        now: float,
-    ) -> Exchange:  # fmt: skip
+        self, call: Call, route: Route, progress: Progress, place: Place, chosen: Chosen, now: float
+    ) -> Exchange:
+        part, offer = chosen.part, chosen.offer
         request, cut = without_data_urls(progress.sent_body or call.body, self.cap_bytes)
         response = progress.kept.bytes()
         content = call.caller.content != "metadata"
@@ -117,10 +174,11 @@ class Settler:
             target=place.target, stream=call.stream,
             request=request if content else b"{}", response=response if content else b"",
             status=progress.status, outcome=progress.outcome, total_s=now - call.started,
-            unit=route.drawn.unit, u=route.drawn.u, pi=pi, stratum=stratum,
+            unit=route.drawn.unit, u=route.drawn.u, pi=chosen.pi, stratum=chosen.stratum,
             incarnation=self._recorder.incarnation, seq=self._recorder.seq,
-            experiment=plan.name if plan else None, plan=plan.hash if plan else None,
-            arm="control" if plan else None,
+            experiment=part.running.plan.name if part else None, plan=part.running.hash if part else None,
+            arm=part.arm if part else None, cluster=cluster_of(call, part) if part else None,
+            asked=offer.arms if offer else (), not_asked=offer.reason if offer else None,
             truncated=cut or progress.kept.truncated, spliced=progress.spliced, usage=progress.usage,
             client_id=call.client_id, attempts=tuple(progress.attempts),
             first_token_s=None if progress.first_content is None else progress.first_content - call.started,
@@ -134,7 +192,7 @@ class Settler:
         key = (alias, place.target, endpoint.operation)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = CallSeries(self._metrics, alias, place, endpoint.operation)
+            series = self._series[key] = self._bound(alias, place, endpoint.operation)
         series.ended[outcome].n += 1
         series.overhead.observe(progress.overhead_s)
         series.duration[outcome].observe(total_s)
@@ -146,14 +204,50 @@ class Settler:
                 series.per_token.observe((total_s - first_s) / (usage.output_tokens - 1))
         if usage is not None:
             series.took(usage)
+        if len(progress.attempts) > 1:
+            self._count_attempts(alias, progress)
+        elif usage is not None:
+            series.spent(usage)
+        else:
+            series.unpriced.n += 1
+
+    def _bound(self, alias: str, place: Place, operation: str) -> CallSeries:
+        return CallSeries(self._metrics, alias, place, operation, self._prices.of(place.target))
+
+    def _count_attempts(self, alias: str, progress: Progress) -> None:
+        """What each attempt cost, by the upstream that took its tokens."""
+        m = self._metrics
+        taken = [(a.target, a.usage) for a in progress.attempts if a.usage is not None]
+        costs = [(target.upstream, self._prices.cost(target, usage)) for target, usage in taken]
+        for upstream, cost in costs:
+            if cost is not None:
+                m.counts.of(m.cost, alias, upstream).n += cost
+        if not costs or any(cost is None for _, cost in costs):
+            m.counts.of(m.unpriced, alias, progress.attempts[-1].target.upstream).n += 1
 
 
-def is_eligible(plan: Plan, place: Place, progress: Progress) -> bool:
-    """Served by the control target at the first try, whole, to a client that stayed."""
+def is_whole(part: Part, place: Place, progress: Progress) -> bool:
+    """Served by the control at the first try, whole, to a client that stayed: what a candidate can be compared with."""
     return (
-        place.target == plan.control
+        place.target == part.running.plan.control
         and progress.outcome == "ok"
         and progress.status == 200
         and len(progress.attempts) == 1
         and not progress.spliced
     )
+
+
+def stands_for(part: Part, place: Place, progress: Progress) -> bool:
+    """In a split: answered, or failed, by the arm's target and by no other, for a client that stayed."""
+    return (
+        place.target == part.target
+        and progress.outcome != "client_gone"
+        and not progress.spliced
+        and all(attempt.target == part.target for attempt in progress.attempts)
+    )
+
+
+def cluster_of(call: Call, part: Part) -> str | None:
+    """What depends on each other: a split's unit, else the conversation. None: nothing that the call says."""
+    unit = part.unit if part.unit is not None else call.conversation
+    return None if unit is None else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,79 +1,165 @@
-"""Asks a candidate once the served answer has ended, off the client's path, and records what it says beside it.
+"""Asks the arms of a shadow once the served answer has ended, off the client's path, and records what each says.
 
-Bounded: at most `concurrency` at once for each experiment; what does not fit is not asked, and counted, never queued.
+Decided at once, when the served call settles: what does not fit is not asked, and counted, never queued; all arms of a
+call are asked or none. Each arm that is asked leaves one exchange, also when it fails.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
-from dataclasses import replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
 
 from gateway.config import Retries
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange, Usage, new_id
+from gateway.exchange import Exchange
+from gateway.experiment import REPEAT
 from gateway.metrics import ProxyMetrics
+from gateway.prices import Prices
 from gateway.proxy.call import Call
-from gateway.proxy.experiments import Plan
+from gateway.proxy.experiments import Part, Running, arms_asked
 from gateway.proxy.places import Place
 from gateway.proxy.progress import Kept, NoClient, Progress
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.redact import without_data_urls
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Candidate, Route, Router
-from gateway.proxy.splice import remove_member, set_member
+from gateway.proxy.shadow_budget import Spending, usage_or_guess
+from gateway.proxy.shadow_gate import LatencyGate
+from gateway.proxy.shadow_request import asked_again, has_effects
 from gateway.supervise import Tasks
 
-_LAST = b"100"  # vLLM serves lower numbers first
+
+@dataclass(slots=True)
+class Standing:
+    """What this process knows of its shadows, by experiment. Outlives configs."""
+
+    spending: Spending = field(default_factory=Spending)
+    running: Counter[str] = field(default_factory=Counter)
+    tasks: defaultdict[str, set[asyncio.Task[None]]] = field(default_factory=lambda: defaultdict(set))
+    gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
+
+    def kill(self, experiment: str) -> None:
+        """Ends what is under way: it leaves no exchange."""
+        for task in self.tasks.pop(experiment, ()):
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """arms: to ask, in the order in which they are asked; (): none, and reason says why."""
+
+    arms: tuple[str, ...]
+    reason: str | None = None
 
 
 class Shadow:
+    """Of one config. rng: for the order of asking."""
+
     def __init__(
-        self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int
-    ) -> None:
+        self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
+        prices: Prices, standing: Standing, rng: random.Random,
+    ) -> None:  # fmt: skip
         self._router = router
         self._relay = relay
         self._recorder = recorder
         self._metrics = metrics
         self._tasks = tasks
         self._cap_bytes = cap_bytes
-        self._running: dict[str, int] = {}
-        self._spent = Spent()
+        self._prices = prices
+        self._standing = standing
+        self._rng = rng
+        self._running = 0
         self._given_up = False
 
     @property
     def running(self) -> int:
-        """How many shadows are being asked."""
-        return sum(self._running.values())
+        """How many requests of this config's shadows are under way."""
+        return self._running
 
     def give_up(self) -> None:
         """The process ends: what is under way will be cut by us, which says nothing of the candidate."""
         self._given_up = True
 
-    def offer(self, call: Call, route: Route, served: Exchange) -> None:
-        """Starts asking, or counts why not. Returns at once."""
-        plan = route.plan
-        if plan is None:
-            return
-        place = self._router.place(plan.candidate)
-        if self._running.get(plan.name, 0) >= plan.concurrency or not place.upstream.slots.free:
-            self._count(plan, "not_offered_full")
-        elif self._spent.over(plan, time.time()):
-            self._count(plan, "not_offered_budget")
-        elif not place.ready:
-            self._count(plan, "not_offered_target_down")
-        elif _has_effects(call):
-            self._count(plan, "not_offered_has_effects")
-        else:
-            self._running[plan.name] = self._running.get(plan.name, 0) + 1
-            self._tasks.start(self._ask(call, route, plan, place, served), f"shadow {plan.name}")
+    def decide(self, call: Call, part: Part) -> Offer:
+        """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
+        running = part.running
+        arms = arms_asked(running, call.id)
+        reason = self._why_not(call, running, arms)
+        if reason is not None:
+            self._count(running, "", f"not_offered_{reason}")
+            return Offer((), reason)
+        self._standing.running[running.plan.name] += len(arms)
+        self._running += len(arms)
+        return Offer(tuple(self._rng.sample(arms, len(arms))))
 
-    async def _ask(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange) -> None:
-        shadow = replace(
-            call, id=new_id(), received=time.time(), started=time.monotonic(), body=_body(call, place),
-            fields={name: value for name, value in call.fields.items() if name != "seed"},
-            headers=[h for h in call.headers if h[0] != b"idempotency-key"],  # or a vendor gives its first answer again
-        )  # fmt: skip
-        total_s = plan.deadline_s or route.timeouts.total_s
+    def _why_not(self, call: Call, running: Running, arms: tuple[str, ...]) -> str | None:
+        name, settings = running.plan.name, running.settings
+        places = [self._router.place(running.plan.target(arm)) for arm in arms]
+        if self._router.experiments.in_force.get(name) is not running:
+            return "kill"
+        if not running.allows(call):
+            return "not_allowed"
+        if has_effects(call):
+            return "has_effects"
+        if not all(place.ready for place in places):
+            return "target_down"
+        slowed = settings.gate.latency and not self._standing.gates[name].open
+        if slowed or any(_loaded(place, settings.gate.load) for place in places):
+            return "gate"
+        if self._standing.spending.over(name, settings.budget) or self._unpriced(running, places):
+            return "budget"
+        full = self._standing.running[name] + len(arms) > settings.budget.concurrency
+        return "busy" if full or not _room(places) else None
+
+    def _unpriced(self, running: Running, places: list[Place]) -> bool:
+        """A budget in USD cannot hold what has no price."""
+        limited = running.settings.budget.usd_per_day is not None
+        return limited and any(self._prices.of(place.target) is None for place in places)
+
+    def withdraw(self, part: Part, offer: Offer) -> None:
+        """The served exchange was not recorded: there can be no pair."""
+        for _ in offer.arms:
+            self._ended(part.running.plan.name)
+        if offer.arms:
+            self._count(part.running, "", "not_offered_not_recorded")
+
+    def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
+        """Starts asking. Returns at once."""
+        name = part.running.plan.name
+        for arm in offer.arms:
+            gate = self._standing.gates[name]
+            gate.began()
+            asking = self._ask(call, route, part.running, arm, served)
+            task = self._tasks.start(asking, f"shadow {name} {arm}")
+            self._standing.tasks[name].add(task)
+            # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
+            task.add_done_callback(lambda task, gate=gate: self._done(name, gate, task))  # type: ignore[misc]
+
+    def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
+        gate.ended(time.time())
+        self._standing.tasks[name].discard(task)
+        self._ended(name)
+
+    def _ended(self, name: str) -> None:
+        self._standing.running[name] -= 1
+        self._running -= 1
+
+    def answered(self, call: Call, part: Part, progress: Progress, now: float) -> None:
+        """A served call of an experiment has ended, at `now` (monotonic): how long clients wait beside its shadows."""
+        if not part.running.settings.gate.latency or not part.running.shadows:
+            return
+        first = progress.first_content
+        seconds = (first if call.stream and first is not None else now) - call.started
+        gate = self._standing.gates[part.running.plan.name]
+        gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
+
+    async def _ask(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+        place = self._router.place(running.plan.target(arm))
+        again = asked_again(call, place)
+        total_s = running.plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
             candidates=(Candidate(place, frozenset()),),
@@ -83,72 +169,64 @@ class Shadow:
         )
         progress = Progress(Kept(True, self._cap_bytes))
         try:
-            await self._relay.ask(shadow, alone, NoClient(), progress, held=True)
+            await self._relay.ask(again, alone, NoClient(), progress, held=True)
         except GatewayError:
             pass  # the failure stands in progress: it is this arm's result
-        finally:
-            self._running[plan.name] -= 1
-        if progress.usage is not None:
-            self._spent.add(plan, time.time(), progress.usage)
+        except asyncio.CancelledError:
+            self._count(running, arm, "given_up")
+            raise
+        self._spent(running, arm, place, progress)
         if self._given_up:
-            self._count(plan, "given_up")
+            self._count(running, arm, "given_up")
             return
-        self._record(shadow, route, plan, place, served, progress)
+        self._record(again, running, arm, place, served, progress)
 
-    def _record(self, call: Call, route: Route, plan: Plan, place: Place, served: Exchange, progress: Progress) -> None:
-        if not progress.attempts:
-            self._count(plan, "not_offered_target_down")
+    def _spent(self, running: Running, arm: str, place: Place, progress: Progress) -> None:
+        if progress.usage is None and progress.status != 200:
             return
+        usage = usage_or_guess(progress.usage, progress.sent_body, progress.kept.bytes())
+        usd = self._prices.cost(place.target, usage)
+        self._standing.spending.took(running.plan.name, usage, usd)
+        m, name = self._metrics, running.plan.name
+        m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
+        m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
+
+    def _record(
+        self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress
+    ) -> None:
         request, cut = without_data_urls(progress.sent_body, self._cap_bytes)
         content = call.caller.content != "metadata"
-        first = progress.first_content
+        first, plan = progress.first_content, running.plan
+        repeat = arm == REPEAT
         exchange = replace(
             served,
-            id=call.id, received=call.received, target=place.target, role="shadow", arm="candidate", pair=served.id,
+            id=call.id, received=call.received, target=place.target, role="control" if repeat else "shadow", arm=arm,
+            pair=served.id, asked=(), not_asked=None, form="raw",
             request=request if content else b"{}", response=progress.kept.bytes() if content else b"",
             truncated=cut or progress.kept.truncated, spliced=False, status=progress.status,
             outcome=progress.outcome, usage=progress.usage, attempts=tuple(progress.attempts),
             total_s=time.monotonic() - call.started,
             first_token_s=None if first is None else first - call.started,
-            pi=plan.shadow, stratum=f"shadow:{plan.name}", seq=self._recorder.seq,
+            pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
+            stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
         )  # fmt: skip
-        self._recorder.saw((exchange.stratum, call.alias, place.name, "candidate", ""), None)
+        self._recorder.saw((exchange.stratum, call.alias, place.name, arm, ""), None)
         self._recorder.put(exchange)
-        self._count(plan, "asked" if progress.outcome == "ok" else "asked_failed")
+        self._count(running, arm, "asked" if progress.outcome == "ok" else "asked_failed")
 
-    def _count(self, plan: Plan, result: str) -> None:
-        self._metrics.counts.of(self._metrics.shadow, plan.name, result).n += 1
-
-
-class Spent:
-    """The tokens that each plan's shadow has used on the present UTC day, in this process."""
-
-    def __init__(self) -> None:
-        self._day = 0
-        self._tokens: dict[str, int] = {}
-
-    def over(self, plan: Plan, now: float) -> bool:
-        self._turn(now)
-        return plan.tokens_per_day is not None and self._tokens.get(plan.hash, 0) >= plan.tokens_per_day
-
-    def add(self, plan: Plan, now: float, usage: Usage) -> None:
-        self._turn(now)
-        self._tokens[plan.hash] = self._tokens.get(plan.hash, 0) + usage.input_tokens + usage.output_tokens
-
-    def _turn(self, now: float) -> None:
-        if now // 86400 != self._day:
-            self._day = int(now // 86400)
-            self._tokens.clear()
+    def _count(self, running: Running, arm: str, result: str) -> None:
+        """arm: "" where no arm was asked."""
+        self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
+        self._standing.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
 
 
-def _body(call: Call, place: Place) -> bytes:
-    """The client's request without its seed and, where the upstream schedules by priority, behind everybody else's."""
-    body = remove_member(call.body, b"seed")
-    return set_member(body, b"priority", _LAST) if place.upstream.config.priority else body
+def _loaded(place: Place, limit: float | None) -> bool:
+    """The target says that too many already wait there."""
+    waiting = place.waiting
+    return limit is not None and waiting is not None and waiting > limit
 
 
-def _has_effects(call: Call) -> bool:
-    """Asking twice would change something at the upstream: state it keeps, or a tool it runs itself."""
-    fields = call.fields
-    searches = fields.get("web_search_options") is not None  # {} asks for a search too
-    return searches or bool(fields.get("store") or fields.get("previous_response_id"))
+def _room(places: list[Place]) -> bool:
+    """Every arm has a place at its upstream at once, and none that a client waits for."""
+    wanted = Counter(place.upstream.name for place in places)
+    return all(place.upstream.slots.room(wanted[place.upstream.name]) for place in places)

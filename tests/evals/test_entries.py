@@ -9,7 +9,8 @@ from gateway.draw import draw
 from gateway.evals.entries import Judge, batch_of, exchange_in
 from gateway.evals.scorers import Score
 from gateway.evals.scorers.threads import Threads
-from gateway.exchange import Feedback
+from gateway.exchange import Feedback, Target
+from gateway.prices import Price, Prices
 from gateway.stream import Entry
 
 
@@ -40,6 +41,25 @@ async def test_an_answer_that_breaks_its_reader_is_unreadable_and_the_others_go_
     assert bad.entry.id == "1-0"
     assert "TypeError" in bad.reason
     assert exchange_in(bad.entry) == odd  # its loss is accounted for
+
+
+async def test_an_exchange_costs_what_the_model_that_answered_costs(said, exchange):
+    seen = []
+
+    class Curious(type(said().scorer)):
+        async def score(self, subject):
+            seen.append(subject.cost_usd)
+            return Score(1.0)
+
+    registered = said()
+    scorers = {"said": type(registered)(Curious(), 1.0, 10.0, "c1")}
+    threads = Threads()
+    judge = Judge(scorers, threads, Prices({"local/small": Price(2.0, 8.0)}))
+    strange = exchange(target=Target("local", "who"))
+    found = await judge.read([Entry("1-0", exchange().to_fields()), Entry("2-0", strange.to_fields())])
+    threads.close()
+    assert seen == [pytest.approx((3 * 2.0 + 5 * 8.0) / 1e6), None]
+    assert [r.judged.cost_usd for r in found.read] == seen
 
 
 def test_an_entry_that_is_no_exchange_has_none(tally, exchange):

@@ -15,6 +15,7 @@ from gateway.evals.plain import plain, to_json
         ("\x9b31mred", "31mred"),
         ("a\r\nb\tc\x7f", "a\nb\tc"),
         ("\u202eevil\u2066", "evil"),
+        ("a\ud800b", "ab"),
         ("Grüße, 世界 🎉", "Grüße, 世界 🎉"),
     ],
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.fake import FakeUpstream
 from gateway.proxy.apis import ENDPOINTS
-from gateway.proxy.protocol import Protocol
+from gateway.proxy.server.protocol import Protocol
 
 FUZZ = settings(
     max_examples=200,

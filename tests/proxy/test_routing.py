@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.config import Config
 from gateway.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.exchange import Target
+from gateway.experiment import PlanState
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.places import Slots, UpstreamState
 from gateway.proxy.routing import Route, Router, Wishes
@@ -50,12 +51,19 @@ def a_router(seed: int = 0, **sections: Any) -> Router:
         n: UpstreamState(n, u, Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
         for n, u in config.upstreams.items()
     }
-    return Router(config, states, Sampler(config.sampling), lambda: 0.0, random.Random(seed))
+    router = Router(config, states, Sampler(config.sampling), lambda: 0.0, random.Random(seed))
+    experiments = router.experiments
+    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0)
+    return router
 
 
 def a_call(**changes: Any) -> Call:
     call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/chat/completions", "chat", False, b"{}")
     return replace(call, **changes)
+
+
+def drawn(route: Route) -> bool:
+    return route.part is not None and route.part.shadowed
 
 
 def names(route: Route) -> list[str]:
@@ -83,16 +91,43 @@ def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without
         call = a_call(id=str(at), alias=alias)
         one, two = without.decide(call, Wishes()), with_them.decide(call, Wishes())
         assert names(one) == names(two)
-        assert replace(one, candidates=()) == replace(two, candidates=(), plan=None, shadowed=False)
-        assert (two.plan is not None) == (alias == "chat")
+        assert replace(one, candidates=()) == replace(two, candidates=(), part=None, kept=one.kept)
+        assert two.kept == (one.kept or drawn(two))
+        assert (two.part is not None) == (alias == "chat")
 
 
 def test_the_shadow_is_drawn_with_the_route_and_once_for_all() -> None:
     router = a_router(**EXPERIMENTS)
     routes = [router.decide(a_call(id=str(i)), Wishes()) for i in range(400)]
-    again = [a_router(7, **EXPERIMENTS).decide(a_call(id=str(i)), Wishes()).shadowed for i in range(400)]
-    assert [r.shadowed for r in routes] == again
+    other = a_router(7, **EXPERIMENTS)
+    again = [drawn(other.decide(a_call(id=str(i)), Wishes())) for i in range(400)]
+    assert [drawn(r) for r in routes] == again
     assert abs(sum(again) / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
+
+
+SPLIT = {"experiments": {"swap": {**SWAP, "mode": "split", "split": 0.5}}}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: int) -> None:
+    without, split = a_router(seed), a_router(seed, **SPLIT)
+    first: set[str] = set()
+    for at in range(40):
+        call = a_call(id=str(at))
+        route, usual = split.decide(call, Wishes()), names(without.decide(call, Wishes()))
+        assert route.part is not None
+        assert names(route)[0] == f"{route.part.target.upstream}/{route.part.target.model}"
+        assert names(route)[1:] == [n for n in usual if n != names(route)[0]]
+        assert route.candidates[0].on == {"error", "timeout", "rate_limit"}
+        first.add(names(route)[0])
+    assert first == {"a/m", "c/new"}, "the alias's other targets serve no call of the split first"
+
+
+def test_a_split_leaves_alone_whoever_says_where_to_go_or_is_not_recorded() -> None:
+    split, may = a_router(**SPLIT), Caller("web", allow=frozenset({"target", "sample"}))
+    for wishes, home in ((Wishes(target="b/m"), None), (Wishes(sample="never"), None), (Wishes(), "b")):
+        assert split.decide(a_call(caller=may), wishes, home).part is None
+    assert split.decide(a_call(caller=Caller("web", sampled=False)), Wishes()).part is None
 
 
 def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:

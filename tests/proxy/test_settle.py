@@ -9,31 +9,55 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.config import Experiment, Retries, Rule, Sampling, Timeouts, Upstream, When
+from gateway.config import Retries, Rule, Sampling, Timeouts, Upstream, When
+from gateway.config_experiments import Experiment, plan_of
 from gateway.exchange import Attempt, Exchange, Target, Usage
 from gateway.metrics import ProxyMetrics
+from gateway.prices import Price, Prices
 from gateway.proxy.apis import ENDPOINTS
 from gateway.proxy.call import Call, Caller
-from gateway.proxy.experiments import Plan, plan_of, shadowed
+from gateway.proxy.experiments import Part, Running, part_of, running, shadowed
 from gateway.proxy.places import Breaker, Place, Slots, UpstreamState
 from gateway.proxy.progress import Kept, Progress
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.routing import Route
 from gateway.proxy.sampling import Sampler
-from gateway.proxy.settle import Settled, Settler, is_eligible
+from gateway.proxy.settle import Settled, Settler, cluster_of, is_whole, stands_for
+from gateway.proxy.shadow import Offer
 
 CHAT = ENDPOINTS[b"/chat/completions"]
-PLAN = plan_of(
-    "swap",
-    Experiment.model_validate(
-        {
-            "model": "chat",
-            "control": {"upstream": "u", "model": "m"},
-            "candidate": {"upstream": "v", "model": "m"},
-            "shadow": 0.3,
-        }
-    ),
-)
+
+
+def an_experiment(**changes: Any) -> Running:
+    arms = {"control": {"upstream": "u", "model": "m"}, "candidate": {"upstream": "v", "model": "m"}}
+    settings = Experiment.model_validate({"model": "chat", "shadow": 0.3, **arms, **changes})
+    return running(plan_of("swap", settings, 600.0), settings)
+
+
+SWAP = an_experiment()
+
+
+class Asked:
+    """What the settler asks of the shadow. says: to every call that is drawn."""
+
+    def __init__(self, says: Offer) -> None:
+        self.says = says
+        self.done: list[tuple[str, str]] = []
+        self.answers = 0
+
+    def decide(self, call: Call, part: Part) -> Offer:
+        self.done.append(("decide", call.id))
+        return self.says
+
+    def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
+        assert served.id == call.id
+        self.done.append(("ask", call.id))
+
+    def withdraw(self, part: Part, offer: Offer) -> None:
+        self.done.append(("withdraw", ""))
+
+    def answered(self, call: Call, part: Part, progress: Progress, now: float) -> None:
+        self.answers += 1
 
 
 class Nowhere:
@@ -43,7 +67,7 @@ class Nowhere:
 
 @dataclass
 class Room:
-    """A settler with its recorder. plan: of every call."""
+    """A settler with its recorder. experiment: of every call."""
 
     sampler: Sampler
     recorder: Recorder
@@ -51,16 +75,18 @@ class Room:
     registry: CollectorRegistry
     metrics: ProxyMetrics
     place: Place
-    plan: Plan | None = None
+    shadow: Asked
+    experiment: Running | None = None
 
     def settle(
         self, call: Call, progress: Progress | None = None, *, endpoint: Any = CHAT, wish: Any = None
     ) -> Settled:
         drawn = self.sampler.head(call, wish)
-        shadow = self.plan is not None and shadowed(self.plan, call.id)
-        route = Route((), Timeouts(), Retries(), "error", drawn, self.plan, shadow)
+        part = part_of(self.experiment, call, True) if self.experiment is not None else None
+        kept = drawn.possible or (part is not None and (part.shadowed or drawn.u < part.record))
+        route = Route((), Timeouts(), Retries(), "error", drawn, part, kept)
         progress = self.ended() if progress is None else progress
-        progress.kept.wanted = drawn.possible or shadow
+        progress.kept.wanted = kept
         return self.settler.settle(call, endpoint, route, progress)
 
     def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> Progress:
@@ -80,7 +106,7 @@ class Room:
         return self.registry.get_sample_value(name, labels) or 0.0
 
 
-def a_room(*rules: tuple[dict[str, Any], float], rate: float = 1.0, plan: Plan | None = None) -> Room:
+def a_room(*rules: tuple[dict[str, Any], float], rate: float = 1.0, experiment: Running | None = None) -> Room:
     made = tuple(Rule(when=When(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
     registry = CollectorRegistry()
     metrics = ProxyMetrics(registry)
@@ -129,7 +155,7 @@ async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchang
         (room.ended(attempts=[]), CHAT),
         (room.ended(), ENDPOINTS[b"/embeddings"]),
     ):
-        assert room.settle(a_call(), progress, endpoint=endpoint) == Settled(None, False)
+        assert room.settle(a_call(), progress, endpoint=endpoint) == Settled()
     assert not room.recorded
     assert not room.recorder.ledger.seen
 
@@ -154,13 +180,13 @@ async def test_an_answer_above_the_cap_is_cut_and_says_so(room: Room) -> None:
 
 
 async def test_opted_out_calls_are_seen_and_out_of_the_population() -> None:
-    room = a_room(({"outcome": "error"}, 1.0), plan=replace(PLAN, shadow=1.0))
+    room = a_room(({"outcome": "error"}, 1.0), experiment=an_experiment(shadow=1.0))
     settled = [
         room.settle(a_call(caller=Caller("web", sampled=False))),
         room.settle(a_call(), wish="never"),
         room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut")),
     ]
-    assert settled == [Settled(None, False)] * 3
+    assert settled == [Settled()] * 3
     reasons = [cell[4] for cell in room.recorder.ledger.unsampled.elements()]
     assert sorted(reasons) == ["forbidden", "opted_out", "opted_out"]
     assert sum(room.recorder.ledger.seen.values()) == 3
@@ -190,7 +216,7 @@ INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("changes", [i[1] for i in INELIGIBLE], ids=[i[0] for i in INELIGIBLE])
 async def test_only_a_whole_answer_of_the_control_at_the_first_try_is_eligible(changes: dict[str, Any]) -> None:
-    room = a_room(plan=replace(PLAN, shadow=1.0))
+    room = a_room(experiment=an_experiment(shadow=1.0))
     assert room.settle(a_call()).eligible
     assert not room.settle(a_call(), room.ended(**changes)).eligible
     assert [e.experiment for e in room.recorded] == ["swap", None]
@@ -199,7 +225,7 @@ async def test_only_a_whole_answer_of_the_control_at_the_first_try_is_eligible(c
 
 
 async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probability_of_either() -> None:
-    room = a_room(rate=0.1, plan=PLAN)
+    room = a_room(rate=0.1, experiment=SWAP)
     for n in range(2000):
         settled = room.settle(a_call(id=str(n)))
         assert settled.eligible == shadowed(PLAN, str(n))
@@ -213,7 +239,7 @@ async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probab
 
 def test_weighted_means_are_unbiased_where_naive_ones_are_not() -> None:
     """Truth against Hájek means over what was recorded: errors always, slow calls half, a shadow's own draw besides."""
-    room = a_room(({"outcome": "error"}, 1.0), ({"min_total_s": 5}, 0.5), rate=0.1, plan=PLAN)
+    room = a_room(({"outcome": "error"}, 1.0), ({"min_total_s": 5}, 0.5), rate=0.1, experiment=SWAP)
     truth, values = [], {}
     for n in range(6000):
         bad, slow = n % 10 == 0, n % 3 == 0
@@ -234,7 +260,7 @@ def test_weighted_means_are_unbiased_where_naive_ones_are_not() -> None:
 
 
 def test_pi_is_constant_in_each_stratum_and_the_realised_rate_is_it() -> None:
-    room = a_room(({"outcome": "error"}, 0.8), ({"alias": "chat", "min_total_s": 5}, 0.5), rate=0.2, plan=PLAN)
+    room = a_room(({"outcome": "error"}, 0.8), ({"alias": "chat", "min_total_s": 5}, 0.5), rate=0.2, experiment=SWAP)
     for n in range(6000):
         started = time.monotonic() - (6.0 if n % 3 == 0 else 1.0)
         room.settle(a_call(id=f"c{n}", started=started), room.ended("cut" if n % 7 == 0 else "ok"))
@@ -262,6 +288,47 @@ async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
         assert room.value("gateway_requests_total", **labels) == 1
     for kind, tokens in (("input", 10), ("output", 5), ("cached_input", 4), ("reasoning", 2)):
         assert room.value("gateway_tokens_total", alias="chat", upstream="u", type=kind) == tokens
+
+
+# ── what calls cost ──
+
+
+def a_priced_room(**prices: Price) -> Room:
+    room = a_room()
+    room.settler = Settler(room.sampler, room.recorder, room.metrics, 1000, Prices(prices))
+    return room
+
+
+async def test_all_traffic_counts_what_it_costs_by_alias_and_upstream() -> None:
+    room = a_priced_room(m=Price(2.0, 8.0, 0.5))
+    for _ in range(3):
+        room.settle(a_call(), room.ended(usage=Usage(1000, 100, 400)))
+    usd = 3 * (600 * 2.0 + 400 * 0.5 + 100 * 8.0) / 1e6
+    assert room.value("gateway_cost_usd_total", alias="chat", upstream="u") == pytest.approx(usd)
+    assert room.value("gateway_unpriced_total", alias="chat", upstream="u") == 0
+
+
+async def test_calls_of_unknown_cost_are_counted_and_cost_is_not_shown_as_nothing() -> None:
+    room = a_priced_room(other=Price(1.0, 1.0))
+    room.settle(a_call(), room.ended(usage=Usage(10, 10)))
+    assert room.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
+    assert room.registry.get_sample_value("gateway_cost_usd_total", {"alias": "chat", "upstream": "u"}) is None
+    silent = a_priced_room(m=Price(1.0, 1.0))
+    silent.settle(a_call(), silent.ended("client_gone"))
+    assert silent.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
+
+
+async def test_every_attempt_costs_at_the_upstream_that_took_it() -> None:
+    room = a_priced_room(m=Price(1.0, 1.0), dear=Price(50.0, 50.0))
+    first = Attempt(Target("v", "dear"), 200, "cut", 0.1, Usage(1000, 0))
+    last = Attempt(Target("u", "m"), 200, None, 0.1, Usage(0, 1000))
+    room.settle(a_call(), room.ended(usage=Usage(0, 1000), attempts=[first, last]))
+    room.settle(
+        a_call(), room.ended(usage=Usage(0, 1), attempts=[replace(first, usage=None), replace(last, usage=None)])
+    )
+    assert room.value("gateway_cost_usd_total", alias="chat", upstream="v") == pytest.approx(0.05)
+    assert room.value("gateway_cost_usd_total", alias="chat", upstream="u") == pytest.approx(0.001)
+    assert room.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
 
 
 GENAI = {

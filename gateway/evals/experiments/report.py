@@ -8,6 +8,7 @@ from typing import Literal
 Verdict = Literal["ship", "reject", "hold"]
 Direction = Literal["better", "worse", "unclear"]
 Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
+Role = Literal["primary", "guardrail", "other"]
 State = Literal[-1, 0, 1]  # red, unknown, green
 
 
@@ -31,7 +32,7 @@ class Comparison:
 
     metric: str
     unit: str  # "", "s", "USD per 1k", "tokens"
-    role: Literal["primary", "guardrail", "other"]
+    role: Role
     a: Estimate
     b: Estimate
     difference: Estimate
@@ -128,6 +129,27 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """The test "is the candidate like the control?" by one distance: how much farther the served answer is from the
+    candidate's than from the control's own next one. farther: the mean of that; p: valid at any time. A large p proves
+    nothing: another distance may see what this one does not."""
+
+    metric: str
+    pairs: int
+    farther: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """Of three or more arms, by pairwise verdicts: log odds against the control (Bradley–Terry)."""
+
+    arm: str
+    log_odds: float
+    se: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """withheld: pairs without a verdict, by reason (not offered, lost, judge failed). limits: sentences. design: of the
     plan, in words. command: what makes this page again."""
@@ -159,3 +181,6 @@ class Report:
     last: float | None
     created: float
     command: str
+    likeness: tuple[Likeness, ...] = ()
+    strengths: tuple[Strength, ...] = ()
+    first_place: float | None = None  # the advantage of being shown first, in the same log odds

@@ -18,24 +18,43 @@ Bounds = tuple[float | None, float | None]
 class Subject:
     """What is judged: an exchange, its request as parsed JSON ({} when it is none), and what its answer says.
 
-    reference: the right answer, when the request's metadata or a dataset gives one.
+    reference: the right answer, when the request's metadata or a dataset gives one. cost_usd: of the exchange; None:
+    there is no price for its model, or no usage.
     """
 
     exchange: Exchange
     request: Mapping[str, Any]
     completion: Completion
     reference: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What an opinion took. cost_usd: None: some of it has no price. judge_model: who was asked, "upstream/model".
+    tokens: input and output."""
+
+    cost_usd: float | None = None
+    judge_model: str | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """An opinion. value: in [0, 1], 1 is best, unless the scorer's `bounds` say otherwise. label: a word for people.
-    explanation: why, for whoever looks at this one exchange."""
+    explanation: why, for whoever looks at this one exchange.
+
+    standard_error: of the value, where it was asked for several times. distribution: verdict → probability, where the
+    model gave them. spent: None: nothing was.
+    """
 
     value: float
     label: str | None = None
     explanation: str | None = None
     detail: Mapping[str, float] = field(default_factory=dict)
+    spent: Spent | None = None
+    standard_error: float | None = None
+    distribution: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +62,23 @@ class Skipped:
     """Not applicable to this subject. need: what would have made it so ("a response_format of type json_schema")."""
 
     need: str
+    spent: Spent | None = None
+
+
+class Denied(Exception):
+    """What a scorer raises that may not ask what it must ask: a wrong key, an unpaid bill. It is not asked again for
+    minutes, and that shows."""
+
+
+class OverBudget(Exception):
+    """The budget of today does not reach; nothing was asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
     """A case a scorer must get right before it may register. expected: a value (to 1e-6), or None for Skipped.
 
-    reference: the right answer, for scorers that compare with one.
+    reference: the right answer, for scorers that compare with one. cost_usd: for those that look at it.
     """
 
     name: str
@@ -58,6 +87,7 @@ class Golden:
     expected: float | None
     exchange: Mapping[str, Any] = field(default_factory=dict)  # fields of the Exchange that differ from a plain one
     reference: str | None = None
+    cost_usd: float | None = None
 
 
 class Scorer(Protocol):

@@ -7,8 +7,11 @@ import math
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import cast
 
 from gateway.evals.scorers import Golden, Score, Scorer, Skipped, Subject
+from gateway.evals.scorers.pairs import GoldenPair, Pair, PairScorer
 from gateway.exchange import Exchange, Target
 
 TOLERANCE = 1e-6
@@ -35,10 +38,18 @@ PLAIN = Exchange(
 
 
 def subject_of(case: Golden) -> Subject:
-    return Subject(replace(PLAIN, **case.exchange), case.request, case.completion, case.reference)
+    exchange = replace(PLAIN, **case.exchange)
+    return Subject(exchange, case.request, case.completion, case.reference, case.cost_usd)
 
 
-def check_golden(scorer: Scorer, deadline_s: float = 10.0) -> list[str]:
+def pair_of(case: GoldenPair) -> Pair:
+    exchange = replace(PLAIN, **case.exchange)
+    return Pair(
+        Subject(exchange, case.request, case.a, case.reference), Subject(exchange, case.request, case.b, case.reference)
+    )
+
+
+def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[str]:
     """One line for each case it gets wrong. deadline_s: for all cases together.
 
     Runs on a thread of its own, so that it may be called from a coroutine and a scorer that hangs stops nobody.
@@ -48,7 +59,7 @@ def check_golden(scorer: Scorer, deadline_s: float = 10.0) -> list[str]:
 
     def check() -> None:
         try:
-            asyncio.run(_check(scorer, wrong))
+            wrong.extend(asyncio.run(wrong_in(scorer)))
         except BaseException as error:
             wrong.append(f"its golden cases cannot be run: {type(error).__name__}: {error}")
         done.set()
@@ -59,17 +70,23 @@ def check_golden(scorer: Scorer, deadline_s: float = 10.0) -> list[str]:
     return wrong
 
 
-async def _check(scorer: Scorer, wrong: list[str]) -> None:
+async def wrong_in(scorer: Scorer | PairScorer) -> list[str]:
+    """The same, without a thread and a deadline."""
+    wrong: list[str] = []
     for case in scorer.golden():
-        said = await _said(scorer.score, subject_of(case))
+        if isinstance(case, GoldenPair):
+            said = await _said(partial(cast(PairScorer, scorer).compare, pair_of(case)))
+        else:
+            said = await _said(partial(cast(Scorer, scorer).score, subject_of(case)))
         expected = "not applicable" if case.expected is None else f"{case.expected:g}"
         if said != expected and not _near(said, case.expected):
             wrong.append(f'golden case "{case.name}": expected {expected}, got {said}')
+    return wrong
 
 
-async def _said(score: Callable[[Subject], Awaitable[Score | Skipped]], subject: Subject) -> str:
+async def _said(opinion: Callable[[], Awaitable[Score | Skipped]]) -> str:
     try:
-        got = await score(subject)
+        got = await opinion()
     except Exception as error:  # whatever a scorer of others raises is its answer to the case
         return f"{type(error).__name__}: {error}"
     return "not applicable" if isinstance(got, Skipped) else repr(got.value)

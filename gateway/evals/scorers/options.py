@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import orjson
@@ -24,8 +25,11 @@ class Mistaken(Exception):
         self.lines = tuple(lines)
 
 
-def construct(kind: Any, name: str, options: Mapping[str, Any]) -> Scorer:
-    """Makes the scorer. kind: a class, or a function that returns one; its parameters, but for `name`, are its options.
+def construct(
+    kind: Any, name: str, options: Mapping[str, Any], given: Mapping[str, Any] = MappingProxyType({})
+) -> Scorer:
+    """Makes the scorer. kind: a class, or a function that returns one; its parameters, but for `name` and those given
+    here, are its options.
 
     Raises Mistaken for unknown options, missing ones, wrong types, and whatever the class itself refuses.
     """
@@ -35,13 +39,16 @@ def construct(kind: Any, name: str, options: Mapping[str, Any]) -> Scorer:
         takes = inspect.signature(kind).parameters
     except ValueError:
         raise Mistaken([f".use: {kind!r} does not say what it takes"]) from None
-    given, lines = _checked(takes, _hints(kind), options)
+    open_to = {n: p for n, p in takes.items() if n not in given}
+    chosen, lines = _checked(open_to, _hints(kind), options)
     if lines:
         raise Mistaken(lines)
     if "name" in takes:
-        given["name"] = name
+        chosen["name"] = name
     try:
-        scorer: Scorer = kind(**given)
+        scorer: Scorer = kind(**chosen, **given)
+    except Mistaken:
+        raise
     except Exception as error:  # a stranger's constructor may raise anything; it is a mistake of this scorer
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise Mistaken([f": {said}"]) from error
@@ -69,7 +76,10 @@ def _checked(
     return given, lines + [f".{n}: missing; it must be given" for n in missing]
 
 
-COMMON = ("use", "share", "deadline_s")  # what every scorer's section may also say
+# What every scorer's section may also say.
+COMMON = (
+    "use", "share", "deadline_s", "concurrency", "budget_usd", "budget_tokens", "isolate", "memory_mb",
+)  # fmt: skip
 
 
 def _hints(kind: Any) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.evals.scorers import Bounds, Score, Scorer, Skipped, Subject
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers import Bounds, Denied, OverBudget, Score, Skipped, Spent, Subject
+from gateway.evals.scorers.gate import Closed
+from gateway.evals.scorers.registry import Registered, RegisteredPair
 from gateway.evals.scorers.threads import Late, Threads
 
-Status = Literal["scored", "not_applicable", "error", "timeout"]
+Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
+Opinion = Callable[[], Awaitable[Score | Skipped]]
 MAX_EXPLANATION = 2000  # characters
 
 
@@ -23,7 +25,7 @@ class Result:
 
     scorer: its name in the config. score: None unless scored. explanation: the score's; what it needed, when not
     applicable; what went wrong, else. pi: the probability with which the scorer saw this subject, given that it was
-    recorded.
+    recorded. spent: what asking took, also where it came to no score; None: nothing, or it cannot be known.
     """
 
     scorer: str
@@ -34,9 +36,15 @@ class Result:
     explanation: str | None
     seconds: float
     pi: float
+    spent: Spent | None = None
 
 
-Said = tuple[Status, Score | None, str | None]
+@dataclass(frozen=True, slots=True)
+class _Said:
+    status: Status
+    score: Score | None = None
+    explanation: str | None = None
+    spent: Spent | None = None
 
 
 async def score_all(
@@ -74,7 +82,7 @@ def _at_once(name: str, registered: Registered, subject: Subject) -> Result | No
 
 def _said_at_once(registered: Registered, subject: Subject) -> Score | Skipped | None:
     scorer = registered.scorer
-    if registered.foreign:
+    if registered.foreign or registered.waits:
         return None
     if scorer.heavy:
         return registered.prompt.at_once(subject) if registered.prompt is not None else None
@@ -91,52 +99,83 @@ def _said_at_once(registered: Registered, subject: Subject) -> Score | Skipped |
 
 
 async def _later(name: str, registered: Registered, subject: Subject, threads: Threads) -> Result:
+    return await opinion_of(name, registered, lambda: registered.scorer.score(subject), threads)
+
+
+async def opinion_of(name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads) -> Result:
+    """What comes of one scorer's opinion: within its turn, its deadline and its budget. Never raises for it."""
     began = time.perf_counter()
-    scorer, deadline_s = registered.scorer, registered.deadline_s
     try:
-        if registered.foreign or scorer.heavy:
-            said = await threads.run(name, lambda: scorer.score(subject), deadline_s, heavy=scorer.heavy)
-        else:
-            said = await _in_time(scorer, subject, deadline_s)
-        outcome = _checked(said, scorer.bounds)
+        said = await _asked(name, registered, opinion, threads)
     except Late as late:
-        outcome = ("timeout", None, str(late))
-    except Exception as error:  # the same as above
-        outcome = _failed(error)
-    return _result(name, registered, began, outcome)
+        said = _Said("timeout", explanation=str(late))
+    except OverBudget as over:
+        said = _Said("budget", explanation=str(over))
+    except Exception as error:  # one scorer's failure on one subject is its result, and the others go on
+        said = _failed(error)
+    return _result(name, registered, began, said)
 
 
-async def _in_time(scorer: Scorer, subject: Subject, deadline_s: float) -> Score | Skipped:
+async def _asked(name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads) -> _Said:
+    gate, deadline_s = registered.gate, registered.deadline_s
+    if gate is None:
+        return _checked(await _in_time(name, registered, opinion, threads, deadline_s), registered.scorer.bounds)
+    async with gate.turn(deadline_s) as left_s:
+        try:
+            said = await _in_time(name, registered, opinion, threads, left_s)
+        except Late:
+            gate.late()
+            raise
+        except Denied as error:
+            gate.denied(str(error))
+            raise
+        except OverBudget:
+            raise
+        except Exception:
+            gate.answered()
+            raise
+        gate.answered()
+    return _checked(said, registered.scorer.bounds)
+
+
+async def _in_time(
+    name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads, deadline_s: float
+) -> Score | Skipped:
+    if registered.foreign or registered.scorer.heavy:
+        return await threads.run(name, opinion, deadline_s, heavy=registered.scorer.heavy)
     try:
         async with asyncio.timeout(deadline_s) as limit:
-            return await scorer.score(subject)
+            return await opinion()
     except TimeoutError:
         if limit.expired():
-            raise Late(f"not done after {deadline_s:g} s") from None
+            raise Late(f"not done after {registered.deadline_s:g} s") from None
         raise
 
 
-def _checked(said: object, bounds: Bounds) -> Said:
+def _checked(said: object, bounds: Bounds) -> _Said:
     """What a scorer said, unless it is no score at all or outside its own bounds: that would spoil every mean."""
     if isinstance(said, Skipped):
-        return "not_applicable", None, said.need[:MAX_EXPLANATION]
+        return _Said("not_applicable", None, said.need[:MAX_EXPLANATION], said.spent)
     if not isinstance(said, Score):
-        return "error", None, f"said neither Score nor Skipped but {type(said).__name__}"
+        return _Said("error", None, f"said neither Score nor Skipped but {type(said).__name__}")
     low, high = bounds
-    value = said.value
+    value, spent = said.value, said.spent
     if not isinstance(value, int | float) or not math.isfinite(value):
-        return "error", None, f"value {value!r} is no finite number"
+        return _Said("error", None, f"value {value!r} is no finite number", spent)
     if (low is not None and value < low) or (high is not None and value > high):
-        return "error", None, f"value {value!r} is outside its bounds, {low} to {high}"
-    return "scored", said, said.explanation[:MAX_EXPLANATION] if said.explanation else None
+        return _Said("error", None, f"value {value!r} is outside its bounds, {low} to {high}", spent)
+    return _Said("scored", said, said.explanation[:MAX_EXPLANATION] if said.explanation else None, spent)
 
 
-def _failed(error: Exception) -> Said:
-    return "error", None, f"{type(error).__name__}: {error}"[:MAX_EXPLANATION]
+def _failed(error: Exception) -> _Said:
+    told = str(error) if isinstance(error, Closed) else f"{type(error).__name__}: {error}"
+    spent = getattr(error, "spent", None)
+    return _Said("error", None, told[:MAX_EXPLANATION], spent if isinstance(spent, Spent) else None)
 
 
-def _result(name: str, registered: Registered, began: float, said: Said) -> Result:
-    status, score, explanation = said
+def _result(name: str, registered: Registered | RegisteredPair, began: float, said: _Said) -> Result:
     seconds = time.perf_counter() - began
     version, pi = registered.scorer.version, min(registered.share, 1.0)
-    return Result(name, version, registered.config_hash, status, score, explanation, seconds, pi)
+    return Result(
+        name, version, registered.config_hash, said.status, said.score, said.explanation, seconds, pi, said.spent
+    )

@@ -9,7 +9,8 @@ from typing import ClassVar
 from gateway.assembly import Completion
 from gateway.evals.scorers import Direction, Golden, Rule, Score, Skipped, Subject
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.secret_kinds import KINDS, Kind, found_in
+from gateway.evals.scorers.secret_kinds import found_in
+from gateway.sensitive import KINDS, Kind
 
 CLEAN = Score(0.0, "clean")
 

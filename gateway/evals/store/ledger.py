@@ -2,28 +2,48 @@
 
 A gateway appends in order and numbers what it appends without a gap. So of everything before a Tally in the stream,
 exactly last_seq exchanges of its process must have come; they have, once everything before it has been read and
-acknowledged. What is missing then is lost.
+acknowledged. What is missing then is lost; losses.py says why, where it is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, case, delete, func, select, union, update
 
+from gateway.evals.store import losses
 from gateway.evals.store.cells import Place
 from gateway.evals.store.engine import insert
+from gateway.evals.store.losses import Gap
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
 from gateway.exchange import Count, Exchange, Tally
+from gateway.stream.words import order, shard_of
 
 OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
 _LEDGERS = ("seen", "unsampled", "sampled", "enqueued", "dropped")
 
 
+Seen = tuple[str, int]
+"""An exchange by its process's incarnation and its number there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Before this place in the stream its process had appended everything up to last_seq."""
+
+    incarnation: str
+    position: str
+    last_seq: int
+    enqueued: int
+    shard: int
+
+
 def position(entry: str) -> str:
     """A stream id ("ms-n") so that text sorts as the stream does."""
-    ms, _, n = entry.partition("-")
-    return f"{int(ms):020d}-{int(n or 0):020d}"
+    ms, n = order(entry)
+    _, at, shard = entry.partition("@")
+    return f"{ms:020d}-{n:020d}{at}{shard}"
 
 
 def take(connection: Connection, entry: str, tally: Tally) -> dict[Place, int]:
@@ -64,64 +84,120 @@ def _population(grown: dict[tuple[str, ...], int]) -> dict[Place, int]:
 
 
 def _mark(connection: Connection, entry: str, tally: Tally) -> None:
+    place, shard = position(entry), shard_of(entry)
     values = {
         "incarnation": tally.incarnation,
-        "position": position(entry),
+        "position": place,
         "last_seq": tally.last_seq,
         "enqueued": sum(c.n for c in tally.enqueued),
+        "shard": shard,
     }
     connection.execute(insert(connection.dialect, marks).values(values).on_conflict_do_nothing())
-    first = {"incarnation": tally.incarnation, "closed_seq": 0, "enqueued": 0, "settled": 0}
+    first = {"incarnation": tally.incarnation, "closed_seq": 0, "enqueued": 0, "settled": 0, "shard": shard}
     connection.execute(insert(connection.dialect, ledgers).values(first).on_conflict_do_nothing())
+    taken = sum(c.n for c in tally.sampled) - sum(c.n for c in tally.dropped)
+    newest = {"taken": taken, "tally_position": place, "gateway_lost": 0, "state": "stopped" if tally.final else ""}
+    its = (ledgers.c.incarnation == tally.incarnation) & (ledgers.c.tally_position < place)
+    connection.execute(update(ledgers).where(its).values(newest))  # it lives, should it have been taken for dead
 
 
-def arrived(connection: Connection, new: Sequence[Exchange]) -> None:
-    """Counts exchanges that came after their mark was closed: they had been taken for lost, and are not."""
-    incarnations = {e.incarnation for e in new}
-    rows = connection.execute(
-        select(ledgers.c.incarnation, ledgers.c.closed_seq).where(ledgers.c.incarnation.in_(incarnations))
-    )
-    for incarnation, closed_seq in rows.all():
-        late = sum(1 for e in new if e.incarnation == incarnation and e.seq <= closed_seq)
-        if late:
-            connection.execute(
-                update(ledgers)
-                .where(ledgers.c.incarnation == incarnation)
-                .values(settled=ledgers.c.settled + bindparam("late")),
-                {"late": late},
-            )
+def arriving(connection: Connection, seen: Iterable[Seen]) -> None:
+    """Counts exchanges and letters that come after their mark was closed: they had been taken for lost, and are not.
 
-
-def close(connection: Connection, watermark: str) -> int:
-    """Closes every mark below the watermark and returns how many exchanges are unaccounted for.
-
-    watermark: a stream id; everything before it has been read and acknowledged.
+    To be told before they are written: what is there already has been counted.
     """
-    below = select(marks).where(marks.c.position < position(watermark)).order_by(marks.c.position)
-    newest = {mark.incarnation: mark for mark in connection.execute(below)}
-    for incarnation, mark in newest.items():
-        _close(connection, incarnation, mark.last_seq, mark.enqueued)
-        connection.execute(delete(marks).where(marks.c.incarnation == incarnation, marks.c.position <= mark.position))
-    return unaccounted(connection)
+    by_incarnation: dict[str, set[int]] = {}
+    for incarnation, seq in seen:
+        by_incarnation.setdefault(incarnation, set()).add(seq)
+    known = select(ledgers.c.incarnation, ledgers.c.closed_seq).where(ledgers.c.incarnation.in_(by_incarnation))
+    for incarnation, closed_seq in connection.execute(known).all():
+        late = {seq for seq in by_incarnation[incarnation] if seq <= closed_seq}
+        late -= set(connection.execute(_seqs(incarnation, late)).scalars()) if late else set()
+        if late:
+            its = ledgers.c.incarnation == incarnation
+            connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(late)))
+            losses.found(connection, incarnation, late)
 
 
-def _close(connection: Connection, incarnation: str, last_seq: int, enqueued: int) -> None:
-    its = ledgers.c.incarnation == incarnation
-    closed_seq = connection.execute(select(ledgers.c.closed_seq).where(its).with_for_update()).scalar_one()
-    if last_seq < closed_seq:
-        return
-    more = sum(
-        connection.execute(
-            select(func.count()).where(t.c.incarnation == incarnation, t.c.seq > closed_seq, t.c.seq <= last_seq)
-        ).scalar_one()
-        for t in (exchanges, dead_letters)
+def _seqs(incarnation: str, seqs: Iterable[int]) -> union:  # type: ignore[valid-type]
+    seqs = list(seqs)
+    return union(
+        *(select(t.c.seq).where(t.c.incarnation == incarnation, t.c.seq.in_(seqs)) for t in (exchanges, dead_letters))
     )
-    values = {"closed_seq": last_seq, "enqueued": enqueued, "settled": ledgers.c.settled + more}
-    connection.execute(update(ledgers).where(its).values(values))
 
 
-def unaccounted(connection: Connection) -> int:
-    """Sum over the processes of what was enqueued and neither stored nor buried, up to their closed marks."""
-    missing = ledgers.c.enqueued - ledgers.c.settled
-    total = connection.execute(select(func.sum(missing)).where(missing > 0)).scalar()
-    return int(total or 0)
+def close(connection: Connection, settled: Mapping[int, str]) -> int:
+    """Closes every mark below what is settled and returns how many exchanges are unaccounted for.
+
+    settled: by shard, a stream id; everything before it has been read and acknowledged.
+    """
+    for shard, before in settled.items():
+        below = select(marks).where(marks.c.shard == shard, marks.c.position < position(before))
+        by_incarnation: dict[str, list[Mark]] = {}
+        for row in connection.execute(below.order_by(marks.c.position)):
+            mark = Mark(row.incarnation, row.position, row.last_seq, row.enqueued, row.shard)
+            by_incarnation.setdefault(mark.incarnation, []).append(mark)
+        for incarnation, its in by_incarnation.items():
+            _close(connection, its)
+            gone = (marks.c.incarnation == incarnation) & (marks.c.position <= its[-1].position)
+            connection.execute(delete(marks).where(gone))
+    losses.explain(connection)
+    return losses.unaccounted(connection)
+
+
+def _close(connection: Connection, its: Sequence[Mark]) -> None:
+    """its: marks of one process, in the stream's order. All at once; one by one where something is missing, so that
+    it is known between which of them."""
+    row = connection.execute(select(ledgers).where(ledgers.c.incarnation == its[0].incarnation).with_for_update()).one()
+    low, since = row.closed_seq, row.closed_position
+    newest = max(its, key=lambda mark: mark.last_seq)
+    if newest.last_seq < low:
+        return
+    came = _came(connection, newest.incarnation, low, newest.last_seq)
+    values = {
+        "closed_seq": newest.last_seq,
+        "closed_position": newest.position,
+        "enqueued": max(newest.enqueued, row.enqueued),
+        "settled": ledgers.c.settled + came,
+    }
+    connection.execute(update(ledgers).where(ledgers.c.incarnation == newest.incarnation).values(values))
+    if came == newest.last_seq - low:
+        return
+    for mark in its:
+        if mark.last_seq > low:
+            missing = mark.last_seq - low - _came(connection, mark.incarnation, low, mark.last_seq)
+            gap = Gap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
+            losses.keep(connection, gap)
+        low, since = max(low, mark.last_seq), mark.position
+
+
+def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
+    """How many of (low, high] are stored or buried, each counted once."""
+    within = union(
+        *(
+            select(t.c.seq).where(t.c.incarnation == incarnation, t.c.seq > low, t.c.seq <= high)
+            for t in (exchanges, dead_letters)
+        )
+    ).subquery()
+    return int(connection.execute(select(func.count()).select_from(within)).scalar_one())
+
+
+def end_the_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
+    """Closes the ledger of each process that has said nothing for so long, by its shard's clock: it was killed.
+
+    What it had taken at its last tally and never appended is gateway_lost. What it took after that nobody knows.
+    """
+    living = select(ledgers).where(ledgers.c.state == "", ledgers.c.tally_position != "")
+    for row in connection.execute(living).all():
+        before = settled.get(row.shard)
+        if before is None or order(before)[0] - int(row.tally_position[:20]) < silent_ms:
+            continue
+        newest = [
+            connection.execute(select(func.max(t.c.seq)).where(t.c.incarnation == row.incarnation)).scalar()
+            for t in (exchanges, dead_letters)
+        ]
+        last_seq = max(row.closed_seq, *(seq or 0 for seq in newest))
+        mark = Mark(row.incarnation, position(before), last_seq, last_seq, row.shard)
+        _close(connection, [mark])
+        values = {"state": "dead", "gateway_lost": max(0, row.taken - last_seq)}
+        connection.execute(update(ledgers).where(ledgers.c.incarnation == row.incarnation).values(values))

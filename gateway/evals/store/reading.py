@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, select
+from sqlalchemy import Connection, RowMapping, and_, or_, select
 
 from gateway.evals.store import engine
 from gateway.evals.store.tables import exchanges, feedback, scores
@@ -55,7 +55,8 @@ def whole(connection: Connection, exchange_id: str) -> Found | None:
     row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
     if row is None:
         return None
-    said = select(feedback).where(and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"]))
+    direct = and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"])
+    said = select(feedback).where(or_(feedback.c.resolved == exchange_id, direct))
     shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
     return {
         **_plain(row),

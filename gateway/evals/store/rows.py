@@ -11,21 +11,25 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import orjson
 
 from gateway.assembly import Completion
-from gateway.evals.scorers import Scorer
+from gateway.evals.scorers import Scorer, Spent
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import Result
 from gateway.exchange import Exchange, Feedback, Usage
 
 Row = tuple[Any, ...]
+_NOTHING = Spent()
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One exchange, what its answer says, and what the scorers said of it."""
+    """One exchange, what its answer says, and what the scorers said of it. cost_usd: None: not known. position: its
+    place in the stream, as ledger.position writes it."""
 
     exchange: Exchange
     completion: Completion
     results: Sequence[Result]
+    cost_usd: float | None = None
+    position: str = ""
 
 
 def model_of(exchange: Exchange) -> str:
@@ -40,10 +44,10 @@ def exchange_row(judged: Judged, now: float) -> Row:
     return (
         e.id, e.pair, e.received, e.caller, e.api, e.alias, e.target.upstream, e.target.model, e.role,
         e.experiment, e.plan, e.arm, e.stream, e.form, e.truncated, e.spliced, e.status, e.outcome,
-        _text(said.error), said.finish_reason, *_tokens(usage), e.first_token_s, e.total_s, None,
+        _text(said.error), said.finish_reason, *_tokens(usage), e.first_token_s, e.total_s, judged.cost_usd,
         e.upstream_id or said.upstream_id, e.client_id, _json(e.attempts), e.unit, e.u, e.pi, e.stratum,
         e.incarnation, e.seq, e.request, e.response, _text(said.text), _text(said.reasoning), _text(said.refusal),
-        _json(said.tool_calls), said.choices, said.mean_logprob, now,
+        _json(said.tool_calls), said.choices, said.mean_logprob, now, judged.position, e.cluster,
     )  # fmt: skip
 
 
@@ -61,16 +65,18 @@ def score_rows(judged: Judged, scorers: Mapping[str, Registered], now: float) ->
     rows: list[Row] = []
     for r in judged.results:
         scorer = scorers[r.scorer].scorer
-        value, label, value01, detail = None, None, None, None
+        value, label, value01, detail, error, distribution = None, None, None, None, None, None
         if r.score is not None:
-            value, label = float(r.score.value), _text(r.score.label)
+            value, label, error = float(r.score.value), _text(r.score.label), r.score.standard_error
             value01 = on_unit(value, scorer)
             detail = _json(r.score.detail) if r.score.detail else None
+            distribution = _json(r.score.distribution) if r.score.distribution else None
+        spent = r.spent or _NOTHING
         rows.append((
             score_id(namespace, r.scorer, r.version, r.config_hash), e.id, "exchange", e.experiment, e.plan, e.arm,
             r.scorer, r.version, r.config_hash, 0, scorer.kind, scorer.direction, "numeric", r.status, value, label,
-            value01, _text(r.explanation), detail, None, e.pi * r.pi, e.stratum, None, None, None, r.seconds,
-            e.received, now,
+            value01, _text(r.explanation), detail, error, e.pi * r.pi, e.stratum, spent.cost_usd,
+            _text(spent.judge_model), spent.tokens, r.seconds, e.received, now, distribution,
         ))  # fmt: skip
     return rows
 
@@ -86,7 +92,10 @@ def on_unit(value: float, scorer: Scorer) -> float | None:
 
 def feedback_row(feedback: Feedback) -> Row:
     f = feedback
-    return f.feedback_id, f.id, f.caller, f.at, f.name, f.value, _text(f.label), _text(f.comment), _text(f.correction)
+    return (
+        f.feedback_id, f.id, f.caller, f.at, f.name, f.value, _text(f.label), _text(f.comment), _text(f.correction),
+        f.data_type, None,
+    )  # fmt: skip
 
 
 def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repeat: int = 0) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
-from gateway.evals.store import ledger
+from gateway.evals.store import losses
 from gateway.evals.store.batches import CellKey
 from gateway.evals.store.buckets import COUNT
+from gateway.evals.store.costs import Cost, costs
 from gateway.evals.store.tables import CELL, counters, dead_letters, score_buckets, score_cells
 
 
@@ -30,12 +31,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Everything the gauges show, at one moment. dead_letters: by reason."""
+    """Everything the gauges show, at one moment. dead_letters, lost: by reason. costs: by scorer."""
 
     cells: tuple[Cell, ...]
     dead_letters: Mapping[str, int]
     duplicates: int
     unaccounted: int
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def standing(connection: Connection) -> Standing:
@@ -45,7 +48,9 @@ def standing(connection: Connection) -> Standing:
         cells=_cells(connection),
         dead_letters={reason: n for reason, n in connection.execute(letters)},
         duplicates=connection.execute(duplicates).scalar() or 0,
-        unaccounted=ledger.unaccounted(connection),
+        unaccounted=losses.unaccounted(connection),
+        costs=costs(connection),
+        lost=losses.lost(connection),
     )
 
 

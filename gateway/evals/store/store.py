@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.evals.store import cells, engine, ledger, writing
+from gateway.evals.store import cells, engine, ledger, losses, writing
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.standing import Standing, standing
+from gateway.stream.words import Look
 
 T = TypeVar("T")
 _RACES = 5
+SILENT_MS = 60_000  # a gateway appends its tally each second
 
 
 class StoreDown(Exception):
@@ -54,19 +56,27 @@ class Store:
         """Notes what is moved to the dead-letter stream."""
         await self._transaction(lambda connection: writing.bury(connection, letters))
 
-    async def close(self, watermark: str | None) -> Standing:
+    async def close(self, looks: Mapping[int, Look]) -> Standing:
         """Closes the ledgers and the weights, and says how all stands.
 
-        watermark: a stream id before which everything is acknowledged; None: not known, the ledgers stay as they are.
+        looks: how each shard of the stream stands; of one that is not there nothing is known, and its ledgers stay as
+        they are.
         """
 
         def closing(connection: Connection) -> Standing:
-            if watermark is not None:
-                ledger.close(connection, watermark)
+            settled = {shard: look.settled for shard, look in looks.items()}
+            losses.note(connection, looks)
+            ledger.close(connection, settled)
+            ledger.end_the_silent(connection, settled, SILENT_MS)
+            losses.explain(connection)
             cells.close_weights(connection)
             return standing(connection)
 
         return await self._transaction(closing)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """One transaction of another module of the store."""
+        return await self._transaction(work)
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
         return await self._on_thread(lambda: self._run(work))

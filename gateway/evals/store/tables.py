@@ -71,8 +71,16 @@ exchanges = Table(
     Column("choices", Integer, nullable=False),
     Column("mean_logprob", Double),
     Column("stored", Double, nullable=False),
+    Column("position", Text),  # its place in the stream, as ledger.position writes it; NULL: stored by an older version
+    Column("cluster", Text),  # whose exchanges depend on each other: a conversation, a unit of a split
     Index("exchanges_received", "received"),
     Index("exchanges_incarnation", "incarnation", "seq"),
+    Index(
+        "exchanges_upstream_id",
+        "upstream_id",
+        sqlite_where=text("upstream_id IS NOT NULL"),
+        postgresql_where=text("upstream_id IS NOT NULL"),
+    ),
     Index("exchanges_pair", "pair", sqlite_where=text("pair IS NOT NULL"), postgresql_where=text("pair IS NOT NULL")),
     Index(
         "exchanges_experiment",
@@ -114,6 +122,7 @@ scores = Table(
     Column("seconds", Double, nullable=False),
     Column("answered", Double, nullable=False),
     Column("created", Double, nullable=False),
+    Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
     Index("scores_exchange", "exchange_id"),
 )
 
@@ -174,6 +183,7 @@ marks = Table(
     Column("position", Text, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("enqueued", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("incarnation", "position"),
 )
 
@@ -185,6 +195,12 @@ ledgers = Table(
     Column("closed_seq", BigInteger, nullable=False),
     Column("enqueued", BigInteger, nullable=False),
     Column("settled", BigInteger, nullable=False),  # stored or buried
+    Column("shard", Integer, nullable=False, server_default="0"),  # of the stream that it appends to
+    Column("taken", BigInteger, nullable=False, server_default="0"),  # sampled and not dropped, at its newest tally
+    Column("gateway_lost", BigInteger, nullable=False, server_default="0"),  # taken and never appended: it is dead
+    Column("closed_position", Text, nullable=False, server_default=""),
+    Column("tally_position", Text, nullable=False, server_default=""),  # of its newest tally
+    Column("state", Text, nullable=False, server_default=""),  # "": it lives; stopped: in order; dead: it fell silent
 )
 
 feedback = Table(
@@ -199,7 +215,13 @@ feedback = Table(
     Column("label", Text),
     Column("comment", Text),
     Column("correction", Text),
+    Column("data_type", Text, nullable=False, server_default="numeric"),  # boolean, numeric, categorical
+    Column("resolved", Text),  # the exchange it is of; NULL: none of this caller's with that id is here
     Index("feedback_exchange", "exchange_id"),
+    Index("feedback_resolved", "resolved"),
+    Index(
+        "feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")
+    ),
 )
 
 dead_letters = Table(

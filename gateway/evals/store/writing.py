@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, select
 from sqlalchemy.engine import Dialect
 
-from gateway.evals.store import cells, ledger
+from gateway.evals.store import cells, costs, experiments_pairs, feedback, ledger
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Judged, Row, exchange_row, feedback_row, score_rows
-from gateway.evals.store.tables import counters, dead_letters, exchanges, feedback, scores
+from gateway.evals.store.rows import Judged, Row, exchange_row, score_rows
+from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
 
 _KNOWN_EXCHANGES = select(exchanges.c.id).where(exchanges.c.id.in_(bindparam("ids", expanding=True)))
 _KNOWN_SCORES = select(scores.c.score_id).where(scores.c.score_id.in_(bindparam("ids", expanding=True)))
@@ -32,16 +32,20 @@ def write(connection: Connection, batch: Batch, now: float) -> Written:
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, _KNOWN_EXCHANGES, by_id)
     new = [j for i, j in by_id.items() if i not in known]
+    ledger.arriving(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
     _insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
+    experiments_pairs.open_pairs(connection, new)
+    experiments_pairs.seen_earlier(connection, [by_id[i] for i in known])
     sums = cells.Sums()
     rows = [row for j in new for row in _counted(j, batch, now, sums)]
     rows += _scores_of_known(connection, [by_id[i] for i in known], batch, now, sums)
     _insert_new(connection, scores, rows)
+    costs.add(connection, costs.of_rows(rows))
     cells.add(connection, sums)
-    ledger.arrived(connection, [j.exchange for j in new])
     for entry, tally in batch.tallies:
         cells.add_population(connection, batch.scorers, ledger.take(connection, entry, tally))
-    _write_feedback(connection, [feedback_row(f) for f in batch.feedback])
+    feedback.arrived(connection, new, now)
+    feedback.write(connection, batch.feedback, now)
     duplicates = len(batch.judged) - len(new)
     count(connection, "duplicates", duplicates)
     return Written(len(new), duplicates)
@@ -50,6 +54,7 @@ def write(connection: Connection, batch: Batch, now: float) -> Written:
 def bury(connection: Connection, letters: Sequence[Letter]) -> None:
     """Notes dead letters; noting one twice counts it once."""
     statement = insert(connection.dialect, dead_letters).on_conflict_do_nothing()
+    ledger.arriving(connection, [(x.exchange.incarnation, x.exchange.seq) for x in letters if x.exchange])
     for letter in letters:
         of = letter.exchange
         values = {
@@ -112,16 +117,3 @@ def _compiled(table: Table, dialect: Dialect) -> tuple[str, tuple[str, ...] | No
     costs more than SQLite's insert."""
     compiled = insert(dialect, table).on_conflict_do_nothing().compile(dialect=dialect)
     return str(compiled), None if compiled.positional else tuple(c.name for c in table.columns)
-
-
-def _write_feedback(connection: Connection, rows: Sequence[Row]) -> None:
-    """The newest word under one feedback_id stays."""
-    names = [c.name for c in feedback.columns]
-    for row in rows:
-        statement = insert(connection.dialect, feedback).values(dict(zip(names, row, strict=True)))
-        later = {name: statement.excluded[name] for name in names[1:]}
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["feedback_id"], set_=later, where=feedback.c.at <= statement.excluded.at
-            )
-        )

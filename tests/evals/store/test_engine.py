@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from gateway.evals.store.tables import metadata
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):
+    for path in Path(engine.__file__).parent.glob("tables_*.py"):
+        importlib.import_module(f"gateway.evals.store.{path.stem}")
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -29,8 +32,8 @@ def test_opening_again_changes_nothing(store, exchange):
     assert store.sql("SELECT version_num FROM alembic_version") == [(engine.head(),)]
 
 
-def test_several_programs_may_open_a_new_store_at_once(tmp_path):
-    url = f"sqlite:///{tmp_path / 'new' / 'gateway.db'}"
+def test_several_programs_may_open_a_new_store_at_once(new_url):
+    url = new_url.replace("gateway.db", "new/gateway.db")
     with ThreadPoolExecutor(4) as pool:
         for opened in pool.map(engine.writer, [url] * 4):
             opened.dispose()
@@ -38,21 +41,21 @@ def test_several_programs_may_open_a_new_store_at_once(tmp_path):
     reader.dispose()
 
 
-def test_prompts_are_for_their_owner_only(store):
+def test_prompts_are_for_their_owner_only(file_store):
     before = os.umask(0)
     try:
-        store.sql("SELECT 1")
-        path = Path(store.url.removeprefix("sqlite:///"))
+        file_store.sql("SELECT 1")
+        path = Path(file_store.url.removeprefix("sqlite:///"))
         modes = {stat.S_IMODE(p.stat().st_mode) for p in path.parent.glob("gateway.db*")}
     finally:
         os.umask(before)
     assert modes == {0o600}
 
 
-def test_what_is_acknowledged_outlives_a_power_cut(store):
+def test_what_is_acknowledged_outlives_a_power_cut(file_store):
     """WAL lets others read meanwhile; synchronous = 2 (FULL) makes each commit durable."""
-    assert store.sql("PRAGMA journal_mode") == [("wal",)]
-    assert store.sql("PRAGMA synchronous") == [(2,)]
+    assert file_store.sql("PRAGMA journal_mode") == [("wal",)]
+    assert file_store.sql("PRAGMA synchronous") == [(2,)]
 
 
 def test_a_reader_cannot_write_and_sees_what_is_written_meanwhile(store, exchange):

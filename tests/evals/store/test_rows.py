@@ -26,7 +26,8 @@ def test_an_exchange_lands_in_its_columns(store, exchange):
         "0.5", experiment="swap", plan="p", arm="control", truncated=True, client_id="theirs", first_token_s=0.2,
         attempts=(Attempt(target, 503, "HTTP 503", 0.1), Attempt(target, 200, None, 0.4, Usage(3, 5))),
     )  # fmt: skip
-    row = named(exchanges, exchange_row(store.judged(given), 99.0))
+    row = named(exchanges, exchange_row(replace(store.judged(given), cost_usd=0.25), 99.0))
+    assert row["cost_usd"] == 0.25
     for name in row.keys() & {f for f in type(given).__dataclass_fields__ if f not in ("attempts", "upstream_id")}:
         assert row[name] == getattr(given, name), name
     assert (row["upstream"], row["model"]) == ("local", "small")

@@ -4,7 +4,7 @@ from gateway.evals.store.standing import Standing
 
 
 def test_an_empty_store_stands_at_nothing(store):
-    assert store.standing() == Standing((), {}, 0, 0)
+    assert store.standing() == Standing((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
 
 
 def test_all_sums_are_there(store, exchange, tally):

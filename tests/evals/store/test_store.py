@@ -38,7 +38,7 @@ async def test_writing_burying_and_closing(url, exchange, store: object, said: C
     async with Store(url) as opened:
         assert await opened.write(batch(scorers, store.judged(exchange("1")))) == Written(1, 0)
         await opened.bury([Letter("1-0", "unreadable", "why", 0.0)])
-        standing = await opened.close(None)
+        standing = await opened.close({})
     assert [cell.n["scored"] for cell in standing.cells] == [1]
     assert dict(standing.dead_letters) == {"unreadable": 1}
 

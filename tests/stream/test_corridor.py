@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.errors import StreamDown
 from gateway.stream import Corridor
-
-
-@pytest.fixture
-async def corridor(stream_url: str, stream_name: str) -> AsyncIterator[Corridor]:
-    opened = Corridor(stream_url, stream_name)
-    yield opened
-    await opened.aclose()
 
 
 def entries(n: int) -> list[dict[bytes, bytes]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from gateway.proxy.protocol import Protocol
+from gateway.proxy.server.protocol import Protocol
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""The parts of a report that decide nothing: arms, latency, strata, examples, what was withheld. From the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from gateway.evals.experiments.findings import Finding, Looked, spelled
+from gateway.evals.experiments.quantile import quantile
+from gateway.evals.experiments.report import Arm, Estimate, Example, Latency, Stratum
+from gateway.evals.scorers.asked import question
+from gateway.evals.statistics.confidence import EmpiricalBernstein
+from gateway.evals.store.experiments_plans import Kept
+from gateway.evals.store.experiments_reading import (
+    ArmCounts,
+    Said,
+    arm_counts,
+    distances_of,
+    durations,
+    lost_by_arm,
+    said,
+    scores_of,
+    strata,
+    widest,
+)
+from gateway.evals.store.reading import Reading
+from gateway.experiment import CONTROL, REPEAT
+
+EXAMPLES = 8
+READ = 4000  # characters of each text of an example
+POINTS = 100  # of a latency curve
+
+
+def arms_of(connection: Reading, plan: Kept) -> tuple[Arm, ...]:
+    paired = plan.plan.mode != "split"
+    counts = arm_counts(connection, plan.hash, paired and plan.plan.mode == "shadow")
+    lost = lost_by_arm(connection, plan.hash) if paired else {}
+    names = [arm for arm in plan.plan.arms if arm in counts or arm in lost]
+    return tuple(_arm(plan, arm, counts.get(arm), lost.get(arm, (0, 0))[1]) for arm in names)
+
+
+def _arm(plan: Kept, arm: str, c: ArmCounts | None, lost: int) -> Arm:
+    target = spelled(plan.plan.target(arm))
+    if c is None:
+        return Arm(arm, target, lost, 0, 0, None, None, None)
+    cost = Estimate(1000 * c.cost / c.priced) if c.priced else None
+    return Arm(arm, target, c.n + lost, c.n - c.whole, c.served, cost, c.input_tokens, c.output_tokens)
+
+
+def latency_of(connection: Reading, plan: Kept) -> tuple[Latency, ...]:
+    """Whole answers only. In a shadow the served answers came by another path than what was asked beside them."""
+    shadow = plan.plan.mode == "shadow"
+    found: list[Latency] = []
+    for measure in ("total_s", "first_token_s"):
+        by_arm = durations(connection, plan.hash, measure, shadow)
+        for arm in plan.plan.arms:
+            values = by_arm.get(arm)
+            if values:
+                fair = (arm == CONTROL) != shadow or arm not in (CONTROL, REPEAT) or (shadow and arm == REPEAT)
+                found.append(_latency(arm, measure, values, plan.plan.alpha, fair))
+    return tuple(found)
+
+
+def _latency(arm: str, measure: str, values: Sequence[float], alpha: float, comparable: bool) -> Latency:
+    n = len(values)
+    steps = sorted({max(0, -(-n * (i + 1) // POINTS) - 1) for i in range(POINTS)})
+    return Latency(
+        arm=arm,
+        measure="total_s" if measure == "total_s" else "first_token_s",
+        n=n,
+        p50=quantile(values, 0.5, alpha),
+        p95=quantile(values, 0.95, alpha),
+        curve=tuple((values[i], (i + 1) / n) for i in steps),
+        comparable=comparable,
+    )
+
+
+def strata_of(connection: Reading, plan: Kept, found: Finding) -> tuple[Stratum, ...]:
+    """The primary by each field of the plan's strata. Their intervals are for each alone."""
+    primary = found.primary
+    name = found.names.get(primary.metric) if primary else None
+    if name is None or primary is None or primary.unit:
+        return ()
+    made = []
+    for label, differences in sorted(strata(connection, plan.plan.strata, name.values).items()):
+        sequence = EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
+        for difference in differences:
+            sequence.add(difference)
+        made.append(Stratum(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
+    return tuple(made)
+
+
+def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[Example, ...]:
+    """The pairs in which the arms differ most on the primary, in either way."""
+    name = found.names.get(found.primary.metric) if found.primary else None
+    if name is None or found.primary is None:
+        return ()
+    made = [
+        _example(connection, pair, found.candidate, found.primary.metric, difference)
+        for pair, difference in widest(connection, name.values, most)
+    ]
+    return tuple(example for example in made if example is not None)
+
+
+def _example(connection: Reading, pair: str, arm: str, metric: str, difference: float) -> Example | None:
+    answers = said(connection, pair)
+    a, b = answers.get(CONTROL), answers.get(arm)
+    if a is None or b is None:
+        return None
+    scores = scores_of(connection, [a.id, b.id])
+    ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
+    better = "better" if difference > 0 else "worse"
+    return Example(
+        exchange=a.id,
+        beside=b.id,
+        why=f"the candidate is {better} by {abs(difference):.3g} on {metric}",
+        question=_question(a.request)[:READ],
+        control=_answer(a)[:READ],
+        candidate=_answer(b)[:READ],
+        scores=tuple((s, ours.get(s), theirs.get(s)) for s in sorted({*ours, *theirs})),
+        distance=distances_of(connection, [b.id]).get(b.id),
+    )
+
+
+def _question(request: bytes) -> str:
+    try:
+        asked = orjson.loads(request)
+    except orjson.JSONDecodeError:
+        return ""
+    return question(asked) if isinstance(asked, dict) else ""
+
+
+def _answer(said: Said) -> str:
+    if said.outcome != "ok":
+        return f"[{said.outcome}] {said.text}".strip()
+    return said.text or (said.tool_calls if said.tool_calls != "[]" else "")
+
+
+def withheld_of(found: Finding, look: Looked) -> tuple[tuple[str, int], ...]:
+    """By reason, in words: whole pairs first, then what the primary's sequence could not take."""
+    refused = (found.pairs.not_asked or {}).items()
+    rows = [(f"not offered: {reason}", n) for reason, n in sorted(refused)]
+    for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.kept.hash).items()):
+        rows.append((f"lost: {arm}", lost))
+    primary = found.names.get(found.primary.metric) if found.primary else None
+    words = {"judge_failed": "judge failed", "not_applicable": "not applicable", "same_cluster": "same conversation"}
+    for (name, reason, arm), n in sorted(found.withheld.items()):
+        if name == primary and reason != "lost":
+            rows.append((words.get(reason, reason) + (f": {arm}" if arm else ""), n))
+    return tuple((reason, n) for reason, n in rows if n)

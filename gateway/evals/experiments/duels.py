@@ -1,0 +1,62 @@
+"""What pairwise verdicts add up to: wins, and with three or more arms the strength of each. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gateway.evals.experiments.report import Strength, Wins
+from gateway.evals.statistics.bradley_terry import Duels, fit
+from gateway.evals.store.experiments_reading import Verdict
+from gateway.experiment import CONTROL, REPEAT
+
+
+def wins_of(verdicts: Sequence[Verdict], arm: str) -> Wins | None:
+    """Of one arm against the served answers. None: no verdict."""
+    ours = [v for v in verdicts if v.arm == arm]
+    if not ours:
+        return None
+    flips = [v.detail["flip"] for v in ours if "flip" in v.detail]
+    slots = [v.detail["first_slot"] for v in ours if "first_slot" in v.detail]
+    return Wins(
+        wins=sum(v.value > 0.5 for v in ours),
+        ties=sum(v.value == 0.5 for v in ours),
+        losses=sum(v.value < 0.5 for v in ours),
+        flip_rate=sum(flips) / len(flips) if flips else None,
+        first_slot_rate=sum(slots) / len(slots) if slots else None,
+    )
+
+
+def duels_of(verdicts: Sequence[Verdict]) -> list[Duels]:
+    """Each verdict as it fell in both orders: a verdict that stood in both is a win in each; one that flipped is two
+    wins of the same place."""
+    won: Counter[tuple[str, str]] = Counter()
+    lost: Counter[tuple[str, str]] = Counter()
+    for v in verdicts:
+        if v.arm == REPEAT:
+            continue
+        orders = ((CONTROL, v.arm), (v.arm, CONTROL))
+        if v.detail.get("flip"):
+            first = float(v.detail.get("first_slot", 0.5))
+            shares = (first, first)
+        else:
+            shares = (1 - v.value, v.value)
+        for order, share in zip(orders, shares, strict=True):
+            won[order] += share  # type: ignore[assignment]  # a tie is half
+            lost[order] += 1 - share  # type: ignore[assignment]
+    return [Duels(first, second, won[first, second], lost[first, second]) for first, second in sorted(won)]
+
+
+def strengths_of(verdicts: Sequence[Verdict]) -> tuple[tuple[Strength, ...], float | None]:
+    """(arms, advantage of the first place); nothing for fewer than three models, or where one never lost."""
+    duels = duels_of(verdicts)
+    if len({name for d in duels for name in (d.first, d.second)}) < 3:
+        return (), None
+    try:
+        found = fit(duels, CONTROL, order_effect=True)
+    except ValueError:
+        return (), None
+    # Both orders of one pair are one verdict, so there are half as many as rows say.
+    wider = 2**0.5
+    made = tuple(Strength(arm, value, wider * found.robust_se[arm]) for arm, value in found.strength.items())
+    return made, found.order

@@ -1,0 +1,216 @@
+"""What an experiment has found so far: comparisons, gates, one decision. From the store; the report and the gauges
+both say what stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.evals.experiments.gates import Losses, aa_gate, losses_gate, same_path_gate
+from gateway.evals.experiments.measures import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
+from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.quantile import P95, p95_of
+from gateway.evals.experiments.report import Comparison, Estimate, Gate, Role
+from gateway.evals.experiments.sequences import WORDS
+from gateway.evals.experiments.sequences import Sequence as Differences
+from gateway.evals.experiments.split import Split, split_of
+from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide, faster, judged
+from gateway.evals.statistics.evalues import e_bh
+from gateway.evals.store import experiments_sequences as kept
+from gateway.evals.store.experiments_plans import Kept
+from gateway.evals.store.experiments_reading import PairCounts, lost_by_arm, pair_counts
+from gateway.evals.store.experiments_sequences import Name
+from gateway.evals.store.reading import Reading
+from gateway.exchange import Target
+from gateway.experiment import CONTROL, REPEAT, Plan
+
+_GATES = (LOST, JUDGED)
+FALLBACK = 0.02  # of a share, where the margin is in other units, or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one candidate. names: of the sequences behind the comparisons, by metric. split: None: nobody was served by a
+    candidate."""
+
+    kept: Kept
+    candidate: str
+    primary: Comparison | None
+    guardrails: tuple[Comparison, ...]
+    others: tuple[Comparison, ...]
+    gates: tuple[Gate, ...]
+    decision: Decision
+    pairs: PairCounts
+    withheld: Mapping[tuple[Name, str, str], int]
+    names: Mapping[str, Name]
+    split: Split | None
+
+    @property
+    def metrics(self) -> tuple[Comparison, ...]:
+        return (*((self.primary,) if self.primary else ()), *self.guardrails, *self.others)
+
+
+class Looked:
+    """The sequences of one plan, as they stand in the store."""
+
+    def __init__(self, connection: Reading, plan: Kept) -> None:
+        self.plan = plan.plan
+        self.connection = connection
+        states = kept.states(connection, plan.hash)
+        newest = kept.newest_identities(connection, plan.hash)
+        self.names = {key: Name(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
+        self.sequences = {key: Differences.from_state(states[name]) for key, name in self.names.items() if key[0]}
+
+    def metrics(self, candidate: str) -> list[str]:
+        return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _GATES})
+
+    def prefers(self, candidate: str, metric: str) -> bool:
+        """Whether the metric is a pairwise judge's preference."""
+        sequence = self.sequences.get((candidate, metric))
+        return sequence is not None and sequence.preference
+
+    def comparison(self, candidate: str, metric: str) -> Comparison:
+        sequence = self.sequences.get((candidate, metric))
+        margin = margin_of(self.plan, metric)
+        if sequence is None:
+            return nothing(self.plan, metric)
+        noise = self.sequences.get((REPEAT, metric))
+        made = Comparison(
+            metric=metric,
+            unit=UNITS.get(metric, ""),
+            role=role_of(self.plan, metric),
+            a=sequence.arm("a"),
+            b=sequence.arm("b"),
+            difference=sequence.estimate(),
+            noise=None if noise is None else noise.estimate(),
+            pairs=sequence.n,
+            effective_n=float(sequence.n),
+            margin=margin,
+            direction_found="unclear",
+            margin_found="unclear",
+            log_evalue=sequence.log_evalue(),
+            method=WORDS[sequence.rule.method],
+        )
+        variance = sequence.spread.variance() if sequence.n else 0.0
+        return judged(made, sequence.rule, variance)
+
+
+def role_of(plan: Plan, metric: str) -> Role:
+    if metric == plan.primary:
+        return "primary"
+    return "guardrail" if metric in {g.metric for g in plan.guardrails} else "other"
+
+
+def nothing(plan: Plan, metric: str) -> Comparison:
+    """A metric of which no pair says anything yet."""
+    none = Estimate(None)
+    return Comparison(
+        metric, UNITS.get(metric, ""), role_of(plan, metric), none, none, none, None, 0, 0.0, margin_of(plan, metric),
+        "unclear", "unclear",
+    )  # fmt: skip
+
+
+def finding(connection: Reading, plan: Kept, candidate: str) -> Finding:
+    """Of one candidate of a plan, as the store has it now."""
+    looked = Looked(connection, plan)
+    split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
+    found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
+    total = looked.names.get((candidate, "total_s"))
+    if total is not None:
+        taken = kept.increments_of(connection, total)
+        alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
+        found[P95] = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    if split is not None:
+        served = {c.metric: c for c in split.comparisons}
+        found = served | found if plan.plan.mode == "both" else served
+        found |= {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
+    found = _selected(found, plan.plan)
+    primary = found.get(plan.plan.primary) or nothing(plan.plan, plan.plan.primary) if plan.plan.primary else None
+    guardrails = tuple(found.get(g.metric) or nothing(plan.plan, g.metric) for g in plan.plan.guardrails)
+    others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
+    gates = _gates(looked, plan, candidate, primary, split)
+    claims = [said for said in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if said]
+    decision = decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims)
+    names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
+    return Finding(
+        plan, candidate, primary, guardrails, others, gates, decision, pair_counts(connection, plan.hash),
+        kept.withheld_of(connection, plan.hash), names, split,
+    )  # fmt: skip
+
+
+def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
+    """Of the metrics beside the primary only those are called better or worse that e-BH selects: with so many, some
+    would look so by chance. False discovery rate at most alpha, at any moment."""
+    tested = [c for c in found.values() if c.role != "primary" and c.log_evalue is not None]
+    chosen = {tested[i].metric for i in e_bh([float(c.log_evalue or 0.0) for c in tested], plan.alpha)}
+    passed = {c.metric for c in tested} - chosen
+    return {m: replace(c, direction_found="unclear") if m in passed else c for m, c in found.items()}
+
+
+def _gates(
+    looked: Looked, plan: Kept, candidate: str, primary: Comparison | None, split: Split | None
+) -> tuple[Gate, ...]:
+    gates: list[Gate] = []
+    delta = delta_of(plan.plan, primary)
+    if plan.plan.mode != "split" and primary is not None:
+        gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
+    if split is not None:
+        gates.append(split.gate)
+    return tuple(gates)
+
+
+def delta_of(plan: Plan, primary: Comparison | None) -> float:
+    """What a gate may overlook: the primary's margin. Of a primary without bounds withheld pairs count as shares."""
+    return plan.margin or FALLBACK if primary is None or not primary.unit else FALLBACK
+
+
+def _aa(looked: Looked, candidate: str, primary: Comparison, delta: float) -> Gate:
+    plan, metric = looked.plan, primary.metric
+    name = looked.names.get((candidate, metric))
+    distance = name is not None and name.identity != BUILT_IN and looked.sequences[candidate, metric].test is not None
+    if plan.repeat_control and (metric in SAME_PATH or metric == P95 or distance):
+        return same_path_gate(metric)
+    noise = looked.sequences.get((REPEAT, metric))
+    estimate = None if noise is None else noise.estimate()
+    return aa_gate(metric, estimate, noise.n if noise else 0, plan.margin or delta, plan.repeat_control > 0)
+
+
+def _losses(looked: Looked, plan: Kept, candidate: str, delta: float) -> list[Gate]:
+    none = Estimate(None)
+    lost = looked.sequences.get((candidate, LOST))
+    by_arm = {
+        arm: n for arm, n in lost_by_arm(looked.connection, plan.hash).items() if arm in (CONTROL, REPEAT, candidate)
+    }
+    gates = [
+        losses_gate("losses", "records lost on their way", Losses(by_arm, lost.estimate() if lost else none), delta)
+    ]
+    failed = looked.sequences.get((candidate, JUDGED))
+    if failed is not None:
+        n = failed.n
+        arms = {
+            CONTROL: (n, round((failed.arm("a").value or 0.0) * n)),
+            candidate: (n, round((failed.arm("b").value or 0.0) * n)),
+        }
+        gates.append(losses_gate("judge", "judgements that failed", Losses(arms, failed.estimate()), delta))
+    return gates
+
+
+def _swap(plan: Plan, candidate: str) -> Swap:
+    return Swap(plan.model, spelled(plan.control), spelled(plan.target(candidate)))
+
+
+def spelled(target: Target) -> str:
+    return f"{target.upstream}/{target.model}"
+
+
+def chosen_plan(plans: Sequence[Kept]) -> Kept | None:
+    """The one that runs, else the newest. plans: oldest first."""
+    running = [each for each in plans if each.state == "running"]
+    found = running or list(plans)
+    return found[-1] if found else None
+
+
+def of_noise(names: Mapping[str, Name], metric: str) -> Name | None:
+    """The A/A sequence beside a metric's."""
+    name = names.get(metric)
+    return None if name is None else replace(name, candidate=REPEAT)

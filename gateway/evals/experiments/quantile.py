@@ -1,0 +1,57 @@
+"""The difference of two arms' 95th percentiles of latency, with an interval valid at any time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.evals.experiments.report import Comparison, Estimate
+from gateway.evals.experiments.verdict import direction_of, margin_of
+from gateway.evals.statistics.quantiles import quantile_ranks
+
+P95 = "latency_p95"
+_N_OPT = 1000.0
+
+
+def quantile(values: Sequence[float], p: float, alpha: float) -> Estimate:
+    """values: ascending. A bound that there is not yet is None. Source: Howard & Ramdas 2022, theorem 1(b)."""
+    n = len(values)
+    if not n:
+        return Estimate(None)
+    low, high = quantile_ranks(n, p, alpha, _N_OPT)
+    return Estimate(
+        values[min(n - 1, int(p * n))], values[low - 1] if low >= 1 else None, values[high - 1] if high <= n else None
+    )
+
+
+def p95_difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Estimate:
+    """a − b, so that positive is better for b. Each arm's interval has half of the error, so that both cover together.
+
+    a, b: ascending.
+    """
+    one, other = quantile(a, 0.95, alpha / 2), quantile(b, 0.95, alpha / 2)
+    if one.value is None or other.value is None:
+        return Estimate(None)
+    low = None if one.low is None or other.high is None else one.low - other.high
+    high = None if one.high is None or other.low is None else one.high - other.low
+    return Estimate(one.value - other.value, low, high)
+
+
+def p95_of(a: Sequence[float], b: Sequence[float], alpha: float, margin: float | None) -> Comparison:
+    """a, b: seconds of both arms, in any order."""
+    first, second = sorted(a), sorted(b)
+    difference = p95_difference(first, second, alpha)
+    return Comparison(
+        metric=P95,
+        unit="s",
+        role="other" if margin is None else "guardrail",
+        a=quantile(first, 0.95, alpha),
+        b=quantile(second, 0.95, alpha),
+        difference=difference,
+        noise=None,
+        pairs=min(len(first), len(second)),
+        effective_n=float(min(len(first), len(second))),
+        margin=margin,
+        direction_found=direction_of(difference),
+        margin_found="unclear" if margin is None else margin_of(difference, margin),
+        method="quantile confidence sequences of both arms",
+    )

@@ -1,0 +1,288 @@
+"""Arms that users were served: means weighted as over all traffic, one increment a unit, less what was known before.
+
+Records may be sampled by what the answer was (errors more often than others), so every mean here is a Hájek mean with
+realised rates, and its interval an asymptotic confidence sequence on the linearised terms, summed by unit. On scores in
+[0, 1] the variance gains what a run of equal ones leaves open (see statistics/weights.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.evals.experiments.gates import srm_gate
+from gateway.evals.experiments.measures import ANSWERED, UNITS
+from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.quantile import P95, p95_of
+from gateway.evals.experiments.report import Comparison, Estimate, Gate
+from gateway.evals.experiments.sequences import BURN_IN, Rule
+from gateway.evals.experiments.verdict import judged
+from gateway.evals.statistics.asymptotic import Tuning, best_rho, half_width
+from gateway.evals.statistics.boundaries import NormalMixture
+from gateway.evals.statistics.domains import Floats
+from gateway.evals.statistics.srm import SequentialRatio
+from gateway.evals.store import experiments_sequences as kept
+from gateway.evals.store.experiments_plans import Kept
+from gateway.evals.store.experiments_sequences import Name
+from gateway.evals.store.experiments_split import (
+    Served,
+    assigned,
+    before,
+    only_plan,
+    populations,
+    scored,
+    served,
+)
+from gateway.evals.store.reading import Reading
+from gateway.experiment import CONTROL, Plan
+
+SRM = "srm"
+METHOD = "asymptotic confidence sequence on weighted means by unit, adjusted by what was known before"
+Cell = tuple[str, str, str, str]
+Said = tuple[str, float | None, str]  # status, value on [0, 1], identity of the scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """One metric on the records that have it. values: in its units, NaN where it does not apply; sign: 1 where more is
+    better. bounded: on [0, 1]. responded: which records count for the sampling rate: also those where it does not apply,
+    none whose scorer failed. None: all."""
+
+    metric: str
+    values: Floats
+    sign: float
+    bounded: bool
+    responded: Sequence[bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """units: by arm."""
+
+    comparisons: tuple[Comparison, ...]
+    gate: Gate
+    units: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMean:
+    """A weighted mean, the variance of one of its effective_n units, and their number."""
+
+    mean: float
+    variance: float
+    effective_n: float
+    units: int
+
+
+def ratio_name(plan: Kept) -> Name:
+    return Name(plan.hash, "", SRM, "-")
+
+
+def shares(plan: Plan) -> dict[str, float]:
+    """arm → the share of units that it is to get."""
+    each = plan.split / len(plan.candidates)
+    return {CONTROL: 1.0 - plan.split, **{arm: each for arm, _ in plan.candidates}}
+
+
+def looked_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialRatio:
+    """The sequential test as it stands at these counts. peak: the largest evidence at any look before."""
+    planned = {arm: share for arm, share in shares(plan).items() if share > 0}
+    test = SequentialRatio(list(planned.values()), counts=[counts.get(arm, 0) for arm in planned], log_peak=peak)
+    test.add(0, 0)
+    return test
+
+
+def split_of(connection: Reading, plan: Kept, candidate: str) -> Split:
+    """What the store holds of a split, now."""
+    stored = kept.states(connection, plan.hash).get(ratio_name(plan))
+    counts = assigned(connection, plan.hash, plan.plan)
+    arms = [arm for arm, share in shares(plan.plan).items() if share > 0]
+    if len(arms) < 2:
+        gate = Gate(SRM, 0, "no share is split")
+    else:
+        gate = srm_gate(looked_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
+    rows = served(connection, plan.hash, (CONTROL, candidate))
+    population = populations(connection) if only_plan(connection, plan.plan) else {}
+    known = before(connection, plan.since, sorted({row.unit for row in rows}))
+    made = [compared(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
+    p95 = _p95(rows, candidate, plan.plan)
+    return Split(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
+
+
+def outcomes(connection: Reading, rows: Sequence[Served]) -> list[Outcomes]:
+    """Every metric of these records: built-in ones, and each scorer's newest version."""
+    failed = np.array([float(_failed(row)) for row in rows])
+    found = [
+        Outcomes("error_rate", failed, -1.0, True),
+        Outcomes("completion", 1.0 - failed, 1.0, True),
+        Outcomes("total_s", _column(rows, "total_s", timeouts=True), -1.0, False),
+        Outcomes("first_token_s", _column(rows, "first_token_s"), -1.0, False),
+        Outcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
+        Outcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
+    ]
+    for scorer, said in sorted(scored(connection, [row.id for row in rows]).items()):
+        newest = list(said.values())[-1][2]
+        values = [_score(row, said.get(row.id), newest) for row in rows]
+        if any(not math.isnan(v) for v in values):
+            answered = [_responded(said.get(row.id), newest) for row in rows]
+            found.append(Outcomes(scorer, np.array(values), 1.0, True, answered))
+    return found
+
+
+def _failed(row: Served) -> bool:
+    return row.outcome != "ok" or row.status >= 400
+
+
+def _column(rows: Sequence[Served], name: str, *, timeouts: bool = False) -> Floats:
+    def value(row: Served) -> float:
+        found = getattr(row, name)
+        kept_ = not _failed(row) or (timeouts and row.outcome == "timeout")
+        return math.nan if found is None or not kept_ else float(found)
+
+    return np.array([value(row) for row in rows])
+
+
+def _responded(said: Said | None, identity: str) -> bool:
+    return said is not None and said[2] == identity and said[0] in ANSWERED
+
+
+def _score(row: Served, said: Said | None, identity: str) -> float:
+    if said is None or not _responded(said, identity):
+        return math.nan
+    if _failed(row):
+        return 0.0
+    return math.nan if said[1] is None else said[1]
+
+
+def compared(
+    rows: Sequence[Served],
+    of: Outcomes,
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: Mapping[str, tuple[float, float]],
+) -> Comparison | None:
+    """None: nothing applies in one of the arms."""
+    keep = np.flatnonzero(~np.isnan(of.values)).tolist()
+    here = [rows[i] for i in keep]
+    candidate = np.array([row.arm != CONTROL for row in here])
+    if not here or candidate.all() or not candidate.any():
+        return None
+    weights = _weights(rows, of, population)[keep]
+    raw = of.values[keep]
+    values = _adjusted(raw, weights, _covariates(here, of.metric, known))
+    alpha = plan.alpha / len(plan.candidates)
+    tuning = Tuning(alpha, burn_in=BURN_IN)
+    a, b = (_arm_mean(values, weights, here, side, of.bounded, tuning) for side in (~candidate, candidate))
+    difference, n, variance = _difference(a, b, of.sign, tuning)
+    margin = margin_of(plan, of.metric)
+    made = Comparison(
+        metric=of.metric,
+        unit=UNITS.get(of.metric, ""),
+        role="primary" if of.metric == plan.primary else "other" if margin is None else "guardrail",
+        a=Estimate(float(np.average(raw[~candidate], weights=weights[~candidate]))),
+        b=Estimate(float(np.average(raw[candidate], weights=weights[candidate]))),
+        difference=difference,
+        noise=None,
+        pairs=a.units + b.units,
+        effective_n=n,
+        margin=margin,
+        direction_found="unclear",
+        margin_found="unclear",
+        log_evalue=_evidence(difference.value or 0.0, n, variance, tuning),
+        method=METHOD,
+    )
+    return judged(made, Rule("asymptotic", alpha), variance)
+
+
+def _weights(rows: Sequence[Served], of: Outcomes, population: Mapping[Cell, int]) -> Floats:
+    """N_h / n_h where the Tallies say N_h, else 1 / pi. n_h: scored and not applicable."""
+    n: Counter[Cell] = Counter()
+    for i, row in enumerate(rows):
+        n[row.cell] += of.responded is None or of.responded[i]
+
+    def weight(row: Served) -> float:
+        known = population.get(row.cell)
+        return 1 / row.pi if known is None or not n[row.cell] else max(known, n[row.cell]) / n[row.cell]
+
+    return np.array([weight(row) for row in rows])
+
+
+def _covariates(rows: Sequence[Served], metric: str, known: Mapping[str, tuple[float, float]]) -> Floats:
+    """Of each record: the size of its prompt, and what its unit was like before; the mean where that is not known."""
+    prompt = np.log1p(np.array([float(row.prompt_bytes) for row in rows]))
+    which = 0 if metric in ("total_s", "first_token_s", "output_tokens") else 1
+    there = [known[row.unit][which] for row in rows if row.unit in known]
+    mean = float(np.mean(there)) if there else 0.0
+    past = np.array([known[row.unit][which] if row.unit in known else mean for row in rows])
+    return np.column_stack((prompt, past))
+
+
+def _adjusted(values: Floats, weights: Floats, covariates: Floats) -> Floats:
+    """CUPED: y − θ (x − mean x), one θ and one mean over both arms, by weighted least squares (statistics/cuped.py)."""
+    if values.size < 10 * covariates.shape[1]:
+        return values
+    apart = covariates - np.average(covariates, axis=0, weights=weights)
+    spread = np.abs(apart).max(axis=0) > 1e-9
+    if not spread.any():
+        return values
+    root = np.sqrt(weights)[:, None]
+    x = apart[:, spread] * root
+    y = (values - np.average(values, weights=weights)) * root[:, 0]
+    theta = np.linalg.lstsq(x, y, rcond=None)[0]
+    return np.asarray(values - apart[:, spread] @ theta, dtype=np.float64)
+
+
+def _arm_mean(
+    values: Floats, weights: Floats, rows: Sequence[Served], side: Floats, bounded: bool, tuning: Tuning
+) -> ArmMean:
+    at = np.flatnonzero(side).tolist()
+    y, w = values[at], weights[at]
+    places: dict[str, int] = {}
+    unit = np.array([places.setdefault(rows[i].unit, len(places)) for i in at])
+    total = float(w.sum())
+    mean = float((w * y).sum()) / total
+    terms = np.bincount(unit, weights=w * (y - mean))
+    sizes = np.bincount(unit, weights=w)
+    n = total**2 / float((sizes**2).sum())
+    variance = n * float((terms**2).sum()) / total**2
+    if bounded and n >= tuning.burn_in:
+        variance += (half_width(1.0, n, tuning) / 2.0) ** 2
+    return ArmMean(mean, variance, n, len(places))
+
+
+def _difference(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
+    """(sign (b − a) with its interval, effective n of both, variance of one observation)."""
+    n = a.effective_n + b.effective_n
+    error = math.sqrt(a.variance / a.effective_n + b.variance / b.effective_n)
+    deviation = error * math.sqrt(n)
+    value = sign * (b.mean - a.mean)
+    enough = min(a.effective_n, b.effective_n) >= tuning.burn_in
+    half = half_width(deviation, n, tuning) if enough else math.inf
+    ends = (value - half, value + half) if math.isfinite(half) else (None, None)
+    return Estimate(value, *ends), n, deviation**2
+
+
+def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
+    if n < 2 * tuning.burn_in or variance == 0:
+        return 0.0
+    mixture = NormalMixture(best_rho(tuning.alpha, tuning.n_star) ** -2)
+    return mixture.log_mixture(n * value / math.sqrt(variance), n)
+
+
+def _p95(rows: Sequence[Served], candidate: str, plan: Plan) -> Comparison | None:
+    """Only where every record stands for the same number of calls, and every unit has one: the sequences of quantiles
+    know neither weights nor units."""
+    if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
+        return None
+    by_arm = {
+        arm: [row.total_s for row in rows if row.arm == arm and (not _failed(row) or row.outcome == "timeout")]
+        for arm in (CONTROL, candidate)
+    }
+    if not all(by_arm.values()):
+        return None
+    alpha = plan.alpha / len(plan.candidates)
+    return p95_of(by_arm[CONTROL], by_arm[candidate], alpha, margin_of(plan, P95))

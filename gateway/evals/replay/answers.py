@@ -1,0 +1,131 @@
+"""What came back of one asking → a row of the store, and a subject for scorers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+import orjson
+
+from gateway.assembly import Completion, assemble
+from gateway.evals.client import Reply
+from gateway.evals.replay.design import Contender
+from gateway.evals.replay.items import Item
+from gateway.evals.scorers import Subject
+from gateway.evals.store.replays import Answer
+from gateway.exchange import Exchange, Target, Usage
+from gateway.prices import Prices
+
+Outcome = Literal["ok", "refused", "failed", "timeout"]
+_NAMESPACE = UUID("5b1f8f5e-5c1f-5d5b-9a3c-2f1f3a6f7d10")
+_ERROR_CHARACTERS = 500
+_WAITS = (408, 409, 425, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to one target. repeat: from 1. body: as it is sent."""
+
+    replay: str
+    item: Item
+    target: Contender
+    repeat: int
+    body: dict[str, Any]
+
+    @property
+    def answer_id(self) -> str:
+        return str(uuid5(_NAMESPACE, f"{self.replay}\0{self.item.number}\0{self.target.name}\0{self.repeat}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer worth keeping. status: None: no answer at all. retry_after_s: what the answer asked to wait."""
+
+    outcome: Outcome
+    error: str
+    seconds: float
+    status: int | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Asking again may do better."""
+        return self.outcome != "refused"
+
+
+def judged_reply(ask: Ask, reply: Reply) -> Completion | Failure:
+    """What an answer says, or why it is none: an HTTP error, no JSON, an error in its body."""
+    if reply.status >= 400:
+        kind: Outcome = "failed" if reply.status >= 500 or reply.status in _WAITS else "refused"
+        kind = "timeout" if reply.status in (408, 504) else kind
+        return Failure(kind, _message(reply), reply.seconds, reply.status, _retry_after_s(reply))
+    said = assemble(ask.item.api, False, reply.body)
+    if said.error is not None:
+        return Failure("failed", said.error[:_ERROR_CHARACTERS], reply.seconds, reply.status)
+    try:
+        reply.object()
+    except ValueError as error:
+        return Failure("failed", str(error)[:_ERROR_CHARACTERS], reply.seconds, reply.status)
+    return said
+
+
+def answered(ask: Ask, reply: Reply, said: Completion, asked_at: float, prices: Prices) -> Answer:
+    usage = said.usage or reply.usage
+    tokens = _tokens(usage)
+    cost = prices.cost(reply.target, usage) if reply.target else None
+    by = (reply.target.upstream, reply.target.model) if reply.target else (None, None)
+    return Answer(
+        ask.item.number, ask.target.name, ask.repeat, ask.answer_id, ask.item.cluster, "ok", reply.status, None, *by,
+        said.finish_reason, *tokens, cost, reply.seconds, asked_at, reply.exchange_id, said.text, reply.body,
+    )  # fmt: skip
+
+
+def unanswered(ask: Ask, failure: Failure, asked_at: float) -> Answer:
+    return Answer(
+        ask.item.number, ask.target.name, ask.repeat, ask.answer_id, ask.item.cluster, failure.outcome, failure.status,
+        failure.error, None, None, None, None, None, None, None, None, failure.seconds, asked_at, None, "", b"",
+    )  # fmt: skip
+
+
+def subject(ask: Ask, answer: Answer) -> Subject:
+    """For scorers: the same for an answer that was just given and for one read from the store."""
+    said = assemble(ask.item.api, False, answer.response)
+    usage = None
+    if answer.input_tokens is not None and answer.output_tokens is not None:
+        usage = Usage(
+            answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.reasoning_tokens
+        )
+    exchange = Exchange(
+        id=answer.answer_id, received=answer.asked, caller="replay", api=ask.item.api, alias=ask.target.alias,
+        target=Target(answer.upstream or "", answer.model or ask.target.name), stream=False,
+        request=orjson.dumps(ask.body), response=answer.response, status=answer.status or 200, outcome="ok",
+        total_s=answer.seconds, unit=f"{ask.replay}:{ask.item.number}:{ask.repeat}", u=0.0, pi=1.0, stratum="replay",
+        incarnation="replay", seq=ask.item.number, plan=ask.replay, arm=ask.target.name, cluster=ask.item.cluster,
+        usage=usage,
+    )  # fmt: skip
+    return Subject(exchange, ask.body, said, ask.item.reference, answer.cost_usd)
+
+
+def _tokens(usage: Usage | None) -> tuple[int | None, int | None, int | None, int | None]:
+    if usage is None:
+        return None, None, None, None
+    return usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens
+
+
+def _message(reply: Reply) -> str:
+    try:
+        error = reply.object().get("error")
+    except ValueError:
+        error = reply.body[:200].decode("utf-8", "replace")
+    said = error.get("message") if isinstance(error, dict) else error
+    return f"HTTP {reply.status}: {said}"[:_ERROR_CHARACTERS]
+
+
+def _retry_after_s(reply: Reply) -> float | None:
+    """In seconds; a date is none of what the gateway sends."""
+    try:
+        seconds = float(reply.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e6 else None

@@ -1,0 +1,113 @@
+"""What the command line asks of a replay, checked before anything is asked of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from gateway.config import Config, Scorer
+from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.datasets import Dataset
+from gateway.evals.replay.design import Settings
+from gateway.evals.replay.report import Question
+from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Metric
+from gateway.evals.scorers.registry import DEFAULTS, Registered
+from gateway.experiment import Guardrail
+from gateway.programs import CannotRun
+
+WITH_REFERENCE = ("exact", "f1", "rouge_l")
+MEASURED = (FAILED, SECONDS, OUTPUT, COST)
+ERROR_RATE = Guardrail(FAILED.name, 0.02)
+_NAME = re.compile(r"[\w.:-]{1,100}")
+
+
+class AskedWrong(CannotRun):
+    """An option does not fit the others, or the dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """targets: the first is the control. scorers: empty: those that fit the dataset. primary: None: the first scorer
+    with a best and a worst value. guardrails: beside that of the error rate. name, limit: None: made of what is asked;
+    all rows. command: what was typed."""
+
+    targets: tuple[str, ...]
+    scorers: tuple[str, ...] = ()
+    repeats: int = 1
+    primary: str | None = None
+    margin: float = 0.02
+    alpha: float = 0.05
+    guardrails: tuple[Guardrail, ...] = ()
+    name: str | None = None
+    limit: int | None = None
+    settings: Settings = Settings()
+    pace: Pace = Pace()
+    command: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def rows_of(asked: Asked, dataset: Dataset) -> int:
+    return min(asked.limit or dataset.rows, dataset.rows)
+
+
+def name_of(asked: Asked, dataset: Dataset, design: str) -> str:
+    """The name given, or one that what is asked decides: so the same command finds its own answers."""
+    if asked.name is not None:
+        if not _NAME.fullmatch(asked.name):
+            raise AskedWrong(f"--name {asked.name!r}: expected letters, digits and . _ : -, at most 100")
+        return asked.name
+    stem = re.sub(r"[^\w.-]+", "-", dataset.path.stem)[:60] or "dataset"
+    return f"{stem}-{design[:8]}"
+
+
+def sections(asked: Asked, dataset: Dataset, config: Config) -> dict[str, Scorer]:
+    """The scorers of this replay: as the config has them, or with their usual options."""
+    names = asked.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise AskedWrong(f"--scorers: {', '.join(twice)} stands twice")
+    return {name: config.scorers.get(name) or Scorer() for name in names}
+
+
+def metrics(scorers: Mapping[str, Registered]) -> tuple[Metric, ...]:
+    return tuple(Metric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
+
+
+def question(asked: Asked, dataset: Dataset, found: Sequence[Metric]) -> Question:
+    """The frame of the report; who calls fills in what only the end knows. Raises AskedWrong."""
+    primary = asked.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
+    _check_primary(primary, found)
+    guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in asked.guardrails}}
+    known = [m.name for m in (*found, *MEASURED)]
+    for metric in guards:
+        if metric not in known:
+            raise AskedWrong(f"--guard {metric}: no such metric{_near(metric, known)}")
+        if metric == primary:
+            raise AskedWrong(f"--guard {metric}: it is the primary metric already; its margin is --margin")
+    rows = rows_of(asked, dataset)
+    return Question(
+        name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
+        repeats=asked.repeats, metrics=tuple(found), primary=primary, margin=asked.margin, alpha=asked.alpha,
+        guardrails=tuple(guards.values()), settings=_said(asked.settings), command=asked.command,
+    )  # fmt: skip
+
+
+def _check_primary(primary: str | None, found: Sequence[Metric]) -> None:
+    metric = next((m for m in found if m.name == primary), None)
+    if primary is not None and metric is None:
+        raise AskedWrong(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
+    if metric is not None and metric.direction == "neutral":
+        raise AskedWrong(f"--primary {primary}: neither more nor less of it is better; choose another")
+
+
+def _said(settings: Settings) -> tuple[tuple[str, str], ...]:
+    said = [(name, str(value)) for name, value in settings.fields]
+    said += [("system", settings.system)] if settings.system is not None else []
+    return (*said, ("seed", "none" if settings.seed is None else str(settings.seed)))
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    close = get_close_matches(word, known, 1, 0.6)
+    return f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(known)}"

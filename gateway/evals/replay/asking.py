@@ -1,0 +1,117 @@
+"""Asks one question until it is answered, refused, or given up; paced for all together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.draw import draw
+from gateway.evals.client import Client, Reply, Unreachable
+from gateway.evals.replay.answers import Ask, Failure, answered, judged_reply, unanswered
+from gateway.evals.replay.items import PATHS
+from gateway.evals.store.replays import Answer
+from gateway.prices import Prices
+from gateway.programs import CannotRun
+
+Sleep = Callable[[float], Awaitable[None]]
+_NO_USE = (401, 403, 404)  # of every further question too
+
+
+class Misconfigured(CannotRun):
+    """The gateway refuses every question of this kind; the message says what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """rate: questions a second, all targets together, repeated ones too; None: as fast as concurrency allows. attempts:
+    at one question. backoff_s: before the second, doubled after, up to longest_s; also what a Retry-After is cut to.
+    stop_after: failures in a row after which a replay stops."""
+
+    concurrency: int = 8
+    rate: float | None = None
+    deadline_s: float = 300.0
+    attempts: int = 5
+    backoff_s: float = 0.5
+    longest_s: float = 60.0
+    stop_after: int = 20
+
+
+class Turns:
+    """Gives every asking its time: 1 / rate apart, and none to a target that asked to wait."""
+
+    def __init__(self, rate: float | None, sleep: Sleep = asyncio.sleep) -> None:
+        self._apart_s = 1.0 / rate if rate else 0.0
+        self._sleep = sleep
+        self._next = 0.0
+        self._waits: dict[str, float] = {}
+
+    async def turn(self, target: str) -> None:
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next, self._waits.get(target, 0.0))
+        if self._apart_s:
+            self._next = max(now, self._next) + self._apart_s
+        if at > now:
+            await self._sleep(at - now)
+
+    def hold(self, target: str, seconds: float) -> None:
+        """Nobody asks this target before so many seconds have passed."""
+        until = asyncio.get_running_loop().time() + seconds
+        self._waits[target] = max(until, self._waits.get(target, 0.0))
+
+
+class Asker:
+    """clock: Unix time in seconds."""
+
+    def __init__(
+        self,
+        client: Client,
+        pace: Pace,
+        prices: Prices,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client, self._pace, self._prices, self._sleep, self._clock = client, pace, prices, sleep, clock
+        self._turns = Turns(pace.rate, sleep)
+
+    async def ask(self, ask: Ask) -> Answer:
+        """The answer, or the last failure, as the store keeps it. Raises Misconfigured."""
+        for attempt in range(1, self._pace.attempts + 1):
+            await self._turns.turn(ask.target.name)
+            asked_at = self._clock()
+            found = await self._once(ask)
+            if isinstance(found, Answer):
+                return found
+            if not found.passing or attempt == self._pace.attempts:
+                break
+            await self._wait(ask, found, attempt)
+        return unanswered(ask, found, asked_at)
+
+    async def _once(self, ask: Ask) -> Answer | Failure:
+        asked_at, began = self._clock(), time.perf_counter()
+        try:
+            reply = await self._client.ask(
+                PATHS[ask.item.api], ask.body, deadline_s=self._pace.deadline_s, headers=ask.target.headers
+            )
+        except Unreachable as error:
+            seconds = time.perf_counter() - began
+            return Failure("timeout" if seconds >= self._pace.deadline_s else "failed", str(error), seconds)
+        found = judged_reply(ask, reply)
+        if isinstance(found, Failure):
+            _check(ask, reply, found)
+            return found
+        return answered(ask, reply, found, asked_at, self._prices)
+
+    async def _wait(self, ask: Ask, failure: Failure, attempt: int) -> None:
+        pace = self._pace
+        if failure.retry_after_s is not None:
+            self._turns.hold(ask.target.name, min(failure.retry_after_s, pace.longest_s))
+            return
+        spread = 0.5 + draw("replay:backoff", f"{ask.answer_id}:{attempt}")  # so that those that failed together part
+        await self._sleep(min(pace.backoff_s * 2 ** (attempt - 1) * spread, pace.longest_s))
+
+
+def _check(ask: Ask, reply: Reply, failure: Failure) -> None:
+    if reply.status in _NO_USE:
+        raise Misconfigured(f"{ask.target.name} cannot be asked: {failure.error}")

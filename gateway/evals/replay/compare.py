@@ -1,0 +1,159 @@
+"""Two targets on one metric, item by item: a fixed-n interval, and one that holds at any time. Pure.
+
+A replay asks a number of rows fixed beforehand, so one look at its end may use paired_difference; a look before the end
+may only use the betting sequence, which is right here because rows come in an order that the answers do not decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.evals.experiments.report import Comparison, Estimate, Trail
+from gateway.evals.experiments.verdict import direction_of, margin_of
+from gateway.evals.replay.sheet import Floats, Kind, Metric
+from gateway.evals.statistics.betting import BettingMean
+from gateway.evals.statistics.paired import mean_error, paired_difference
+from gateway.evals.statistics.special import normal_quantile, student_quantile
+
+SPARSE = 10  # clusters that differ; with fewer, a standard error says little
+_TRAIL_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is asked of one metric. alpha: of this comparison. margin: None: it is shown and not tested. whole: all
+    that was planned is answered, so that the fixed-n interval may be used."""
+
+    role: Kind
+    alpha: float
+    margin: float | None = None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The items that both targets have a number for. clusters: labels; better: differences, positive for b."""
+
+    a: Floats
+    b: Floats
+    clusters: list[str]
+    better: Floats
+
+    @property
+    def n(self) -> int:
+        return int(self.a.size)
+
+
+def paired(metric: Metric, a: Floats, b: Floats, clusters: Sequence[str]) -> Paired:
+    both = np.isfinite(a) & np.isfinite(b)
+    kept = [c for c, here in zip(clusters, both, strict=True) if here]
+    first, second = a[both], b[both]
+    better = first - second if metric.direction == "minimise" else second - first
+    return Paired(first, second, kept, better)
+
+
+def comparison(metric: Metric, pairs: Paired, terms: Terms, noise: Estimate | None = None) -> tuple[Comparison, Trail]:
+    """The comparison, and how the betting interval narrowed (no points where the metric is not bounded)."""
+    trail = betting_trail(metric, pairs, terms.alpha)
+    n, clusters = pairs.n, len(set(pairs.clusters))
+    difference, method = _difference(metric, pairs, terms, trail)
+    neutral = metric.direction == "neutral"
+    margin = "unclear" if terms.margin is None else margin_of(difference, terms.margin)
+    said = Comparison(
+        metric=metric.name, unit=metric.unit, role=terms.role,
+        a=mean_estimate(pairs.a, pairs.clusters, terms.alpha), b=mean_estimate(pairs.b, pairs.clusters, terms.alpha),
+        difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
+        direction_found="unclear" if neutral else direction_of(difference), margin_found=margin,
+        pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
+    )  # fmt: skip
+    return said, trail
+
+
+def _difference(metric: Metric, pairs: Paired, terms: Terms, trail: Trail) -> tuple[Estimate, str]:
+    n, clusters = pairs.n, len(set(pairs.clusters))
+    value = float(pairs.better.mean()) if n else None
+    at_any_time = f"at any time (betting): {trail.points[-1][2]:+.4g} … {trail.points[-1][3]:+.4g}" if trail.points else ""
+    if value is None or clusters < 2:
+        return Estimate(value), "too few items for an interval"
+    if not terms.whole:
+        if not trail.points:
+            return Estimate(value), "no interval before the replay is whole"
+        _, _, low, high = trail.points[-1]
+        return Estimate(value, low, high), "betting confidence sequence, one step a cluster"
+    if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
+        return Estimate(value, *found), _joined(f"fixed n, few items differ (Agresti–Min), {clusters} clusters", at_any_time)
+    found_t = paired_difference(np.zeros(n), pairs.better, terms.alpha, pairs.clusters)
+    method = _joined(f"fixed n, paired t over {clusters} clusters", at_any_time)
+    return Estimate(value, found_t.low, found_t.high), method
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(p for p in parts if p)
+
+
+def sparse_interval(pairs: Paired, span: float, alpha: float) -> tuple[float, float] | None:
+    """For differences of which fewer than SPARSE clusters have any; None: more do.
+
+    One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
+    d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters, normal quantile. For
+    single yes-or-no pairs this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
+    comparing matched proportions", Statistics in Medicine 24(5), section 3. It is never empty, as that of a standard
+    error of 0 would be.
+    """
+    means = cluster_means(pairs)
+    if int(np.count_nonzero(means)) >= SPARSE:
+        return None
+    total, m = float(means.sum()), means.size + 2
+    variance = (float((means**2).sum()) + span**2 - total**2 / m) / m**2
+    half = normal_quantile(1.0 - alpha / 2.0) * math.sqrt(variance)
+    return max(-span, total / m - half), min(span, total / m + half)
+
+
+def cluster_means(pairs: Paired) -> Floats:
+    """The mean difference of each cluster, in the order in which they first come."""
+    places: dict[str, int] = {}
+    index = np.array([places.setdefault(c, len(places)) for c in pairs.clusters], dtype=np.intp)
+    totals = np.bincount(index, weights=pairs.better, minlength=len(places))
+    return np.asarray(totals / np.bincount(index, minlength=len(places)), dtype=np.float64)
+
+
+def betting_trail(metric: Metric, pairs: Paired, alpha: float) -> Trail:
+    """The running interval, one step a cluster, differences moved onto [0, 1]; thinned to a few hundred points."""
+    if not metric.bounded or metric.direction == "neutral" or not pairs.n or metric.span <= 0:
+        return Trail(metric.name, ())
+    means, span = cluster_means(pairs), metric.span
+    bets = BettingMean(alpha)
+    step = max(1, math.ceil(means.size / _TRAIL_POINTS))
+    points = []
+    for i, difference in enumerate(means.tolist(), 1):
+        bets.add(min(1.0, max(0.0, (difference / span + 1.0) / 2.0)))
+        if i % step == 0 or i == means.size:
+            low, high = bets.running_interval()
+            points.append((i, float(means[:i].mean()), (2.0 * low - 1.0) * span, (2.0 * high - 1.0) * span))
+    return Trail(metric.name, tuple(points))
+
+
+def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float) -> Estimate:
+    """The mean of one target, with its own clustered t interval."""
+    if not values.size:
+        return Estimate(None)
+    if len(set(clusters)) < 2:
+        return Estimate(float(values.mean()))
+    found = mean_error(values, clusters)
+    half = student_quantile(1.0 - alpha / 2.0, found.clusters - 1) * found.se
+    return Estimate(found.mean, found.mean - half, found.mean + half)
+
+
+def pairs_needed(difference: Estimate, margin: float | None, n: int) -> int | None:
+    """About how many more items would decide, if the difference stays: intervals narrow as 1 / sqrt(n)."""
+    if margin is None or difference.value is None or difference.low is None or difference.high is None:
+        return None
+    half, room = (difference.high - difference.low) / 2.0, abs(difference.value + margin)
+    if room <= 0 or half <= 0:
+        return None
+    needed = n * (half / room) ** 2 - n
+    return max(1, math.ceil(needed)) if needed < 1e9 else None

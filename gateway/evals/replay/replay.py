@@ -1,0 +1,142 @@
+"""`gateway replay`, whole: a dataset, a gateway, the asking, the scores, the reports."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import orjson
+
+from gateway.config_prices import prices_of
+from gateway.evals.client import Client, Connections
+from gateway.evals.experiments.report import Report
+from gateway.evals.replay.asked import Asked, metrics, name_of, question, rows_of, sections
+from gateway.evals.replay.asking import Asker
+from gateway.evals.replay.datasets import Dataset
+from gateway.evals.replay.design import Design
+from gateway.evals.replay.gateways import Place, Say, reached
+from gateway.evals.replay.report import Question, Said, examples_of, reports
+from gateway.evals.replay.run import Job, Progress, Run, Stopped, begin
+from gateway.evals.replay.sheet import Sheet, sheet
+from gateway.evals.samples import turns
+from gateway.evals.scorers.asker import Outside
+from gateway.evals.scorers.registry import build
+from gateway.evals.scorers.threads import Threads
+from gateway.evals.store.engine import default_url
+from gateway.evals.store.reading import reading
+from gateway.evals.store.replays import Replays, outcomes, scored, texts
+from gateway.evals.store.store import Refused, StoreDown
+from gateway.programs import CannotRun
+from gateway.supervise import cancel_when_told
+
+Watch = Callable[[Progress], None]
+
+
+class Interrupted(CannotRun):
+    """Ctrl-C; what was answered is stored."""
+
+
+class NotStored(CannotRun):
+    """The store could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of it. reports: one for each candidate; none where there is one target."""
+
+    job: Job
+    progress: Progress
+    question: Question
+    sheet: Sheet
+    reports: tuple[Report, ...]
+
+
+async def replay(dataset: Dataset, asked: Asked, place: Place, say: Say, watch: Watch) -> Replayed:
+    """Asks what is not asked yet, and reports. say: notes on the way; watch: told after every answer.
+
+    Raises CannotRun in its many kinds, ConfigError, StoreDown and Refused.
+    """
+    async with opened(dataset, asked, place, say) as (job, asker):
+        question_ = question(asked, dataset, metrics(job.scorers))
+        progress = await carried_out(job, asker, place, watch)
+    return _reported(job, question_, progress, _store(place))
+
+
+@asynccontextmanager
+async def opened(dataset: Dataset, asked: Asked, place: Place, say: Say) -> AsyncIterator[tuple[Job, Asker]]:
+    """A gateway that answers, and the job that it is to do."""
+    async with reached(place, asked.targets, say) as (gateway, targets), Connections() as connections:
+        client, prices = Client(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
+        outside = Outside(connections, client, prices, directory=place.path.parent)
+        design = Design(dataset.hash, targets, asked.settings)
+        yield (
+            Job(
+                name=name_of(asked, dataset, design.hash), dataset=dataset, design=design,
+                rows=rows_of(asked, dataset), repeats=asked.repeats,
+                scorers=build(sections(asked, dataset, place.config), outside),
+                concurrency=asked.pace.concurrency, stop_after=asked.pace.stop_after,
+            ),
+            Asker(client, asked.pace, prices),
+        )  # fmt: skip
+
+
+async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Progress:
+    """Runs the job to its end, in the store of the config. Raises Interrupted, and what Run raises."""
+    this = asyncio.current_task()
+    assert this is not None  # noqa: S101 - a coroutine that runs has a task
+    cancel_when_told(this)
+    threads = Threads()
+    try:
+        async with Replays(_store(place)) as store:
+            await begin(store, job, time.time())
+            run = Run(job, store, asker, threads, watch)
+            try:
+                return await run.run()
+            except asyncio.CancelledError:
+                done = run.progress.before + run.progress.done - run.progress.failed
+                raise Interrupted(
+                    f"stopped with {done} of {job.total} answers stored; the same command goes on from there"
+                ) from None
+            except Stopped as error:
+                raise Stopped(f"{error}. What was answered is stored; the same command goes on from there") from None
+    except (StoreDown, Refused) as error:
+        raise NotStored(f"{error}. The same command goes on from what is stored") from error
+    finally:
+        threads.close()
+
+
+def _store(place: Place) -> str:
+    return place.config.store.url or default_url(place.data)
+
+
+def _reported(job: Job, asked: Question, progress: Progress, store: str) -> Replayed:
+    versions = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
+    targets = [t.name for t in job.design.targets]
+    with reading(store) as connection:
+        times: list[float] = []
+        answers = (times.append(a.asked) or a for a in outcomes(connection, job.name))  # type: ignore[func-returns-value]
+        made = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
+        asked = replace(
+            asked, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
+            created=time.time(), first=min(times, default=None), last=max(times, default=None),
+        )  # fmt: skip
+        wanted = sorted({number for numbers in examples_of(made, asked).values() for number in numbers})
+        said = texts(connection, job.name, wanted)
+    questions = _questions(job, wanted)
+    answers_said = {(key.item, key.target): text for key, text in said.items() if key.repeat == 1}
+    return Replayed(job, progress, asked, made, reports(made, asked, Said(questions, answers_said)))
+
+
+def _questions(job: Job, wanted: Sequence[int]) -> dict[int, str]:
+    last = max(wanted, default=0)
+    found = {}
+    for item in job.items() if last else ():
+        if item.number in wanted:
+            said = turns(orjson.dumps(item.request))
+            found[item.number] = "\n\n".join(text if who == "user" else f"[{who}] {text}" for who, text in said)
+        if item.number >= last:
+            break
+    return found

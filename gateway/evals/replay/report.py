@@ -1,0 +1,291 @@
+"""A replay's sheet → one report for each candidate, against the first target. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gateway import __version__
+from gateway.evals.experiments.report import Arm, Comparison, Estimate, Example, Gate, Latency, Report, Trail, Wins
+from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
+from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired
+from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
+from gateway.evals.statistics.quantiles import quantile_ranks
+from gateway.experiment import Guardrail
+
+LEAST_CLUSTERS = 20  # with fewer, no verdict
+FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers whose primary score failed
+EXAMPLES = 6
+_CURVE_POINTS = 100
+_MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPUT.name: ("output_tokens", 1.0),
+             COST.name: ("cost_usd", 1000.0)}  # fmt: skip
+LIMITS = (
+    "A replay asks each row alone: what an answer does to the rest of a conversation is not in it.",
+    "It speaks of these rows. Rows of a log come as the log was sampled, and are not weighted.",
+    "Times are those of this replay, at its own rate, and not of live traffic.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a report is about. rows: asked, of `of` in the dataset. metrics: of the scorers, in order. primary: one of
+    them, None: there is none to test. planned: answers of one target. versions: scorer → version."""
+
+    name: str
+    design: str
+    dataset: str
+    dataset_hash: str
+    rows: int
+    of: int
+    repeats: int
+    metrics: tuple[Metric, ...]
+    primary: str | None
+    margin: float
+    alpha: float
+    guardrails: tuple[Guardrail, ...]
+    versions: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    command: str = ""
+    created: float = 0.0
+    first: float | None = None
+    last: float | None = None
+
+    @property
+    def planned(self) -> int:
+        return self.rows * self.repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What stands behind examples: questions by item, answers by (item, target)."""
+
+    questions: Mapping[int, str] = field(default_factory=dict)
+    answers: Mapping[tuple[int, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Versus:
+    """One candidate against the control, under one question. alpha: of each of its comparisons."""
+
+    sheet: Sheet
+    asked: Question
+    control: str
+    candidate: str
+    alpha: float
+
+    @property
+    def whole(self) -> bool:
+        return all(self.sheet.answers(t) >= self.asked.planned for t in (self.control, self.candidate))
+
+    def pairs(self, metric: Metric) -> Paired:
+        return paired(metric, self.of(metric, self.control), self.of(metric, self.candidate), self.sheet.clusters)
+
+    def of(self, metric: Metric, target: str) -> Floats:
+        if metric.name in _MEASURES:
+            name, factor = _MEASURES[metric.name]
+            return self.sheet.measured(name, target) * factor
+        return self.sheet.values(metric, target, (self.control, self.candidate))
+
+
+def reports(sheet: Sheet, asked: Question, said: Said | None = None) -> tuple[Report, ...]:
+    """alpha is shared by the candidates (Bonferroni), so that with many of them none ships by chance."""
+    control, *candidates = sheet.targets
+    alpha = asked.alpha / max(1, len(candidates))
+    return tuple(_report(_Versus(sheet, asked, control, c, alpha), said or Said()) for c in candidates)
+
+
+def examples_of(sheet: Sheet, asked: Question) -> dict[str, list[int]]:
+    """By candidate, the items on which it differs most from the control, by the primary metric."""
+    metric = next((m for m in asked.metrics if m.name == asked.primary), None)
+    if metric is None:
+        return {}
+    control, *candidates = sheet.targets
+    found = {}
+    for candidate in candidates:
+        versus = _Versus(sheet, asked, control, candidate, asked.alpha)
+        apart = np.abs(versus.of(metric, candidate) - versus.of(metric, control))
+        order = np.argsort(-np.nan_to_num(apart), kind="stable")[:EXAMPLES]
+        found[candidate] = [int(i) + 1 for i in order if np.isfinite(apart[i]) and apart[i] > 0]
+    return found
+
+
+def _report(versus: _Versus, said: Said) -> Report:
+    asked, sheet = versus.asked, versus.sheet
+    compared = {metric.name: _compared(versus, metric) for metric in (*asked.metrics, FAILED, SECONDS, OUTPUT, COST)}
+    shown = {name: c for name, (c, _) in compared.items() if c.pairs}
+    primary = shown.get(asked.primary or "")
+    guardrails = tuple(c for c in shown.values() if c.role == "guardrail")
+    gates = _gates(versus, primary)
+    found = _decided(versus, primary, guardrails, gates, cheaper(shown.get(COST.name)))
+    arms = (_arm(versus, versus.control), _arm(versus, versus.candidate))
+    return Report(
+        experiment=asked.name, plan=asked.design, candidate=versus.candidate, verdict=found.verdict,
+        direction=primary.direction_found if primary else "unclear",
+        margin=primary.margin_found if primary else "unclear",
+        sentence=found.sentence, reasons=found.reasons, primary=primary,
+        guardrails=guardrails, metrics=tuple(c for c in shown.values() if c.role == "other"), gates=gates, arms=arms,
+        pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
+        trails=tuple(t for _, t in compared.values() if t.points), wins=_wins(versus, primary),
+        latency=tuple(_latency(sheet, t, versus.alpha) for t in (versus.control, versus.candidate)), strata=(),
+        examples=_examples(versus, said), limits=_limits(versus), design=_design(versus), versions=_versions(asked),
+        first=asked.first, last=asked.last, created=asked.created, command=asked.command,
+    )  # fmt: skip
+
+
+def _decided(
+    versus: _Versus,
+    primary: Comparison | None,
+    guardrails: tuple[Comparison, ...],
+    gates: tuple[Gate, ...],
+    cheaper: str | None,
+) -> Decision:
+    """As of an experiment; the sentence begins with the rows it speaks of."""
+    asked, claims = versus.asked, () if cheaper is None else (cheaper,)
+    made = decide(Swap(asked.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims)
+    _, _, said = made.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
+    head = f"On {asked.rows} rows of {asked.dataset}, from {versus.control} to {versus.candidate}: "
+    return replace(made, sentence=head + said)
+
+
+def _compared(versus: _Versus, metric: Metric) -> tuple[Comparison, Trail]:
+    margins = {g.metric: g.margin for g in versus.asked.guardrails}
+    role: Kind = "primary" if metric.name == versus.asked.primary else "guardrail" if metric.name in margins else "other"
+    margin = versus.asked.margin if role == "primary" else margins.get(metric.name)
+    terms = Terms(role, versus.alpha, margin, versus.whole)
+    return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
+
+
+def _noise(versus: _Versus, metric: Metric) -> Estimate | None:
+    """The control against itself: its second answer to each item against its first."""
+    scored = versus.sheet.scores.get((metric.name, versus.control))
+    if scored is None or scored.shape[1] < 2:
+        return None
+    again = paired(metric, scored[:, 0], scored[:, 1], versus.sheet.clusters)
+    return mean_estimate(again.better, again.clusters, versus.alpha) if again.n else None
+
+
+def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:
+    sheet, planned = versus.sheet, versus.asked.planned
+    answered = min(sheet.answers(t) for t in (versus.control, versus.candidate))
+    whole = f"{answered} of {planned} questions to each target are asked"
+    clusters = int(primary.effective_n) if primary else 0
+    few = f"{clusters} independent items have two scores; a verdict needs {LEAST_CLUSTERS}"
+    return (
+        Gate("whole", 1 if versus.whole else 0, whole, float(answered)),
+        Gate("items", 1 if clusters >= LEAST_CLUSTERS else 0, few, float(clusters)),
+        _scored_gate(versus),
+    )
+
+
+def _scored_gate(versus: _Versus) -> Gate:
+    lost = max((_lost(versus, t), t) for t in (versus.control, versus.candidate))
+    state = 1 if lost[0] <= FEW_LOST else -1 if lost[0] > MANY_LOST else 0
+    says = f"{lost[0]:.1%} of the answers of {lost[1]} have no {versus.asked.primary} score, because the scorer failed"
+    return Gate("scored", state, says, lost[0])  # type: ignore[arg-type]
+
+
+def _lost(versus: _Versus, target: str) -> float:
+    silent = versus.sheet.silent.get((versus.asked.primary or "", target), {})
+    n = sum(n for status, n in silent.items() if status != "not_applicable")
+    return n / max(1, versus.sheet.answers(target))
+
+
+def _arm(versus: _Versus, target: str) -> Arm:
+    sheet = versus.sheet
+    failed = sheet.failed(target)
+    asked, wrong = sheet.answers(target), int(np.nansum(failed))
+    costs = paired(COST, versus.of(COST, target), versus.of(COST, target), sheet.clusters)
+    tokens = (sheet.measures[name, target] for name in ("input_tokens", "output_tokens"))
+    means = [float(np.nanmean(t)) if np.isfinite(t).any() else None for t in tokens]
+    cost = mean_estimate(costs.a, costs.clusters, versus.alpha) if costs.n else None
+    return Arm(target, target, asked, wrong, asked - wrong, cost, means[0], means[1])
+
+
+def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
+    """Items without two primary scores, by why."""
+    sheet, name = versus.sheet, versus.asked.primary
+    both = [sheet.failed(t) for t in (versus.control, versus.candidate)]
+    counts = {
+        "not asked yet": int((~(np.isfinite(both[0]) & np.isfinite(both[1])).any(axis=1)).sum()),
+        "both failed": int(((both[0] == 1.0).all(axis=1) & (both[1] == 1.0).all(axis=1)).sum()),
+    }
+    for target in (versus.control, versus.candidate):
+        for status, n in sorted(sheet.silent.get((name or "", target), {}).items()):
+            counts[f"{target}: {status.replace('_', ' ')}"] = n
+    return tuple((why, n) for why, n in counts.items() if n)
+
+
+def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
+    metric = next((m for m in versus.asked.metrics if primary and m.name == primary.metric), None)
+    if metric is None:
+        return None
+    better = versus.pairs(metric).better
+    return Wins(int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), None, None)
+
+
+def _latency(sheet: Sheet, target: str, alpha: float) -> Latency:
+    times = sheet.measures["seconds", target]
+    seconds = np.sort(times[np.isfinite(times)])
+    n = int(seconds.size)
+    at = np.unique(np.linspace(0, n - 1, min(n, _CURVE_POINTS)).round().astype(int)) if n else np.array([], dtype=int)
+    curve = tuple((float(seconds[i]), float((i + 1) / n)) for i in at)
+    return Latency(target, "total_s", n, _quantile(seconds, 0.5, alpha), _quantile(seconds, 0.95, alpha), curve, True)
+
+
+def _quantile(seconds: Floats, p: float, alpha: float) -> Estimate:
+    n = int(seconds.size)
+    if not n:
+        return Estimate(None)
+    low, high = quantile_ranks(n, p, alpha, float(n))
+    ends = [float(seconds[rank - 1]) if 1 <= rank <= n else None for rank in (low, high)]
+    return Estimate(float(np.quantile(seconds, p)), *ends)
+
+
+def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:
+    found = []
+    for number in examples_of(versus.sheet, versus.asked).get(versus.candidate, []):
+        if number not in said.questions:
+            continue
+        scores = tuple(
+            (m.name, _at(versus.of(m, versus.control), number), _at(versus.of(m, versus.candidate), number))
+            for m in versus.asked.metrics
+        )
+        answers = [said.answers.get((number, t), "") for t in (versus.control, versus.candidate)]
+        why = f"among the largest differences in {versus.asked.primary}"
+        found.append(Example(f"row {number}", f"row {number}", why, said.questions[number], *answers, scores, None))
+    return tuple(found)
+
+
+def _at(values: Floats, number: int) -> float | None:
+    value = float(values[number - 1])
+    return value if np.isfinite(value) else None
+
+
+def _limits(versus: _Versus) -> tuple[str, ...]:
+    others = [(t, versus.sheet.others[t]) for t in (versus.control, versus.candidate) if versus.sheet.others[t]]
+    return (
+        *LIMITS,
+        *(f"{n} answers of {t} came from another of its targets than the first." for t, n in others),
+    )
+
+
+def _design(versus: _Versus) -> tuple[tuple[str, str], ...]:
+    asked = versus.asked
+    rows = f"{asked.rows}" if asked.rows == asked.of else f"the first {asked.rows} of {asked.of}"
+    return (
+        ("kind", "replay"),
+        ("dataset", f"{asked.dataset} ({rows} rows, sha256 {asked.dataset_hash[:16]})"),
+        ("control", versus.control),
+        ("candidate", versus.candidate),
+        ("repeats", str(asked.repeats)),
+        ("primary", f"{asked.primary}, margin {asked.margin:g}" if asked.primary else "none"),
+        ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in asked.guardrails) or "none"),
+        ("alpha", f"{versus.alpha:.4g}" + (f" (of {asked.alpha:g}, shared)" if versus.alpha != asked.alpha else "")),
+        *asked.settings,
+    )
+
+
+def _versions(asked: Question) -> tuple[tuple[str, str], ...]:
+    return (("gateway", __version__), *asked.versions)

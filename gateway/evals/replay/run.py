@@ -1,0 +1,253 @@
+"""Asks what is not stored yet, scores what is not scored yet, and stores both; whenever it is stopped, it goes on there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from gateway.draw import draw
+from gateway.evals.plain import plain
+from gateway.evals.replay.answers import Ask, subject
+from gateway.evals.replay.datasets import Dataset
+from gateway.evals.replay.design import Contender, Design, body
+from gateway.evals.replay.items import Item
+from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.run import score_all
+from gateway.evals.scorers.threads import Threads
+from gateway.evals.store.replays import Answer, Key, Known, Replay, Replays
+from gateway.evals.store.rows import Judged
+from gateway.evals.store.store import Refused, StoreDown
+from gateway.programs import CannotRun
+from gateway.supervise import Tasks
+
+_CHUNK = 200  # items whose state is read at once
+_BATCH = 64  # answers in one transaction
+_WAITING = 256  # answers between asking and storing
+
+
+class Stopped(CannotRun):
+    """The replay gave up before its end; what was answered is stored."""
+
+
+class Another(CannotRun):
+    """A replay of this name asked something else."""
+
+
+class Asks(Protocol):
+    async def ask(self, ask: Ask) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One replay, whole. name: of its rows in the store. rows: of the dataset, from the first; repeats: of each."""
+
+    name: str
+    dataset: Dataset
+    design: Design
+    rows: int
+    repeats: int
+    scorers: Mapping[str, Registered]
+    concurrency: int = 8
+    stop_after: int = 20
+
+    @property
+    def total(self) -> int:
+        return self.rows * len(self.design.targets) * self.repeats
+
+    def items(self) -> Iterator[Item]:
+        return itertools.islice(self.dataset.items(), self.rows)
+
+
+@dataclass(slots=True)
+class Progress:
+    """total: answers in the end. before: answered by an earlier run. done: now, failures included. usd: of the answers
+    of this run that have a price."""
+
+    total: int
+    before: int = 0
+    done: int = 0
+    failed: int = 0
+    usd: float = 0.0
+    priced: bool = False
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rescore:
+    """An answer that is there, and the scorers that have not judged it."""
+
+    ask: Ask
+    scorers: Mapping[str, Registered]
+
+
+@dataclass(slots=True)
+class _Streaks:
+    """Failures in a row of each target. What is refused counts only while a target has answered nothing at all: then
+    the request is wrong, and not the row."""
+
+    stop_after: int
+    failures: dict[str, int] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+
+    def take(self, answer: Answer) -> None:
+        """Raises Stopped."""
+        name = answer.target
+        if answer.outcome == "ok":
+            self.answered.add(name)
+            self.failures[name] = 0
+        elif answer.outcome != "refused" or name not in self.answered:
+            self.failures[name] = self.failures.get(name, 0) + 1
+            if self.failures[name] >= self.stop_after:
+                raise Stopped(f"{self.failures[name]} questions to {name} failed in a row; the last: {answer.error}")
+
+
+async def begin(store: Replays, job: Job, now: float) -> None:
+    """Notes the replay. Raises Another."""
+    design = job.design
+    wanted = Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, now)
+    kept = await store.begin(wanted)
+    if kept.config_hash != wanted.config_hash:
+        raise Another(
+            f"the replay {job.name!r} asked something else ({_differences(kept, wanted)}); give another --name"
+        )
+
+
+def _differences(kept: Replay, wanted: Replay) -> str:
+    import orjson
+
+    before, now = orjson.loads(kept.design), orjson.loads(wanted.design)
+    words = {"dataset": "another dataset", "settings": "other settings", "targets": "other targets"}
+    return ", ".join(said for name, said in words.items() if before.get(name) != now.get(name))
+
+
+class Run:
+    """One run of a job. watch: told after every answer."""
+
+    def __init__(
+        self, job: Job, store: Replays, asker: Asks, threads: Threads, watch: Callable[[Progress], None]
+    ) -> None:
+        self._job, self._store, self._asker, self._threads, self._watch = job, store, asker, threads, watch
+        self.progress = Progress(job.total)
+        self._streaks = _Streaks(job.stop_after)
+        self._results: asyncio.Queue[tuple[Answer, Judged | None]] = asyncio.Queue(_WAITING)
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> Progress:
+        """Until everything is asked and stored. However it ends, what was answered is stored.
+
+        Raises Stopped, Misconfigured, DatasetError, StoreDown and Refused.
+        """
+        todo = self._todo()
+        async with Tasks() as tasks:
+            writing = tasks.start(self._write(), "replay store")
+            working = [tasks.start(self._work(todo), f"replay {i}") for i in range(self._job.concurrency)]
+            try:
+                await _first_trouble([*working, writing])
+            finally:
+                for task in (*working, writing):
+                    task.cancel()
+                await asyncio.wait([*working, writing])
+                await todo.aclose()
+                await self._flush()
+        return self.progress
+
+    async def _work(self, todo: AsyncIterator[Ask | _Rescore]) -> Exception | None:
+        try:
+            while True:
+                async with self._turn:
+                    job = await anext(todo, None)
+                if job is None:
+                    return None
+                await (self._rescore(job) if isinstance(job, _Rescore) else self._ask(job))
+        except (CannotRun, StoreDown, Refused) as error:
+            return error
+
+    async def _ask(self, ask: Ask) -> None:
+        answer = await self._asker.ask(ask)
+        judged = await self._judge(ask, answer, self._job.scorers) if answer.outcome == "ok" else None
+        await self._results.put((answer, judged))
+        self._count(answer)
+        self._streaks.take(answer)
+
+    async def _rescore(self, job: _Rescore) -> None:
+        answer = await self._store.answer(job.ask.answer_id)
+        await self._results.put((answer, await self._judge(job.ask, answer, job.scorers)))
+
+    async def _judge(self, ask: Ask, answer: Answer, scorers: Mapping[str, Registered]) -> Judged:
+        judged = subject(ask, answer)
+        results = await score_all(scorers, judged, partial(draw, unit=judged.exchange.unit), self._threads)
+        return Judged(judged.exchange, judged.completion, results)
+
+    def _count(self, answer: Answer) -> None:
+        progress = self.progress
+        progress.done += 1
+        if answer.outcome != "ok":
+            progress.failed += 1
+            progress.last_error = plain(f"{answer.target}: {answer.error}")
+        if answer.cost_usd is not None:
+            progress.usd += answer.cost_usd
+            progress.priced = True
+        self._watch(progress)
+
+    async def _write(self) -> Exception | None:
+        while True:
+            first = await self._results.get()
+            try:
+                await self._keep([first, *_waiting(self._results, _BATCH - 1)])
+            except (StoreDown, Refused) as error:
+                return error
+
+    async def _keep(self, batch: list[tuple[Answer, Judged | None]]) -> None:
+        # Shielded: a cancelled replay stores what it has paid for.
+        await asyncio.shield(self._store.keep(self._job.name, batch, self._job.scorers))
+
+    async def _flush(self) -> None:
+        while batch := _waiting(self._results, _BATCH):
+            await self._keep(batch)
+
+    # ── what is left to do ──
+
+    async def _todo(self) -> AsyncIterator[Ask | _Rescore]:
+        items = self._job.items()
+        while chunk := list(itertools.islice(items, _CHUNK)):
+            known = await self._store.known(self._job.name, chunk[0].number, chunk[-1].number)
+            for item, repeat, target in itertools.product(
+                chunk, range(1, self._job.repeats + 1), self._job.design.targets
+            ):
+                left = self._left(item, target, repeat, known.get(Key(item.number, target.name, repeat)))
+                if left is not None:
+                    yield left
+
+    def _left(self, item: Item, target: Contender, repeat: int, known: Known | None) -> Ask | _Rescore | None:
+        ask = Ask(self._job.name, item, target, repeat, body(item, target, self._job.design.settings, repeat))
+        if known is None or not known.ok:
+            return ask
+        self.progress.before += 1
+        self._streaks.answered.add(target.name)
+        lacking = {
+            name: r
+            for name, r in self._job.scorers.items()
+            if (name, r.scorer.version, r.config_hash) not in known.settled
+        }
+        return _Rescore(ask, lacking) if lacking else None
+
+
+def _waiting(
+    results: asyncio.Queue[tuple[Answer, Judged | None]], most: int
+) -> list[tuple[Answer, Judged | None]]:
+    return [results.get_nowait() for _ in range(min(most, results.qsize()))]
+
+
+async def _first_trouble(tasks: list[asyncio.Task[Exception | None]]) -> None:
+    """Returns when all but the last, which never ends by itself, are done. Raises the first error that one returned."""
+    *working, writing = tasks
+    pending = set(tasks)
+    while pending & set(working):
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (error := task.result()) is not None:
+                raise error

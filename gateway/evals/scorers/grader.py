@@ -1,0 +1,237 @@
+"""OpenAI's grader JSON as a scorer: `use: grader`, with the JSON under `grader`. Its words are in grading/."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.evals.scorers.answered import unanswered
+from gateway.evals.scorers.asker import Asker, total
+from gateway.evals.scorers.embedding import Vectors, cosine, vectors_of
+from gateway.evals.scorers.grading import variables
+from gateway.evals.scorers.grading.formula import Formula
+from gateway.evals.scorers.grading.similarity import similarity
+from gateway.evals.scorers.grading.variables import Lacking
+from gateway.evals.scorers.grading.words import LabelModel, Leaf, Multi, ScoreModel, StringCheck, TextSimilarity, read
+from gateway.evals.scorers.judging import verdicts
+from gateway.evals.scorers.judging.fence import drawn, fenced, rule
+from gateway.evals.scorers.judging.model import JudgeModel, Question
+from gateway.evals.scorers.options import Mistaken
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What one grader says. value: in [0, 1]."""
+
+    value: float
+    label: str | None = None
+    reason: str | None = None
+    spent: Spent | None = None
+
+
+def grader(
+    name: str,
+    asker: Asker,
+    grader: dict[str, Any],
+    model: Annotated[str, Field(min_length=1)] | None = None,
+    embedding: Annotated[str, Field(min_length=1)] | None = None,
+) -> Grader:
+    """grader: OpenAI's JSON. model: the alias that is asked in place of the one it names. embedding: the alias whose
+    vectors `cosine` compares; None: MiniLM. Raises Mistaken and ValueError."""
+    made = read(grader)
+    if not isinstance(made, Multi):
+        return Grader(name, {"": made}, None, _graded("", made, asker, model, embedding), made.pass_threshold)
+    parts = {key: _leaf(read(raw, f".grader.graders.{key}", nested=True)) for key, raw in made.graders.items()}
+    try:
+        formula = Formula(made.calculate_output, parts)
+    except ValueError as error:
+        raise Mistaken([f".grader.calculate_output: {error}"]) from None
+    asks: dict[str, JudgeModel | Vectors] = {}
+    for key, part in parts.items():
+        asks |= _graded(key, part, asker, model, embedding)
+    return Grader(name, parts, formula, asks, made.pass_threshold)
+
+
+def _leaf(made: Leaf | Multi) -> Leaf:
+    assert not isinstance(made, Multi)  # noqa: S101 - refused where it is read
+    return made
+
+
+def _graded(
+    key: str, made: Leaf, asker: Asker, model: str | None, embedding: str | None
+) -> dict[str, JudgeModel | Vectors]:
+    """What this grader asks; its texts checked."""
+    at = f".grader.graders.{key}" if key else ".grader"
+    if isinstance(made, StringCheck | TextSimilarity):
+        variables.check(made.input, f"{at}.input")
+        variables.check(made.reference, f"{at}.reference")
+        cosines = isinstance(made, TextSimilarity) and made.evaluation_metric == "cosine"
+        return {key: vectors_of(asker, embedding)} if cosines else {}
+    for number, message in enumerate(made.input):
+        variables.check(message.text, f"{at}.input[{number}].content")
+    return {key: JudgeModel(asker, model or made.model, params=made.sampling_params.params())}
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """parts: one grader, or those of a multi grader by their names. asks: the models and vectors of those that need
+    them."""
+
+    version: ClassVar[str] = "1"
+    direction: ClassVar[Direction] = "maximise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+
+    name: str
+    parts: Mapping[str, Leaf]
+    formula: Formula | None
+    asks: Mapping[str, JudgeModel | Vectors]
+    threshold: float | None
+
+    @property
+    def kind(self) -> Kind:
+        if any(isinstance(a, JudgeModel) for a in self.asks.values()):
+            return "llm"
+        return "model" if self.asks else "code"
+
+    @property
+    def waits(self) -> bool:
+        return any(isinstance(a, JudgeModel) or not a.local for a in self.asks.values())
+
+    @property
+    def heavy(self) -> bool:
+        return not self.waits
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases that are asked."""
+        return tuple(dict.fromkeys(a.model for a in self.asks.values() if a.model is not None))
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        if skipped := unanswered(subject):
+            return skipped
+        values = variables.of(subject)
+        grades: dict[str, Grade] = {}
+        for key, part in self.parts.items():
+            try:
+                grades[key] = await self._grade(key, part, values)
+            except Lacking as lacking:
+                return Skipped(_need(lacking.name), _spent(grades))
+        return self._score(grades)
+
+    def _score(self, grades: Mapping[str, Grade]) -> Score:
+        first = next(iter(grades.values()))
+        spent = _spent(grades)
+        if self.formula is None:
+            label = first.label or self._passed(first.value)
+            return Score(first.value, label, first.reason, spent=spent)
+        value = self.formula.value({key: grade.value for key, grade in grades.items()})
+        reasons = "; ".join(f"{key} {grade.value:.3g}" for key, grade in grades.items())
+        detail = {key: grade.value for key, grade in grades.items()}
+        return Score(value, self._passed(value), reasons, detail, spent)
+
+    def _passed(self, value: float) -> str | None:
+        return None if self.threshold is None else "pass" if value >= self.threshold else "fail"
+
+    async def _grade(self, key: str, part: Leaf, values: Values) -> Grade:
+        if isinstance(part, StringCheck):
+            return Grade(_check(part, variables.filled(part.input, values), variables.filled(part.reference, values)))
+        if isinstance(part, TextSimilarity):
+            return await self._similar(key, part, values)
+        asked = self.asks[key]
+        assert isinstance(asked, JudgeModel)  # noqa: S101 - as it was built
+        return await (_scored(asked, part, values) if isinstance(part, ScoreModel) else _labelled(asked, part, values))
+
+    async def _similar(self, key: str, part: TextSimilarity, values: Values) -> Grade:
+        text, reference = variables.filled(part.input, values), variables.filled(part.reference, values)
+        vectors = self.asks.get(key)
+        if vectors is None or isinstance(vectors, JudgeModel):
+            # A heavy scorer has a thread of its own already; one that waits has the event loop.
+            if self.waits:
+                return Grade(await asyncio.to_thread(similarity, part.evaluation_metric, text, reference))
+            return Grade(similarity(part.evaluation_metric, text, reference))
+        (a, b), spent = await vectors.of([text, reference])
+        return Grade(max(0.0, round(cosine(a, b), 4)), spent=spent)
+
+    def golden(self) -> tuple[Golden, ...]:
+        nothing = Golden("a refused request has no answer", {}, Completion(error="overloaded"), None, {"status": 503})
+        only = next(iter(self.parts.values()))
+        plain = self.formula is None and isinstance(only, StringCheck | TextSimilarity) and not self.waits
+        if not plain or not isinstance(only, StringCheck | TextSimilarity):
+            return (nothing,)
+        if only.input != "{{sample.output_text}}" or only.reference != "{{item.reference}}":
+            return (nothing,)
+        same = Golden("the same", {}, Completion("The cat sat on the red mat", finish_reason="stop"),
+                      float(not (isinstance(only, StringCheck) and only.operation == "ne")),
+                      reference="The cat sat on the red mat")  # fmt: skip
+        return nothing, same, replace(same, name="no reference", reference=None, expected=None)
+
+
+def _check(part: StringCheck, text: str, reference: str) -> float:
+    match part.operation:
+        case "eq":
+            return float(text == reference)
+        case "ne":
+            return float(text != reference)
+        case "like":
+            return float(reference in text)
+        case "ilike":
+            return float(reference.lower() in text.lower())
+
+
+async def _scored(asked: JudgeModel, part: ScoreModel, values: Values) -> Grade:
+    low, high = part.range
+    told = f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
+    form = verdicts.schema("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
+    question = Question(
+        _messages(part, values, told), "result", form, lambda v: verdicts.number(v, "result", low, high)
+    )
+    verdict = await asked.verdict(question)
+    return Grade((verdict.said - low) / (high - low), None, verdicts.reason(verdict.raw), verdict.spent)
+
+
+async def _labelled(asked: JudgeModel, part: LabelModel, values: Values) -> Grade:
+    listed = ", ".join(f'"{label}"' for label in part.labels)
+    told = f'Answer with one JSON object: {{"reason": "…", "label": "…"}}, where label is one of {listed}.'
+    label = {"type": "string", "enum": list(part.labels)}
+    form = verdicts.schema("grade", {"reason": {"type": "string"}, "label": label})
+
+    def read_label(verdict: dict[str, Any]) -> str:
+        said = str(verdict["label"]).strip().lower()
+        for each in part.labels:
+            if each.lower() == said:
+                return each
+        raise verdicts.NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
+
+    verdict = await asked.verdict(Question(_messages(part, values, told), "label", form, read_label))
+    passed = float(verdict.said in part.passing_labels)
+    return Grade(passed, verdict.said, verdicts.reason(verdict.raw), verdict.spent)
+
+
+def _messages(part: ScoreModel | LabelModel, values: Values, told: str) -> list[dict[str, str]]:
+    """The grader's own messages, with every variable in a fence: what stands there was written by others."""
+    given: dict[str, str] = {}
+    for message in part.input:
+        variables.filled(message.text, values, lambda name, text: given.setdefault(name, text))
+    inside, mark = fenced(given, drawn)
+    out = [
+        {"role": m.role, "content": variables.filled(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
+        for m in part.input
+    ]
+    return [{"role": "system", "content": rule(mark)}, *out, {"role": "user", "content": told}]
+
+
+def _need(variable: str) -> str:
+    return "a reference" if variable.startswith("item.reference") else f"a value for {{{{{variable}}}}}"
+
+
+def _spent(grades: Mapping[str, Grade]) -> Spent | None:
+    parts: Sequence[Spent] = [g.spent for g in grades.values() if g.spent is not None]
+    return total(parts)

@@ -1,0 +1,54 @@
+"""How alike two texts are, by the metrics that OpenAI's text_similarity grader names. Pure; each in [0, 1]."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from rapidfuzz import fuzz
+
+from gateway.evals.scorers import bleu, rouge_l
+
+READ = 20_000  # characters of each text
+_WORDS = re.compile(r"[a-z0-9]+")
+_GLEU_ORDER = 4
+
+
+def similarity(metric: str, text: str, reference: str) -> float:
+    """metric: of words.Metric, but for cosine, which needs vectors."""
+    text, reference = text[:READ], reference[:READ]
+    if metric == "fuzzy_match":
+        return float(fuzz.ratio(text, reference)) / 100
+    if metric == "bleu":
+        said, wanted = bleu.words(text), bleu.words(reference)
+        return bleu.bleu(bleu.counts(said, [wanted]), effective=True)
+    if metric == "gleu":
+        return gleu(text.split(), reference.split())
+    answer, right = _WORDS.findall(text.lower()), _WORDS.findall(reference.lower())
+    return rouge_l.f_measure(answer, right) if metric == "rouge_l" else rouge(answer, right, int(metric[-1]))
+
+
+def rouge(answer: Sequence[str], reference: Sequence[str], n: int) -> float:
+    """ROUGE-N (F-measure). Source: Lin, "ROUGE", ACL 2004, section 2."""
+    said, wanted = _grams(answer, n), _grams(reference, n)
+    every = said.total() + wanted.total()
+    return 2 * (said & wanted).total() / every if every else 0.0
+
+
+def gleu(answer: Sequence[str], reference: Sequence[str]) -> float:
+    """The smaller of precision and recall over all n-grams up to 4.
+
+    Source: Wu et al., "Google's Neural Machine Translation System", arXiv:1609.08144, section 4.3.
+    """
+    both = said = wanted = 0
+    for n in range(1, _GLEU_ORDER + 1):
+        ours, theirs = _grams(answer, n), _grams(reference, n)
+        both += (ours & theirs).total()
+        said += ours.total()
+        wanted += theirs.total()
+    return both / max(said, wanted) if said or wanted else 0.0
+
+
+def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(of[i:] for i in range(n)), strict=False))

@@ -1,0 +1,96 @@
+"""{{item.…}} and {{sample.…}} in a grader's texts. Pure; values go in once and are not read again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.evals.scorers import Subject
+from gateway.evals.scorers.judging.material import conversation
+from gateway.evals.scorers.options import Mistaken
+
+_VARIABLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_SAMPLE = ("output_text", "output_json", "output_tools", "choices", "finish_reason", "model")
+
+
+class Lacking(Exception):
+    """A variable has no value for this subject. name: which one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def names(text: str) -> list[str]:
+    return _VARIABLE.findall(text)
+
+
+def check(text: str, at: str) -> None:
+    """Raises Mistaken for variables that no subject can have."""
+    for name in names(text):
+        space, _, rest = name.partition(".")
+        if space not in ("item", "sample") or not rest:
+            raise Mistaken([f"{at}: {{{{{name}}}}}: expected {{{{item.NAME}}}} or {{{{sample.NAME}}}}"])
+        first = _STEP.match(rest)
+        if space == "sample" and (first is None or first[1] not in _SAMPLE):
+            raise Mistaken([f"{at}: {{{{{name}}}}}: sample has {', '.join(_SAMPLE)}"])
+
+
+def of(subject: Subject) -> dict[str, Any]:
+    """item: the request's metadata, the reference, and what was asked. sample: the answer."""
+    said, request = subject.completion, subject.request
+    metadata = request.get("metadata")
+    item: dict[str, Any] = {"input": conversation(request), "messages": request.get("messages"), "request": request}
+    item |= metadata if isinstance(metadata, dict) else {}
+    if subject.reference is not None:
+        item |= {"reference": subject.reference, "reference_answer": subject.reference}
+    tools = [
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for c in said.tool_calls
+    ]
+    message = {"role": "assistant", "content": said.text, **({"tool_calls": tools} if tools else {})}
+    sample = {
+        "output_text": said.text,
+        "output_json": _json(said.text),
+        "output_tools": tools,
+        "choices": [{"index": 0, "message": message, "finish_reason": said.finish_reason}],
+        "finish_reason": said.finish_reason,
+        "model": said.model,
+    }
+    return {"item": item, "sample": sample}
+
+
+def filled(text: str, values: Mapping[str, Any], wrap: Callable[[str, str], str] | None = None) -> str:
+    """wrap: takes a variable's name and its text, and gives what stands in its place. Raises Lacking."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1]
+        given = _at(values, name)
+        if given is None:
+            raise Lacking(name)
+        written = given if isinstance(given, str) else orjson.dumps(given, default=str).decode()
+        return wrap(name, written) if wrap else written
+
+    return _VARIABLE.sub(value, text)
+
+
+def _at(values: Any, path: str) -> Any:
+    for name, index in _STEP.findall(path):
+        if name and isinstance(values, Mapping):
+            values = values.get(name)
+        elif index and isinstance(values, list) and int(index) < len(values):
+            values = values[int(index)]
+        else:
+            return None
+    return values
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,160 @@
+"""What a grader's JSON may hold, as OpenAI documents it. Types that are not supported are refused by name.
+
+Source: OpenAI API, guide and reference "Graders".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.evals.scorers.options import Mistaken, near
+
+Metric = Literal[
+    "cosine", "fuzzy_match", "bleu", "gleu",
+    "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l",
+]  # fmt: skip
+_REFUSED = {
+    "python": "code in a config is not run here; write a scorer and name it with `use: package.module:Class`",
+    "endpoint": "a service is a scorer of its own here: `use: http://…`",
+}
+
+
+class _Grader(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    name: str = "grader"
+    pass_threshold: float | None = None
+
+
+class StringCheck(_Grader):
+    """like: input contains the reference; ilike: without regard to case."""
+
+    type: Literal["string_check"]
+    input: str
+    reference: str
+    operation: Literal["eq", "ne", "like", "ilike"]
+
+
+class TextSimilarity(_Grader):
+    type: Literal["text_similarity"]
+    input: str
+    reference: str
+    evaluation_metric: Metric
+
+
+class Message(BaseModel):
+    """content: text, or text parts; pictures and sound are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | dict[str, Any] | tuple[str | dict[str, Any], ...]
+    type: Literal["message"] = "message"
+
+    @property
+    def text(self) -> str:
+        """Raises Mistaken for what is no text."""
+        parts = self.content if isinstance(self.content, tuple) else (self.content,)
+        return "\n".join(_text(p) for p in parts)
+
+
+class SamplingParams(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    max_completions_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+    def params(self) -> dict[str, Any]:
+        """As members of a chat request. The API spells the limit with an s here and without one there."""
+        given = self.model_dump(exclude_none=True)
+        limit = given.pop("max_completions_tokens", None)
+        return given if limit is None else {**given, "max_completion_tokens": limit}
+
+
+class ScoreModel(_Grader):
+    type: Literal["score_model"]
+    model: str
+    input: Annotated[tuple[Message, ...], Field(min_length=1)]
+    range: tuple[float, float] = (0.0, 1.0)
+    sampling_params: SamplingParams = SamplingParams()
+
+
+class LabelModel(_Grader):
+    type: Literal["label_model"]
+    model: str
+    input: Annotated[tuple[Message, ...], Field(min_length=1)]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    passing_labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    sampling_params: SamplingParams = SamplingParams()
+
+
+class Multi(_Grader):
+    """graders: by the name under which the formula knows them."""
+
+    type: Literal["multi"]
+    graders: dict[str, Any]
+    calculate_output: str
+
+
+Leaf = StringCheck | TextSimilarity | ScoreModel | LabelModel
+_TYPES: dict[str, type[Leaf] | type[Multi]] = {
+    "string_check": StringCheck,
+    "text_similarity": TextSimilarity,
+    "score_model": ScoreModel,
+    "label_model": LabelModel,
+    "multi": Multi,
+}
+
+
+def read(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | Multi:
+    """Raises Mistaken, with every mistake."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
+        raise Mistaken([f'{at}: expected a grader object with a "type", as {{type: string_check, …}}'])
+    kind = raw["type"]
+    if kind in _REFUSED:
+        raise Mistaken([f'{at}.type: "{kind}" graders are not supported: {_REFUSED[kind]}'])
+    if kind not in _TYPES:
+        raise Mistaken([f'{at}.type: no grader type "{kind}"{near(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}'])
+    if kind == "multi" and nested:
+        raise Mistaken([f"{at}.type: a multi grader holds no multi grader"])
+    if raw.get("evaluation_metric") == "meteor":
+        raise Mistaken([f"{at}.evaluation_metric: meteor needs a dictionary of synonyms and is not supported"])
+    try:
+        made = _TYPES[kind].model_validate(raw)
+    except ValidationError as error:
+        raise Mistaken([_line(at, e) for e in error.errors(include_url=False)]) from error
+    _check(made, at)
+    return made
+
+
+def _check(made: Leaf | Multi, at: str) -> None:
+    if isinstance(made, ScoreModel) and not made.range[0] < made.range[1]:
+        raise Mistaken([f"{at}.range: {list(made.range)} is no range: expected [low, high]"])
+    if isinstance(made, LabelModel) and (strange := sorted(set(made.passing_labels) - set(made.labels))):
+        raise Mistaken([f"{at}.passing_labels: {', '.join(strange)}: not among labels"])
+    if isinstance(made, ScoreModel | LabelModel):
+        for number, message in enumerate(made.input):
+            try:
+                _ = message.text
+            except ValueError as error:
+                raise Mistaken([f"{at}.input[{number}].content: {error}"]) from None
+
+
+def _line(at: str, error: Any) -> str:
+    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{at}{path}: {message[0].lower()}{message[1:]}"
+
+
+def _text(part: str | dict[str, Any]) -> str:
+    if isinstance(part, str):
+        return part
+    if part.get("type") in ("input_text", "output_text", "text") and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise ValueError(f'only text can be graded, not "{part.get("type")}"')

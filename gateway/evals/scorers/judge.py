@@ -1,0 +1,321 @@
+"""A language model as judge, asked through the gateway: `use: judge`, with a `kind`. judging/ knows how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.assembly import Completion
+from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
+from gateway.evals.scorers.answered import unanswered
+from gateway.evals.scorers.asker import Asker
+from gateway.evals.scorers.judge_pairs import JudgePairs
+from gateway.evals.scorers.judging import material, templates, verdicts, weighting
+from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, Question, Verdict
+from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score
+from gateway.evals.scorers.judging.templates import Template
+from gateway.evals.scorers.options import Mistaken
+
+JudgeKind = Literal["pointwise", "reference", "rubric", "groundedness", "pairwise"]
+CRITERION = "The answer does what the user asked for: it is right, complete and to the point."
+NO_CONTEXT = Skipped("a context to rest on: system or tool messages, or the field that `context` names")
+NO_REFERENCE = Skipped("a reference")
+MOST_CLAIMS = 50
+
+_MATERIAL = {
+    "pointwise": ("conversation", "answer"),
+    "reference": ("conversation", "answer", "reference"),
+    "rubric": ("conversation", "answer"),
+    "groundedness": ("conversation", "answer", "context"),
+    "pairwise": ("conversation", "answer_1", "answer_2", "reference"),
+}
+_NEEDED = {
+    "pointwise": ("answer",),
+    "reference": ("answer", "reference"),
+    "rubric": ("answer", "items"),
+    "groundedness": ("answer", "context"),
+    "pairwise": ("answer_1", "answer_2"),
+}
+
+
+class Item(BaseModel):
+    """One yes/no item of a rubric. ask: what is true of a good answer; of a bad one, with a negative weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ask: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+
+
+def judge(
+    name: str,
+    asker: Asker,
+    directory: Path,
+    model: Annotated[str, Field(min_length=1)],
+    kind: JudgeKind = "pointwise",
+    criterion: Annotated[str, Field(min_length=1)] | None = None,
+    template: str | None = None,
+    scale: tuple[int, int] = (1, 5),
+    items: tuple[Item | str, ...] = (),
+    context: str | None = None,
+    weighted: bool = True,
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1,
+    max_repeats: Annotated[int, Field(ge=1, le=100)] | None = None,
+    standard_error: Annotated[float, Field(gt=0)] | None = None,
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None,
+    max_tokens: Annotated[int, Field(ge=1)] = MAX_TOKENS,
+    params: dict[str, Any] | None = None,
+) -> Judge | JudgePairs:
+    """The judge of that kind. temperature: None: 0, or 1 where it is asked several times, since the same answer each
+    time would say nothing of how sure it is. Raises Mistaken and ValueError."""
+    _check(kind, criterion, scale, items, context)
+    often = Repeats(repeats, max_repeats, standard_error)
+    known = (*_MATERIAL[kind], "criterion", "low", "high", "items")
+    loaded = templates.load(kind, template, directory, known, _NEEDED[kind])
+    if temperature is None:
+        temperature = 0.0 if (max_repeats or repeats) == 1 else 1.0
+    asked = JudgeModel(asker, model, temperature, max_tokens, params)
+    if kind == "pairwise":
+        return JudgePairs(name, asked, loaded, criterion or CRITERION, often)
+    listed = tuple(Item(ask=i) if isinstance(i, str) else i for i in items)
+    low, high = scale
+    setting = Setting(asked, loaded, criterion or CRITERION, low, high, listed, context, weighted, often)
+    return _KINDS[kind](name, setting)
+
+
+def _check(
+    kind: str, criterion: str | None, scale: tuple[int, int], items: tuple[Item | str, ...], context: str | None
+) -> None:
+    lines = []
+    if not 0 <= scale[0] < scale[1] <= 1000:
+        lines.append(f".scale: {list(scale)} is no scale: expected [low, high], as [1, 5]")
+    if kind == "rubric" and not items:
+        lines.append(".items: missing; a rubric needs items, as [{ask: …, weight: 1}]")
+    if kind != "rubric" and items:
+        lines.append(f".items: only a rubric has items, and this judge is {kind}")
+    if kind == "rubric" and criterion is not None:
+        lines.append(".criterion: a rubric's items are its criterion; name them in `items`")
+    if kind != "groundedness" and context is not None:
+        lines.append(f".context: only groundedness looks at a context, and this judge is {kind}")
+    weights = [i.weight for i in items if isinstance(i, Item)]
+    if items and any(w == 0 for w in weights):
+        lines.append(".items: an item of weight 0 decides nothing; leave it out")
+    if lines:
+        raise Mistaken(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a judge was told in the config."""
+
+    model: JudgeModel
+    template: Template
+    criterion: str
+    low: int
+    high: int
+    items: tuple[Item, ...]
+    context: str | None
+    weighted: bool
+    repeats: Repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What the kinds have in common: when there is something to judge, the prompt, the repeats."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "llm"
+    direction: ClassVar[Direction] = "maximise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = False
+
+    name: str
+    setting: Setting
+
+    @property
+    def fingerprint(self) -> str:
+        return self.setting.template.digest
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases it asks."""
+        return (self.setting.model.model,)
+
+    def lacks(self, subject: Subject) -> Skipped | None:
+        return unanswered(subject)
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        if lacking := self.lacks(subject):
+            return lacking
+        given = self.material(subject)
+        return await score(lambda seed: self.opinion(given, seed), self.setting.repeats)
+
+    def material(self, subject: Subject) -> dict[str, str]:
+        return {
+            "conversation": material.conversation(subject.request),
+            "answer": material.answer(subject.completion),
+        }
+
+    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+        raise NotImplementedError
+
+    def messages(self, given: Mapping[str, str], verdict: str) -> list[dict[str, str]]:
+        s = self.setting
+        items = "\n".join(f"{n}. {item.ask}" for n, item in enumerate(s.items, 1))
+        own = {"criterion": s.criterion, "low": str(s.low), "high": str(s.high), "items": items}
+        return s.template.messages(own, given, verdict)
+
+    def golden(self) -> tuple[Golden, ...]:
+        """What it must see without asking anybody; what the model says is calibrated, not proven."""
+        return (
+            Golden("a refused request has no answer", {}, Completion(error="overloaded"), None, {"status": 503}),
+            Golden("embeddings have no answer", {}, Completion(), None, {"api": "embeddings"}),
+        )
+
+
+class Pointwise(Judge):
+    """A score on a scale, by a criterion: weighted by the probabilities of the scores where the model gives them."""
+
+    __slots__ = ()
+
+    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+        s = self.setting
+        told = (
+            'Answer with one JSON object: {"reason": "…", "score": N}, where N is a whole number '
+            f"from {s.low} to {s.high}."
+        )
+        score_is = {"type": "integer", "minimum": s.low, "maximum": s.high}
+        form = verdicts.schema("verdict", {"reason": {"type": "string"}, "score": score_is})
+        question = Question(
+            self.messages(given, told), "score", form, lambda v: verdicts.number(v, "score", s.low, s.high), seed
+        )
+        return self._opinion(await s.model.verdict(question, logprobs=s.weighted))
+
+    def _opinion(self, verdict: Verdict[float]) -> Opinion:
+        s = self.setting
+        weights = weighting.distribution(verdict.tokens, "score", s.low, s.high) if s.weighted else None
+        given = weighting.expected(weights) if weights else verdict.said
+        return Opinion(
+            value=(given - s.low) / (s.high - s.low),
+            reason=verdicts.reason(verdict.raw),
+            label=f"{verdict.said:g} of {s.high}",
+            spent=verdict.spent,
+            distribution=weights,
+            detail={"score": given},
+        )
+
+
+class Reference(Pointwise):
+    """The same, of how far the answer agrees with a reference."""
+
+    __slots__ = ()
+
+    def lacks(self, subject: Subject) -> Skipped | None:
+        return unanswered(subject) or (NO_REFERENCE if not subject.reference else None)
+
+    def material(self, subject: Subject) -> dict[str, str]:
+        return {**Judge.material(self, subject), "reference": subject.reference or ""}
+
+    def golden(self) -> tuple[Golden, ...]:
+        return (*Judge.golden(self), Golden("no reference", {}, Completion("Paris", finish_reason="stop"), None))
+
+
+class Rubric(Judge):
+    """The weight of the items that are true of the answer, as a share of all. Items of negative weight count when they
+    are not true."""
+
+    __slots__ = ()
+
+    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+        n = len(self.setting.items)
+        told = (
+            'Answer with one JSON object: {"items": [{"reason": "…", "met": true or false}, …]}, '
+            f"with {n} entries, in the order of the items."
+        )
+        entry = {
+            "type": "object",
+            "properties": {"reason": {"type": "string"}, "met": {"type": "boolean"}},
+            "required": ["reason", "met"],
+            "additionalProperties": False,
+        }
+        form = verdicts.schema("verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}})
+        question = Question(self.messages(given, told), "items", form, self._met, seed)
+        verdict = await self.setting.model.verdict(question)
+        items = self.setting.items
+        right = sum(abs(i.weight) for i, met in zip(items, verdict.said, strict=True) if met == (i.weight > 0))
+        missed = [i.ask for i, met in zip(items, verdict.said, strict=True) if met != (i.weight > 0)]
+        return Opinion(
+            value=right / sum(abs(i.weight) for i in items),
+            reason="all items are as wanted" if not missed else "not as wanted: " + "; ".join(missed),
+            label=f"{n - len(missed)} of {n}",
+            spent=verdict.spent,
+            detail={f"item_{at}": float(met) for at, met in enumerate(verdict.said, 1)},
+        )
+
+    def _met(self, verdict: dict[str, Any]) -> list[bool]:
+        entries = verdict["items"]
+        if not isinstance(entries, list) or len(entries) != len(self.setting.items):
+            got = len(entries) if isinstance(entries, list) else "none"
+            raise verdicts.NoVerdict(f'"items" has {got} entries, expected {len(self.setting.items)}')
+        return [verdicts.yes(e.get("met") if isinstance(e, dict) else e) for e in entries]
+
+
+class Groundedness(Judge):
+    """The share of the answer's claims that the context supports."""
+
+    __slots__ = ()
+
+    def lacks(self, subject: Subject) -> Skipped | None:
+        return unanswered(subject) or (None if self._context(subject).strip() else NO_CONTEXT)
+
+    def material(self, subject: Subject) -> dict[str, str]:
+        return {**Judge.material(self, subject), "context": self._context(subject)}
+
+    def _context(self, subject: Subject) -> str:
+        return material.context(subject.request, self.setting.context)
+
+    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+        told = (
+            'Answer with one JSON object: {"claims": [{"claim": "…", "supported": true or false}, …]}; '
+            "with an empty list when the answer claims nothing."
+        )
+        entry = {
+            "type": "object",
+            "properties": {"claim": {"type": "string"}, "supported": {"type": "boolean"}},
+            "required": ["claim", "supported"],
+            "additionalProperties": False,
+        }
+        form = verdicts.schema("verdict", {"claims": {"type": "array", "items": entry, "maxItems": MOST_CLAIMS}})
+        verdict = await self.setting.model.verdict(Question(self.messages(given, told), "claims", form, _claims, seed))
+        claims = verdict.said
+        unfounded = [claim for claim, supported in claims if not supported]
+        return Opinion(
+            # An answer that claims nothing claims nothing that is not in the context.
+            value=1.0 - len(unfounded) / len(claims) if claims else 1.0,
+            reason="not in the context: " + "; ".join(unfounded) if unfounded else "nothing beyond the context",
+            label=f"{len(claims) - len(unfounded)} of {len(claims)} claims",
+            spent=verdict.spent,
+            detail={"claims": len(claims), "unsupported": len(unfounded)},
+        )
+
+    def golden(self) -> tuple[Golden, ...]:
+        return (*Judge.golden(self), Golden("no context", {}, Completion("Paris", finish_reason="stop"), None))
+
+
+def _claims(verdict: dict[str, Any]) -> list[tuple[str, bool]]:
+    entries = verdict["claims"]
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise verdicts.NoVerdict('"claims" is no list of objects')
+    return [(str(e.get("claim", "")), verdicts.yes(e.get("supported"))) for e in entries[:MOST_CLAIMS]]
+
+
+_KINDS: Mapping[str, type[Judge]] = {
+    "pointwise": Pointwise,
+    "reference": Reference,
+    "rubric": Rubric,
+    "groundedness": Groundedness,
+}

@@ -1,0 +1,94 @@
+"""What a judge is shown of an exchange: the conversation, the answer, the context it should rest on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.assembly import Completion
+
+Request = Mapping[str, Any]
+_INSTRUCTING = ("system", "developer")
+
+
+def conversation(request: Request) -> str:
+    """Everything that was said before the answer, turn by turn."""
+    turns = [f"[{role}]\n{text}" for role, text in _turns(request) if text]
+    return "\n\n".join(turns)
+
+
+def answer(said: Completion) -> str:
+    """What the model said in the end: its text, its refusal, the tools it called. Not how it reasoned."""
+    calls = [f"[calls {c.name} with {c.arguments}]" for c in said.tool_calls]
+    return "\n".join(part for part in (said.text, said.refusal, *calls) if part)
+
+
+def context(request: Request, where: str | None) -> str:
+    """The text an answer should rest on. where: a path into the request, as "metadata.context" or
+    "messages.0.content"; None: what system, developer and tool messages say. "" when there is none."""
+    if where is not None:
+        return _text(_at(request, where))
+    return "\n\n".join(text for role, text in _turns(request) if text and role in (*_INSTRUCTING, "tool", "function"))
+
+
+def _turns(request: Request) -> Iterator[tuple[str, str]]:
+    """Role and text of each message, in every API's spelling; tool results inside messages stand for themselves."""
+    for name in ("system", "instructions"):
+        if request.get(name):
+            yield "system", _text(request[name])
+    if isinstance(request.get("prompt"), str):
+        yield "user", request["prompt"]
+    turns = request.get("messages", request.get("input"))
+    if isinstance(turns, str):
+        yield "user", turns
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict):
+            yield from _turn(turn)
+
+
+def _turn(turn: Request) -> Iterator[tuple[str, str]]:
+    if turn.get("type") in ("function_call_output", "tool_result"):
+        yield "tool", _text(turn.get("output", turn.get("content")))
+        return
+    content, role = turn.get("content"), turn.get("role")
+    if isinstance(content, list):
+        results = [p for p in content if isinstance(p, dict) and p.get("type") == "tool_result"]
+        for part in results:
+            yield "tool", _text(part.get("content"))
+        content = [p for p in content if p not in results]
+    yield (role if isinstance(role, str) else "user"), _text(content)
+
+
+def _text(value: Any) -> str:
+    """The text of a content: as it stands, of its parts, or as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "\n".join(t for t in map(_part, value) if t)
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
+        return ""
+    if isinstance(part.get("text"), str):
+        return str(part["text"])
+    return f"[{part.get('type', 'part')}]"
+
+
+def _at(value: Any, path: str) -> Any:
+    """None when nothing stands there."""
+    for step in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.lstrip("-").isdigit() and -len(value) <= int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value

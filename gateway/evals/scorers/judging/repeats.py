@@ -1,0 +1,98 @@
+"""One question asked several times: the mean of its verdicts, and how far they scatter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.evals.scorers import Score, Spent
+from gateway.evals.scorers.asker import total
+from gateway.evals.scorers.judging.model import Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One verdict on the scale [0, 1]."""
+
+    value: float
+    reason: str | None = None
+    label: str | None = None
+    spent: Spent | None = None
+    distribution: Mapping[str, float] | None = None
+    detail: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """least: how often it is asked. most: how often at most, while the standard error is above `error`; None: least."""
+
+    least: int = 1
+    most: int | None = None
+    error: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.least < 1:
+            raise ValueError(f"repeats is {self.least}, expected 1 or more")
+        if self.most is not None and self.most < self.least:
+            raise ValueError(f"max_repeats is {self.most}, below repeats ({self.least})")
+        if (self.most is None) != (self.error is None):
+            raise ValueError("max_repeats and standard_error go together: it is asked until the one or the other holds")
+
+    def enough(self, values: Sequence[float]) -> bool:
+        if len(values) < max(self.least, 1 if self.error is None else 2):
+            return False
+        if self.most is None or self.error is None or len(values) >= self.most:
+            return True
+        error = standard_error(values)
+        return error is not None and error <= self.error
+
+
+async def score(ask: Callable[[int], Awaitable[Opinion]], repeats: Repeats) -> Score:
+    """ask: takes the repeat's number, which is also its seed. A repeat without a verdict is left out, unless none has
+    one: then Unreadable is raised. Raises whatever else ask raises."""
+    opinions: list[Opinion] = []
+    lost: list[Unreadable] = []
+    most = repeats.most or repeats.least
+    for number in range(most):
+        try:
+            opinions.append(await ask(number))
+        except Unreadable as error:
+            lost.append(error)
+        if repeats.enough([o.value for o in opinions]) and number + 1 >= repeats.least:
+            break
+    spent = total([s for s in (*(o.spent for o in opinions), *(e.spent for e in lost)) if s is not None])
+    if not opinions:
+        raise Unreadable(str(lost[0]), spent)
+    return _score(opinions, spent)
+
+
+def _score(opinions: Sequence[Opinion], spent: Spent | None) -> Score:
+    first = opinions[0]
+    values = [o.value for o in opinions]
+    shares = [o.distribution for o in opinions if o.distribution is not None]
+    detail = _means([o.detail for o in opinions])
+    return Score(
+        value=min(1.0, max(0.0, sum(values) / len(values))),
+        label=first.label if len(opinions) == 1 else None,
+        explanation=first.reason,
+        detail={**detail, "repeats": len(opinions)} if len(opinions) > 1 else detail,
+        spent=spent,
+        standard_error=standard_error(values),
+        distribution=_means(shares) if len(shares) == len(opinions) else None,
+    )
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean; None below two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = sum(values) / n
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each name, over all rows; a name that a row lacks counts 0 there."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in names}

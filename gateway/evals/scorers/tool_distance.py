@@ -1,0 +1,75 @@
+"""How far apart two answers' tool calls are: which tools, and with which arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.assembly import Completion, ToolCall
+from gateway.evals.scorers import Score, Skipped
+from gateway.evals.scorers.json_distance import apart, leaves_of
+from gateway.evals.scorers.pairs import Distance, GoldenPair, Pair
+
+NO_CALLS = Skipped("a tool call in either answer")
+CALLS = 64  # of each answer
+NAME = 0.5  # what the right tool is worth before its arguments are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDistance(Distance):
+    """1 − the likeness of the calls, over the larger number of calls.
+
+    Calls of one tool are matched, the likest first; a matched call is worth ½ for its name and ½ for the share of equal
+    arguments; an unmatched one nothing. The order of calls does not matter: they may be carried out at once.
+    """
+
+    async def compare(self, pair: Pair) -> Score | Skipped:
+        a, b = (each.completion.tool_calls[:CALLS] for each in (pair.a, pair.b))
+        if not a and not b:
+            return NO_CALLS
+        most = max(len(a), len(b))
+        return Score(max(0.0, 1 - _likeness(a, b) / most), detail={"calls": float(most)})
+
+    def golden(self) -> tuple[GoldenPair, ...]:
+        def call(name: str, arguments: str) -> ToolCall:
+            return ToolCall("1", name, arguments)
+
+        def case(name: str, a: tuple[ToolCall, ...], b: tuple[ToolCall, ...], expected: float | None) -> GoldenPair:
+            return GoldenPair(name, {}, Completion(tool_calls=a), Completion(tool_calls=b), expected)
+
+        rome, oslo = call("weather", '{"city": "Rome", "days": 2}'), call("weather", '{"city": "Oslo", "days": 2}')
+        return (
+            case("the same, written otherwise", (rome,), (call("weather", '{"days":2,"city":"Rome"}'),), 0.0),
+            case("one argument of two", (rome,), (oslo,), 0.25),
+            case("another tool", (rome,), (call("search", '{"city": "Rome", "days": 2}'),), 1.0),
+            case("another order", (rome, oslo), (oslo, rome), 0.0),
+            case("a call more", (rome,), (rome, oslo), 0.5),
+            case("no call", (rome,), (), 1.0),
+            case("no calls at all", (), (), None),
+        )
+
+
+def _likeness(a: Sequence[ToolCall], b: Sequence[ToolCall]) -> float:
+    """The sum over matched calls. Greedy, likest first; ties by place, so that both ways round give the same."""
+    like = sorted(
+        ((_like(x, y), i, j) for i, x in enumerate(a) for j, y in enumerate(b) if x.name == y.name),
+        key=lambda each: (-each[0], each[1] + each[2], abs(each[1] - each[2])),
+    )
+    total, taken_a, taken_b = 0.0, set[int](), set[int]()
+    for worth, i, j in like:
+        if i not in taken_a and j not in taken_b:
+            taken_a.add(i)
+            taken_b.add(j)
+            total += worth
+    return total
+
+
+def _like(x: ToolCall, y: ToolCall) -> float:
+    return NAME + (1 - NAME) * (1 - _arguments_apart(x.arguments, y.arguments))
+
+
+def _arguments_apart(x: str, y: str) -> float:
+    a, b = leaves_of(x), leaves_of(y)
+    if a is None or b is None:
+        return float(x.strip() != y.strip())
+    return apart(a, b)

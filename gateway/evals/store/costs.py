@@ -1,0 +1,45 @@
+"""What scorers have cost: sums that only grow, whatever becomes of the scores they were spent on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from gateway.evals.store.engine import insert
+from gateway.evals.store.rows import Row
+from gateway.evals.store.tables import scores
+from gateway.evals.store.tables_labels import score_costs
+
+_NAMES = [column.name for column in scores.columns]
+_SCORER, _USD, _TOKENS = (_NAMES.index(name) for name in ("scorer", "cost_usd", "tokens"))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    usd: float = 0.0
+    tokens: int = 0
+
+
+def of_rows(rows: Iterable[Row]) -> list[tuple[str, Cost]]:
+    """What rows of `scores` cost, where they cost anything."""
+    return [(r[_SCORER], Cost(r[_USD] or 0.0, r[_TOKENS] or 0)) for r in rows if r[_USD] or r[_TOKENS]]
+
+
+def add(connection: Connection, spent: Iterable[tuple[str, Cost]]) -> None:
+    """Adds to the sums, by scorer."""
+    sums: dict[str, Cost] = {}
+    for scorer, cost in spent:
+        so_far = sums.get(scorer, Cost())
+        sums[scorer] = Cost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+    statement = insert(connection.dialect, score_costs)
+    more = {name: score_costs.c[name] + statement.excluded[name] for name in ("usd", "tokens")}
+    for scorer, cost in sorted(sums.items()):
+        values = {"scorer": scorer, "usd": cost.usd, "tokens": cost.tokens}
+        connection.execute(statement.on_conflict_do_update(index_elements=["scorer"], set_=more), values)
+
+
+def costs(connection: Connection) -> Mapping[str, Cost]:
+    """By scorer."""
+    return {row.scorer: Cost(row.usd, row.tokens) for row in connection.execute(select(score_costs))}

@@ -1,0 +1,49 @@
+"""One step of a plan in one transaction: places for the next pairs, and the sequences that they move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.evals.experiments.progress import Progress
+from gateway.evals.store import experiments_sequences as kept
+from gateway.evals.store.experiments_evidence import evidence
+from gateway.evals.store.experiments_pairs import Settled, give_places, next_place, still_open
+from gateway.evals.store.experiments_plans import Kept, hold
+
+LEASE = "experiments"
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who asks. keep_s: how long the lease is kept from now."""
+
+    holder: str
+    keep_s: float
+
+
+class Deposed(Exception):
+    """Another consumer has the lease: nothing of this step is stored."""
+
+
+def advance(connection: Connection, leader: Leader, plan: Kept, found: Sequence[Settled], now: float) -> None:
+    """Moves the plan's sequences over these pairs, which are the next in order. Raises Deposed.
+
+    The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
+    """
+    if not hold(connection, LEASE, leader.holder, now, leader.keep_s):
+        raise Deposed
+    if not still_open(connection, [pair.id for pair in found]):
+        raise Deposed
+    clusters = [pair.cluster for pair in found if pair.cluster is not None]
+    taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
+    progress = Progress(plan.plan, plan.hash, kept.states(connection, plan.hash), taken)
+    first = next_place(connection, plan.hash)
+    joined = evidence(connection, found)
+    for place, pair in enumerate(joined, first):
+        progress.take(place, pair)
+    kept.save(connection, progress.changes(), now)
+    states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
+    give_places(connection, first, list(zip(found, states, strict=True)))

@@ -1,0 +1,136 @@
+"""Sequences in the store: their state, what each pair added, what was withheld, and the interval as it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select
+
+from gateway.evals.store.engine import insert
+from gateway.evals.store.tables_experiments import SEQUENCE, increments, sequences, trails, withheld
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """Which sequence. candidate: the arm that is compared; identity: of the scorer."""
+
+    plan: str
+    candidate: str
+    metric: str
+    identity: str
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in SEQUENCE}
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What a pair added."""
+
+    name: Name
+    pair: str
+    place: int
+    cluster: str | None
+    a: float
+    b: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The interval after n pairs."""
+
+    name: Name
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a run of pairs did. states: of the sequences that moved, with how many pairs each has now."""
+
+    states: Mapping[Name, tuple[int, State]]
+    increments: Sequence[Increment]
+    withheld: Mapping[tuple[Name, str, str], int]
+    points: Sequence[Point]
+
+
+def states(connection: Connection, plan: str) -> dict[Name, State]:
+    return {
+        Name(*row[:4]): orjson.loads(row.state)
+        for row in connection.execute(select(sequences).where(sequences.c.plan == plan))
+    }
+
+
+def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str], str]:
+    """(candidate, metric) → the identity whose sequence moved last: that of the scorer at work."""
+    query = select(sequences).where(sequences.c.plan == plan).order_by(sequences.c.updated, sequences.c.identity)
+    return {(row.candidate, row.metric): row.identity for row in connection.execute(query)}
+
+
+def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -> set[tuple[Name, str]]:
+    """Which sequences have an increment of these clusters already."""
+    query = select(*(increments.c[name] for name in SEQUENCE), increments.c.cluster).where(
+        increments.c.plan == plan, increments.c.cluster.in_(sorted(set(clusters)))
+    )
+    return {(Name(*row[:4]), row[4]) for row in connection.execute(query)}
+
+
+def save(connection: Connection, changes: Changes, now: float) -> None:
+    """In the transaction that gives the pairs their places: both or neither."""
+    for name, (n, state) in sorted(changes.states.items()):
+        values = {**name.values, "n": n, "state": orjson.dumps(state).decode(), "updated": now}
+        statement = insert(connection.dialect, sequences).values(values)
+        newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer))
+    if changes.increments:
+        connection.execute(increments.insert(), [_row(each) for each in changes.increments])
+    for (name, reason, arm), n in sorted(changes.withheld.items()):
+        statement = insert(connection.dialect, withheld).values(**name.values, reason=reason, arm=arm, n=n)
+        more = {"n": withheld.c.n + statement.excluded.n}
+        connection.execute(statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more))
+    if changes.points:
+        connection.execute(
+            trails.insert(),
+            [{**p.name.values, "n": p.n, "value": p.value, "low": p.low, "high": p.high} for p in changes.points],
+        )
+
+
+def _row(each: Increment) -> dict[str, Any]:
+    return {
+        **each.name.values, "pair": each.pair, "place": each.place, "cluster": each.cluster, "a": each.a, "b": each.b,
+        "difference": each.difference,
+    }  # fmt: skip
+
+
+def trail(connection: Connection, name: Name) -> list[tuple[int, float, float, float]]:
+    """(pairs, value, low, high), in order."""
+    query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*_of(trails, name))
+    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query.order_by(trails.c.n))]
+
+
+def withheld_of(connection: Connection, plan: str) -> dict[tuple[Name, str, str], int]:
+    """(sequence, reason, arm) → pairs."""
+    query = select(withheld).where(withheld.c.plan == plan)
+    return {(Name(*row[:4]), row[4], row[5]): row[6] for row in connection.execute(query)}
+
+
+def increments_of(connection: Connection, name: Name) -> list[Increment]:
+    """In order."""
+    query = select(increments).where(*_of(increments, name)).order_by(increments.c.place)
+    return [
+        Increment(name, row.pair, row.place, row.cluster, row.a, row.b, row.difference)
+        for row in connection.execute(query)
+    ]
+
+
+def _of(table: Any, name: Name) -> list[Any]:
+    return [table.c[column] == value for column, value in name.values.items()]

@@ -1,0 +1,98 @@
+"""What people said of exchanges, and the score that it is once the exchange is here.
+
+It may come before its exchange, which is judged first, or never meet one: then the exchange was not recorded, or is
+somebody else's. A score stands for feedback with a value or a label, with the exchange's own π.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
+
+from gateway.evals.store.engine import insert
+from gateway.evals.store.rows import Judged, feedback_row
+from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.exchange import Feedback
+
+PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
+_CHUNK = 500
+_SWEPT = 500
+_WAITING = select(feedback.c.feedback_id).where(
+    feedback.c.resolved.is_(None), feedback.c.exchange_id.in_(bindparam("ids", expanding=True))
+)
+
+
+def write(connection: Connection, given: Sequence[Feedback], now: float) -> None:
+    """The newest word under one feedback_id stays."""
+    names = [c.name for c in feedback.columns]
+    for each in given:
+        statement = insert(connection.dialect, feedback).values(dict(zip(names, feedback_row(each), strict=True)))
+        later = {name: statement.excluded[name] for name in names[1:] if name != "resolved"}
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["feedback_id"], set_=later, where=feedback.c.at <= statement.excluded.at
+            )
+        )
+    join(connection, {each.feedback_id for each in given}, now)
+
+
+def arrived(connection: Connection, new: Sequence[Judged], now: float) -> None:
+    """Exchanges that are stored now: what was said of them earlier meets them."""
+    served = [j for j in new if j.exchange.role == "served"]
+    ids = [i for j in served for i in (j.exchange.id, j.exchange.upstream_id or j.completion.upstream_id) if i]
+    waiting: set[str] = set()
+    for at in range(0, len(ids), _CHUNK):
+        waiting.update(connection.execute(_WAITING, {"ids": ids[at : at + _CHUNK]}).scalars())
+    join(connection, waiting, now)
+
+
+def sweep(connection: Connection, since: float, now: float) -> None:
+    """Joins what two consumers wrote at the same moment, each without seeing the other's."""
+    unmet = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None), feedback.c.at > since)
+    join(connection, set(connection.execute(unmet.order_by(feedback.c.at.desc()).limit(_SWEPT)).scalars()), now)
+
+
+def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> None:
+    for feedback_id in sorted(feedback_ids):
+        said = connection.execute(select(feedback).where(feedback.c.feedback_id == feedback_id)).mappings().one()
+        exchange = _exchange(connection, said)
+        if exchange is None:
+            continue
+        if said["resolved"] != exchange["id"]:
+            mine = feedback.c.feedback_id == feedback_id
+            connection.execute(update(feedback).where(mine).values(resolved=exchange["id"]))
+        _score(connection, said, exchange, now)
+
+
+def _exchange(connection: Connection, said: RowMapping) -> RowMapping | None:
+    """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts."""
+    e = exchanges.c
+    columns = (e.id, e.experiment, e.plan, e.arm, e.pi, e.stratum)
+    own = and_(e.caller == said["caller"], e.role == "served")
+    by_id = connection.execute(select(*columns).where(e.id == said["exchange_id"], own)).mappings().first()
+    if by_id is not None:
+        return by_id
+    theirs = select(*columns).where(e.upstream_id == said["exchange_id"], own).order_by(e.received.desc()).limit(1)
+    return connection.execute(theirs).mappings().first()
+
+
+def _score(connection: Connection, said: RowMapping, exchange: RowMapping, now: float) -> None:
+    score_id = f"{PREFIX}{said['feedback_id']}"
+    if said["value"] is None and said["label"] is None:
+        connection.execute(delete(scores).where(scores.c.score_id == score_id))
+        return
+    value = said["value"]
+    values: dict[str, Any] = {
+        "score_id": score_id, "exchange_id": exchange["id"], "subject": "exchange",
+        "experiment": exchange["experiment"], "plan": exchange["plan"], "arm": exchange["arm"],
+        "scorer": PREFIX + said["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
+        "direction": "maximise", "data_type": said["data_type"],
+        "status": "not_applicable" if value is None else "scored", "value": value, "label": said["label"],
+        "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": said["comment"],
+        "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": said["at"], "created": now,
+    }  # fmt: skip
+    statement = insert(connection.dialect, scores).values(values)
+    later = {name: statement.excluded[name] for name in values if name != "score_id"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["score_id"], set_=later))

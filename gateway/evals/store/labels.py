@@ -1,0 +1,165 @@
+"""People's labels in the store: what may be drawn, what was said, and both beside the scorer's own verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+from uuid import NAMESPACE_OID, uuid5
+
+from sqlalchemy import Connection, RowMapping, Select, and_, func, literal, select
+
+from gateway.evals.store.engine import insert
+from gateway.evals.store.tables import exchanges, scores
+from gateway.evals.store.tables_experiments import pair_scores
+from gateway.evals.store.tables_labels import labels
+from gateway.experiment import REPEAT
+
+Subject = Literal["exchange", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The scorer as it judged last. subject: what it judges."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    subject: Subject
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What one person said. value: in [0, 1]; None: skipped. The rest says how it was drawn: labels/draws.py."""
+
+    scorer: str
+    subject: Subject
+    subject_id: str
+    labeller: str
+    value: float | None
+    label: str | None
+    comment: str | None
+    version: str
+    config_hash: str
+    pool: str
+    favour: float
+    threshold: float | None
+    share: float | None
+    horizon: float
+    at: float
+
+    @property
+    def id(self) -> str:
+        """One for each person and subject: who says something else later has changed his mind."""
+        return str(uuid5(NAMESPACE_OID, "\0".join((self.scorer, self.subject, self.subject_id, self.labeller))))
+
+
+def version_of(connection: Connection, scorer: str) -> Version | None:
+    """None: it has judged nothing yet."""
+    found: list[tuple[float, Version]] = []
+    for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
+        c = table.c
+        query = select(c.version, c.config_hash, c.direction, c.created).where(c.scorer == scorer)
+        row = connection.execute(query.order_by(c.created.desc()).limit(1)).first()
+        if row is not None:
+            found.append((row.created, Version(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def scorers_seen(connection: Connection) -> list[str]:
+    """The names of all that have scored something."""
+    names = {row[0] for table in (scores, pair_scores) for row in connection.execute(select(table.c.scorer).distinct())}
+    return sorted(names)
+
+
+def judged(connection: Connection, of: Version, experiment: str = "") -> Sequence[RowMapping]:
+    """Of everything that this version judged: id, judged (in [0, 1], 1 best), created, experiment."""
+    if of.subject == "pair":
+        p = pair_scores.c
+        query = select(p.exchange_id.label("id"), p.value.label("judged"), p.created, p.experiment)
+        query = query.where(*_these(pair_scores, of), p.value.is_not(None), p.arm != REPEAT)
+        table = pair_scores
+    else:
+        s = scores.c
+        query = select(
+            s.exchange_id.label("id"),
+            s.value01.label("judged"),
+            s.created,
+            func.coalesce(s.experiment, "").label("experiment"),
+        )
+        query = query.where(*_these(scores, of), s.repeat == 0, s.value01.is_not(None))
+        table = scores
+    return connection.execute(query.where(table.c.experiment == experiment) if experiment else query).mappings().all()
+
+
+def save(connection: Connection, given: Sequence[Label]) -> None:
+    """The newest word of one person on one subject stays."""
+    for each in given:
+        values = asdict(each) | {"label_id": each.id, "status": "skipped" if each.value is None else "scored"}
+        statement = insert(connection.dialect, labels).values(values)
+        later = {name: statement.excluded[name] for name in values if name != "label_id"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later))
+
+
+def labels_of(connection: Connection, scorer: str) -> list[Label]:
+    """Of one scorer, oldest first."""
+    query = select(labels).where(labels.c.scorer == scorer).order_by(labels.c.at, labels.c.label_id)
+    return [_label(row) for row in connection.execute(query).mappings()]
+
+
+def listed(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
+    """The newest ones, of one scorer or of all."""
+    query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id).limit(limit)
+    query = query.where(labels.c.scorer == scorer) if scorer is not None else query
+    return [_label(row) for row in connection.execute(query).mappings()]
+
+
+def labelled(connection: Connection, of: Version | None = None) -> Sequence[RowMapping]:
+    """Labels beside the scorer's verdicts on the same exchanges: a row of `labels` each, with judged, created,
+    experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: of all scorers and versions."""
+    s, e = scores.c, exchanges.c
+    same = and_(
+        s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
+        s.config_hash == labels.c.config_hash, s.repeat == 0, s.value01.is_not(None),
+    )  # fmt: skip
+    query: Select[Any] = (
+        select(
+            labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
+            func.coalesce(s.arm, "").label("arm"), e.alias, (e.upstream + literal("/") + e.model).label("model"),
+            s.stratum, s.pi,
+        )
+        .join(scores, same)
+        .join(exchanges, e.id == s.exchange_id)
+        .where(labels.c.subject == "exchange")
+    )  # fmt: skip
+    if of is not None:
+        query = query.where(*_these(labels, of))
+    return connection.execute(query).mappings().all()
+
+
+def labelled_pairs(connection: Connection, of: Version) -> Sequence[RowMapping]:
+    """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
+    p = pair_scores.c
+    same = and_(
+        p.exchange_id == labels.c.subject_id, p.scorer == labels.c.scorer, p.version == labels.c.version,
+        p.config_hash == labels.c.config_hash, p.value.is_not(None),
+    )  # fmt: skip
+    query = select(
+        labels, p.value.label("judged"), p.created, p.experiment, p.plan, p.arm, literal("").label("alias"),
+        literal("").label("model"), literal("").label("stratum"), literal(1.0).label("pi"),
+    ).join(pair_scores, same)  # fmt: skip
+    query = query.where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
+    return connection.execute(query).mappings().all()
+
+
+def anything_labelled(connection: Connection) -> bool:
+    return connection.execute(select(labels.c.label_id).limit(1)).first() is not None
+
+
+def _these(table: Any, of: Version) -> tuple[Any, ...]:
+    return table.c.scorer == of.scorer, table.c.version == of.version, table.c.config_hash == of.config_hash
+
+
+def _label(row: RowMapping) -> Label:
+    return Label(**{name: row[name] for name in Label.__dataclass_fields__})

@@ -1,0 +1,118 @@
+"""`POST /v1/feedback`: what a person says of an answer, checked and handed to the recorder.
+
+Whether the exchange is the caller's own is seen in room 2, where exchanges are: here it can only be taken.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import BadRequest, Overloaded, TooLarge
+from gateway.exchange import Feedback
+from gateway.proxy.app import Gateway
+
+MAX_BODY = 256 * 1024
+_BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
+_MEMBERS = (*_BOUNDS, "value")
+_NAMESPACE = uuid.UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
+
+
+def feedback_page(gateway: Callable[[], Gateway], clock: Callable[[], float] = time.time) -> Any:
+    """202 with the id under which it is kept; the same id replaces what was said before."""
+
+    async def page(request: Request) -> Response:
+        now = gateway()
+        caller = now.keys.caller(dict(request.scope["headers"]))
+        counts, metric = now.metrics.counts, now.metrics.feedback
+        try:
+            given = read_feedback(await _body(request), caller.name, request.headers.get("idempotency-key"), clock())
+        except (BadRequest, TooLarge):
+            counts.of(metric, "refused").n += 1
+            raise
+        if not now.recorder.feedback(given):
+            counts.of(metric, "buffer_full").n += 1
+            raise Overloaded("feedback cannot be taken now: what was recorded waits for the stream server",
+                             code="feedback_buffer_full", retry_after_s=5)  # fmt: skip
+        counts.of(metric, "accepted").n += 1
+        said = {"id": given.feedback_id, "object": "feedback", "exchange": given.id, "accepted": True}
+        return Response(orjson.dumps(said), 202, media_type="application/json")
+
+    return page
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise TooLarge(f"feedback is larger than {MAX_BODY} bytes", retry=False)
+    return body
+
+
+def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedback:
+    """key: the idempotency key; None: one person's word for each name and exchange. Raises BadRequest."""
+    fields = _fields(body)
+    texts = {name: _text(fields, name, bound) for name, bound in _BOUNDS.items()}
+    exchange, name = texts["id"], texts["name"] or "feedback"
+    if exchange is None:
+        raise _missing("id", "the answer's x-request-id, or its own id (chatcmpl-…, resp_…, msg_…)")
+    if not all(c.isalnum() or c in "_-." for c in name) or not name.isascii():
+        raise BadRequest(f"name: expected letters, digits, _ - and ., got {name!r}", param="name")
+    value, data_type = _value(fields.get("value"))
+    if data_type == "numeric" and value is None and texts["label"] is not None:
+        data_type = "categorical"
+    if value is None and not any(texts[n] for n in ("label", "comment", "correction")):
+        raise _missing("value", "one of value, label, comment and correction at least")
+    if key is not None and not 0 < len(key) <= 256:
+        raise BadRequest("idempotency-key: expected 1 to 256 characters")
+    own = f"key\0{key}" if key is not None else f"name\0{exchange}\0{name}"
+    return Feedback(
+        exchange, str(uuid.uuid5(_NAMESPACE, f"{caller}\0{own}")), caller, at, name, value, texts["label"],
+        texts["comment"], texts["correction"], data_type=data_type,
+    )  # fmt: skip
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("the request body must be a JSON object")
+    unknown = sorted(set(fields) - set(_MEMBERS))
+    if unknown:
+        raise BadRequest(f"unknown member {unknown[0][:100]!r}; known: {', '.join(_MEMBERS)}", param=unknown[0][:100])
+    return fields
+
+
+def _text(fields: dict[str, Any], name: str, most: int) -> str | None:
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} must be a string", param=name)
+    if len(value) > most:
+        raise BadRequest(f"{name} has {len(value)} characters; at most {most} are taken", param=name)
+    return value
+
+
+def _value(value: Any) -> tuple[float | None, str]:
+    if isinstance(value, bool):
+        return float(value), "boolean"
+    if value is None:
+        return None, "numeric"
+    if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e15:
+        raise BadRequest("value must be true, false or a number; a word is a `label`", param="value")
+    return float(value), "numeric"
+
+
+def _missing(name: str, what: str) -> BadRequest:
+    return BadRequest(f"missing {name}: {what}", param=name, code="missing_required_parameter")

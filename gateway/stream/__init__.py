@@ -1,0 +1,7 @@
+"""The corridor: Redis streams between the two rooms. The only place that says XADD, XREADGROUP, XAUTOCLAIM, XACK."""
+
+from gateway.stream.corridor import Corridor
+from gateway.stream.letters import DeadLetter
+from gateway.stream.words import GROUP, Entry, Lag, Look, Trimmed
+
+__all__ = ["GROUP", "Corridor", "DeadLetter", "Entry", "Lag", "Look", "Trimmed"]

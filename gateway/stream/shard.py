@@ -1,0 +1,221 @@
+"""One stream key, its group and its dead letters. A corridor on one server has one shard, on a cluster several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from gateway.exchange import Fields
+from gateway.stream.server import Client, ask
+from gateway.stream.words import GROUP, Entry, Lag, Look, Trimmed, after, of_stream, order, text
+
+
+class Shard:
+    """Verbs on one stream. mark: what stands behind an entry's id so that it is unique over all shards."""
+
+    def __init__(self, client: Client, name: str, mark: str = "") -> None:
+        self.key = f"{name}:exchanges"
+        self.dead_key = f"{name}:dead"
+        self.trimmed_key = f"{name}:trimmed"
+        self.mark = mark
+        self._redis = client
+
+    # ── room 1 ──
+
+    async def append(self, entries: Sequence[Fields]) -> int:
+        """Appends all, in order, in one round trip; returns how long the stream then is."""
+        pipe = self._redis.pipeline(transaction=False)
+        for fields in entries:
+            pipe.xadd(self.key, fields)
+        pipe.xlen(self.key)
+        replies: Any = await self._do(pipe.execute())
+        return int(replies[-1])
+
+    async def trim(self, *, most: int | None = None, since_ms: int | None = None) -> int:
+        """Removes what is beyond `most` entries, or older than since_ms (Unix milliseconds), oldest first.
+
+        Returns how many of these the group had not read: they are counted on the server, for all to see.
+        """
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.xlen(self.key)
+        pipe.xinfo_groups(self.key)
+        pipe.xtrim(self.key, maxlen=most, minid=since_ms, approximate=True)
+        pipe.xrange(self.key, count=1)
+        try:
+            length, groups, removed, first = await self._do(pipe.execute())
+        except ResponseError:  # no such key
+            return 0
+        if not removed:
+            return 0
+        to = text(first[0][0]) if first else f"{await self._time_ms()}-0"
+        unread = _unread(length, groups, removed, to)
+        if unread or (groups and await self._held_before(to)):
+            await self._count_trimmed(unread, to)
+        return unread
+
+    async def _held_before(self, to: str) -> bool:
+        """Whether something was trimmed that a consumer has been handed and not acknowledged."""
+        pending: Any = await self._do(self._redis.xpending_range(self.key, GROUP, "-", f"({to}", 1))
+        return bool(pending)
+
+    async def _count_trimmed(self, unread: int, to: str) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hincrby(self.trimmed_key, "unread", unread)
+        pipe.hset(self.trimmed_key, "to", to)
+        await self._do(pipe.execute())
+
+    async def trimmed(self) -> Trimmed:
+        reply: Any = await self._do(self._redis.hgetall(self.trimmed_key))
+        return Trimmed(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
+
+    # ── room 2 ──
+
+    async def join(self) -> None:
+        """Makes the group, from the stream's beginning, when there is none."""
+        try:
+            await ask(self._redis.xgroup_create(self.key, GROUP, id="0", mkstream=True))
+        except ResponseError:  # BUSYGROUP: there is one
+            return
+
+    async def read(self, consumer: str, count: int, block_ms: int | None) -> list[Entry]:
+        """New entries for this consumer; [] when none came in block_ms, below 1000; None: at once."""
+        reply = await self._do(self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
+        return [Entry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
+
+    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
+        """Takes over what a consumer was handed longer than idle_ms ago and has not acknowledged; [] when all that is
+        pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
+        cursor = "0-0"
+        while True:
+            reply: Any = await self._do(
+                self._redis.xautoclaim(self.key, GROUP, consumer, min_idle_time=idle_ms, start_id=cursor, count=count)
+            )
+            claimed = [(text(i), fields) for i, fields in reply[1] if fields]
+            cursor = text(reply[0])
+            if claimed or cursor == "0-0":
+                return await self._with_deliveries(claimed)
+
+    async def _with_deliveries(self, claimed: list[tuple[str, dict[bytes, bytes]]]) -> list[Entry]:
+        pipe = self._redis.pipeline(transaction=False)
+        for i, _ in claimed:
+            pipe.xpending_range(self.key, GROUP, i, i, 1)
+        rows: Any = await self._do(pipe.execute()) if claimed else []
+        times = [row[0]["times_delivered"] if row else 1 for row in rows]
+        return [Entry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
+
+    async def keep(self, consumer: str, ids: Sequence[str]) -> None:
+        """Says that this consumer is still at work on these entries, so that no other claims them yet."""
+        await self._do(
+            self._redis.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=_bare(ids), justid=True)
+        )
+
+    async def ack(self, ids: Iterable[str]) -> None:
+        await self._do(self._redis.xack(self.key, GROUP, *_bare(ids)))
+
+    async def leave(self, consumer: str) -> None:
+        """Takes a consumer that holds nothing out of the group."""
+        held: Any = await self._do(self._redis.xpending_range(self.key, GROUP, "-", "+", 1, consumer))
+        if not held:
+            await self._do(self._redis.xgroup_delconsumer(self.key, GROUP, consumer))
+
+    async def watermark(self) -> str | None:
+        """An id before which every entry has been read and acknowledged; None when there is no group.
+
+        Acknowledged after it was stored: so nothing before it is under way any more.
+        """
+        group = await self._group()
+        if group is None:
+            return None
+        # The order matters: what is delivered after the group was looked at lies behind its last-delivered-id.
+        pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
+        read = after(text(group["last-delivered-id"]))
+        return text(pending["min"]) if pending["pending"] and order(text(pending["min"])) < order(read) else read
+
+    async def settled_before(self) -> str | None:
+        """As watermark(); where nothing is under way: the server's time, so that a quiet stream holds up no other."""
+        now_ms = await self._time_ms()
+        mark = await self.watermark()
+        if mark is None:
+            return None
+        newest: Any = await self._do(self._redis.xinfo_stream(self.key))
+        quiet = order(mark) > order(text(newest["last-generated-id"]))
+        return max(f"{now_ms}-0", mark, key=order) if quiet else mark
+
+    async def look(self) -> Look | None:
+        """None when there is no group. What is settled is asked first: whatever befell the server before is then seen."""
+        asked_ms = await self._time_ms()
+        settled = await self.settled_before()
+        if settled is None:
+            return None
+        run_id = str((await self.info("server"))["run_id"])
+        return Look(settled, run_id, asked_ms, await self._time_ms(), await self.trimmed())
+
+    async def _time_ms(self) -> int:
+        reply: Any = await self._do(self._redis.time(**self._node()))
+        seconds, micros = next(iter(reply.values())) if isinstance(reply, dict) else reply
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def trim_read(self) -> int:
+        """Removes entries before the watermark, unless other groups read this stream too; returns how many."""
+        watermark = await self.watermark()
+        if watermark is None or len(await self._groups()) != 1:
+            return 0
+        return int(await self._do(self._redis.xtrim(self.key, minid=watermark, approximate=True)))
+
+    async def lag(self, now: float | None) -> Lag:
+        """now: Unix time in seconds; None: the clock's."""
+        length = int(await self._do(self._redis.xlen(self.key)))
+        group = await self._group() if length else None
+        if group is None:
+            return Lag(length, length, 0, 0.0)
+        pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
+        oldest = text(pending["min"]) if pending["pending"] else await self._next(text(group["last-delivered-id"]))
+        age = (time.time() if now is None else now) - order(oldest)[0] / 1000 if oldest else 0.0
+        # After a deletion the server no longer knows the group's lag.
+        waiting = length if group.get("lag") is None else int(group["lag"])
+        return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age))
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """What the node that holds this stream says of itself."""
+        reply: dict[str, Any] = await self._do(self._redis.info(section, **self._node()))
+        nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # by node, from a cluster
+        return next(iter(reply.values())) if nested else reply
+
+    def _node(self) -> dict[str, Any]:
+        of = getattr(self._redis, "get_node_from_key", None)
+        return {} if of is None else {"target_nodes": of(self.key)}
+
+    async def _group(self) -> dict[str, Any] | None:
+        return next((g for g in await self._groups() if text(g["name"]) == GROUP), None)
+
+    async def _groups(self) -> list[dict[str, Any]]:
+        try:
+            groups: list[dict[str, Any]] = await self._do(self._redis.xinfo_groups(self.key))
+        except ResponseError:  # no such key
+            return []
+        return groups
+
+    async def _next(self, past: str) -> str | None:
+        reply: Any = await self._do(self._redis.xrange(self.key, min=f"({past}", count=1))
+        return text(reply[0][0]) if reply else None
+
+    async def _do(self, command: Awaitable[Any]) -> Any:
+        return await ask(command, self.join)
+
+
+def _bare(ids: Iterable[str]) -> list[str]:
+    return [i.partition("@")[0] for i in ids]
+
+
+def _unread(length: int, groups: list[dict[str, Any]], removed: int, to: str) -> int:
+    """How many of the entries removed the group had not read. Redis before 7 does not tell how many are unread: then
+    all that were removed, when some were."""
+    group = next((g for g in groups if text(g["name"]) == GROUP), None)
+    if group is None:
+        return removed
+    if group.get("lag") is not None:
+        return max(0, removed - (length - int(group["lag"])))
+    return removed if order(to) > order(after(text(group["last-delivered-id"]))) else 0

@@ -1,0 +1,45 @@
+"""Every test of this room runs on Valkey and on Redis, where Redis is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.stream import Corridor
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def program(request: pytest.FixtureRequest, servers: Any) -> str:
+    found = servers.programs()[request.param]
+    if found is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    return str(found)
+
+
+def _running(program: str, servers: Any, server_type: Any) -> Iterator[Any]:
+    with servers.directory() as directory:
+        server = server_type(directory, program)
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_stream_server(program: str, servers: Any, stream_server_type: Any) -> Iterator[Any]:
+    yield from _running(program, servers, stream_server_type)
+
+
+@pytest.fixture
+def stream_server(program: str, servers: Any, stream_server_type: Any) -> Iterator[Any]:
+    yield from _running(program, servers, stream_server_type)
+
+
+@pytest.fixture
+async def corridor(stream_url: str, stream_name: str) -> AsyncIterator[Corridor]:
+    opened = Corridor(stream_url, stream_name)
+    yield opened
+    await opened.aclose()
