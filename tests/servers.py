@@ -139,8 +139,8 @@ class Cluster:
         ok = _info(node.ask("CLUSTER", "INFO"))["cluster_state"] == "ok"
         with contextlib.closing(node.client) as client:
             linked = client.info("replication")
-        return ok and (linked["role"] == "master" and linked["connected_slaves"] == 1
-                       or linked["role"] == "slave" and linked["master_link_status"] == "up")  # fmt: skip
+        return ok and ((linked["role"] == "master" and linked["connected_slaves"] == 1)
+                       or (linked["role"] == "slave" and linked["master_link_status"] == "up"))  # fmt: skip
 
     def primary_of(self, key: str) -> Node:
         """The node that holds a key now."""

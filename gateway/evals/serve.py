@@ -21,7 +21,7 @@ from gateway.config_prices import prices_of
 from gateway.embedded import keep
 from gateway.errors import ConfigError
 from gateway.evals.client import Client, Connections
-from gateway.evals.consumer import Consumer, Desk
+from gateway.evals.consumer import Consumer, Desk, Pace
 from gateway.evals.entries import Judge
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.asker import Outside
@@ -80,7 +80,7 @@ async def opened(
             gauges = Gauges(config, scorers, built.pairs)
             desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry))
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            yield Consumer(desk, name)
+            yield Consumer(desk, name, Pace(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
     finally:
         await close_all(built)
         threads.close()

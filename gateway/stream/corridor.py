@@ -74,9 +74,7 @@ class Corridor(Shared, Letters):
             stream.username, stream.password, stream.sentinel_username, stream.sentinel_password,
             stream.ca_file, stream.cert_file, stream.key_file, stream.check_hostname,
         )  # fmt: skip
-        return cls(
-            url, stream.name, stream.max_mb, max_age_h=stream.max_age_h, shards=stream.shards, access=access
-        )
+        return cls(url, stream.name, stream.max_mb, max_age_h=stream.max_age_h, shards=stream.shards, access=access)
 
     @property
     def key(self) -> str:
@@ -109,7 +107,7 @@ class Corridor(Shared, Letters):
         if unread:
             why = f"max_mb: {self._max_bytes / 1e6:g}" if most else f"max_age_h: {self._max_age_h:g}"
             log.error(
-                "%d entries left the stream before they were scored (stream.%s): no consumer runs, or too few", unread, why
+                "%d entries left the stream before they were read (stream.%s): too few consumers run", unread, why
             )
 
     async def ping(self) -> None:
@@ -223,12 +221,10 @@ class Corridor(Shared, Letters):
     def _shard(self, entry: str) -> Shard:
         shard = shard_at(self.shards, entry)
         if shard is None:
-            raise StreamDown(f"stream server: entry {entry} is of shard {shard_of(entry)}; there are {len(self.shards)}")
+            raise StreamDown(f"stream server: entry {entry} is of shard {shard_of(entry)} of {len(self.shards)}")
         return shard
 
-    async def _all(
-        self, verb: Callable[[Shard], Awaitable[T]], of: Iterable[Shard] | None = None
-    ) -> dict[Shard, T]:
+    async def _all(self, verb: Callable[[Shard], Awaitable[T]], of: Iterable[Shard] | None = None) -> dict[Shard, T]:
         """What each shard answers. One that is away is left out, and asked again only after a while: the others go on.
 
         Raises StreamDown when none of them answers.

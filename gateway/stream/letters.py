@@ -103,5 +103,5 @@ def shard_at(shards: Sequence[Shard], entry: str) -> Shard | None:
 
 
 def _letter(letter_id: str, fields: Fields) -> DeadLetter:
-    noted = [text(fields.get(name, b"")) for name in _NOTES]
-    return DeadLetter(letter_id, *noted, fields={k: v for k, v in fields.items() if k not in _NOTES})
+    reason, error, entry = (text(fields.get(name, b"")) for name in _NOTES)
+    return DeadLetter(letter_id, reason, error, entry, {k: v for k, v in fields.items() if k not in _NOTES})

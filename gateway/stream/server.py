@@ -145,7 +145,8 @@ def _by_sentinel(address: Address, access: Access) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     entry = {"username": access.sentinel_username, "password": access.sentinel_password}
     ask = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
-    sentinel = Sentinel(address.hosts, sentinel_kwargs={**ask, **tls, **{k: v for k, v in entry.items() if v}})
+    known = {name: value for name, value in entry.items() if value}
+    sentinel = Sentinel(address.hosts, sentinel_kwargs={**ask, **tls, **known})  # type: ignore[no-untyped-call]
     more = {**_credentials(address, access), **tls, **_SOCKET}
     client = sentinel.master_for(address.service, db=address.db, retry=_once(), **more)
     client.sentinels = sentinel.sentinels  # closed with it

@@ -145,7 +145,8 @@ class Shard:
         return max(f"{now_ms}-0", mark, key=order) if quiet else mark
 
     async def look(self) -> Look | None:
-        """None when there is no group. What is settled is asked first: whatever befell the server before is then seen."""
+        """None when there is no group. What is settled is asked first: whatever befell the server before that, the rest
+        shows."""
         asked_ms = await self._time_ms()
         settled = await self.settled_before()
         if settled is None:

@@ -17,7 +17,7 @@ from gateway.evals.store.cells import Place
 from gateway.evals.store.engine import insert
 from gateway.evals.store.losses import Gap
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
-from gateway.exchange import Count, Exchange, Tally
+from gateway.exchange import Count, Tally
 from gateway.stream.words import order, shard_of
 
 OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
