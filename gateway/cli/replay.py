@@ -4,54 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from gateway.cli.common import AsJson, Data, File, example, note, show
+from gateway.cli.grouped import grouped
 
 if TYPE_CHECKING:
     from gateway.evals.replay.asked import Asked
+    from gateway.evals.replay.datasets import Dataset
     from gateway.evals.replay.gateways import Place
     from gateway.evals.replay.run import Progress
+    from gateway.experiment import Guardrail
 
 T = TypeVar("T")
 verbs = typer.Typer()
 
 
-@verbs.command(epilog=example("gateway replay questions.csv --targets chat,local/smollm2 --scorers exact,rouge_l"))
-def replay(
-    dataset: Annotated[
-        Path | None, typer.Argument(dir_okay=False, help="CSV with examples,ground_truth; JSONL; Parquet.")
-    ] = None,
-    targets: Annotated[str, typer.Option(help="Model names or UPSTREAM/MODEL, with commas; the first: control.")] = "",
-    scorers: Annotated[str, typer.Option(help="With commas; left out: those that fit the dataset.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="How often each row is asked.")] = 1,
-    primary: Annotated[str | None, typer.Option(help="The scorer that decides; left out: the first.")] = None,
-    margin: Annotated[float, typer.Option(min=0, help="What of it may be lost.")] = 0.02,
-    guard: Annotated[list[str] | None, typer.Option(help="METRIC=MARGIN: a further guardrail.")] = None,
-    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The error allowed, all candidates together.")] = 0.05,
-    name: Annotated[str | None, typer.Option(help="Of this replay; left out: made of what is asked.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE in every request: temperature=0.")] = None,
-    system: Annotated[str | None, typer.Option(help="A system message, in place of the rows' own.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first repeat, where upstreams take one; -1: none.")] = 0,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second, at most.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests at once.")] = 8,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0,
-    stop_after: Annotated[int, typer.Option(min=1, help="Failures of one target in a row that end it.")] = 20,
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of whom."""
+
+    targets: Annotated[
+        str, typer.Option(help="Model names or UPSTREAM/MODEL, with commas; the first is the control.")
+    ] = ""
+    scorers: Annotated[str, typer.Option(help="With commas; left out: those that fit the dataset.")] = ""
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="How often each row is asked.")] = 1
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None
+    fields: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE in all requests: temperature=0.")] = None
+    system: Annotated[str | None, typer.Option(help="A system message, in place of the rows' own.")] = None
+    seed: Annotated[int, typer.Option(help="Of the first repeat, where upstreams take one; -1: none.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What the verdict is about."""
+
+    primary: Annotated[str | None, typer.Option(help="The scorer that decides; left out: the first.")] = None
+    margin: Annotated[float, typer.Option(min=0, help="What of it may be lost.")] = 0.02
+    guard: Annotated[list[str] | None, typer.Option(help="METRIC=MARGIN: a further guardrail.")] = None
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The error allowed, all candidates together.")] = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Paced:
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second, at most.")] = None
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests at once.")] = 8
+    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0
+    budget: Annotated[float | None, typer.Option(min=0, help="USD for answers: stops when they are spent.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """What else may be done with a dataset, and where it comes from."""
+
     as_reference: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Write DATASET.with-references.jsonl with this one's answers.")
-    ] = None,
+        str | None, typer.Option(metavar="MODEL", help="Write DATASET.with-references.jsonl, with its answers.")
+    ] = None
     from_log: Annotated[
-        str | None, typer.Option(metavar="WORDS", help='Freeze logged traffic first: "alias=chat since=7d".')
-    ] = None,
-    gateway: Annotated[str | None, typer.Option(help="URL of one that runs; left out: one is started.")] = None,
+        str | None, typer.Option(metavar="ALIAS", help="Freeze recorded calls of ALIAS into DATASET first.")
+    ] = None
+    since: Annotated[str | None, typer.Option(help="Of --from-log, only so far back: 30m, 2h, 7d.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    gateway: Annotated[str | None, typer.Option(help="URL of one that runs; left out: one is started.")] = None
+    config: Annotated[Path, File] = Path("gateway.yaml")
+    data: Data = None
+
+
+@verbs.command(epilog=example("gateway replay questions.csv --targets chat,local/smollm2 --scorers exact,rouge_l"))
+@grouped
+def replay(
+    dataset: Annotated[Path, typer.Argument(dir_okay=False, help="CSV with examples,ground_truth; JSONL; Parquet.")],
+    wanted: _Asked,
+    decided: _Decided,
+    paced: _Paced,
+    other: _Other,
+    where: _Where,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report as a page.")] = None,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Ask a dataset of several targets, and compare.
 
@@ -60,27 +96,55 @@ def replay(
     """
     import asyncio
 
+    place = _place(where)
+    asked = _asked(wanted, decided, paced, other)
+    if other.from_log is not None:
+        _freeze(dataset, other, wanted.limit, place)
+    if not dataset.is_file():
+        raise typer.BadParameter(f"no file {dataset}", param_hint="DATASET")
+    if other.as_reference:
+        asyncio.run(_written(dataset, asked, place))
+    elif asked.targets:
+        asyncio.run(_compared(dataset, asked, place, as_json, html))
+    elif other.from_log is None:
+        raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
+
+
+def _asked(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> Asked:
     from gateway.evals.replay.asked import Asked
     from gateway.evals.replay.asking import Pace
     from gateway.evals.replay.design import Settings, setting
 
-    place = _place(config, data, gateway)
-    fields = tuple(_each(setting, set_ or [], "--set"))
-    asked = Asked(
-        targets=(as_reference,) if as_reference else _words(targets), scorers=_words(scorers), repeats=repeats,
-        primary=primary, margin=margin, alpha=alpha, guardrails=tuple(_each(_guardrail, guard or [], "--guard")),
-        name=name, limit=limit, settings=Settings(fields, system, None if seed < 0 else seed),
-        pace=Pace(concurrency, rate, deadline, stop_after=stop_after), command=_typed(),
+    fields = tuple(_each(setting, wanted.fields or [], "--set"))
+    return Asked(
+        targets=(other.as_reference,) if other.as_reference else _words(wanted.targets),
+        scorers=_words(wanted.scorers), repeats=wanted.repeats, primary=decided.primary, margin=decided.margin,
+        alpha=decided.alpha, guardrails=tuple(_each(_guardrail, decided.guard or [], "--guard")), limit=wanted.limit,
+        settings=Settings(fields, wanted.system, None if wanted.seed < 0 else wanted.seed),
+        pace=Pace(paced.concurrency, paced.rate, paced.deadline, budget_usd=paced.budget), command=_typed(),
     )  # fmt: skip
-    if from_log is not None:
-        dataset = _frozen(from_log, dataset, place)
-        if not asked.targets:
-            return
-    if dataset is None or not dataset.is_file():
-        raise typer.BadParameter(f"no file {dataset}" if dataset else "give a file, or --from-log", param_hint="DATASET")
-    if not asked.targets:
-        raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
-    asyncio.run(_written(dataset, asked, place) if as_reference else _compared(dataset, asked, place, as_json, html))
+
+
+def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
+    """A file that is there stays, so that the same command goes on with the same questions."""
+    import time
+
+    from gateway.evals.replay.gateways import store_of
+    from gateway.evals.replay.snapshot import freeze
+    from gateway.evals.samples import seconds_of
+    from gateway.evals.store.replays import Wanted
+
+    if path.suffix != ".jsonl":
+        raise typer.BadParameter("recorded calls are frozen into a .jsonl file", param_hint="DATASET")
+    if path.exists():
+        note(f"{path} is there: it is replayed as it stands, and no log is read")
+        return
+    try:
+        since = None if other.since is None else time.time() - seconds_of(other.since)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    wanted = Wanted(str(other.from_log), since, limit or 1000)
+    note(f"{path}: {freeze(store_of(place), wanted, path)}")
 
 
 async def _compared(dataset: Path, asked: Asked, place: Place, as_json: bool, html: Path | None) -> None:
@@ -96,6 +160,9 @@ async def _compared(dataset: Path, asked: Asked, place: Place, as_json: bool, ht
             path.write_text(text, encoding="utf-8")
             note(f"wrote {path}")
     show(to_json(to_dict(found)) if as_json else page(found))
+    if found.progress.over_budget:
+        note(f"stopped: ${found.progress.usd:.4f} are spent; the same command with more --budget goes on from there")
+        raise typer.Exit(1)
 
 
 async def _written(dataset: Path, asked: Asked, place: Place) -> None:
@@ -107,27 +174,14 @@ async def _written(dataset: Path, asked: Asked, place: Place) -> None:
     note(f"wrote {path}")
 
 
-def _frozen(words: str, path: Path | None, place: Place) -> Path:
-    from gateway.evals.replay.snapshot import freeze, wish
-
-    try:
-        wanted = wish(words)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--from-log") from error
-    made = freeze(wanted, place, path)
-    for line in made.said:
-        note(line)
-    return made.path
-
-
-def _place(config: Path, data: Path | None, gateway: str | None) -> Place:
+def _place(where: _Where) -> Place:
     from gateway.config import data_directory, load
     from gateway.evals.replay.gateways import Place
 
-    return Place(config, load(config), data_directory(data), gateway)
+    return Place(where.config, load(where.config), data_directory(where.data), where.gateway)
 
 
-def _scanned(path: Path) -> Any:
+def _scanned(path: Path) -> Dataset:
     from gateway.evals.replay.datasets import scan
 
     read = scan(path)
@@ -174,7 +228,7 @@ def _each(read: Callable[[str], T], words: Sequence[str], hint: str) -> list[T]:
         raise typer.BadParameter(str(error), param_hint=hint) from error
 
 
-def _guardrail(word: str) -> Any:
+def _guardrail(word: str) -> Guardrail:
     from gateway.experiment import Guardrail
 
     metric, _, margin = word.partition("=")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -71,20 +71,22 @@ def judged_reply(ask: Ask, reply: Reply) -> Completion | Failure:
 
 
 def answered(ask: Ask, reply: Reply, said: Completion, asked_at: float, prices: Prices) -> Answer:
-    usage = said.usage or reply.usage
-    tokens = _tokens(usage)
-    cost = prices.cost(reply.target, usage) if reply.target else None
-    by = (reply.target.upstream, reply.target.model) if reply.target else (None, None)
+    usage, by = said.usage or reply.usage, reply.target
     return Answer(
-        ask.item.number, ask.target.name, ask.repeat, ask.answer_id, ask.item.cluster, "ok", reply.status, None, *by,
-        said.finish_reason, *tokens, cost, reply.seconds, asked_at, reply.exchange_id, said.text, reply.body,
+        item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
+        cluster=ask.item.cluster, outcome="ok", status=reply.status, seconds=reply.seconds, asked=asked_at,
+        upstream=by.upstream if by else None, model=by.model if by else None, finish_reason=said.finish_reason,
+        **(asdict(usage) if usage else {}),
+        cost_usd=prices.cost(by, usage) if by else None, exchange_id=reply.exchange_id, text=said.text,
+        response=reply.body,
     )  # fmt: skip
 
 
 def unanswered(ask: Ask, failure: Failure, asked_at: float) -> Answer:
     return Answer(
-        ask.item.number, ask.target.name, ask.repeat, ask.answer_id, ask.item.cluster, failure.outcome, failure.status,
-        failure.error, None, None, None, None, None, None, None, None, failure.seconds, asked_at, None, "", b"",
+        item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
+        cluster=ask.item.cluster, outcome=failure.outcome, status=failure.status, error=failure.error,
+        seconds=failure.seconds, asked=asked_at,
     )  # fmt: skip
 
 
@@ -93,9 +95,7 @@ def subject(ask: Ask, answer: Answer) -> Subject:
     said = assemble(ask.item.api, False, answer.response)
     usage = None
     if answer.input_tokens is not None and answer.output_tokens is not None:
-        usage = Usage(
-            answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.reasoning_tokens
-        )
+        usage = Usage(answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.reasoning_tokens)
     exchange = Exchange(
         id=answer.answer_id, received=answer.asked, caller="replay", api=ask.item.api, alias=ask.target.alias,
         target=Target(answer.upstream or "", answer.model or ask.target.name), stream=False,
@@ -105,12 +105,6 @@ def subject(ask: Ask, answer: Answer) -> Subject:
         usage=usage,
     )  # fmt: skip
     return Subject(exchange, ask.body, said, ask.item.reference, answer.cost_usd)
-
-
-def _tokens(usage: Usage | None) -> tuple[int | None, int | None, int | None, int | None]:
-    if usage is None:
-        return None, None, None, None
-    return usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens
 
 
 def _message(reply: Reply) -> str:

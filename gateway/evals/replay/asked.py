@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 
 from gateway.config import Config, Scorer
 from gateway.evals.replay.asking import Pace
@@ -21,7 +20,6 @@ from gateway.programs import CannotRun
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)
 ERROR_RATE = Guardrail(FAILED.name, 0.02)
-_NAME = re.compile(r"[\w.:-]{1,100}")
 
 
 class AskedWrong(CannotRun):
@@ -31,8 +29,8 @@ class AskedWrong(CannotRun):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """targets: the first is the control. scorers: empty: those that fit the dataset. primary: None: the first scorer
-    with a best and a worst value. guardrails: beside that of the error rate. name, limit: None: made of what is asked;
-    all rows. command: what was typed."""
+    with a best and a worst value. guardrails: beside that of the error rate. limit: of rows, the first ones; None: all.
+    command: what was typed."""
 
     targets: tuple[str, ...]
     scorers: tuple[str, ...] = ()
@@ -41,26 +39,20 @@ class Asked:
     margin: float = 0.02
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
-    name: str | None = None
     limit: int | None = None
-    settings: Settings = Settings()
-    pace: Pace = Pace()
+    settings: Settings = field(default_factory=Settings)
+    pace: Pace = field(default_factory=Pace)
     command: str = ""
-    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def rows_of(asked: Asked, dataset: Dataset) -> int:
     return min(asked.limit or dataset.rows, dataset.rows)
 
 
-def name_of(asked: Asked, dataset: Dataset, design: str) -> str:
-    """The name given, or one that what is asked decides: so the same command finds its own answers."""
-    if asked.name is not None:
-        if not _NAME.fullmatch(asked.name):
-            raise AskedWrong(f"--name {asked.name!r}: expected letters, digits and . _ : -, at most 100")
-        return asked.name
+def name_of(dataset: Dataset, design: str) -> str:
+    """What is asked decides it: so the same command finds its own answers, and another one none of them."""
     stem = re.sub(r"[^\w.-]+", "-", dataset.path.stem)[:60] or "dataset"
-    return f"{stem}-{design[:8]}"
+    return f"{stem}-{design}"
 
 
 def sections(asked: Asked, dataset: Dataset, config: Config) -> dict[str, Scorer]:

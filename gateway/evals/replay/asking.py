@@ -27,7 +27,8 @@ class Misconfigured(CannotRun):
 class Pace:
     """rate: questions a second, all targets together, repeated ones too; None: as fast as concurrency allows. attempts:
     at one question. backoff_s: before the second, doubled after, up to longest_s; also what a Retry-After is cut to.
-    stop_after: failures in a row after which a replay stops."""
+    stop_after: failures in a row after which a replay stops. budget_usd: what its answers may cost; None: no bound.
+    """
 
     concurrency: int = 8
     rate: float | None = None
@@ -36,6 +37,7 @@ class Pace:
     backoff_s: float = 0.5
     longest_s: float = 60.0
     stop_after: int = 20
+    budget_usd: float | None = None
 
 
 class Turns:
@@ -77,16 +79,17 @@ class Asker:
 
     async def ask(self, ask: Ask) -> Answer:
         """The answer, or the last failure, as the store keeps it. Raises Misconfigured."""
-        for attempt in range(1, self._pace.attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             await self._turns.turn(ask.target.name)
             asked_at = self._clock()
             found = await self._once(ask)
             if isinstance(found, Answer):
                 return found
-            if not found.passing or attempt == self._pace.attempts:
-                break
+            if not found.passing or attempt >= self._pace.attempts:
+                return unanswered(ask, found, asked_at)
             await self._wait(ask, found, attempt)
-        return unanswered(ask, found, asked_at)
 
     async def _once(self, ask: Ask) -> Answer | Failure:
         asked_at, began = self._clock(), time.perf_counter()

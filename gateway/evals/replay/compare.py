@@ -76,16 +76,17 @@ def comparison(metric: Metric, pairs: Paired, terms: Terms, noise: Estimate | No
 def _difference(metric: Metric, pairs: Paired, terms: Terms, trail: Trail) -> tuple[Estimate, str]:
     n, clusters = pairs.n, len(set(pairs.clusters))
     value = float(pairs.better.mean()) if n else None
-    at_any_time = f"at any time (betting): {trail.points[-1][2]:+.4g} … {trail.points[-1][3]:+.4g}" if trail.points else ""
+    _, _, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
+    at_any_time = f"at any time (betting): {low:+.4g} … {high:+.4g}" if trail.points else ""
     if value is None or clusters < 2:
         return Estimate(value), "too few items for an interval"
     if not terms.whole:
         if not trail.points:
             return Estimate(value), "no interval before the replay is whole"
-        _, _, low, high = trail.points[-1]
         return Estimate(value, low, high), "betting confidence sequence, one step a cluster"
     if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
-        return Estimate(value, *found), _joined(f"fixed n, few items differ (Agresti–Min), {clusters} clusters", at_any_time)
+        method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
+        return Estimate(value, *found), _joined(method, at_any_time)
     found_t = paired_difference(np.zeros(n), pairs.better, terms.alpha, pairs.clusters)
     method = _joined(f"fixed n, paired t over {clusters} clusters", at_any_time)
     return Estimate(value, found_t.low, found_t.high), method

@@ -19,8 +19,9 @@ _DIGEST_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A file that can be asked. hash: 64 hex digits over its canonical rows, in order. rows: its questions; references:
-    how many have one. blank: empty rows, which are passed over. ignored: names that mean nothing here."""
+    """A file that can be asked. hash: 64 hex digits over its canonical rows, in order. rows: its questions;
+    references: how many have one. blank: empty rows, which are passed over. ignored: names that mean nothing here.
+    """
 
     path: Path
     hash: str
@@ -48,7 +49,7 @@ class Dataset:
 
 
 def scan(path: Path) -> Dataset:
-    """Reads the whole file and holds none of its rows. Raises DatasetError with the first mistakes, each by its line."""
+    """Reads the whole file and holds none of its rows. Raises DatasetError with the first mistakes, by their lines."""
     whole, digests, mistakes = sha256(), bytearray(), []
     counts = {"rows": 0, "references": 0, "blank": 0}
     ignored: set[str] = set()

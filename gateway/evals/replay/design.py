@@ -17,10 +17,10 @@ from gateway.exchange import Target
 from gateway.programs import CannotRun
 
 # Kinds of upstream that take `seed` (others refuse what they do not know).
-SEEDED = frozenset(
-    """openai azure vllm ollama llamacpp llamafile llama_cpp_python lmstudio sglang ray_serve tgi groq together
-    openrouter fireworks xai fake""".split()
-)
+SEEDED = frozenset({
+    "openai", "azure", "vllm", "ollama", "llamacpp", "llamafile", "llama_cpp_python", "lmstudio", "sglang", "ray_serve",
+    "tgi", "groq", "together", "openrouter", "fireworks", "xai", "fake",
+})  # fmt: skip
 _SEEDED_APIS = ("chat", "completions")
 _ALIAS = "replay-target"
 _SYSTEM: Mapping[str, str] = MappingProxyType({"responses": "instructions", "messages": "system"})
@@ -86,8 +86,8 @@ def body(item: Item, target: Contender, settings: Settings, repeat: int) -> dict
     if settings.system is not None:
         _instruct(asked, item.api, settings.system)
     if target.seeded and item.api in _SEEDED_APIS and settings.seed is not None:
-        first = asked.get("seed") if isinstance(asked.get("seed"), int) else settings.seed
-        asked["seed"] = first + repeat - 1
+        own = asked.get("seed")
+        asked["seed"] = (own if isinstance(own, int) else settings.seed) + repeat - 1
     return asked
 
 
@@ -112,17 +112,15 @@ def setting(word: str) -> tuple[str, Any]:
         return name, value
 
 
-def contenders(names: Sequence[str], config: Config | None, *, own: bool) -> tuple[Contender, ...]:
-    """Names to targets: an alias of the config, or "upstream/model". config: None: the gateway's is not known, and every
-    name is one that it knows. own: the gateway is started for this replay, so that a target needs no alias.
-
-    Raises WrongTarget with every mistake.
+def contenders(names: Sequence[str], config: Config, *, own: bool) -> tuple[Contender, ...]:
+    """Names to targets: an alias of the config, or "upstream/model". own: the gateway is started for this replay, so
+    that a target needs no alias. Raises WrongTarget with every mistake.
     """
     mistakes = [f"--targets: {n!r} stands twice" for n in dict.fromkeys(names) if names.count(n) > 1]
     found: list[Contender] = []
     for at, name in enumerate(names):
         try:
-            found.append(Contender(name, name) if config is None else _contender(name, at, config, own))
+            found.append(_contender(name, at, config, own))
         except WrongTarget as wrong:
             mistakes.append(f"--targets: {wrong}")
     if mistakes:

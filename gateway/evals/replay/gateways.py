@@ -12,6 +12,7 @@ from gateway.config_evals import Evals, evals_of
 from gateway.evals.client import Connections
 from gateway.evals.replay.design import Contender, WrongTarget, contenders
 from gateway.evals.replay.own import Reached, answers, own_gateway
+from gateway.evals.store.engine import default_url
 from gateway.programs import CannotRun
 
 Say = Callable[[str], None]
@@ -25,13 +26,17 @@ class NoGateway(CannotRun):
 @dataclass(frozen=True, slots=True)
 class Place:
     """What the command line says of the gateway. config: the gateway.yaml, read from path. url: of a gateway; None:
-    not said. key: for it; None: the one of `evals`."""
+    not said."""
 
     path: Path
     config: Config
     data: Path
     url: str | None = None
-    key: str | None = None
+
+
+def store_of(place: Place) -> str:
+    """Where answers are kept, and where the log is: a URL."""
+    return place.config.store.url or default_url(place.data)
 
 
 @asynccontextmanager
@@ -54,7 +59,7 @@ async def _running(place: Place, names: Sequence[str]) -> tuple[Reached | None, 
     url = place.url or evals.base_url
     if url is None:
         return None, ()
-    gateway = Reached(_v1(url), place.key or _key(evals, place, url))
+    gateway = Reached(_v1(url), _key(evals, place, url))
     if not await _answers(gateway):
         if place.url or place.config.evals.base_url:
             raise NoGateway(f"no gateway answers at {gateway.base_url}; start it, or leave it out")

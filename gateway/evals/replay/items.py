@@ -6,27 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import orjson
 
 Api = Literal["chat", "completions", "responses", "messages"]
-PATHS: Mapping[str, str] = MappingProxyType(
+PATHS: Mapping[Api, str] = MappingProxyType(
     {"chat": "/chat/completions", "completions": "/completions", "responses": "/responses", "messages": "/messages"}
 )
-_ASKED_WITH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_ASKED_WITH: Mapping[Api, tuple[str, ...]] = MappingProxyType(
     {"chat": ("messages",), "completions": ("prompt",), "responses": ("input", "prompt"), "messages": ("messages",)}
 )
 REFERENCES = ("reference", "ground_truth")
 # What of a row with `messages` is part of the request; everything else there is somebody's own note.
-_PARAMETERS = frozenset(
-    """temperature top_p max_tokens max_completion_tokens stop seed n presence_penalty frequency_penalty logit_bias
-    logprobs top_logprobs response_format tools tool_choice parallel_tool_calls functions function_call
-    reasoning_effort verbosity""".split()
-)
+_PARAMETERS = frozenset({
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "presence_penalty",
+    "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+    "parallel_tool_calls", "functions", "function_call", "reasoning_effort", "verbosity",
+})  # fmt: skip
 # Of one sending, or of one place, and so no part of a question.
-_NOT_ASKED = frozenset({"model", "stream", "stream_options", "store", "metadata", "user", "safety_identifier"})
-_NOT_ASKED_EITHER = frozenset({"prompt_cache_key", "service_tier", "background"})
+_NOT_ASKED = frozenset({
+    "model", "stream", "stream_options", "store", "metadata", "user", "safety_identifier", "prompt_cache_key",
+    "service_tier", "background",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Item:
     cluster: str
 
     def canonical(self) -> bytes:
-        """What the dataset's hash is made of: the same for the same row, however it was written. Also a row of JSONL."""
+        """A row of JSONL, and what the dataset's hash is made of: the same for the same row, however it was written."""
         row: dict[str, Any] = {"api": self.api, "request": self.request, "cluster": self.cluster}
         if self.reference is not None:
             row["reference"] = self.reference
@@ -114,9 +116,10 @@ def _messages(row: Mapping[str, Any]) -> Parts:
 
 
 def _whole(row: Mapping[str, Any]) -> Parts:
-    api, body = row.get("api") or "chat", row["request"]
-    if api not in get_args(Api):
-        raise ValueError(f"api {api!r} cannot be replayed; expected one of {', '.join(get_args(Api))}")
+    named, body = row.get("api") or "chat", row["request"]
+    api = next((known for known in _ASKED_WITH if known == named), None)
+    if api is None:
+        raise ValueError(f"api {named!r} cannot be replayed; expected one of {', '.join(_ASKED_WITH)}")
     if not isinstance(body, Mapping):
         raise ValueError(f"request must be an object, not {_kind(body)}")
     request = asked(body)
@@ -129,7 +132,7 @@ def _whole(row: Mapping[str, Any]) -> Parts:
 
 def asked(body: Mapping[str, Any]) -> dict[str, Any]:
     """A body without what belongs to one sending: the model, the stream, the caller's own marks."""
-    return {k: v for k, v in body.items() if k not in _NOT_ASKED | _NOT_ASKED_EITHER}
+    return {k: v for k, v in body.items() if k not in _NOT_ASKED}
 
 
 def _turns(messages: Any) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ _HOST = "127.0.0.1"
 _KEPT = ("upstreams", "models", "limits")
 _LOOK_S = 1.0
 _GRACE_S = 1.0  # it has no clients but us
+_READY_S = 30.0
 _ENGINE_READY_S = 120.0
 
 
@@ -53,11 +54,11 @@ async def own_gateway(
         with _kept(directory, text) as own:
             for name, port in engines.items():
                 run = config.upstreams[name].run
-                argv = ("engine", "--model", run.model if run else "", "--port", str(port))
-                await supervisor.start(_child(f"engine-{name}", argv, port, connections, _ENGINE_READY_S))
+                engine = ("engine", "--model", run.model if run else "", "--port", str(port))
+                await supervisor.start(_child(f"engine-{name}", engine, port, connections, _ENGINE_READY_S))
             port = _free_port()
-            argv = ("serve", "--config", str(own), "--host", _HOST, "--port", str(port), "--data", str(directory))
-            await supervisor.start(_child("replay-gateway", argv, port, connections, 30.0))
+            serve = ("serve", "--config", str(own), "--host", _HOST, "--port", str(port), "--data", str(directory))
+            await supervisor.start(_child("replay-gateway", serve, port, connections, _READY_S))
             yield Reached(f"http://{_HOST}:{port}/v1", key)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -46,7 +47,7 @@ def _target(found: Replayed, target: str) -> dict[str, Any]:
 
 def _mean(found: Replayed, metric: Metric, target: str) -> float | None:
     values = found.sheet.values(metric, target)
-    known = values[values == values]  # noqa: PLR0124 - not NaN
+    known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else None
 
 
@@ -81,4 +82,3 @@ def pages(found: Replayed, path: Path) -> Iterator[tuple[Path, str]]:
 
 def _text(said: str, style: str = "") -> Text:
     return Text(plain(said), style)
-

@@ -35,7 +35,7 @@ def bar(console: Console) -> Iterator[Callable[[State], None]]:
 def line(state: State) -> str:
     """Failures and money, where there are any."""
     failed = f"{state.failed} failed, the last: {state.last_error[:80]}" if state.failed else ""
-    spent = f"${state.usd:.4f}" if state.priced else ""
+    spent = f"${state.usd:.4f}" if state.usd else ""
     return "  ".join(part for part in (spent, failed) if part)
 
 

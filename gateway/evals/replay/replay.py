@@ -17,17 +17,16 @@ from gateway.evals.replay.asked import Asked, metrics, name_of, question, rows_o
 from gateway.evals.replay.asking import Asker
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Design
-from gateway.evals.replay.gateways import Place, Say, reached
+from gateway.evals.replay.gateways import Place, Say, reached, store_of
 from gateway.evals.replay.report import Question, Said, examples_of, reports
-from gateway.evals.replay.run import Job, Progress, Run, Stopped, begin
+from gateway.evals.replay.run import Job, Progress, Run, Stopped
 from gateway.evals.replay.sheet import Sheet, sheet
 from gateway.evals.samples import turns
 from gateway.evals.scorers.asker import Outside
 from gateway.evals.scorers.registry import build
 from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.engine import default_url
 from gateway.evals.store.reading import reading
-from gateway.evals.store.replays import Replays, outcomes, scored, texts
+from gateway.evals.store.replays import Replay, Replays, outcomes, scored, texts
 from gateway.evals.store.store import Refused, StoreDown
 from gateway.programs import CannotRun
 from gateway.supervise import cancel_when_told
@@ -62,7 +61,7 @@ async def replay(dataset: Dataset, asked: Asked, place: Place, say: Say, watch: 
     async with opened(dataset, asked, place, say) as (job, asker):
         question_ = question(asked, dataset, metrics(job.scorers))
         progress = await carried_out(job, asker, place, watch)
-    return _reported(job, question_, progress, _store(place))
+    return _reported(job, question_, progress, store_of(place))
 
 
 @asynccontextmanager
@@ -74,10 +73,10 @@ async def opened(dataset: Dataset, asked: Asked, place: Place, say: Say) -> Asyn
         design = Design(dataset.hash, targets, asked.settings)
         yield (
             Job(
-                name=name_of(asked, dataset, design.hash), dataset=dataset, design=design,
+                name=name_of(dataset, design.hash), dataset=dataset, design=design,
                 rows=rows_of(asked, dataset), repeats=asked.repeats,
                 scorers=build(sections(asked, dataset, place.config), outside),
-                concurrency=asked.pace.concurrency, stop_after=asked.pace.stop_after,
+                pace=asked.pace,
             ),
             Asker(client, asked.pace, prices),
         )  # fmt: skip
@@ -90,8 +89,9 @@ async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Pro
     cancel_when_told(this)
     threads = Threads()
     try:
-        async with Replays(_store(place)) as store:
-            await begin(store, job, time.time())
+        async with Replays(store_of(place)) as store:
+            design = job.design
+            await store.begin(Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, time.time()))
             run = Run(job, store, asker, threads, watch)
             try:
                 return await run.run()
@@ -106,10 +106,6 @@ async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Pro
         raise NotStored(f"{error}. The same command goes on from what is stored") from error
     finally:
         threads.close()
-
-
-def _store(place: Place) -> str:
-    return place.config.store.url or default_url(place.data)
 
 
 def _reported(job: Job, asked: Question, progress: Progress, store: str) -> Replayed:

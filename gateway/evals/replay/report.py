@@ -151,7 +151,8 @@ def _decided(
 
 def _compared(versus: _Versus, metric: Metric) -> tuple[Comparison, Trail]:
     margins = {g.metric: g.margin for g in versus.asked.guardrails}
-    role: Kind = "primary" if metric.name == versus.asked.primary else "guardrail" if metric.name in margins else "other"
+    role: Kind = "guardrail" if metric.name in margins else "other"
+    role = "primary" if metric.name == versus.asked.primary else role
     margin = versus.asked.margin if role == "primary" else margins.get(metric.name)
     terms = Terms(role, versus.alpha, margin, versus.whole)
     return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
@@ -187,7 +188,7 @@ def _scored_gate(versus: _Versus) -> Gate:
 
 
 def _lost(versus: _Versus, target: str) -> float:
-    silent = versus.sheet.silent.get((versus.asked.primary or "", target), {})
+    silent: Mapping[str, int] = versus.sheet.silent.get((versus.asked.primary or "", target), {})
     n = sum(n for status, n in silent.items() if status != "not_applicable")
     return n / max(1, versus.sheet.answers(target))
 
@@ -252,9 +253,14 @@ def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:
             (m.name, _at(versus.of(m, versus.control), number), _at(versus.of(m, versus.candidate), number))
             for m in versus.asked.metrics
         )
-        answers = [said.answers.get((number, t), "") for t in (versus.control, versus.candidate)]
-        why = f"among the largest differences in {versus.asked.primary}"
-        found.append(Example(f"row {number}", f"row {number}", why, said.questions[number], *answers, scores, None))
+        found.append(
+            Example(
+                exchange=f"row {number}", beside=f"row {number}", question=said.questions[number],
+                why=f"among the largest differences in {versus.asked.primary}",
+                control=said.answers.get((number, versus.control), ""),
+                candidate=said.answers.get((number, versus.candidate), ""), scores=scores, distance=None,
+            )
+        )  # fmt: skip
     return tuple(found)
 
 

@@ -1,10 +1,10 @@
-"""Asks what is not stored yet, scores what is not scored yet, and stores both; whenever it is stopped, it goes on there."""
+"""Asks what is not stored yet, scores what is not scored yet, and stores both; stopped, it goes on there."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -12,13 +12,14 @@ from typing import Protocol
 from gateway.draw import draw
 from gateway.evals.plain import plain
 from gateway.evals.replay.answers import Ask, subject
+from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Contender, Design, body
 from gateway.evals.replay.items import Item
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import score_all
 from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.replays import Answer, Key, Known, Replay, Replays
+from gateway.evals.store.replays import Answer, Key, Known, Replays
 from gateway.evals.store.rows import Judged
 from gateway.evals.store.store import Refused, StoreDown
 from gateway.programs import CannotRun
@@ -31,10 +32,6 @@ _WAITING = 256  # answers between asking and storing
 
 class Stopped(CannotRun):
     """The replay gave up before its end; what was answered is stored."""
-
-
-class Another(CannotRun):
-    """A replay of this name asked something else."""
 
 
 class Asks(Protocol):
@@ -51,8 +48,7 @@ class Job:
     rows: int
     repeats: int
     scorers: Mapping[str, Registered]
-    concurrency: int = 8
-    stop_after: int = 20
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def total(self) -> int:
@@ -61,18 +57,23 @@ class Job:
     def items(self) -> Iterator[Item]:
         return itertools.islice(self.dataset.items(), self.rows)
 
+    def chunks(self, size: int) -> Iterator[list[Item]]:
+        items = self.items()
+        while chunk := list(itertools.islice(items, size)):
+            yield chunk
+
 
 @dataclass(slots=True)
 class Progress:
     """total: answers in the end. before: answered by an earlier run. done: now, failures included. usd: of the answers
-    of this run that have a price."""
+    of all runs that have a price. over_budget: it stopped there."""
 
     total: int
     before: int = 0
     done: int = 0
     failed: int = 0
     usd: float = 0.0
-    priced: bool = False
+    over_budget: bool = False
     last_error: str = ""
 
 
@@ -105,25 +106,6 @@ class _Streaks:
                 raise Stopped(f"{self.failures[name]} questions to {name} failed in a row; the last: {answer.error}")
 
 
-async def begin(store: Replays, job: Job, now: float) -> None:
-    """Notes the replay. Raises Another."""
-    design = job.design
-    wanted = Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, now)
-    kept = await store.begin(wanted)
-    if kept.config_hash != wanted.config_hash:
-        raise Another(
-            f"the replay {job.name!r} asked something else ({_differences(kept, wanted)}); give another --name"
-        )
-
-
-def _differences(kept: Replay, wanted: Replay) -> str:
-    import orjson
-
-    before, now = orjson.loads(kept.design), orjson.loads(wanted.design)
-    words = {"dataset": "another dataset", "settings": "other settings", "targets": "other targets"}
-    return ", ".join(said for name, said in words.items() if before.get(name) != now.get(name))
-
-
 class Run:
     """One run of a job. watch: told after every answer."""
 
@@ -132,19 +114,20 @@ class Run:
     ) -> None:
         self._job, self._store, self._asker, self._threads, self._watch = job, store, asker, threads, watch
         self.progress = Progress(job.total)
-        self._streaks = _Streaks(job.stop_after)
+        self._streaks = _Streaks(job.pace.stop_after)
         self._results: asyncio.Queue[tuple[Answer, Judged | None]] = asyncio.Queue(_WAITING)
         self._turn = asyncio.Lock()
 
     async def run(self) -> Progress:
-        """Until everything is asked and stored. However it ends, what was answered is stored.
+        """Until everything is asked and stored, or the budget is spent. However it ends, what was answered is stored.
 
         Raises Stopped, Misconfigured, DatasetError, StoreDown and Refused.
         """
+        self.progress.usd = await self._store.spent(self._job.name)
         todo = self._todo()
         async with Tasks() as tasks:
             writing = tasks.start(self._write(), "replay store")
-            working = [tasks.start(self._work(todo), f"replay {i}") for i in range(self._job.concurrency)]
+            working = [tasks.start(self._work(todo), f"replay {i}") for i in range(self._job.pace.concurrency)]
             try:
                 await _first_trouble([*working, writing])
             finally:
@@ -159,12 +142,19 @@ class Run:
         try:
             while True:
                 async with self._turn:
-                    job = await anext(todo, None)
+                    job = None if self._spent() else await anext(todo, None)
                 if job is None:
                     return None
                 await (self._rescore(job) if isinstance(job, _Rescore) else self._ask(job))
         except (CannotRun, StoreDown, Refused) as error:
             return error
+
+    def _spent(self) -> bool:
+        """Those under way are waited for, so that the budget is passed by as many answers at most."""
+        budget = self._job.pace.budget_usd
+        if budget is not None and self.progress.usd >= budget:
+            self.progress.over_budget = True
+        return self.progress.over_budget
 
     async def _ask(self, ask: Ask) -> None:
         answer = await self._asker.ask(ask)
@@ -190,7 +180,6 @@ class Run:
             progress.last_error = plain(f"{answer.target}: {answer.error}")
         if answer.cost_usd is not None:
             progress.usd += answer.cost_usd
-            progress.priced = True
         self._watch(progress)
 
     async def _write(self) -> Exception | None:
@@ -211,9 +200,8 @@ class Run:
 
     # ── what is left to do ──
 
-    async def _todo(self) -> AsyncIterator[Ask | _Rescore]:
-        items = self._job.items()
-        while chunk := list(itertools.islice(items, _CHUNK)):
+    async def _todo(self) -> AsyncGenerator[Ask | _Rescore]:
+        for chunk in self._job.chunks(_CHUNK):
             known = await self._store.known(self._job.name, chunk[0].number, chunk[-1].number)
             for item, repeat, target in itertools.product(
                 chunk, range(1, self._job.repeats + 1), self._job.design.targets
@@ -236,15 +224,13 @@ class Run:
         return _Rescore(ask, lacking) if lacking else None
 
 
-def _waiting(
-    results: asyncio.Queue[tuple[Answer, Judged | None]], most: int
-) -> list[tuple[Answer, Judged | None]]:
+def _waiting(results: asyncio.Queue[tuple[Answer, Judged | None]], most: int) -> list[tuple[Answer, Judged | None]]:
     return [results.get_nowait() for _ in range(min(most, results.qsize()))]
 
 
 async def _first_trouble(tasks: list[asyncio.Task[Exception | None]]) -> None:
     """Returns when all but the last, which never ends by itself, are done. Raises the first error that one returned."""
-    *working, writing = tasks
+    working = tasks[:-1]
     pending = set(tasks)
     while pending & set(working):
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

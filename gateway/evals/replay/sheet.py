@@ -94,7 +94,7 @@ def row_means(values: Floats) -> Floats:
     seen = np.isfinite(values)
     n = seen.sum(axis=1)
     total = np.where(seen, values, 0.0).sum(axis=1)
-    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return np.asarray(np.where(n > 0, total / np.maximum(n, 1), np.nan), dtype=np.float64)
 
 
 def sheet(

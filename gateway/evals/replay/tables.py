@@ -1,4 +1,4 @@
-"""Files → rows, one at a time: CSV as spreadsheets write it, JSONL, Parquet. What cannot be read is said by its line."""
+"""Files → rows, one at a time: CSV as spreadsheets write it, JSONL, Parquet. A mistake is said by its line."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ class _Lines:
         try:
             return next(self._lines)
         except UnicodeDecodeError as error:
-            raise DatasetError(f"{self._path}: line {_bad_line(self._path)}: not UTF-8 text; save it as UTF-8") from error
+            place = f"{self._path}: line {_bad_line(self._path)}"
+            raise DatasetError(f"{place}: not UTF-8 text; save it as UTF-8") from error
 
 
 def _encoding(path: Path) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, RowMapping, func, or_, select
 
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, score_rows
 from gateway.evals.store.store import Store
-from gateway.evals.store.tables import scores
+from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.evals.store.tables_replay import replay_answers, replays
 
 SUBJECT = "dataset item"
@@ -41,8 +41,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A row of `replay_answers`, in the order of its columns after replay. outcome: ok; refused (a 4xx that stays);
-    failed (429, 5xx, no connection); timeout."""
+    """A row of `replay_answers`. outcome: ok; refused (a 4xx that stays); failed (429, 5xx, no connection); timeout.
+
+    What is None was not said, or there was no answer to say it.
+    """
 
     item: int
     target: str
@@ -50,21 +52,21 @@ class Answer:
     answer_id: str
     cluster: str
     outcome: str
-    status: int | None
-    error: str | None
-    upstream: str | None
-    model: str | None
-    finish_reason: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_input_tokens: int | None
-    reasoning_tokens: int | None
-    cost_usd: float | None
     seconds: float
     asked: float
-    exchange_id: str | None
-    text: str
-    response: bytes
+    status: int | None = None
+    error: str | None = None
+    upstream: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    exchange_id: str | None = None
+    text: str = ""
+    response: bytes = b""
 
     @property
     def key(self) -> Key:
@@ -95,23 +97,45 @@ class Scored:
     cost_usd: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which logged calls: the newest so many of an alias. since: Unix time; None: from the beginning."""
+
+    alias: str
+    since: float | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A served call. cluster: whose calls depend on each other; None: nobody's. correction: what its caller would have
+    liked to hear; None: nothing was said."""
+
+    api: str
+    request: bytes
+    cluster: str | None
+    correction: str | None
+
+
 class Replays(Store):
     """The store as a replay sees it. Raises StoreDown or Refused; then nothing of that call is stored."""
 
-    async def begin(self, replay: Replay) -> Replay:
-        """Keeps it, unless there is one of this name: then that one."""
+    async def begin(self, replay: Replay) -> None:
+        """Keeps it, unless it is there: a name holds the hash of what is asked."""
 
-        def beginning(connection: Connection) -> Replay:
-            values = {name: getattr(replay, name) for name in Replay.__dataclass_fields__}
-            connection.execute(insert(connection.dialect, replays).on_conflict_do_nothing(), values)
-            row = connection.execute(select(replays).where(replays.c.name == replay.name)).mappings().one()
-            return Replay(**{str(k): v for k, v in row.items()})
+        def beginning(connection: Connection) -> None:
+            connection.execute(insert(connection.dialect, replays).on_conflict_do_nothing(), asdict(replay))
 
-        return await self._transaction(beginning)
+        await self._transaction(beginning)
 
     async def known(self, replay: str, first: int, last: int) -> dict[Key, Known]:
         """What is stored of the items first to last."""
         return await self._transaction(lambda connection: known(connection, replay, first, last))
+
+    async def spent(self, replay: str) -> float:
+        """USD, of the answers that have a price."""
+        total = select(func.coalesce(func.sum(replay_answers.c.cost_usd), 0.0)).where(replay_answers.c.replay == replay)
+        return await self._transaction(lambda connection: float(connection.execute(total).scalar_one()))
 
     async def answer(self, answer_id: str) -> Answer:
         return await self._transaction(lambda connection: _answers(connection, [answer_id])[0])
@@ -183,16 +207,12 @@ def known(connection: Connection, replay: str, first: int, last: int) -> dict[Ke
 
 def _answers(connection: Connection, ids: Sequence[str]) -> list[Answer]:
     query = select(replay_answers).where(replay_answers.c.answer_id.in_(ids))
-    return [_answer(row) for row in connection.execute(query).mappings()]
+    return [Answer(**_named(row)) for row in connection.execute(query).mappings()]
 
 
-def _answer(row: Mapping[str, Any]) -> Answer:
-    return Answer(**{name: row[name] for name in Answer.__dataclass_fields__})
-
-
-def replay_named(connection: Connection, name: str) -> Replay | None:
-    row = connection.execute(select(replays).where(replays.c.name == name)).mappings().first()
-    return None if row is None else Replay(**{str(k): v for k, v in row.items()})
+def _named(row: RowMapping) -> dict[str, Any]:
+    """An answer's columns that a query asked for."""
+    return {str(name): value for name, value in row.items() if name != "replay"}
 
 
 def outcomes(connection: Connection, replay: str) -> Iterator[Answer]:
@@ -201,7 +221,7 @@ def outcomes(connection: Connection, replay: str) -> Iterator[Answer]:
     columns = [c for c in replay_answers.columns if c.name not in ("text", "response")]
     query = select(*columns).where(a.replay == replay).order_by(a.item, a.target, a.repeat)
     for row in connection.execution_options(yield_per=_MANY).execute(query).mappings():
-        yield _answer({**row, "text": "", "response": b""})
+        yield Answer(**_named(row))
 
 
 def scored(connection: Connection, replay: str) -> Iterator[Scored]:
@@ -223,3 +243,18 @@ def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[Key
     a = replay_answers.c
     query = select(a.item, a.target, a.repeat, a.text).where(a.replay == replay, a.item.in_(items))
     return {Key(*row[:3]): row[3] for row in connection.execute(query)}
+
+
+def logged(connection: Connection, wanted: Wanted) -> list[Logged]:
+    """In the order in which they came. Only calls that were answered whole; none that a shadow or a control asked."""
+    e = exchanges.c
+    said = select(func.max(feedback.c.correction)).where(feedback.c.resolved == e.id).scalar_subquery()
+    query = (
+        select(e.api, e.request, e.cluster, said)
+        .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
+        .order_by(e.received.desc(), e.id.desc())
+        .limit(wanted.limit)
+    )
+    if wanted.since is not None:
+        query = query.where(e.received >= wanted.since)
+    return [Logged(*row) for row in connection.execute(query)][::-1]
