@@ -79,7 +79,7 @@ def content_of(own: Content | None, redaction: Redaction | None) -> Content:
 
 
 class Store(Section):
-    """url: None: SQLite in the data directory. keep_days, max_gb: how long and how much is kept of exchanges, the oldest
+    """url: None: SQLite in the data directory. keep_days, max_gb: how long, how much is kept of exchanges, the oldest
     go first; None: without bound. Sums, and what verdicts rest on, stay."""
 
     url: str | None = None

@@ -61,7 +61,8 @@ class Held:
 class Recorder:
     """One process's recorder. incarnation: names this process; with `seq` a consumer sees what was lost.
 
-    redactors: by caller; one that is not there keeps its content whole. buffer_bytes: of waiting exchanges. tally_s: how often the counts themselves are appended.
+    redactors: by caller; one that is not there keeps its content whole. buffer_bytes: of waiting exchanges. tally_s:
+    how often the counts themselves are appended.
     """
 
     def __init__(

@@ -114,7 +114,9 @@ def a_room(*rules: tuple[dict[str, Any], float], rate: float = 1.0, experiment: 
     recorder = Recorder(Nowhere(), metrics, buffer_bytes=1 << 40)
     state = UpstreamState("u", Upstream(kind="openai"), Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
     place = Place(Target("u", "m"), state, Breaker(lambda: 0.0), lambda: 0.0)
-    return Room(sampler, recorder, Settler(sampler, recorder, metrics, 1000), registry, metrics, place, plan)
+    asked = Asked(Offer(("candidate",)))
+    settler = Settler(sampler, recorder, metrics, 1000, shadow=asked)  # type: ignore[arg-type]
+    return Room(sampler, recorder, settler, registry, metrics, place, asked, experiment)
 
 
 @pytest.fixture
@@ -215,26 +217,60 @@ INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("changes", [i[1] for i in INELIGIBLE], ids=[i[0] for i in INELIGIBLE])
-async def test_only_a_whole_answer_of_the_control_at_the_first_try_is_eligible(changes: dict[str, Any]) -> None:
+async def test_only_a_whole_answer_of_the_control_at_the_first_try_has_a_shadow(changes: dict[str, Any]) -> None:
     room = a_room(experiment=an_experiment(shadow=1.0))
-    assert room.settle(a_call()).eligible
-    assert not room.settle(a_call(), room.ended(**changes)).eligible
+    assert room.settle(a_call()).offer == room.shadow.says
+    assert room.settle(a_call(), room.ended(**changes)).offer is None
     assert [e.experiment for e in room.recorded] == ["swap", None]
-    assert is_eligible(PLAN, room.place, room.ended())
-    assert not is_eligible(replace(PLAN, control=Target("w", "m")), room.place, room.ended())
+    assert [e.asked for e in room.recorded] == [("candidate",), ()]
+    assert room.shadow.done == [("decide", "id"), ("ask", "id")]
+    assert room.shadow.answers == 2, "the gate sees every answer"
+
+
+def test_an_answer_of_another_target_is_compared_with_nothing(room: Room) -> None:
+    part, split = part_of(SWAP, a_call(), True), part_of(an_experiment(mode="split", split=0.5), a_call(), True)
+    assert part is not None
+    assert split is not None
+    assert is_whole(part, room.place, room.ended())
+    elsewhere = replace(room.place, target=Target("w", "m"))
+    assert not is_whole(part, elsewhere, room.ended())
+    own = replace(split, target=room.place.target)
+    assert stands_for(own, room.place, room.ended("cut")), "an arm's failures are its own"
+    assert not stands_for(own, elsewhere, room.ended())
+    assert not stands_for(own, room.place, room.ended("client_gone"))
+    assert not stands_for(own, room.place, room.ended(spliced=True))
+    assert not stands_for(own, room.place, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
+
+
+def test_exchanges_that_depend_on_each_other_say_so_without_saying_of_whom() -> None:
+    part = part_of(SWAP, a_call(), True)
+    split = part_of(an_experiment(mode="split", split=0.5, unit="user"), a_call(user="zoe"), True)
+    assert part is not None
+    assert split is not None
+    assert cluster_of(a_call(), part) is None
+    named = cluster_of(a_call(conversation="zoe's"), part)
+    assert named == cluster_of(a_call(id="other", conversation="zoe's"), part) != cluster_of(a_call(user="zoe"), split)
+    assert "zoe" not in str(named)
 
 
 async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probability_of_either() -> None:
     room = a_room(rate=0.1, experiment=SWAP)
     for n in range(2000):
         settled = room.settle(a_call(id=str(n)))
-        assert settled.eligible == shadowed(PLAN, str(n))
-        assert (settled.exchange is not None) or not settled.eligible
+        assert (settled.offer is not None) == shadowed(SWAP, str(n))
+        assert (settled.exchange is not None) or settled.offer is None
     assert {e.pi for e in room.recorded} == {1 - 0.9 * 0.7}
     assert {e.stratum for e in room.recorded} == {"default+swap"}
-    assert {(e.experiment, e.plan, e.arm) for e in room.recorded} == {("swap", PLAN.hash, "control")}
+    assert {(e.experiment, e.plan, e.arm) for e in room.recorded} == {("swap", SWAP.hash, "control")}
     pi = 1 - 0.9 * 0.7
     assert abs(len(room.recorded) / 2000 - pi) < 3 * (pi * (1 - pi) / 2000) ** 0.5
+
+
+async def test_a_shadow_whose_served_answer_found_no_room_is_withdrawn() -> None:
+    room = a_room(experiment=an_experiment(shadow=1.0))
+    room.recorder._room = 0
+    assert room.settle(a_call()).offer == room.shadow.says
+    assert room.shadow.done == [("decide", "id"), ("withdraw", "")]
 
 
 def test_weighted_means_are_unbiased_where_naive_ones_are_not() -> None:

@@ -1,4 +1,4 @@
-"""A scorer's verdicts against people's, as good or bad: the table, kappa, both error rates, each with its interval. Pure.
+"""A scorer's verdicts against people's, as good or bad: the table, kappa, both error rates, with intervals. Pure.
 
 Where answers were drawn with unequal probability, everything is weighted, and sizes are effective ones.
 """

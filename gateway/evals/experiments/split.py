@@ -49,7 +49,7 @@ Said = tuple[str, float | None, str]  # status, value on [0, 1], identity of the
 @dataclass(frozen=True, slots=True)
 class Outcomes:
     """One metric on the records that have it. values: in its units, NaN where it does not apply; sign: 1 where more is
-    better. bounded: on [0, 1]. responded: which records count for the sampling rate: also those where it does not apply,
+    better. bounded: on [0, 1]. responded: which records count for the sampling rate: also where it does not apply,
     none whose scorer failed. None: all."""
 
     metric: str

@@ -41,9 +41,7 @@ def limits_of(found: Finding, look: Looked) -> tuple[str, ...]:
     """What the numbers do not say."""
     plan = found.kept.plan
     said = list(_SHADOW if plan.mode != "split" else ())
-    said.append(
-        "A difference is the average over the pairs so far; of traffic of another kind it says nothing."
-    )
+    said.append("A difference is the average over the pairs so far; of traffic of another kind it says nothing.")
     said += _of_pairs(found)
     if plan.mode == "shadow" and not plan.repeat_control:
         said.append("Latency is not compared: that needs the control asked again by the candidate's path.")
@@ -65,7 +63,7 @@ def _of_pairs(found: Finding) -> list[str]:
         said.append("Pairs of which a record was lost are in no mean; the gate on losses says whether that may matter.")
     if any(reason == "same_cluster" for _, reason, _ in found.withheld):
         said.append(
-            "Of each conversation only the first compared request counts, since later ones depend on it: the difference "
+            "Of each conversation only the first compared request counts, since later ones depend on it: a difference "
             "is that of first compared requests."
         )
     if plan.mode != "split":

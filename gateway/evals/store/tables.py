@@ -219,9 +219,7 @@ feedback = Table(
     Column("resolved", Text),  # the exchange it is of; NULL: none of this caller's with that id is here
     Index("feedback_exchange", "exchange_id"),
     Index("feedback_resolved", "resolved"),
-    Index(
-        "feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")
-    ),
+    Index("feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")),
 )
 
 dead_letters = Table(

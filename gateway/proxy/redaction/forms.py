@@ -171,7 +171,7 @@ def ibans(text: str, low: int, high: int) -> Iterator[Span]:
 
 
 def _longest(text: str, start: int, end: int, least: int, most: int, true: Callable[[str], bool]) -> int:
-    """Where the longest run of whole groups ends that passes the check, with so many letters and digits; 0: none does."""
+    """Where the longest run of whole groups ends that passes the check, with so many letters and digits; 0: nowhere."""
     said = ""
     stops: list[tuple[int, int]] = []
     for at in range(start, end):

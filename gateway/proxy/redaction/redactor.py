@@ -58,7 +58,13 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
     answer = completion_of(e)
     yield
     request = yield from _request(e, pass_)
-    said = [answer.text, answer.reasoning, answer.refusal, answer.error, [[c.name, c.arguments] for c in answer.tool_calls]]
+    said = [
+        answer.text,
+        answer.reasoning,
+        answer.refusal,
+        answer.error,
+        [[c.name, c.arguments] for c in answer.tool_calls],
+    ]
     (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(said, e.truncated or e.outcome != "ok")
     (client_id, failures), _ = yield from pass_.redacted([e.client_id, [a.failure for a in e.attempts]])
     clean = replace(
@@ -67,9 +73,7 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         reasoning=reasoning,
         refusal=refusal,
         error=error,
-        tool_calls=tuple(
-            ToolCall(c.id[:_LONGEST_ID], *said) for c, said in zip(answer.tool_calls, calls, strict=True)
-        ),
+        tool_calls=tuple(ToolCall(c.id[:_LONGEST_ID], *said) for c, said in zip(answer.tool_calls, calls, strict=True)),
     )
     return replace(
         e,

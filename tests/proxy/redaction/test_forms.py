@@ -15,13 +15,25 @@ from gateway.proxy.redaction.forms import FORMS, says_secret, unfinished
 PLANTED = runpy.run_path(str(Path(__file__).parent / "planted.py"))
 ALL, A = PLANTED["ALL"], PLANTED["A"]
 
-AROUND = ["{}", "It is {}.", '"{}"', "({})", "- {}\n- next", "a={};b", "see {}, or call", "<b>{}</b>", "日本{}語", "{}\x00"]
+AROUND = [
+    "{}",
+    "It is {}.",
+    '"{}"',
+    "({})",
+    "- {}\n- next",
+    "a={};b",
+    "see {}, or call",
+    "<b>{}</b>",
+    "日本{}語",
+    "{}\x00",
+]
 CLEAN = [
     "4111111111111112", "1234567890123456", "4111 1111", "DE88370400440532013000", "192.168.100.200", "me@localhost",
     "ISO 8601: 2026-01-02T10:30:00Z", "pi is 3.14159265358979", "@decorator and a@b", "sk-learn and risk-averse people",
     "-----BEGIN PUBLIC KEY-----", "550e8400-e29b-41d4-a716-446655440000", "0000 0000 0000 0000", "a" * 500,
     "01-02-2026", "01/02/2026 10:30", "in 2025 and 2026, 12,345,678 people", "1 000 000 000", "0.7071067811865476",
-    "max_tokens: 4096", "the secret: to be kind", "chapter 10.2.3", "f(a, b) = c", "1700000000", "task-oriented-dialogue",
+    "max_tokens: 4096", "the secret: to be kind", "chapter 10.2.3", "f(a, b) = c", "1700000000",
+    "task-oriented-dialogue",
     "seeds 101 102 103 104", "version 2026.11.25", "10.1000/182", "ISBN 978-3-16-148410-0",
 ]  # fmt: skip
 

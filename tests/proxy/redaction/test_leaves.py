@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from gateway.proxy.redaction.leaves import Leaves, Rebuilding, unescaped
 
 json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
@@ -47,7 +51,9 @@ def test_what_changes_within_json_leaves_json():
 
 
 def test_a_number_that_becomes_a_mark_becomes_a_text():
-    assert changed({"n": 4111111111111111}, lambda leaf: leaf.text.replace("4111111111111111", "[card]")) == {"n": "[card]"}
+    assert changed({"n": 4111111111111111}, lambda leaf: leaf.text.replace("4111111111111111", "[card]")) == {
+        "n": "[card]"
+    }
 
 
 def test_members_that_hold_secrets_say_so():

@@ -28,11 +28,16 @@ def test_without_the_section_only_keys_that_say_so_are_redacted():
 
 
 def test_the_section_redacts_every_key_that_does_not_say_otherwise():
-    assert table(open=True, redaction={}, keys=[key("a"), key("b", content="full")]) == {"a": "redacted", "open": "redacted"}
+    assert table(open=True, redaction={}, keys=[key("a"), key("b", content="full")]) == {
+        "a": "redacted",
+        "open": "redacted",
+    }
     assert table(redaction={"default": "metadata"}, keys=[key("a"), key("b", content="redacted")]) == {
         "a": "metadata", "b": "redacted"}  # fmt: skip
 
 
 def test_a_key_that_a_new_config_drops_keeps_its_rules_for_calls_under_way():
-    before = redactors(parse(yaml.safe_dump({**BASE, "keys": [key("a", content="redacted"), key("b", content="redacted")]})), {})
+    before = redactors(
+        parse(yaml.safe_dump({**BASE, "keys": [key("a", content="redacted"), key("b", content="redacted")]})), {}
+    )
     assert table(before, keys=[key("b", content="full")]) == {"a": "redacted"}

@@ -55,7 +55,10 @@ def test_any_split_into_pieces_gives_the_same(data, pair, redactor, run, exchang
 def test_every_place_of_a_request_is_searched(rule, secret, redactor, run, exchange):
     inner = orjson.dumps({"to": secret, "deep": orjson.dumps([f"x\n{secret}"]).decode()}).decode()
     body = asked(
-        [{"type": "text", "text": f"a {secret}"}, {"type": "image_url", "image_url": {"url": f"https://x.example/?q={secret}"}}],
+        [
+            {"type": "text", "text": f"a {secret}"},
+            {"type": "image_url", "image_url": {"url": f"https://x.example/?q={secret}"}},
+        ],
         metadata={"note": secret, secret: "key"},
         user=secret,
         tools=[{"type": "function", "function": {"name": "f", "description": f"see {secret}"}}],
@@ -145,7 +148,10 @@ def test_only_the_rules_that_are_named_are_applied(run, exchange):
 
 
 def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
-    patterns = [{"name": "ticket", "regex": r"TCK-\d{4}", "replace": "[a ticket]"}, {"name": "room", "regex": "R[0-9]+"}]
+    patterns = [
+        {"name": "ticket", "regex": r"TCK-\d{4}", "replace": "[a ticket]"},
+        {"name": "room", "regex": "R[0-9]+"},
+    ]
     redactor = Redactor("redacted", Redaction.model_validate({"patterns": patterns}))
     done = run(redactor, exchange(asked("TCK-1234 in R12, von Zoë für TCK-9999"), sse("TC", "K-12", "34"), stream=True))
     assert "[a ticket] in [room], von Zoë für [a ticket]" in done.record.request.decode()
@@ -165,7 +171,9 @@ def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
 
 
 def test_feedback_is_redacted_too(redactor, run):
-    said = Feedback("i", "f", "web", 1.0, "n", 1.0, "by ada@example.org", "call +44 20 7946 0958", "4111 1111 1111 1111")
+    said = Feedback(
+        "i", "f", "web", 1.0, "n", 1.0, "by ada@example.org", "call +44 20 7946 0958", "4111 1111 1111 1111"
+    )
     done = run(redactor, said).record
     assert (done.label, done.comment, done.correction) == ("by [email]", "call [phone]", "[card]")
     bare = run(Redactor("metadata", Redaction()), said).record

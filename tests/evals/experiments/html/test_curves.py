@@ -37,13 +37,13 @@ def test_a_curve_is_of_steps(read):
 
 
 def test_the_slowest_of_a_hundred_does_not_press_the_others_together(read):
-    curve = tuple((0.01 * n, n / 100) for n in range(1, 100)) + ((600.0, 1.0),)
+    curve = (*((0.01 * n, n / 100) for n in range(1, 100)), (600.0, 1.0))
     svg = drawn(read, arm("a", *curve, p50=0.5))
     assert max(float(t.text) for t in svg.all("text") if re.fullmatch(r"[\d.]+", t.text)) <= 1.1
 
 
 def test_many_answers_are_thinned_and_odd_ones_left_out():
-    curve = tuple((0.001 * n, n / 5000) for n in range(1, 5001)) + ((math.inf, 1.0), (math.nan, 1.0))
+    curve = (*((0.001 * n, n / 5000) for n in range(1, 5001)), (math.inf, 1.0), (math.nan, 1.0))
     figure = Curves("c", "t", [arm("a", *curve)], {}).figure()
     assert "inf" not in figure
     assert "nan" not in figure

@@ -45,7 +45,7 @@ def test_long_answers_show_where_they_part_ways(read):
     left, right = (read(each) for each in sides(same + "yes" + same, same + "no" + same))
     assert [each.text for each in left.all("del")] == ["yes"]
     assert [each.text for each in right.all("ins")] == ["no"]
-    assert [each.text.strip() for each in left.all("span", "cut")][0] == "… 19\u202f840 characters …"
+    assert next(each.text.strip() for each in left.all("span", "cut")) == "… 19\u202f840 characters …"
     assert len(left.text) < SHOWN + 100
 
 

@@ -36,7 +36,8 @@ def test_the_band_goes_along_the_upper_and_back_along_the_lower_bound(read):
 
 def test_the_margin_lies_where_the_axis_says(read):
     svg = read(course((10, 0.0, -0.02, 0.02)).figure()).all("svg")[0]
-    zone, margin, (_, y) = svg.one("rect", "zone"), svg.one("line", "margin"), numbers(svg.one("path", "trail").attributes["d"])[0]  # fmt: skip
+    zone, margin = svg.one("rect", "zone"), svg.one("line", "margin")
+    _, y = numbers(svg.one("path", "trail").attributes["d"])[0]
     bottom = float(zone.attributes["y"]) + float(zone.attributes["height"])
     assert bottom == pytest.approx(float(margin.attributes["y1"]), abs=0.02)
     assert y == pytest.approx((float(zone.attributes["y"]) + bottom) / 2, abs=0.1)
