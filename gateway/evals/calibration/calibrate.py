@@ -16,18 +16,14 @@ from gateway.evals.calibration.correct import (
     rogan_gladen,
 )
 from gateway.evals.calibration.gather import Item, items_of, judged_of, labels_in, weights_of
+from gateway.evals.calibration.newest import newest
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.judge import CorrectedRate
-from gateway.evals.store.labels import Version, labelled, labelled_pairs, scorers_seen, version_of
+from gateway.evals.store.labels import Version, labelled, labelled_pairs, version_of
 from gateway.evals.store.labels_sums import CellSums, Key, Part, flips, judged_after, sums
-from gateway.evals.store.reading import Reading
-from gateway.programs import CannotRun
+from gateway.evals.store.reading import Reading, reading
 
 ALL = "all"
-
-
-class NotJudged(CannotRun):
-    """This scorer has judged nothing; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +73,12 @@ class Calibration:
     @property
     def too_few(self) -> bool:
         return self.labels < LEAST
+
+
+def read(url: str, asked: Asked) -> Calibration:
+    """From the store, as it is now. Raises NoStore, NotJudged."""
+    with reading(url) as connection:
+        return calibrate(connection, asked)
 
 
 def calibrate(connection: Reading, asked: Asked) -> Calibration:
@@ -136,18 +138,6 @@ def _corrected(connection: Reading, scorer: str, part: Part) -> Corrected | None
     here = [i for i in items if part.experiment in (None, i.experiment) and part.plan in (None, i.plan)]
     cells = sums(connection, of, part, 0.5)
     return corrected(labels_in(here, weights_of(cells)), judged_of(cells))
-
-
-def newest(connection: Reading, scorer: str) -> Version:
-    """The version that judged last. Raises NotJudged."""
-    of = version_of(connection, scorer)
-    if of is not None:
-        return of
-    known = ", ".join(scorers_seen(connection))
-    raise NotJudged(
-        f'scorer "{scorer}" has judged nothing yet'
-        + (f"; these have: {known}" if known else "; no scorer has: `gateway evaluate` judges what was recorded")
-    )
 
 
 def _groups(items: Sequence[Item], cells: Mapping[Key, CellSums], asked: Asked) -> list[Group]:

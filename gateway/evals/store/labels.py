@@ -153,6 +153,15 @@ def labelled_pairs(connection: Connection, of: Version) -> list[dict[str, Any]]:
     return _rows(connection, query)
 
 
+def with_verdicts(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
+    """What the scorer had said of what these labels are about, by the label's id."""
+    found: dict[str, float] = {}
+    for of in {Version(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
+        rows = labelled_pairs(connection, of) if of.subject == "pair" else labelled(connection, of)
+        found |= {row["label_id"]: row["judged"] for row in rows}
+    return found
+
+
 def anything_labelled(connection: Connection) -> bool:
     return connection.execute(select(labels.c.label_id).limit(1)).first() is not None
 

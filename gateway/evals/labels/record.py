@@ -1,0 +1,66 @@
+"""What `gateway label` does with a store: opens a desk on it, saves labels, lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gateway.draw import draw
+from gateway.evals.labels.desk import Desk, Wish
+from gateway.evals.labels.sheets import Form, blind_sheet, read, sheet
+from gateway.evals.store import engine
+from gateway.evals.store.labels import Label, listed, save, with_verdicts
+from gateway.evals.store.reading import Reading, reading
+
+ALL = 1 << 62
+
+
+@contextmanager
+def desk_at(url: str, wish: Wish) -> Iterator[tuple[Desk, Reading]]:
+    """Raises NoStore, NotJudged, ValueError."""
+    with reading(url) as connection:
+        yield Desk(connection, wish), connection
+
+
+def keep(url: str, labels: Sequence[Label]) -> None:
+    """Saves them, all or none."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            save(connection, labels)
+    finally:
+        opened.dispose()
+
+
+def taken(url: str, path: Path, wish: Wish, share: float | None) -> list[Label]:
+    """The labels of a sheet, saved. Raises BadSheet, NotJudged, NoStore and ValueError; then none is."""
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
+    with desk_at(url, wish) as (desk, _):
+        scorer = wish.scorer
+        given = read(path, desk.of.subject, lambda id: draw(f"label-order:{scorer}", id) < 0.5, desk.knows)
+        labels = desk.brought(given, share)
+    keep(url, labels)
+    return labels
+
+
+def to_fill(url: str, wish: Wish, count: int, form: Form) -> str:
+    """The next items as a sheet to be filled."""
+    with desk_at(url, wish) as (desk, connection):
+        return blind_sheet(desk.sheet(connection, count), form)
+
+
+def given(url: str, scorer: str | None, form: Form) -> str:
+    """All labels, newest first, each beside what the scorer said."""
+    with reading(url) as connection:
+        rows: list[dict[str, Any]] = []
+        found = listed(connection, scorer, ALL)
+        judged = with_verdicts(connection, found)
+        for label in found:
+            row = {"id": label.subject_id, **asdict(label)}
+            del row["subject_id"]
+            rows.append({**row, "judged": judged.get(label.id)})
+    return sheet(rows, form)
