@@ -17,8 +17,10 @@ from gateway.evals.experiments.report import (
     Example,
     Gate,
     Latency,
+    Likeness,
     Report,
     Stratum,
+    Strength,
     Trail,
     Wins,
 )
@@ -121,6 +123,9 @@ def _ship() -> Report:
         versions=(("gateway", "0.3.0"), ("judge", "3"), ("python", "3.11")),
         first=1764000000.0, last=1764066000.0, created=1764067200.0,
         command="gateway report swap --candidate llama --html report.html",
+        likeness=(Likeness("edit_distance", 310, 0.021, 0.34), Likeness("embedding", 310, 0.148, 0.0004)),
+        strengths=(Strength("control", 0.0, 0.0), Strength("llama", 0.11, 0.07), Strength("qwen", -0.3, 0.08)),
+        first_place=0.07,
     )  # fmt: skip
 
 

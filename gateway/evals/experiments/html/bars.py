@@ -14,19 +14,20 @@ from gateway.evals.experiments.report import Estimate, State
 
 NARROW, WIDE = 140, 480
 _HEIGHT, _MIDDLE = 26, 13
+_LARGEST = 1e300  # what is larger, or no number, sets no scale
 _TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 
 
 def reach(estimates: Sequence[Estimate], margin: float | None) -> float:
     """A |value| that a row of intervals is drawn to: all of them, or three margins where they go further."""
-    sizes = [abs(v) for e in estimates for v in (e.value, e.low, e.high) if v is not None and math.isfinite(v)]
+    sizes = [abs(v) for e in estimates for v in (e.value, e.low, e.high) if v is not None and abs(v) < _LARGEST]
     largest = 1.1 * max(sizes, default=0) or 1.0
     return min(largest, 3.2 * margin) if margin and largest > 3.2 * margin else max(largest, 1.6 * (margin or 0))
 
 
 def interval_bar(e: Estimate, margin: float | None, to: float, mood: State, width: int) -> Markup | None:
     """Around zero; the margin shaded; an arrow where it goes on. None: there is no value yet."""
-    if e.value is None:
+    if e.value is None or math.isnan(e.value):
         return None
     x = Scale(-to, to, 6, width - 6)
     low, high = (v if v is not None and not math.isnan(v) else e.value for v in (e.low, e.high))

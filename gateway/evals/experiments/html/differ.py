@@ -17,12 +17,32 @@ _TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|\s+|.", re.DOTALL)
 def sides(control: str, candidate: str) -> tuple[Markup, Markup]:
     """What only the control says is marked del, what only the candidate says ins."""
     start = _start(control, candidate)
-    a, b = (_TOKENS.findall(text[start : start + SHOWN]) for text in (control, candidate))
+    a, b = (_tokens(text[start : start + SHOWN], whole=len(text) <= start + SHOWN) for text in (control, candidate))
+    left, right = _compared(a, b)
+    shown = [start + sum(map(len, tokens)) for tokens in (a, b)]
+    return _framed(left, control, start, shown[0]), _framed(right, candidate, start, shown[1])
+
+
+def _tokens(text: str, *, whole: bool) -> list[str]:
+    """whole: the text ends here, and is not cut within a word."""
+    found = _TOKENS.findall(text)
+    return found if whole else found[:-1]
+
+
+def _compared(a: list[str], b: list[str]) -> tuple[list[Markup | str], list[Markup | str]]:
+    """What is the same at both ends is told apart first: then the time for the middle is bounded without harm."""
+    least = min(len(a), len(b))
+    head = next((i for i in range(least) if a[i] != b[i]), least)
+    tail = next((i for i in range(least - head) if a[-1 - i] != b[-1 - i]), least - head)
     # autojunk bounds the time: a token of every page is matched only beside a rare one.
-    blocks = SequenceMatcher(str.isspace, a, b, autojunk=True).get_opcodes()
-    left = [_marked("del", "".join(a[i:j]), op) for op, i, j, _, _ in blocks]
-    right = [_marked("ins", "".join(b[i:j]), op) for op, _, _, i, j in blocks]
-    return _framed(left, control, start), _framed(right, candidate, start)
+    middle = SequenceMatcher(str.isspace, a[head : len(a) - tail], b[head : len(b) - tail], autojunk=True)
+    before, after = "".join(a[:head]), "".join(a[len(a) - tail :])
+    left: list[Markup | str] = [before]
+    right: list[Markup | str] = [before]
+    for op, i, j, k, m in middle.get_opcodes():
+        left.append(_marked("del", "".join(a[head + i : head + j]), op))
+        right.append(_marked("ins", "".join(b[head + k : head + m]), op))
+    return [*left, after], [*right, after]
 
 
 def _start(control: str, candidate: str) -> int:
@@ -38,8 +58,8 @@ def _marked(name: str, text: str, op: str) -> Markup | str:
     return text if op == "equal" or not text else tag(name, text)
 
 
-def _framed(parts: list[Markup | str], text: str, start: int) -> Markup:
-    left_out = len(text) - start - SHOWN
+def _framed(parts: list[Markup | str], text: str, start: int, end: int) -> Markup:
+    left_out = len(text) - end
     return joined(
         cut(start) if start else None, parts, cut(left_out) if left_out > 0 else None,
         tag("span", "no text", class_="none") if not text else None,

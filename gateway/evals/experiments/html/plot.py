@@ -33,7 +33,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten) within [low, high], about so many. Needs low < high."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next((m for m in (1, 2, 5) if m * power >= rough * 0.999), 10)
+    step = power * next((m for m in (1, 2, 5) if m * power >= rough * 0.9), 10)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) + 0.0 for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

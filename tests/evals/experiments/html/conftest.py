@@ -67,7 +67,7 @@ def _read(text: str) -> Element:
     return reader.open[0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def read() -> Callable[[str], Element]:
     """The element around all that the text holds. Fails where tags do not match."""
     return _read

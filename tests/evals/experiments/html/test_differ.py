@@ -42,7 +42,7 @@ def test_both_texts_are_whole_and_what_is_unmarked_is_the_same(read, control, ca
 
 def test_long_answers_show_where_they_part_ways(read):
     same = "word " * 4000
-    left, right = (read(each) for each in sides(same + "yes" + same, same + "no" + same))
+    left, right = (read(each) for each in sides(same + "yes " + same, same + "no " + same))
     assert [each.text for each in left.all("del")] == ["yes"]
     assert [each.text for each in right.all("ins")] == ["no"]
     assert next(each.text.strip() for each in left.all("span", "cut")) == "… 19\u202f840 characters …"
