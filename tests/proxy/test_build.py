@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import uvloop
 import yaml
+from prometheus_client import CollectorRegistry
 
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.metrics import ProxyMetrics
 from gateway.proxy.build import Parts, build, close
 from gateway.proxy.limit import Ticker
+from gateway.proxy.recorder import Recorder
 from gateway.proxy.transports import UpstreamRequest
 from gateway.supervise import Tasks
 
@@ -34,10 +37,16 @@ def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 # ── one config ──
 
 
+def some_parts() -> Parts:
+    """Of a gateway that answers nobody, and records nothing."""
+    nothing: Any = None
+    metrics = ProxyMetrics(CollectorRegistry())
+    return Parts(Recorder(nothing, metrics), metrics, Tasks(), nothing, Ticker())
+
+
 @pytest.fixture
 async def parts() -> Parts:
-    nothing: Any = None
-    return Parts(nothing, nothing, Tasks(), nothing, Ticker())
+    return some_parts()
 
 
 def config_of(**upstreams: dict[str, Any]) -> Config:
@@ -93,8 +102,7 @@ def test_a_connection_given_up_while_it_opens_is_forgotten() -> None:
 
     async def give_up() -> None:
         async with FakeUpstream() as upstream:
-            nothing: Any = None
-            parts = Parts(nothing, nothing, Tasks(), nothing, Ticker())
+            parts = some_parts()
             gateway = build(config_of(a={"base_url": upstream.base_url}), parts)
             transport = gateway.upstreams["a"].transport
             for turns in range(12):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from gateway.config import Experiment
-from gateway.exchange import Target, Usage
+from gateway.exchange import Target
+from gateway.experiment import PlanState
 from gateway.fake import HOLD, FakeUpstream, Fault
-from gateway.proxy.experiments import plan_of
-from gateway.proxy.shadow import Spent
 
 SWAP: dict[str, Any] = {
     "model": "chat",
     "control": {"upstream": "u0", "model": "model-u0"},
     "candidate": {"upstream": "u1", "model": "new"},
     "shadow": 1.0,
+    "repeat_control": 0.0,
 }
 Make = Callable[..., Any]
 
@@ -29,12 +27,16 @@ Make = Callable[..., Any]
 async def make(
     start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
 ) -> Make:
-    """A gateway that shadows every call of `chat` at the second upstream. changes: of the experiment."""
+    """A gateway that shadows every call of `chat` at the second upstream. changes: of the experiment; total_s: of the
+    alias, and so the shadow's deadline."""
 
-    async def go(rate: float = 0.0, upstream_1: dict[str, Any] | None = None, **changes: Any) -> Any:
+    async def go(
+        rate: float = 0.0, upstream_1: dict[str, Any] | None = None, total_s: float = 20.0, **changes: Any
+    ) -> Any:
         experiments = {"swap": {**SWAP, **changes}}
         sampling = {"rate": rate}
-        config = configured(upstream, second, chat={"fallback": []}, experiments=experiments, sampling=sampling)
+        chat = {"fallback": [], "timeouts": {"connect_s": 2, "total_s": total_s}}
+        config = configured(upstream, second, chat=chat, experiments=experiments, sampling=sampling)
         config["upstreams"]["u1"] |= upstream_1 or {}
         quiet = {"name": "quiet", "sha256": sha256(b"quiet").hexdigest(), "sample": "never"}
         return await start({**config, "keys": [*config["keys"], quiet]})
@@ -124,7 +126,7 @@ async def test_a_candidate_that_fails_is_a_result_and_is_asked_once(
     make: Make, second: FakeUpstream, fault: Fault, outcome: str, status: int
 ) -> None:
     second.always(fault)
-    gateway = await make(deadline_s=0.3)
+    gateway = await make(total_s=0.3)
     await gateway.chat()
     shadow = by_role(await gateway.recorded(2))["shadow"]
     assert (shadow.outcome, shadow.pi, len(shadow.attempts)) == (outcome, 1.0, 1)
@@ -138,7 +140,7 @@ async def test_what_does_not_fit_is_not_asked_and_counted(make: Make, second: Fa
     await gateway.chat()
     await second.next_received()
     await gateway.chat()
-    await counted(gateway, "not_offered_full")
+    await counted(gateway, "not_offered_busy")
     assert len(second.received) == 1
 
 
@@ -158,7 +160,7 @@ async def test_a_shadow_takes_no_place_that_a_client_waits_for(make: Make, secon
     slots = gateway.gateway.upstreams["u1"].slots
     await slots.enter()
     await gateway.chat()
-    await counted(gateway, "not_offered_full")
+    await counted(gateway, "not_offered_busy")
     assert (slots.waiting, second.received) == (0, [])
     slots.leave()
     await gateway.chat()
@@ -200,15 +202,55 @@ async def test_callers_out_of_the_population_and_other_models_have_no_shadow(mak
     assert len(second.calls) == 1
 
 
-def test_tokens_are_counted_by_plan_and_by_utc_day() -> None:
-    plan = plan_of("swap", Experiment.model_validate({**SWAP, "budget": {"tokens_per_day": 100}}))
-    spent, noon = Spent(), 86400.0 * 20_000 + 43_200
-    assert not spent.over(plan, noon)
-    spent.add(plan, noon, Usage(60, 39))
-    assert not spent.over(plan, noon)
-    spent.add(plan, noon, Usage(1, 0))
-    assert spent.over(plan, noon)
-    assert not spent.over(replace(plan, hash="other"), noon), "another plan has its own"
-    assert not spent.over(replace(plan, tokens_per_day=None), noon)
-    assert spent.over(plan, noon + 43_199)
-    assert not spent.over(plan, noon + 43_200)
+async def test_the_control_is_asked_again_as_the_candidate_is(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """By the same path: the same body without its seed, and a record of its own with its own probability."""
+    gateway = await make(repeat_control=1.0, shadow=1.0)
+    await gateway.chat("hi", seed=7, temperature=0.5)
+    roles = by_role(await gateway.recorded(3))
+    served, again, candidate = roles["served"], roles["control"], roles["shadow"]
+    assert set(served.asked) == {"candidate", "repeat"}
+    assert (again.arm, again.pair, again.target) == ("repeat", served.id, Target("u0", "model-u0"))
+    assert (again.pi, again.stratum) == (1.0, "repeat:swap")
+    bodies = [u.received[-1].json for u in (upstream, second)]
+    assert [b.pop("model") for b in bodies] == ["model-u0", "new"]
+    assert bodies[0] == bodies[1]
+    assert "seed" not in bodies[0]
+    assert candidate.pair == served.id
+
+
+async def test_when_it_is_not_asked_the_served_record_says_why_and_nobody_else_is_asked(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """All arms or none: the control asked again alone would make no pair."""
+    gateway = await make(repeat_control=1.0)
+    gateway.gateway.router.place(Target("u1", "new")).upstream.down = True
+    await gateway.chat()
+    [served] = await gateway.recorded(1)
+    assert (served.asked, served.not_asked) == ((), "target_down")
+    assert (len(upstream.calls), second.calls) == (1, [])
+
+
+async def test_priority_is_set_only_where_the_upstream_takes_it(make: Make, second: FakeUpstream) -> None:
+    gateway = await make(upstream_1={"kind": "vllm", "priority": True})
+    await gateway.chat()
+    await second.until(lambda u: len(u.calls) == 1)
+    assert second.calls[0].json["priority"] == 100
+
+
+async def test_a_shadow_that_its_command_ends_leaves_no_record_and_frees_its_place(
+    make: Make, second: FakeUpstream
+) -> None:
+    second.says("one ", HOLD, "two")
+    gateway = await make(budget={"concurrency": 1})
+    await gateway.chat()
+    await second.next_received()
+    state = (await gateway.corridor.plans())["swap"]
+    assert await gateway.corridor.set_plan(PlanState(state.plan, "stopped", 1.0), state)
+    await second.until(lambda u: u.cancelled == 1)
+    await gateway.until(lambda: gateway.gateway.shadow.running == 0)
+    await counted(gateway, "given_up")
+    reply = await gateway.chat()
+    assert "x-gateway-experiment" not in reply.headers
+    assert (len(second.calls), [e.role for e in gateway.exchanges if e.role != "served"]) == (1, [])

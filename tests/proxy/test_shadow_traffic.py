@@ -45,19 +45,25 @@ async def make(
     third: FakeUpstream,
 ) -> Make:
     """A gateway that shadows `chat` (control u0, fallback u2) at u1; `plain`, the same without, is in no experiment.
-    experiment: changes to it, None: there is none. rate: of sampling."""
+    experiment: changes to it, None: there is none. rate: of sampling. total_s: of both aliases, and so the deadline."""
 
-    def config(rate: float = 1.0, experiment: dict[str, Any] | None = {}) -> dict[str, Any]:  # noqa: B006 - read only
+    def config(
+        rate: float = 1.0,
+        experiment: dict[str, Any] | None = {},  # noqa: B006 - read only
+        total_s: float = 20.0,
+    ) -> dict[str, Any]:
         swap = {
             "model": "chat",
             "control": {"upstream": "u0", "model": "model-u0"},
             "candidate": {"upstream": "u1", "model": "new"},
             "shadow": 1.0,
+            "repeat_control": 0.0,
             **(experiment or {}),
         }
         made = configured(upstream, second, third, sampling={"rate": rate})
         made["models"]["chat"]["fallback"] = [{"upstream": "u2", "model": "model-u2"}]
         made["models"]["chat"]["retries"] = {"attempts": 1}
+        made["models"]["chat"]["timeouts"]["total_s"] = total_s
         made["models"]["plain"] = made["models"]["chat"]
         made["keys"] += [{"name": n, "sha256": sha256(n.encode()).hexdigest(), "allow": ["sample"]} for n in KEYS]
         made["keys"][-1]["sample"] = "never"
@@ -80,7 +86,7 @@ async def quiet(gateway: Any) -> None:
 
 async def shadows(gateway: Any) -> dict[str, float]:
     """gateway_shadow_total by result."""
-    results = ["asked", "asked_failed", "not_offered_full", "not_offered_target_down", "not_offered_has_effects"]
+    results = ["asked", "asked_failed", "not_offered_busy", "not_offered_target_down", "not_offered_has_effects"]
     found = {r: await gateway.metric("gateway_shadow_total", result=r) for r in results}
     assert sum(found.values()) == await gateway.metric("gateway_shadow_total"), "a closed set of results"
     return {r: n for r, n in found.items() if n}
@@ -108,7 +114,7 @@ def closes(tally: Tally, exchanges: list[Any]) -> None:
 async def test_clients_do_not_notice_a_candidate_that_misbehaves_in_every_way(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
-    gateway = await make(experiment={"deadline_s": 1.5, "budget": {"concurrency": 8}})
+    gateway = await make(experiment={"budget": {"concurrency": 8}}, total_s=1.5)
     faults = [
         Fault.silence(), Fault.reset(), Fault.status(500), Fault.cut_after(1), Fault.garbage(), Fault.error_body(),
         Fault.header_drip(0.05), Fault.comments_forever(0.05), Fault.stall_after(1), Fault.rate_limited(0),
@@ -234,10 +240,10 @@ async def test_shadows_are_bounded_and_what_does_not_fit_is_counted(make: Make, 
         replies = [group.create_task(gateway.chat()) for _ in range(20)]
     assert {r.result().status_code for r in replies} == {200}
     await second.until(lambda u: len(u.calls) == 3)
-    assert await shadows(gateway) == {"not_offered_full": 17}
+    assert await shadows(gateway) == {"not_offered_busy": 17}
     second.release()
     await quiet(gateway)
-    assert await shadows(gateway) == {"not_offered_full": 17, "asked": 3}
+    assert await shadows(gateway) == {"not_offered_busy": 17, "asked": 3}
     assert (await gateway.chat()).status_code == 200
     await second.until(lambda u: len(u.calls) == 4)
     second.release()
@@ -250,7 +256,7 @@ async def test_shadows_are_bounded_and_what_does_not_fit_is_counted(make: Make, 
 
 
 async def test_a_candidate_that_hangs_is_ended_by_the_deadline_and_recorded(make: Make, second: FakeUpstream) -> None:
-    gateway = await make(experiment={"deadline_s": 0.1})
+    gateway = await make(total_s=0.1)
     second.then(Fault.silence())
     await gateway.chat()
     await second.until(lambda u: u.cancelled == 1)
@@ -288,7 +294,7 @@ async def test_each_record_has_the_probability_with_which_it_came_to_be(
     """Recorded when the sample or the shadow was drawn, with the probability of either: 1 - (1 - 0.25)(1 - 0.4)."""
     rate, shadow, n = 0.25, 0.4, 600
     gateway = await make(rate=rate, experiment={"shadow": shadow, "budget": {"concurrency": 64}})
-    plan = gateway.gateway.router.plans.all()[0]
+    plan = gateway.gateway.router.experiments.in_force["swap"]
     limit = asyncio.Semaphore(24)
 
     async def call() -> str:
