@@ -52,9 +52,10 @@ def report(
 
     Weighted mean scores, latency and tokens, each with an interval that is valid at any time.
     """
-    from gateway.evals import report as made
+    from gateway.evals.experiments.as_json import to_dict
+    from gateway.evals.experiments.page import page
     from gateway.evals.plain import to_json
+    from gateway.evals.report import read
 
-    asked = where_to_read(config, data)
-    found = made.read(asked, experiment)
-    show(to_json(made.to_dict(found)) if as_json else made.page(found))
+    found = read(where_to_read(config, data), experiment)
+    show(to_json(to_dict(found)) if as_json else page(found))

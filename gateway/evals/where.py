@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config import Scorer, Store
 from gateway.config_environ import environment
+from gateway.config_evals import Scorer
+from gateway.config_privacy import Store
 from gateway.config_text import contents, read
 from gateway.errors import ConfigError
 from gateway.evals.store.engine import default_url

@@ -222,7 +222,7 @@ async def test_what_waits_when_the_process_gives_up_is_counted_as_lost() -> None
 
 async def test_feedback_takes_its_place_in_the_buffer_and_is_no_exchange() -> None:
     stream = Stream()
-    recorder = a_recorder(stream, buffer_bytes=10_000)
+    recorder = a_recorder(stream, buffer_bytes=2 * 1024)
     assert [recorder.feedback(Feedback("id", f"f{n}", "web", 1.0, "thumb", value=1.0)) for n in range(3)] == [
         True, True, False,
     ]  # fmt: skip

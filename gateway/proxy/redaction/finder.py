@@ -44,10 +44,10 @@ class Finder:
         if len(text) >= _LEAST:
             for low in range(0, len(text), WINDOW):
                 high = min(len(text), low + WINDOW)
-                yield [Hit(*span, rule, f"[{rule}]") for rule, form in self._forms for span in form(text, low, high)]
+                yield [Hit(a, b, rule, f"[{rule}]") for rule, form in self._forms for a, b in form(text, low, high)]
         for own in self._own:
             spans = (found.span() for found in own.pattern.finditer(text))
-            yield [Hit(*span, own.name, own.mark) for span in spans if span[1] > span[0]]
+            yield [Hit(start, end, own.name, own.mark) for start, end in spans if end > start]
 
 
 def apart(hits: Sequence[Hit]) -> list[Hit]:

@@ -39,7 +39,7 @@ def test_one_exchange_is_there_whole(store, exchange, read):
     store.write(one, shadow, ours, theirs)
     found = read(whole, one.id)
     assert (found["text"], found["request"], found["response"]) == ("0.5", one.request, one.response)
-    assert [s["value"] for s in found["scores"]] == [0.5]
+    assert {s["scorer"]: s["value"] for s in found["scores"]} == {"said": 0.5, "feedback:thumb": 1.0}
     assert [f["caller"] for f in found["feedback"]] == ["web"]
     assert found["shadows"] == [shadow.id]
 

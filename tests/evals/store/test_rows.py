@@ -85,7 +85,7 @@ def test_feedback_lands_in_its_columns():
     row = named(feedback, feedback_row(Feedback("e", "f", "web", 1.0, "thumb", 1.0, "up", "nice", "better")))
     assert row == {
         "feedback_id": "f", "exchange_id": "e", "caller": "web", "at": 1.0, "name": "thumb", "value": 1.0,
-        "label": "up", "comment": "nice", "correction": "better",
+        "label": "up", "comment": "nice", "correction": "better", "data_type": "numeric", "resolved": None,
     }  # fmt: skip
 
 
