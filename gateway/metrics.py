@@ -175,6 +175,19 @@ class ScoreFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectedFigures:
+    """The same scorer's mean as people's labels correct it, on [0, 1], 1 best. labels: how many it rests on."""
+
+    scorer: str
+    model: str
+    arm: str
+    mean: float
+    low: float
+    high: float
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
 class EvalFigures:
     """All that room 2 shows, at one moment. length, waiting, pending: entries of the stream. lost: by reason."""
 
@@ -189,6 +202,9 @@ class EvalFigures:
     waiting: int = 0
     pending: int = 0
     blocked: Mapping[str, str | None] = field(default_factory=dict)  # by scorer that may be: why it is; None: it is not
+    corrected: tuple[CorrectedFigures, ...] = ()
+    cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
+    tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
 
 
 class EvalMetrics(Collector):
@@ -239,6 +255,8 @@ class EvalMetrics(Collector):
         for name, why in figures.blocked.items():
             blocked.add_metric([name], float(why is not None))
         yield blocked
+        yield from _corrected_families(figures.corrected)
+        yield from _spent_families(figures)
 
 
 _SCORE = ("scorer", "model", "arm")
@@ -264,6 +282,29 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric(each.labels, value)
     yield from (counts, sums, weights, mean, low, high)
+
+
+def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
+    name, text = "gateway_eval_score_corrected_mean", "Mean score as people's labels correct it, weighted, 1 best"
+    mean = GaugeMetricFamily(name, text, labels=_SCORE)
+    low = GaugeMetricFamily(f"{name}_low", "Lower end of its 95 % interval, for one look", labels=_SCORE)
+    high = GaugeMetricFamily(f"{name}_high", "Upper end of the same", labels=_SCORE)
+    labels = GaugeMetricFamily("gateway_eval_score_labels", "Labels that the corrected mean rests on", labels=_SCORE)
+    for each in means:
+        of = [each.scorer, each.model, each.arm]
+        for family, value in ((mean, each.mean), (low, each.low), (high, each.high), (labels, each.labels)):
+            family.add_metric(of, value)
+    yield from (mean, low, high, labels)
+
+
+def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
+    usd = CounterMetricFamily("gateway_eval_cost_usd", "What scorers have paid, where it is known", labels=["scorer"])
+    tokens = CounterMetricFamily("gateway_eval_tokens", "Tokens that scorers had models use", labels=["scorer"])
+    for scorer, spent in figures.cost_usd.items():
+        usd.add_metric([scorer], spent)
+    for scorer, n in figures.tokens.items():
+        tokens.add_metric([scorer], n)
+    yield from (usd, tokens)
 
 
 def _histogram(scores: Sequence[ScoreFigures]) -> Metric:

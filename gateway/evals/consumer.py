@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -22,6 +22,7 @@ from gateway.evals.entries import Judge, Read, batch_of, exchange_in
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.batches import Letter
+from gateway.evals.store.labels import labelled
 from gateway.evals.store.store import Refused, Store, StoreDown
 from gateway.metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Entry
@@ -41,6 +42,7 @@ class Pace:
     count: int = 256
     block_ms: int = 500
     tick_s: float = 1.0
+    labels_s: float = 30.0
     heartbeat_s: float = 5.0
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
@@ -74,6 +76,7 @@ class Consumer:
         self._due: dict[str, float] = {}
         self._told_trouble = False
         self._told_blocked = False
+        self._labelled: Sequence[Mapping[str, Any]] = ()
 
     def stop(self) -> None:
         """run() returns when what is in hand is stored and acknowledged."""
@@ -166,7 +169,9 @@ class Consumer:
         standing = await self._desk.store.close(await corridor.looks())
         await corridor.trim_read()
         await self._tell_blocked()
-        figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()))
+        if self._is_due("labels", self._pace.labels_s):
+            self._labelled = await self._desk.store.run(labelled)
+        figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()), self._labelled)
         self._desk.metrics.figures = self._alarmed(replace(figures, trimmed_unread=await corridor.trimmed_unread()))
 
     async def _tell_blocked(self) -> None:

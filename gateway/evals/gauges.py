@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from gateway.config import Config
+from gateway.evals.calibration.exported import corrected_figures
 from gateway.evals.means import StratumSums, weighted_mean
 from gateway.evals.scorers.registry import Registered, RegisteredPair
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
+from gateway.evals.store.costs import Cost
 from gateway.evals.store.standing import Cell, Standing
-from gateway.metrics import EvalFigures, ScoreFigures
+from gateway.metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.stream import Lag
 
 OTHER = "other"
@@ -25,9 +28,11 @@ class Gauges:
         self._scorers = scorers
         gated: dict[str, Registered | RegisteredPair] = {**scorers, **(pairs or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
+        self._known = frozenset({*scorers, *(pairs or {})})
         self._models = frozenset(_models(config))
 
-    def show(self, standing: Standing, lag: Lag) -> EvalFigures:
+    def show(self, standing: Standing, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+        """labelled: rows of store.labels.labelled."""
         groups: dict[tuple[str, str, str], list[Cell]] = {}
         for cell in standing.cells:
             key = cell.key
@@ -35,6 +40,7 @@ class Gauges:
             model = key.model if key.model in self._models else OTHER
             arm = key.arm if key.arm in ("", "control", "candidate") else OTHER
             groups.setdefault((scorer, model, arm), []).append(cell)
+        spent = self._spent(standing.costs)
         return EvalFigures(
             scores=tuple(self._figures(*labels, cells) for labels, cells in sorted(groups.items())),
             dead_letters=standing.dead_letters,
@@ -46,7 +52,24 @@ class Gauges:
             waiting=lag.waiting,
             pending=lag.pending,
             blocked={name: gate.reason for name, gate in self._gates.items()},
+            corrected=self._corrected(standing.cells, labelled),
+            cost_usd={name: cost.usd for name, cost in spent.items()},
+            tokens={name: cost.tokens for name, cost in spent.items()},
         )
+
+    def _corrected(self, cells: Sequence[Cell], labelled: Sequence[Mapping[str, Any]]) -> tuple[CorrectedFigures, ...]:
+        """Of models that the config names; a sum of others is no mean of anything."""
+        means = corrected_figures(self._scorers, cells, labelled)
+        return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
+
+    def _spent(self, costs: Mapping[str, Cost]) -> dict[str, Cost]:
+        """By configured scorer; 0 for one that asks and has not spent yet, so that its series begins there."""
+        spent = {name: Cost() for name in self._gates}
+        for name, cost in costs.items():
+            shown = name if name in self._known else OTHER
+            so_far = spent.get(shown, Cost())
+            spent[shown] = Cost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+        return spent
 
     def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[Cell]) -> ScoreFigures:
         """The counters add all versions of a scorer, so that they never go back; the mean is of the one at work."""

@@ -113,8 +113,8 @@ class Watched(Gauges):
 
     shown: list[EvalFigures]
 
-    def show(self, standing: Standing, lag: Lag) -> EvalFigures:
-        self.shown.append(super().show(standing, lag))
+    def show(self, standing: Standing, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+        self.shown.append(super().show(standing, lag, labelled))
         return self.shown[-1]
 
 
