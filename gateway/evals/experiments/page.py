@@ -134,6 +134,8 @@ def _wins(report: Report) -> RenderableType | None:
         return None
     preferred = f"candidate preferred {say.count(w.wins)} ({say.share(w.wins / n)}), tie {say.count(w.ties)}, "
     preferred += f"control preferred {say.count(w.losses)} ({say.share(w.losses / n)})"
+    if w.flip_rate is None and w.first_slot_rate is None:
+        return _text(preferred)
     bias = f"the winner changed with the order in {say.share(w.flip_rate)}, "
     return _text(f"{preferred}; {bias}the answer shown first won {say.share(w.first_slot_rate)}")
 

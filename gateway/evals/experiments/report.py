@@ -68,7 +68,8 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Wins:
-    """Of pairwise verdicts in both orders. flips: the winner changed with the order, which is a tie."""
+    """Of pairwise verdicts in both orders; or of scores, item by item, without the two rates. flip_rate: how often the
+    winner changed with the order, which is a tie."""
 
     wins: int
     ties: int

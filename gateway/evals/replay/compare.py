@@ -15,8 +15,9 @@ import numpy as np
 from gateway.evals.experiments.report import Comparison, Estimate, Trail
 from gateway.evals.experiments.verdict import direction_of, margin_of
 from gateway.evals.replay.sheet import Floats, Kind, Metric
+from gateway.evals.scorers import Bounds
 from gateway.evals.statistics.betting import BettingMean
-from gateway.evals.statistics.paired import mean_error, paired_difference
+from gateway.evals.statistics.paired import mean_error, paired_difference, wilson
 from gateway.evals.statistics.special import normal_quantile, student_quantile
 
 SPARSE = 10  # clusters that differ; with fewer, a standard error says little
@@ -65,7 +66,8 @@ def comparison(metric: Metric, pairs: Paired, terms: Terms, noise: Estimate | No
     margin = "unclear" if terms.margin is None else margin_of(difference, terms.margin)
     said = Comparison(
         metric=metric.name, unit=metric.unit, role=terms.role,
-        a=mean_estimate(pairs.a, pairs.clusters, terms.alpha), b=mean_estimate(pairs.b, pairs.clusters, terms.alpha),
+        a=mean_estimate(pairs.a, pairs.clusters, terms.alpha, metric.bounds),
+        b=mean_estimate(pairs.b, pairs.clusters, terms.alpha, metric.bounds),
         difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
         direction_found="unclear" if neutral else direction_of(difference), margin_found=margin,
         pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
@@ -105,7 +107,7 @@ def sparse_interval(pairs: Paired, span: float, alpha: float) -> tuple[float, fl
     comparing matched proportions", Statistics in Medicine 24(5), section 3. It is never empty, as that of a standard
     error of 0 would be.
     """
-    means = cluster_means(pairs)
+    means = cluster_means(pairs.better, pairs.clusters)
     if int(np.count_nonzero(means)) >= SPARSE:
         return None
     total, m = float(means.sum()), means.size + 2
@@ -114,11 +116,11 @@ def sparse_interval(pairs: Paired, span: float, alpha: float) -> tuple[float, fl
     return max(-span, total / m - half), min(span, total / m + half)
 
 
-def cluster_means(pairs: Paired) -> Floats:
-    """The mean difference of each cluster, in the order in which they first come."""
+def cluster_means(values: Floats, clusters: Sequence[str]) -> Floats:
+    """The mean of each cluster, in the order in which they first come."""
     places: dict[str, int] = {}
-    index = np.array([places.setdefault(c, len(places)) for c in pairs.clusters], dtype=np.intp)
-    totals = np.bincount(index, weights=pairs.better, minlength=len(places))
+    index = np.array([places.setdefault(c, len(places)) for c in clusters], dtype=np.intp)
+    totals = np.bincount(index, weights=values, minlength=len(places))
     return np.asarray(totals / np.bincount(index, minlength=len(places)), dtype=np.float64)
 
 
@@ -126,7 +128,7 @@ def betting_trail(metric: Metric, pairs: Paired, alpha: float) -> Trail:
     """The running interval, one step a cluster, differences moved onto [0, 1]; thinned to a few hundred points."""
     if not metric.bounded or metric.direction == "neutral" or not pairs.n or metric.span <= 0:
         return Trail(metric.name, ())
-    means, span = cluster_means(pairs), metric.span
+    means, span = cluster_means(pairs.better, pairs.clusters), metric.span
     bets = BettingMean(alpha)
     step = max(1, math.ceil(means.size / _TRAIL_POINTS))
     points = []
@@ -138,13 +140,23 @@ def betting_trail(metric: Metric, pairs: Paired, alpha: float) -> Trail:
     return Trail(metric.name, tuple(points))
 
 
-def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float) -> Estimate:
-    """The mean of one target, with its own clustered t interval."""
+def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds: Bounds = (None, None)) -> Estimate:
+    """The mean of one target, with its own clustered t interval.
+
+    Where fewer than SPARSE clusters leave one of the bounds, Wilson's instead, one trial a cluster: a score between the
+    bounds varies no more than one that is at them. It is never empty.
+    """
     if not values.size:
         return Estimate(None)
     if len(set(clusters)) < 2:
         return Estimate(float(values.mean()))
     found = mean_error(values, clusters)
+    low, high = bounds
+    if low is not None and high is not None and low < high:
+        means = cluster_means(values, clusters)
+        if min(np.count_nonzero(means != low), np.count_nonzero(means != high)) < SPARSE:
+            ends = wilson((found.mean - low) / (high - low) * found.clusters, found.clusters, alpha)
+            return Estimate(found.mean, *(low + (high - low) * end for end in ends))
     half = student_quantile(1.0 - alpha / 2.0, found.clusters - 1) * found.se
     return Estimate(found.mean, found.mean - half, found.mean + half)
 

@@ -20,7 +20,8 @@ from gateway.evals.replay.design import Design
 from gateway.evals.replay.gateways import Place, Say, reached, store_of
 from gateway.evals.replay.report import Question, Said, examples_of, reports
 from gateway.evals.replay.run import Job, Progress, Run, Stopped
-from gateway.evals.replay.sheet import Sheet, sheet
+from gateway.evals.replay.sheet import sheet
+from gateway.evals.replay.targets import Standing, standing
 from gateway.evals.samples import turns
 from gateway.evals.scorers.asker import Outside
 from gateway.evals.scorers.registry import build
@@ -46,10 +47,9 @@ class NotStored(CannotRun):
 class Replayed:
     """What came of it. reports: one for each candidate; none where there is one target."""
 
-    job: Job
     progress: Progress
     question: Question
-    sheet: Sheet
+    targets: tuple[Standing, ...]
     reports: tuple[Report, ...]
 
 
@@ -123,7 +123,8 @@ def _reported(job: Job, asked: Question, progress: Progress, store: str) -> Repl
         said = texts(connection, job.name, wanted)
     questions = _questions(job, wanted)
     answers_said = {(key.item, key.target): text for key, text in said.items() if key.repeat == 1}
-    return Replayed(job, progress, asked, made, reports(made, asked, Said(questions, answers_said)))
+    alone = tuple(standing(made, target, asked.metrics, asked.alpha) for target in targets)
+    return Replayed(progress, asked, alone, reports(made, asked, Said(questions, answers_said)))
 
 
 def _questions(job: Job, wanted: Sequence[int]) -> dict[int, str]:

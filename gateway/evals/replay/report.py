@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway import __version__
-from gateway.evals.experiments.report import Arm, Comparison, Estimate, Example, Gate, Latency, Report, Trail, Wins
+from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, Trail, Wins
 from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
 from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
-from gateway.evals.statistics.quantiles import quantile_ranks
+from gateway.evals.replay.targets import standing
 from gateway.experiment import Guardrail
 
 LEAST_CLUSTERS = 20  # with fewer, no verdict
 FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers whose primary score failed
 EXAMPLES = 6
-_CURVE_POINTS = 100
 _MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPUT.name: ("output_tokens", 1.0),
              COST.name: ("cost_usd", 1000.0)}  # fmt: skip
+_SILENT = "every answer of both has the worst {} there is, which tells nothing of them; choose another --primary"
 LIMITS = (
     "A replay asks each row alone: what an answer does to the rest of a conversation is not in it.",
     "It speaks of these rows. Rows of a log come as the log was sampled, and are not weighted.",
@@ -114,21 +114,22 @@ def examples_of(sheet: Sheet, asked: Question) -> dict[str, list[int]]:
 def _report(versus: _Versus, said: Said) -> Report:
     asked, sheet = versus.asked, versus.sheet
     compared = {metric.name: _compared(versus, metric) for metric in (*asked.metrics, FAILED, SECONDS, OUTPUT, COST)}
-    shown = {name: c for name, (c, _) in compared.items() if c.pairs}
+    # A guardrail without a number is shown: it holds the verdict up.
+    shown = {name: c for name, (c, _) in compared.items() if c.pairs or c.role == "guardrail"}
     primary = shown.get(asked.primary or "")
     guardrails = tuple(c for c in shown.values() if c.role == "guardrail")
     gates = _gates(versus, primary)
     found = _decided(versus, primary, guardrails, gates, cheaper(shown.get(COST.name)))
-    arms = (_arm(versus, versus.control), _arm(versus, versus.candidate))
+    alone = [standing(sheet, t, asked.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
     return Report(
         experiment=asked.name, plan=asked.design, candidate=versus.candidate, verdict=found.verdict,
         direction=primary.direction_found if primary else "unclear",
         margin=primary.margin_found if primary else "unclear",
         sentence=found.sentence, reasons=found.reasons, primary=primary,
-        guardrails=guardrails, metrics=tuple(c for c in shown.values() if c.role == "other"), gates=gates, arms=arms,
-        pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
+        guardrails=guardrails, metrics=tuple(c for c in shown.values() if c.role == "other"), gates=gates,
+        arms=tuple(each.arm() for each in alone), pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
         trails=tuple(t for _, t in compared.values() if t.points), wins=_wins(versus, primary),
-        latency=tuple(_latency(sheet, t, versus.alpha) for t in (versus.control, versus.candidate)), strata=(),
+        latency=tuple(each.latency() for each in alone), strata=(),
         examples=_examples(versus, said), limits=_limits(versus), design=_design(versus), versions=_versions(asked),
         first=asked.first, last=asked.last, created=asked.created, command=asked.command,
     )  # fmt: skip
@@ -177,7 +178,14 @@ def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:
         Gate("whole", 1 if versus.whole else 0, whole, float(answered)),
         Gate("items", 1 if clusters >= LEAST_CLUSTERS else 0, few, float(clusters)),
         _scored_gate(versus),
+        *([Gate("telling", 0, _SILENT.format(primary.metric))] if primary and _says_nothing(versus, primary) else []),
     )
+
+
+def _says_nothing(versus: _Versus, primary: Comparison) -> bool:
+    """Two that always fail are the same, and nobody wants either."""
+    worst = next(m.worst for m in versus.asked.metrics if m.name == primary.metric)
+    return worst is not None and primary.a.value == primary.b.value == worst
 
 
 def _scored_gate(versus: _Versus) -> Gate:
@@ -191,17 +199,6 @@ def _lost(versus: _Versus, target: str) -> float:
     silent: Mapping[str, int] = versus.sheet.silent.get((versus.asked.primary or "", target), {})
     n = sum(n for status, n in silent.items() if status != "not_applicable")
     return n / max(1, versus.sheet.answers(target))
-
-
-def _arm(versus: _Versus, target: str) -> Arm:
-    sheet = versus.sheet
-    failed = sheet.failed(target)
-    asked, wrong = sheet.answers(target), int(np.nansum(failed))
-    costs = paired(COST, versus.of(COST, target), versus.of(COST, target), sheet.clusters)
-    tokens = (sheet.measures[name, target] for name in ("input_tokens", "output_tokens"))
-    means = [float(np.nanmean(t)) if np.isfinite(t).any() else None for t in tokens]
-    cost = mean_estimate(costs.a, costs.clusters, versus.alpha) if costs.n else None
-    return Arm(target, target, asked, wrong, asked - wrong, cost, means[0], means[1])
 
 
 def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
@@ -224,24 +221,6 @@ def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
         return None
     better = versus.pairs(metric).better
     return Wins(int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), None, None)
-
-
-def _latency(sheet: Sheet, target: str, alpha: float) -> Latency:
-    times = sheet.measures["seconds", target]
-    seconds = np.sort(times[np.isfinite(times)])
-    n = int(seconds.size)
-    at = np.unique(np.linspace(0, n - 1, min(n, _CURVE_POINTS)).round().astype(int)) if n else np.array([], dtype=int)
-    curve = tuple((float(seconds[i]), float((i + 1) / n)) for i in at)
-    return Latency(target, "total_s", n, _quantile(seconds, 0.5, alpha), _quantile(seconds, 0.95, alpha), curve, True)
-
-
-def _quantile(seconds: Floats, p: float, alpha: float) -> Estimate:
-    n = int(seconds.size)
-    if not n:
-        return Estimate(None)
-    low, high = quantile_ranks(n, p, alpha, float(n))
-    ends = [float(seconds[rank - 1]) if 1 <= rank <= n else None for rank in (low, high)]
-    return Estimate(float(np.quantile(seconds, p)), *ends)
 
 
 def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from gateway.evals.experiments import wording as say
 from gateway.evals.experiments.html import summary, tables
 from gateway.evals.experiments.html.examples import examples
-from gateway.evals.experiments.html.markup import Markup, tag
+from gateway.evals.experiments.html.markup import Child, Markup, tag
 from gateway.evals.experiments.html.parts import section
 from gateway.evals.experiments.report import Report
 
@@ -21,6 +21,12 @@ _SECTIONS = (
 
 
 def html(report: Report) -> str:
+    title = f"{report.experiment}: {say.VERDICTS[report.verdict].lower()}"
+    return document(title, (make(report) for make in _SECTIONS), limits(report), about(report))
+
+
+def document(title: str, *sections: Child) -> str:
+    """A page of its own around any sections."""
     style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     # The style's digest instead of 'unsafe-inline': a text from the store could not even bring a style of its own.
     digest = b64encode(sha256(style.encode()).digest()).decode()
@@ -31,10 +37,10 @@ def html(report: Report) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{report.experiment}: {say.VERDICTS[report.verdict].lower()}"),
+        tag("title", title),
         tag("style", Markup(style)),
     )
-    body = tag("body", tag("main", (make(report) for make in _SECTIONS), limits(report), about(report)))
+    body = tag("body", tag("main", *sections))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 

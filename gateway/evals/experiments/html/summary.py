@@ -110,9 +110,10 @@ def wins(report: Report) -> Markup | None:
             tag("strong", say.count(k)), f" ({say.share(k / n)})")
         for k, look, words in parts
     )  # fmt: skip
-    lead = (
+    both = (
         f"Judged in both orders. The winner changed with the order in {say.share(w.flip_rate)}, which makes a tie; the "
         f"answer shown first won {say.share(w.first_slot_rate)} of the time."
     )
+    lead = None if w.flip_rate is None and w.first_slot_rate is None else both
     bar = parts_bar([(k, look) for k, look, _ in parts])
     return section("Win, tie, loss", lead, bar, tag("ul", key, class_="keys"))
