@@ -5,6 +5,7 @@ config.py says what a section may hold; this module words pydantic's errors and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_origin
@@ -58,7 +59,11 @@ def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
     secret = {"api_key", "url", "proxy", "headers", "sha256"} & set(loc)
     if secret or isinstance(shown, dict | list) or message.endswith(f"got {shown!r}") or shown is None:
         return message
-    return f"{message}, got {shown!r}"
+    words = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
+    return f"{message}, got {shown!r}{near(str(shown), words)}"
+
+
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

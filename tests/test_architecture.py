@@ -26,6 +26,10 @@ TESTED_ELSEWHERE = {
     "config_mistakes": ("test_config.py", "a mistake is what config.load says of a file"),
     "config_text": ("test_config.py", "text is read only on the way to a config"),
     "config_values": ("test_config.py", "types of single values, seen through a config"),
+    **{
+        f"evals/store/tables_{of}": ("evals/store/test_engine.py", "the migrations make what the tables say")
+        for of in ("delivery", "experiments", "labels", "replay")
+    },
     "proxy/answers": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
     "proxy/asking": ("proxy/test_relay.py", "the state of one call under way; its headers are a client's"),
 }
@@ -66,9 +70,9 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
 # ── which way imports point ──
 
 WORDS = {"__init__", "errors", "exchange", "experiment", "assembly", "sse", "draw", "vendors", "counting"}
-WORDS |= {"prices", "price_list"}
+WORDS |= {"prices", "price_list", "sensitive"}
 CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", "config_text", "config_values"}
-CORRIDOR |= {"config_stream", "config_prices"}
+CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
 BESIDE = {"fake", "discover", "plan", "engines", "log"}
