@@ -20,6 +20,7 @@ from gateway.config_experiments import Experiment
 from gateway.config_mistakes import references, worded
 from gateway.config_prices import PriceList
 from gateway.config_privacy import Content, Redaction, Store
+from gateway.config_run import Run
 from gateway.config_stream import Stream
 from gateway.config_text import add_told, contents, read
 from gateway.config_values import Digest, Name, Positive, Section, Share, Url, Weight
@@ -45,13 +46,6 @@ class Key(Section):
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
     sample: Literal["rules", "never"] = "rules"
     content: Content | None = None
-
-
-class Run(Section):
-    """`gateway up` starts this upstream itself, on a free port. model: smollm2, or the path of a .gguf file."""
-
-    engine: Literal["llamacpp"]
-    model: str = "smollm2"
 
 
 class Upstream(Section):

@@ -45,6 +45,10 @@ def key_of(vendor: Vendor) -> str:
     return os.environ.get(vendor.key_env or "", "")
 
 
+def our_environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
 def environment(engines: Mapping[str, str], digest: str, evals: str = "") -> dict[str, str]:
     """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told, and
     config_evals.add_evals for evals."""

@@ -129,8 +129,10 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f'upstreams.{name}.kind: no kind "{kind}"{meant}'
         elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
             yield f"upstreams.{name}.base_url: missing; a {kind} upstream has no usual one"
-        if isinstance(kind, str) and "run" in upstream and kind != "llamacpp":
-            yield f"upstreams.{name}.run: only a llamacpp upstream can be run here, not {kind}"
+        run = upstream.get("run")
+        engine = run.get("engine") if isinstance(run, dict) else None
+        if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
+            yield f"upstreams.{name}.run.engine: a {kind} upstream cannot be run by {engine}; expected the same word"
     passthrough = raw.get("passthrough")
     if isinstance(passthrough, str):
         yield from no_upstream("passthrough", passthrough, raw)

@@ -51,8 +51,11 @@ def alias(model: str) -> str:
     return model if model == SMOLLM2 else Path(model).stem
 
 
-def run(model: str, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM. Raises CannotRun, and RuntimeError when it cannot start."""
+def run(model: str, host: str, port: int, name: str | None = None) -> None:
+    """Serves until SIGINT or SIGTERM. name: what requests call the model; None: its alias.
+
+    Raises CannotRun, and RuntimeError when it cannot start.
+    """
     path = model_file(model)
     if lacks := missing(model):
         raise NotInstalled("; ".join(lacks))
@@ -63,7 +66,7 @@ def run(model: str, host: str, port: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.model_alias = {alias(model)}
+    params.model_alias = {name or alias(model)}
     params.hostnames = [host]
     params.port = port
     params.n_parallel = SLOTS

@@ -1,4 +1,4 @@
-"""The one log of `gateway up`: what all its programs say, in a file of bounded size; warnings on the terminal too."""
+"""The log of `gateway up`: what all its programs say, in a file of bounded size; warnings on the terminal too."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ def one_log(path: Path, verbose: bool) -> Iterator[None]:
         for handler in (file, terminal):
             root.removeHandler(handler)
             handler.close()
+
+
+@contextmanager
+def own_log(child: str, path: Path) -> Iterator[None]:
+    """What one program says, also in a file of its own, as it says it."""
+    file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    said = logging.getLogger(f"{CHILDREN}.{child}")
+    said.addHandler(file)
+    try:
+        yield
+    finally:
+        said.removeHandler(file)
+        file.close()

