@@ -1,6 +1,5 @@
-"""Every Prometheus metric of both rooms, with its help text. Labels are closed sets: names from the config, or "other".
-
-GenAI names and buckets follow the OpenTelemetry semantic conventions for generative AI, in Prometheus spelling.
+"""Every Prometheus metric of room 2, with its help text, and the text of a scrape. Labels are closed sets: names from
+the config, or "other". Those of room 1 are in metrics_proxy.py, experiments' in metrics_experiments.py.
 """
 
 from __future__ import annotations
@@ -9,136 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from gateway.counting import Counts
+from gateway.metrics_proxy import ProxyMetrics as ProxyMetrics
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-
-_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_FIRST_TOKEN = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0),
-)  # fmt: skip
-_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_TOKENS = tuple(4.0**i for i in range(14))
-_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-
-
-class ProxyMetrics:
-    """What room 1 counts. counts: the way to raise a counter or histogram on a call's path."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        r = registry
-        self.counts = Counts()
-        genai = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"]
-        self.tokens_used = Histogram(
-            "gen_ai_client_token_usage", "Tokens of one call, by type", [*genai, "gen_ai_token_type"],
-            buckets=_TOKENS, registry=r,
-        )  # fmt: skip
-        self.duration = Histogram(
-            "gen_ai_server_request_duration_seconds", "From the request's arrival to the end of its answer",
-            [*genai, "error_type"], buckets=_DURATION, registry=r,
-        )  # fmt: skip
-        self.first_token = Histogram(
-            "gen_ai_server_time_to_first_token_seconds", "Streams: from the request's arrival to the first content",
-            genai, buckets=_FIRST_TOKEN, registry=r,
-        )  # fmt: skip
-        self.per_token = Histogram(
-            "gen_ai_server_time_per_output_token_seconds", "Streams: time after the first content by output token",
-            genai, buckets=_PER_TOKEN, registry=r,
-        )  # fmt: skip
-        self.requests = Counter(
-            "gateway_requests", "Calls, by how they ended", ["alias", "upstream", "outcome"], registry=r
-        )
-        self.refused = Counter(
-            "gateway_refused", "Answers that are an error of the gateway's own", ["status", "code"], registry=r
-        )
-        self.overhead = Histogram(
-            "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream",
-            buckets=_OVERHEAD, registry=r,
-        )  # fmt: skip
-        self.inflight = Gauge(
-            "gateway_inflight_requests", "Calls being answered now", registry=r, multiprocess_mode="livesum"
-        )
-        self.attempts = Counter("gateway_attempts", "Tries at upstreams, by result", ["upstream", "result"], registry=r)
-        self.upstream_inflight = Gauge(
-            "gateway_upstream_inflight_requests", "Attempts under way at an upstream", ["upstream"], registry=r,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
-        self.breaker_open = Gauge(
-            "gateway_breaker_open", "1 while a target is not asked because it failed", ["upstream", "model"],
-            registry=r, multiprocess_mode="livemax",
-        )  # fmt: skip
-        self.queued = Gauge(
-            "gateway_upstream_queued_requests", "Calls waiting for a place at an upstream", ["upstream"], registry=r,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
-        self.continued = Counter(
-            "gateway_continued", "Streams cut upstream, by how they went on", ["alias", "how"], registry=r
-        )
-        self.tokens = Counter("gateway_tokens", "Tokens over all traffic", ["alias", "upstream", "type"], registry=r)
-        self.cost = Counter(
-            "gateway_cost_usd", "USD of calls whose usage and price are known", ["alias", "upstream"], registry=r
-        )
-        self.unpriced = Counter(
-            "gateway_unpriced", "Calls of unknown cost: no price, or no usage", ["alias", "upstream"], registry=r
-        )
-        self.config_ok = Gauge(
-            "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", registry=r,
-            multiprocess_mode="livemin",
-        )  # fmt: skip
-        self.seen = Counter("gateway_eval_seen", "Calls that reached an upstream", ["stratum"], registry=r)
-        self.unsampled = Counter("gateway_eval_unsampled", "Seen and not sampled, by reason", ["reason"], registry=r)
-        self.sampled = Counter("gateway_eval_sampled", "Seen and sampled", ["stratum"], registry=r)
-        self.enqueued = Counter(
-            "gateway_eval_enqueued", "Sampled and acknowledged by the stream", ["stratum"], registry=r
-        )
-        self.dropped = Counter(
-            "gateway_eval_dropped", "Sampled and not enqueued, by reason", ["stratum", "reason"], registry=r
-        )
-        self.redactions = Counter(
-            "gateway_redactions", "What was replaced in records before they left, by rule", ["rule"], registry=r
-        )
-        self.redaction_failed = Counter(
-            "gateway_redaction_failed", "Records whose content was dropped because redaction failed", ["reason"],
-            registry=r,
-        )  # fmt: skip
-        self.feedback = Counter("gateway_feedback", "What people said of answers, by result", ["result"], registry=r)
-        self.recorder_waiting = Gauge(
-            "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", registry=r,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
-        self.shadow = Counter(
-            "gateway_shadow", "Shadow requests, by what became of them; arm: \"\" where none was asked",
-            ["experiment", "arm", "result"], registry=r,
-        )  # fmt: skip
-        self.shadow_tokens = Counter(
-            "gateway_shadow_tokens", "Tokens that shadows used, input and output", ["experiment", "arm"], registry=r
-        )
-        self.shadow_cost = Counter(
-            "gateway_shadow_cost_usd", "What shadows cost, where the model has a price", ["experiment", "arm"],
-            registry=r,
-        )  # fmt: skip
-        self.shadow_running = Gauge(
-            "gateway_shadow_running", "Shadow requests under way", ["experiment"], registry=r,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
-        self.shadow_paused = Gauge(
-            "gateway_shadow_paused", "1 while shadows pause because served answers were slower beside them",
-            ["experiment"], registry=r, multiprocess_mode="livemax",
-        )  # fmt: skip
-        self.split = Counter(
-            "gateway_split", "Calls of a split, by how they ended for their arm", ["experiment", "arm", "result"],
-            registry=r,
-        )  # fmt: skip
-        self.experiment_running = Gauge(
-            "gateway_experiment_running", "1 while this gateway runs the experiment's plan", ["experiment"],
-            registry=r, multiprocess_mode="livemax",
-        )  # fmt: skip
 
 
 def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
@@ -205,6 +82,8 @@ class EvalFigures:
     corrected: tuple[CorrectedFigures, ...] = ()
     cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
+    budget_used: Mapping[str, float] = field(default_factory=dict)  # by scorer that has one: share of the day's
+    consumers: int = 0  # that gave a heartbeat of late
 
 
 class EvalMetrics(Collector):
@@ -245,6 +124,7 @@ class EvalMetrics(Collector):
             ("stream_entries", "Entries in the stream", figures.length),
             ("stream_waiting", "Entries not yet handed to a consumer", figures.waiting),
             ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
+            ("consumers", "Consumers that gave a heartbeat of late", figures.consumers),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
         blocked = GaugeMetricFamily(
@@ -304,7 +184,12 @@ def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
         usd.add_metric([scorer], spent)
     for scorer, n in figures.tokens.items():
         tokens.add_metric([scorer], n)
-    yield from (usd, tokens)
+    used = GaugeMetricFamily(
+        "gateway_eval_budget_used_ratio", "How much of the day's budget a scorer has used, 0 to 1", labels=["scorer"]
+    )
+    for scorer, share in figures.budget_used.items():
+        used.add_metric([scorer], share)
+    yield from (usd, tokens, used)
 
 
 def _histogram(scores: Sequence[ScoreFigures]) -> Metric:

@@ -20,6 +20,7 @@ import orjson
 from gateway.errors import StreamDown
 from gateway.evals.entries import Judge, Read, batch_of, exchange_in
 from gateway.evals.gauges import Gauges
+from gateway.evals.scorers.budget import spent_of
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.batches import Letter
 from gateway.evals.store.labels import labelled
@@ -29,6 +30,7 @@ from gateway.stream import Corridor, Entry
 from gateway.supervise import Tasks
 
 BLOCKED_KEPT_S = 60
+LATE_BEATS = 3  # a consumer that missed so many heartbeats does not count as alive
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
@@ -172,7 +174,18 @@ class Consumer:
         if self._is_due("labels", self._pace.labels_s):
             self._labelled = await self._desk.store.run(labelled)
         figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()), self._labelled)
-        self._desk.metrics.figures = self._alarmed(replace(figures, trimmed_unread=await corridor.trimmed_unread()))
+        self._desk.metrics.figures = self._alarmed(await self._of_the_stream(figures))
+
+    async def _of_the_stream(self, figures: EvalFigures) -> EvalFigures:
+        """With what only the stream server knows: what was trimmed, who lives, what budgets are used."""
+        corridor, now = self._desk.corridor, self._clock()
+        beats = (await corridor.consumers()).values()
+        return replace(
+            figures,
+            trimmed_unread=await corridor.trimmed_unread(),
+            consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
+            budget_used=self._desk.gauges.budgets(await corridor.sums(spent_of(now))),
+        )
 
     async def _tell_blocked(self) -> None:
         """For `gateway status`, until it says otherwise or says nothing for BLOCKED_KEPT_S: scorer → why."""

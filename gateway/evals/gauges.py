@@ -30,6 +30,10 @@ class Gauges:
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(pairs or {})})
         self._models = frozenset(_models(config))
+        self._limits = {
+            name: {"usd": section.budget_usd, "tokens": section.budget_tokens}
+            for name, section in config.scorers.items()
+        }
 
     def show(self, standing: Standing, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
         """labelled: rows of store.labels.labelled."""
@@ -56,6 +60,17 @@ class Gauges:
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
+
+    def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """How much of its day's budget each scorer that has one has used; of two limits the larger share.
+
+        spent: today's sums.
+        """
+        return {
+            name: max(spent.get(f"{name}:{what}", 0.0) / limit for what, limit in limits.items() if limit)
+            for name, limits in self._limits.items()
+            if any(limits.values())
+        }
 
     def _corrected(self, cells: Sequence[Cell], labelled: Sequence[Mapping[str, Any]]) -> tuple[CorrectedFigures, ...]:
         """Of models that the config names; a sum of others is no mean of anything."""

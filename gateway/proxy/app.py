@@ -96,7 +96,11 @@ class App:
         m = self.gateway.metrics
         m.counts.flush()
         m.inflight.set(sum(g.calls.total() for g in self.gateways))
-        m.recorder_waiting.set(self.gateway.recorder.waiting)
+        m.workers.set(1)
+        recorder = self.gateway.recorder
+        m.recorder_waiting.set(recorder.waiting)
+        m.recorder_fill.set(recorder.fill)
+        m.stream_up.set(recorder.reached)
         for gateway in self.gateways:
             self._show_upstreams(gateway)
 

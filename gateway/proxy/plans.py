@@ -117,6 +117,10 @@ class Following:
             m.experiment_running.labels(name).set(name in present.in_force)
             m.shadow_running.labels(name).set(standing.running[name])
             m.shadow_paused.labels(name).set(standing.gates[name].paused)
+            running = present.in_force.get(name)
+            used = None if running is None else standing.spending.used(name, running.settings.budget)
+            if used is not None:
+                m.shadow_budget.labels(name).set(used)
 
 
 def _was(known: PlanState | None) -> str:

@@ -79,7 +79,7 @@ class Recorder:
         self.redactors: dict[str, Redactor] = {}
         self._stream = stream
         self._metrics = metrics
-        self._room = buffer_bytes
+        self._buffer_bytes = self._room = buffer_bytes
         self._tally_s = tally_s
         self._clock = clock
         self._waiting: deque[Exchange | Feedback | Held] = deque()
@@ -94,6 +94,16 @@ class Recorder:
     def waiting(self) -> int:
         """How many records wait to be appended."""
         return len(self._waiting)
+
+    @property
+    def fill(self) -> float:
+        """How much of the buffer is taken: 0 to 1."""
+        return 1 - self._room / self._buffer_bytes
+
+    @property
+    def reached(self) -> bool:
+        """Whether the stream server acknowledged what was appended last."""
+        return not self._told_down
 
     @property
     def seq(self) -> int:

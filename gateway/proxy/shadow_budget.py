@@ -51,6 +51,12 @@ class Spending:
             return True
         return usd is not None and self.spent(experiment, "usd") >= usd
 
+    def used(self, experiment: str, budget: Budget) -> float | None:
+        """The larger share of the day's two limits; None: it has none."""
+        limits = {"tokens": budget.tokens_per_day, "usd": budget.usd_per_day}
+        shares = [self.spent(experiment, what) / limit for what, limit in limits.items() if limit]
+        return max(shares, default=None)
+
     def took(self, experiment: str, usage: Usage, usd: float | None) -> None:
         self._turn()
         self._own[f"{experiment}:tokens"] += usage.input_tokens + usage.output_tokens

@@ -130,6 +130,7 @@ async def test_a_full_buffer_drops_the_newest_at_once_and_counts_it_by_stratum()
     recorder = a_recorder(stream, buffer_bytes=5000)
     taken = [put(recorder, 1000, "errors" if at % 2 else "default") for at in range(6)]
     assert taken == [True, True, False, False, False, False]
+    assert 0.8 < recorder.fill <= 1.0
     tally = recorder.tally()
     assert total(tally.sampled) == 6
     assert total(tally.dropped, reason="buffer_full", stratum="errors") == 2
@@ -159,8 +160,10 @@ async def test_while_the_server_is_down_exchanges_wait_and_recording_resumes_by_
             put(recorder)
         await until(lambda: len(asked) > 5)
         assert recorder.waiting == 10
+        assert not recorder.reached
         stream.down = False
         await until(lambda: stream.seqs == list(range(1, 11)))
+        assert recorder.reached
     said = [r.message for r in caplog.records if "stream server" in r.message]
     assert len(said) == 2, "said once when it goes, and once when it is back"
     assert "recording resumes" in said[1]

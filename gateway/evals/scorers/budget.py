@@ -16,6 +16,20 @@ from gateway.evals.scorers import OverBudget
 KEPT_S = 3 * 86_400  # the sums of a day, in the stream server
 
 
+def day_of(now: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(now))
+
+
+def sums_of(day: str) -> str:
+    """The name of a day's sums in the stream server: of "<scorer>:usd" and "<scorer>:tokens"."""
+    return f"spent:{day}"
+
+
+def spent_of(now: float) -> str:
+    """The same, of the day of a Unix time."""
+    return sums_of(day_of(now))
+
+
 class Ledger(Protocol):
     """Where sums are kept: gateway.stream.Corridor."""
 
@@ -61,7 +75,7 @@ class Budget:
 
     async def reserve(self) -> Reserved:
         """Sets the mean cost of a call aside. Raises OverBudget when the day's budget has none left for it."""
-        day = time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
+        day = day_of(self._clock())
         calls = max(1, self._calls)
         reserved = Reserved(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
         usd, tokens = await self._add(day, reserved.usd, reserved.tokens)
@@ -82,7 +96,7 @@ class Budget:
 
     async def _add(self, day: str, usd: float, tokens: int) -> tuple[float, int]:
         names = f"{self._scorer}:usd", f"{self._scorer}:tokens"
-        sums = await self._ledger.add(f"spent:{day}", dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
+        sums = await self._ledger.add(sums_of(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
         return sums[names[0]], round(sums[names[1]])
 
     def _over(self, usd: float, tokens: int, reserved: Reserved) -> str | None:
