@@ -53,6 +53,7 @@ class FakeUpstream:
         self._default = Script(split(text), chosen=False)
         self._script = self._default
         self._whole: Answer | None = None
+        self._choose: Callable[[Received], Answer | str] | None = None
         # Plain answers by what was asked, with the serial in their id: a benchmark asks the same a million times.
         self._encoded: dict[tuple[str, bytes, str, bool], tuple[Answer, int]] = {}
         self._faults: deque[Fault] = deque()
@@ -144,6 +145,7 @@ class FakeUpstream:
 
     def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
         """Exactly these bytes as the whole answer to all following requests but probes."""
+        self._choose = None
         self._whole = Answer(body, status=status, headers=_pairs(headers), content_type=content_type)
 
     def streams(
@@ -158,9 +160,15 @@ class FakeUpstream:
         events: list[Event] = []
         for chunk in chunks:
             events += [Delta(chunk), Delay(0)] if isinstance(chunk, bytes) else [chunk]
+        self._choose = None
         self._whole = Answer(
             events=events, stream=True, status=status, headers=_pairs(headers), content_type=content_type
         )
+
+    def replies(self, choose: Callable[[Received], Answer | str]) -> None:
+        """All following requests but probes are answered with what this says of each: a text, as in `says`, or a whole
+        Answer."""
+        self._whole, self._choose = None, choose
 
     def then(self, *faults: Fault) -> None:
         """The next requests, but probes, meet these faults, one each, in order."""
@@ -184,7 +192,7 @@ class FakeUpstream:
                 connection.close()
 
     def _say(self, script: Script) -> None:
-        self._whole = None
+        self._whole = self._choose = None
         self._script = script
         self._encoded.clear()
 
@@ -236,6 +244,11 @@ class FakeUpstream:
         if self._whole is not None and not received.probe:
             return replace(self._whole, dialect=dialect_of(path))
         orca = received.header("endpoint-load-metrics-format")
+        if self._choose is not None and not received.probe:
+            chosen = self._choose(received)
+            if isinstance(chosen, Answer):
+                return replace(chosen, dialect=dialect_of(path))
+            return right_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
         asked = (path, received.body, self.model, self.vllm)
         known = self._encoded.get(asked) if orca is None else None
         if known is not None:

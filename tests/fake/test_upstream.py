@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.fake import FakeUpstream, Fault, serve
+from gateway.fake import Answer, FakeUpstream, Fault, Received, serve
 
 Chat = Callable[..., dict[str, Any]]
 WireTo = Callable[[FakeUpstream], AbstractAsyncContextManager[Any]]
@@ -118,3 +118,16 @@ async def test_serve_runs_until_cancelled(unused_tcp_port: int, chat: Chat) -> N
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+async def test_what_was_asked_may_decide_what_is_said(upstream: FakeUpstream, http, chat) -> None:
+    def choose(asked: Received) -> Answer | str:
+        return Answer(b"{}", status=418) if asked.json["model"] == "teapot" else f"you asked {asked.json['model']}"
+
+    upstream.replies(choose)
+    said = (await http.post("/chat/completions", json=chat(model="one"))).json()
+    assert said["choices"][0]["message"]["content"] == "you asked one"
+    assert (await http.post("/chat/completions", json=chat(model="teapot"))).status_code == 418
+    upstream.says("a script again")
+    said = (await http.post("/chat/completions", json=chat(model="teapot"))).json()
+    assert said["choices"][0]["message"]["content"] == "a script again"

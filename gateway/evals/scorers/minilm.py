@@ -41,7 +41,8 @@ class MiniLM:
 
     def vector(self, text: str) -> Array:
         """384 numbers, of length 1: the mean of the last layer over all tokens."""
-        ids = self._tokenizer.encode(text).ids
+        # The tokenizer refuses lone surrogates, which JSON can bring.
+        ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
         hidden = self._embedded(np.asarray(ids))
         for layer in range(_LAYERS):
             hidden = self._layer(hidden, f"encoder.layer.{layer}")

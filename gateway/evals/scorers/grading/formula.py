@@ -44,7 +44,7 @@ class Formula:
         """Raises ValueError where it has none: a division by 0, the root of a negative number."""
         try:
             return float(self._value(self._tree, of))
-        except (ArithmeticError, TypeError) as error:
+        except (ArithmeticError, TypeError, ValueError) as error:
             raise ValueError(f"calculate_output has no value here: {error}") from None
 
     def _check(self, node: ast.expr, known: Mapping[str, Any]) -> None:

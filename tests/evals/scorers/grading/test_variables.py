@@ -1,0 +1,71 @@
+"""{{item.…}} and {{sample.…}}: what they stand for, and that they are put in once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.assembly import Completion, ToolCall
+from gateway.evals.scorers.grading.variables import Lacking, check, filled, names, of
+from gateway.evals.scorers.options import Mistaken
+
+REQUEST = {"messages": [{"role": "user", "content": "Where?"}], "metadata": {"city": "Rome", "list": [{"a": 1}]}}
+SAID = Completion('{"a": [10, 20]}', tool_calls=(ToolCall("1", "f", "{}"),), finish_reason="stop", model="m")
+
+
+@pytest.fixture
+def values(subject):
+    return of(subject(SAID, REQUEST, "the reference"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{item.city}}", "Rome"),
+        ("{{ item.list[0].a }}", "1"),
+        ("{{item.input}}", "[user]\nWhere?"),
+        ("{{item.reference}} {{item.reference_answer}}", "the reference the reference"),
+        ("{{sample.output_text}}", '{"a": [10, 20]}'),
+        ("{{sample.output_json.a[1]}}", "20"),
+        ("{{sample.output_json}}", '{"a":[10,20]}'),
+        ("{{sample.output_tools[0].function.name}}", "f"),
+        ("{{sample.choices[0].message.content}}", '{"a": [10, 20]}'),
+        ("{{sample.finish_reason}} of {{sample.model}}", "stop of m"),
+        ("no variable { } {{}", "no variable { } {{}"),
+    ],
+)
+def test_a_variable_stands_for_its_value(values, text, expected):
+    assert filled(text, values) == expected
+
+
+def test_a_value_that_looks_like_a_variable_is_text(subject):
+    values = of(subject("{{item.city}}", REQUEST))
+    assert filled("{{sample.output_text}}", values) == "{{item.city}}"
+
+
+@pytest.mark.parametrize("name", ["item.nothing", "sample.output_json.b", "sample.output_tools[5]", "item.list[9].a"])
+def test_what_has_no_value_is_lacking(values, name):
+    with pytest.raises(Lacking) as caught:
+        filled(f"{{{{{name}}}}}", values)
+    assert caught.value.name == name
+
+
+def test_each_value_may_be_wrapped(values):
+    assert filled("{{item.city}}!", values, lambda name, text: f"<{name}:{text}>") == "<item.city:Rome>!"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{city}}", r"x: \{\{city\}\}: expected \{\{item.NAME\}\} or \{\{sample.NAME\}\}"),
+        ("{{item}}", "expected"),
+        ("{{sample.text}}", "sample has output_text"),
+    ],
+)
+def test_variables_that_nothing_can_have_are_mistakes(text, said):
+    with pytest.raises(Mistaken, match=said):
+        check(text, "x")
+
+
+def test_names_are_found():
+    assert names("{{ item.a }} and {{sample.output_text}}") == ["item.a", "sample.output_text"]
+    check("{{item.a}} {{sample.choices[0].message}}", "x")

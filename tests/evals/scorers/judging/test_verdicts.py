@@ -1,0 +1,77 @@
+"""A verdict is found in whatever a judge says, and what is none is told."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.evals.scorers.judging.verdicts import NoVerdict, found, number, reason, schema, yes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"score": 4}',
+        '  {"reason": "good", "score": 4}\n',
+        '```json\n{"score": 4}\n```',
+        'I think so. {"score": 4} That is all.',
+        '{"score": 1} no, wait: {"score": 4}',
+        '<think>{"score": 1}</think>{"score": 4}',
+        'The answer says {"score": 9} and {"other": 1}, so: {"score": 4} {"other": 2}',
+        '{ {{{ {"score": 4}',
+        '[{"score": 4}]',
+    ],
+)
+def test_the_last_object_with_the_key_is_the_verdict(text):
+    assert found(text, "score")["score"] == 4
+
+
+@pytest.mark.parametrize("text", ["", "four", '{"grade": 4}', "{" * 5000, '{"score": 4', "[1, 2]", "null"])
+def test_without_one_there_is_no_verdict(text):
+    with pytest.raises(NoVerdict, match='no JSON object with "score"'):
+        found(text, "score")
+
+
+@given(st.text(st.sampled_from('{}[]":,score1 \\n'), max_size=300))
+def test_nothing_a_judge_says_breaks_the_reading(text):
+    with suppress(NoVerdict):
+        assert "score" in found(text, "score")
+
+
+def test_deep_nesting_is_no_verdict_and_no_crash():
+    with pytest.raises(NoVerdict):
+        found('{"a":' * 100_000, "score")
+
+
+@pytest.mark.parametrize("given_", [4, 4.0, "4", "4/5", " 4 of 5 ", "4 out of 5"])
+def test_a_number_may_be_written_as_text(given_):
+    assert number({"score": given_}, "score", 1, 5) == 4.0
+
+
+@pytest.mark.parametrize("given_", [0, 6, "six", True, None, [4], "4.5.6", "14", float("nan"), float("inf")])
+def test_what_is_outside_the_scale_is_no_verdict(given_):
+    with pytest.raises(NoVerdict, match="expected a number from 1 to 5"):
+        number({"score": given_}, "score", 1, 5)
+
+
+def test_yes_and_no():
+    assert [yes(x) for x in (True, "yes", "True", False, "NO")] == [True, True, True, False, False]
+    with pytest.raises(NoVerdict):
+        yes(1)
+
+
+def test_a_reason_is_text_or_none():
+    assert [reason(v) for v in ({"reason": "r"}, {"reason": " "}, {"reason": 3}, {})] == ["r", None, None, None]
+
+
+def test_the_response_format_is_strict():
+    form = schema("verdict", {"a": {"type": "string"}, "b": {"type": "integer"}})
+    inner = form["json_schema"]["schema"]
+    assert (form["json_schema"]["strict"], inner["required"], inner["additionalProperties"]) == (
+        True,
+        ["a", "b"],
+        False,
+    )

@@ -1,0 +1,36 @@
+"""How much must be edited to make one answer of the other."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.evals.scorers import Skipped
+from gateway.evals.scorers.edit_distance import READ, EditDistance
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "white_space", "value", "edits"),
+    [
+        ("kitten", "sitting", False, 3 / 7, 3),
+        ("Paris", "Paris.", False, 1 / 6, 1),
+        ("a  b\n", "a b", False, 0.0, 0),
+        ("a  b\n", "a b", True, 2 / 5, 2),
+        ("", "abc", False, 1.0, 3),
+    ],
+)
+def test_edits_over_the_longer_length(ask_pair, pair, a, b, white_space, value, edits):
+    score = ask_pair(EditDistance("e", white_space), pair(a, b))
+    assert (score.value, score.detail["edits"]) == (pytest.approx(value), edits)
+
+
+def test_two_silent_answers_are_not_compared(ask_pair, pair):
+    assert isinstance(ask_pair(EditDistance("e"), pair("", " \n")), Skipped)
+
+
+def test_long_answers_are_read_so_far_and_in_time(ask_pair, pair):
+    a, b = "ab" * READ, "ba" * READ
+    began = time.process_time()
+    assert 0 < ask_pair(EditDistance("e"), pair(a, b)).value < 0.01
+    assert time.process_time() - began < 1.0

