@@ -45,6 +45,7 @@ class Pace:
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
+    keep_s: float = 60.0
     heartbeat_s: float = 5.0
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
@@ -170,6 +171,8 @@ class Consumer:
         corridor = self._desk.corridor
         standing = await self._desk.store.close(await corridor.looks())
         await corridor.trim_read()
+        if self._is_due("keep", self._pace.keep_s):
+            await self._keep()
         await self._tell_blocked()
         if self._is_due("labels", self._pace.labels_s):
             self._labelled = await self._desk.store.run(labelled)
@@ -186,6 +189,13 @@ class Consumer:
             consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
             budget_used=self._desk.gauges.budgets(await corridor.sums(spent_of(now))),
         )
+
+    async def _keep(self) -> None:
+        swept = await self._desk.store.retain(self._name)
+        if swept.more:
+            self._due["keep"] = 0.0
+        if swept.removed or swept.emptied:
+            log.info("%d old exchanges are gone; of %d more, the words", swept.removed, swept.emptied)
 
     async def _tell_blocked(self) -> None:
         """For `gateway status`, until it says otherwise or says nothing for BLOCKED_KEPT_S: scorer → why."""

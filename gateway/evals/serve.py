@@ -30,6 +30,7 @@ from gateway.evals.scorers.cautions import cautions, mistakes
 from gateway.evals.scorers.registry import Built, build_all, close_all
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.engine import default_url
+from gateway.evals.store.keeping import Bounds
 from gateway.evals.store.store import Store
 from gateway.metrics import EvalMetrics
 from gateway.programs import CannotRun
@@ -72,7 +73,10 @@ async def opened(
     corridor = Corridor.of(config.stream, stream)
     built = Built({}, {})
     try:
-        async with outside_of(config, corridor, directory) as outside, Store(store) as opened_store:
+        async with (
+            outside_of(config, corridor, directory) as outside,
+            Store(store, bounds=Bounds.of(config.store)) as opened_store,
+        ):
             built = build_all(config.scorers, outside)
             _warn(config, built)
             scorers = built.single

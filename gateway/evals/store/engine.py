@@ -59,14 +59,17 @@ def reader(url: str) -> Engine:
     return engine
 
 
-def migrate(engine: Engine) -> None:
-    """Applies what is missing, in one transaction; several programs may come at once, and the later ones wait."""
+def migrate(engine: Engine, to: str = "head") -> None:
+    """Applies what is missing, in one transaction; several programs may come at once, and the later ones wait.
+
+    to: the number of the last migration to apply.
+    """
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
 
 def head() -> str | None:

@@ -18,6 +18,7 @@ from gateway.exchange import Exchange, Feedback, Usage
 
 Row = tuple[Any, ...]
 _NOTHING = Spent()
+_BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,15 @@ def exchange_row(judged: Judged, now: float) -> Row:
     """A row of `exchanges`. The upstream's own usage counts; what room 1 noted stands in for it."""
     e, said = judged.exchange, judged.completion
     usage = said.usage or e.usage
+    calls, attempts = _json(said.tool_calls), _json(e.attempts)
+    words = (e.request, e.response, said.text, said.reasoning, said.refusal, calls, attempts)
     return (
         e.id, e.pair, e.received, e.caller, e.api, e.alias, e.target.upstream, e.target.model, e.role,
         e.experiment, e.plan, e.arm, e.stream, e.form, e.truncated, e.spliced, e.status, e.outcome,
         _text(said.error), said.finish_reason, *_tokens(usage), e.first_token_s, e.total_s, judged.cost_usd,
-        e.upstream_id or said.upstream_id, e.client_id, _json(e.attempts), e.unit, e.u, e.pi, e.stratum,
+        e.upstream_id or said.upstream_id, e.client_id, attempts, e.unit, e.u, e.pi, e.stratum,
         e.incarnation, e.seq, e.request, e.response, _text(said.text), _text(said.reasoning), _text(said.refusal),
-        _json(said.tool_calls), said.choices, said.mean_logprob, now, judged.position, e.cluster,
+        calls, said.choices, said.mean_logprob, now, judged.position, e.cluster, _BESIDE + sum(map(len, words)),
     )  # fmt: skip
 
 

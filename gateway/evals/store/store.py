@@ -11,13 +11,15 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.evals.store import cells, engine, ledger, losses, writing
+from gateway.evals.store import cells, engine, feedback, keeping, ledger, losses, writing
 from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.keeping import Bounds, Swept
 from gateway.evals.store.standing import Standing, standing
 from gateway.stream.words import Look
 
 T = TypeVar("T")
 _RACES = 5
+_MEETS_S = 3600.0  # of its feedback, an exchange comes within
 SILENT_MS = 60_000  # a gateway appends its tally each second
 
 
@@ -32,12 +34,13 @@ class Refused(Exception):
 class Store:
     """Raises StoreDown or Refused from every verb; then nothing of that call is stored.
 
-    clock: Unix time in seconds.
+    clock: Unix time in seconds. bounds: of what is kept; None: all is.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.time, bounds: Bounds | None = None) -> None:
         self._url = url
         self._clock = clock
+        self._bounds = bounds or Bounds()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def __aenter__(self) -> Self:
@@ -73,6 +76,19 @@ class Store:
             return standing(connection)
 
         return await self._transaction(closing)
+
+    async def retain(self, holder: str) -> Swept:
+        """One step of what is done now and then: feedback meets its exchange, what is too old or too much goes.
+
+        holder: the consumer that asks; one of them does it at a time.
+        """
+
+        def retaining(connection: Connection) -> Swept:
+            now = self._clock()
+            feedback.sweep(connection, now - _MEETS_S, now)
+            return keeping.sweep(connection, self._bounds, holder, now)
+
+        return await self._transaction(retaining)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """One transaction of another module of the store."""

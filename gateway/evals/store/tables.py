@@ -73,7 +73,8 @@ exchanges = Table(
     Column("stored", Double, nullable=False),
     Column("position", Text),  # its place in the stream, as ledger.position writes it; NULL: stored by an older version
     Column("cluster", Text),  # whose exchanges depend on each other: a conversation, a unit of a split
-    Index("exchanges_received", "received"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),  # what it takes, about; 0: its words are gone
+    Index("exchanges_received", "received", "bytes"),
     Index("exchanges_incarnation", "incarnation", "seq"),
     Index(
         "exchanges_upstream_id",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from gateway.assembly import completion_of
 from gateway.evals.scorers import Score
@@ -89,17 +89,22 @@ class Ledgerbook:
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Any) -> str:
-    """The URL of an empty store on PostgreSQL, to be copied: quicker than to migrate each."""
+    """The URL of an empty store on PostgreSQL."""
     url: str = postgres.new()
     engine.writer(url).dispose()
     return url
 
 
 @pytest.fixture
-def copied(postgres: Any, migrated: str) -> Iterator[str]:
-    url = postgres.new(like=migrated)
-    yield url
-    postgres.drop(url)
+def emptied(migrated: str) -> Iterator[str]:
+    """The same store for every test, without the rows of the one before: quicker than to copy it."""
+    yield migrated
+    cleaner = create_engine(engine._url(migrated))
+    with cleaner.begin() as connection:
+        names = inspect(connection).get_table_names()
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(n for n in names if n != 'alembic_version')}")
+        connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": engine.head()})
+    cleaner.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -116,7 +121,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Every test of this room runs on both databases."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'gateway.db'}"
-    url: str = request.getfixturevalue("copied")
+    url: str = request.getfixturevalue("emptied")
     return url
 
 

@@ -1,0 +1,127 @@
+"""From every older store forward, with what lay in it. On both databases."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, MetaData, Table, create_engine, event, select, text
+
+from gateway.evals.store import engine
+from gateway.evals.store.rows import feedback_row
+from gateway.evals.store.tables import feedback, metadata
+from gateway.exchange import Feedback
+
+for path in Path(engine.__file__).parent.glob("tables_*.py"):
+    importlib.import_module(f"gateway.evals.store.{path.stem}")
+OLDER = [f"{n:04}" for n in range(1, int(engine.head() or 0))]
+
+
+@pytest.fixture
+def opened(new_url: str) -> Iterator[Engine]:
+    """A connection to a database with nothing in it."""
+    made = create_engine(engine._url(new_url))
+    if made.dialect.name == "sqlite":
+        event.listen(made, "connect", engine._prepare_writer)
+        event.listen(made, "begin", engine._begin_immediate)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def old(opened: Engine) -> Callable[..., Engine]:
+    """A store as a version left it, with a row in each of its tables. values: by table and column."""
+
+    def make(version: str, **values: dict[str, Any]) -> Engine:
+        engine.migrate(opened, version)
+        there = MetaData()
+        there.reflect(opened)
+        with opened.begin() as connection:
+            for table in there.sorted_tables:
+                if table.name != "alembic_version":
+                    connection.execute(table.insert().values(plain(table) | values.get(table.name, {})))
+        return opened
+
+    return make
+
+
+def plain(table: Table) -> dict[str, Any]:
+    """A value that each column that must have one can hold."""
+    needed = (c for c in table.columns if (not c.nullable or c.primary_key) and c.server_default is None)
+    return {c.name: _plain(c.type.python_type) for c in needed}
+
+
+def _plain(kind: type) -> Any:
+    return {str: "x", int: 1, float: 1.0, bytes: b"12345", bool: False}[kind]
+
+
+def rows(opened: Engine, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    there = Table(table, MetaData(), autoload_with=opened)
+    with opened.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(*(there.c[name] for name in columns)))]
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(old, version):
+    store = old(version)
+    there = MetaData()
+    there.reflect(store)
+    before = {t.name: {c.name for c in t.columns} for t in there.sorted_tables if t.name != "alembic_version"}
+    held = {name: rows(store, name, *sorted(columns)) for name, columns in before.items()}
+    engine.migrate(store)
+    assert rows(store, "alembic_version", "version_num") == [(engine.head(),)]
+    for name, columns in before.items():
+        assert rows(store, name, *sorted(columns)) == held[name], name
+        assert columns <= set(metadata.tables[name].columns.keys()), "names that users query stay"
+
+
+def test_a_store_of_an_older_version_is_read_only_after_it_was_migrated(old, new_url):
+    store = old("0003")
+    with pytest.raises(engine.NoStore, match="tables of version 0003, .*gateway migrate"):
+        engine.reader(new_url)
+    engine.migrate(store)
+    engine.reader(new_url).dispose()
+
+
+def test_what_was_unaccounted_for_before_gaps_were_kept_stays_so(old):
+    store = old("0005", ledgers={"incarnation": "g1", "closed_seq": 9, "enqueued": 9, "settled": 7})
+    engine.migrate(store)
+    assert rows(store, "gaps", "incarnation", "high_seq", "missing", "reason") == [("g1", 9, 2, "")]
+
+
+def test_what_was_whole_leaves_no_gap(old):
+    store = old("0005", ledgers={"incarnation": "g1", "closed_seq": 9, "enqueued": 9, "settled": 9})
+    engine.migrate(store)
+    assert rows(store, "gaps", "incarnation") == []
+
+
+def test_the_size_of_what_is_there_is_known_afterwards(old):
+    words = {"request": b"1234", "response": b"123", "text": "12", "reasoning": "1", "refusal": "", "attempts": "[]",
+             "tool_calls": "[]"}  # fmt: skip
+    store = old("0006", exchanges=words)
+    engine.migrate(store)
+    assert rows(store, "exchanges", "bytes") == [(2048 + 4 + 3 + 2 + 1 + 2 + 2,)]
+
+
+def test_feedback_from_before_it_met_its_exchange_can_still_be_replaced(old):
+    store = old("0003", feedback={"feedback_id": "f", "exchange_id": "e", "name": "thumb"})
+    engine.migrate(store)
+    assert rows(store, "feedback", "data_type", "resolved") == [("numeric", None)]
+    new = dict(zip(feedback.columns.keys(), feedback_row(Feedback("e", "g", "web", 1.0, "thumb")), strict=True))
+    with store.begin() as connection:
+        connection.execute(feedback.insert().values(new))
+    assert len(rows(store, "feedback", "feedback_id")) == 2
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(old, monkeypatch):
+    store = old("0005")
+    with store.begin() as connection:
+        connection.execute(text("CREATE TABLE stream_nodes (shard INTEGER)"))  # what 0006 wants to make last
+    with pytest.raises(Exception, match="stream_nodes"):
+        engine.migrate(store)
+    assert rows(store, "alembic_version", "version_num") == [("0005",)]
+    with pytest.raises(Exception, match="gaps"):
+        rows(store, "gaps", "incarnation")
