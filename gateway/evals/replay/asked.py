@@ -13,7 +13,7 @@ from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Settings
 from gateway.evals.replay.report import Question
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Metric
-from gateway.evals.scorers.registry import DEFAULTS, Registered
+from gateway.evals.scorers.registry import DEFAULTS, Built, Registered
 from gateway.experiment import Guardrail
 from gateway.programs import CannotRun
 
@@ -60,7 +60,15 @@ def sections(asked: Asked, dataset: Dataset, config: Config) -> dict[str, Scorer
     names = asked.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise AskedWrong(f"--scorers: {', '.join(twice)} stands twice")
-    return {name: config.scorers.get(name) or Scorer() for name in names}
+    # A share is of traffic; of a dataset every answer is judged.
+    return {name: (config.scorers.get(name) or Scorer()).model_copy(update={"share": 1.0}) for name in names}
+
+
+def single(asked: Asked, built: Built) -> dict[str, Registered]:
+    """The scorers that judge one answer by itself. Raises AskedWrong where others were asked for by name."""
+    if wrong := [name for name in asked.scorers if name in built.pairs]:
+        raise AskedWrong(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
+    return built.single
 
 
 def metrics(scorers: Mapping[str, Registered]) -> tuple[Metric, ...]:

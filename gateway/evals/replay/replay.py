@@ -13,7 +13,7 @@ import orjson
 from gateway.config_prices import prices_of
 from gateway.evals.client import Client, Connections
 from gateway.evals.experiments.report import Report
-from gateway.evals.replay.asked import Asked, metrics, name_of, question, rows_of, sections
+from gateway.evals.replay.asked import Asked, metrics, name_of, question, rows_of, sections, single
 from gateway.evals.replay.asking import Asker
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Design
@@ -24,7 +24,7 @@ from gateway.evals.replay.sheet import sheet
 from gateway.evals.replay.targets import Standing, standing
 from gateway.evals.samples import turns
 from gateway.evals.scorers.asker import Outside
-from gateway.evals.scorers.registry import build
+from gateway.evals.scorers.registry import build_all, close_all
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.reading import reading
 from gateway.evals.store.replays import Replay, Replays, outcomes, scored, texts
@@ -70,16 +70,18 @@ async def opened(dataset: Dataset, asked: Asked, place: Place, say: Say) -> Asyn
     async with reached(place, asked.targets, say) as (gateway, targets), Connections() as connections:
         client, prices = Client(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
         outside = Outside(connections, client, prices, directory=place.path.parent)
+        built = build_all(sections(asked, dataset, place.config), outside)
         design = Design(dataset.hash, targets, asked.settings)
-        yield (
-            Job(
-                name=name_of(dataset, design.hash), dataset=dataset, design=design,
-                rows=rows_of(asked, dataset), repeats=asked.repeats,
-                scorers=build(sections(asked, dataset, place.config), outside),
-                pace=asked.pace,
-            ),
-            Asker(client, asked.pace, prices),
-        )  # fmt: skip
+        try:
+            yield (
+                Job(
+                    name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(asked, dataset),
+                    repeats=asked.repeats, scorers=single(asked, built), pace=asked.pace,
+                ),
+                Asker(client, asked.pace, prices),
+            )  # fmt: skip
+        finally:
+            await close_all(built)
 
 
 async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Progress:

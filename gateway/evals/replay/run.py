@@ -6,10 +6,8 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
-from gateway.draw import draw
 from gateway.evals.plain import plain
 from gateway.evals.replay.answers import Ask, subject
 from gateway.evals.replay.asking import Pace
@@ -169,7 +167,7 @@ class Run:
 
     async def _judge(self, ask: Ask, answer: Answer, scorers: Mapping[str, Registered]) -> Judged:
         judged = subject(ask, answer)
-        results = await score_all(scorers, judged, partial(draw, unit=judged.exchange.unit), self._threads)
+        results = await score_all(scorers, judged, lambda _: 0.0, self._threads)
         return Judged(judged.exchange, judged.completion, results)
 
     def _count(self, answer: Answer) -> None:

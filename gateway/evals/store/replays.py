@@ -248,9 +248,10 @@ def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[Key
 def logged(connection: Connection, wanted: Wanted) -> list[Logged]:
     """In the order in which they came. Only calls that were answered whole; none that a shadow or a control asked."""
     e = exchanges.c
-    said = select(func.max(feedback.c.correction)).where(feedback.c.resolved == e.id).scalar_subquery()
+    f = feedback.c
+    corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
-        select(e.api, e.request, e.cluster, said)
+        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery())
         .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
         .order_by(e.received.desc(), e.id.desc())
         .limit(wanted.limit)

@@ -1,0 +1,182 @@
+"""Datasets, two upstreams that are right about a part of them, and what it takes to replay one against the other."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config import Config, Scorer, load
+from gateway.draw import draw
+from gateway.evals.replay.answers import Ask, unanswered
+from gateway.evals.replay.answers import Failure as Failed
+from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.datasets import Dataset, scan
+from gateway.evals.replay.design import Contender, Design, Settings
+from gateway.evals.replay.gateways import Place
+from gateway.evals.replay.run import Job, Progress, Run
+from gateway.evals.scorers.registry import Registered, build
+from gateway.evals.scorers.threads import Threads
+from gateway.evals.store.reading import reading
+from gateway.evals.store.replays import Answer, Replay, Replays
+from gateway.fake import FakeUpstream, Received
+
+
+def right(target: str, question: str, share: float) -> bool:
+    """Whether a target knows the answer: the same in every run."""
+    return draw(f"test:{target}", question) < share
+
+
+def saying(target: str, share: float) -> Callable[[Received], str]:
+    def choose(asked: Received) -> str:
+        question = asked.json["messages"][-1]["content"]
+        return answer_to(question) if right(target, question, share) else "no idea"
+
+    return choose
+
+
+def answer_to(question: str) -> str:
+    return question.replace("question", "answer")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Callable[[int], Path]:
+    """A CSV of so many questions, each with its answer."""
+
+    def write(n: int) -> Path:
+        path = tmp_path / "questions.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["examples", "ground_truth"])
+            rows.writerows([f"question {i}", f"answer {i}"] for i in range(n))
+        return path
+
+    return write
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[dict[str, FakeUpstream]]:
+    """one is right in 80 % of the questions, two in 60 %."""
+    async with FakeUpstream() as one, FakeUpstream() as two:
+        one.replies(saying("one", 0.8))
+        two.replies(saying("two", 0.6))
+        yield {"one": one, "two": two}
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
+    """Their config: models one and two, each of one target. more: further sections."""
+
+    def write(**more: Any) -> Path:
+        path = tmp_path / "gateway.yaml"
+        config = {
+            "open": True,
+            "upstreams": {name: {"kind": "fake", "base_url": each.base_url} for name, each in upstreams.items()},
+            "models": {name: {"targets": [{"upstream": name, "model": "m"}]} for name in upstreams},
+            "prices": {"as_of": "2026-11-01", "models": PRICES},
+            **more,
+        }  # fmt: skip
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def place(gateway_yaml: Write, tmp_path: Path) -> Place:
+    path = gateway_yaml()
+    return Place(path, load(path), tmp_path / "data")
+
+
+@pytest.fixture
+def config(place: Place) -> Config:
+    return place.config
+
+
+PRICES = {"one/m": {"input": 2, "output": 8}, "two/m": {"input": 1, "output": 1}}
+TARGETS = (Contender("one", "one", definition="d1", seeded=True), Contender("two", "two", definition="d2"))
+
+
+@dataclass
+class Scripted:
+    """Answers without a gateway: as `saying` does, or as fails says. at: what was asked, in order."""
+
+    shares: dict[str, float] = field(default_factory=lambda: {"one": 0.8, "two": 0.6})
+    fails: Callable[[Ask, int], bool] = lambda ask, n: False
+    at: list[Ask] = field(default_factory=list)
+    cost_usd: float | None = 0.001
+
+    async def ask(self, ask: Ask) -> Answer:
+        self.at.append(ask)
+        await asyncio.sleep(0)
+        if self.fails(ask, len(self.at)):
+            return unanswered(ask, Failed("failed", "HTTP 503: no", 0.1, 503), 1.0)
+        question = ask.item.request["messages"][-1]["content"]
+        known = right(ask.target.name, question, self.shares[ask.target.name])
+        said = answer_to(question) if known else "no idea"
+        body = b'{"choices":[{"index":0,"message":{"content":"%b"},"finish_reason":"stop"}]}' % said.encode()
+        return replace(
+            unanswered(ask, Failed("failed", "", 0.1), 1.0), outcome="ok", status=200, error=None, response=body,
+            upstream=ask.target.name, model="m", cost_usd=self.cost_usd, text=said, input_tokens=2, output_tokens=2,
+        )  # fmt: skip
+
+
+@dataclass
+class Desk:
+    """One store, and jobs on one dataset."""
+
+    store: str
+    dataset: Dataset
+    scorers: dict[str, Registered]
+    rows: int
+    threads: Threads
+
+    def job(self, targets: Sequence[Contender] = TARGETS, repeats: int = 1, **pace: Any) -> Job:
+        design = Design(self.dataset.hash, tuple(targets), Settings())
+        return Job("replay", self.dataset, design, self.rows, repeats, self.scorers, Pace(**{"concurrency": 4, **pace}))
+
+    async def run(self, asker: Any, job: Job | None = None) -> Progress:
+        job = job or self.job()
+        async with Replays(self.store, lambda: 5.0) as store:
+            await store.begin(Replay(job.name, "d", job.design.dataset, job.design.hash, job.design.json, 1.0))
+            return await Run(job, store, asker, self.threads, lambda _: None).run()
+
+    def rowsof(self, query: str) -> list[tuple[Any, ...]]:
+        with reading(self.store) as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+    def said(self) -> list[tuple[Any, ...]]:
+        """All that decides a result, in order."""
+        return self.rowsof(
+            "select a.item, a.target, a.repeat, a.outcome, a.text, s.scorer, s.value from replay_answers a "
+            "left join scores s on s.exchange_id = a.answer_id order by 1, 2, 3, 6"
+        )
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    pool = Threads(grace_s=5)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def desk(questions: Callable[[int], Path], tmp_path: Path, threads: Threads) -> Desk:
+    """40 questions, scored by exact and f1."""
+    dataset = scan(questions(40))
+    scorers = build({"exact": Scorer(), "f1": Scorer()})
+    return Desk(f"sqlite:///{tmp_path / 'store.db'}", dataset, scorers, 40, threads)
+
+
+@pytest.fixture
+def scripted() -> type[Scripted]:
+    return Scripted

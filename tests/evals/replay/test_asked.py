@@ -1,0 +1,90 @@
+"""What the command line asks is checked before any model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, Scorer, parse
+from gateway.evals.replay.asked import Asked, AskedWrong, metrics, name_of, question, rows_of, sections, single
+from gateway.evals.replay.datasets import Dataset, scan
+from gateway.evals.replay.design import Settings
+from gateway.evals.scorers.registry import build, build_all
+from gateway.experiment import Guardrail
+
+BARE = """
+open: true
+upstreams: {a: {kind: fake}}
+models: {m: {targets: [{upstream: a, model: m}]}}
+"""
+ASKED = Asked(("one", "two"))
+
+
+@pytest.fixture
+def dataset(questions: Callable[[int], Path]) -> Dataset:
+    return scan(questions(30))
+
+
+@pytest.fixture
+def bare() -> Config:
+    return parse(BARE)
+
+
+def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare: Config) -> None:
+    assert list(sections(ASKED, dataset, bare)) == ["exact", "f1", "rouge_l"]
+    without = replace(dataset, references=0)
+    assert "refusal" in sections(ASKED, without, bare)
+    own = parse(BARE + "scorers: {length: {share: 0.1}}\n")
+    assert sections(ASKED, without, own) == {"length": Scorer(share=1.0)}, "a share is of traffic, not of a dataset"
+
+
+def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
+    with pytest.raises(AskedWrong, match="--scorers: exact stands twice"):
+        sections(replace(ASKED, scorers=("exact", "exact")), dataset, bare)
+    pairwise = replace(ASKED, scorers=("exact", "edit_distance"))
+    with pytest.raises(AskedWrong, match="--scorers: edit_distance: compares two answers"):
+        single(pairwise, build_all(sections(pairwise, dataset, bare)))
+
+
+def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:
+    found = metrics(build({"length": Scorer(), "f1": Scorer(), "exact": Scorer()}))
+    made = question(ASKED, dataset, found)
+    assert made.primary == "f1"
+    assert (made.rows, made.of, made.planned) == (30, 30, 30)
+    assert [g.metric for g in made.guardrails] == ["error_rate"]
+    assert rows_of(replace(ASKED, limit=7), dataset) == 7
+    assert rows_of(replace(ASKED, limit=70), dataset) == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"primary": "exat"}, '--primary exat: not among --scorers; did you mean "exact"?'),
+        ({"primary": "length"}, "--primary length: neither more nor less of it is better"),
+        (
+            {"guardrails": (Guardrail("cost", 0.1),)},
+            "--guard cost: no such metric; there are length, exact,",
+        ),
+        ({"guardrails": (Guardrail("exact", 0.1),)}, "--guard exact: it is the primary metric already"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
+    found = metrics(build({"length": Scorer(), "exact": Scorer()}))
+    with pytest.raises(AskedWrong, match=said.replace("?", r"\?")):
+        question(replace(ASKED, **changes), dataset, found)  # type: ignore[arg-type]
+
+
+def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
+    asked = replace(ASKED, settings=Settings((("temperature", 0),), "be short", None), repeats=3)
+    made = question(asked, dataset, metrics(build({"exact": Scorer()})))
+    assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
+    assert made.planned == 90
+
+
+def test_the_name_is_made_of_the_file_and_of_what_decides_an_answer(dataset: Dataset) -> None:
+    assert name_of(dataset, "0123456789abcdef") == "questions-0123456789abcdef"
+    odd = replace(dataset, path=Path("/x/my file (2).csv"))
+    assert name_of(odd, "ff") == "my-file-2--ff"

@@ -1,0 +1,106 @@
+"""Names become targets, rows become requests, and the hash is of all that decides an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.config import Config, parse
+from gateway.evals.replay.design import Contender, Design, Settings, WrongTarget, body, contenders, setting
+from gateway.evals.replay.items import item_of
+from gateway.exchange import Target
+
+CONFIG = """
+open: true
+upstreams:
+  local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}
+  claude: {kind: anthropic, api_key: secret-of-mine}
+models:
+  chat: {targets: [{upstream: local, model: small}], fallback: [{upstream: claude, model: big}]}
+  fast: {targets: [{upstream: local, model: small}]}
+"""
+
+
+@pytest.fixture
+def config() -> Config:
+    return parse(CONFIG)
+
+
+ITEM = item_of({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, 1).item
+
+
+def test_a_name_of_the_config_asks_that_model(config: Config) -> None:
+    fast, chat = contenders(["fast", "chat"], config, own=False)
+    assert (fast.alias, fast.headers, fast.seeded) == ("fast", {}, True)
+    assert not chat.seeded, "its fallback takes no seed"
+
+
+def test_an_upstream_and_model_ask_that_target_alone(config: Config) -> None:
+    [running] = contenders(["claude/big"], config, own=False)
+    assert (running.alias, running.forced) == ("chat", Target("claude", "big"))
+    assert running.headers == {"x-gateway-target": "claude/big"}
+    [own] = contenders(["claude/other"], config, own=True)
+    assert (own.alias, own.extra, own.headers) == ("replay-target-1", True, {})
+
+
+def test_a_gateway_that_runs_asks_only_targets_of_its_models(config: Config) -> None:
+    with pytest.raises(WrongTarget, match=r"claude/other.*is a target of no model of the config"):
+        contenders(["claude/other"], config, own=False)
+
+
+def test_every_wrong_name_is_said_with_what_was_meant(config: Config) -> None:
+    with pytest.raises(WrongTarget) as error:
+        contenders(["chatt", "locla/small", "nothing", "fast", "fast"], config, own=True)
+    assert str(error.value).splitlines() == [
+        "--targets: 'fast' stands twice",
+        "--targets: 'chatt' is no target: did you mean \"chat\"?",
+        "--targets: 'locla/small' is no target: did you mean \"local/MODEL\"?",
+        "--targets: 'nothing' is no target: expected one of chat, fast, local/MODEL, claude/MODEL",
+    ]
+
+
+def test_each_repeat_has_the_next_seed_where_upstreams_take_one() -> None:
+    seeded, not_seeded = Contender("a", "a", seeded=True), Contender("b", "b")
+    assert [body(ITEM, seeded, Settings(seed=7), repeat)["seed"] for repeat in (1, 2, 3)] == [7, 8, 9]
+    assert "seed" not in body(ITEM, not_seeded, Settings(), 1)
+    assert "seed" not in body(ITEM, seeded, Settings(seed=None), 1)
+    own = item_of({"messages": [{"role": "user", "content": "q"}], "seed": 40}, 1).item
+    assert body(own, seeded, Settings(), 2)["seed"] == 41
+
+
+def test_settings_win_over_the_row_and_a_system_message_over_its_own() -> None:
+    made = body(ITEM, Contender("a", "alias"), Settings((("temperature", 0),), system="be short"), 1)
+    assert made["model"] == "alias"
+    assert made["temperature"] == 0
+    assert made["messages"] == [{"role": "system", "content": "be short"}, {"role": "user", "content": "q"}]
+    responses = item_of({"request": {"input": "x"}, "api": "responses"}, 1).item
+    assert body(responses, Contender("a", "a"), Settings(system="s"), 1)["instructions"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("temperature=0", 0), ('stop=["a"]', ["a"]), ("reasoning_effort=low", "low"), ("x=a=b", "a=b"), ("x=", "")],
+)
+def test_a_setting_is_json_or_else_text(word: str, value: Any) -> None:
+    assert setting(word) == (word.partition("=")[0], value)
+
+
+@pytest.mark.parametrize("word", ["temperature", "=1", "model=x", "stream=true", "n=2"])
+def test_what_cannot_be_set_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"NAME=VALUE|cannot be set"):
+        setting(word)
+
+
+def test_the_hash_changes_with_all_that_decides_an_answer_and_with_nothing_else(config: Config) -> None:
+    targets = contenders(["chat", "fast"], config, own=False)
+    base = Design("d", targets, Settings())
+    assert base.hash == Design("d", targets[::-1], Settings()).hash
+    elsewhere = contenders(["chat", "fast"], parse(CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False)
+    other = [Design("e", targets, Settings()), Design("d", targets[:1], Settings()),
+             Design("d", targets, Settings(seed=1)), Design("d", targets, Settings((("top_p", 1),))),
+             Design("d", elsewhere, Settings())]  # fmt: skip
+    assert len({base.hash, *(d.hash for d in other)}) == 6
+    rotated = contenders(["chat", "fast"], parse(CONFIG.replace("secret-of-mine", "another")), own=False)
+    assert Design("d", rotated, Settings()).hash == base.hash
+    assert "secret" not in base.json

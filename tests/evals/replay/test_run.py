@@ -1,0 +1,139 @@
+"""A run asks what is missing and nothing else; stopped in whatever way, it ends as if it had not been."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from gateway.config import Scorer
+from gateway.evals.replay.answers import Ask
+from gateway.evals.replay.design import Contender
+from gateway.evals.replay.run import Progress, Stopped
+from gateway.evals.scorers.registry import build
+from gateway.evals.store.replays import Replays
+
+Key = tuple[int, str, int]
+
+
+def keys(asked: list[Ask]) -> Counter[Key]:
+    return Counter((ask.item.number, ask.target.name, ask.repeat) for ask in asked)
+
+
+async def test_every_row_is_asked_of_every_target_as_often_as_wished(desk, scripted) -> None:
+    asker = scripted()
+    progress = await desk.run(asker, desk.job(repeats=3))
+    assert keys(asker.at) == Counter((i, t, r) for i in range(1, 41) for t in ("one", "two") for r in (1, 2, 3))
+    assert (progress.total, progress.done, progress.before, progress.failed) == (240, 240, 0, 0)
+    assert progress.usd == pytest.approx(0.24)
+    assert len(desk.said()) == 480
+
+
+async def test_a_second_run_asks_nothing(desk, scripted) -> None:
+    await desk.run(scripted())
+    asker = scripted()
+    progress = await desk.run(asker)
+    assert asker.at == []
+    assert (progress.before, progress.done) == (80, 0)
+
+
+async def test_a_run_that_is_cancelled_anywhere_goes_on_to_the_same_end(desk, scripted, tmp_path) -> None:
+    await desk.run(scripted())
+    undisturbed = desk.said()
+    desk.store = f"sqlite:///{tmp_path / 'other.db'}"
+    asked: list[Ask] = []
+    for after in (7, 11, 30):
+        asker, reached = scripted(), asyncio.Event()
+
+        class Watched:
+            async def ask(self, ask: Ask, asker=asker, reached=reached, after=after):
+                if len(asker.at) == after:
+                    reached.set()
+                    await asyncio.Event().wait()
+                return await asker.ask(ask)
+
+        running = asyncio.ensure_future(desk.run(Watched()))  # noqa: TID251 - awaited below
+        await reached.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        asked += asker.at
+    last = scripted()
+    await desk.run(last)
+    assert desk.said() == undisturbed
+    twice = sum(n - 1 for n in keys(asked + last.at).values())
+    assert twice <= 3 * 4, "only those under way are asked again"
+
+
+async def test_what_failed_is_asked_again_and_what_was_answered_stays(desk, scripted) -> None:
+    failing = scripted(fails=lambda ask, n: ask.item.number % 4 == 0)
+    progress = await desk.run(failing)
+    assert progress.failed == 20
+    assert progress.last_error in ("one: HTTP 503: no", "two: HTTP 503: no")
+    again = scripted(shares={"one": 0.0, "two": 0.0})
+    await desk.run(again)
+    assert {ask.item.number % 4 for ask in again.at} == {0}
+    assert Counter(row[3] for row in desk.said()) == {"ok": 160}
+
+
+async def test_a_scorer_that_comes_later_judges_what_is_there(desk, scripted) -> None:
+    await desk.run(scripted())
+    before = desk.said()
+    desk.scorers = build({"exact": Scorer(), "f1": Scorer(), "length": Scorer()})
+    asker = scripted()
+    await desk.run(asker)
+    assert asker.at == []
+    assert [row for row in desk.said() if row[5] != "length"] == before
+    assert sum(row[5] == "length" for row in desk.said()) == 80
+
+
+async def test_a_target_that_fails_all_the_time_stops_it(desk, scripted) -> None:
+    asker = scripted(fails=lambda ask, n: ask.target.name == "two" and ask.item.number > 5)
+    with pytest.raises(Stopped, match="6 questions to two failed in a row; the last: HTTP 503: no"):
+        await desk.run(asker, desk.job(stop_after=6))
+    stored = Counter(row[3] for row in desk.said() if row[1] == "two")
+    assert stored["failed"] >= 6
+    await desk.run(scripted())
+    assert Counter(row[3] for row in desk.said()) == {"ok": 160}
+
+
+async def test_it_stops_when_its_budget_is_spent_and_counts_what_was_spent_before(desk, scripted) -> None:
+    asker = scripted(cost_usd=0.5)
+    progress = await desk.run(asker, desk.job(budget_usd=5.0))
+    assert progress.over_budget
+    assert 10 <= progress.done <= 10 + 4, "those under way are waited for"
+    spent = progress.usd
+    more = scripted(cost_usd=0.5)
+    progress = await desk.run(more, desk.job(budget_usd=5.0))
+    assert (more.at, progress.usd, progress.over_budget) == ([], spent, True)
+    progress = await desk.run(more, desk.job(budget_usd=100.0))
+    assert not progress.over_budget
+    assert progress.before + progress.done == 80
+
+
+async def test_answers_without_a_price_spend_nothing(desk, scripted) -> None:
+    progress = await desk.run(scripted(cost_usd=None), desk.job(budget_usd=0.01))
+    assert (progress.done, progress.usd, progress.over_budget) == (80, 0.0, False)
+
+
+async def test_targets_of_one_design_do_not_mix_with_those_of_another(desk, scripted) -> None:
+    await desk.run(scripted())
+    other = replace(desk.job((Contender("one", "one", definition="changed"),)), name="other")
+    asker = scripted()
+    await desk.run(asker, other)
+    assert len(asker.at) == 40
+
+
+async def test_whoever_watches_is_told_after_every_answer(desk, scripted, threads) -> None:
+    from gateway.evals.replay.run import Run
+
+    seen: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress.done)
+
+    async with Replays(desk.store) as store:
+        await Run(desk.job(), store, scripted(), threads, watch).run()
+    assert seen == list(range(1, 81))
