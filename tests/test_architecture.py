@@ -233,6 +233,7 @@ def test_only_the_command_line_prints() -> None:
 # Those that start tasks otherwise: each holds what it starts, where nobody could give it a Tasks.
 HOLDS_ITS_OWN = {
     "proxy/transports/connection": "an upload beside its answer, cancelled with it",
+    "proxy/server/protocol": "the making of one answer, held by uvicorn's own set until it is done",
     "proxy/transports/httpx": "closings that close() may not wait for, held in a set",
     "evals/scorers/threads": "one call in a thread's own loop",
 }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.progress import AsgiClient, Kept, NoClient
+from gateway.proxy.progress import Kept, NoClient
 
 
 @given(pieces=st.lists(st.binary(max_size=20), max_size=12), cap=st.integers(0, 80))
@@ -33,25 +31,6 @@ def test_pieces_are_held_by_reference() -> None:
     kept.add(piece)
     assert kept.bytes() is not None
     assert any(held is piece for held in kept._pieces)
-
-
-async def test_a_client_is_started_before_its_head_is_on_the_wire() -> None:
-    """While the send waits, nothing else can be asked any more: the head may be out."""
-    seen: list[Any] = []
-
-    async def send(message: Any) -> None:
-        seen.append((client.started, message["type"], message.get("more_body")))
-
-    client = AsgiClient(send)
-    assert not client.started
-    await client.start(200, [(b"a", b"b")])
-    await client.write(b"one")
-    await client.end()
-    assert seen == [
-        (True, "http.response.start", None),
-        (True, "http.response.body", True),
-        (True, "http.response.body", False),
-    ]
 
 
 async def test_for_a_shadow_nobody_waits_and_a_started_answer_is_started_all_the_same() -> None:

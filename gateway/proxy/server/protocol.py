@@ -30,6 +30,7 @@ class Protocol(asyncio.Protocol):
     """One connection. Its application is an ASGI one, and a Direct where it has an attribute `direct` of that kind."""
 
     max_head_bytes = 64 * 1024
+    linger_s = 2.0
     head_s = 20.0  # from the connection, or from a head's first bytes, to its end
 
     def __init__(
@@ -62,6 +63,7 @@ class Protocol(asyncio.Protocol):
         self._reading = True
         self._fresh = True  # no request has come yet
         self._continue = False  # the client waits for a word before it sends its body
+        self._lingers = False  # our half is closed
         self._closing = False  # after the answer that is being made
         self._drained: asyncio.Future[None] | None = None
         self._common_of: list[tuple[bytes, bytes]] | None = None
@@ -87,6 +89,8 @@ class Protocol(asyncio.Protocol):
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            return
         if self._bulk:
             data = self._pass_by(data)
             if not data:
@@ -94,9 +98,7 @@ class Protocol(asyncio.Protocol):
         if self._head_bytes:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._not_upgraded(data[upgrade.args[0] :])
+            self._feed(data)
         except HttpParserError:
             self._refuse(400, "the bytes are no HTTP/1.1 request")
             return
@@ -114,6 +116,17 @@ class Protocol(asyncio.Protocol):
             drained.set_result(None)
 
     # ── the parser ──
+
+    def _feed(self, data: bytes) -> None:
+        """Raises HttpParserError. A request that would rather speak another protocol (Java's clients offer h2c) is
+        answered in this one; the parser has stopped after its head."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = self._not_upgraded(data[upgrade.args[0] :])
+            else:
+                return
 
     def on_message_begin(self) -> None:
         self._headers = []
@@ -196,11 +209,11 @@ class Protocol(asyncio.Protocol):
         if self._request is not None:
             self._request.close()
         if not keep or self._closing:
-            self._transport.close()
+            self._hang_up(more=self._coming is not None)
 
     def _rest(self) -> None:
         self._since = self.loop.time()
-        if not self._transport.is_closing():
+        if not (self._lingers or self._transport.is_closing()):
             self._resume()
             self._begin_next()
 
@@ -231,28 +244,22 @@ class Protocol(asyncio.Protocol):
             if not self._bulk:
                 request.whole, self._coming = True, None
                 self._parser = HttpRequestParser(self)
-            if self._bulk and request.held > HIGH_WATER and not request.wanted:
+            elif request.held > HIGH_WATER and not request.wanted:
                 self._pause()
-            else:
-                request.wake()
+            request.wake()
         return rest
 
-    def _not_upgraded(self, rest: bytes) -> None:
-        """A request that would rather speak another protocol (Java's clients offer h2c) is answered in this one. The
-        parser has stopped after its head."""
+    def _not_upgraded(self, rest: bytes) -> bytes:
+        """Goes on after the head of the request that came last; gives what follows that request."""
         self._parser = HttpRequestParser(self)
         request = self._waiting[-1]
         length = request.fields.get(b"content-length", b"0")
         if b"transfer-encoding" in request.fields or not length.isdigit():
-            self._refuse(400, "an upgrade with a body of unknown length")
-            return
+            raise HttpParserError("an upgrade with a body of unknown length")
         self._bulk = int(length)
         request.whole = not self._bulk
         self._coming = None if request.whole else request
-        if rest and self._bulk:
-            rest = self._pass_by(rest)
-        if rest:
-            self._parser.feed_data(rest)
+        return self._pass_by(rest) if self._bulk else rest
 
     def _pause(self) -> None:
         if self._reading and not self.gone:
@@ -314,7 +321,22 @@ class Protocol(asyncio.Protocol):
             body = BadRequest(message).body()
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self._transport.write(STATUS_LINES[status] + head + body)
-        self._transport.close()
+            self._hang_up(more=True)
+        else:
+            self._transport.close()
+
+    def _hang_up(self, *, more: bool) -> None:
+        """more: of the request may still come. Closing upon it would reset the connection, and what was answered would be
+        lost with it: so our half is closed first, and what comes is thrown away for a moment."""
+        if not (more and self._transport.can_write_eof()):
+            self._transport.close()
+            return
+        self._lingers = True
+        self._transport.write_eof()
+        self._resume()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self.linger_s, self._transport.abort)
 
     def _scope(self, request: Request) -> dict[str, Any]:
         path = request.path.decode("ascii")
