@@ -326,8 +326,8 @@ class Protocol(asyncio.Protocol):
             self._transport.close()
 
     def _hang_up(self, *, more: bool) -> None:
-        """more: of the request may still come. Closing upon it would reset the connection, and what was answered would be
-        lost with it: so our half is closed first, and what comes is thrown away for a moment."""
+        """more: of the request may still come. Closing upon it would reset the connection, and lose what was answered:
+        so our half is closed first, and what comes is thrown away for a moment."""
         if not (more and self._transport.can_write_eof()):
             self._transport.close()
             return
