@@ -26,6 +26,7 @@ from gateway.evals.scorers.pairs import GoldenPair, Pair
 MEMORY_MB = 512
 LOAD_S = 60.0  # to import, build and prove a scorer
 MOST_BYTES = 1 << 20  # of one opinion
+LAST_WORDS_S = 1.0
 HEAD = struct.Struct("!I")
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.evals.scorers.isolate_worker")
 
@@ -155,7 +156,13 @@ class _Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdin:
             self._process.stdin.close()
-        await self._process.wait()
+        # asyncio takes a process for running until its output is read to the end, and a grandchild that left the group
+        # may keep that open for ever.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while self._process.stdout and await self._process.stdout.read(1 << 16):
+                    pass
+                await self._process.wait()
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from threadpoolctl import ThreadpoolController
 from tokenizers import Tokenizer
 
 Array = NDArray[np.float32]
@@ -38,14 +39,17 @@ class MiniLM:
         self._tokenizer: Any = Tokenizer.from_file(str(files / "tokenizer.json"))
         self._tokenizer.enable_truncation(MOST_TOKENS)
         self._tokenizer.no_padding()
+        self._blas = ThreadpoolController()
 
     def vector(self, text: str) -> Array:
         """384 numbers, of length 1: the mean of the last layer over all tokens."""
         # The tokenizer refuses lone surrogates, which JSON can bring.
         ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
-        hidden = self._embedded(np.asarray(ids))
-        for layer in range(_LAYERS):
-            hidden = self._layer(hidden, f"encoder.layer.{layer}")
+        # Threads gain nothing on matrices so small; on a busy machine they spin for each other, 20 times slower.
+        with self._blas.limit(limits=1, user_api="blas"):
+            hidden = self._embedded(np.asarray(ids))
+            for layer in range(_LAYERS):
+                hidden = self._layer(hidden, f"encoder.layer.{layer}")
         mean: Array = hidden.mean(axis=0)
         return mean / np.linalg.norm(mean)
 
