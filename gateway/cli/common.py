@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from gateway.evals.where import Where
+    from gateway.evals.where import Where as Sources
 
 File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
 Config = Annotated[Path, File]
@@ -17,6 +19,9 @@ MaybeConfig = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Data = Annotated[Path | None, typer.Option(help="The data directory: $GATEWAY_DATA, else ./.gateway.")]
+Alias = Annotated[str | None, typer.Option(help="Only this model name.")]
+Since = Annotated[str | None, typer.Option(help="Only so far back: 30m, 2h, 1d.")]
+Where = Annotated[str | None, typer.Option(help="Only what meets this: 'scorer=valid_json value<1'.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
 
@@ -29,7 +34,21 @@ def example(line: str) -> str:
     return f"Example: {line}"
 
 
-def where_to_read(config: Path | None, data: Path | None) -> Where:
+@contextmanager
+def asked_wrong() -> Iterator[None]:
+    """What --since or --where says cannot be read: a mistake of whoever asks."""
+    from gateway.evals.query import QueryError
+    from gateway.evals.samples import NoSpan
+
+    try:
+        yield
+    except QueryError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from error
+    except NoSpan as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+
+
+def where_to_read(config: Path | None, data: Path | None) -> Sources:
     from gateway.config import data_directory
     from gateway.evals.where import where
 

@@ -6,25 +6,39 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.common import AsJson, Data, MaybeConfig, example, show, where_to_read
+from gateway.cli.common import (
+    Alias,
+    AsJson,
+    Data,
+    MaybeConfig,
+    Since,
+    Where,
+    asked_wrong,
+    example,
+    show,
+    where_to_read,
+)
 
 verbs = typer.Typer()
 
 
-@verbs.command(epilog=example("gateway samples --alias chat --since 1d"))
+@verbs.command(epilog=example("gateway samples --where 'scorer=valid_json value<1' --since 1d"))
 def samples(
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange whole: an answer's x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
     limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
-    alias: Annotated[str | None, typer.Option(help="Only this model name.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only so far back: 30m, 2h, 1d.")] = None,
+    alias: Alias = None,
+    since: Since = None,
+    where: Where = None,
     as_json: AsJson = False,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
     """Show recorded calls and their scores.
 
-    Without --id a list; with it the question, the answer, the attempts, and every score with its reason.
+    Without --id a list; with it the question, the answer, the attempts, and every score with its reason. --where
+    compares columns of the store: alias, model, outcome, status, total_s, text, … and, of scores, scorer, value, label,
+    with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
     """
     from gateway.evals import samples as found
     from gateway.evals.plain import to_json
@@ -34,10 +48,8 @@ def samples(
         exchange = found.find(store, one, wait)
         show(to_json(exchange) if as_json else found.page(exchange))
         return
-    try:
-        exchanges = found.list_of(store, limit, alias, since)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from error
+    with asked_wrong():
+        exchanges = found.list_of(store, found.wish_of(limit, alias, since, where))
     show(to_json(exchanges) if as_json else found.table(exchanges))
 
 

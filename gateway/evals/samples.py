@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.evals.plain import plain
+from gateway.evals.query import parse
 from gateway.evals.store.engine import NoStore
 from gateway.evals.store.reading import Found, Wish, listed, reading, whole
 from gateway.programs import CannotRun
@@ -26,19 +27,28 @@ class NoSample(CannotRun):
     """No exchange has this id."""
 
 
+class NoSpan(ValueError):
+    """A text that is no time span."""
+
+
 def seconds_of(span: str) -> float:
-    """ "90s", "30m", "2h", "1d", "1w". Raises ValueError."""
+    """ "90s", "30m", "2h", "1d", "1w". Raises NoSpan."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
     if found is None:
-        raise ValueError(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
+        raise NoSpan(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
     return float(found[1]) * _UNITS[found[2]]
 
 
-def list_of(url: str, limit: int, alias: str | None, since: str | None) -> list[Found]:
-    """The newest exchanges. since: as seconds_of reads it; None: from the beginning. Raises ValueError, NoStore."""
+def wish_of(limit: int, alias: str | None, since: str | None, where: str | None) -> Wish:
+    """since: as seconds_of reads it; where: as query.py does; None: without bound. Raises NoSpan, QueryError."""
     after = None if since is None else time.time() - seconds_of(since)
+    return Wish(limit, alias, after, None if where is None else parse(where))
+
+
+def list_of(url: str, wish: Wish) -> list[Found]:
+    """The newest exchanges. Raises QueryError, NoStore."""
     with reading(url) as connection:
-        return [readable(each) for each in listed(connection, Wish(limit, alias, after))]
+        return [readable(each) for each in listed(connection, wish)]
 
 
 def find(url: str, exchange_id: str, wait_s: float) -> Found:

@@ -143,3 +143,20 @@ def test_a_request_is_shown_as_a_conversation(body, expected):
 
 def test_a_request_that_is_no_json_is_shown_as_it_is():
     assert samples.turns(b"\xff{") == [("request", "\ufffd{")]
+
+
+async def test_a_query_narrows_the_list(room, exchange, command):
+    await stored(room, exchange("0.5"), exchange("1", alias="fast"))
+    shown = command("--where", "scorer=said value<1", "--since", "1d", "--json")
+    assert [e["alias"] for e in orjson.loads(shown.output)] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("scorr=said", 'did you mean "scorer"?'), ("scorer=sayd", 'did you mean "said"?'), ("(", "expected a comparison")],
+)
+async def test_a_query_that_cannot_be_read_is_asked_wrong(room, exchange, command, where, said):
+    await stored(room, exchange())
+    shown = command("--where", where)
+    assert shown.exit_code == 2
+    assert said in " ".join(shown.output.replace("│", " ").split())

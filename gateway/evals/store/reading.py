@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
 
+from gateway.evals.query import Node
 from gateway.evals.store import engine
+from gateway.evals.store.searching import condition
 from gateway.evals.store.tables import exchanges, feedback, scores
 
 Found = dict[str, Any]
@@ -20,11 +22,12 @@ _LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which exchanges to list, newest first. since: Unix time; None: no bound. alias: None: all."""
+    """Which exchanges to list, newest first. since: Unix time; None: no bound. alias: None: all. where: a query."""
 
     limit: int = 20
     alias: str | None = None
     since: float | None = None
+    where: Node | None = None
 
 
 @contextmanager
@@ -39,14 +42,11 @@ def reading(url: str) -> Iterator[Reading]:
 
 
 def listed(connection: Connection, wish: Wish) -> list[Found]:
-    """Exchanges without what was said, each with its `scores`."""
-    query = select(*_LISTED).order_by(exchanges.c.received.desc()).limit(wish.limit)
-    if wish.alias is not None:
-        query = query.where(exchanges.c.alias == wish.alias)
-    if wish.since is not None:
-        query = query.where(exchanges.c.received >= wish.since)
+    """Exchanges without what was said, each with its `scores`. Raises QueryError."""
+    query = select(*_LISTED).where(*conditions(connection, wish)).order_by(exchanges.c.received.desc())
+    query = query.limit(wish.limit)
     found = [_plain(row) for row in connection.execute(query).mappings()]
-    by_exchange = _scores(connection, [each["id"] for each in found])
+    by_exchange = scores_of(connection, [each["id"] for each in found])
     return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
 
 
@@ -60,13 +60,26 @@ def whole(connection: Connection, exchange_id: str) -> Found | None:
     shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
     return {
         **_plain(row),
-        "scores": _scores(connection, [exchange_id]).get(exchange_id, []),
+        "scores": scores_of(connection, [exchange_id]).get(exchange_id, []),
         "feedback": [_plain(each) for each in connection.execute(said).mappings()],
         "shadows": list(connection.execute(shadows).scalars()),
     }
 
 
-def _scores(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
+def conditions(connection: Connection, wish: Wish) -> list[ColumnElement[bool]]:
+    """What the wish asks of `exchanges`, but for its limit. Raises QueryError."""
+    found: list[ColumnElement[bool]] = []
+    if wish.alias is not None:
+        found.append(exchanges.c.alias == wish.alias)
+    if wish.since is not None:
+        found.append(exchanges.c.received >= wish.since)
+    if wish.where is not None:
+        found.append(condition(connection, wish.where))
+    return found
+
+
+def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
+    """By exchange, in the order in which they came."""
     query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
     by_exchange: dict[str, list[Found]] = {}
     for row in connection.execute(query).mappings():
