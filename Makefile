@@ -1,6 +1,7 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
 # make test       install and run every test but the long ones (make test ARGS="-k config")
 # make test-long  the tests of stated durations
+# make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
@@ -29,18 +30,24 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long bench bench-peers lint clean
+.PHONY: up test test-long test-real bench bench-peers lint clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
 
 test: $(VENV)/.test
 	@echo "running the tests"
-	@$(BIN)/pytest -m "not long" $(ARGS)
+	@$(BIN)/pytest -m "not long and not real" $(ARGS)
 
 test-long: $(VENV)/.test
 	@echo "running the long tests"
 	@$(BIN)/pytest -m long $(ARGS)
+
+# What cannot be installed is skipped with its reason. make test-real ARGS="-k vllm" for one of them.
+test-real: $(VENV)/.test
+	@$(BIN)/python tests/real/install.py
+	@echo "running the real engines"
+	@$(BIN)/pytest -m real tests/real $(ARGS)
 
 bench: $(VENV)/.test
 	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(ARGS)
@@ -64,7 +71,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .peers .real .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.made:

