@@ -47,20 +47,20 @@ def next_(
     They are drawn with known probability, so that few labels correct the scorer's mean. Stop and go on at any time.
     """
     from gateway.evals.labels.desk import Wish
-    from gateway.evals.labels.record import desk_at
+    from gateway.evals.labels.record import desk_at, next_at
 
     asked = where_to_read(config, data)
     wish = Wish(scorer, _who(labeller), experiment, favour, again)
-    with desk_at(asked.store, wish) as (desk, connection):
-        note(f"{desk.judged} judged, {desk.left} of them open to {wish.labeller}")
-        for done in range(count):
-            drawn = desk.next(connection)
-            if drawn is None:
-                note("nothing is left to label")
-                return
-            if not _labelled(asked, wish, desk, drawn):
-                note(f"stopped after {done}; the next time goes on from here")
-                return
+    desk = desk_at(asked.store, wish)
+    note(f"{desk.judged} judged, {desk.left} of them open to {wish.labeller}")
+    for done in range(count):
+        drawn = next_at(asked.store, desk)
+        if drawn is None:
+            note("nothing is left to label")
+            return
+        if not _labelled(asked, wish, desk, drawn):
+            note(f"stopped after {done}; the next time goes on from here")
+            return
     note(f"{count} done; `gateway judge calibrate {scorer}` says what they tell")
 
 

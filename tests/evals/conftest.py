@@ -15,14 +15,19 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.assembly import completion_of
 from gateway.config import Config, parse
 from gateway.evals.consumer import Consumer, Desk, Pace
 from gateway.evals.entries import Judge
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers import Bounds, Direction, Golden, Score, Skipped, Subject
 from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.run import Result
 from gateway.evals.scorers.threads import Threads
+from gateway.evals.store import engine, writing
+from gateway.evals.store.batches import Batch
 from gateway.evals.store.reading import reading
+from gateway.evals.store.rows import Judged
 from gateway.evals.store.standing import Cell, Standing, standing
 from gateway.evals.store.store import Store
 from gateway.exchange import Count, Exchange, Feedback, Tally, Target, new_id
@@ -188,3 +193,26 @@ async def room(
     url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
     yield Room(url, stream_url, stream_name, {"said": said()}, parse(CONFIG), corridor)
     await corridor.aclose()
+
+
+@pytest.fixture
+def keep(tmp_path: Path, said: Callable[..., Registered]) -> Callable[..., str]:
+    """keep(exchanges, …): a store that holds them, each scored by the number it says. Returns its URL."""
+    url = f"sqlite:///{tmp_path / 'kept' / 'gateway.db'}"
+
+    def write(exchanges: Sequence[Exchange], now: float = 1000.0, **fields: Any) -> str:
+        registered = said(**fields)
+        name = registered.scorer.name
+        judged = []
+        for each in exchanges:
+            completion = completion_of(each)
+            score = Score(float(completion.text.split()[0]), "label", "why")
+            result = Result(name, registered.scorer.version, registered.config_hash, "scored", score, "why", 0.1, 1.0)
+            judged.append(Judged(each, completion, [result]))
+        opened = engine.writer(url)
+        with opened.begin() as connection:
+            writing.write(connection, Batch({name: registered}, judged, [], []), now)
+        opened.dispose()
+        return url
+
+    return write

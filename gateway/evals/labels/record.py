@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gateway.draw import draw
-from gateway.evals.labels.desk import Desk, Wish
+from gateway.evals.labels.desk import Desk, Drawn, Wish
 from gateway.evals.labels.sheets import Form, blind_sheet, read, sheet
 from gateway.evals.store import engine
 from gateway.evals.store.labels import Label, listed, save, with_verdicts
-from gateway.evals.store.reading import Reading, reading
+from gateway.evals.store.reading import reading
 
 ALL = 1 << 62
 
 
-@contextmanager
-def desk_at(url: str, wish: Wish) -> Iterator[tuple[Desk, Reading]]:
+def desk_at(url: str, wish: Wish) -> Desk:
     """Raises NoStore, NotJudged, ValueError."""
     with reading(url) as connection:
-        yield Desk(connection, wish), connection
+        return Desk(connection, wish)
+
+
+def next_at(url: str, desk: Desk) -> Drawn | None:
+    """Its next item. Read for itself: a person thinks for minutes, and no transaction may stay open so long."""
+    with reading(url) as connection:
+        return desk.next(connection)
 
 
 def keep(url: str, labels: Sequence[Label]) -> None:
@@ -39,18 +43,17 @@ def taken(url: str, path: Path, wish: Wish, share: float | None) -> list[Label]:
     """The labels of a sheet, saved. Raises BadSheet, NotJudged, NoStore and ValueError; then none is."""
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
-    with desk_at(url, wish) as (desk, _):
-        scorer = wish.scorer
-        given = read(path, desk.of.subject, lambda id: draw(f"label-order:{scorer}", id) < 0.5, desk.knows)
-        labels = desk.brought(given, share)
+    desk = desk_at(url, wish)
+    given = read(path, desk.of.subject, lambda id: draw(f"label-order:{wish.scorer}", id) < 0.5, desk.knows)
+    labels = desk.brought(given, share)
     keep(url, labels)
     return labels
 
 
 def to_fill(url: str, wish: Wish, count: int, form: Form) -> str:
     """The next items as a sheet to be filled."""
-    with desk_at(url, wish) as (desk, connection):
-        return blind_sheet(desk.sheet(connection, count), form)
+    with reading(url) as connection:
+        return blind_sheet(Desk(connection, wish).sheet(connection, count), form)
 
 
 def given(url: str, scorer: str | None, form: Form) -> str:
