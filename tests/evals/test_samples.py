@@ -152,11 +152,11 @@ async def test_a_query_narrows_the_list(room, exchange, command):
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "words"),
     [("scorr=said", 'did you mean "scorer"?'), ("scorer=sayd", 'did you mean "said"?'), ("(", "expected a comparison")],
 )
-async def test_a_query_that_cannot_be_read_is_asked_wrong(room, exchange, command, where, said):
+async def test_a_query_that_cannot_be_read_is_asked_wrong(room, exchange, command, where, words):
     await stored(room, exchange())
     shown = command("--where", where)
     assert shown.exit_code == 2
-    assert said in " ".join(shown.output.replace("│", " ").split())
+    assert words in " ".join(shown.output.replace("│", " ").split())
