@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from gateway.metrics_experiments import ExperimentFigures, families
 from gateway.metrics_proxy import ProxyMetrics as ProxyMetrics
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -78,6 +79,7 @@ class EvalFigures:
     length: int = 0
     waiting: int = 0
     pending: int = 0
+    experiments: tuple[ExperimentFigures, ...] = ()
     blocked: Mapping[str, str | None] = field(default_factory=dict)  # by scorer that may be: why it is; None: it is not
     corrected: tuple[CorrectedFigures, ...] = ()
     cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
@@ -137,6 +139,7 @@ class EvalMetrics(Collector):
         yield blocked
         yield from _corrected_families(figures.corrected)
         yield from _spent_families(figures)
+        yield from families(figures.experiments)
 
 
 _SCORE = ("scorer", "model", "arm")

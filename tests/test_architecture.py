@@ -19,6 +19,7 @@ TESTED_ELSEWHERE = {
     "evals/experiments/report": ("evals/test_report.py", "words; what fills them is tested where it is made"),
     "cli/common": ("test_cli.py", "options and notes are seen through the verbs"),
     "cli/look": ("evals/test_samples.py", "the verbs show what the store holds"),
+    "cli/report": ("evals/test_report.py", "the verb shows what the report says"),
     "cli/programs": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
     "config_environ": ("test_config.py", "what the environment says is seen through a config"),
@@ -76,6 +77,7 @@ CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", 
 CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
 CORRIDOR |= {"config_run", "metrics_proxy"}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
+CORRIDOR |= {"metrics_experiments"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
 BESIDE = {"fake", "discover", "plan", "engines", "log", "managed"}
 ENTRY = {"up", "cli", "__main__"}

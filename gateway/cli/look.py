@@ -51,23 +51,3 @@ def samples(
     with asked_wrong():
         exchanges = found.list_of(store, found.wish_of(limit, alias, since, where))
     show(to_json(exchanges) if as_json else found.table(exchanges))
-
-
-@verbs.command(epilog=example("gateway report swap"))
-def report(
-    experiment: Annotated[str, typer.Argument(help="Its name in gateway.yaml.")],
-    as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
-) -> None:
-    """Compare the arms of an experiment.
-
-    Weighted mean scores, latency and tokens, each with an interval that is valid at any time.
-    """
-    from gateway.evals.experiments.as_json import to_dict
-    from gateway.evals.experiments.page import page
-    from gateway.evals.plain import to_json
-    from gateway.evals.report import read
-
-    found = read(where_to_read(config, data), experiment)
-    show(to_json(to_dict(found)) if as_json else page(found))

@@ -19,6 +19,7 @@ import orjson
 
 from gateway.errors import StreamDown
 from gateway.evals.entries import Judge, Read, batch_of, exchange_in
+from gateway.evals.experiments.pairs import Experiments
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.budget import spent_of
 from gateway.evals.scorers.registry import Registered
@@ -56,7 +57,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a consumer works with."""
+    """What a consumer works with. experiments: None: it takes no part in moving them forward."""
 
     corridor: Corridor
     store: Store
@@ -64,6 +65,7 @@ class Desk:
     judge: Judge
     gauges: Gauges
     metrics: EvalMetrics
+    experiments: Experiments | None = None
 
 
 class Consumer:
@@ -92,10 +94,18 @@ class Consumer:
                 tasks.start(self._live(), "heartbeat")
                 await self._until_done(self._desk.corridor.join)
                 await self._warn_of_eviction()
+                experimenting = self._experiments(tasks)
                 while not self._stopping.is_set():
                     await self._until_done(self._round)
+                await experimenting
             await self._tick()
             await self._desk.corridor.leave(self._name)
+
+    def _experiments(self, tasks: Tasks) -> Awaitable[None]:
+        """Beside the reading, which must not wait for a judge of pairs. Ends when all that was read is settled."""
+        experiments = self._desk.experiments
+        work = experiments.run(self._name, self._stopping) if experiments else self._stopping.wait()
+        return tasks.start(work, "experiments")  # type: ignore[arg-type]
 
     async def _warn_of_eviction(self) -> None:
         with contextlib.suppress(StreamDown):  # where it may not be asked

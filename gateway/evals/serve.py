@@ -23,6 +23,7 @@ from gateway.errors import ConfigError
 from gateway.evals.client import Client, Connections
 from gateway.evals.consumer import Consumer, Desk, Pace
 from gateway.evals.entries import Judge
+from gateway.evals.experiments.pairs import Experiments
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers.asker import Outside
 from gateway.evals.scorers.budget import Ledger
@@ -82,7 +83,8 @@ async def opened(
             scorers = built.single
             judge = Judge(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
-            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry))
+            experiments = Experiments(opened_store, corridor, built.pairs, threads)
+            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments)
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             yield Consumer(desk, name, Pace(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
     finally:

@@ -19,9 +19,10 @@ from gateway.assembly import completion_of
 from gateway.config import Config, parse
 from gateway.evals.consumer import Consumer, Desk, Pace
 from gateway.evals.entries import Judge
+from gateway.evals.experiments.pairs import Cadence, Experiments
 from gateway.evals.gauges import Gauges
 from gateway.evals.scorers import Bounds, Direction, Golden, Score, Skipped, Subject
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scorers.registry import Registered, RegisteredPair
 from gateway.evals.scorers.run import Result
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store import engine, writing
@@ -31,10 +32,12 @@ from gateway.evals.store.rows import Judged
 from gateway.evals.store.standing import Cell, Standing, standing
 from gateway.evals.store.store import Store
 from gateway.exchange import Count, Exchange, Feedback, Tally, Target, new_id
+from gateway.experiment import REPEAT, Guardrail, Plan, PlanState
 from gateway.metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
 QUICK = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+HURRIED = Cadence(every_s=0.01, show_s=0.0, keep_s=1.0)
 CONFIG = """
 open: true
 upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}
@@ -113,6 +116,35 @@ def tally() -> Callable[..., Tally]:
     return _tally
 
 
+@pytest.fixture
+def paired(exchange: Make) -> Callable[..., list[Exchange]]:
+    """Makes the records of one pair: the served answer, and that of each arm. Each says its text; None: its record is
+    lost; "failed": the upstream answered with an error. more: fields of the served one."""
+
+    def make(plan: Plan, control: str, arms: Mapping[str, str | None], **more: Any) -> list[Exchange]:
+        same = {"experiment": plan.name, "plan": plan.hash, "target": plan.control, **more}
+        served = exchange(control, arm="control", stratum="default+swap", asked=tuple(arms), **same)
+        made = [served]
+        for arm, said in arms.items():
+            role = "control" if arm == REPEAT else "shadow"
+            its = {"arm": arm, "role": role, "pair": served.id, "unit": served.unit, "target": plan.target(arm)}
+            bad = {"status": 502, "outcome": "upstream_error"} if said == "failed" else {}
+            its["stratum"] = f"{'repeat' if arm == REPEAT else 'shadow'}:{plan.name}"
+            if said is not None:
+                made.append(exchange("0" if bad else said, **{**same, **its, **bad}))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """Of `chat`: every call is shadowed, and for half of these the control is asked again."""
+    candidate = (("candidate", Target("local", "new")),)
+    return Plan("swap", "chat", Target("local", "small"), candidate, shadow=1.0, repeat_control=0.5, primary="said",
+                margin=0.1, guardrails=(Guardrail("error_rate", 0.1),), deadline_s=1.0)  # fmt: skip
+
+
 class Watched(Gauges):
     """Gauges that keep all they ever showed."""
 
@@ -134,6 +166,7 @@ class Room:
     config: Config
     corridor: Corridor
     shown: list[EvalFigures] = field(default_factory=list)
+    pairs: dict[str, RegisteredPair] = field(default_factory=dict)
 
     async def send(self, *records: Exchange | Tally | Feedback) -> None:
         await self.corridor.append([r.to_fields() for r in records])
@@ -147,7 +180,9 @@ class Room:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
             judge = Judge(self.scorers, threads)
-            desk = Desk(corridor, store, self.scorers, judge, gauges, EvalMetrics(CollectorRegistry()))
+            experiments = Experiments(store, corridor, self.pairs, threads, HURRIED)
+            metrics = EvalMetrics(CollectorRegistry())
+            desk = Desk(corridor, store, self.scorers, judge, gauges, metrics, experiments)
             yield Consumer(desk, name, pace), desk
         threads.close()
         await corridor.aclose()
@@ -172,6 +207,17 @@ class Room:
             while lag.waiting or lag.pending:
                 await asyncio.sleep(0.005)
                 lag = await self.corridor.lag()
+
+    async def begin(self, plan: Plan) -> None:
+        """As `gateway ab start` does."""
+        before = (await self.corridor.plans()).get(plan.name)
+        assert await self.corridor.set_plan(PlanState(plan, "running", time.time()), before)
+
+    async def until_settled(self, n: int) -> None:
+        """So many pairs have their place in the sequences."""
+        async with asyncio.timeout(20):
+            while self.sql("SELECT count(*) FROM pairs WHERE place IS NOT NULL")[0][0] < n:
+                await asyncio.sleep(0.01)
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         with reading(self.store_url) as connection:

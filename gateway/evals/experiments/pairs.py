@@ -21,17 +21,19 @@ import orjson
 from gateway.assembly import completion_of
 from gateway.draw import draw
 from gateway.errors import StreamDown
+from gateway.evals.experiments.figures import figures_of
 from gateway.evals.scorers import Subject
 from gateway.evals.scorers.pairs import Pair
 from gateway.evals.scorers.registry import RegisteredPair
 from gateway.evals.scorers.run import Result, opinion_of
 from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.experiments_advance import LEASE, Deposed, Leader, advance
+from gateway.evals.store.experiments_advance import LEASE, Deposed, Leader, advance, keep_ratio
 from gateway.evals.store.experiments_pairs import Row, Settled, add_pair_scores, settled, whole_exchanges
 from gateway.evals.store.experiments_plans import Kept, hold, keep_plans, kept_plans, let_go
 from gateway.evals.store.experiments_reading import scored_beside
 from gateway.evals.store.store import Store, StoreDown
 from gateway.exchange import Exchange
+from gateway.metrics_experiments import ExperimentFigures
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
@@ -42,9 +44,10 @@ SLACK_S = 30.0  # for a record's way through the recorder into the stream
 @dataclass(frozen=True, slots=True)
 class Cadence:
     """keep_s: a lease is somebody else's after so long without a sign of life. window: pairs of one transaction.
-    at_once: pairs that are compared at the same time."""
+    at_once: pairs that are compared at the same time. show_s: how often the figures are worked out anew."""
 
     every_s: float = 1.0
+    show_s: float = 5.0
     keep_s: float = 15.0
     window: int = 256
     at_once: int = 8
@@ -52,7 +55,7 @@ class Cadence:
 
 class Experiments:
     """One consumer's part in experiments. clock: Unix time in seconds. leads: whether it had the lease at its last
-    step."""
+    step. figures: for Prometheus, while it leads; none otherwise, so that one consumer alone shows them."""
 
     def __init__(
         self,
@@ -70,7 +73,9 @@ class Experiments:
         self._clock = clock
         self._turn = asyncio.Semaphore(self._cadence.at_once)
         self._told = False
+        self._shown_at = 0.0
         self.leads = False
+        self.figures: tuple[ExperimentFigures, ...] = ()
 
     async def run(self, name: str, stopping: asyncio.Event) -> None:
         """Until stopping is set; then once more, and the lease is given back. Survives stream server and store."""
@@ -101,12 +106,22 @@ class Experiments:
         await self._keep_plans()
         self.leads = await self._store.run(lambda c: hold(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
-        if watermark is None:
-            return self.leads
-        for plan in await self._store.run(kept_plans):
-            while await self._window(leader, plan, watermark):
-                pass
+        if watermark is not None:
+            for plan in await self._store.run(kept_plans):
+                while await self._window(leader, plan, watermark):
+                    pass
+                if plan.plan.mode != "shadow" and plan.state == "running":
+                    await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
+        await self._show()
         return self.leads
+
+    async def _show(self) -> None:
+        now = self._clock()
+        if not self.leads:
+            self.figures = ()
+        elif now - self._shown_at >= self._cadence.show_s:
+            self._shown_at = now
+            self.figures = await self._store.look(lambda connection: figures_of(connection, now))
 
     async def _keep_plans(self) -> None:
         states = await self._corridor.plans()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from gateway.evals.experiments.progress import Progress
+from gateway.evals.experiments.split import looked_at, ratio_name, shares
 from gateway.evals.store import experiments_sequences as kept
 from gateway.evals.store.experiments_evidence import evidence
 from gateway.evals.store.experiments_pairs import Settled, give_places, next_place, still_open
 from gateway.evals.store.experiments_plans import Kept, hold
+from gateway.evals.store.experiments_split import assigned
 
 LEASE = "experiments"
 
@@ -39,7 +41,8 @@ def advance(connection: Connection, leader: Leader, plan: Kept, found: Sequence[
         raise Deposed
     clusters = [pair.cluster for pair in found if pair.cluster is not None]
     taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
-    progress = Progress(plan.plan, plan.hash, kept.states(connection, plan.hash), taken)
+    states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
+    progress = Progress(plan.plan, plan.hash, states_of_arms, taken)
     first = next_place(connection, plan.hash)
     joined = evidence(connection, found)
     for place, pair in enumerate(joined, first):
@@ -47,3 +50,16 @@ def advance(connection: Connection, leader: Leader, plan: Kept, found: Sequence[
     kept.save(connection, progress.changes(), now)
     states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
     give_places(connection, first, list(zip(found, states, strict=True)))
+
+
+def keep_ratio(connection: Connection, plan: Kept, now: float) -> None:
+    """Notes the largest evidence against the planned shares so far, so that an alarm stays one."""
+    name = ratio_name(plan)
+    stored = kept.states(connection, plan.hash).get(name)
+    before = stored["log_peak"] if stored else 0.0
+    counts = assigned(connection, plan.hash, plan.plan)
+    n = sum(counts.values())
+    if n and len([share for share in shares(plan.plan).values() if share > 0]) > 1:
+        peak = looked_at(plan.plan, counts, before).log_peak
+        if peak > before:
+            kept.save(connection, kept.Changes({name: (n, {"log_peak": peak})}, [], {}, []), now)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.evals.store import cells, engine, feedback, keeping, ledger, losses, writing
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.keeping import Bounds, Swept
+from gateway.evals.store.reading import Reading, reading
 from gateway.evals.store.standing import Standing, standing
 from gateway.stream.words import Look
 
@@ -93,6 +94,18 @@ class Store:
     async def run(self, work: Callable[[Connection], T]) -> T:
         """One transaction of another module of the store."""
         return await self._transaction(work)
+
+    async def look(self, work: Callable[[Reading], T]) -> T:
+        """Questions that change nothing, on a thread and a connection of their own: writing does not wait for them."""
+
+        def looking() -> T:
+            with reading(self._url) as connection:
+                return work(connection)
+
+        try:
+            return await asyncio.to_thread(looking)
+        except DBAPIError as error:
+            raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
         return await self._on_thread(lambda: self._run(work))
