@@ -4,7 +4,8 @@ the config, or "other". Those of room 1 are in metrics_proxy.py, experiments' in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class EvalFigures:
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
     budget_used: Mapping[str, float] = field(default_factory=dict)  # by scorer that has one: share of the day's
     consumers: int = 0  # that gave a heartbeat of late
+    at: float | None = None  # Unix time of all this; None: nothing is known yet
 
 
 class EvalMetrics(Collector):
@@ -94,8 +96,9 @@ class EvalMetrics(Collector):
     Consumers that share one store all show its totals: take their maximum, never their sum.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
         self.figures = EvalFigures()
+        self._clock = clock
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -127,6 +130,7 @@ class EvalMetrics(Collector):
             ("stream_waiting", "Entries not yet handed to a consumer", figures.waiting),
             ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
             ("consumers", "Consumers that gave a heartbeat of late", figures.consumers),
+            ("shown_age_seconds", "Since this consumer last came round to bring all this up to date", self._age()),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
         blocked = GaugeMetricFamily(
@@ -140,6 +144,9 @@ class EvalMetrics(Collector):
         yield from _corrected_families(figures.corrected)
         yield from _spent_families(figures)
         yield from families(figures.experiments)
+
+    def _age(self) -> float | None:
+        return None if self.figures.at is None else max(0.0, self._clock() - self.figures.at)
 
 
 _SCORE = ("scorer", "model", "arm")

@@ -1,65 +1,234 @@
-"""The dashboard is what its code writes, and every metric in it is one that we export."""
+"""Dashboards, alerts and the metrics' reference are what their code writes, and ask only for what is exported."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+import yaml
 
-from gateway.metrics import EvalMetrics, ProxyMetrics
+from gateway.metrics_catalogue import catalogue
 
-GRAFANA = Path(__file__).parent.parent / "grafana"
+ROOT = Path(__file__).parent.parent
+GRAFANA = ROOT / "grafana"
+DASHBOARDS = ("traffic", "evaluation", "experiments", "fleet")
+OF_PROMETHEUS_ALONE = {"titleFormat", "textFormat"}  # of annotations: the schema of dashboards does not name them
+
+Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> dict[str, Any]:
-    return json.loads((GRAFANA / "dashboards" / "gateway.json").read_text())
+def generate() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(GRAFANA))
+    yield importlib.import_module("generate")
+    sys.path.remove(str(GRAFANA))
 
 
-def exported() -> set[str]:
-    """The name of every series of both rooms, before any has a value."""
-    registry = CollectorRegistry()
-    ProxyMetrics(registry)
-    eval_names = {m.name for m in EvalMetrics(CollectorRegistry()).collect()}
-    names = {m.name for m in registry.collect()} | eval_names
-    return {n + suffix for n in names for suffix in ("", "_total", "_bucket", "_sum", "_count")}
+@pytest.fixture(params=DASHBOARDS)
+def dashboard(request: pytest.FixtureRequest) -> Json:
+    return load(request.param)
 
 
-def test_the_file_is_what_its_code_writes(dashboard: dict[str, Any]) -> None:
-    spec = importlib.util.spec_from_file_location("generate", GRAFANA / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    assert module.dashboard() == dashboard, "run: python grafana/generate.py"
+def load(name: str) -> Json:
+    found: Json = json.loads((GRAFANA / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
-def test_every_panel_asks_for_a_metric_that_exists(dashboard: dict[str, Any]) -> None:
-    known = exported()
-    asked: set[str] = set()
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            asked |= set(re.findall(r"\b(?:gateway|gen_ai)_[a-z_]+", re.sub(r"\([a-z_, ]+\)", "", target["expr"])))
-    asked = {a for a in asked if not a.startswith(("gen_ai_request_model", "gen_ai_response_model"))}
-    assert asked
-    assert asked <= known, sorted(asked - known)
+def alerts() -> list[Json]:
+    rules = yaml.safe_load((GRAFANA / "alerts" / "gateway.yml").read_text(encoding="utf-8"))
+    return [rule for group in rules["groups"] for rule in group["rules"]]
 
 
-def test_panels_have_their_own_place_and_number(dashboard: dict[str, Any]) -> None:
-    panels = dashboard["panels"]
-    assert len({p["id"] for p in panels}) == len(panels)
+def panels(dashboard: Json) -> list[Json]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+# ── what is committed is what the code writes ──
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    into = tmp_path_factory.mktemp("written")
+    subprocess.run([sys.executable, str(GRAFANA / "generate.py"), "--into", str(into)], check=True, cwd=ROOT)
+    return into
+
+
+@pytest.mark.parametrize("name", [*(f"grafana/dashboards/{d}.json" for d in DASHBOARDS), "docs/metrics.md"])
+def test_each_file_is_what_its_code_writes(written: Path, name: str) -> None:
+    assert (written / name).read_text("utf-8") == (ROOT / name).read_text("utf-8"), "run: python grafana/generate.py"
+
+
+def test_nothing_else_lies_among_the_dashboards() -> None:
+    assert {path.stem for path in (GRAFANA / "dashboards").iterdir()} == set(DASHBOARDS)
+
+
+def test_the_reference_names_every_metric_with_its_labels_and_help() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    for each in catalogue():
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{each.name}` | {each.kind} |")]
+        (row,) = (row for row in rows if each.help.replace("|", "\\|") in row)
+        assert all(f"`{label}`" in row for label in each.labels)
+
+
+# ── a renamed metric leaves no dead panel ──
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sum(rate(gateway_request_total[5m]))", "did you mean gateway_requests_total"),
+        ('sum(gateway_requests_total{model="x"})', "gateway_requests_total has no label model"),
+        ("sum by (model) (gateway_requests_total)", "no metric of the query has the label model"),
+        ("gateway_overhead_seconds", "did you mean gateway_overhead_seconds_"),
+    ],
+)
+def test_a_query_for_what_nobody_exports_is_refused(generate: ModuleType, query: str, said: str) -> None:
+    assert said in "; ".join(generate.mistakes(query))
+
+
+def test_every_alert_asks_for_what_is_exported(generate: ModuleType) -> None:
+    for rule in alerts():
+        assert not generate.mistakes(rule["expr"]), rule["alert"]
+
+
+def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None:
+    asked = " ".join(query for each in generate.DASHBOARDS.values() for _, query in generate.queries(each))
+    unseen = {m.name for m in catalogue() if not any(re.search(rf"\b{s}\b", asked) for s in m.series)}
+    assert unseen == set(), "show it, or say here why not"
+
+
+# ── Grafana can read them ──
+
+
+def lost(before: Any, after: Any, at: str = "") -> Iterator[str]:
+    """What is in `before` and, after a way through Grafana's own schema, not in `after`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            if key not in after:
+                yield f"{at}.{key}"
+            else:
+                yield from lost(value, after[key], f"{at}.{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for i, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from lost(one, other, f"{at}[{i}]")
+    elif before != after:
+        yield f"{at}: {before!r} is {after!r}"
+
+
+def test_a_dashboard_comes_unchanged_through_grafanas_own_schema(dashboard: Json) -> None:
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    there = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    assert {each.rpartition(".")[2] for each in lost(dashboard, there)} == OF_PROMETHEUS_ALONE
+    misspelt = {**dashboard, "panells": []}
+    assert ".panells" in set(lost(misspelt, json.loads(JSONEncoder().encode(Dashboard.from_json(misspelt)))))
+
+
+def test_panels_have_their_own_place_and_number(dashboard: Json) -> None:
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
     cells = [
         (x, y)
-        for p in panels
+        for p in dashboard["panels"]
         for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
         for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"])
     ]
     assert len(cells) == len(set(cells)), "two panels overlap"
     assert all(x < 24 for x, _ in cells)
+
+
+def test_every_panel_says_what_it_shows_in_which_unit(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        assert len(panel["description"]) > 20, panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert [t["refId"] for t in panel["targets"]] == [chr(65 + i) for i in range(len(panel["targets"]))]
+        assert {t["datasource"]["uid"] for t in panel["targets"]} == {"${source}"}
+
+
+def test_every_variable_of_a_query_is_one_of_the_dashboard(dashboard: Json) -> None:
+    named = {v["name"] for v in dashboard["templating"]["list"]}
+    text = json.dumps([[p["targets"], p.get("repeat"), p["title"]] for p in panels(dashboard)])
+    used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval"}
+    assert used - {"source"} <= named
+    assert named - used - {"source"} == set(), "a choice that changes nothing"
+
+
+def test_the_dashboards_lead_to_each_other() -> None:
+    all_of_them = [load(name) for name in DASHBOARDS]
+    assert len({d["uid"] for d in all_of_them}) == len({d["title"] for d in all_of_them}) == len(DASHBOARDS)
+    for each in all_of_them:
+        (link,) = each["links"]
+        assert set(link["tags"]) <= set(each["tags"])
+        assert link["keepTime"]
+        assert link["includeVars"]
+
+
+def test_provisioning_points_at_what_compose_mounts() -> None:
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/gateway.yaml").read_text())["providers"]
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+    mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"] if volume.startswith(".."))
+    assert mounts["../grafana/dashboards"] == provider["options"]["path"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+    rules = [v for v in compose["prometheus"]["volumes"] if v.startswith("../grafana/alerts:")]
+    (pattern,) = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["rule_files"]
+    assert Path(pattern).parent.as_posix() == rules[0].split(":")[1]
+
+
+# ── alerts ──
+
+
+def anchors(page: str) -> set[str]:
+    return {h.strip("# ").lower().replace(" ", "-") for h in page.splitlines() if h.startswith("#")}
+
+
+def test_every_alert_leads_to_its_section_and_says_how_urgent_it_is() -> None:
+    there = anchors((ROOT / "docs" / "operations.md").read_text("utf-8"))
+    for rule in alerts():
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page == "docs/operations.md"
+        assert anchor == rule["alert"].lower()
+        assert anchor in there, f"docs/operations.md has no section {rule['alert']}"
+        assert rule["labels"]["severity"] in ("page", "ticket", "info")
+    sections = {a for a in there if a.startswith("gateway")}
+    assert sections == {rule["alert"].lower() for rule in alerts()}
+
+
+@pytest.fixture
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    return found
+
+
+def test_promtool_accepts_the_rules(promtool: str) -> None:
+    said = subprocess.run(
+        [promtool, "check", "rules", "--lint-fatal", "alerts/gateway.yml"], capture_output=True, text=True, cwd=GRAFANA
+    )
+    assert f"SUCCESS: {len(alerts())} rules found" in said.stdout, said.stderr
+
+
+def test_each_alert_rings_when_it_should_and_is_quiet_when_it_should_be(promtool: str) -> None:
+    cases = yaml.safe_load((GRAFANA / "alerts" / "gateway.test.yml").read_text("utf-8"))["tests"]
+    checks = [check for case in cases for check in case["alert_rule_test"]]
+    names = {rule["alert"] for rule in alerts()}
+    assert {c["alertname"] for c in checks if c["exp_alerts"]} == names
+    assert {c["alertname"] for c in checks if not c["exp_alerts"]} == names
+    said = subprocess.run(
+        [promtool, "test", "rules", "alerts/gateway.test.yml"], capture_output=True, text=True, cwd=GRAFANA
+    )
+    assert said.returncode == 0, said.stdout + said.stderr

@@ -196,6 +196,7 @@ class Consumer:
         return replace(
             figures,
             trimmed_unread=await corridor.trimmed_unread(),
+            at=now,
             consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
             budget_used=self._desk.gauges.budgets(await corridor.sums(spent_of(now))),
         )

@@ -1,0 +1,104 @@
+"""Traffic: what clients ask and get, how fast, for how much, and how near the upstreams are to their limits."""
+
+from __future__ import annotations
+
+from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
+
+ALIAS = '{alias=~"$alias", upstream=~"$upstream"}'
+FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone"}'
+MODEL = '{gen_ai_request_model=~"$alias"}'
+RATE = "[$__rate_interval]"
+REQUESTS = f"rate(gateway_requests_total{ALIAS}{RATE})"
+FAILURES = f"rate(gateway_requests_total{FAILED}{RATE})"
+SHARE = ((None, "green"), (0.01, "orange"), (0.05, "red"))
+
+
+def quantile(q: float, metric: str, by: str, where: str = MODEL) -> str:
+    inner = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({inner}) (rate({metric}_bucket{where}{RATE})))"
+
+
+def quantiles(metric: str, by: str, *qs: float) -> list[Query]:
+    return [Query(quantile(q, metric, by), f"p{q * 100:g} {{{{{by}}}}}") for q in qs]
+
+
+NOW = Row("Now", [
+    stat("Requests", f"sum({REQUESTS})", "Calls a second, all outcomes.", "reqps"),
+    stat("Failed", f"(sum({FAILURES}) or vector(0)) / sum({REQUESTS})",
+         "Share of calls that ended in an upstream's error, a timeout or a cut. A client that left is not counted.",
+         "percentunit", SHARE),
+    stat("First token, p95", quantile(0.95, "gen_ai_server_time_to_first_token_seconds", ""),
+         "Streams: from the request's arrival to the first content.", "s"),
+    stat("In flight", "sum(gateway_inflight_requests)", "Calls being answered now, over all workers."),
+    stat("Tokens", f"sum(rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
+         "Input and output tokens a second.", "short"),
+    stat("Cost", f"3600 * sum(rate(gateway_cost_usd_total{ALIAS}{RATE}))",
+         "USD an hour at the present rate, of calls whose usage and price are known.", "currencyUSD"),
+])  # fmt: skip
+
+ERRORS = Row("Rate and errors", [
+    Panel("Requests by alias", [Query(f"sum by (alias) ({REQUESTS})", "{{alias}}")],
+          "Calls a second by the model that clients name.", "reqps", stacked=True),
+    Panel("How calls end", [Query(f"sum by (upstream, outcome) ({REQUESTS})", "{{upstream}} {{outcome}}")],
+          "ok; client_gone: the client left; upstream_error, timeout, cut: the upstream failed.", "reqps"),
+    Panel("Failed, by alias", [Query(f"sum by (alias) ({FAILURES}) / sum by (alias) ({REQUESTS})", "{{alias}}")],
+          "Share of an alias's calls that its upstreams failed, after retries and fallbacks.", "percentunit", steps=SHARE),
+    Panel("Attempts", [Query(f"sum by (upstream, result) (rate(gateway_attempts_total{{upstream=~\"$upstream\"}}{RATE}))",
+                             "{{upstream}} {{result}}")],
+          "Tries at upstreams: more than the calls where there are retries, fallbacks or shadows.", "reqps"),
+    Panel("Refused by the gateway", [Query(f"sum by (status, code) (rate(gateway_refused_total{RATE}))", "{{status}} {{code}}")],
+          "Answers that are the gateway's own errors: keys, limits, bodies it cannot read, upstreams all down.", "reqps"),
+    Panel("Streams cut upstream", [Query(f"sum by (alias, how) (rate(gateway_continued_total{{alias=~\"$alias\"}}{RATE}))", "{{alias}} {{how}}")],
+          "continued: another target went on where the first stopped; ended: the client was told.", "reqps"),
+])  # fmt: skip
+
+LATENCY = Row("Latency", [
+    Panel("Duration by alias", quantiles("gen_ai_server_request_duration_seconds", "gen_ai_request_model", 0.5, 0.95, 0.99),
+          "From the request's arrival to the end of its answer.", "s"),
+    Panel("First token by alias", quantiles("gen_ai_server_time_to_first_token_seconds", "gen_ai_request_model", 0.5, 0.95),
+          "Streams: from the request's arrival to the first content.", "s"),
+    Panel("Between tokens by target", quantiles("gen_ai_server_time_per_output_token_seconds", "gen_ai_response_model", 0.5, 0.95),
+          "Streams: time after the first content, for each output token.", "s"),
+    Panel("Duration by target", quantiles("gen_ai_server_request_duration_seconds", "gen_ai_response_model", 0.5, 0.95),
+          "The same durations by the model that answered.", "s"),
+    Panel("First token, all", [Query(f"sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{MODEL}{RATE}))", "{{le}}")],
+          "How the times to the first content are spread.", "s", "heatmap"),
+    Panel("Overhead of the gateway", [Query(quantile(q, "gateway_overhead_seconds", "", ""), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
+          "Time a call spent in the gateway and not in an upstream.", "s"),
+])  # fmt: skip
+
+TOKENS = Row("Tokens and cost", [
+    Panel("Tokens by kind", [Query(f"sum by (type) (rate(gateway_tokens_total{ALIAS}{RATE}))", "{{type}}")],
+          "A second. cached_input is part of input, reasoning is part of output."),
+    Panel("Tokens by target", [Query(f"sum by (alias, upstream) (rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
+                                     "{{alias}} → {{upstream}}")],
+          "Input and output tokens a second.", stacked=True),
+    Panel("Tokens of one call", [Query(f"histogram_quantile(0.95, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{MODEL}{RATE})))",
+                                       "p95 {{gen_ai_token_type}}")],
+          "How long prompts and answers are."),
+    Panel("Cost by alias", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE}))", "{{alias}} → {{upstream}}")],
+          "USD an hour at the present rate.", "currencyUSD", stacked=True),
+    Panel("Cost of 1 000 calls", [Query(f"1000 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE})) / (sum by (alias, upstream) ({REQUESTS}) > 0)",
+                                        "{{alias}} → {{upstream}}")],
+          "USD. Calls of unknown cost count as free: see the panel beside.", "currencyUSD"),
+    Panel("Calls of unknown cost", [Query(f"sum by (alias, upstream) (rate(gateway_unpriced_total{ALIAS}{RATE})) / (sum by (alias, upstream) ({REQUESTS}) > 0)",
+                                          "{{alias}} → {{upstream}}")],
+          "Share without a price, or whose upstream told no usage: add the model to `prices`.", "percentunit", steps=SHARE),
+])  # fmt: skip
+
+SATURATION = Row("Saturation", [
+    Panel("In flight, by upstream", [Query('sum by (upstream) (gateway_upstream_inflight_requests{upstream=~"$upstream"})', "{{upstream}}")],
+          "Attempts under way. Where `concurrency` is set, it is the ceiling.", stacked=True),
+    Panel("Waiting for a place", [Query('sum by (upstream) (gateway_upstream_queued_requests{upstream=~"$upstream"})', "{{upstream}}")],
+          "Calls that wait because an upstream's `concurrency` is taken. Above zero for long: add capacity or targets.", steps=ALARM),
+    Panel("Breakers", [Query('max by (upstream, model) (gateway_breaker_open{upstream=~"$upstream"})', "{{upstream}}/{{model}}")],
+          "open: the target failed so often that it is not asked until a probe succeeds.", kind="state-timeline",
+          steps=((None, "green"), (1.0, "red")), names={"0": ("closed", "green"), "1": ("open", "red")}),
+])  # fmt: skip
+
+TRAFFIC = Dashboard(
+    "assay-traffic", "Assay Gateway: traffic", "What clients ask and get: rate, errors, latency, tokens, cost, saturation.",
+    [Variable("alias", "Alias", "label_values(gateway_requests_total, alias)", "The model that clients name"),
+     Variable("upstream", "Upstream", "label_values(gateway_requests_total, upstream)", "Where calls went")],
+    [NOW, ERRORS, LATENCY, TOKENS, SATURATION],
+)  # fmt: skip
