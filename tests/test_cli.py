@@ -16,8 +16,8 @@ import pytest
 from gateway import __version__
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "check", "migrate", "fake", "version", "samples", "report", "replay"]
-VERBS += ["label", "judge"]
+VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "samples", "report", "replay"]
+VERBS += ["label", "judge", "export", "migrate"]
 
 
 def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The programs, one by one: serve, evaluate, check, migrate, fake, engine, version."""
+"""The programs, one by one: serve, evaluate, check, fake, engine, version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.common import Config, Data, Host, MaybeConfig, Port, example, note, where_to_read
+from gateway.cli.common import Config, Data, Host, Port, example, note
 
 verbs = typer.Typer()
 
@@ -71,18 +71,6 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     for caution in cautions(found, built):
         note(f"caution: {caution}")
     typer.echo(found.summary())
-
-
-@verbs.command(epilog=example("gateway migrate"))
-def migrate(config: MaybeConfig = None, data: Data = None) -> None:
-    """Bring the store's tables up to date.
-
-    `gateway evaluate` and `gateway up` do it too, when they start.
-    """
-    from gateway.evals.store.engine import head, writer
-
-    writer(where_to_read(config, data).store).dispose()
-    note(f"the store has tables of version {head()}")
 
 
 @verbs.command(epilog=example("gateway fake --port 9000 --tokens 20 --fault cut_after:3 --fault-rate 0.1"))

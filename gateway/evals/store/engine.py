@@ -9,7 +9,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.programs import CannotRun
 
 _BUSY_MS = 10_000
+_VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
 
@@ -31,14 +32,32 @@ def default_url(data: Path) -> str:
 
 def writer(url: str) -> Engine:
     """An engine that writes; makes the database and applies every migration that it lacks."""
+    engine = _writing(url)
+    migrate(engine)
+    return engine
+
+
+def _writing(url: str) -> Engine:
     target = _url(url)
     _make_private(target)
     engine = create_engine(target)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_writer)
         event.listen(engine, "begin", _begin_immediate)
-    migrate(engine)
     return engine
+
+
+def migrated(url: str) -> str | None:
+    """Makes the store, or brings it up to date. Returns the version it had; None: it was not there."""
+    opened = _writing(url)
+    try:
+        with opened.connect() as connection:
+            there = inspect(connection).has_table("alembic_version")
+            found = connection.execute(_VERSION).scalar() if there else None
+        migrate(opened)
+    finally:
+        opened.dispose()
+    return found
 
 
 def reader(url: str) -> Engine:
@@ -139,7 +158,7 @@ def _begin_immediate(connection: Connection) -> None:
 def _check_version(engine: Engine, url: str) -> None:
     try:
         with engine.connect() as connection:
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
         raise NoStore(f"{url} cannot be read as a store: {error.orig}") from error
     if found != head():

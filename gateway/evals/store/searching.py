@@ -37,7 +37,7 @@ def _of(node: Node, dialect: str) -> ColumnElement[bool]:
 def _scored(of: Sequence[Node]) -> ColumnElement[bool]:
     """Some score of the exchange meets all of them."""
     mine = scores.c.exchange_id == exchanges.c.id
-    return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).exists()
+    return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).correlate(exchanges).exists()
 
 
 def _of_one(node: Node) -> ColumnElement[bool]:

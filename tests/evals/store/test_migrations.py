@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, Table, create_engine, event, select, text
+from sqlalchemy import Engine, MetaData, Table, select, text
+from typer.testing import CliRunner
 
+from gateway.cli import app
 from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback, metadata
@@ -23,10 +25,7 @@ OLDER = [f"{n:04}" for n in range(1, int(engine.head() or 0))]
 @pytest.fixture
 def opened(new_url: str) -> Iterator[Engine]:
     """A connection to a database with nothing in it."""
-    made = create_engine(engine._url(new_url))
-    if made.dialect.name == "sqlite":
-        event.listen(made, "connect", engine._prepare_writer)
-        event.listen(made, "begin", engine._begin_immediate)
+    made = engine._writing(new_url)
     yield made
     made.dispose()
 
@@ -125,3 +124,17 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(old, monkeypatch):
     assert rows(store, "alembic_version", "version_num") == [("0005",)]
     with pytest.raises(Exception, match="gaps"):
         rows(store, "gaps", "incarnation")
+
+
+def test_the_verb_says_which_version_there_was_and_is(tmp_path):
+    def run() -> str:
+        return CliRunner().invoke(app, ["migrate", "--data", str(tmp_path)]).stderr.strip()
+
+    assert run() == f"the store has tables of version {engine.head()}"
+    assert run() == f"the store has tables of version {engine.head()} already"
+    older = f"sqlite:///{tmp_path / 'old' / 'gateway.db'}"
+    opened = engine._writing(older)
+    engine.migrate(opened, "0002")
+    opened.dispose()
+    assert engine.migrated(older) == "0002"
+    engine.reader(older).dispose()

@@ -1,0 +1,73 @@
+"""`gateway export`: what the store holds, for other programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.common import Alias, Data, MaybeConfig, Since, Where, asked_wrong, example, note, where_to_read
+
+verbs = typer.Typer()
+FORMS = ("jsonl", "openai-chat", "openai-evals", "csv", "parquet")
+
+
+@verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))
+def export(
+    form: Annotated[
+        str | None, typer.Option("--format", help=f"{', '.join(FORMS)}; left out: by the name of --out, else jsonl.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; left out: standard output.")] = None,
+    where: Where = None,
+    since: Since = None,
+    alias: Alias = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, the oldest first; 0: all.")] = 0,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Write recorded calls, with their scores, to a file.
+
+    jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
+    was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; a person's correction stands
+    in the answer's place there.
+    """
+    from gateway.evals.export.export import export as exported
+    from gateway.evals.export.export import form_of, whole_file
+    from gateway.evals.export.forms import FORMS as KNOWN
+    from gateway.evals.samples import wish_of
+
+    chosen = form_of(out) if form is None else next((known for known in KNOWN if known == form), None)
+    if chosen is None:
+        raise typer.BadParameter(f'no form "{form}"; expected one of {", ".join(FORMS)}', param_hint="--format")
+    if chosen == "parquet" and out is None:
+        raise typer.BadParameter("parquet is no text: name a file", param_hint="--out")
+    store = where_to_read(config, data).store
+    with asked_wrong(), progress() as show:
+        wish = wish_of(limit, alias, since, where)
+        if out is None:
+            done = exported(store, wish, chosen, sys.stdout.buffer, show)
+        else:
+            with whole_file(out) as file:
+                done = exported(store, wish, chosen, file, show)
+    note(f"{done.written} exchanges{'' if out is None else f' in {out}'}")
+    for why, n in sorted(done.left_out.items()):
+        note(f"{n} left out: {why}")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar, where a terminal shows it."""
+    if not sys.stderr.isatty():
+        yield lambda done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task("export", total=None)
+        yield lambda done, of: drawn.update(task, completed=done, total=of)

@@ -1,0 +1,25 @@
+"""`gateway migrate`: the store's tables, brought up to date."""
+
+from __future__ import annotations
+
+import typer
+
+from gateway.cli.common import Data, MaybeConfig, example, note, where_to_read
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway migrate"))
+def migrate(config: MaybeConfig = None, data: Data = None) -> None:
+    """Bring the store's tables up to date.
+
+    `gateway evaluate` and `gateway up` do it too, when they start. Make a copy of the store first: there is no way back
+    to an older version but the copy.
+    """
+    from gateway.evals.store.engine import head, migrated
+
+    before = migrated(where_to_read(config, data).store)
+    if before == head():
+        note(f"the store has tables of version {head()} already")
+    else:
+        note(f"the store has tables of version {head()}" + ("" if before is None else f"; it had {before}"))
