@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -200,3 +204,15 @@ def report() -> Made:
 @pytest.fixture
 def hostile() -> str:
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def simulation() -> ModuleType:
+    """The module simulated.py: experiments without a gateway."""
+    spec = importlib.util.spec_from_file_location("simulated", Path(__file__).with_name("simulated.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["simulated"] = module
+    spec.loader.exec_module(module)
+    return module

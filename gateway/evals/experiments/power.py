@@ -1,0 +1,107 @@
+"""How many pairs a verdict needs: from the control against itself, where there is such a pair; else from a guess.
+
+A margin is decided when the interval is narrower than the distance from the difference to it. So with a candidate that
+is exactly as good, half of the interval must be below the margin; with one that is twice the margin worse, the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.evals.experiments.findings import Looked
+from gateway.evals.experiments.measures import Metric, Source
+from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.report import Estimate
+from gateway.evals.experiments.sequences import Rule, rule_of
+from gateway.evals.experiments.verdict import pairs_needed
+from gateway.evals.store.experiments_plans import Kept
+from gateway.evals.store.experiments_reading import pair_counts
+from gateway.evals.store.reading import Reading
+from gateway.experiment import REPEAT, Plan
+
+LEAST = 20  # pairs from which a variance is taken
+GUESSES = {"error_rate": 0.03, "completion": 0.03}
+GUESS = 0.1  # variance of a difference of scores in [0, 1]
+_SOURCES: dict[str, Source] = {"error_rate": "failed", "completion": "completed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Of one metric. needed: pairs in all; None: out of sight, or nothing is known of its variance. basis: where the
+    variance is from, in words."""
+
+    metric: str
+    margin: float
+    variance: float | None
+    basis: str
+    have: int
+    needed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """a_day: pairs that came in a day, as it went so far; None: too few to say."""
+
+    metrics: tuple[Power, ...]
+    a_day: float | None
+
+    @property
+    def needed(self) -> int | None:
+        """By the slowest of them; None: one is out of sight."""
+        counts = [each.needed for each in self.metrics]
+        return None if None in counts else max((n for n in counts if n is not None), default=None)
+
+
+def outlook(connection: Reading | None, plan: Kept, margin: float | None = None, alpha: float | None = None) -> Outlook:
+    """connection: None: there is no store yet. margin, alpha: of the primary and of the plan, to try others."""
+    design = plan.plan
+    design = replace(design, alpha=design.alpha if alpha is None else alpha)
+    design = replace(design, margin=design.margin if margin is None else margin)
+    look = None if connection is None else Looked(connection, plan)
+    names = ([design.primary] if design.primary else []) + [g.metric for g in design.guardrails]
+    return Outlook(tuple(_power(design, look, name) for name in names), _a_day(connection, plan))
+
+
+def _power(plan: Plan, look: Looked | None, metric: str) -> Power:
+    margin = margin_of(plan, metric) or 0.0
+    variance, basis, rule, have = _known(plan, look, metric, margin)
+    if variance is None:
+        return Power(metric, margin, None, basis, have, None)
+    return Power(metric, margin, variance, basis, have, needed(rule, variance, margin))
+
+
+def needed(rule: Rule, variance: float, margin: float) -> int | None:
+    """Pairs until a candidate without any difference is shown to be inside the margin. None: out of sight."""
+    more = pairs_needed(Estimate(0.0), 2, variance, margin, rule) if margin > 0 else None
+    return None if more is None else more + 2
+
+
+def _known(plan: Plan, look: Looked | None, metric: str, margin: float) -> tuple[float | None, str, Rule, int]:
+    """(variance of a difference, where it is from, the rule of the sequence, pairs so far)."""
+    alpha = plan.alpha / len(plan.candidates)
+    candidate = plan.candidates[0][0]
+    sequences = {} if look is None else look.sequences
+    of_candidate = sequences.get((candidate, metric))
+    have = of_candidate.n if of_candidate else 0
+    bounded = (
+        of_candidate.bounded
+        if of_candidate
+        else metric not in ("total_s", "first_token_s", "cost_per_1k", "output_tokens", "latency_p95")
+    )
+    source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
+    rule = rule_of(Metric(metric, source), alpha, margin, plan.stationary)
+    for arm, words in ((REPEAT, "the control against itself"), (candidate, "the candidate so far")):
+        found = sequences.get((arm, metric))
+        if found is not None and found.n >= LEAST:
+            return found.spread.variance(), f"{words}, {found.n} pairs", rule, have
+    if not bounded:
+        return None, f"fewer than {LEAST} pairs yet, and no guess for this unit", rule, have
+    guess = GUESSES.get(metric, GUESS)
+    return guess, f"fewer than {LEAST} pairs yet; a variance of {guess:g} is assumed", rule, have
+
+
+def _a_day(connection: Reading | None, plan: Kept) -> float | None:
+    counts = None if connection is None else pair_counts(connection, plan.hash)
+    if counts is None or counts.first is None or counts.last is None or counts.joined < LEAST:
+        return None
+    return 86_400 * counts.joined / max(counts.last - counts.first, 1.0)
