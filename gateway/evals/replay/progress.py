@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from gateway.evals.replay.run import Progress as State
 
@@ -17,7 +16,7 @@ def bar(console: Console) -> Iterator[Callable[[State], None]]:
     """Draws while the context is open. Only for a console that is a terminal."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), TextColumn("{task.fields[spent]}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[spent]}", markup=False),  # an upstream's words
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task("replay", total=None, rate="", spent="")
@@ -26,7 +25,7 @@ def bar(console: Console) -> Iterator[Callable[[State], None]]:
             speed = drawn.tasks[0].speed
             drawn.update(
                 task, total=state.total, completed=state.before + state.done,
-                rate=f"{speed:.1f}/s" if speed else "", spent=Text(line(state)),
+                rate=f"{speed:.1f}/s" if speed else "", spent=line(state),
             )  # fmt: skip
 
         yield show

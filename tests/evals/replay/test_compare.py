@@ -1,0 +1,133 @@
+"""Two targets on one metric: intervals that cover, are never empty, and know clusters."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gateway.evals.experiments.report import Estimate
+from gateway.evals.replay.compare import (
+    SPARSE,
+    Paired,
+    Terms,
+    betting_trail,
+    cluster_means,
+    comparison,
+    mean_estimate,
+    paired,
+    pairs_needed,
+    sparse_interval,
+)
+from gateway.evals.replay.sheet import Metric
+from gateway.evals.statistics.paired import paired_difference
+
+EXACT = Metric("exact", "maximise", (0.0, 1.0))
+SECONDS = Metric("total_s", "minimise", (0.0, None), "s")
+TERMS = Terms("primary", 0.05, 0.02)
+
+
+def pairs(a: object, b: object, metric: Metric = EXACT, clusters: list[str] | None = None) -> Paired:
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    return paired(metric, first, second, clusters or [f"c{i}" for i in range(first.size)])
+
+
+def test_only_items_with_two_numbers_count_and_better_is_positive() -> None:
+    nan = float("nan")
+    found = pairs([1, nan, 0, 1], [0, 1, nan, 1])
+    assert (found.a.tolist(), found.b.tolist(), found.better.tolist()) == ([1, 1], [0, 1], [-1, 0])
+    assert found.clusters == ["c0", "c3"]
+    assert pairs([2.0], [0.5], SECONDS).better.tolist() == [1.5]
+
+
+def test_a_whole_replay_has_the_clustered_t_interval() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.random(60), rng.random(60)
+    clusters = [f"c{i // 3}" for i in range(60)]
+    said, _ = comparison(EXACT, pairs(a, b, clusters=clusters), TERMS)
+    published = paired_difference(a, b, 0.05, clusters)
+    assert (said.difference.low, said.difference.high) == pytest.approx((published.low, published.high))
+    assert said.method.startswith("fixed n, paired t over 20 clusters; at any time (betting)")
+    assert (said.pairs, said.effective_n) == (60, 20.0)
+
+
+def test_a_replay_that_is_not_whole_has_only_the_interval_that_holds_at_any_time() -> None:
+    rng = np.random.default_rng(2)
+    found = pairs(rng.random(80), rng.random(80))
+    said, trail = comparison(EXACT, found, Terms("primary", 0.05, 0.02, whole=False))
+    assert said.method == "betting confidence sequence, one step a cluster"
+    assert (said.difference.low, said.difference.high) == trail.points[-1][2:]
+    times, _ = comparison(SECONDS, pairs(rng.random(80), rng.random(80), SECONDS), Terms("other", 0.05, whole=False))
+    assert (times.difference.low, times.method) == (None, "no interval before the replay is whole")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_true_difference_is_covered(whole: bool) -> None:
+    """200 replays of 60 rows: misses <= 5 % + 3 SE, for b right in 70 % where a is in 60 %."""
+    rng, missed, runs = np.random.default_rng(3), 0, 200
+    for _ in range(runs):
+        a, b = (rng.random((2, 60)) < [[0.6], [0.7]]).astype(float)
+        said, _ = comparison(EXACT, pairs(a, b), Terms("primary", 0.05, 0.02, whole))
+        assert said.difference.low is not None
+        assert said.difference.high is not None
+        missed += not said.difference.low <= 0.1 <= said.difference.high
+    assert missed / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_few_differences_are_not_a_standard_error_of_nothing() -> None:
+    same = pairs([1.0] * 50, [1.0] * 50)
+    found = sparse_interval(same, 1.0, 0.05)
+    assert found is not None
+    assert found[0] < 0 < found[1]
+    assert found == pytest.approx((-1.959964 / 52, 1.959964 / 52))
+    said, _ = comparison(EXACT, same, TERMS)
+    assert said.margin_found == "unclear", "50 equal answers do not show a margin of 0.02"
+    assert sparse_interval(pairs([0.0] * SPARSE + [1.0] * 9, [1.0] * (SPARSE + 9)), 1.0, 0.05) is None
+
+
+def test_the_interval_of_rare_differences_is_that_of_agresti_and_min() -> None:
+    """For b, c of n yes-or-no pairs, m = n + 2: (b - c) / m -+ z sqrt(b + c + 1 - (b - c)^2 / m) / m."""
+    a, b = [1.0] * 3 + [0.0] * 1 + [1.0] * 36, [0.0] * 3 + [1.0] * 1 + [1.0] * 36
+    low, high = sparse_interval(pairs(a, b), 1.0, 0.05) or (0.0, 0.0)
+    middle, half = -2 / 42, 1.959964 * math.sqrt(4 + 1 - 4 / 42) / 42
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+
+
+def test_a_mean_at_its_bound_has_an_interval_too() -> None:
+    clusters = [f"c{i}" for i in range(100)]
+    none = mean_estimate(np.zeros(100), clusters, 0.05, (0.0, 1.0))
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(0.0370, abs=1e-4)
+    scaled = mean_estimate(np.full(100, 5.0), clusters, 0.05, (1.0, 5.0))
+    assert scaled.high == pytest.approx(5.0)
+    assert scaled.low == pytest.approx(5 - 4 * 0.0370, abs=1e-3)
+    assert mean_estimate(np.array([3.0]), ["c"], 0.05) == Estimate(3.0)
+    assert mean_estimate(np.array([]), [], 0.05) == Estimate(None)
+
+
+def test_betting_takes_one_step_a_cluster() -> None:
+    found = pairs([0.0] * 6, [1.0, 1.0, 0.0, 0.0, 1.0, 1.0], clusters=["x", "x", "y", "y", "z", "z"])
+    assert cluster_means(found.better, found.clusters).tolist() == [1.0, 0.0, 1.0]
+    trail = betting_trail(EXACT, found, 0.05)
+    assert [point[0] for point in trail.points] == [1, 2, 3]
+    assert betting_trail(SECONDS, pairs([1.0], [2.0], SECONDS), 0.05).points == ()
+
+
+def test_what_is_too_little_has_no_interval() -> None:
+    said, _ = comparison(EXACT, pairs([], []), TERMS)
+    assert (said.pairs, said.difference, said.margin_found) == (0, Estimate(None), "unclear")
+    said, _ = comparison(EXACT, pairs([1.0, 0.0], [1.0, 1.0], clusters=["x", "x"]), TERMS)
+    assert (said.difference.value, said.difference.low, said.method) == (0.5, None, "too few items for an interval")
+
+
+def test_a_neutral_metric_is_neither_better_nor_worse() -> None:
+    tokens = Metric("output_tokens", "neutral", (0.0, None))
+    said, _ = comparison(tokens, pairs([1.0] * 30, np.arange(30) + 50, tokens), Terms("other", 0.05))
+    assert said.direction_found == "unclear"
+
+
+def test_how_many_more_would_decide() -> None:
+    assert pairs_needed(Estimate(0.0, -0.04, 0.04), 0.02, 100) == 300
+    assert pairs_needed(Estimate(-0.02, -0.06, 0.02), 0.02, 100) is None, "on the margin: never"
+    assert pairs_needed(Estimate(None), 0.02, 0) is None
