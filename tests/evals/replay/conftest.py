@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
@@ -24,8 +25,9 @@ from gateway.evals.replay.run import Job, Progress, Run
 from gateway.evals.scorers.registry import Registered, build
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.reading import reading
-from gateway.evals.store.replays import Answer, Replay, Replays
-from gateway.fake import FakeUpstream, Received
+from gateway.evals.store.replays import Answer as Row
+from gateway.evals.store.replays import Replay, Replays
+from gateway.fake import Answer, FakeUpstream, Received
 
 
 def right(target: str, question: str, share: float) -> bool:
@@ -103,6 +105,31 @@ def config(place: Place) -> Config:
 
 
 PRICES = {"one/m": {"input": 2, "output": 8}, "two/m": {"input": 1, "output": 1}}
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[FakeUpstream]:
+    """It stands where the gateway stands, and answers for the models one and two as `saying` does."""
+    choose = {"one": saying("one", 0.8), "two": saying("two", 0.6)}
+
+    def answer(asked: Received) -> Answer:
+        name = asked.json["model"]
+        message = {"role": "assistant", "content": choose[name](asked)}
+        body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 2}}  # fmt: skip
+        return Answer(orjson.dumps(body), headers=(("x-gateway-upstream", name), ("x-gateway-model", "m")))
+
+    async with FakeUpstream() as fake:
+        fake.replies(answer)
+        yield fake
+
+
+@pytest.fixture
+def named(place: Place, served: FakeUpstream) -> Place:
+    """The place with that gateway named."""
+    return replace(place, url=served.base_url)
+
+
 TARGETS = (Contender("one", "one", definition="d1", seeded=True), Contender("two", "two", definition="d2"))
 
 
@@ -115,7 +142,7 @@ class Scripted:
     at: list[Ask] = field(default_factory=list)
     cost_usd: float | None = 0.001
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask) -> Row:
         self.at.append(ask)
         await asyncio.sleep(0)
         if self.fails(ask, len(self.at)):

@@ -1,0 +1,37 @@
+"""A model's answers become the references of a dataset that can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.evals.replay.asked import Asked
+from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.datasets import scan
+from gateway.evals.replay.gateways import Place
+from gateway.evals.replay.references import write_references
+from gateway.fake import Answer, Received
+
+
+async def test_every_row_has_what_the_model_says_for_its_reference(
+    named: Place, questions: Callable[[int], Path], served
+) -> None:
+    def choose(asked: Received) -> Answer | str:
+        question = asked.json["messages"][-1]["content"]
+        if question == "question 3":
+            return Answer(b'{"error":{"message":"too long"}}', status=400)
+        return f"an answer to {question}"
+
+    served.replies(choose)
+    said: list[str] = []
+    dataset = scan(questions(12))
+    asked = Asked(("one",), pace=Pace(attempts=1))
+    path = await write_references(dataset, asked, named, said.append, lambda _: None)
+    assert path == dataset.path.with_name("questions.with-references.jsonl")
+    assert said[-1] == "1 of 12 rows have no answer, and no reference"
+    written = scan(path)
+    assert [i.example() for i in written.items()] == [i.example() for i in dataset.items()]
+    assert [i.reference for i in written.items()] == [
+        None if i == 3 else f"an answer to question {i}" for i in range(12)
+    ]
+    assert [p.name for p in path.parent.glob("*.part")] == []

@@ -1,0 +1,98 @@
+"""A replay whole: a real gateway of its own, two upstreams behind it, the store, the reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.evals.replay.asked import Asked
+from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.datasets import scan
+from gateway.evals.replay.gateways import NoGateway, Place
+from gateway.evals.replay.replay import Interrupted, NotStored, replay
+from gateway.evals.replay.run import Progress, Stopped
+from gateway.fake import Fault
+
+ASKED = Asked(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
+QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
+
+
+async def test_a_gateway_of_its_own_is_asked_for_a_target_that_no_model_has(
+    place: Place, questions: Callable[[int], Path], upstreams
+) -> None:
+    said: list[str] = []
+    found = await replay(scan(questions(10)), replace(ASKED, targets=("one", "two/n")), place, said.append, QUIET)
+    assert said == ["starting a gateway for this replay"]
+    assert [t.failed for t in found.targets] == [0, 0]
+    assert {r.json["model"] for r in upstreams["one"].calls} == {"m"}
+    assert {r.json["model"] for r in upstreams["two"].calls} == {"n"}
+    assert found.targets[0].cost_per_1k is not None
+    assert found.targets[1].cost_per_1k is None, "two/n has no price"
+
+
+async def test_two_targets_are_asked_scored_and_compared(
+    named: Place, questions: Callable[[int], Path], served
+) -> None:
+    seen: list[int] = []
+    asked = replace(ASKED, repeats=2)
+    found = await replay(scan(questions(60)), asked, named, QUIET, lambda progress: seen.append(progress.done))
+    assert seen == list(range(1, 241))
+    one, two = (target.means["exact"] for target in found.targets)
+    assert [(t.target, t.asked, t.failed) for t in found.targets] == [("one", 120, 0), ("two", 120, 0)]
+    [report] = found.reports
+    assert report.primary is not None
+    assert (report.primary.metric, report.primary.pairs) == ("exact", 60)
+    assert report.primary.difference.value == pytest.approx(two.value - one.value)
+    assert 0.7 < one.value < 0.9
+    assert found.targets[0].cost_per_1k.value == pytest.approx(1000 * (10 * 2 + 2 * 8) / 1e6)
+    assert sorted({r.json["seed"] for r in served.calls}) == [0, 1]
+    assert report.examples[0].question.startswith("question ")
+    assert "no idea" in (report.examples[0].control, report.examples[0].candidate)
+
+
+async def test_what_is_interrupted_goes_on(named: Place, questions: Callable[[int], Path], served) -> None:
+    dataset, asked = scan(questions(30)), replace(ASKED, pace=Pace(concurrency=2, attempts=1))
+    running: list[asyncio.Task[object]] = []
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 20:
+            running[0].cancel()
+
+    running.append(asyncio.ensure_future(replay(dataset, asked, named, QUIET, stop)))  # noqa: TID251 - awaited below
+    with pytest.raises(Interrupted, match=r"stopped with \d+ of 60 answers stored; the same command goes on"):
+        await running[0]
+    found = await replay(dataset, asked, named, QUIET, QUIET)
+    assert found.progress.before >= 20
+    assert found.reports[0].gates[0].says == "30 of 30 questions to each target are asked"
+    assert len(served.calls) <= 60 + 2, "only those under way were asked twice"
+
+
+async def test_a_dead_target_stops_it(named: Place, questions: Callable[[int], Path], served) -> None:
+    served.always(Fault.status(500))
+    asked = replace(ASKED, pace=Pace(concurrency=2, attempts=1, stop_after=3))
+    with pytest.raises(NoGateway):
+        await replay(scan(questions(30)), asked, named, QUIET, QUIET)
+    served.always(None)
+    served.answers(500, b'{"error": {"message": "out of memory"}}')
+    with pytest.raises(
+        Stopped, match=r"3 questions to \w+ failed in a row.*memory.*the same command goes on from there"
+    ):
+        await replay(scan(questions(30)), asked, named, QUIET, QUIET)
+
+
+async def test_a_spent_budget_leaves_a_report_of_what_there_is(named: Place, questions: Callable[[int], Path]) -> None:
+    asked = replace(ASKED, pace=Pace(concurrency=2, budget_usd=0.0004))
+    found = await replay(scan(questions(60)), asked, named, QUIET, QUIET)
+    assert found.progress.over_budget
+    assert 0 < found.targets[0].asked < 60
+    assert found.reports[0].verdict == "hold"
+
+
+async def test_a_store_that_cannot_be_opened_says_so(named: Place, questions: Callable[[int], Path]) -> None:
+    (named.data / "gateway.db").mkdir(parents=True)
+    with pytest.raises(NotStored, match=r"sqlite:///.*gateway\.db cannot be opened"):
+        await replay(scan(questions(3)), ASKED, named, QUIET, QUIET)
