@@ -31,6 +31,7 @@ from gateway.stream import Corridor, Entry
 from gateway.supervise import Tasks
 
 BLOCKED_KEPT_S = 60
+VERDICT_KEPT_S = 60
 LATE_BEATS = 3  # a consumer that missed so many heartbeats does not count as alive
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -167,7 +168,10 @@ class Consumer:
 
     async def _write(self, read: Sequence[Read]) -> None:
         if read:
-            await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
+            written = await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
+            for met in written.met:
+                with contextlib.suppress(StreamDown):  # whoever waits for it then hears nothing, and does not wait long
+                    await self._desk.corridor.remember(f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S)
 
     async def _bury(self, entry: Entry, reason: str, error: str) -> None:
         """Counted before it is moved: a crash in between counts it once all the same."""

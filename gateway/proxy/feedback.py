@@ -1,32 +1,63 @@
 """`POST /v1/feedback`: what a person says of an answer, checked and handed to the recorder.
 
-Whether the exchange is the caller's own is seen in room 2, where exchanges are: here it can only be taken.
+Whether the exchange is the caller's own is seen in room 2, where exchanges are. Its verdict comes back through the
+stream server; while none comes (the consumer is behind, or away), feedback is taken all the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.errors import BadRequest, Overloaded, TooLarge
+from gateway.errors import BadRequest, NotFound, Overloaded, StreamDown, TooLarge
 from gateway.exchange import Feedback
 from gateway.proxy.app import Gateway
 
 MAX_BODY = 256 * 1024
 _BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
 _MEMBERS = (*_BOUNDS, "value")
+_OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _NAMESPACE = uuid.UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
 
 
-def feedback_page(gateway: Callable[[], Gateway], clock: Callable[[], float] = time.time) -> Any:
-    """202 with the id under which it is kept; the same id replaces what was said before."""
+Recall = Callable[[str], Awaitable[str | None]]
+"""A small text by its name, as another program left it in the stream server; None: none is there."""
+
+
+async def nobody(_: str) -> str | None:
+    """A Recall where nobody answers."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a verdict is waited for, and how often it is looked for. late_s: an exchange that is not in the store so
+    long after its call does not come any more."""
+
+    wait_s: float = 1.0
+    look_s: float = 0.05
+    late_s: float = 900.0
+
+
+def feedback_page(
+    gateway: Callable[[], Gateway],
+    recall: Recall = nobody,
+    clock: Callable[[], float] = time.time,
+    patience: Patience | None = None,
+) -> Any:
+    """200 when the exchange is known, 202 when it may still come, 404 when it is none of the caller's. The same id
+    replaces what was said before."""
+    pace = patience or Patience()
 
     async def page(request: Request) -> Response:
         now = gateway()
@@ -41,11 +72,40 @@ def feedback_page(gateway: Callable[[], Gateway], clock: Callable[[], float] = t
             counts.of(metric, "buffer_full").n += 1
             raise Overloaded("feedback cannot be taken now: what was recorded waits for the stream server",
                              code="feedback_buffer_full", retry_after_s=5)  # fmt: skip
+        verdict = await _verdict(recall, given, pace)
+        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, pace)):
+            counts.of(metric, "not_found").n += 1
+            raise NotFound(f"no recorded exchange of yours has the id {given.id[:100]!r}", param="id",
+                           code="exchange_not_found")  # fmt: skip
         counts.of(metric, "accepted").n += 1
-        said = {"id": given.feedback_id, "object": "feedback", "exchange": given.id, "accepted": True}
-        return Response(orjson.dumps(said), 202, media_type="application/json")
+        exchange = verdict and verdict.get("exchange")
+        said = {"id": given.feedback_id, "object": "feedback", "exchange": exchange or given.id, "accepted": True}
+        return Response(orjson.dumps(said), 200 if exchange else 202, media_type="application/json")
 
     return page
+
+
+async def _verdict(recall: Recall, given: Feedback, pace: Patience) -> dict[str, Any] | None:
+    """What room 2 says of this word, and not of an earlier one under the same id. None: nothing yet."""
+    looks = max(1, round(pace.wait_s / pace.look_s))
+    for _ in range(looks):
+        try:
+            found = await recall(f"feedback:{given.feedback_id}")
+        except StreamDown:
+            return None
+        if found is not None:
+            verdict: dict[str, Any] = orjson.loads(found)
+            if verdict["at"] >= given.at:
+                return verdict
+        await asyncio.sleep(pace.look_s)
+    return None
+
+
+def _too_late(verdict: dict[str, Any], given: Feedback, pace: Patience) -> bool:
+    """Whether an exchange that is not there will not come: our ids say when their call came."""
+    ours = _OURS.fullmatch(given.id)
+    called = int(ours[1] + ours[2], 16) / 1000 if ours else given.at
+    return verdict.get("exchange") is None and given.at - called > pace.late_s
 
 
 async def _body(request: Request) -> bytes:

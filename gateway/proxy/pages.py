@@ -21,7 +21,7 @@ from gateway.exchange import new_id
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.auth import matches
-from gateway.proxy.feedback import feedback_page
+from gateway.proxy.feedback import Recall, feedback_page, nobody
 from gateway.proxy.passthrough import Carrying, forward
 from gateway.proxy.responses import by_id
 from gateway.proxy.upload import ClientGone
@@ -32,15 +32,23 @@ OWNER = "assay-gateway"
 
 class Pages:
     """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics.
-    loopback: the main port listens only on this machine, so that metrics and readiness need no key there."""
+    loopback: the main port listens only on this machine, so that metrics and readiness need no key there. recall: what
+    room 2 says of feedback."""
 
     def __init__(
-        self, gateway: Callable[[], Gateway], show: Callable[[], None], registry: CollectorRegistry, *, loopback: bool
+        self,
+        gateway: Callable[[], Gateway],
+        show: Callable[[], None],
+        registry: CollectorRegistry,
+        *,
+        loopback: bool,
+        recall: Recall = nobody,
     ) -> None:
         self._gateway = gateway
         self._show = show
         self._registry = registry
         self._loopback = loopback
+        self._recall = recall
         self._open = False
         self._started = int(time.time())
 
@@ -49,7 +57,7 @@ class Pages:
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
-            Route("/v1/feedback", self._said(feedback_page(self._gateway)), methods=["POST"]),
+            Route("/v1/feedback", self._said(feedback_page(self._gateway, self._recall)), methods=["POST"]),
             Route("/health", self._said(self.health), methods=["GET"]),
             Route("/ready", self._said(self.ready), methods=["GET"]),
             Route("/metrics", self._said(self.metrics), methods=["GET"]),

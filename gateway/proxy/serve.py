@@ -210,7 +210,8 @@ class Process:
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker())
             app = App(build(self.config, parts))
-            pages = Pages(lambda: app.gateway, app.show, registry, loopback=self._served.loopback)
+            here, recall = self._served.loopback, corridor.recall
+            pages = Pages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
             metrics.config_ok.set(not self._refused)
             reload = Reload(self._served.config, app, parts)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
+import orjson
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -269,3 +270,15 @@ async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchang
 def idle(idle_ms: int, **more: int) -> Pace:
     quick = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
     return replace(quick, claim_idle_ms=idle_ms, **more)
+
+
+async def test_what_became_of_feedback_is_told_to_the_gateways(room, exchange):
+    mine, theirs = exchange(), exchange(caller="app")
+    words = [Feedback(e.id, f"f{n}", "web", 1.5, "thumb", 1.0) for n, e in enumerate((mine, theirs))]
+    async with room.consuming():
+        await room.send(mine, theirs, *words, Feedback("nothing", "f2", "web", 1.5, "thumb", 1.0))
+        await room.until_read()
+    said = [orjson.loads(str(await room.corridor.recall(f"feedback:f{n}"))) for n in range(3)]
+    assert [(s["at"], s["exchange"], s["foreign"]) for s in said] == [
+        (1.5, mine.id, False), (1.5, None, True), (1.5, None, False)
+    ]  # fmt: skip

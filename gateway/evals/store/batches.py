@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.rows import Judged
 from gateway.exchange import Exchange, Feedback, Tally
@@ -36,10 +38,25 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """new: exchanges stored now. duplicates: exchanges that were there before."""
+    """new: exchanges stored now. duplicates: exchanges that were there before. met: what became of feedback."""
 
     new: int = 0
     duplicates: int = 0
+    met: Sequence[Met] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What is known of one word of feedback. at: when it was said. exchange: ours, of the caller; None: none is here,
+    or, where foreign, only somebody else's."""
+
+    feedback_id: str
+    at: float
+    exchange: str | None = None
+    foreign: bool = False
+
+    def to_json(self) -> str:
+        return orjson.dumps({"at": self.at, "exchange": self.exchange, "foreign": self.foreign}).decode()
 
 
 @dataclass(frozen=True, slots=True)

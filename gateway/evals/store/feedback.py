@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
+from gateway.evals.store.batches import Met
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, feedback_row
 from gateway.evals.store.tables import exchanges, feedback, scores
@@ -24,8 +25,8 @@ _WAITING = select(feedback.c.feedback_id).where(
 )
 
 
-def write(connection: Connection, given: Sequence[Feedback], now: float) -> None:
-    """The newest word under one feedback_id stays."""
+def write(connection: Connection, given: Sequence[Feedback], now: float) -> list[Met]:
+    """The newest word under one feedback_id stays; one on somebody else's exchange is not kept."""
     names = [c.name for c in feedback.columns]
     for each in given:
         statement = insert(connection.dialect, feedback).values(dict(zip(names, feedback_row(each), strict=True)))
@@ -35,7 +36,19 @@ def write(connection: Connection, given: Sequence[Feedback], now: float) -> None
                 index_elements=["feedback_id"], set_=later, where=feedback.c.at <= statement.excluded.at
             )
         )
-    join(connection, {each.feedback_id for each in given}, now)
+    joined = join(connection, {each.feedback_id for each in given}, now)
+    return [_met(connection, each, joined.get(each.feedback_id)) for each in given]
+
+
+def _met(connection: Connection, given: Feedback, exchange: str | None) -> Met:
+    if exchange is not None:
+        return Met(given.feedback_id, given.at, exchange)
+    e = exchanges.c
+    named = or_(e.id == given.id, e.upstream_id == given.id)
+    foreign = connection.execute(select(e.id).where(named, e.role == "served").limit(1)).first() is not None
+    if foreign:
+        connection.execute(delete(feedback).where(feedback.c.feedback_id == given.feedback_id))
+    return Met(given.feedback_id, given.at, None, foreign)
 
 
 def arrived(connection: Connection, new: Sequence[Judged], now: float) -> None:
@@ -54,7 +67,9 @@ def sweep(connection: Connection, since: float, now: float) -> None:
     join(connection, set(connection.execute(unmet.order_by(feedback.c.at.desc()).limit(_SWEPT)).scalars()), now)
 
 
-def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> None:
+def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dict[str, str]:
+    """feedback_id → the exchange that it met."""
+    met: dict[str, str] = {}
     for feedback_id in sorted(feedback_ids):
         said = connection.execute(select(feedback).where(feedback.c.feedback_id == feedback_id)).mappings().one()
         exchange = _exchange(connection, said)
@@ -63,7 +78,9 @@ def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> Non
         if said["resolved"] != exchange["id"]:
             mine = feedback.c.feedback_id == feedback_id
             connection.execute(update(feedback).where(mine).values(resolved=exchange["id"]))
+        met[feedback_id] = exchange["id"]
         _score(connection, said, exchange, now)
+    return met
 
 
 def _exchange(connection: Connection, said: RowMapping) -> RowMapping | None:

@@ -45,10 +45,10 @@ def write(connection: Connection, batch: Batch, now: float) -> Written:
     for entry, tally in batch.tallies:
         cells.add_population(connection, batch.scorers, ledger.take(connection, entry, tally))
     feedback.arrived(connection, new, now)
-    feedback.write(connection, batch.feedback, now)
+    met = feedback.write(connection, batch.feedback, now)
     duplicates = len(batch.judged) - len(new)
     count(connection, "duplicates", duplicates)
-    return Written(len(new), duplicates)
+    return Written(len(new), duplicates, tuple(met))
 
 
 def bury(connection: Connection, letters: Sequence[Letter]) -> None:
