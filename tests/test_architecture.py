@@ -17,6 +17,10 @@ PACKAGE = ROOT / "gateway"
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
     "evals/experiments/report": ("evals/test_report.py", "words; what fills them is tested where it is made"),
+    "cli/dead": ("evals/test_letters.py", "the verbs show what letters.py makes of them"),
+    "cli/status": ("evals/test_status.py", "the verb shows what status.py has seen"),
+    "evals/status_page": ("evals/test_status.py", "the screen is seen through the verb"),
+    "evals/store/tables_delivery": ("evals/store/test_losses.py", "the tables of what is lost are seen through losses"),
     "cli/common": ("test_cli.py", "options and notes are seen through the verbs"),
     "cli/export": ("evals/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
@@ -32,8 +36,9 @@ TESTED_ELSEWHERE = {
     "config_values": ("test_config.py", "types of single values, seen through a config"),
     **{
         f"evals/store/tables_{of}": ("evals/store/test_engine.py", "the migrations make what the tables say")
-        for of in ("delivery", "experiments", "labels", "replay")
+        for of in ("experiments", "labels", "replay")
     },
+    "embedded_socket": ("test_embedded.py", "the server is run where the others look for it"),
     "proxy/answers": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
     "proxy/asking": ("proxy/test_relay.py", "the state of one call under way; its headers are a client's"),
 }
@@ -81,6 +86,7 @@ CORRIDOR |= {"config_run", "metrics_proxy", "metrics_catalogue"}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
 CORRIDOR |= {"metrics_experiments"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
+CHILDREN |= {"embedded_socket"}
 BESIDE = {"fake", "discover", "plan", "engines", "log", "managed"}
 ENTRY = {"up", "cli", "__main__"}
 

@@ -16,7 +16,8 @@ import redis.asyncio as redis
 
 from gateway import embedded
 from gateway.config import Config, parse
-from gateway.embedded import Lock, keep, socket_path, stream_url
+from gateway.embedded import Lock, keep
+from gateway.embedded_socket import MAX_SOCKET_BYTES, socket_path, stream_url
 from gateway.errors import StreamDown
 from gateway.programs import NotInstalled
 from gateway.stream import Corridor
@@ -76,14 +77,14 @@ def alive(pid: int) -> bool:
 async def test_a_configured_server_is_used_and_none_is_started(tmp_path: Path) -> None:
     config = with_url("redis://elsewhere:6379/0")
     async with keep(config, tmp_path) as url:
-        assert url == stream_url(config, tmp_path) == "redis://elsewhere:6379/0"
+        assert url == stream_url(config.stream.address, tmp_path) == "redis://elsewhere:6379/0"
     assert os.listdir(tmp_path) == []
 
 
 async def test_the_embedded_server_answers_and_ends_with_the_context(tmp_path: Path) -> None:
     data = tmp_path / "a data directory"
     async with keep(EMBEDDED, data) as url:
-        assert url == stream_url(EMBEDDED, data)
+        assert url == stream_url(None, data)
         pid = await server_pid(url)
         client = redis.Redis.from_url(url)
         async with client:
@@ -146,7 +147,7 @@ async def test_the_server_dies_with_a_killed_owner_and_another_program_takes_ove
     )
     assert owner.stdout is not None
     assert owner.stdout.readline() == "up\n"
-    url = stream_url(EMBEDDED, tmp_path)
+    url = stream_url(None, tmp_path)
     await append(url)
     pid = await server_pid(url)
 
@@ -162,7 +163,7 @@ async def test_the_server_dies_with_a_killed_owner_and_another_program_takes_ove
 def test_a_path_too_long_for_a_socket_is_replaced_and_remembered(tmp_path: Path) -> None:
     data = tmp_path / ("x" * 100)
     path = socket_path(data)
-    assert len(os.fsencode(path)) <= embedded.MAX_SOCKET_BYTES
+    assert len(os.fsencode(path)) <= MAX_SOCKET_BYTES
     assert socket_path(data) == path
     assert path.parent.stat().st_mode & 0o777 == 0o700
 

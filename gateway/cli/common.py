@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.evals.where import Where as Sources
+    from gateway.evals.where import Whole
 
 File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
 Config = Annotated[Path, File]
@@ -54,6 +55,15 @@ def where_to_read(config: Path | None, data: Path | None) -> Sources:
 
     usual = Path("gateway.yaml")
     return where(config or (usual if usual.exists() else None), data_directory(data))
+
+
+def whole_to_read(config: Path | None, data: Path | None) -> Whole:
+    """The store and the stream server."""
+    from gateway.config import data_directory
+    from gateway.evals.where import whole
+
+    usual = Path("gateway.yaml")
+    return whole(config or (usual if usual.exists() else None), data_directory(data))
 
 
 def show(result: Any) -> None:

@@ -33,6 +33,8 @@ from gateway.supervise import Tasks
 BLOCKED_KEPT_S = 60
 VERDICT_KEPT_S = 60
 LATE_BEATS = 3  # a consumer that missed so many heartbeats does not count as alive
+FAILURE_KEPT_S = 86_400
+KILLED = "its consumer was killed, or hung, while it held it"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
@@ -137,12 +139,19 @@ class Consumer:
                 return
             entry = claimed[0]
             if entry.deliveries > self._pace.most_deliveries:
-                await self._bury(entry, "too_many_deliveries", f"handed out {entry.deliveries} times, never stored")
+                await self._bury(entry, "too_many_deliveries", await self._why_never(entry))
             else:
                 await self._settle(claimed)
 
+    async def _why_never(self, entry: Entry) -> str:
+        last = await self._desk.corridor.recall(_failure(entry.id))
+        return f"handed out {entry.deliveries} times, never stored; the last time: {last or KILLED}"
+
     async def _settle(self, entries: Sequence[Entry]) -> None:
-        """Judges, stores and acknowledges these entries, however long the store and the stream server need."""
+        """Judges, stores and acknowledges these entries, however long the store and the stream server need.
+
+        What breaks it leaves all of them as they were: they are claimed later, one at a time.
+        """
         if not entries:
             return
         self._in_hand = [entry.id for entry in entries]
@@ -152,6 +161,13 @@ class Consumer:
                 await self._bury(each.entry, "unreadable", each.reason)
             stored = await self._store(found.read)
             await self._until_done(partial(self._desk.corridor.ack, stored))
+        except (StreamDown, StoreDown):  # told to stop in the midst of it
+            raise
+        except Exception as error:  # one entry that breaks our own code must not end the consumer
+            log.exception("%d entries could not be settled; each is tried again alone", len(entries))
+            for entry in entries:
+                said = f"{type(error).__name__}: {error}"
+                await self._until_done(partial(self._desk.corridor.remember, _failure(entry.id), said, FAILURE_KEPT_S))
         finally:
             self._in_hand = []
 
@@ -268,3 +284,8 @@ class Consumer:
         if self._told_trouble:
             log.warning("scoring goes on")
         self._told_trouble = False
+
+
+def _failure(entry: str) -> str:
+    """Where the last error of an entry is remembered."""
+    return f"failure:{entry}"

@@ -35,6 +35,7 @@ from gateway.proxy.health import scrape, watch
 from gateway.proxy.limit import Ticker
 from gateway.proxy.pages import Pages, for_browsers
 from gateway.proxy.plans import Following
+from gateway.proxy.presence import Presence
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.server.protocol import Protocol
 from gateway.proxy.sticky import Sticky
@@ -222,6 +223,8 @@ class Process:
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
+            presence = Presence(corridor, recorder)
+            tasks.start(presence.run(), "presence")
             async with self._metrics_listener(pages):
                 gc.freeze()  # what is here now stays: the collector need not look at it again and again
                 # What remains is small, and looked at whole often enough that old rings of exceptions do not pile up.
@@ -230,6 +233,7 @@ class Process:
             await reload.stop()
             await _settled(app)
             await _flush(recorder, writing)
+            await presence.leave()
             await close(app.gateway)
             await corridor.aclose()
 

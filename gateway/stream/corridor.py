@@ -23,6 +23,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LOOK_AT_AGE_S = 30.0
+_FEWEST = 1000  # entries that a stream may always hold
+_LATELY = 2_000  # entries
+_ALARM_EVERY_S = 10.0
 _PROBE_S = 1.0
 _LONGEST_PROBE_S = 15.0
 _REST_S = (0.005, 0.1)  # between looks at several streams: no server waits on more than one node
@@ -64,6 +67,8 @@ class Corridor(Shared, Letters):
         self._bytes = 0.0
         self._entries = 0
         self._aged = time.monotonic()
+        self._unread = 0  # and not yet said
+        self._alarm_at = 0.0
         self._first = 0  # where reading begins: each time at another shard
         self._rests: dict[Shard, Rest] = {}
 
@@ -93,22 +98,28 @@ class Corridor(Shared, Letters):
     async def append(self, entries: Sequence[Fields]) -> None:
         """Appends all, in order, in one round trip; trims what exceeds max_mb, or is older than max_age_h."""
         length = await self.home.append(entries)
-        self._entries += len(entries)
-        self._bytes += sum(len(v) for fields in entries for v in fields.values()) + 64 * len(entries)
-        most = max(1000, int(self._max_bytes / (self._bytes / self._entries)))
+        most = max(_FEWEST, int(self._max_bytes / self._mean_bytes(entries)))
         if length > most:
             await self._trim(most=most)
         elif self._max_age_h is not None and time.monotonic() - self._aged > _LOOK_AT_AGE_S:
             self._aged = time.monotonic()
             await self._trim(since_ms=int((time.time() - self._max_age_h * 3600) * 1000))
 
+    def _mean_bytes(self, entries: Sequence[Fields]) -> float:
+        """Of an entry, over what was appended of late: XTRIM counts entries, and not bytes."""
+        self._entries += len(entries)
+        self._bytes += sum(len(v) for fields in entries for v in fields.values()) + 64 * len(entries)
+        mean = self._bytes / self._entries
+        if self._entries > _LATELY:
+            self._entries, self._bytes = self._entries // 2, self._bytes / 2
+        return mean
+
     async def _trim(self, *, most: int | None = None, since_ms: int | None = None) -> None:
-        unread = await self.home.trim(most=most, since_ms=since_ms)
-        if unread:
+        self._unread += await self.home.trim(most=most, since_ms=since_ms)
+        if self._unread and time.monotonic() >= self._alarm_at:
             why = f"max_mb: {self._max_bytes / 1e6:g}" if most else f"max_age_h: {self._max_age_h:g}"
-            log.error(
-                "%d entries left the stream before they were read (stream.%s): too few consumers run", unread, why
-            )
+            log.error("%d entries left the stream unread (stream.%s): no consumer runs, or too few", self._unread, why)
+            self._unread, self._alarm_at = 0, time.monotonic() + _ALARM_EVERY_S
 
     async def ping(self) -> None:
         await self._do(self._redis.exists(self.home.key))
@@ -201,6 +212,10 @@ class Corridor(Shared, Letters):
         """Of all shards that answer. now: Unix time in seconds; None: the clock's."""
         found = await self._all(lambda shard: shard.lag(now))
         return sum(found.values(), Lag())
+
+    async def reachable(self) -> int:
+        """How many shards answer."""
+        return len(await self._all(lambda shard: shard.trimmed()))
 
     async def evicting(self) -> str | None:
         """The maxmemory-policy of a node that may throw the stream away when its memory is full; None: of none."""

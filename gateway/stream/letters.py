@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,25 @@ from gateway.stream.words import GROUP, Entry, order, shard_of, text
 
 _NOTES = (b"reason", b"error", b"entry")
 _PAGE = 100
+
+# KEYS: letters, their reasons, the stream. ARGV: an id, its reason, the entry's fields.
+_REPLAY = """
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return false end
+redis.call('HINCRBY', KEYS[2], ARGV[2], -1)
+return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 3))
+"""
+
+# KEYS: letters, their reasons. ARGV: ids, each with its reason.
+_PURGE = """
+local gone = 0
+for i = 1, #ARGV, 2 do
+    if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
+        redis.call('HINCRBY', KEYS[2], ARGV[i + 1], -1)
+        gone = gone + 1
+    end
+end
+return gone
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +65,8 @@ class Letters:
         note = {b"reason": reason.encode(), b"error": error.encode()[:4000], b"entry": entry.id.encode()}
         pipe = shard._redis.pipeline(transaction=True)
         pipe.xadd(shard.dead_key, {**entry.fields, **note})
-        pipe.xack(shard.key, GROUP, entry.id.partition("@")[0])
+        pipe.hincrby(shard.reasons_key, reason, 1)
+        pipe.xack(shard.key, GROUP, _bare(entry.id))
         await shard._do(pipe.execute())
 
     async def dead(self, count: int = 100) -> list[Entry]:
@@ -70,31 +91,44 @@ class Letters:
 
     async def letter(self, letter_id: str) -> DeadLetter | None:
         shard = self._shard(letter_id)
-        at = letter_id.partition("@")[0]
+        at = _bare(letter_id)
         reply: Any = await shard._do(shard._redis.xrange(shard.dead_key, min=at, max=at, count=1))
         return _letter(letter_id, reply[0][1]) if reply else None
 
     async def count_letters(self) -> int:
         return sum([int(await shard._do(shard._redis.xlen(shard.dead_key))) for shard in self.shards])
 
-    async def replay(self, letter: DeadLetter) -> str:
-        """Puts an entry back at the stream's end, and only then removes its letter; both or neither. Returns its new
-        id. Should the reply get lost, the letter may come back twice: the store counts it once."""
+    async def letters_by_reason(self) -> dict[str, int]:
+        """How many lie there, by reason."""
+        found: Counter[str] = Counter()
+        for shard in self.shards:
+            reply: Any = await shard._do(shard._redis.hgetall(shard.reasons_key))
+            found.update({text(reason): int(n) for reason, n in reply.items()})
+        return {reason: n for reason, n in found.items() if n > 0}
+
+    async def replay(self, letter: DeadLetter) -> str | None:
+        """Puts an entry back at the stream's end and removes its letter; both or neither. Returns its new id; None when
+        the letter is no longer there: somebody else has put it back, or thrown it away."""
         shard = self._shard(letter.id)
-        pipe = shard._redis.pipeline(transaction=True)
-        pipe.xadd(shard.key, letter.fields)
-        pipe.xdel(shard.dead_key, letter.id.partition("@")[0])
-        replies: Any = await shard._do(pipe.execute())
-        return text(replies[0]) + shard.mark
+        keys = shard.dead_key, shard.reasons_key, shard.key
+        words = [word for pair in letter.fields.items() for word in pair]
+        reply: Any = await shard._do(shard._redis.eval(_REPLAY, 3, *keys, _bare(letter.id), letter.reason, *words))
+        return None if reply is None else text(reply) + shard.mark
 
     async def purge(self, letters: Sequence[DeadLetter]) -> int:
         """Throws letters away; returns how many were still there."""
         gone = 0
         for shard in self.shards:
-            ids = [each.id.partition("@")[0] for each in letters if self._shard(each.id) is shard]
-            for at in range(0, len(ids), _PAGE):
-                gone += int(await shard._do(shard._redis.xdel(shard.dead_key, *ids[at : at + _PAGE])))
+            its = [each for each in letters if self._shard(each.id) is shard]
+            for at in range(0, len(its), _PAGE):
+                words = [word for each in its[at : at + _PAGE] for word in (_bare(each.id), each.reason)]
+                reply: Any = await shard._do(shard._redis.eval(_PURGE, 2, shard.dead_key, shard.reasons_key, *words))
+                gone += int(reply)
         return gone
+
+
+def _bare(letter_id: str) -> str:
+    return letter_id.partition("@")[0]
 
 
 def shard_at(shards: Sequence[Shard], entry: str) -> Shard | None:

@@ -84,6 +84,16 @@ def address_of(url: str) -> Address:
     return Address(kind, scheme == "rediss", hosts, service, _db(path), *user)
 
 
+def described(url: str) -> str:
+    """For people: which server, and never how one enters it."""
+    if url.startswith("unix://"):
+        return unquote(urlsplit(url).path)
+    address = address_of(url)
+    hosts = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+    what = {"one": "", "sentinel": f"{address.service}, by the sentinels ", "cluster": "cluster of "}[address.kind]
+    return what + hosts + (" (TLS)" if address.tls else "")
+
+
 def _login(parts: SplitResult) -> tuple[tuple[str | None, str | None], str]:
     login, at, places = parts.netloc.rpartition("@")
     name, colon, word = login.partition(":")

@@ -19,6 +19,7 @@ class Shard:
     def __init__(self, client: Client, name: str, mark: str = "") -> None:
         self.key = f"{name}:exchanges"
         self.dead_key = f"{name}:dead"
+        self.reasons_key = f"{name}:dead:reasons"
         self.trimmed_key = f"{name}:trimmed"
         self.mark = mark
         self._redis = client

@@ -1,0 +1,98 @@
+"""`gateway status`: how everything stands, on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.common import AsJson, Data, MaybeConfig, example, show, whole_to_read
+
+if TYPE_CHECKING:
+    from gateway.evals.status import Status
+    from gateway.evals.where import Whole
+    from gateway.stream import Corridor
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway status --watch"))
+def status(
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between looks, with --watch.")] = 2.0,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show how everything stands.
+
+    Rates, lag, drops, the ledger, consumers, dead letters and budgets, from the stream server and the store. What
+    somebody should look at stands on top, and then the exit code is 1.
+    """
+    import asyncio
+    from contextlib import suppress
+
+    from gateway.evals.plain import to_json
+    from gateway.evals.status_page import page
+
+    around = whole_to_read(config, data)
+    if watch:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_watch(around, every, as_json))
+        return
+    found = asyncio.run(_once(around))
+    show(to_json(found.to_dict()) if as_json else page(found))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+async def _once(around: Whole) -> Status:
+    from gateway.evals.status import look
+    from gateway.stream import Corridor
+
+    corridor = Corridor.of(around.stream, around.url)
+    try:
+        return await look(around, corridor)
+    finally:
+        await corridor.aclose()
+
+
+async def _watch(around: Whole, every_s: float, as_json: bool) -> None:
+    from gateway.stream import Corridor
+
+    corridor = Corridor.of(around.stream, around.url)
+    try:
+        await (_lines(around, corridor, every_s) if as_json else _screen(around, corridor, every_s))
+    finally:
+        await corridor.aclose()
+
+
+async def _lines(around: Whole, corridor: Corridor, every_s: float) -> None:
+    """One line of JSON for each look."""
+    import asyncio
+
+    import orjson
+
+    from gateway.evals.status import look
+
+    while True:
+        typer.echo(orjson.dumps((await look(around, corridor)).to_dict()).decode())
+        await asyncio.sleep(every_s)
+
+
+async def _screen(around: Whole, corridor: Corridor, every_s: float) -> None:
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from gateway.evals.status import look
+    from gateway.evals.status_page import page
+
+    console = Console(highlight=False)
+    with Live(
+        page(await look(around, corridor)), console=console, screen=console.is_terminal, auto_refresh=False
+    ) as live:
+        while True:
+            await asyncio.sleep(every_s)
+            live.update(page(await look(around, corridor)), refresh=True)

@@ -1,0 +1,180 @@
+"""One stream: what it holds is bounded, and nothing leaves it unread without being counted; what is settled is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from gateway.stream import Corridor
+from gateway.stream.shard import _unread
+from gateway.stream.words import order
+
+
+def entries(n: int, size: int = 1) -> list[dict[bytes, bytes]]:
+    return [{b"n": b"%d" % i, b"body": b"x" * size} for i in range(n)]
+
+
+async def test_what_was_not_read_is_counted_when_it_is_trimmed_and_said(stream_url, stream_name, caplog):
+    corridor = Corridor(stream_url, stream_name, max_mb=1.0)
+    await corridor.join()
+    for _ in range(30):
+        await corridor.append(entries(100, 1000))
+    left, lag = await corridor.trimmed_unread(), await corridor.lag()
+    assert left == 3000 - lag.length > 1000
+    assert lag.waiting == lag.length, "and the group's lag is still known"
+    (said,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "stream unread (stream.max_mb: 1)" in said.getMessage(), "said once, and not with every append"
+    (look,) = (await corridor.looks()).values()
+    assert look.trimmed.unread == left
+    first = (await corridor.read("a", 1, 50))[0]
+    assert order(first.id) == order(look.trimmed.to), "the oldest id that stayed"
+    await corridor.aclose()
+
+
+async def test_what_was_read_may_go_uncounted(stream_url, stream_name, caplog):
+    corridor = Corridor(stream_url, stream_name, max_mb=1.0)
+    await corridor.join()
+    for _ in range(30):
+        await corridor.append(entries(100, 1000))
+        await corridor.ack([e.id for e in await corridor.read("a", 100, 50)])
+    assert (await corridor.lag()).length < 1500
+    assert await corridor.trimmed_unread() == 0
+    assert not caplog.records
+    await corridor.aclose()
+
+
+async def test_the_bound_follows_the_mean_size_of_what_is_appended(stream_url, stream_name):
+    corridor = Corridor(stream_url, stream_name, max_mb=4.0)
+    for _ in range(5):
+        await corridor.append(entries(50, 60_000))
+    assert (await corridor.lag()).length == 250, "never fewer than a thousand: XTRIM counts entries, not bytes"
+    for _ in range(60):
+        await corridor.append(entries(50, 2_000))
+    assert 1000 <= (await corridor.lag()).length < 1600
+    for _ in range(40):
+        await corridor.append(entries(1000))
+    assert (await corridor.lag()).length > 20_000, "it is the mean of late"
+    await corridor.aclose()
+
+
+async def test_what_is_too_old_goes_and_is_counted_where_nobody_had_read_it(stream_url, stream_name, caplog):
+    corridor = Corridor(stream_url, stream_name, max_age_h=1.0)
+    old_ms = int(time.time() * 1000) - 2 * 3_600_000
+    await corridor.join()
+    for i in range(300):
+        await corridor._redis.xadd(corridor.key, {"n": i}, id=f"{old_ms + i}-0")
+    corridor._aged -= 60.0
+    await corridor.append(entries(1))
+    assert (await corridor.lag()).length < 120
+    assert await corridor.trimmed_unread() >= 180
+    assert "stream.max_age_h: 1" in caplog.text
+    await corridor.aclose()
+
+
+async def test_an_entry_in_a_consumers_hand_is_marked_when_it_is_trimmed(corridor):
+    """The group has read it, and it may yet be stored: it is no unread one, but it can explain a gap."""
+    await corridor.join()
+    await corridor.append(entries(300))
+    await corridor.read("a", 300, 50)
+    assert await corridor.home.trim(most=50) == 0
+    trimmed = await corridor.home.trimmed()
+    assert (trimmed.unread, trimmed.to != "") == (0, True)
+
+
+async def test_a_stream_that_is_not_there_is_not_trimmed(corridor):
+    assert await corridor.home.trim(most=10) == 0
+
+
+async def test_without_a_group_all_that_goes_was_unread(corridor):
+    await corridor.append(entries(300))
+    assert await corridor.home.trim(most=50) >= 200
+
+
+@pytest.mark.parametrize(
+    ("group", "removed", "to", "unread"),
+    [
+        ({"lag": 10}, 95, "95-0", 5),
+        ({"lag": 0}, 95, "95-0", 0),
+        ({"lag": None, "last-delivered-id": "50-0"}, 95, "95-0", 95),
+        ({"lag": None, "last-delivered-id": "99-0"}, 95, "95-0", 0),
+        ({"last-delivered-id": "50-0"}, 95, "95-0", 95),
+    ],
+    ids=["some", "none", "not known: all", "not known: none", "a server before 7"],
+)
+def test_how_many_of_the_trimmed_were_unread(group, removed, to, unread):
+    assert _unread(100, [{"name": b"others"}, {"name": b"evals", **group}], removed, to) == unread
+
+
+async def test_a_quiet_stream_is_settled_up_to_the_servers_time_and_a_busy_one_is_not(corridor):
+    await corridor.join()
+    before_ms = int(time.time() * 1000) - 1
+    (look,) = (await corridor.looks()).values()
+    assert order(look.settled)[0] >= before_ms
+    await corridor.append(entries(2))
+    (look,) = (await corridor.looks()).values()
+    read = await corridor.read("a", 1, 50)
+    assert order(look.settled) < order(read[0].id), "before anything is read nothing is settled"
+    await corridor.ack([read[0].id])
+    (look,) = (await corridor.looks()).values()
+    assert order(look.settled) == (order(read[0].id)[0], order(read[0].id)[1] + 1)
+    await corridor.ack([e.id for e in await corridor.read("a", 1, 50)])
+    (look,) = (await corridor.looks()).values()
+    assert order(look.settled)[0] >= look.asked_ms
+
+
+async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
+    """However appending, reading and looking interleave: every id below `settled` was acknowledged before."""
+    await corridor.join()
+    acked: set[tuple[int, int]] = set()
+    all_ids: list[tuple[int, int]] = []
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        for _ in range(60):
+            pipe = corridor._redis.pipeline(transaction=False)
+            for each in entries(3):
+                pipe.xadd(corridor.key, each)
+            all_ids.extend(order(i.decode()) for i in await pipe.execute())
+            await asyncio.sleep(0)
+        stop.set()
+
+    async def read() -> None:
+        while not stop.is_set() or await corridor.home.read("a", 1, None):
+            found = await corridor.read("a", 5, 1)
+            acked.update(order(e.id) for e in found)  # before it is said: the server may show it at any time after
+            await corridor.ack([e.id for e in found])
+
+    async def look() -> None:
+        while not stop.is_set():
+            settled = await corridor.home.settled_before()
+            assert settled is not None
+            open_ = [i for i in all_ids if i < order(settled) and i not in acked]
+            assert open_ == []
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for work in (write(), read(), look()):
+            tasks.create_task(work)
+
+
+async def test_a_restarted_server_has_another_name(stream_server):
+    corridor = Corridor(stream_server.url, "x")
+    await corridor.join()
+    (before,) = (await corridor.looks()).values()
+    stream_server.kill()
+    stream_server.start()
+    (after,) = (await corridor.looks()).values()
+    assert before.run_id != after.run_id
+    assert before.asked_ms <= before.answered_ms < after.asked_ms
+    await corridor.aclose()
+
+
+async def test_an_evicting_policy_is_known(stream_server):
+    corridor = Corridor(stream_server.url, "x")
+    assert await corridor.evicting() is None
+    await corridor._redis.config_set("maxmemory-policy", "allkeys-lru")
+    assert await corridor.evicting() == "allkeys-lru"
+    await corridor.aclose()
