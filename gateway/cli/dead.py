@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 verbs = typer.Typer()
 dead = typer.Typer(
-    no_args_is_help=True, help="Entries that were given up: look at them, put them back, throw them away."
+    epilog=example("gateway dead list --reason unreadable"),
+    no_args_is_help=True,
+    help="Entries that were given up: look at them, put them back, throw them away.",
 )
 verbs.add_typer(dead, name="dead")
 

@@ -1,4 +1,4 @@
-"""One stream: what it holds is bounded, and nothing leaves it unread without being counted; what is settled is settled."""
+"""One stream: what it holds is bounded, nothing leaves it unread uncounted, and what is settled is settled."""
 
 from __future__ import annotations
 
