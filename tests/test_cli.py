@@ -17,7 +17,7 @@ from gateway import __version__
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
 VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "samples", "report", "replay"]
-VERBS += ["label", "judge", "export", "migrate"]
+VERBS += ["label", "judge", "export", "migrate", "status", "dead"]
 
 
 def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
