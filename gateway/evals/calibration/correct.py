@@ -162,10 +162,12 @@ def _rate(labels: Labels, among: Mask, right: Mask) -> tuple[float, int]:
     hits = right[among]
     share = float(weight[hits].sum() / weight.sum())
     squares = float((weight**2 * (hits - share) ** 2).sum())
-    if squares == 0:
+    if weight.min() == weight.max():
+        size = float(weight.size)
+    elif squares == 0:
         size = float(weight.sum() ** 2 / (weight**2).sum())
-    else:  # with one more hit and one more miss, as heavy as these are
-        squares += (weight[hits].mean() * (1.0 - share)) ** 2 + (weight[~hits].mean() * share) ** 2
+    else:  # with two more hits and two more misses, as heavy as these are: few heavy ones decide, and some were not seen
+        squares += 2.0 * ((weight[hits].mean() * (1.0 - share)) ** 2 + (weight[~hits].mean() * share) ** 2)
         size = share * (1.0 - share) * float(weight.sum()) ** 2 / squares
     return share, max(1, math.floor(min(float(weight.size), size) + 1e-9))
 

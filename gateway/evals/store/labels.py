@@ -95,11 +95,11 @@ def judged(connection: Connection, of: Version, experiment: str = "") -> list[di
 
 def save(connection: Connection, given: Sequence[Label]) -> None:
     """The newest word of one person on one subject stays."""
-    for each in given:
-        values = asdict(each) | {"label_id": each.id, "status": "skipped" if each.value is None else "scored"}
-        statement = insert(connection.dialect, labels).values(values)
-        later = {name: statement.excluded[name] for name in values if name != "label_id"}
-        connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later))
+    rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
+    if rows:
+        statement = insert(connection.dialect, labels)
+        later = {name: statement.excluded[name] for name in rows[0] if name != "label_id"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later), rows)
 
 
 def labels_of(connection: Connection, scorer: str) -> list[Label]:
