@@ -166,7 +166,7 @@ def _rate(labels: Labels, among: Mask, right: Mask) -> tuple[float, int]:
         size = float(weight.size)
     elif squares == 0:
         size = float(weight.sum() ** 2 / (weight**2).sum())
-    else:  # with two more hits and two more misses, as heavy as these are: few heavy ones decide, and some were not seen
+    else:  # with two more of each, as heavy as these are: few heavy ones decide, and some were not seen
         squares += 2.0 * ((weight[hits].mean() * (1.0 - share)) ** 2 + (weight[~hits].mean() * share) ** 2)
         size = share * (1.0 - share) * float(weight.sum()) ** 2 / squares
     return share, max(1, math.floor(min(float(weight.size), size) + 1e-9))
