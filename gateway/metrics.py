@@ -34,8 +34,9 @@ def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFigures:
-    """One scorer on one model in one arm. mean, low, high: None while there is no mean. by_status: scores of all
-    versions. buckets: (upper bound, closed weight), not cumulative, the last is "+Inf"."""
+    """One scorer on one model in one arm. mean, low, high: None while there is no mean. effective_n: so many equally
+    weighted scores would tell as much. by_status: scores of all versions. buckets: (upper bound, closed weight), not
+    cumulative, the last is "+Inf"."""
 
     scorer: str
     model: str
@@ -47,6 +48,7 @@ class ScoreFigures:
     weighted_sum: float
     weight: float
     buckets: tuple[tuple[str, float], ...]
+    effective_n: float = 0.0
 
     @property
     def labels(self) -> list[str]:
@@ -163,15 +165,19 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
     mean = GaugeMetricFamily("gateway_eval_score_mean", "Mean score as over all traffic, weighted", labels=_SCORE)
     low = GaugeMetricFamily("gateway_eval_score_mean_low", "Lower end of its 95 % interval, at any time", labels=_SCORE)
     high = GaugeMetricFamily("gateway_eval_score_mean_high", "Upper end of the same", labels=_SCORE)
+    size = GaugeMetricFamily(
+        "gateway_eval_score_effective_samples", "How many equally weighted scores would tell as much", labels=_SCORE
+    )
     for each in scores:
         for status, n in each.by_status.items():
             counts.add_metric([*each.labels, status], n)
         sums.add_metric(each.labels, each.weighted_sum)
         weights.add_metric(each.labels, each.weight)
+        size.add_metric(each.labels, each.effective_n)
         for family, value in ((mean, each.mean), (low, each.low), (high, each.high)):
             if value is not None:
                 family.add_metric(each.labels, value)
-    yield from (counts, sums, weights, mean, low, high)
+    yield from (counts, sums, weights, mean, low, high, size)
 
 
 def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:

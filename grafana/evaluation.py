@@ -45,6 +45,8 @@ WINDOWS = Row("Courses", [
     Panel("Mean in the window", [Query(f"max by ({BY}) (rate(gateway_eval_score_weighted_sum_total{SCORE}{RATE})) / (max by ({BY}) (rate(gateway_eval_score_weight_total{SCORE}{RATE})) > 0)",
                                        "{{scorer}} {{model}} {{arm}}")],
           "Weighted mean of what was scored in each step: shows change that the long mean hides. No interval.", width=12),
+    Panel("How much the means rest on", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
+          "Effective sample size: how many equally weighted scores would tell as much (Kish). Rare strata that stand for many calls make it small.", width=12),
     Panel("As people's labels correct it", [Query(f"max by ({BY}) (gateway_eval_score_corrected_mean{SCORE})", "{{scorer}} {{model}} {{arm}}"),
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_low{SCORE})", "low {{scorer}} {{model}} {{arm}}"),
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_high{SCORE})", "high {{scorer}} {{model}} {{arm}}")],

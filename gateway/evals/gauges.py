@@ -10,6 +10,7 @@ from gateway.config import Config
 from gateway.evals.calibration.exported import corrected_figures
 from gateway.evals.means import StratumSums, weighted_mean
 from gateway.evals.scorers.registry import Registered, RegisteredPair
+from gateway.evals.statistics.weights import Estimate
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
 from gateway.evals.store.costs import Cost
 from gateway.evals.store.standing import Cell, Standing
@@ -93,21 +94,22 @@ class Gauges:
             by_status.update({status: n for status, n in cell.n.items() if n})
         registered = self._scorers.get(scorer)
         bounds = bounds_of(*registered.scorer.bounds) if registered else WIDE
-        mean, low, high = self._mean(registered, cells) if registered else (None, None, None)
+        found = self._estimate(registered, cells) if registered else None
+        mean, low, high = (None, None, None) if found is None or found.mean is None else (
+            found.mean, found.low, found.high,
+        )  # fmt: skip
         return ScoreFigures(
             scorer, model, arm, by_status, mean, low, high,
             weighted_sum=sum(cell.weighted_sum for cell in cells),
             weight=sum(cell.weight for cell in cells),
             buckets=_buckets(bounds, cells),
+            effective_n=0.0 if found is None else found.effective_n,
         )  # fmt: skip
 
-    def _mean(
-        self, registered: Registered, cells: Iterable[Cell]
-    ) -> tuple[float, float, float] | tuple[None, None, None]:
+    def _estimate(self, registered: Registered, cells: Iterable[Cell]) -> Estimate:
         now = (registered.scorer.version, registered.config_hash)
         at_work = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
-        estimate = weighted_mean(at_work, registered.scorer.bounds)
-        return (None, None, None) if estimate.mean is None else (estimate.mean, estimate.low, estimate.high)
+        return weighted_mean(at_work, registered.scorer.bounds)
 
 
 def strata_of(cell: Cell) -> StratumSums:

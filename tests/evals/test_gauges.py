@@ -49,6 +49,7 @@ def test_the_promised_names_are_there(room):
     }
     assert found["gateway_eval_score_mean"] == {of: 1.0}
     assert found["gateway_eval_score_mean_low"][of] <= 1.0 == found["gateway_eval_score_mean_high"][of]
+    assert found["gateway_eval_score_effective_samples"] == {of: 3.0}
     assert found["gateway_eval_score_weighted_sum_total"] == {of: 8.0}
     assert found["gateway_eval_score_weight_total"] == {of: 8.0}
     bucket = found["gateway_eval_score_bucket"]
