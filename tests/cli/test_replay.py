@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -196,3 +197,12 @@ def test_a_log_is_frozen_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "write 90s, 30m, 2h, 1d or 1w" in odd.output
     none = CliRunner().invoke(app, ["replay", "new.jsonl", "--from-log", "one"])
     assert isinstance(none.exception, CannotRun)
+
+
+def test_the_docs_name_the_options_that_there_are() -> None:
+    help_text = CliRunner().invoke(app, ["replay", "--help"]).output
+    docs = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    of_others = {"--format"}
+    named = set(re.findall(r"--[a-z][a-z-]+", docs)) - of_others
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", help_text))
+    assert len(named) > 15
