@@ -1,6 +1,6 @@
 """Every reference number, with its source in fixtures.json, against ours. Prints the table that the docs quote.
 
-Not there: PPI's galaxies, whose published interval is of the authors' own data set of 16 743 images.
+Not there: PPI's galaxies, whose published interval is of the authors' own data set of images.
 """
 
 import json
