@@ -56,6 +56,7 @@ class Node:
     def __init__(self, program: str, port: int, directory: Path, **options: str) -> None:
         self.program, self.port, self.directory = program, port, directory
         plain = {"save": "", "appendonly": "yes", "appendfsync": "everysec", "daemonize": "no"}
+        plain["repl-diskless-sync-delay"] = "0"  # a primary waits five seconds for more replicas
         self.options = {**plain, **{name.replace("_", "-"): value for name, value in options.items()}}
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ that makes a client, and that says what its errors mean."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -192,9 +193,10 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
         if "NOGROUP" in str(error) and no_group is not None:
             await no_group()
             raise StreamDown("stream server: it came back without its data; reading begins anew") from error
-        raise StreamDown(f"stream server: it refuses: {error}") from error  # full, read-only, cannot persist
+        # Full, read-only, cannot persist. Not `from error`: redis-py's text holds the command, and so what was asked.
+        raise StreamDown(f"stream server: it refuses: {_bare(error)}") from None
     except (RedisError, OSError, TimeoutError) as error:
-        raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
+        raise StreamDown(f"stream server: {type(error).__name__}: {_bare(error)}") from None
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         # What redis-py's cluster client makes of nodes that go while it looks at them.
         raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
@@ -202,3 +204,11 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
         # redis-py sends with asyncio.wait_for, which in Python 3.11 may swallow a cancellation (cpython #86296).
         raise asyncio.CancelledError
     return reply
+
+
+_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+
+
+def _bare(error: Exception) -> str:
+    """What the server says, without the command that redis-py puts before it."""
+    return _COMMAND.sub("", str(error)).strip("(),'\"")
