@@ -20,12 +20,12 @@ from gateway.config_experiments import Experiment
 from gateway.config_mistakes import references, worded
 from gateway.config_prices import PriceList
 from gateway.config_privacy import Content, Redaction, Store
-from gateway.config_run import Run
 from gateway.config_stream import Stream
 from gateway.config_text import add_told, contents, read
-from gateway.config_values import Digest, Name, Positive, Section, Share, Url, Weight
+from gateway.config_upstreams import Upstream as Upstream
+from gateway.config_values import Digest, Name, Positive, Section, Share, Weight
 from gateway.errors import ConfigError
-from gateway.vendors import VENDORS, Load, Vendor
+from gateway.vendors import VENDORS, Vendor
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
@@ -33,7 +33,7 @@ OnCut = Literal["off", "error", "continue"]
 
 
 class Key(Section):
-    """A caller. sha256: of the key's bytes. models: the aliases it may use; None: all.
+    """A caller. name: in metrics and records. sha256: of the key's bytes. models: the aliases it may use; None: all.
 
     allow: what its requests may ask for by header: sample (force or forbid recording), target (name a target),
     passthrough (other /v1/ paths). sample: "never" takes its traffic out of the sampled population. content: how much
@@ -48,68 +48,30 @@ class Key(Section):
     content: Content | None = None
 
 
-class Upstream(Section):
-    """Where requests can go. What is left out comes from the row of its kind in vendors.py."""
-
-    kind: str
-    base_url: Url | None = None
-    run: Run | None = None
-    api_key: str | None = None
-    headers: dict[str, str] = Field({})
-    api_version: str | None = None
-    ca_file: str | None = None
-    proxy: str | None = None
-    http2: bool = False
-    transport: Literal["http1", "httpx"] | None = None
-    concurrency: Annotated[int, Field(gt=0)] | None = None
-    queue: Annotated[int, Field(ge=0)] = 64
-    queue_s: Positive = 5.0
-    load: Load | None = None
-    priority: bool = False
-    prefill: bool | None = None
-    stream_usage: Literal["ask", "never"] | None = None
-    health: str | None = None
-
-    @property
-    def vendor(self) -> Vendor:
-        return VENDORS[self.kind]
-
-    @property
-    def url(self) -> str:
-        return (self.base_url or self.vendor.base_url or "").rstrip("/")
-
-    @property
-    def continues_prefill(self) -> bool:
-        return self.vendor.prefill if self.prefill is None else self.prefill
-
-    @property
-    def asks_usage(self) -> bool:
-        return (self.stream_usage or self.vendor.stream_usage) == "ask"
-
-    @property
-    def wire(self) -> Literal["http1", "httpx"]:
-        """httpx for what the lean transport cannot do: HTTP/2 and an outbound proxy."""
-        return self.transport or ("httpx" if self.http2 or self.proxy else "http1")
-
-
 class TargetRef(Section):
     upstream: str
     model: Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 
 
 class WeightedTarget(TargetRef):
+    """upstream: one of `upstreams`. model: what that upstream calls it. weight: its share beside the other targets'."""
+
     weight: Weight = 1.0
 
 
 class Fallback(TargetRef):
-    """Asked in order after the targets; only for the causes in `on`."""
+    """Asked in order after the targets; only for the causes in `on`.
+
+    upstream: one of `upstreams`. model: what that upstream calls it. on: what must have befallen the targets.
+    """
 
     on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
 
 
 class Timeouts(Section):
-    """Limits in seconds. first_token_s: streams, to the first content; answer_s: plain answers, to the whole body;
-    idle_s: between bytes of a stream; total_s: the whole call with all its attempts."""
+    """Limits in seconds. connect_s: to an open connection. first_token_s: streams, to the first content. answer_s:
+    plain answers, to the whole body. idle_s: between bytes of a stream. total_s: the whole call with all its
+    attempts."""
 
     connect_s: Positive = 2.0
     first_token_s: Positive = 30.0
@@ -131,7 +93,14 @@ class Retries(Section):
 
 
 class Model(Section):
-    """A name clients may use."""
+    """A name clients may use.
+
+    targets: who serves it. fallback: who is asked when they cannot. timeouts, retries: of its calls. on_cut: what
+    happens to a stream that breaks off after its first byte: continue at the fallback, end in an error event, or off:
+    just end; None: continue where there is a fallback, else error. strategy: how a target is chosen: by weight, by
+    calls in flight (and load, where it is told), by latency, or always the same one for a prompt's beginning (prefix)
+    or a conversation (session), so that its cache is warm.
+    """
 
     targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1)]
     fallback: tuple[Fallback, ...] = ()
@@ -146,8 +115,13 @@ class Model(Section):
 
 
 class When(Section):
-    """All given conditions must hold. alias, key, api and stream are known before asking (head); the others when the
-    answer has ended (tail)."""
+    """All given conditions must hold. What is known before asking decides then (head); the rest when the answer has
+    ended (tail).
+
+    alias, key: named by the call. api: chat, completions, responses, messages, … stream: the answer comes as one.
+    outcome: how it ended; error: any way but ok and client_gone. finish_reason: as the upstream says it. min_total_s,
+    min_first_token_s: it took at least so long.
+    """
 
     alias: str | None = None
     key: str | None = None
@@ -164,14 +138,18 @@ class When(Section):
 
 
 class Rule(Section):
+    """when: for which calls. rate: of them; of all rules that match the largest counts. name: of the stratum in metrics
+    and reports; None: made of the rule's place."""
+
     when: When
     rate: Share
     name: Name | None = None
 
 
 class Sampling(Section):
-    """rate: for what no rule names. unit: request, or conversation (x-gateway-conversation, metadata.conversation_id).
-    pi_min: no stratum may have a smaller probability, except 0 for "never". max_kb: of each of an exchange's bodies."""
+    """rate: for what no rule names. rules: for what they name. unit: request, or conversation (x-gateway-conversation,
+    metadata.conversation_id). pi_min: no stratum may have a smaller probability, except 0 for "never". max_kb: of each
+    of an exchange's bodies."""
 
     rate: Share = 0.1
     unit: Literal["request", "conversation"] = "request"
@@ -188,7 +166,7 @@ class Sampling(Section):
 
 
 class Limits(Section):
-    """drain_s: how long a stopping gateway lets calls in flight finish."""
+    """max_body_mb: of a request; beyond it: 413. drain_s: how long a stopping gateway lets calls in flight finish."""
 
     max_body_mb: Positive = 32.0
     drain_s: Positive = 30.0
@@ -203,6 +181,14 @@ class Metrics(Section):
 
 
 class Config(Section):
+    """keys: who may ask. open: True lets everybody in, where there are no keys. upstreams: where requests can go.
+    models: the names that clients may use. sampling: what is recorded and scored. passthrough: the upstream that other
+    /v1/ paths go to; None: 404. cors: origins of browsers that may ask. limits: of requests and of stopping. metrics:
+    who may read them. stream: the server between gateway and consumer. store: where scores are kept. redaction: what is
+    taken out before anything is recorded. scorers: what is said of each recorded answer. evals: how judges reach the
+    gateway. prices: of models, beside those that are built in. experiments: comparisons of two or more targets.
+    """
+
     keys: tuple[Key, ...] = ()
     open: bool = False
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]

@@ -32,8 +32,8 @@ class Scorer(BaseModel):
 
     share: of the recorded exchanges. deadline_s: for one subject, waiting for its turn included; None: 10, or 60 where
     a model is asked. concurrency: subjects at once in each consumer; None: 16, or 8 where a model is asked.
-    budget_usd, budget_tokens: of one UTC day, all consumers together. isolate: in a process of its own, of at most
-    memory_mb.
+    budget_usd, budget_tokens: of one UTC day, all consumers together. isolate: in a process of its own. memory_mb:
+    the most that one may take.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

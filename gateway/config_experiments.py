@@ -41,6 +41,8 @@ ModelName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[\x21-
 
 
 class ArmTarget(Section):
+    """upstream: one of `upstreams`. model: what that upstream calls it."""
+
     upstream: str
     model: ModelName
 
@@ -72,10 +74,20 @@ class Gate(Section):
 class Experiment(Section):
     """One control target of an alias, and candidates beside it.
 
+    model: the alias. control: one of its targets. candidate, candidates: who might take its place; one, or several by
+    name. mode: shadow (asked beside the control, unseen), split (serves a share), or both.
+
     shadow: head rate over all eligible requests. split: the share of units that candidates serve, in equal parts.
     repeat_control: of the shadowed requests, for how many the control is asked again. record: the rate at which split
     answers are recorded, where `sampling` gives no higher one. start: auto (by the first gateway that reads it), manual
-    (`gateway ab start`) or a time. enabled: False is the kill switch.
+    (`gateway ab start`) or a time. stop: a time; None: when
+    it is stopped. enabled: False is the kill switch.
+
+    unit: what keeps its arm in a split, and what is independent of each other. primary: the metric that decides; None:
+    the first scorer's. margin: the loss in it that would not matter. alpha: the risk of a wrong verdict. guardrails:
+    metrics that may not worsen, each with its own margin. strata: what the report tells apart. stationary: assumes that
+    traffic does not drift. deadline_s: how long a pair waits for its other half; None: as long as its calls may take.
+    budget, allow, gate: what shadows may use, whose calls they may see, and when they yield.
     """
 
     model: str

@@ -29,8 +29,8 @@ ModelName = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class ModelPrice(Section):
-    """USD per million tokens. cached_input: None: as input. reasoning: None: as output. A model without output tokens
-    (embeddings) says `output: 0`."""
+    """USD per million tokens. input, output: read and written. cached_input: None: as input. reasoning: None: as
+    output. A model without output tokens (embeddings) says `output: 0`."""
 
     input: Usd
     output: Usd

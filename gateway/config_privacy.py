@@ -15,7 +15,8 @@ _MOST_MEMORY = 8 << 20  # of one compiled pattern
 
 
 class Pattern(Section):
-    """A form of one's own. regex: in RE2's syntax, which takes linear time: no look-around, no back-references.
+    """A form of one's own. name: of its mark in what is kept. regex: in RE2's syntax, which takes linear time: no
+    look-around, no back-references.
 
     replace: what stands in its place; None: the name in brackets.
     """
@@ -53,6 +54,7 @@ def compiled(regex: str) -> Any:
 
 class Redaction(Section):
     """default: of keys that do not say how much of their content is kept. rules: the built-in forms looked for.
+    patterns: forms of one's own, looked for besides.
 
     pseudonyms: the same value has the same number within one exchange ([email-1]), so that it can be followed.
     deadline_s: for one exchange; beyond it nothing of its content is kept.

@@ -15,10 +15,11 @@ Place = Annotated[str, Field(pattern=_PLACE)]
 
 class Stream(Section):
     """url: redis://, rediss:// (TLS) or unix://, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST; None:
-    the embedded server. sentinels and service say the same as the second; cluster: the url is of a cluster's nodes.
+    the embedded server. sentinels, service: say the same as the second. cluster: the url is of a cluster's nodes.
 
     shards: how many streams a cluster holds; never fewer than before while any of them has entries. username,
-    password: of an ACL user; sentinel_*: of the sentinels themselves. ca_file, cert_file, key_file: for TLS.
+    password: of an ACL user; sentinel_username, sentinel_password: of the sentinels themselves. tls: for sentinels,
+    whose url says it otherwise. ca_file, cert_file, key_file, check_hostname: for TLS. name: of the stream's key.
 
     buffer_mb: what may wait in a gateway process. max_mb, max_age_h: what one stream may hold; what is beyond goes,
     oldest first, and is counted where it had not been read. claim_idle_s: what a consumer has not settled or said to be

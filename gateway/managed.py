@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from gateway import engines
-from gateway.config_run import Run
+from gateway.config_upstreams import Run
 from gateway.programs import CannotRun, Child, NotInstalled
 from gateway.vendors import VENDORS
 

@@ -31,7 +31,7 @@ TESTED_ELSEWHERE = {
     "config_environ": ("test_config.py", "what the environment says is seen through a config"),
     "config_experiment_mistakes": ("test_config_experiments.py", "a mistake is what config.load says of a file"),
     "config_mistakes": ("test_config.py", "a mistake is what config.load says of a file"),
-    "config_run": ("test_managed.py", "what an engine is told is what its section says"),
+    "config_upstreams": ("test_managed.py", "what an engine is told is what its section says"),
     "config_text": ("test_config.py", "text is read only on the way to a config"),
     "config_values": ("test_config.py", "types of single values, seen through a config"),
     **{
@@ -82,7 +82,7 @@ WORDS = {"__init__", "errors", "exchange", "experiment", "assembly", "sse", "dra
 WORDS |= {"prices", "price_list", "sensitive"}
 CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", "config_text", "config_values"}
 CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
-CORRIDOR |= {"config_run", "metrics_proxy", "metrics_catalogue"}
+CORRIDOR |= {"config_upstreams", "metrics_proxy", "metrics_catalogue"}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
 CORRIDOR |= {"metrics_experiments"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server

@@ -1,22 +1,67 @@
-"""What the README says is so."""
+"""What the README and docs/ say is so: their configs are read, their commands are run, or at least understood.
+
+A fenced block of a page in RUN says after its language what becomes of it: `run` (here, against a gateway with the
+double behind it), `real` (by `make test-real`), or `not run: REASON`. In every page, each `gateway …` and `make …` must
+be a command that there is.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
 
 from gateway import config
+from gateway.cli import app
+from gateway.metrics_catalogue import catalogue
+from gateway.up import free_port
+from gateway.vendors import VENDORS
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+RUN = ["quickstart", "clients", "engines", "deploy", "scaling"]  # the pages whose blocks all say what becomes of them
+COMMANDS = ("sh", "bash", "console", "python", "js", "ts")
+_BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+@dataclass(frozen=True)
+class Block:
+    """page: its stem. said: what stands after the language. number: of the block in its page."""
+
+    page: str
+    language: str
+    said: str
+    text: str
+    number: int
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(page.stem, *found, n) for n, found in enumerate(_BLOCK.findall(page.read_text()))]
+
+
+def marked() -> list[Block]:
+    return [b for name in RUN for b in blocks(DOCS / f"{name}.md")]
+
+
+# ── the README ──
 
 
 def test_the_config_in_the_readme_is_valid() -> None:
-    [text] = blocks("yaml")
+    [text] = [b.text for b in blocks(ROOT / "README.md") if b.language == "yaml"]
     read = config.parse(text, environ={"OPENAI_API_KEY": "sk-x"})
     assert read.models["chat"].cut == "continue"
     assert len(text.splitlines()) <= 22
@@ -29,5 +74,217 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert any(p.exists() for p in places), word
 
 
-def test_the_readme_speaks_of_no_machine_and_no_registry() -> None:
-    assert not re.search(r"/(root|home|work|tmp)/|pypi\.org|files\.pythonhosted", README)
+# ── every page ──
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_page_speaks_of_no_machine_and_no_registry(page: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(root|home|work|tmp)/\w|pypi\.org|files\.pythonhosted", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = _BLOCK.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http:", "https:", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(DOCS / f"{n}.md" for n in RUN)], ids=lambda p: p.stem)
+def test_every_metric_that_a_page_names_is_exported(page: Path) -> None:
+    known = {name for each in catalogue() for name in (each.name, *each.series)}
+    named = set(re.findall(r"`(gateway_[a-z0-9_]+[a-z0-9])(?:\{[^`]*)?`", page.read_text()))
+    assert not named - known
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Each line of a shell block that calls `gateway` or `make`, with its page."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language not in ("sh", "bash", "console"):
+                continue
+            for line in re.sub(r"\\\n", " ", block.text).splitlines():
+                line = line.removeprefix("$ ").partition(" # ")[0]
+                if re.match(r"(\w+=\S+ )*(\S*/)?(gateway|make) ", line):
+                    yield page.stem, line.strip()
+
+
+def understood(line: str) -> None:
+    """Raises what click raises for a command line that is none of ours."""
+    words = shlex.split(re.split(r" [|>&]|;", line)[0])
+    words = words[next(i for i, w in enumerate(words) if w.endswith(("gateway", "make"))) :]
+    if words[0] == "make":
+        targets = [w for w in words[1:] if "=" not in w]
+        subprocess.run(["make", "-n", *targets], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
+        return
+    command: Any = typer.main.get_command(app)
+    rest = words[1:]
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        assert rest[0] in command.commands, f"no verb {rest[0]} in: {line}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    try:
+        command.make_context("gateway", list(rest))
+    except Exception as error:
+        if "does not exist" not in str(error) and type(error).__name__ != "Exit":  # the file is the reader's; --help
+            raise
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
+def test_every_command_of_ours_that_a_page_shows_is_one(page: str, line: str) -> None:
+    understood(line)
+
+
+def test_a_command_that_is_none_of_ours_would_be_seen() -> None:
+    for line in ("gateway evalute --config f", "gateway serve --prot 8000"):
+        with pytest.raises(Exception, match=r"evalute|prot"):
+            understood(line)
+
+
+# ── the pages that say what becomes of each block ──
+
+
+def test_every_block_says_what_becomes_of_it() -> None:
+    for block in marked():
+        if block.language in COMMANDS:
+            assert block.said in ("run", "real") or re.fullmatch(r"not run: \w.+", block.said), block
+
+
+def completed(text: str) -> str:
+    """A part of a config, with what it leaves out: a model for its upstreams, upstreams for its models."""
+    raw = yaml.safe_load(text)
+    first = next(iter(raw.get("upstreams", {"fake": {}})))
+    raw.setdefault("models", {"chat": {"targets": [{"upstream": first, "model": "m"}]}})
+    raw.setdefault("open", "keys" not in raw)
+    named = {t["upstream"] for m in raw["models"].values() for t in (*m["targets"], *m.get("fallback", ()))}
+    raw.setdefault("upstreams", {name: {"kind": "fake"} for name in named})
+    return yaml.safe_dump(raw)
+
+
+@pytest.mark.parametrize("block", [b for b in marked() if b.language == "yaml"], ids=lambda b: f"{b.page}-{b.number}")
+def test_every_config_is_one(block: Block) -> None:
+    if block.said:
+        assert block.said.startswith("not run: "), block.said
+        return
+    names = set(re.findall(r"\$\{(\w+)\}", block.text))
+    assert config.parse(completed(block.text), environ=dict.fromkeys(names, "redis://x"))
+
+
+def test_every_kind_of_upstream_has_its_section() -> None:
+    text = (DOCS / "engines.md").read_text()
+    for vendor in VENDORS.values():
+        assert f"kind: {vendor.kind}" in text, vendor.kind
+
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    spec = importlib.util.spec_from_file_location("configuration", DOCS / "configuration.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    page = made.page()
+    untold = [line for line in page.splitlines() if line.endswith("|  |")]
+    assert not untold, "say in the section's docstring what these keys are"
+    assert (DOCS / "configuration.md").read_text() == page, "run: python docs/configuration.py"
+
+
+# ── what is run ──
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A `gateway up` with the double behind the names that pages use."""
+
+    folder: Path
+    origin: str
+    key: str
+
+    def here(self, text: str) -> str:
+        return text.replace("http://127.0.0.1:8000", self.origin).replace("sk-assay-…", self.key)
+
+    def environ(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "OPENAI_BASE_URL": f"{self.origin}/v1", "OPENAI_API_KEY": self.key}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("reader")
+    port, own = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
+    double = subprocess.Popen([sys.executable, "-m", "gateway", "fake", "--port", str(port)], stderr=subprocess.DEVNULL)
+    place = f"http://127.0.0.1:{port}/v1"
+    aliases = {n: {"targets": [{"upstream": "double", "model": n}]} for n in ("smollm2", "chat")}
+    section = {"upstreams": {"double": {"kind": "fake", "base_url": place}}, "models": aliases}
+    (folder / "gateway.yaml").write_text(
+        yaml.safe_dump({**section, "sampling": {"rate": 1.0}, "scorers": {"length": {}}})
+    )
+    command = [sys.executable, "-m", "gateway", "up", "--port", str(own)]
+    up = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert up.stdout is not None
+    printed = ""
+    for line in up.stdout:
+        printed += line
+        if "Ctrl-C stops everything" in line:
+            break
+    said = dict(re.findall(r"^  (base_url|key) +(\S+)$", printed, re.MULTILINE))
+    yield Stack(folder, said["base_url"].removesuffix("/v1"), said["key"])
+    for process in (up, double):
+        process.terminate()
+        process.wait(30)
+    up.stdout.close()
+
+
+def runnable(language: str) -> list[Block]:
+    return [b for b in marked() if (b.said, b.language) == ("run", language)]
+
+
+def test_only_languages_that_are_run_here_are_said_to_be() -> None:
+    assert {b.language for b in marked() if b.said == "run"} <= {"sh", "python"}
+
+
+@pytest.mark.parametrize("block", runnable("sh"), ids=lambda b: f"{b.page}-{b.number}")
+def test_what_a_page_tells_the_reader_to_type_runs(block: Block, stack: Stack) -> None:
+    told = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell
+        cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip(), "a reader sees something"
+
+
+# All in one process, which imports the clients once; a line of JSON for each: what it printed, and its error.
+_EACH = """
+import contextlib, io, json, sys, traceback
+for text in json.load(sys.stdin):
+    out, error = io.StringIO(), None
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(text, "page", "exec"), {"__name__": "__main__"})
+        except Exception:
+            error = traceback.format_exc()
+    print(json.dumps([out.getvalue(), error]))
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(stack: Stack) -> dict[Block, tuple[str, str | None]]:
+    pages = [*runnable("python"), *(b for b in blocks(ROOT / "README.md") if b.language == "python")]
+    told = subprocess.run(
+        [sys.executable, "-c", _EACH], input=json.dumps([stack.here(b.text) for b in pages]),
+        cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=True, timeout=50,
+    )  # fmt: skip
+    return {b: tuple(json.loads(line)) for b, line in zip(pages, told.stdout.splitlines(), strict=True)}
+
+
+def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | None]]) -> None:
+    assert {b.page for b in printed} >= {"README", "clients"}
+    for block, (said, error) in printed.items():
+        assert error is None, f"{block.page}: {error}"
+        shown = (
+            next((b for b in blocks(DOCS / f"{block.page}.md") if b.number == block.number + 1), None)
+            if (block.page in RUN)
+            else None
+        )
+        if shown is not None and shown.language == "text":
+            assert said == shown.text, "what the page shows is what it prints"
+        else:
+            assert "token" in said, block

@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from gateway import engines, managed
 from gateway.config import load
-from gateway.config_run import Run
+from gateway.config_upstreams import Run
 from gateway.programs import CannotRun, NotInstalled
 
 # Speaks vLLM's command line, says what it was told, takes a moment, and then answers as the shipped double.

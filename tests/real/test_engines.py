@@ -108,7 +108,7 @@ def occupied(stage: Any, stages: Any) -> Iterator[Callable[[int], None]]:
     over = threading.Event()
 
     def ask() -> None:
-        body = {"model": "smollm2", "messages": STORY, "max_tokens": 150, "temperature": 0.8, "stream": True}
+        body = {"model": "smollm2", "messages": STORY, "max_tokens": 40, "temperature": 0.8, "stream": True}
         request = urllib.request.Request(
             f"{stage.origin}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
         )
