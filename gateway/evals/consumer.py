@@ -207,6 +207,8 @@ class Consumer:
         if self._is_due("labels", self._pace.labels_s):
             self._labelled = await self._desk.store.run(labelled)
         figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()), self._labelled)
+        if self._desk.experiments is not None:
+            figures = replace(figures, experiments=self._desk.experiments.figures)
         self._desk.metrics.figures = self._alarmed(await self._of_the_stream(figures))
 
     async def _of_the_stream(self, figures: EvalFigures) -> EvalFigures:
