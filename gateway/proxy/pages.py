@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -133,7 +134,9 @@ class Pages:
             hint = f"they are served on {config.bind}" if config.bind else "set metrics.sha256 or metrics.bind"
             raise InvalidKey(f"metrics need a key of their own beyond loopback; {hint}")
         self._show()
-        return Response(exposition(self._registry, shared_metrics()), media_type=CONTENT_TYPE.decode())
+        # On a thread: putting several workers together reads all their files, and calls are under way meanwhile.
+        text = await asyncio.to_thread(exposition, self._registry, shared_metrics())
+        return Response(text, media_type=CONTENT_TYPE.decode())
 
     def _may_look(self, request: Request) -> bool:
         if self._open:

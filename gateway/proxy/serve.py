@@ -46,6 +46,7 @@ log = logging.getLogger("gateway")
 
 _LOOK_S = 1.0  # how often the config file is looked at
 _SETTLE_S = 1.0  # how long a stopping process waits for the calls that it has cancelled
+_ANSWERS_S = 30  # a worker that does not answer its parent for so long is killed; a busy machine starts one in ten
 _FLUSH_S = 5.0  # and tries to hand over what it has recorded
 
 
@@ -134,6 +135,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         backlog=4096,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
+        timeout_worker_healthcheck=_ANSWERS_S,
     )
 
 
