@@ -16,6 +16,23 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
+    "evals/experiments/details": ("evals/test_report.py", "parts of a report that decide nothing"),
+    "evals/experiments/figures": ("evals/experiments/test_pairs.py", "what Prometheus reads is what the report says"),
+    "evals/experiments/findings": ("evals/experiments/test_simulations.py", "what whole experiments come to"),
+    "evals/experiments/html/examples": ("evals/experiments/html/test_document.py", "a section is seen on the page"),
+    "evals/experiments/html/parts": ("evals/experiments/html/test_document.py", "the same"),
+    "evals/experiments/html/summary": ("evals/experiments/html/test_document.py", "the same"),
+    "evals/experiments/html/tables": ("evals/experiments/html/test_document.py", "the same"),
+    "evals/experiments/power": ("cli/test_ab.py", "what the verb says"),
+    "evals/experiments/undecided": ("evals/test_report.py", "the report of an experiment without a plan"),
+    "evals/experiments/words": ("evals/test_report.py", "sentences of a report"),
+    "evals/store/experiments_evidence": ("evals/experiments/test_pairs.py", "what scorers said, as pairs carry it"),
+    "evals/store/experiments_pairs": (
+        "evals/store/test_experiments_advance.py",
+        "pairs settle where a step takes them",
+    ),
+    "evals/store/experiments_reading": ("evals/test_report.py", "questions that a report asks"),
+    "metrics_experiments": ("evals/experiments/test_pairs.py", "what Prometheus reads is what the report says"),
     "evals/experiments/report": ("evals/test_report.py", "words; what fills them is tested where it is made"),
     "cli/dead": ("evals/test_letters.py", "the verbs show what letters.py makes of them"),
     "cli/status": ("evals/test_status.py", "the verb shows what status.py has seen"),

@@ -16,7 +16,7 @@ import pytest
 from gateway import __version__
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "samples", "report", "replay"]
+VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "samples", "report", "ab", "replay"]
 VERBS += ["label", "judge", "export", "migrate", "status", "dead"]
 
 

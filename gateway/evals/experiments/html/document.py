@@ -15,7 +15,8 @@ from gateway.evals.experiments.html.parts import section
 from gateway.evals.experiments.report import Report
 
 _SECTIONS = (
-    summary.verdict, summary.course, summary.gates, tables.metrics, summary.wins, tables.strata, tables.latency,
+    summary.verdict, summary.course, summary.gates, tables.metrics, summary.wins, tables.likeness,
+    tables.strengths, tables.strata, tables.latency,
     tables.arms, examples, tables.withheld,
 )  # fmt: skip
 

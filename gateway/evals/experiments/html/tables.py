@@ -118,6 +118,36 @@ def _cost(e: Estimate | None) -> Child:
     return say.dollars(e.value), tag("small", bounds) if bounds else None
 
 
+def likeness(report: Report) -> Markup | None:
+    """The test "is the candidate like the control?"."""
+    columns = (Column("Distance", "text"), Column("Pairs"), Column("Farther by"), Column("p"))
+    rows: list[Row] = [
+        (each.metric, (say.count(each.pairs), say.number(each.farther, 3, signed=True), say.number(each.p, 4)))
+        for each in report.likeness
+    ]
+    lead = (
+        "How much farther the served answer is from the candidate's than from the control's own next one; below 0 it "
+        "is nearer, as with a lower temperature. A small p says that the candidate is not like the control; a large "
+        "one proves nothing. It decides nothing."
+    )
+    return (
+        section("Like the control?", lead, table("Distances to the served answer", columns, [(None, rows)]))
+        if rows
+        else None
+    )
+
+
+def strengths(report: Report) -> Markup | None:
+    """Of three or more arms."""
+    columns = (Column("Arm", "text"), Column("Log odds against the control"), Column("Standard error"))
+    rows: list[Row] = [
+        (each.arm, (say.number(each.log_odds, 2, signed=True), say.number(each.se, 2))) for each in report.strengths
+    ]
+    first = say.number(report.first_place, 2, signed=True)
+    lead = f"By pairwise verdicts (Bradley–Terry). Being shown first is worth {first}."
+    return section("Several candidates", lead, table("Strength by arm", columns, [(None, rows)])) if rows else None
+
+
 def strata(report: Report) -> Markup | None:
     margin = report.primary.margin if report.primary else None
     differences = [each.difference for each in report.strata]

@@ -1,0 +1,264 @@
+"""`gateway ab`: starts, stops and shows experiments. Plans lie in the stream server; every gateway polls them there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from gateway.cli.common import AsJson, Data, File, example, note, show
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.experiment import PlanState
+    from gateway.stream import Corridor
+
+T = TypeVar("T")
+Name = Annotated[str, typer.Argument(help="Its name in gateway.yaml.")]
+ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
+verbs = typer.Typer()
+verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
+
+
+@ab.command(epilog=example("gateway ab start swap"))
+def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """Freeze an experiment's plan and put it in force, on every gateway of this stream server.
+
+    Changed since it was started, it becomes a plan of its own, whose evidence begins anew.
+    """
+    from gateway.config import load
+    from gateway.config_experiments import plans_of
+
+    read = load(config)
+    plan = plans_of(read).get(name)
+    if plan is None:
+        raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
+    if not read.experiments[name].enabled:
+        raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
+    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running"))
+    if known is not None and known.running and known.plan == plan:
+        show(f"{name} runs already, by plan {plan.hash}")
+        return
+    was = f"; until now it was by {known.plan.hash}" if known is not None and known.plan != plan else ""
+    show(f"{name} runs by plan {plan.hash}{was}")
+    note(f"see: gateway ab status {name}; gateway report {name}")
+
+
+@ab.command(epilog=example("gateway ab stop swap"))
+def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """Stop an experiment everywhere, within a second; shadow requests under way are ended.
+
+    What was found stays in the store. It stays stopped, also over restarts, until `gateway ab start`.
+    """
+    from gateway.config import load
+
+    known = _shared(load(config), data, lambda corridor: _put(corridor, name, "stopped"))
+    if known is None:
+        raise typer.BadParameter(f'no experiment "{name}" was ever started here', param_hint="NAME")
+    show(f"{name} was stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
+
+
+@ab.command("list", epilog=example("gateway ab list"))
+def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """List the experiments of the config and of the stream server."""
+    from gateway.config import load
+
+    read = load(config)
+    rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.plans())))
+    show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
+
+
+@ab.command(epilog=example("gateway ab status swap"))
+def status(
+    name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
+) -> None:
+    """Show what an experiment does now: its state, what became of its shadows, what they used today, the verdict."""
+    from gateway.config import load
+
+    read = load(config)
+    state, results, spent = _shared(read, data, lambda corridor: _standing(corridor, name))
+    if state is None and name not in read.experiments:
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
+    found = {**next(_listed(read, {name: state} if state else {}, only=name)), "shadows": results, "used_today": spent}
+    found["verdict"] = _verdict(read, data, name)
+    show(_json(found) if as_json else "\n".join(_lines(found)))
+
+
+@ab.command(epilog=example("gateway ab power swap --margin 0.05"))
+def power(
+    name: Name,
+    margin: Annotated[float | None, typer.Option(min=0, help="Of the primary, instead of the plan's.")] = None,
+    alpha: Annotated[float | None, typer.Option(min=1e-6, max=0.5, help="Instead of the plan's.")] = None,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Say how many pairs a verdict needs, from how much the control differs from itself."""
+    from dataclasses import asdict
+
+    from gateway.config import load
+
+    found = _outlook(load(config), data, name, margin, alpha)
+    if as_json:
+        show(_json({**asdict(found), "needed": found.needed}))
+        return
+    rows = [
+        {"metric": p.metric, "margin": f"{p.margin:g}", "pairs so far": p.have, "needed": p.needed or "out of sight",
+         "by": p.basis}
+        for p in found.metrics
+    ]  # fmt: skip
+    show(_table(rows) if rows else f"{name}: no primary metric and no guardrail, so there is nothing to decide")
+    if found.needed is not None:
+        pace = f"; at {found.a_day:.0f} pairs a day, {found.needed / found.a_day:.1f} days" if found.a_day else ""
+        show(f"A verdict needs about {found.needed} pairs, if the candidate is exactly as good{pace}.")
+
+
+def _outlook(config: Config, data: Path | None, name: str, margin: float | None, alpha: float | None) -> Any:
+    from gateway.config_experiments import plans_of
+    from gateway.evals.experiments.findings import chosen_plan
+    from gateway.evals.experiments.power import outlook
+    from gateway.evals.store.engine import NoStore
+    from gateway.evals.store.experiments_plans import Kept, kept_plans
+    from gateway.evals.store.reading import reading
+
+    planned = plans_of(config).get(name)
+    try:
+        with reading(_store(config, data)) as connection:
+            kept = chosen_plan(kept_plans(connection, name))
+            if kept is not None:
+                return outlook(connection, kept, margin, alpha)
+    except NoStore:
+        pass  # nothing was ever recorded here: the plan alone says what it can
+    if planned is None:
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
+    return outlook(None, Kept(planned, planned.hash, "stopped", 0.0), margin, alpha)
+
+
+def _verdict(config: Config, data: Path | None, name: str) -> str | None:
+    """The report's sentence; None: nothing is in the store yet."""
+    from gateway.evals.report import NoExperiment, read
+    from gateway.evals.store.engine import NoStore
+    from gateway.evals.where import Where
+
+    try:
+        return read(Where(_store(config, data)), name).sentence
+    except (NoExperiment, NoStore):
+        return None
+
+
+def _store(config: Config, data: Path | None) -> str:
+    from gateway.config import data_directory
+    from gateway.evals.store.engine import default_url
+
+    return config.store.url or default_url(data_directory(data))
+
+
+def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaitable[T]]) -> T:
+    """Asks the stream server. Raises CannotRun where there is none."""
+    import asyncio
+
+    from gateway.config import data_directory
+    from gateway.embedded_socket import stream_url
+    from gateway.errors import StreamDown
+    from gateway.programs import CannotRun
+    from gateway.stream import Corridor
+
+    async def asking() -> T:
+        corridor = Corridor.of(config.stream, stream_url(config.stream.address, data_directory(data)))
+        try:
+            return await work(corridor)
+        finally:
+            await corridor.aclose()
+
+    try:
+        return asyncio.run(asking())
+    except StreamDown as error:
+        raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
+
+
+async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
+    """Sets the state of a plan, or of the one known by a name. Returns what was known before; None: nothing was."""
+    from gateway.experiment import PlanState
+    from gateway.programs import CannotRun
+
+    name = wanted if isinstance(wanted, str) else wanted.name
+    known = (await corridor.plans()).get(name)
+    plan = wanted if not isinstance(wanted, str) else known.plan if known else None
+    if plan is None or (known is not None and known.state == to and known.plan == plan):
+        return known
+    if not await corridor.set_plan(PlanState(plan, to, time.time()), known):
+        raise CannotRun(f"{name}: somebody else changed it at this moment; see `gateway ab status {name}`")
+    return known
+
+
+async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
+    """(state, results of shadows of its plan, what they used today)."""
+    from gateway.proxy.shadow_budget import COUNTS, DAY_S
+
+    state = (await corridor.plans()).get(name)
+    results = await corridor.sums(COUNTS)
+    spent = await corridor.sums(f"spent:{int(time.time() // DAY_S)}")
+    ours = f"{state.plan.hash}:" if state else "\0"
+    return (
+        state,
+        {result.removeprefix(ours): n for result, n in sorted(results.items()) if result.startswith(ours)},
+        {what.removeprefix(f"{name}:"): n for what, n in spent.items() if what.startswith(f"{name}:")},
+    )
+
+
+def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = None) -> Iterator[dict[str, Any]]:
+    from gateway.config_experiments import plans_of
+    from gateway.evals.experiments.wording import when
+
+    planned = plans_of(config)
+    for name in sorted({*planned, *states} if only is None else {only}):
+        plan, state = planned.get(name), states.get(name)
+        off = name in config.experiments and not config.experiments[name].enabled
+        said = "switched off in the config" if off else state.state if state else "not started"
+        shown = state.plan if state else plan
+        changed = plan is not None and state is not None and plan != state.plan
+        yield {
+            "experiment": name,
+            "state": said,
+            "since": when(state.since) if state else "",
+            "plan": shown.hash if shown else "",
+            "mode": shown.mode if shown else "",
+            "config": "not in it" if plan is None else f"changed: {plan.hash}" if changed else "the same",
+        }
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
+    yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
+    results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
+    yield f"  shadows   {results or 'none yet'}"
+    used = found["used_today"]
+    yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
+    yield f"  verdict   {found['verdict'] or 'nothing in the store yet'}"
+
+
+def _named(config: Config) -> str:
+    return ", ".join(sorted(config.experiments)) or "none"
+
+
+def _json(value: Any) -> str:
+    from gateway.evals.plain import to_json
+
+    return to_json(value)
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from gateway.evals.plain import plain
+
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for name in rows[0]:
+        shown.add_column(name)
+    for row in rows:
+        shown.add_row(*(Text(plain(str(value))) for value in row.values()))
+    return shown

@@ -1,0 +1,179 @@
+"""`gateway ab`: a plan is frozen and put where every gateway reads it; what is stopped stays stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.config import load
+from gateway.config_experiments import plans_of
+from gateway.evals.experiments.measures import Taken
+from gateway.evals.experiments.sequences import Rule, Sequence
+from gateway.evals.store import engine
+from gateway.evals.store.experiments_plans import keep_plans
+from gateway.evals.store.experiments_sequences import Changes, Name, save
+from gateway.experiment import PlanState
+from gateway.programs import CannotRun
+from gateway.stream import Corridor
+
+Run = Callable[..., Any]
+SWAP: dict[str, Any] = {
+    "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
+    "shadow": 1.0, "start": "manual", "primary": "refusal", "margin": 0.05, "guardrails": {"error_rate": 0.02},
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `gateway ab …` beside a gateway.yaml. run.config: changes what stands in its experiment."""
+    monkeypatch.chdir(tmp_path)
+
+    def config(**changes: Any) -> None:
+        text = {
+            "open": True,
+            "upstreams": {"a": {"kind": "fake"}},
+            "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
+            "scorers": {"refusal": {}},
+            "stream": {"url": stream_url, "name": stream_name},
+            "experiments": {"swap": {**SWAP, **changes}},
+        }
+        (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(text))
+
+    def go(*words: str, code: int = 0) -> str:
+        found = CliRunner().invoke(app, ["ab", *words])
+        assert found.exit_code == code, (found.output, found.exception)
+        return found.output
+
+    config()
+    go.config = config  # type: ignore[attr-defined]
+    go.plan = lambda: plans_of(load(tmp_path / "gateway.yaml"))["swap"]  # type: ignore[attr-defined]
+    return go
+
+
+def shared(stream_url: str, stream_name: str, work: Callable[[Corridor], Any]) -> Any:
+    async def asking() -> Any:
+        corridor = Corridor(stream_url, stream_name)
+        try:
+            return await work(corridor)
+        finally:
+            await corridor.aclose()
+
+    return asyncio.run(asking())
+
+
+def known(stream_url: str, stream_name: str) -> Any:
+    return shared(stream_url, stream_name, lambda corridor: corridor.plans()).get("swap")
+
+
+def test_start_freezes_the_plan_and_puts_it_in_the_stream_server(run: Any, stream_url: str, stream_name: str) -> None:
+    assert f"swap runs by plan {run.plan().hash}\n" in run("start", "swap")
+    state = known(stream_url, stream_name)
+    assert (state.plan, state.state) == (run.plan(), "running")
+    assert "runs already" in run("start", "swap")
+    assert known(stream_url, stream_name) == state
+
+
+def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    before = run.plan().hash
+    run.config(margin=0.1)
+    assert "changed" in run("list")
+    assert f"; until now it was by {before}" in run("start", "swap")
+    assert known(stream_url, stream_name).plan.margin == 0.1
+
+
+def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    assert "swap is stopped" in run("stop", "swap")
+    assert known(stream_url, stream_name).state == "stopped"
+    assert "was stopped already" in run("stop", "swap")
+    assert "swap: stopped since" in run("status", "swap")
+    assert "swap runs by plan" in run("start", "swap")
+
+
+@pytest.mark.parametrize("words", [("start", "swop"), ("status", "swop"), ("power", "swop"), ("stop", "swap")])
+def test_a_name_that_is_not_there_is_said(run: Any, words: tuple[str, ...]) -> None:
+    said = run(*words, code=2)
+    assert "no experiment" in said
+
+
+def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
+    run.config(enabled=False)
+    assert "enabled is false" in run("start", "swap", code=2)
+    assert "switched off in the config" in run("list")
+
+
+def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    plan = run.plan().hash
+
+    async def use(corridor: Corridor) -> None:
+        await corridor.add("shadows", {f"{plan}:candidate:asked": 7, f"{plan}:not_offered_busy": 2, "old:asked": 9})
+        await corridor.add(
+            f"spent:{int(time.time() // 86_400)}", {"swap:tokens": 1200, "swap:usd": 0.25, "other:usd": 9}
+        )
+
+    shared(stream_url, stream_name, use)
+    made = orjson.loads(run("status", "swap", "--json"))
+    assert made["shadows"] == {"candidate:asked": 7, "not_offered_busy": 2}
+    assert made["used_today"] == {"tokens": 1200, "usd": 0.25}
+    assert (made["state"], made["verdict"]) == ("running", None)
+    said = run("status", "swap")
+    assert "candidate:asked 7, not_offered_busy 2" in said
+    assert "1200 tokens, 0.2500 USD" in said
+
+
+def test_list_is_empty_where_there_is_none(run: Any, tmp_path: Path) -> None:
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**text, "experiments": {}}))
+    assert "no experiment in gateway.yaml" in run("list")
+
+
+def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    text["stream"]["url"] = f"unix://{tmp_path}/nobody"
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(text))
+    found = CliRunner().invoke(app, ["ab", "list"])
+    assert isinstance(found.exception, CannotRun)
+    assert "Is a gateway of this config running?" in str(found.exception)
+
+
+# ── power ──
+
+
+def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
+    made = orjson.loads(run("power", "swap", "--json"))
+    said, errors = made["metrics"]
+    assert (said["metric"], said["variance"], said["have"]) == ("refusal", 0.1, 0)
+    assert "is assumed" in said["basis"]
+    assert errors["variance"] == 0.03
+    assert made["needed"] == max(said["needed"], errors["needed"])
+
+
+def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path) -> None:
+    """Quieter answers need fewer pairs; a wider margin too."""
+    plan = run.plan()
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        keep_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
+        sequence = Sequence(Rule("bernstein", 0.05, 50.0), bounded=True)
+        for i in range(40):
+            sequence.add(Taken(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))
+        name = Name(plan.hash, "repeat", "refusal", "1 c1")
+        save(connection, Changes({name: (40, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+    said = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert said["variance"] == pytest.approx(0.01, rel=0.05)
+    assert said["basis"] == "the control against itself, 40 pairs"
+    wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
+    assert wider["needed"] < said["needed"] < 2000
+    assert "A verdict needs about" in run("power", "swap")
