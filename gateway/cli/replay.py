@@ -14,9 +14,9 @@ from gateway.cli.common import AsJson, Data, File, example, note, show
 from gateway.cli.grouped import grouped
 
 if TYPE_CHECKING:
-    from gateway.evals.replay.asked import Asked
     from gateway.evals.replay.datasets import Dataset
     from gateway.evals.replay.gateways import Place
+    from gateway.evals.replay.options import Options
     from gateway.evals.replay.run import Progress
     from gateway.experiment import Guardrail
 
@@ -97,26 +97,26 @@ def replay(
     import asyncio
 
     place = _place(where)
-    asked = _asked(wanted, decided, paced, other)
+    options = _options(wanted, decided, paced, other)
     if other.from_log is not None:
         _freeze(dataset, other, wanted.limit, place)
     if not dataset.is_file():
         raise typer.BadParameter(f"no file {dataset}", param_hint="DATASET")
     if other.as_reference:
-        asyncio.run(_written(dataset, asked, place))
-    elif asked.targets:
-        asyncio.run(_compared(dataset, asked, place, as_json, html))
+        asyncio.run(_written(dataset, options, place))
+    elif options.targets:
+        asyncio.run(_compared(dataset, options, place, as_json, html))
     elif other.from_log is None:
         raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
 
-def _asked(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> Asked:
-    from gateway.evals.replay.asked import Asked
+def _options(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> Options:
     from gateway.evals.replay.asking import Pace
     from gateway.evals.replay.design import Settings, setting
+    from gateway.evals.replay.options import Options
 
     fields = tuple(_each(setting, wanted.fields or [], "--set"))
-    return Asked(
+    return Options(
         targets=(other.as_reference,) if other.as_reference else _words(wanted.targets),
         scorers=_words(wanted.scorers), repeats=wanted.repeats, primary=decided.primary, margin=decided.margin,
         alpha=decided.alpha, guardrails=tuple(_each(_guardrail, decided.guard or [], "--guard")), limit=wanted.limit,
@@ -147,14 +147,14 @@ def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
     note(f"{path}: {freeze(store_of(place), wanted, path)}")
 
 
-async def _compared(dataset: Path, asked: Asked, place: Place, as_json: bool, html: Path | None) -> None:
+async def _compared(dataset: Path, options: Options, place: Place, as_json: bool, html: Path | None) -> None:
     from gateway.evals.plain import to_json
     from gateway.evals.replay.page import page, pages, to_dict
     from gateway.evals.replay.replay import replay
 
     read = _scanned(dataset)
     with _log(place), _watching() as watch:
-        found = await replay(read, asked, place, note, watch)
+        found = await replay(read, options, place, note, watch)
     if html is not None:
         for path, text in pages(found, html):
             path.write_text(text, encoding="utf-8")
@@ -165,12 +165,12 @@ async def _compared(dataset: Path, asked: Asked, place: Place, as_json: bool, ht
         raise typer.Exit(1)
 
 
-async def _written(dataset: Path, asked: Asked, place: Place) -> None:
+async def _written(dataset: Path, options: Options, place: Place) -> None:
     from gateway.evals.replay.references import write_references
 
     read = _scanned(dataset)
     with _log(place), _watching() as watch:
-        path = await write_references(read, asked, place, note, watch)
+        path = await write_references(read, options, place, note, watch)
     note(f"wrote {path}")
 
 

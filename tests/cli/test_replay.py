@@ -107,6 +107,7 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
     await process.communicate()
 
 
+@pytest.mark.timeout(180)  # several programs, one after the other
 @pytest.mark.parametrize("kills", [(150,), pytest.param((20, 90, 230, 301, 399), marks=pytest.mark.long)], ids=len)
 async def test_killed_and_run_again_it_ends_with_the_same_result(
     folder: Path, upstreams, gateway_url: str, kills: tuple[int, ...]

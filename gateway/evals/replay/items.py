@@ -122,7 +122,7 @@ def _whole(row: Mapping[str, Any]) -> Parts:
         raise ValueError(f"api {named!r} cannot be replayed; expected one of {', '.join(_ASKED_WITH)}")
     if not isinstance(body, Mapping):
         raise ValueError(f"request must be an object, not {_kind(body)}")
-    request = asked(body)
+    request = bare(body)
     if not any(request.get(name) for name in _ASKED_WITH[api]):
         raise ValueError(f"request has no {' or '.join(_ASKED_WITH[api])}")
     if "messages" in request:
@@ -130,7 +130,7 @@ def _whole(row: Mapping[str, Any]) -> Parts:
     return api, request, _reference(row), frozenset({"request", "api", "id"})
 
 
-def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+def bare(body: Mapping[str, Any]) -> dict[str, Any]:
     """A body without what belongs to one sending: the model, the stream, the caller's own marks."""
     return {k: v for k, v in body.items() if k not in _NOT_ASKED}
 

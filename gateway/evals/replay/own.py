@@ -26,7 +26,7 @@ from gateway.supervise import Child, Supervisor
 
 _HOST = "127.0.0.1"
 _KEPT = ("upstreams", "models", "limits")
-_LOOK_S = 1.0
+_LOOK_S = 5.0  # a busy machine answers late
 _GRACE_S = 1.0  # it has no clients but us
 _READY_S = 30.0
 _ENGINE_READY_S = 120.0

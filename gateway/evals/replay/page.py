@@ -28,12 +28,17 @@ _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 
 def to_dict(found: Replayed) -> dict[str, Any]:
     """Deterministic but for its times: the same answers give the same numbers."""
-    asked = found.question
+    question = found.question
     return {
-        "replay": asked.name,
-        "design": asked.design,
-        "dataset": {"name": asked.dataset, "sha256": asked.dataset_hash, "rows": asked.rows, "of": asked.of},
-        "repeats": asked.repeats,
+        "replay": question.name,
+        "design": question.design,
+        "dataset": {
+            "name": question.dataset,
+            "sha256": question.dataset_hash,
+            "rows": question.rows,
+            "of": question.of,
+        },
+        "repeats": question.repeats,
         "targets": [asdict(each) for each in found.targets],
         "reports": [report_dict(r) for r in found.reports],
     }
@@ -45,10 +50,9 @@ def page(found: Replayed) -> RenderableType:
 
 
 def _head(found: Replayed) -> str:
-    asked = found.question
-    rows = f"{asked.rows} rows" if asked.rows == asked.of else f"the first {asked.rows} of {asked.of} rows"
-    repeats = f", {asked.repeats} times each" if asked.repeats > 1 else ""
-    return f"{asked.name}: {rows} of {asked.dataset}{repeats} (sha256 {asked.dataset_hash[:16]})"
+    question = found.question
+    repeats = f", {question.repeats} times each" if question.repeats > 1 else ""
+    return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
 
 
 def _targets(found: Replayed) -> Table:

@@ -6,9 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.evals.replay.asked import Asked
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.gateways import Place, Say, store_of
+from gateway.evals.replay.options import Options
 from gateway.evals.replay.replay import Watch, carried_out, opened
 from gateway.evals.replay.run import Job
 from gateway.evals.store.reading import reading
@@ -17,12 +17,12 @@ from gateway.evals.store.replays import texts
 _CHUNK = 500
 
 
-async def write_references(dataset: Dataset, asked: Asked, place: Place, say: Say, watch: Watch) -> Path:
-    """Asks the one target of what is asked, and writes DATASET.with-references.jsonl beside the dataset.
+async def write_references(dataset: Dataset, options: Options, place: Place, say: Say, watch: Watch) -> Path:
+    """Asks the one target of the options, and writes DATASET.with-references.jsonl beside the dataset.
 
     Rows that it did not answer keep no reference. Raises what a replay raises.
     """
-    async with opened(dataset, asked, place, say) as (job, asker):
+    async with opened(dataset, options, place, say) as (job, asker):
         job = replace(job, scorers={})
         await carried_out(job, asker, place, watch)
     path = dataset.path.with_name(f"{dataset.path.stem}.with-references.jsonl")

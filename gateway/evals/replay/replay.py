@@ -13,11 +13,11 @@ import orjson
 from gateway.config_prices import prices_of
 from gateway.evals.client import Client, Connections
 from gateway.evals.experiments.report import Report
-from gateway.evals.replay.asked import Asked, metrics, name_of, question, rows_of, sections, single
 from gateway.evals.replay.asking import Asker
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Design
 from gateway.evals.replay.gateways import Place, Say, reached, store_of
+from gateway.evals.replay.options import Options, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.replay.report import Question, Said, examples_of, reports
 from gateway.evals.replay.run import Job, Progress, Run, Stopped
 from gateway.evals.replay.sheet import sheet
@@ -53,32 +53,32 @@ class Replayed:
     reports: tuple[Report, ...]
 
 
-async def replay(dataset: Dataset, asked: Asked, place: Place, say: Say, watch: Watch) -> Replayed:
+async def replay(dataset: Dataset, options: Options, place: Place, say: Say, watch: Watch) -> Replayed:
     """Asks what is not asked yet, and reports. say: notes on the way; watch: told after every answer.
 
     Raises CannotRun in its many kinds, ConfigError, StoreDown and Refused.
     """
-    async with opened(dataset, asked, place, say) as (job, asker):
-        question_ = question(asked, dataset, metrics(job.scorers))
+    async with opened(dataset, options, place, say) as (job, asker):
+        question = question_of(options, dataset, metrics(job.scorers))
         progress = await carried_out(job, asker, place, watch)
-    return _reported(job, question_, progress, store_of(place))
+    return _reported(job, question, progress, store_of(place))
 
 
 @asynccontextmanager
-async def opened(dataset: Dataset, asked: Asked, place: Place, say: Say) -> AsyncIterator[tuple[Job, Asker]]:
+async def opened(dataset: Dataset, options: Options, place: Place, say: Say) -> AsyncIterator[tuple[Job, Asker]]:
     """A gateway that answers, and the job that it is to do."""
-    async with reached(place, asked.targets, say) as (gateway, targets), Connections() as connections:
+    async with reached(place, options.targets, say) as (gateway, targets), Connections() as connections:
         client, prices = Client(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
         outside = Outside(connections, client, prices, directory=place.path.parent)
-        built = build_all(sections(asked, dataset, place.config), outside)
-        design = Design(dataset.hash, targets, asked.settings)
+        built = build_all(sections(options, dataset, place.config), outside)
+        design = Design(dataset.hash, targets, options.settings)
         try:
             yield (
                 Job(
-                    name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(asked, dataset),
-                    repeats=asked.repeats, scorers=single(asked, built), pace=asked.pace,
+                    name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
+                    repeats=options.repeats, scorers=single(options, built), pace=options.pace,
                 ),
-                Asker(client, asked.pace, prices),
+                Asker(client, options.pace, prices),
             )  # fmt: skip
         finally:
             await close_all(built)
@@ -110,23 +110,23 @@ async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Pro
         threads.close()
 
 
-def _reported(job: Job, asked: Question, progress: Progress, store: str) -> Replayed:
+def _reported(job: Job, question: Question, progress: Progress, store: str) -> Replayed:
     versions = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
     targets = [t.name for t in job.design.targets]
     with reading(store) as connection:
         times: list[float] = []
         answers = (times.append(a.asked) or a for a in outcomes(connection, job.name))  # type: ignore[func-returns-value]
         made = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
-        asked = replace(
-            asked, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
+        question = replace(
+            question, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
             created=time.time(), first=min(times, default=None), last=max(times, default=None),
         )  # fmt: skip
-        wanted = sorted({number for numbers in examples_of(made, asked).values() for number in numbers})
+        wanted = sorted({number for numbers in examples_of(made, question).values() for number in numbers})
         said = texts(connection, job.name, wanted)
     questions = _questions(job, wanted)
     answers_said = {(key.item, key.target): text for key, text in said.items() if key.repeat == 1}
-    alone = tuple(standing(made, target, asked.metrics, asked.alpha) for target in targets)
-    return Replayed(progress, asked, alone, reports(made, asked, Said(questions, answers_said)))
+    alone = tuple(standing(made, target, question.metrics, question.alpha) for target in targets)
+    return Replayed(progress, question, alone, reports(made, question, Said(questions, answers_said)))
 
 
 def _questions(job: Job, wanted: Sequence[int]) -> dict[int, str]:

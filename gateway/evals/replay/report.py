@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway import __version__
-from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, Trail, Wins
+from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, State, Trail, Wins
 from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
 from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
@@ -56,6 +56,11 @@ class Question:
     def planned(self) -> int:
         return self.rows * self.repeats
 
+    @property
+    def part(self) -> str:
+        """ "200", or "the first 50 of 200"."""
+        return str(self.rows) if self.rows == self.of else f"the first {self.rows} of {self.of}"
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -70,14 +75,14 @@ class _Versus:
     """One candidate against the control, under one question. alpha: of each of its comparisons."""
 
     sheet: Sheet
-    asked: Question
+    question: Question
     control: str
     candidate: str
     alpha: float
 
     @property
     def whole(self) -> bool:
-        return all(self.sheet.answers(t) >= self.asked.planned for t in (self.control, self.candidate))
+        return all(self.sheet.answers(t) >= self.question.planned for t in (self.control, self.candidate))
 
     def pairs(self, metric: Metric) -> Paired:
         return paired(metric, self.of(metric, self.control), self.of(metric, self.candidate), self.sheet.clusters)
@@ -89,22 +94,22 @@ class _Versus:
         return self.sheet.values(metric, target, (self.control, self.candidate))
 
 
-def reports(sheet: Sheet, asked: Question, said: Said | None = None) -> tuple[Report, ...]:
+def reports(sheet: Sheet, question: Question, said: Said | None = None) -> tuple[Report, ...]:
     """alpha is shared by the candidates (Bonferroni), so that with many of them none ships by chance."""
     control, *candidates = sheet.targets
-    alpha = asked.alpha / max(1, len(candidates))
-    return tuple(_report(_Versus(sheet, asked, control, c, alpha), said or Said()) for c in candidates)
+    alpha = question.alpha / max(1, len(candidates))
+    return tuple(_report(_Versus(sheet, question, control, c, alpha), said or Said()) for c in candidates)
 
 
-def examples_of(sheet: Sheet, asked: Question) -> dict[str, list[int]]:
+def examples_of(sheet: Sheet, question: Question) -> dict[str, list[int]]:
     """By candidate, the items on which it differs most from the control, by the primary metric."""
-    metric = next((m for m in asked.metrics if m.name == asked.primary), None)
+    metric = next((m for m in question.metrics if m.name == question.primary), None)
     if metric is None:
         return {}
     control, *candidates = sheet.targets
     found = {}
     for candidate in candidates:
-        versus = _Versus(sheet, asked, control, candidate, asked.alpha)
+        versus = _Versus(sheet, question, control, candidate, question.alpha)
         apart = np.abs(versus.of(metric, candidate) - versus.of(metric, control))
         order = np.argsort(-np.nan_to_num(apart), kind="stable")[:EXAMPLES]
         found[candidate] = [int(i) + 1 for i in order if np.isfinite(apart[i]) and apart[i] > 0]
@@ -112,17 +117,17 @@ def examples_of(sheet: Sheet, asked: Question) -> dict[str, list[int]]:
 
 
 def _report(versus: _Versus, said: Said) -> Report:
-    asked, sheet = versus.asked, versus.sheet
-    compared = {metric.name: _compared(versus, metric) for metric in (*asked.metrics, FAILED, SECONDS, OUTPUT, COST)}
+    question, sheet = versus.question, versus.sheet
+    compared = {metric.name: _compared(versus, metric) for metric in (*question.metrics, FAILED, SECONDS, OUTPUT, COST)}
     # A guardrail without a number is shown: it holds the verdict up.
     shown = {name: c for name, (c, _) in compared.items() if c.pairs or c.role == "guardrail"}
-    primary = shown.get(asked.primary or "")
+    primary = shown.get(question.primary or "")
     guardrails = tuple(c for c in shown.values() if c.role == "guardrail")
     gates = _gates(versus, primary)
     found = _decided(versus, primary, guardrails, gates, cheaper(shown.get(COST.name)))
-    alone = [standing(sheet, t, asked.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
+    alone = [standing(sheet, t, question.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
     return Report(
-        experiment=asked.name, plan=asked.design, candidate=versus.candidate, verdict=found.verdict,
+        experiment=question.name, plan=question.design, candidate=versus.candidate, verdict=found.verdict,
         direction=primary.direction_found if primary else "unclear",
         margin=primary.margin_found if primary else "unclear",
         sentence=found.sentence, reasons=found.reasons, primary=primary,
@@ -130,8 +135,8 @@ def _report(versus: _Versus, said: Said) -> Report:
         arms=tuple(each.arm() for each in alone), pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
         trails=tuple(t for _, t in compared.values() if t.points), wins=_wins(versus, primary),
         latency=tuple(each.latency() for each in alone), strata=(),
-        examples=_examples(versus, said), limits=_limits(versus), design=_design(versus), versions=_versions(asked),
-        first=asked.first, last=asked.last, created=asked.created, command=asked.command,
+        examples=_examples(versus, said), limits=_limits(versus), design=_design(versus), versions=_versions(question),
+        first=question.first, last=question.last, created=question.created, command=question.command,
     )  # fmt: skip
 
 
@@ -143,18 +148,18 @@ def _decided(
     cheaper: str | None,
 ) -> Decision:
     """As of an experiment; the sentence begins with the rows it speaks of."""
-    asked, claims = versus.asked, () if cheaper is None else (cheaper,)
-    made = decide(Swap(asked.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims)
+    question, claims = versus.question, () if cheaper is None else (cheaper,)
+    made = decide(Swap(question.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims)
     _, _, said = made.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
-    head = f"On {asked.rows} rows of {asked.dataset}, from {versus.control} to {versus.candidate}: "
+    head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "
     return replace(made, sentence=head + said)
 
 
 def _compared(versus: _Versus, metric: Metric) -> tuple[Comparison, Trail]:
-    margins = {g.metric: g.margin for g in versus.asked.guardrails}
+    margins = {g.metric: g.margin for g in versus.question.guardrails}
     role: Kind = "guardrail" if metric.name in margins else "other"
-    role = "primary" if metric.name == versus.asked.primary else role
-    margin = versus.asked.margin if role == "primary" else margins.get(metric.name)
+    role = "primary" if metric.name == versus.question.primary else role
+    margin = versus.question.margin if role == "primary" else margins.get(metric.name)
     terms = Terms(role, versus.alpha, margin, versus.whole)
     return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
 
@@ -169,7 +174,7 @@ def _noise(versus: _Versus, metric: Metric) -> Estimate | None:
 
 
 def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:
-    sheet, planned = versus.sheet, versus.asked.planned
+    sheet, planned = versus.sheet, versus.question.planned
     answered = min(sheet.answers(t) for t in (versus.control, versus.candidate))
     whole = f"{answered} of {planned} questions to each target are asked"
     clusters = int(primary.effective_n) if primary else 0
@@ -184,26 +189,26 @@ def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:
 
 def _says_nothing(versus: _Versus, primary: Comparison) -> bool:
     """Two that always fail are the same, and nobody wants either."""
-    worst = next(m.worst for m in versus.asked.metrics if m.name == primary.metric)
+    worst = next(m.worst for m in versus.question.metrics if m.name == primary.metric)
     return worst is not None and primary.a.value == primary.b.value == worst
 
 
 def _scored_gate(versus: _Versus) -> Gate:
-    lost = max((_lost(versus, t), t) for t in (versus.control, versus.candidate))
-    state = 1 if lost[0] <= FEW_LOST else -1 if lost[0] > MANY_LOST else 0
-    says = f"{lost[0]:.1%} of the answers of {lost[1]} have no {versus.asked.primary} score, because the scorer failed"
-    return Gate("scored", state, says, lost[0])  # type: ignore[arg-type]
+    lost, target = max((_lost(versus, t), t) for t in (versus.control, versus.candidate))
+    state: State = 1 if lost <= FEW_LOST else -1 if lost > MANY_LOST else 0
+    says = f"{lost:.1%} of the answers of {target} have no {versus.question.primary} score, because the scorer failed"
+    return Gate("scored", state, says, lost)
 
 
 def _lost(versus: _Versus, target: str) -> float:
-    silent: Mapping[str, int] = versus.sheet.silent.get((versus.asked.primary or "", target), {})
+    silent: Mapping[str, int] = versus.sheet.silent.get((versus.question.primary or "", target), {})
     n = sum(n for status, n in silent.items() if status != "not_applicable")
     return n / max(1, versus.sheet.answers(target))
 
 
 def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
     """Items without two primary scores, by why."""
-    sheet, name = versus.sheet, versus.asked.primary
+    sheet, name = versus.sheet, versus.question.primary
     both = [sheet.failed(t) for t in (versus.control, versus.candidate)]
     counts = {
         "not asked yet": int((~(np.isfinite(both[0]) & np.isfinite(both[1])).any(axis=1)).sum()),
@@ -216,7 +221,7 @@ def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
 
 
 def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
-    metric = next((m for m in versus.asked.metrics if primary and m.name == primary.metric), None)
+    metric = next((m for m in versus.question.metrics if primary and m.name == primary.metric), None)
     if metric is None:
         return None
     better = versus.pairs(metric).better
@@ -225,17 +230,17 @@ def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
 
 def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:
     found = []
-    for number in examples_of(versus.sheet, versus.asked).get(versus.candidate, []):
+    for number in examples_of(versus.sheet, versus.question).get(versus.candidate, []):
         if number not in said.questions:
             continue
         scores = tuple(
             (m.name, _at(versus.of(m, versus.control), number), _at(versus.of(m, versus.candidate), number))
-            for m in versus.asked.metrics
+            for m in versus.question.metrics
         )
         found.append(
             Example(
                 exchange=f"row {number}", beside=f"row {number}", question=said.questions[number],
-                why=f"among the largest differences in {versus.asked.primary}",
+                why=f"among the largest differences in {versus.question.primary}",
                 control=said.answers.get((number, versus.control), ""),
                 candidate=said.answers.get((number, versus.candidate), ""), scores=scores, distance=None,
             )
@@ -257,20 +262,19 @@ def _limits(versus: _Versus) -> tuple[str, ...]:
 
 
 def _design(versus: _Versus) -> tuple[tuple[str, str], ...]:
-    asked = versus.asked
-    rows = f"{asked.rows}" if asked.rows == asked.of else f"the first {asked.rows} of {asked.of}"
+    question = versus.question
     return (
         ("kind", "replay"),
-        ("dataset", f"{asked.dataset} ({rows} rows, sha256 {asked.dataset_hash[:16]})"),
+        ("dataset", f"{question.dataset} ({question.part} rows, sha256 {question.dataset_hash[:16]})"),
         ("control", versus.control),
         ("candidate", versus.candidate),
-        ("repeats", str(asked.repeats)),
-        ("primary", f"{asked.primary}, margin {asked.margin:g}" if asked.primary else "none"),
-        ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in asked.guardrails) or "none"),
-        ("alpha", f"{versus.alpha:.4g}" + (f" (of {asked.alpha:g}, shared)" if versus.alpha != asked.alpha else "")),
-        *asked.settings,
+        ("repeats", str(question.repeats)),
+        ("primary", f"{question.primary}, margin {question.margin:g}" if question.primary else "none"),
+        ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in question.guardrails) or "none"),
+        ("alpha", f"{versus.alpha:.4g}{f' (of {question.alpha:g}, shared)' if versus.alpha < question.alpha else ''}"),
+        *question.settings,
     )
 
 
-def _versions(asked: Question) -> tuple[tuple[str, str], ...]:
-    return (("gateway", __version__), *asked.versions)
+def _versions(question: Question) -> tuple[tuple[str, str], ...]:
+    return (("gateway", __version__), *question.versions)

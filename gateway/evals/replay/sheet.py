@@ -67,7 +67,7 @@ class Sheet:
         return self.measures["failed", target]
 
     def answers(self, target: str) -> int:
-        """Asked, the failed included."""
+        """Options, the failed included."""
         return int(np.isfinite(self.failed(target)).sum())
 
     def values(self, metric: Metric, target: str, others: Sequence[str] = ()) -> Floats:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.replay.items import Item, asked, item_of
+from gateway.evals.replay.items import Item, bare, item_of
 
 USER = {"role": "user", "content": "hi"}
 TURNS = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}), min_size=1)
@@ -40,7 +40,7 @@ def test_parameters_of_a_request_are_asked_and_notes_are_named() -> None:
 
 def test_what_belongs_to_one_sending_is_not_asked_again() -> None:
     body = {"model": "m", "stream": True, "stream_options": {}, "user": "u", "metadata": {}, "messages": [USER], "n": 1}
-    assert asked(body) == {"messages": [USER], "n": 1}
+    assert bare(body) == {"messages": [USER], "n": 1}
     logged = item_of({"request": body, "api": "chat", "id": "x", "cluster": 4}, 1).item
     assert logged.request == {"messages": [USER], "n": 1}
     assert logged.cluster == "4"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.evals.replay.asked import Asked
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateways import Place
+from gateway.evals.replay.options import Options
 from gateway.evals.replay.references import write_references
 from gateway.fake import Answer, Received
 
@@ -25,7 +25,7 @@ async def test_every_row_has_what_the_model_says_for_its_reference(
     served.replies(choose)
     said: list[str] = []
     dataset = scan(questions(12))
-    asked = Asked(("one",), pace=Pace(attempts=1))
+    asked = Options(("one",), pace=Pace(attempts=1))
     path = await write_references(dataset, asked, named, said.append, lambda _: None)
     assert path == dataset.path.with_name("questions.with-references.jsonl")
     assert said[-1] == "1 of 12 rows have no answer, and no reference"

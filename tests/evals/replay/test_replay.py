@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.evals.replay.asked import Asked
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateways import NoGateway, Place
+from gateway.evals.replay.options import Options
 from gateway.evals.replay.replay import Interrupted, NotStored, replay
 from gateway.evals.replay.run import Progress, Stopped
 from gateway.fake import Fault
 
-ASKED = Asked(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
+ASKED = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
 QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, Scorer, parse
-from gateway.evals.replay.asked import Asked, AskedWrong, metrics, name_of, question, rows_of, sections, single
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import Settings
+from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.scorers.registry import build, build_all
 from gateway.experiment import Guardrail
 
@@ -20,7 +20,7 @@ open: true
 upstreams: {a: {kind: fake}}
 models: {m: {targets: [{upstream: a, model: m}]}}
 """
-ASKED = Asked(("one", "two"))
+ASKED = Options(("one", "two"))
 
 
 @pytest.fixture
@@ -42,16 +42,16 @@ def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare:
 
 
 def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
-    with pytest.raises(AskedWrong, match="--scorers: exact stands twice"):
+    with pytest.raises(WrongOption, match="--scorers: exact stands twice"):
         sections(replace(ASKED, scorers=("exact", "exact")), dataset, bare)
     pairwise = replace(ASKED, scorers=("exact", "edit_distance"))
-    with pytest.raises(AskedWrong, match="--scorers: edit_distance: compares two answers"):
+    with pytest.raises(WrongOption, match="--scorers: edit_distance: compares two answers"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
 
 
 def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:
     found = metrics(build({"length": Scorer(), "f1": Scorer(), "exact": Scorer()}))
-    made = question(ASKED, dataset, found)
+    made = question_of(ASKED, dataset, found)
     assert made.primary == "f1"
     assert (made.rows, made.of, made.planned) == (30, 30, 30)
     assert [g.metric for g in made.guardrails] == ["error_rate"]
@@ -73,13 +73,13 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
 )
 def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
     found = metrics(build({"length": Scorer(), "exact": Scorer()}))
-    with pytest.raises(AskedWrong, match=said.replace("?", r"\?")):
-        question(replace(ASKED, **changes), dataset, found)  # type: ignore[arg-type]
+    with pytest.raises(WrongOption, match=said.replace("?", r"\?")):
+        question_of(replace(ASKED, **changes), dataset, found)  # type: ignore[arg-type]
 
 
 def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
     asked = replace(ASKED, settings=Settings((("temperature", 0),), "be short", None), repeats=3)
-    made = question(asked, dataset, metrics(build({"exact": Scorer()})))
+    made = question_of(asked, dataset, metrics(build({"exact": Scorer()})))
     assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
     assert made.planned == 90
 

@@ -22,12 +22,12 @@ MEASURED = (FAILED, SECONDS, OUTPUT, COST)
 ERROR_RATE = Guardrail(FAILED.name, 0.02)
 
 
-class AskedWrong(CannotRun):
+class WrongOption(CannotRun):
     """An option does not fit the others, or the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Options:
     """targets: the first is the control. scorers: empty: those that fit the dataset. primary: None: the first scorer
     with a best and a worst value. guardrails: beside that of the error rate. limit: of rows, the first ones; None: all.
     command: what was typed."""
@@ -45,8 +45,8 @@ class Asked:
     command: str = ""
 
 
-def rows_of(asked: Asked, dataset: Dataset) -> int:
-    return min(asked.limit or dataset.rows, dataset.rows)
+def rows_of(options: Options, dataset: Dataset) -> int:
+    return min(options.limit or dataset.rows, dataset.rows)
 
 
 def name_of(dataset: Dataset, design: str) -> str:
@@ -55,19 +55,19 @@ def name_of(dataset: Dataset, design: str) -> str:
     return f"{stem}-{design}"
 
 
-def sections(asked: Asked, dataset: Dataset, config: Config) -> dict[str, Scorer]:
+def sections(options: Options, dataset: Dataset, config: Config) -> dict[str, Scorer]:
     """The scorers of this replay: as the config has them, or with their usual options."""
-    names = asked.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
+    names = options.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise AskedWrong(f"--scorers: {', '.join(twice)} stands twice")
+        raise WrongOption(f"--scorers: {', '.join(twice)} stands twice")
     # A share is of traffic; of a dataset every answer is judged.
     return {name: (config.scorers.get(name) or Scorer()).model_copy(update={"share": 1.0}) for name in names}
 
 
-def single(asked: Asked, built: Built) -> dict[str, Registered]:
-    """The scorers that judge one answer by itself. Raises AskedWrong where others were asked for by name."""
-    if wrong := [name for name in asked.scorers if name in built.pairs]:
-        raise AskedWrong(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
+def single(options: Options, built: Built) -> dict[str, Registered]:
+    """The scorers that judge one answer by itself. Raises WrongOption where others were asked for by name."""
+    if wrong := [name for name in options.scorers if name in built.pairs]:
+        raise WrongOption(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
     return built.single
 
 
@@ -75,31 +75,31 @@ def metrics(scorers: Mapping[str, Registered]) -> tuple[Metric, ...]:
     return tuple(Metric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
 
 
-def question(asked: Asked, dataset: Dataset, found: Sequence[Metric]) -> Question:
-    """The frame of the report; who calls fills in what only the end knows. Raises AskedWrong."""
-    primary = asked.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
+def question_of(options: Options, dataset: Dataset, found: Sequence[Metric]) -> Question:
+    """The frame of the report; who calls fills in what only the end knows. Raises WrongOption."""
+    primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
-    guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in asked.guardrails}}
+    guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in options.guardrails}}
     known = [m.name for m in (*found, *MEASURED)]
     for metric in guards:
         if metric not in known:
-            raise AskedWrong(f"--guard {metric}: no such metric{_near(metric, known)}")
+            raise WrongOption(f"--guard {metric}: no such metric{_near(metric, known)}")
         if metric == primary:
-            raise AskedWrong(f"--guard {metric}: it is the primary metric already; its margin is --margin")
-    rows = rows_of(asked, dataset)
+            raise WrongOption(f"--guard {metric}: it is the primary metric already; its margin is --margin")
+    rows = rows_of(options, dataset)
     return Question(
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
-        repeats=asked.repeats, metrics=tuple(found), primary=primary, margin=asked.margin, alpha=asked.alpha,
-        guardrails=tuple(guards.values()), settings=_said(asked.settings), command=asked.command,
+        repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
+        guardrails=tuple(guards.values()), settings=_said(options.settings), command=options.command,
     )  # fmt: skip
 
 
 def _check_primary(primary: str | None, found: Sequence[Metric]) -> None:
     metric = next((m for m in found if m.name == primary), None)
     if primary is not None and metric is None:
-        raise AskedWrong(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
+        raise WrongOption(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
     if metric is not None and metric.direction == "neutral":
-        raise AskedWrong(f"--primary {primary}: neither more nor less of it is better; choose another")
+        raise WrongOption(f"--primary {primary}: neither more nor less of it is better; choose another")
 
 
 def _said(settings: Settings) -> tuple[tuple[str, str], ...]:
