@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine
@@ -95,3 +98,19 @@ def test_a_store_of_another_version_says_what_to_do(store):
 def test_a_refusal_of_rows_is_told_from_a_failure_that_passes(driver, expected):
     orig = type(driver, (Exception,), {})()
     assert engine.transient(DBAPIError("INSERT", {}, orig)) is expected
+
+
+def test_the_newest_migration_is_the_one_that_alembic_finds() -> None:
+    script = ScriptDirectory.from_config(engine._alembic())
+    assert engine.head() == script.get_current_head()
+
+
+def test_a_store_that_is_up_to_date_opens_without_the_tool_that_makes_tables(tmp_path: Path) -> None:
+    url = engine.default_url(tmp_path)
+    engine.writer(url).dispose()
+    program = (
+        "import sys; from gateway.evals.store import engine; "
+        f"engine.writer({url!r}).dispose(); engine.reader({url!r}).dispose(); print('alembic' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert said.stdout.strip() == "False"
