@@ -26,10 +26,19 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
     text: the JSON stays JSON unless it is cut at `cap_bytes`.
     """
     if b"64," in body:
-        body = _without_large(body) if len(body) > _LARGE else _DATA_URL.sub(_named, body)
+        body = _without_urls(body)
     if b'"data' in body:
         body = _DATA.sub(_named, body)
     return (body[:cap_bytes], True) if len(body) > cap_bytes else (body, False)
+
+
+def without_images(answer: bytes) -> bytes:
+    """An answer with the payloads of its data: URLs named so. Its other texts are the model's, and stay."""
+    return _without_urls(answer) if b"64," in answer else answer
+
+
+def _without_urls(body: bytes) -> bytes:
+    return _without_large(body) if len(body) > _LARGE else _DATA_URL.sub(_named, body)
 
 
 def _without_large(body: bytes) -> bytes:

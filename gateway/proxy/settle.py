@@ -16,7 +16,7 @@ from gateway.proxy.experiments import Part
 from gateway.proxy.places import Place
 from gateway.proxy.progress import Progress
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.redact import without_data_urls
+from gateway.proxy.redact import without_data_urls, without_images
 from gateway.proxy.routing import Route
 from gateway.proxy.sampling import Ending, Sampler
 from gateway.proxy.shadow import Offer, Shadow
@@ -167,7 +167,7 @@ class Settler:
     ) -> Exchange:
         part, offer = chosen.part, chosen.offer
         request, cut = without_data_urls(progress.sent_body or call.body, self.cap_bytes)
-        response = progress.kept.bytes()
+        response = without_images(progress.kept.bytes())
         content = call.caller.content != "metadata"
         return Exchange(
             id=call.id, received=call.received, caller=call.caller.name, api=call.api, alias=call.alias,

@@ -23,7 +23,7 @@ from gateway.proxy.experiments import Part, Running, arms_asked
 from gateway.proxy.places import Place
 from gateway.proxy.progress import Kept, NoClient, Progress
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.redact import without_data_urls
+from gateway.proxy.redact import without_data_urls, without_images
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Candidate, Route, Router
 from gateway.proxy.shadow_budget import Spending, usage_or_guess
@@ -202,7 +202,7 @@ class Shadow:
             served,
             id=call.id, received=call.received, target=place.target, role="control" if repeat else "shadow", arm=arm,
             pair=served.id, asked=(), not_asked=None, form="raw",
-            request=request if content else b"{}", response=progress.kept.bytes() if content else b"",
+            request=request if content else b"{}", response=without_images(progress.kept.bytes()) if content else b"",
             truncated=cut or progress.kept.truncated, spliced=False, status=progress.status,
             outcome=progress.outcome, usage=progress.usage, attempts=tuple(progress.attempts),
             total_s=time.monotonic() - call.started,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.redact import _DATA_URL, _named, without_data_urls
+from gateway.proxy.redact import _DATA_URL, _named, without_data_urls, without_images
 
 CAP = 1 << 20
 PAYLOAD = re.compile(r"[A-Za-z0-9+/_-]{64,}")
@@ -185,3 +185,15 @@ def test_ten_megabytes_take_less_than_their_pattern_would() -> None:
 
     fast = min(seconds(lambda: without_data_urls(body, 1 << 30)) for _ in range(3))
     assert fast < 0.7 * min(seconds(lambda: _DATA_URL.sub(_named, body)) for _ in range(3))
+
+
+def test_an_image_in_an_answer_is_named_and_the_models_own_words_stay() -> None:
+    payload = "AbC+" * 50
+    answer = (
+        f'{{"images": [{{"url": "data:image/png;base64,{payload}"}}], "content": "{{\\"data\\": \\"{payload}\\"}}"}}'
+    )
+    said = without_images(answer.encode())
+    assert said.count(payload.encode()) == 1
+    assert sha256(payload.encode()).hexdigest().encode() in said
+    plain = b'data: {"choices": []}'
+    assert without_images(plain) is plain
