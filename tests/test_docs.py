@@ -160,7 +160,14 @@ def completed(text: str) -> str:
     return yaml.safe_dump(raw)
 
 
-@pytest.mark.parametrize("block", [b for b in marked() if b.language == "yaml"], ids=lambda b: f"{b.page}-{b.number}")
+WITH_CONFIGS = [DOCS / f"{name}.md" for name in ("sampling", "privacy", "store")]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b for b in [*marked(), *(b for p in WITH_CONFIGS for b in blocks(p))] if b.language == "yaml"],
+    ids=lambda b: f"{b.page}-{b.number}",
+)
 def test_every_config_is_one(block: Block) -> None:
     if block.said:
         assert block.said.startswith("not run: "), block.said
