@@ -282,3 +282,21 @@ async def test_what_became_of_feedback_is_told_to_the_gateways(room, exchange):
     assert [(s["at"], s["exchange"], s["foreign"]) for s in said] == [
         (1.5, mine.id, False), (1.5, None, True), (1.5, None, False)
     ]  # fmt: skip
+
+
+async def test_several_consumers_write_one_postgresql(room, exchange, tally, postgres_url):
+    """The same exchanges twice, at once, with their feedback: each is counted once."""
+    room.store_url = postgres_url
+    sent = [exchange(str(n % 2)) for n in range(300)]
+    words = [Feedback(e.id, f"f{e.seq}", "web", 1.0, "thumb", 1.0) for e in sent[:40]]
+    async with room.consuming("c1"), room.consuming("c2"), room.consuming("c3"):
+        for at in range(0, 300, 60):
+            await room.send(*sent[at : at + 60], *words, *sent[at : at + 60])
+        await room.send(tally(sent, {"default": 900}))
+        await room.until_read()
+        await room.until(lambda: room.standing().cells and room.cells()[0].population == 900)
+    standing = room.standing()
+    (cell,) = standing.cells
+    assert (cell.n["scored"], cell.total, cell.population, standing.unaccounted) == (300, 150.0, 900, 0)
+    assert room.sql("SELECT count(*) FROM exchanges") == [(300,)]
+    assert room.sql("SELECT count(*), sum(value) FROM scores WHERE kind = 'feedback'") == [(40, 40.0)]
