@@ -31,6 +31,19 @@ def _load(name: str) -> ModuleType:
 
 _stage = _load("stage")
 REPORT = _stage.REAL / "report.md"
+PAGE = _stage.ROOT / "docs" / "real-engines.md"
+INTRO = """\
+# Real engines
+
+`make test-real` installs vLLM's CPU build, Ray Serve, Hugging Face's transformers and Open WebUI, each in an
+environment of its own under `.real/`, starts them one after the other, and asks them through a gateway: a plain
+answer, a stream, usage, a client that leaves, the load that an engine tells, what it refuses, and its death in the
+middle of an answer. The model is SmolLM2-135M-Instruct everywhere, from a package. vLLM and llama.cpp are started by
+`gateway up` itself (`upstreams.NAME.run`). Clients of other makers, the blocks of [clients.md](clients.md), run
+against the double.
+
+What could not be installed is named here with the reason. This page is written by each whole run.
+"""
 
 
 class Journal:
@@ -44,30 +57,51 @@ class Journal:
         self.seen.setdefault(engine, {})[check] = what
 
     def markdown(self) -> str:
-        engines = list(self.notes)
+        engines = [e.name for e in _stage.ENGINES if e.name in self.notes]
         checks = list(dict.fromkeys(check for name in engines for check in self.seen.get(name, {})))
         rows = ["| |" + "".join(f" {name} |" for name in engines), "|---|" + "---|" * len(engines)]
         for check in checks:
             cells = (self.seen.get(name, {}).get(check, "–") for name in engines)
             rows.append(f"| {check} |" + "".join(f" {cell} |" for cell in cells))
-        return "\n".join([*(f"- {name}: {note}" for name, note in self.notes.items()), "", *rows, ""])
+        others = []
+        for name, note in self.notes.items():
+            if name not in engines:
+                others += [f"- {name}: {note}", *(f"  - {c}: {what}" for c, what in self.seen.get(name, {}).items())]
+        return "\n".join([*(f"- {name}: {self.notes[name]}" for name in engines), "", *rows, "", *others, ""])
 
 
 JOURNAL = pytest.StashKey[Journal]()
+BEGAN = pytest.StashKey[float]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[JOURNAL] = Journal()
+    config.stash[BEGAN] = time.monotonic()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any, call: pytest.CallInfo[None]) -> Any:
+    """A check that failed leaves no word of its own: it is named by what it would have shown."""
+    report = yield
+    if report.failed:
+        engine = getattr(item, "callspec", None) and item.callspec.params.get("stage")
+        name = engine.name if engine else Path(item.location[0]).stem.removeprefix("test_").replace("_", "-")
+        item.config.stash[JOURNAL].note(name, item.originalname.removeprefix("test_").replace("_", " "), "**failed**")
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The report of a run; docs/real-engines.md holds that of the last whole one."""
+    """The report of a run; that of a whole one is also the page in docs/."""
     journal = session.config.stash[JOURNAL]
-    if journal.notes:
-        when = time.strftime("%Y-%m-%d")
-        where = f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} shared cores, no GPU"
-        failed = f"{session.testscollected} checks, {session.testsfailed} failed"
-        REPORT.write_text(f"Last run, {when}; {where}; {failed}.\n\n{journal.markdown()}")
+    if not journal.notes:
+        return
+    took = time.monotonic() - session.config.stash[BEGAN]
+    where = f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} shared cores, no GPU"
+    result = f"{session.testscollected} checks, {session.testsfailed} failed, {took / 60:.0f} minutes"
+    report = f"Last run, {time.strftime('%Y-%m-%d')}; {where}; {result}.\n\n{journal.markdown()}"
+    REPORT.write_text(report)
+    if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 2:
+        PAGE.write_text(f"{INTRO}\n{report}")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

