@@ -56,6 +56,7 @@ def build(config: Config, parts: Parts) -> Gateway:
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
     prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
+    parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors(config, parts.recorder.redactors)
     shadow = Shadow(
         router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng

@@ -12,14 +12,15 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.errors import StreamDown
 from gateway.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.metrics import ProxyMetrics
+from gateway.proxy.redact import without_data_urls
 from gateway.proxy.redaction.redactor import Redactor
-from gateway.proxy.redaction.working import redacted
+from gateway.proxy.redaction.working import LARGE, redacted
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +52,20 @@ class Ledger:
 
 @dataclass(slots=True)
 class Held:
-    """A record that must not leave as it is. redactor: None once it may. size: what it takes of the buffer."""
+    """A record that must not leave as it is. redactor: None once it may. size: what it takes of the buffer. whole: its
+    request still holds its images, and has no cap yet."""
 
     record: Exchange | Feedback
     redactor: Redactor | None
     size: int
+    whole: bool = False
 
 
 class Recorder:
     """One process's recorder. incarnation: names this process; with `seq` a consumer sees what was lost.
 
-    redactors: by caller; one that is not there keeps its content whole. buffer_bytes: of waiting exchanges. tally_s:
+    redactors: by caller; one that is not there keeps its content whole. cap_bytes: of a request that comes with its
+    images, because it is LARGE: they are taken out here, on a thread. buffer_bytes: of waiting exchanges. tally_s:
     how often the counts themselves are appended.
     """
 
@@ -77,6 +81,7 @@ class Recorder:
         self.incarnation = uuid.uuid4().hex
         self.ledger = Ledger()
         self.redactors: dict[str, Redactor] = {}
+        self.cap_bytes = 1 << 20
         self._stream = stream
         self._metrics = metrics
         self._buffer_bytes = self._room = buffer_bytes
@@ -137,7 +142,8 @@ class Recorder:
 
     def _wait(self, record: Exchange | Feedback, size: int) -> None:
         redactor = self.redactors.get(record.caller) if self.redactors else None
-        self._waiting.append(record if redactor is None else Held(record, redactor, size))
+        whole = size > LARGE and isinstance(record, Exchange) and len(record.request) > LARGE
+        self._waiting.append(Held(record, redactor, size, whole) if whole or redactor is not None else record)
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
@@ -200,6 +206,8 @@ class Recorder:
             batch.append(item)
             size += _size(item)
         for item in batch:
+            if type(item) is Held and item.whole:
+                await self._shrink(item)
             if type(item) is Held and item.redactor is not None:
                 await self._redact(item, item.redactor)
         if not await self._append([_record(item).to_fields() for item in batch]):
@@ -212,6 +220,15 @@ class Recorder:
                 self._last_seq = record.seq
                 self.ledger.enqueued[cell_of(record)] += 1
                 self._metrics.counts.of(self._metrics.enqueued, record.stratum).n += 1
+
+    async def _shrink(self, held: Held) -> None:
+        """Takes images out of a large request, which may be tens of megabytes; the room that it gives back is free."""
+        record: Exchange = held.record  # type: ignore[assignment]
+        request, cut = await asyncio.to_thread(without_data_urls, record.request, self.cap_bytes)
+        held.record = replace(record, request=request, truncated=record.truncated or cut)
+        held.whole = False
+        self._room += held.size - _size(held.record)
+        held.size = _size(held.record)
 
     async def _redact(self, held: Held, redactor: Redactor) -> None:
         done, failure = await redacted(redactor, held.record, held.size)

@@ -17,6 +17,7 @@ from gateway.proxy.places import Place
 from gateway.proxy.progress import Progress
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.redact import without_data_urls, without_images
+from gateway.proxy.redaction.working import LARGE
 from gateway.proxy.routing import Route
 from gateway.proxy.sampling import Ending, Sampler
 from gateway.proxy.shadow import Offer, Shadow
@@ -166,7 +167,9 @@ class Settler:
         self, call: Call, route: Route, progress: Progress, place: Place, chosen: Chosen, now: float
     ) -> Exchange:
         part, offer = chosen.part, chosen.offer
-        request, cut = without_data_urls(progress.sent_body or call.body, self.cap_bytes)
+        request, cut = progress.sent_body or call.body, False
+        if len(request) <= LARGE:  # larger ones are the recorder's to make small
+            request, cut = without_data_urls(request, self.cap_bytes)
         response = without_images(progress.kept.bytes())
         content = call.caller.content != "metadata"
         return Exchange(

@@ -24,6 +24,7 @@ from gateway.proxy.places import Place
 from gateway.proxy.progress import Kept, NoClient, Progress
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.redact import without_data_urls, without_images
+from gateway.proxy.redaction.working import LARGE
 from gateway.proxy.relay import Relay
 from gateway.proxy.routing import Candidate, Route, Router
 from gateway.proxy.shadow_budget import Spending, usage_or_guess
@@ -194,7 +195,9 @@ class Shadow:
     def _record(
         self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress
     ) -> None:
-        request, cut = without_data_urls(progress.sent_body, self._cap_bytes)
+        request, cut = progress.sent_body, False
+        if len(request) <= LARGE:
+            request, cut = without_data_urls(request, self._cap_bytes)
         content = call.caller.content != "metadata"
         first, plan = progress.first_content, running.plan
         repeat = arm == REPEAT

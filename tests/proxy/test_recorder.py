@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -11,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from gateway.config_privacy import Redaction
 from gateway.errors import StreamDown
 from gateway.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
 from gateway.metrics import ProxyMetrics
 from gateway.proxy import recorder as module
 from gateway.proxy.recorder import Recorder, cell_of
+from gateway.proxy.redaction.redactor import Redactor
 
 
 class Stream:
@@ -233,6 +238,55 @@ async def test_feedback_takes_its_place_in_the_buffer_and_is_no_exchange() -> No
         pass
     assert [r.feedback_id for r in stream.records if isinstance(r, Feedback)] == ["f0", "f1"]
     assert total(recorder.tally().sampled) == 0
+
+
+async def test_the_images_of_a_large_request_are_taken_out_here_and_give_their_room_back() -> None:
+    """On a thread: the loop comes round meanwhile. A server that is down does not keep the room taken."""
+    stream = Stream()
+    recorder = a_recorder(stream, buffer_bytes=16_000_000)
+    image = b"Ab3+" * 2_500_000
+    stream.down = True
+    longest, last = 0.0, time.monotonic()
+    async with Running(recorder):
+        large = replace(an_exchange(recorder.seq), request=b'{"url": "data:image/png;base64,%b"}' % image)
+        assert recorder.put(large)
+        assert not recorder.put(replace(large, seq=recorder.seq)), "there is room for one of them"
+        while recorder.fill > 0.01:
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert recorder.put(replace(large, seq=recorder.seq))
+        stream.down = False
+    said = [r for r in stream.records if isinstance(r, Exchange)]
+    name = sha256(image).hexdigest()
+    assert [r.request for r in said] == [
+        b'{"url": "data:image/png;base64,sha256=%b;bytes=7500000"}' % name.encode()
+    ] * 2
+    assert {r.truncated for r in said} == {False}
+    assert longest < 0.1
+
+
+async def test_a_large_request_without_images_is_cut_at_the_cap_and_says_so() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream)
+    recorder.cap_bytes = 1000
+    async with Running(recorder):
+        assert put(recorder, 300_000)
+    (cut,) = (r for r in stream.records if isinstance(r, Exchange))
+    assert (len(cut.request), cut.truncated) == (1000, True)
+
+
+async def test_what_is_taken_out_is_gone_before_redaction_reads_the_rest() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream)
+    recorder.redactors = {"web": Redactor("redacted", Redaction())}
+    body = b'{"messages": [{"role": "user", "content": "ada@example.org data:image/png;base64,%b"}]}' % (
+        b"Ab3+" * 99_999
+    )
+    async with Running(recorder):
+        assert recorder.put(replace(an_exchange(recorder.seq), request=body, response=b"{}"))
+    (kept,) = (r for r in stream.records if isinstance(r, Exchange))
+    assert b"[email] data:image/png;base64,sha256=" in kept.request
+    assert len(kept.request) < 300
 
 
 async def test_two_processes_are_told_apart() -> None:
