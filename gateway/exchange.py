@@ -99,6 +99,7 @@ class Exchange:
 
 
 _HEAD = tuple(f.name for f in fields(Exchange) if f.name not in ("request", "response"))
+_KNOWN_HEAD = frozenset(_HEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def from_fields(entry: Mapping[bytes, bytes]) -> Record:
 
 
 def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
-    head = {k: v for k, v in head.items() if k in _HEAD}
+    if not head.keys() <= _KNOWN_HEAD:
+        head = {k: v for k, v in head.items() if k in _HEAD}
     head["target"] = Target(**head["target"])
     head["usage"] = Usage(**head["usage"]) if head.get("usage") else None
     head["attempts"] = tuple(_attempt(a) for a in head.get("attempts", ()))

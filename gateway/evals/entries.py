@@ -15,7 +15,7 @@ from gateway.assembly import completion_of
 from gateway.draw import draw
 from gateway.evals.scorers import Subject
 from gateway.evals.scorers.registry import Registered
-from gateway.evals.scorers.run import score_all
+from gateway.evals.scorers.run import Begun, score_later, score_now
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.batches import Batch
 from gateway.evals.store.ledger import position
@@ -50,6 +50,15 @@ class Sorted:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An exchange of which some scorers have still to say something. judged: with what was said at once."""
+
+    entry: Entry
+    judged: Judged
+    begun: Begun
+
+
 class Judge:
     """Reads entries and asks every scorer about each exchange. prices: None: none are known."""
 
@@ -57,37 +66,52 @@ class Judge:
         self._scorers = scorers
         self._prices = prices or Prices()
         self._threads = threads
-        self._waits = any(r.foreign or r.waits or r.scorer.heavy or r.scorer.kind != "code" for r in scorers.values())
 
     async def read(self, entries: Sequence[Entry]) -> Sorted:
         """Never raises for what stands in an entry: one bad entry must not stop the others."""
-        if self._waits:
-            found = await asyncio.gather(*(self._read(entry) for entry in entries))
-        else:  # a task costs more than a rule does
-            found = [await self._read(entry) for entry in entries]
+        found = [self._begin(entry) for entry in entries]
+        waiting = [at for at, each in enumerate(found) if isinstance(each, _Begun)]
+        ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _Begun)))
+        for at, each in zip(waiting, ended, strict=True):
+            found[at] = each
         return Sorted(
             read=[f for f in found if isinstance(f, Read)],
             unreadable=[f for f in found if isinstance(f, Unreadable)],
         )
 
-    async def _read(self, entry: Entry) -> Read | Unreadable:
+    def _begin(self, entry: Entry) -> Read | Unreadable | _Begun:
         try:
             record = from_fields(entry.fields)
-            judged = await self._judge(record) if isinstance(record, Exchange) else None
+            if not isinstance(record, Exchange):
+                return Read(entry, record)
+            judged, begun = self._judge(record)
         except ValueError as error:
             return Unreadable(entry, str(error))
         except Exception as error:  # whatever a strange record breaks, the others go on; it is counted as a dead letter
-            log.exception("entry %s cannot be read", entry.id)
-            return Unreadable(entry, f"{type(error).__name__}: {error}")
-        return Read(entry, record, judged)
+            return _broken(entry, error)
+        return _Begun(entry, judged, begun) if begun.waiting else Read(entry, record, judged)
 
-    async def _judge(self, exchange: Exchange) -> Judged:
+    async def _end(self, begun: _Begun) -> Read | Unreadable:
+        try:
+            results = await score_later(begun.begun, self._threads)
+        except Exception as error:  # the same
+            return _broken(begun.entry, error)
+        return Read(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
+
+    def _judge(self, exchange: Exchange) -> tuple[Judged, Begun]:
+        """What can be said at once, and what is still to be asked."""
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         subject = Subject(exchange, request, completion, _reference(request), cost_usd)
-        results = await score_all(self._scorers, subject, partial(draw, unit=exchange.unit), self._threads)
-        return Judged(exchange, completion, results, cost_usd)
+        begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
+        said = [r for r in begun.results if r is not None]
+        return Judged(exchange, completion, said, cost_usd), begun
+
+
+def _broken(entry: Entry, error: Exception) -> Unreadable:
+    log.error("entry %s cannot be read", entry.id, exc_info=error)
+    return Unreadable(entry, f"{type(error).__name__}: {error}")
 
 
 def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:

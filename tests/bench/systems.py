@@ -16,6 +16,7 @@ import load
 from stage import Spot, System
 
 from gateway import __version__
+from gateway.evals.scorers.registry import DEFAULTS
 
 MODEL = "fake-model"  # the name everywhere: smg asks its upstreams which models they have
 KEY = "sk-" + 64 * "5"  # made up; LiteLLM wants one, and of this form
@@ -71,7 +72,7 @@ def gateway(name: str = "gateway", *, rate: float = 0.1, workers: int = 1) -> Sy
 
 
 def consumer() -> System:
-    """`gateway evaluate` on the same config, with the scorers it has by default: language and secrets are no part."""
+    """`gateway evaluate` on the same config, with the scorers that `gateway up` writes: no language, no secrets."""
 
     def argv(spot: Spot) -> list[str]:
         path = spot.write("gateway.yaml", json.dumps(gateway_config(spot, 1.0)), "(the gateway's)")
@@ -106,6 +107,7 @@ def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
         "experiments": {"swap": {"model": "alias-3", "shadow": 0.1, **arms}},
         "sampling": {"rate": rate},
         "stream": {"url": spot.stage.stream, "name": stream_name(spot.port), "max_mb": 256},
+        "scorers": {name: dict(options) for name, options in DEFAULTS.items()},
     }
 
 

@@ -9,6 +9,10 @@ from typing import Any
 import orjson
 
 Request = Mapping[str, Any]
+# Members of a request with which one can ask for JSON; most requests have none of them.
+_ASKING = frozenset({
+    "response_format", "output_format", "text", "output_config", "structured_outputs", "guided_json", "json_schema",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Form:
 
 def form(request: Request) -> Form | None:
     """None: the request does not ask for JSON."""
+    if _ASKING.isdisjoint(request):
+        return None
     for asked in _formats(request):
         if asked.get("type") == "json_object":
             return Form(asked.get("schema"), object=True)  # llama.cpp puts a schema beside json_object

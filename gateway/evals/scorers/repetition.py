@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,10 +35,11 @@ class Repetition(Rule):
             return skipped
         text = subject.completion.text[-READ:]
         words, shortest = _words(text)
-        grams = list(zip(*(words[i:] for i in range(GRAM)), strict=False))
-        again = 1 - len(set(grams)) / len(grams) if grams else 0.0
-        if not again:
+        count = len(words) - GRAM + 1
+        distinct = len(set(_grams(words)))
+        if distinct >= count:
             return FRESH
+        grams, again = list(_grams(words)), 1 - distinct / count
         loop, squeezed = in_loops(grams, shortest) / len(words), _squeezed(text)
         value = max(loop, again * squeezed)
         detail = {"loop": loop, "again": again, "squeezed": squeezed}
@@ -57,6 +58,10 @@ class Repetition(Rule):
 
 
 FRESH = Score(0.0, "fresh", detail={"loop": 0.0, "again": 0.0, "squeezed": 0.0})
+
+
+def _grams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return zip(words, words[1:], words[2:], words[3:], strict=False)
 
 
 def _words(text: str) -> tuple[Sequence[str], int]:

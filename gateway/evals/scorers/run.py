@@ -6,8 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gateway.evals.scorers import Bounds, Denied, OverBudget, Score, Skipped, Spent, Subject
 from gateway.evals.scorers.gate import Closed
@@ -17,10 +16,10 @@ from gateway.evals.scorers.threads import Late, Threads
 Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
 Opinion = Callable[[], Awaitable[Score | Skipped]]
 MAX_EXPLANATION = 2000  # characters
+_NUMBERS = (int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What came of asking one scorer about one subject.
 
     scorer: its name in the config. score: None unless scored. explanation: the score's; what it needed, when not
@@ -39,12 +38,20 @@ class Result:
     spent: Spent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     status: Status
     score: Score | None = None
     explanation: str | None = None
     spent: Spent | None = None
+
+
+class Begun(NamedTuple):
+    """What scorers said at once of one subject, in the order of the config. waiting: (place in results, name, scorer)
+    of those that need time; their results are None."""
+
+    subject: Subject
+    results: list[Result | None]
+    waiting: list[tuple[int, str, Registered]]
 
 
 async def score_all(
@@ -55,19 +62,29 @@ async def score_all(
     draw: a domain → this subject's place in [0, 1) there. A scorer with a share below 1 sees the subject when
     draw("score:" + name) is below its share, and otherwise gives no result. Never raises for what a scorer does.
     """
-    results: list[Result | None] = []
-    waiting: list[tuple[int, str, Registered]] = []
+    return await score_later(score_now(scorers, subject, draw), threads)
+
+
+def score_now(scorers: Mapping[str, Registered], subject: Subject, draw: Callable[[str], float]) -> Begun:
+    """The part of it that waits for nothing."""
+    begun = Begun(subject, [], [])
     for name, registered in scorers.items():
         if registered.share < 1 and draw(f"score:{name}") >= registered.share:
             continue
-        results.append(_at_once(name, registered, subject))
-        if results[-1] is None:
-            waiting.append((len(results) - 1, name, registered))
-    if waiting:
-        later = await asyncio.gather(*(_later(name, registered, subject, threads) for _, name, registered in waiting))
-        for (place, _, _), result in zip(waiting, later, strict=True):
-            results[place] = result
-    return [r for r in results if r is not None]
+        result = _at_once(name, registered, subject)
+        if result is None:
+            begun.waiting.append((len(begun.results), name, registered))
+        begun.results.append(result)
+    return begun
+
+
+async def score_later(begun: Begun, threads: Threads) -> list[Result]:
+    """The rest of it; a task costs more than a rule does, so there is none where nothing waits."""
+    if begun.waiting:
+        later = await asyncio.gather(*(_later(name, of, begun.subject, threads) for _, name, of in begun.waiting))
+        for (place, _, _), result in zip(begun.waiting, later, strict=True):
+            begun.results[place] = result
+    return [r for r in begun.results if r is not None]
 
 
 def _at_once(name: str, registered: Registered, subject: Subject) -> Result | None:
@@ -160,7 +177,7 @@ def _checked(said: object, bounds: Bounds) -> _Said:
         return _Said("error", None, f"said neither Score nor Skipped but {type(said).__name__}")
     low, high = bounds
     value, spent = said.value, said.spent
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, _NUMBERS) or not math.isfinite(value):
         return _Said("error", None, f"value {value!r} is no finite number", spent)
     if (low is not None and value < low) or (high is not None and value > high):
         return _Said("error", None, f"value {value!r} is outside its bounds, {low} to {high}", spent)

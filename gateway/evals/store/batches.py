@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway.evals.scorers.registry import Registered
+from gateway.evals.store.buckets import bucket_of
 from gateway.evals.store.rows import Judged
 from gateway.exchange import Exchange, Feedback, Tally
 
@@ -85,3 +86,11 @@ class CellSums:
     squares: float = 0.0
     inverse_pi: float = 0.0
     buckets: dict[int, int] = field(default_factory=dict)
+
+    def add(self, value: float, bounds: tuple[float, ...]) -> None:
+        """One more that scored. bounds: of the histogram."""
+        self.scored += 1
+        self.total += value
+        self.squares += value * value
+        bucket = bucket_of(value, bounds)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1

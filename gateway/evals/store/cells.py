@@ -6,17 +6,16 @@ of the gateways counted there while the scorer was at work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, bindparam, select, update
 
-from gateway.evals.scorers import Bounds
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import Result
 from gateway.evals.store.batches import CellKey, CellSums
-from gateway.evals.store.buckets import bounds_of, bucket_of
+from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import model_of
 from gateway.evals.store.tables import CELL, score_buckets, score_cells
@@ -34,20 +33,19 @@ class Sums:
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellSums] = {}
 
-    def count(self, exchange: Exchange, result: Result, bounds: Bounds) -> None:
-        e, r = exchange, result
-        key = (r.scorer, r.version, r.config_hash, e.alias, model_of(e), e.arm or "", e.stratum)
-        sums = self.by_cell.get(key)
-        if sums is None:
-            sums = self.by_cell[key] = CellSums()
-        setattr(sums, r.status, getattr(sums, r.status) + 1)
-        sums.inverse_pi += 1.0 / (e.pi * r.pi)
-        if r.score is not None:
-            value = float(r.score.value)
-            sums.total += value
-            sums.squares += value * value
-            bucket = bucket_of(value, bounds_of(*bounds))
-            sums.buckets[bucket] = sums.buckets.get(bucket, 0) + 1
+    def count(self, exchange: Exchange, results: Iterable[Result], scorers: Mapping[str, Registered]) -> None:
+        e = exchange
+        pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
+        for r in results:
+            key = (r.scorer, r.version, r.config_hash, *place)
+            sums = self.by_cell.get(key)
+            if sums is None:
+                sums = self.by_cell[key] = CellSums()
+            sums.inverse_pi += 1.0 / (pi * r.pi)
+            if r.score is None:
+                setattr(sums, r.status, getattr(sums, r.status) + 1)
+            else:
+                sums.add(float(r.score.value), bounds_of(*scorers[r.scorer].scorer.bounds))
 
 
 def add(connection: Connection, sums: Sums) -> None:

@@ -77,8 +77,7 @@ def count(connection: Connection, name: str, n: int) -> None:
 
 
 def _counted(judged: Judged, batch: Batch, now: float, sums: cells.Sums) -> list[Row]:
-    for result in judged.results:
-        sums.count(judged.exchange, result, batch.scorers[result.scorer].scorer.bounds)
+    sums.count(judged.exchange, judged.results, batch.scorers)
     return score_rows(judged, batch.scorers, now)
 
 
@@ -90,7 +89,7 @@ def _scores_of_known(
     stored = _known(connection, _KNOWN_SCORES, [row[0] for _, _, row in pairs])
     fresh = [(j, r, row) for j, r, row in pairs if row[0] not in stored]
     for judged, result, _ in fresh:
-        sums.count(judged.exchange, result, batch.scorers[result.scorer].scorer.bounds)
+        sums.count(judged.exchange, [result], batch.scorers)
     return [row for _, _, row in fresh]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.assembly import Completion, completion_of
 from gateway.evals.store.rows import exchange_row, feedback_row, model_of, on_unit, score_id, score_rows
 from gateway.evals.store.tables import exchanges, feedback, scores
-from gateway.exchange import Attempt, Feedback, Target, Usage
+from gateway.exchange import Attempt, Feedback, Target, Usage, new_id
 
 
 def named(table, row) -> dict:
@@ -64,10 +64,19 @@ def test_characters_that_postgresql_refuses_are_replaced(store, exchange):
 
 
 @given(st.uuids(), st.text(), st.text(), st.text(), st.integers(0, 9))
-def test_a_score_id_is_the_uuid5_of_what_makes_an_opinion(namespace, scorer, version, config_hash, repeat):
-    expected = str(uuid5(namespace, f"{scorer}\0{version}\0{config_hash}\0{repeat}"))
-    assert score_id(namespace.bytes, scorer, version, config_hash, repeat) == expected
-    assert UUID(expected).version == 5
+def test_a_score_id_is_the_hash_of_what_makes_an_opinion_at_its_exchanges_time(
+    namespace, scorer, version, hashed, repeat
+):
+    made = score_id(namespace.bytes, scorer, version, hashed, repeat)
+    hash5 = uuid5(namespace, f"{scorer}\0{version}\0{hashed}\0{repeat}")
+    assert UUID(made).version == 8
+    assert UUID(made).bytes[:6] == namespace.bytes[:6]
+    assert UUID(made).bytes[7:] == hash5.bytes[7:]
+
+
+def test_score_ids_stand_in_the_order_of_their_exchanges():
+    ids = [score_id(UUID(new_id(now_ns=ms * 1_000_000)).bytes, f"s{ms % 7}", "1", "c") for ms in range(1, 500)]
+    assert ids == sorted(ids)
 
 
 def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
