@@ -6,6 +6,7 @@ It starts nothing: up.py gives the child to the supervisor, which waits for its 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,6 +39,11 @@ def child_of(upstream: str, run: Run, port: int, environ: Mapping[str, str]) -> 
         grace_s=GRACE_S[run.engine],
         environ=_environ(run, environ),
     )
+
+
+def log_of(upstream: str) -> str:
+    """A file's name in the data directory: what an upstream may be called, a file may not."""
+    return f"engine-{re.sub(r'[^A-Za-z0-9._-]', '_', upstream)[:100]}.log"
 
 
 def name_of(run: Run) -> str:

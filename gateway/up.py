@@ -164,7 +164,7 @@ def _engine(name: str, config: Config, port: int, data: Path) -> tuple[Engine, C
     assert run is not None  # noqa: S101 - _engine_ports names only upstreams with one
     child = managed.child_of(name, run, port, our_environment())
     place = f"http://{managed.HOST}:{port}/v1"
-    return Engine(name, place, managed.name_of(run), data / f"{child.name}.log"), child
+    return Engine(name, place, managed.name_of(run), data / managed.log_of(name)), child
 
 
 async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:

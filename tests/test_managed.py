@@ -81,6 +81,11 @@ def test_the_name_that_requests_use(tmp_path: Path) -> None:
     assert managed.name_of(run_of(engine="llamacpp", model="a/b.gguf", name="c")) == "c"
 
 
+def test_an_upstream_with_an_odd_name_has_a_log_in_the_data_directory() -> None:
+    assert managed.log_of("local") == "engine-local.log"
+    assert managed.log_of("../a/b c") == "engine-.._a_b_c.log"
+
+
 def test_vllm_on_the_path_is_found_and_its_absence_says_what_to_do(vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(vllm.parent.parent / "elsewhere" / "python"))
     monkeypatch.setenv("PATH", str(vllm.parent))

@@ -16,8 +16,12 @@ from gateway import config
 
 VERSIONS = ["1.30", "1.37"]  # the oldest that the manifests are for (it has preStop.sleep), and the newest known here
 # What is no part of Kubernetes: the operator's and KEDA's kinds, with what their own schemas ask for.
-FOREIGN = {"ServiceMonitor": ("selector", "endpoints"), "PodMonitor": ("selector", "podMetricsEndpoints"),
-           "ScaledObject": ("scaleTargetRef", "triggers")}  # fmt: skip
+FOREIGN = {
+    "ServiceMonitor": ("selector", "endpoints"),
+    "PodMonitor": ("selector", "podMetricsEndpoints"),
+    "PrometheusRule": ("groups",),
+    "ScaledObject": ("scaleTargetRef", "triggers"),
+}
 OVERLAYS = ["small", "fleet"]
 
 
@@ -73,6 +77,13 @@ def test_kinds_of_others_say_what_those_ask_for(deploy: Path) -> None:
     assert trigger["type"] == "prometheus"
     assert {"serverAddress", "query", "threshold"} <= set(trigger["metadata"])
     assert all(isinstance(v, str) for v in trigger["metadata"].values()), "KEDA takes texts alone"
+
+
+def test_the_cluster_has_the_alert_rules_of_grafana(deploy: Path) -> None:
+    rules = yaml.safe_load((deploy.parent / "grafana" / "alerts" / "gateway.yml").read_text())
+    [manifest] = [m for m in rendered(deploy, "fleet") if m["kind"] == "PrometheusRule"]
+    assert manifest["spec"] == rules, "run: python deploy/kubernetes/rules.py"
+    assert len(rules["groups"]) > 1
 
 
 def test_the_lag_that_scales_is_a_series_of_ours(deploy: Path) -> None:
