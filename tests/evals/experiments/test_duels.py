@@ -1,0 +1,52 @@
+"""Pairwise verdicts added up: wins and ties, flips, and the strength of several arms."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gateway.evals.experiments.duels import duels_of, strengths_of, wins_of
+from gateway.evals.store.experiments_reading import Verdict
+
+
+def verdict(arm: str, value: float, flip: bool = False, first: float = 0.5) -> Verdict:
+    return Verdict(arm, value, {"flip": float(flip), "first_slot": first})
+
+
+def test_wins_ties_losses_and_what_the_order_does() -> None:
+    said = [verdict("b", 1.0), verdict("b", 1.0), verdict("b", 0.0), verdict("b", 0.5, True, 1.0), verdict("c", 1.0)]
+    found = wins_of(said, "b")
+    assert found is not None
+    assert (found.wins, found.ties, found.losses) == (2, 1, 1)
+    assert (found.flip_rate, found.first_slot_rate) == (0.25, 0.625)
+    assert wins_of(said, "d") is None
+    bare = wins_of([Verdict("b", 1.0, {})], "b")
+    assert bare is not None
+    assert bare.flip_rate is None
+
+
+def test_a_flip_is_two_wins_of_the_same_place() -> None:
+    rows = {(d.first, d.second): (d.first_wins, d.second_wins) for d in duels_of([verdict("b", 0.5, True, 1.0)])}
+    assert rows == {("b", "control"): (1.0, 0.0), ("control", "b"): (1.0, 0.0)}
+
+
+def test_the_control_against_itself_is_no_duel() -> None:
+    assert duels_of([verdict("repeat", 0.5)]) == []
+
+
+def test_strengths_are_the_planted_ones() -> None:
+    rng, said = random.Random(1), []
+    for arm, p in (("b", 0.7), ("c", 0.3)):
+        said += [verdict(arm, float(rng.random() < p)) for _ in range(600)]
+    strengths, first = strengths_of(said)
+    found = {s.arm: s for s in strengths}
+    assert found["control"].log_odds == 0
+    assert found["b"].log_odds == pytest.approx(0.847, abs=4 * found["b"].se)
+    assert found["c"].log_odds == pytest.approx(-0.847, abs=4 * found["c"].se)
+    assert first == pytest.approx(0.0, abs=0.05)
+
+
+def test_two_arms_have_no_table_of_strengths_and_one_that_never_lost_no_number() -> None:
+    assert strengths_of([verdict("b", 1.0), verdict("b", 0.0)]) == ((), None)
+    assert strengths_of([verdict("b", 1.0)] * 5 + [verdict("c", 1.0)] * 5) == ((), None)
