@@ -41,6 +41,8 @@ TESTED_ELSEWHERE = {
     "cli/common": ("test_cli.py", "options and notes are seen through the verbs"),
     "cli/export": ("evals/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
+    "cli/judge": ("evals/calibration/test_page.py", "the verb is run as a user runs it"),
+    "cli/label": ("evals/labels/test_record.py", "the same"),
     "cli/look": ("evals/test_samples.py", "the verbs show what the store holds"),
     "cli/report": ("evals/test_report.py", "the verb shows what the report says"),
     "cli/programs": ("test_cli.py", "the verbs are run as a user runs them"),
