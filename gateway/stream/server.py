@@ -15,7 +15,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 
 from gateway.errors import StreamDown
 
@@ -174,6 +174,20 @@ def _cluster(address: Address, access: Access) -> Client:
     )
 
 
+def is_cluster(client: Client) -> bool:
+    return isinstance(client, redis.RedisCluster)
+
+
+async def node_of(client: Client, key: str) -> Any:
+    """The node of a cluster that holds a key now. Raises SlotNotCoveredError while none does."""
+    await client.initialize()
+    try:
+        return client.get_node_from_key(key)
+    except SlotNotCoveredError:
+        await client.nodes_manager.initialize()  # redis-py looks again by itself only after a command
+        raise
+
+
 async def close(client: Client) -> None:
     for each in (client, *getattr(client, "sentinels", ())):
         await each.aclose()
@@ -195,7 +209,7 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
             raise StreamDown("stream server: it came back without its data; reading begins anew") from error
         # Full, read-only, cannot persist. Not `from error`: redis-py's text holds the command, and so what was asked.
         raise StreamDown(f"stream server: it refuses: {_bare(error)}") from None
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise StreamDown(f"stream server: {type(error).__name__}: {_bare(error)}") from None
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         # What redis-py's cluster client makes of nodes that go while it looks at them.

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from gateway.exchange import Fields
-from gateway.stream.server import Client, ask
+from gateway.stream.server import Client, ask, is_cluster, node_of
 from gateway.stream.words import GROUP, Entry, Lag, Look, Trimmed, after, of_stream, order, text
 
 
@@ -156,7 +156,7 @@ class Shard:
         return Look(settled, run_id, asked_ms, await self._time_ms(), await self.trimmed())
 
     async def _time_ms(self) -> int:
-        reply: Any = await self._do(self._redis.time(**self._node()))
+        reply: Any = await self._do(self._of_node("time"))
         seconds, micros = next(iter(reply.values())) if isinstance(reply, dict) else reply
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -182,13 +182,15 @@ class Shard:
 
     async def info(self, section: str) -> dict[str, Any]:
         """What the node that holds this stream says of itself."""
-        reply: dict[str, Any] = await self._do(self._redis.info(section, **self._node()))
+        reply: dict[str, Any] = await self._do(self._of_node("info", section))
         nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # by node, from a cluster
         return next(iter(reply.values())) if nested else reply
 
-    def _node(self) -> dict[str, Any]:
-        of = getattr(self._redis, "get_node_from_key", None)
-        return {} if of is None else {"target_nodes": of(self.key)}
+    async def _of_node(self, verb: str, *words: str) -> Any:
+        """Of the node that holds this stream."""
+        client = self._redis
+        more = {"target_nodes": await node_of(client, self.key)} if is_cluster(client) else {}
+        return await getattr(client, verb)(*words, **more)
 
     async def _group(self) -> dict[str, Any] | None:
         return next((g for g in await self._groups() if text(g["name"]) == GROUP), None)

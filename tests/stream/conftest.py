@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +37,19 @@ def shared_stream_server(program: str, servers: Any, stream_server_type: Any) ->
 @pytest.fixture
 def stream_server(program: str, servers: Any, stream_server_type: Any) -> Iterator[Any]:
     yield from _running(program, servers, stream_server_type)
+
+
+@pytest.fixture(scope="session")
+def flows() -> Any:
+    """The module flow.py: clients, a gateway and a consumer as programs."""
+    path = Path(__file__).with_name("flow.py")
+    spec = importlib.util.spec_from_file_location("flow", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["flow"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
