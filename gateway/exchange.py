@@ -91,6 +91,7 @@ class Exchange:
     client_id: str | None = None  # the client's own x-request-id
     attempts: tuple[Attempt, ...] = ()
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
+    reference: str | None = None  # the right answer, where a header gave one
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head beside the two bodies as they are, so that bodies are never re-encoded."""

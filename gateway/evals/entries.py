@@ -103,7 +103,8 @@ class Judge:
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
-        subject = Subject(exchange, request, completion, _reference(request), cost_usd)
+        reference = exchange.reference or _reference(request)
+        subject = Subject(exchange, request, completion, reference, cost_usd)
         begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
         said = [r for r in begun.results if r is not None]
         return Judged(exchange, completion, said, cost_usd), begun

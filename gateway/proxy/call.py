@@ -66,6 +66,7 @@ class Call:
     headers: Headers = field(default_factory=list)
     client_id: str | None = None
     conversation: str | None = None
+    reference: str | None = None  # the right answer, by header
     user: str | None = None  # by header; the body may name another in `user`
     upload: Upload | None = None  # None: not a form
 

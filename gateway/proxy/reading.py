@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -60,6 +61,7 @@ def read_call(
         headers=for_upstream(request.headers, client_id),
         client_id=client_id,
         conversation=_conversation(headers, fields),
+        reference=_reference(headers),
         user=sane_id(headers.get(b"x-gateway-user")),
         upload=upload,
     )
@@ -128,6 +130,12 @@ def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str
     metadata = fields.get("metadata")
     named = metadata.get("conversation_id") if isinstance(metadata, dict) else None
     return named[:256] if isinstance(named, str) and named else None
+
+
+def _reference(headers: Mapping[bytes, bytes]) -> str | None:
+    """Percent-encoded UTF-8, since a header holds neither a line break nor other letters."""
+    given = headers.get(b"x-gateway-reference")
+    return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
 def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:

@@ -185,6 +185,7 @@ class Settler:
             truncated=cut or progress.kept.truncated, spliced=progress.spliced, usage=progress.usage,
             client_id=call.client_id, attempts=tuple(progress.attempts),
             first_token_s=None if progress.first_content is None else progress.first_content - call.started,
+            reference=call.reference if content else None,
         )  # fmt: skip
 
     def _count(self, call: Call, endpoint: Endpoint, place: Place | None, progress: Progress, total_s: float) -> None:

@@ -96,6 +96,7 @@ async def test_the_client_may_give_the_right_answer(judge, said, exchange, reque
 
     registered = said()
     curious = type(registered)(Curious(), 1.0, 10.0, "c1")
-    await judge(said=curious).read([Entry("1-0", exchange(request=request_body).to_fields())])
-    assert seen[0][0] == expected
+    for given in (None, "by header"):
+        await judge(said=curious).read([Entry("1-0", exchange(request=request_body, reference=given).to_fields())])
+    assert [reference for reference, _ in seen] == [expected, "by header"]
     assert seen[0][1] == (orjson.loads(request_body) if request_body[:1] == b"{" else {})

@@ -56,6 +56,22 @@ def test_the_path_goes_upstream_as_the_client_wrote_it() -> None:
     assert read({"model": "m", "content": "x"}, b"/tokenize", root=b"").path == b"/tokenize"
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (b"Paris", "Paris"),
+        (b"M%C3%BCnchen%0Aor Rome", "München\nor Rome"),
+        (b"100%", "100%"),
+        (b"%FF", "\ufffd"),
+        (b"", None),
+    ],
+)
+def test_a_reference_is_percent_encoded_and_stays_here(given: bytes, found: str | None) -> None:
+    call = read({"model": "m", "messages": USER}, headers={b"x-gateway-reference": given})
+    assert call.reference == found
+    assert not any(name.startswith(b"x-gateway") for name, _ in call.headers)
+
+
 CONVERSATIONS: list[tuple[dict[bytes, bytes], Any, str | None]] = [
     ({b"x-gateway-conversation": b"a"}, {"conversation_id": "b"}, "a"),
     ({}, {"conversation_id": "b"}, "b"),

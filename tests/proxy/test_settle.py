@@ -139,9 +139,10 @@ async def test_the_record_says_what_happened(room: Room) -> None:
         "cut", 200, b"data: half", usage=usage, sent_body=b'{"sent":1}', first_content=time.monotonic() - 1.5,
         spliced=True,
     )  # fmt: skip
-    room.settle(a_call(stream=True, client_id="mine"), progress)
+    room.settle(a_call(stream=True, client_id="mine", reference="Rome"), progress)
     [e] = room.recorded
     assert (e.id, e.client_id, e.caller, e.alias, e.target) == ("id", "mine", "web", "chat", Target("u", "m"))
+    assert e.reference == "Rome"
     assert (e.request, e.response, e.outcome, e.status) == (b'{"sent":1}', b"data: half", "cut", 200)
     assert (e.usage, e.spliced, e.stream, e.role) == (usage, True, True, "served")
     assert (e.pi, e.stratum, e.seq, e.incarnation) == (1.0, "default", 1, room.recorder.incarnation)

@@ -66,7 +66,8 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         [[c.name, c.arguments] for c in answer.tool_calls],
     ]
     (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(said, e.truncated or e.outcome != "ok")
-    (client_id, failures), _ = yield from pass_.redacted([e.client_id, [a.failure for a in e.attempts]])
+    told = [e.client_id, e.reference, [a.failure for a in e.attempts]]
+    (client_id, reference, failures), _ = yield from pass_.redacted(told)
     clean = replace(
         answer,
         text=text,
@@ -81,6 +82,7 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         response=clean.to_json(),
         form="assembled",
         client_id=client_id,
+        reference=reference,
         unit=anonymous(e.unit),
         attempts=tuple(replace(a, failure=f) for a, f in zip(e.attempts, failures, strict=True)),
     )
@@ -169,6 +171,7 @@ def without_content(record: Exchange | Feedback) -> Exchange | Feedback:
         response=b"",
         form="raw",
         client_id=None,
+        reference=None,
         unit=anonymous(record.unit),
         attempts=tuple(_bare(a) for a in record.attempts),
     )

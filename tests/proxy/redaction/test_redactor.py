@@ -104,8 +104,9 @@ def test_tool_calls_reasoning_refusals_and_errors_are_searched(redactor, run, ex
 
 def test_ids_of_clients_and_what_attempts_say_are_searched(redactor, run, exchange):
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada@example.org", 0.1)
-    done = run(redactor, exchange(client_id="ada@example.org", unit="chat-of-ada@example.org", attempts=(attempt,)))
-    assert done.record.client_id == "[email]"
+    told = {"client_id": "ada@example.org", "reference": "Write to ada@example.org."}
+    done = run(redactor, exchange(unit="chat-of-ada@example.org", attempts=(attempt,), **told))
+    assert (done.record.client_id, done.record.reference) == ("[email]", "Write to [email].")
     assert re.fullmatch("[0-9a-f]{16}", done.record.unit)
     assert done.record.attempts[0].failure == "HTTP 400: no user [email]"
 
@@ -162,9 +163,10 @@ def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
 def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
     redactor = Redactor("metadata", Redaction())
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada", 0.1)
-    secretive = exchange(asked("x"), sse("y"), client_id="ada", unit="ada", attempts=(attempt,), experiment="e")
+    told = {"client_id": "ada", "reference": "ada"}
+    secretive = exchange(asked("x"), sse("y"), unit="ada", attempts=(attempt,), experiment="e", **told)
     done = run(redactor, secretive).record
-    assert (done.request, done.response, done.client_id) == (b"{}", b"", None)
+    assert (done.request, done.response, done.client_id, done.reference) == (b"{}", b"", None, None)
     assert done.unit == anonymous("ada") != "ada"
     assert done.attempts[0].failure == "HTTP 400"
     assert (done.id, done.total_s, done.experiment, done.pi) == (secretive.id, 1.0, "e", 1.0)
