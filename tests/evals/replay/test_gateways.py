@@ -55,15 +55,6 @@ async def test_a_wrong_target_of_a_named_gateway_is_a_mistake(place: Place, runn
         await asked(replace(place, url=running.base_url), "one/other")
 
 
-async def test_without_one_that_runs_or_knows_the_target_one_is_started(place: Place, running: FakeUpstream) -> None:
-    place.data.mkdir()
-    keep_told(place.data, running.base_url)
-    url, key, said = await asked(place, "one/other")
-    assert url != running.base_url
-    assert key is not None
-    assert said == ["starting a gateway for this replay"]
-
-
 def test_answers_lie_in_the_store_of_the_config_or_of_the_data_directory(gateway_yaml, tmp_path: Path) -> None:
     path = gateway_yaml(store={"url": "sqlite:////elsewhere.db"})
     assert store_of(Place(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"

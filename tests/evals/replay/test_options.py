@@ -20,7 +20,7 @@ open: true
 upstreams: {a: {kind: fake}}
 models: {m: {targets: [{upstream: a, model: m}]}}
 """
-ASKED = Options(("one", "two"))
+OPTIONS = Options(("one", "two"))
 
 
 @pytest.fixture
@@ -34,29 +34,29 @@ def bare() -> Config:
 
 
 def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare: Config) -> None:
-    assert list(sections(ASKED, dataset, bare)) == ["exact", "f1", "rouge_l"]
+    assert list(sections(OPTIONS, dataset, bare)) == ["exact", "f1", "rouge_l"]
     without = replace(dataset, references=0)
-    assert "refusal" in sections(ASKED, without, bare)
+    assert "refusal" in sections(OPTIONS, without, bare)
     own = parse(BARE + "scorers: {length: {share: 0.1}}\n")
-    assert sections(ASKED, without, own) == {"length": Scorer(share=1.0)}, "a share is of traffic, not of a dataset"
+    assert sections(OPTIONS, without, own) == {"length": Scorer(share=1.0)}, "a share is of traffic, not of a dataset"
 
 
 def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
     with pytest.raises(WrongOption, match="--scorers: exact stands twice"):
-        sections(replace(ASKED, scorers=("exact", "exact")), dataset, bare)
-    pairwise = replace(ASKED, scorers=("exact", "edit_distance"))
+        sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
+    pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
     with pytest.raises(WrongOption, match="--scorers: edit_distance: compares two answers"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
 
 
 def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:
     found = metrics(build({"length": Scorer(), "f1": Scorer(), "exact": Scorer()}))
-    made = question_of(ASKED, dataset, found)
+    made = question_of(OPTIONS, dataset, found)
     assert made.primary == "f1"
     assert (made.rows, made.of, made.planned) == (30, 30, 30)
     assert [g.metric for g in made.guardrails] == ["error_rate"]
-    assert rows_of(replace(ASKED, limit=7), dataset) == 7
-    assert rows_of(replace(ASKED, limit=70), dataset) == 30
+    assert rows_of(replace(OPTIONS, limit=7), dataset) == 7
+    assert rows_of(replace(OPTIONS, limit=70), dataset) == 30
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
 def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
     found = metrics(build({"length": Scorer(), "exact": Scorer()}))
     with pytest.raises(WrongOption, match=said.replace("?", r"\?")):
-        question_of(replace(ASKED, **changes), dataset, found)  # type: ignore[arg-type]
+        question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
 
 
 def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
-    asked = replace(ASKED, settings=Settings((("temperature", 0),), "be short", None), repeats=3)
+    asked = replace(OPTIONS, settings=Settings((("temperature", 0),), "be short", None), repeats=3)
     made = question_of(asked, dataset, metrics(build({"exact": Scorer()})))
     assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
     assert made.planned == 90

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config_evals import keep_told
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateways import NoGateway, Place
@@ -17,19 +18,22 @@ from gateway.evals.replay.replay import Interrupted, NotStored, replay
 from gateway.evals.replay.run import Progress, Stopped
 from gateway.fake import Fault
 
-ASKED = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
+OPTIONS = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
 QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
 
 
-async def test_a_gateway_of_its_own_is_asked_for_a_target_that_no_model_has(
-    place: Place, questions: Callable[[int], Path], upstreams
+async def test_a_gateway_of_its_own_is_asked_for_a_target_that_the_one_that_runs_does_not_know(
+    place: Place, questions: Callable[[int], Path], upstreams, served
 ) -> None:
+    place.data.mkdir()
+    keep_told(place.data, served.base_url)
     said: list[str] = []
-    found = await replay(scan(questions(10)), replace(ASKED, targets=("one", "two/n")), place, said.append, QUIET)
+    found = await replay(scan(questions(10)), replace(OPTIONS, targets=("one", "two/n")), place, said.append, QUIET)
     assert said == ["starting a gateway for this replay"]
     assert [t.failed for t in found.targets] == [0, 0]
     assert {r.json["model"] for r in upstreams["one"].calls} == {"m"}
     assert {r.json["model"] for r in upstreams["two"].calls} == {"n"}
+    assert served.calls == []
     assert found.targets[0].cost_per_1k is not None
     assert found.targets[1].cost_per_1k is None, "two/n has no price"
 
@@ -38,7 +42,7 @@ async def test_two_targets_are_asked_scored_and_compared(
     named: Place, questions: Callable[[int], Path], served
 ) -> None:
     seen: list[int] = []
-    asked = replace(ASKED, repeats=2)
+    asked = replace(OPTIONS, repeats=2)
     found = await replay(scan(questions(60)), asked, named, QUIET, lambda progress: seen.append(progress.done))
     assert seen == list(range(1, 241))
     one, two = (target.means["exact"] for target in found.targets)
@@ -55,7 +59,7 @@ async def test_two_targets_are_asked_scored_and_compared(
 
 
 async def test_what_is_interrupted_goes_on(named: Place, questions: Callable[[int], Path], served) -> None:
-    dataset, asked = scan(questions(30)), replace(ASKED, pace=Pace(concurrency=2, attempts=1))
+    dataset, asked = scan(questions(30)), replace(OPTIONS, pace=Pace(concurrency=2, attempts=1))
     running: list[asyncio.Task[object]] = []
 
     def stop(progress: Progress) -> None:
@@ -73,7 +77,7 @@ async def test_what_is_interrupted_goes_on(named: Place, questions: Callable[[in
 
 async def test_a_dead_target_stops_it(named: Place, questions: Callable[[int], Path], served) -> None:
     served.always(Fault.status(500))
-    asked = replace(ASKED, pace=Pace(concurrency=2, attempts=1, stop_after=3))
+    asked = replace(OPTIONS, pace=Pace(concurrency=2, attempts=1, stop_after=3))
     with pytest.raises(NoGateway):
         await replay(scan(questions(30)), asked, named, QUIET, QUIET)
     served.always(None)
@@ -85,7 +89,7 @@ async def test_a_dead_target_stops_it(named: Place, questions: Callable[[int], P
 
 
 async def test_a_spent_budget_leaves_a_report_of_what_there_is(named: Place, questions: Callable[[int], Path]) -> None:
-    asked = replace(ASKED, pace=Pace(concurrency=2, budget_usd=0.0004))
+    asked = replace(OPTIONS, pace=Pace(concurrency=2, budget_usd=0.0004))
     found = await replay(scan(questions(60)), asked, named, QUIET, QUIET)
     assert found.progress.over_budget
     assert 0 < found.targets[0].asked < 60
@@ -95,4 +99,4 @@ async def test_a_spent_budget_leaves_a_report_of_what_there_is(named: Place, que
 async def test_a_store_that_cannot_be_opened_says_so(named: Place, questions: Callable[[int], Path]) -> None:
     (named.data / "gateway.db").mkdir(parents=True)
     with pytest.raises(NotStored, match=r"sqlite:///.*gateway\.db cannot be opened"):
-        await replay(scan(questions(3)), ASKED, named, QUIET, QUIET)
+        await replay(scan(questions(3)), OPTIONS, named, QUIET, QUIET)

@@ -16,7 +16,7 @@ from gateway.experiment import Guardrail
 
 EXACT = Metric("exact", "maximise", (0.0, 1.0))
 N = 400
-ASKED = Question(
+QUESTION = Question(
     name="r", design="d", dataset="q.csv", dataset_hash="ab" * 32, rows=N, of=N, repeats=1, metrics=(EXACT,),
     primary="exact", margin=0.05, alpha=0.05, guardrails=(Guardrail("error_rate", 0.05),), command="replay q.csv",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def made() -> Make:
     return make
 
 
-def one(sheet: Sheet, asked: Question = ASKED, said: Said | None = None) -> Report:
+def one(sheet: Sheet, asked: Question = QUESTION, said: Said | None = None) -> Report:
     [report] = reports(sheet, asked, said)
     return report
 
@@ -82,7 +82,7 @@ def test_a_candidate_that_fails_more_never_ships(made: Make) -> None:
 
 
 def test_a_guardrail_without_numbers_holds_the_verdict_up(made: Make) -> None:
-    asked = replace(ASKED, guardrails=(Guardrail("cost_per_1k", 0.0),))
+    asked = replace(QUESTION, guardrails=(Guardrail("cost_per_1k", 0.0),))
     report = one(made({"one": 0.8, "two": 0.8}), asked)
     assert report.verdict == "hold"
     assert report.reasons == ("cost_per_1k (no pair yet)",)
@@ -98,7 +98,7 @@ def test_a_replay_that_is_not_whole_has_no_verdict(made: Make) -> None:
 
 
 def test_few_items_have_no_verdict(made: Make) -> None:
-    report = one(made({"one": 0.8, "two": 0.6}, rows=12), replace(ASKED, rows=12, of=12))
+    report = one(made({"one": 0.8, "two": 0.6}, rows=12), replace(QUESTION, rows=12, of=12))
     assert (report.verdict, report.gates[1].state) == ("hold", 0)
 
 
@@ -116,7 +116,7 @@ def test_two_that_always_fail_are_not_called_the_same(made: Make) -> None:
 
 
 def test_many_candidates_share_the_error(made: Make) -> None:
-    found = reports(made({"one": 0.8, "two": 0.8, "three": 0.79}), ASKED)
+    found = reports(made({"one": 0.8, "two": 0.8, "three": 0.79}), QUESTION)
     assert [r.candidate for r in found] == ["two", "three"]
     assert dict(found[0].design)["alpha"] == "0.025 (of 0.05, shared)"
     alone = one(made({"one": 0.8, "two": 0.8}))
@@ -127,7 +127,7 @@ def test_many_candidates_share_the_error(made: Make) -> None:
 
 
 def test_repeats_give_the_noise_floor(made: Make) -> None:
-    report = one(made({"one": 0.8, "two": 0.8}, repeats=2), replace(ASKED, repeats=2))
+    report = one(made({"one": 0.8, "two": 0.8}, repeats=2), replace(QUESTION, repeats=2))
     assert report.primary is not None
     assert report.primary.noise is not None
     assert report.primary.noise.low < 0.0 < report.primary.noise.high  # type: ignore[operator]
@@ -136,7 +136,7 @@ def test_repeats_give_the_noise_floor(made: Make) -> None:
 
 def test_the_largest_differences_are_shown_with_what_was_said(made: Make) -> None:
     found = made({"one": 0.8, "two": 0.5})
-    wanted = examples_of(found, ASKED)["two"]
+    wanted = examples_of(found, QUESTION)["two"]
     assert len(wanted) == 6
     said = Said({wanted[0]: "why?"}, {(wanted[0], "one"): "because", (wanted[0], "two"): "no idea"})
     [example] = one(found, said=said).examples
@@ -155,9 +155,9 @@ def test_wins_are_counted_item_by_item_and_latency_compared(made: Make) -> None:
 
 
 def test_without_a_primary_nothing_is_decided(made: Make) -> None:
-    report = one(made({"one": 0.8, "two": 0.8}), replace(ASKED, primary=None))
+    report = one(made({"one": 0.8, "two": 0.8}), replace(QUESTION, primary=None))
     assert (report.verdict, report.primary) == ("hold", None)
 
 
 def test_one_target_is_compared_with_nothing(made: Make) -> None:
-    assert reports(made({"one": 0.8}), ASKED) == ()
+    assert reports(made({"one": 0.8}), QUESTION) == ()
