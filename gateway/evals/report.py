@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gateway import __version__
+from gateway.evals.calibration.calibrate import corrected_difference
 from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
 from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, Looked, chosen_plan, finding
@@ -17,11 +19,14 @@ from gateway.evals.store import arms
 from gateway.evals.store.experiments_plans import Kept, experiments, kept_plans
 from gateway.evals.store.experiments_reading import verdicts
 from gateway.evals.store.experiments_sequences import trail
+from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.reading import Reading, reading
 from gateway.evals.where import Where
+from gateway.experiment import CONTROL
 from gateway.programs import CannotRun
 
-Corrected = Callable[[Comparison], Estimate | None]  # a difference as people's labels correct it
+# A difference as people's labels correct it, of (plan, candidate, comparison).
+Corrected = Callable[[Kept, str, Comparison], Estimate | None]
 
 
 class NoExperiment(CannotRun):
@@ -31,7 +36,8 @@ class NoExperiment(CannotRun):
 def read(asked: Where, experiment: str, candidate: str | None = None) -> Report:
     """From the store, as it is now. Raises NoExperiment, NoStore and ConfigError."""
     with reading(asked.store) as connection:
-        return report_of(connection, experiment, candidate)
+        people = partial(_people, connection) if anything_labelled(connection) else None
+        return report_of(connection, experiment, candidate, people)
 
 
 def report_of(
@@ -54,7 +60,8 @@ def report_of(
 def _report(connection: Reading, plan: Kept, found: Finding, corrected: Corrected | None) -> Report:
     look = Looked(connection, plan)
     primary, guardrails, others = (
-        _corrected(c, corrected) for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
+        _corrected(c, plan, found.candidate, corrected)
+        for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
     )
     wins, strengths, first_place = _preferences(connection, plan, look, found)
     by_arm = arms_of(connection, plan)
@@ -95,10 +102,17 @@ def _report(connection: Reading, plan: Kept, found: Finding, corrected: Correcte
     )
 
 
-def _corrected(found: Sequence[Comparison], corrected: Corrected | None) -> tuple[Comparison, ...]:
+def _corrected(
+    found: Sequence[Comparison], plan: Kept, candidate: str, corrected: Corrected | None
+) -> tuple[Comparison, ...]:
     if corrected is None:
         return tuple(found)
-    return tuple(replace(c, corrected=corrected(c)) for c in found)
+    return tuple(replace(c, corrected=corrected(plan, candidate, c)) for c in found)
+
+
+def _people(connection: Reading, plan: Kept, candidate: str, of: Comparison) -> Estimate | None:
+    """Of a scorer whose answers were labelled in both arms; labels are in [0, 1], 1 best."""
+    return corrected_difference(connection, of.metric, plan.plan.name, plan.hash, (CONTROL, candidate))
 
 
 def _trails(connection: Reading, found: Finding) -> tuple[Trail, ...]:

@@ -69,9 +69,14 @@ async def test_the_command_says_it_on_the_terminal_as_json_and_as_a_page(decided
     assert shown.exit_code == 0, shown.exception
     assert "Guardrails hold. Ship." in shown.output
     made = orjson.loads(CliRunner().invoke(app, [*base, "--json", "--candidate", "candidate"]).stdout)
+    assert made["primary"]["corrected"] is None
     jsonschema_rs.validator_for(schema()).validate(made)
     assert (made["verdict"], made["primary"]["metric"]) == ("ship", "said")
     assert made["gates"]["aa"]["state"] == "green"
+    label = ["label", "next", "--scorer", "said", "--as", "ada", "--count", "200", "--data", str(tmp_path / "data")]
+    assert CliRunner().invoke(app, label, input="good\n" * 200).exit_code == 0
+    primary = orjson.loads(CliRunner().invoke(app, [*base, "--json"]).stdout)["primary"]
+    assert primary["corrected"]["low"] <= 0.0 <= primary["corrected"]["high"], "to people all answers are good"
     written = CliRunner().invoke(app, [*base, "--html", "swap.html"])
     assert "wrote swap.html" in written.stderr
     page = (tmp_path / "swap.html").read_text(encoding="utf-8")
