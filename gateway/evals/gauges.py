@@ -123,6 +123,7 @@ def strata_of(cell: Cell) -> StratumSums:
         nonresponse=n["error"] + n["timeout"] + n["budget"],
         inverse_pi=cell.inverse_pi,
         population=cell.population,
+        units=cell.units,
     )
 
 

@@ -14,7 +14,9 @@ from gateway.evals.statistics.weights import Estimate, Stratum, WeightedMean
 @dataclass(frozen=True, slots=True)
 class StratumSums:
     """What was sampled of one stratum. name: unique among those averaged together (with alias and model, if these
-    differ). inverse_pi: sum of 1 / pi over all its samples. population: N_h from the Tallies; 0: none has come."""
+    differ). inverse_pi: sum of 1 / pi over all its samples. population: N_h from the Tallies; 0: none has come. units:
+    sums over units of n scores that add up to t, which are what is independent: of n², n t and t²; None: every exchange
+    is a unit of its own."""
 
     name: str
     scored: int
@@ -24,6 +26,7 @@ class StratumSums:
     nonresponse: int = 0
     inverse_pi: float = 0.0
     population: float = 0.0
+    units: tuple[float, float, float] | None = None
 
 
 def weighted_mean(strata: Iterable[StratumSums], bounds: Bounds, tuning: Tuning | None = None) -> Estimate:
@@ -35,6 +38,8 @@ def weighted_mean(strata: Iterable[StratumSums], bounds: Bounds, tuning: Tuning 
     mean, population, nominal = WeightedMean(), {}, {}
     for s in strata:
         sums = Stratum.from_sums(s.scored, s.total, s.squares, s.not_applicable, s.nonresponse)
+        if s.units is not None:
+            sums.uu, sums.uu_x, sums.uu_xx = s.units
         mean.strata[s.name] = sums
         population[s.name] = s.population
         nominal[s.name] = s.inverse_pi

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 import pytest
 
 from gateway.evals.means import StratumSums, weighted_mean
+from gateway.evals.statistics.weights import WeightedMean
 
 UNIT = (0.0, 1.0)
 
@@ -69,3 +70,47 @@ def test_a_stratum_that_was_seen_and_never_scored_leaves_no_mean():
 def test_values_without_bounds_have_intervals_without_ends_at_first():
     estimate = weighted_mean([StratumSums("a", 3, 9.0, 29.0, population=3)], (0.0, None))
     assert (estimate.mean, estimate.low, estimate.high) == (3.0, 0.0, float("inf"))
+
+
+def conversations(rng: random.Random, count: int) -> list[list[float]]:
+    """Each is good or bad as a whole: one to nine turns that nearly all score alike."""
+    made = []
+    for _ in range(count):
+        good = rng.random()
+        made.append([float(rng.random() < good) for _ in range(rng.randint(1, 9))])
+    return made
+
+
+def of(talks: list[list[float]], *, together: bool) -> StratumSums:
+    values = [v for talk in talks for v in talk]
+    sums = [(len(talk), sum(talk)) for talk in talks]
+    units = (sum(n * n for n, _ in sums), sum(n * t for n, t in sums), sum(t * t for _, t in sums))
+    squares = sum(v * v for v in values)
+    return StratumSums("s", len(values), sum(values), squares, units=units if together else None)  # type: ignore[arg-type]
+
+
+def test_an_interval_over_conversations_is_that_of_one_value_each():
+    talks = conversations(random.Random(3), 300)
+    one_each = WeightedMean()
+    for talk in talks:
+        one_each.add("s", fmean(talk), len(talk))
+    expected = one_each.estimate()
+    found = weighted_mean([of(talks, together=True)], UNIT)
+    assert (found.mean, found.low, found.high, found.effective_n) == pytest.approx(
+        (expected.mean, expected.low, expected.high, expected.effective_n)
+    )
+    assert found.effective_n < 300
+    assert found.mean == weighted_mean([of(talks, together=False)], UNIT).mean
+
+
+def test_looked_at_after_every_few_conversations_the_interval_is_rarely_wrong():
+    """200 runs, ten looks each: where exchanges were taken as independent, it would miss in many."""
+    rng, truth = random.Random(8), fmean(v for talk in conversations(random.Random(1), 50_000) for v in talk)
+    wrong = {True: 0, False: 0}
+    for _ in range(200):
+        talks = conversations(rng, 400)
+        for together in wrong:
+            looks = (weighted_mean([of(talks[:n], together=together)], UNIT) for n in range(40, 401, 40))
+            wrong[together] += any(not e.low <= truth <= e.high for e in looks)
+    assert wrong[True] <= 0.08 * 200
+    assert wrong[False] > 2 * max(5, wrong[True])

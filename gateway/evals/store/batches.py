@@ -75,7 +75,8 @@ class CellKey:
 
 @dataclass(slots=True)
 class CellSums:
-    """What newly stored scores add to one cell."""
+    """What newly stored scores add to one cell. unit_*: what its sums over units gain beyond scored, total and squares,
+    since some scores belong to one unit."""
 
     scored: int = 0
     not_applicable: int = 0
@@ -85,6 +86,9 @@ class CellSums:
     total: float = 0.0
     squares: float = 0.0
     inverse_pi: float = 0.0
+    unit_sizes: float = 0.0
+    unit_products: float = 0.0
+    unit_squares: float = 0.0
     buckets: dict[int, int] = field(default_factory=dict)
 
     def add(self, value: float, bounds: tuple[float, ...]) -> None:

@@ -7,10 +7,10 @@ of the gateways counted there while the scorer was at work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import Result
@@ -18,7 +18,7 @@ from gateway.evals.store.batches import CellKey, CellSums
 from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import model_of
-from gateway.evals.store.tables import CELL, score_buckets, score_cells
+from gateway.evals.store.tables import CELL, score_buckets, score_cells, score_units
 from gateway.exchange import Exchange
 
 Place = tuple[str, str, str, str]  # alias, model, arm, stratum
@@ -32,10 +32,12 @@ class Sums:
 
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellSums] = {}
+        self.units: dict[tuple[str, ...], Unit] = {}  # by cell and unit; only those of several exchanges
 
     def count(self, exchange: Exchange, results: Iterable[Result], scorers: Mapping[str, Registered]) -> None:
         e = exchange
         pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
+        alone = e.unit in (e.id, e.pair)
         for r in results:
             key = (r.scorer, r.version, r.config_hash, *place)
             sums = self.by_cell.get(key)
@@ -46,10 +48,33 @@ class Sums:
                 setattr(sums, r.status, getattr(sums, r.status) + 1)
             else:
                 sums.add(float(r.score.value), bounds_of(*scorers[r.scorer].scorer.bounds))
+                if not alone:
+                    self._of_unit(sums, (*key, e.unit), float(r.score.value), e.received)
+
+    def _of_unit(self, sums: CellSums, key: tuple[str, ...], value: float, at: float) -> None:
+        """One score that is not a unit of its own."""
+        sums.unit_sizes -= 1.0
+        sums.unit_products -= value
+        sums.unit_squares -= value * value
+        unit = self.units.setdefault(key, Unit())
+        unit.n += 1
+        unit.total += value
+        unit.at = max(unit.at, at)
+
+
+@dataclass(slots=True)
+class Unit:
+    """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
+
+    n: int = 0
+    total: float = 0.0
+    at: float = 0.0
 
 
 def add(connection: Connection, sums: Sums) -> None:
     """Adds to the stored sums, never replaces them."""
+    for key, unit in sorted(sums.units.items()):  # one order of locks
+        _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
     rows = [{**_key(key), **_cell_values(s)} for key, s in sums.by_cell.items()]
     _upsert(connection, score_cells, rows, CELL, tuple(_cell_values(CellSums())))
     buckets = [
@@ -58,6 +83,28 @@ def add(connection: Connection, sums: Sums) -> None:
         for at, n in s.buckets.items()
     ]
     _upsert(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
+
+
+def _add_unit(connection: Connection, key: tuple[str, ...], more: Unit, sums: CellSums) -> None:
+    """Adds to the conversation, and to its cell's sums what it thereby gains: its scores depend on each other, so that
+    an interval is made of conversations. The row stays locked until the transaction ends."""
+    u = score_units.c
+    values = {**_key(key[:-1]), "unit": key[-1], "n": more.n, "total": more.total, "at": more.at}
+    statement = insert(connection.dialect, score_units).values(values)
+    given = statement.excluded
+    later = {"n": u.n + given.n, "total": u.total + given.total, "at": given.at}
+    statement = statement.on_conflict_do_update(index_elements=[*CELL, "unit"], set_=later).returning(u.n, u.total)
+    n, total = connection.execute(statement).one()
+    before_n, before_total = n - more.n, total - more.total
+    sums.unit_sizes += n * n - before_n * before_n
+    sums.unit_products += n * total - before_n * before_total
+    sums.unit_squares += total * total - before_total * before_total
+
+
+def forget_units(connection: Connection, before: float) -> None:
+    """Of conversations that nobody has gone on with since (Unix seconds). The sums stay; one that goes on after all is
+    another."""
+    connection.execute(delete(score_units).where(score_units.c.at < before))
 
 
 def add_population(connection: Connection, scorers: Mapping[str, Registered], more: Mapping[Place, int]) -> None:
@@ -134,6 +181,9 @@ def _cell_values(sums: CellSums) -> dict[str, float]:
         "total": sums.total,
         "squares": sums.squares,
         "inverse_pi": sums.inverse_pi,
+        "unit_sizes": sums.scored + sums.unit_sizes,
+        "unit_products": sums.total + sums.unit_products,
+        "unit_squares": sums.squares + sums.unit_squares,
     }
 
 

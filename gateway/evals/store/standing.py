@@ -16,7 +16,8 @@ from gateway.evals.store.tables import CELL, counters, dead_letters, score_bucke
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A row of score_cells. bucket_weights: closed weights by bucket, not cumulative."""
+    """A row of score_cells. bucket_weights: closed weights by bucket, not cumulative. units: its sums over units: n²,
+    n t and t²; None: every exchange is its own."""
 
     key: CellKey
     n: Mapping[str, int]  # by status
@@ -27,6 +28,7 @@ class Cell:
     weighted_sum: float
     weight: float
     bucket_weights: tuple[float, ...] = field(default=(0.0,) * COUNT)
+    units: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def _cells(connection: Connection) -> tuple[Cell, ...]:
             Cell(
                 key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
                 row["weight"], tuple(weights.get(key, (0.0,) * COUNT)),
+                (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
             )
         )  # fmt: skip
     return tuple(found)

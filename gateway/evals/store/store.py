@@ -21,6 +21,7 @@ from gateway.stream.words import Look
 T = TypeVar("T")
 _RACES = 5
 _MEETS_S = 3600.0  # of its feedback, an exchange comes within
+_GOES_ON_S = 30 * 86_400.0  # a conversation
 SILENT_MS = 60_000  # a gateway appends its tally each second
 
 
@@ -94,6 +95,7 @@ class Store:
         def retaining(connection: Connection) -> Swept:
             now = self._clock()
             feedback.sweep(connection, now - _MEETS_S, now)
+            cells.forget_units(connection, now - _GOES_ON_S)
             return keeping.sweep(connection, self._bounds, holder, now)
 
         return await self._transaction(retaining)

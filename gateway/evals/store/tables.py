@@ -150,7 +150,25 @@ score_cells = Table(
     Column("spent_population", BigInteger, nullable=False),
     Column("weighted_sum", Double, nullable=False),
     Column("weight", Double, nullable=False),
+    # Over units, each of n scores that add up to t: n², n t and t². Where every exchange is its own: n_scored, total
+    # and squares.
+    Column("unit_sizes", Double, nullable=False, server_default="0"),
+    Column("unit_products", Double, nullable=False, server_default="0"),
+    Column("unit_squares", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint(*CELL),
+)
+
+score_units = Table(
+    # Conversations that are units of sampling: how many scores each has in a cell, and their sum. at: of its newest.
+    "score_units",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("unit", Text, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    PrimaryKeyConstraint(*CELL, "unit"),
+    Index("score_units_at", "at"),
 )
 
 score_buckets = Table(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.evals.store import cells
 from gateway.exchange import Count, Target
 
 
@@ -131,3 +132,39 @@ def test_closed_sums_never_fall_and_end_at_the_population(store, exchange, tally
     (cell,) = store.sql("SELECT spent_population, population FROM score_cells")
     assert cell[0] == cell[1] == seen + 9
     assert sum(store.cell().bucket_weights) == pytest.approx(store.cell().weight)
+
+
+def spoken(exchange, talk, said, **more):
+    """One turn of a conversation that is a unit of sampling."""
+    return exchange(said, unit=talk, **more)
+
+
+def test_scores_of_one_conversation_make_one_unit_in_whatever_batches_they_come(store, exchange):
+    said = (("a", "1"), ("b", "0"), ("a", "0"), ("a", "1"), ("c", "0.5"), ("b", "0.5"), ("a", "0.25"))
+    turns = [spoken(exchange, talk, text) for talk, text in said]
+    store.write(*turns[:3])
+    store.write(*turns[3:])
+    store.write(*turns)
+    sums = {"a": (4, 2.25), "b": (2, 0.5), "c": (1, 0.5)}
+    expected = tuple(sum(f(n, t) for n, t in sums.values()) for f in (
+        lambda n, t: n * n, lambda n, t: n * t, lambda n, t: t * t))  # fmt: skip
+    cell = store.cell()
+    assert cell.units == pytest.approx(expected)
+    assert (cell.n["scored"], cell.total) == (7, 3.25)
+    assert sorted(store.sql("SELECT unit, n, total FROM score_units")) == [("a", 4, 2.25), ("b", 2, 0.5), ("c", 1, 0.5)]
+
+
+def test_an_exchange_of_its_own_needs_no_row_and_its_sums_are_the_plain_ones(store, exchange):
+    one = exchange("0.5")
+    store.write(one, exchange("0.25", pair=one.id, role="shadow", unit=one.unit), exchange("n/a"))
+    cell = store.cell()
+    assert cell.units == (cell.n["scored"], cell.total, cell.squares) == (2, 0.75, 0.3125)
+    assert store.sql("SELECT count(*) FROM score_units") == [(0,)]
+
+
+def test_a_conversation_that_nobody_goes_on_with_is_forgotten_and_its_sums_stay(store, exchange):
+    store.write(spoken(exchange, "a", "1", received=10.0), spoken(exchange, "b", "1", received=20.0))
+    before = store.cell()
+    store.run(lambda c: cells.forget_units(c, 15.0))
+    assert store.sql("SELECT unit FROM score_units") == [("b",)]
+    assert store.cell() == before

@@ -105,6 +105,12 @@ def test_the_size_of_what_is_there_is_known_afterwards(old):
     assert rows(store, "exchanges", "bytes") == [(2048 + 4 + 3 + 2 + 1 + 2 + 2,)]
 
 
+def test_sums_from_before_units_were_kept_are_of_single_exchanges(old):
+    store = old("0007", score_cells={"n_scored": 3, "total": 1.5, "squares": 0.75})
+    engine.migrate(store)
+    assert rows(store, "score_cells", "unit_sizes", "unit_products", "unit_squares") == [(3.0, 1.5, 0.75)]
+
+
 def test_feedback_from_before_it_met_its_exchange_can_still_be_replaced(old):
     store = old("0003", feedback={"feedback_id": "f", "exchange_id": "e", "name": "thumb"})
     engine.migrate(store)
