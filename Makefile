@@ -22,7 +22,7 @@ UV := $(shell command -v uv 2>/dev/null)
 
 ifdef UV
 CREATE = uv venv --quiet $(if $(PYTHON),--python "$$(command -v $(PYTHON))",--python ">=3.11") $(VENV)
-INSTALL = uv pip install --quiet --python $(BIN)/python
+INSTALL = uv pip install --quiet --compile-bytecode --python $(BIN)/python
 else
 # Debian's Python has no ensurepip; its own pip can then install into the environment.
 CREATE = $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
