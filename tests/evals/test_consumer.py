@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from gateway.evals.consumer import Pace
+from gateway.evals.store.keeping import Bounds
 from gateway.evals.store.store import StoreDown
 from gateway.exchange import Feedback
 
@@ -300,3 +302,19 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
     assert (cell.n["scored"], cell.total, cell.population, standing.unaccounted) == (300, 150.0, 900, 0)
     assert room.sql("SELECT count(*) FROM exchanges") == [(300,)]
     assert room.sql("SELECT count(*), sum(value) FROM scores WHERE kind = 'feedback'") == [(40, 40.0)]
+
+
+async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):
+    caplog.set_level(logging.INFO)
+    old, new = exchange(received=time.time() - 3 * 86_400), exchange()
+    async with (
+        room.opened(pace=Pace(block_ms=20, tick_s=0.0, keep_s=0.0)) as (consumer, desk),
+        asyncio.TaskGroup() as tasks,
+    ):
+        desk.store._bounds = Bounds(keep_s=86_400.0)
+        tasks.create_task(consumer.run())
+        await room.send(old, new)
+        await room.until(lambda: "1 old exchanges are gone" in caplog.text)
+        consumer.stop()
+    assert room.sql("SELECT id FROM exchanges") == [(new.id,)]
+    assert room.cells()[0].n["scored"] == 2, "sums stay"
