@@ -91,6 +91,10 @@ def stream_name(port: int) -> str:
 
 def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
     """JSON is YAML too. A second worker shares the port, and so the stream."""
+    return config_of(f"http://{load.HOST}:{spot.upstream}", spot.stage.stream, stream_name(spot.port), rate)
+
+
+def config_of(origin: str, stream_url: str, name: str, rate: float) -> dict[str, Any]:
     keys = [KEY, *(f"bench-key-{i}" for i in range(1, KEYS))]
     models = {
         name: {
@@ -102,11 +106,11 @@ def gateway_config(spot: Spot, rate: float) -> dict[str, Any]:
     arms = {arm: {"upstream": "up", "model": m} for arm, m in (("control", "alias-3-a"), ("candidate", "better"))}
     return {
         "keys": [{"name": k, "sha256": hashlib.sha256(k.encode()).hexdigest()} for k in keys],
-        "upstreams": {"up": {"kind": "openai", "base_url": f"http://{load.HOST}:{spot.upstream}/v1", "api_key": "no"}},
+        "upstreams": {"up": {"kind": "openai", "base_url": f"{origin}/v1", "api_key": "no"}},
         "models": models,
         "experiments": {"swap": {"model": "alias-3", "shadow": 0.1, **arms}},
         "sampling": {"rate": rate},
-        "stream": {"url": spot.stage.stream, "name": stream_name(spot.port), "max_mb": 256},
+        "stream": {"url": stream_url, "name": name, "max_mb": 256},
         "scorers": {name: dict(options) for name, options in DEFAULTS.items()},
     }
 
@@ -149,12 +153,12 @@ def installed(name: str) -> str | None:
 
 def _nginx(rest: str, spot: Spot) -> list[str]:
     text = _NGINX.replace("$REST", rest).replace("$TMP", str(spot.stage.directory)).replace("$PORT", str(spot.port))
-    text = text.replace("$UP", str(spot.upstream)).replace("$MODEL", MODEL).replace("$ANSWER", _answer())
+    text = text.replace("$UP", str(spot.upstream)).replace("$MODEL", MODEL).replace("$ANSWER", answer())
     text = text.replace("$OTHER", str(load.free_port()))
     return [str(installed("nginx")), "-c", spot.write("nginx.conf", text)]
 
 
-def _answer() -> str:
+def answer() -> str:
     """A chat completion of 1 KB."""
     usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
     head: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}

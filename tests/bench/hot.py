@@ -1,0 +1,155 @@
+"""The hot path without sockets: a client's protocol and an upstream's, fed by hand, as often as is asked for.
+
+What is left out is the kernel's part and the loop's polling; what is left in is all of the gateway's own work, and it
+does the same in each request: so it can be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import systems
+import uvicorn
+from prometheus_client import CollectorRegistry
+from uvicorn.server import ServerState
+
+from gateway.config import Config
+from gateway.metrics import ProxyMetrics
+from gateway.proxy.app import App
+from gateway.proxy.build import Parts, build
+from gateway.proxy.limit import Ticker
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.server.protocol import Protocol
+from gateway.proxy.sticky import Sticky
+from gateway.proxy.transports.connection import Connection
+from gateway.proxy.transports.http1 import Http1Transport
+from gateway.stream import Corridor
+from gateway.supervise import Tasks
+
+ORIGIN = "http://127.0.0.1:9"
+UNREACHABLE = "redis://127.0.0.1:9/0"  # nothing is written there: no recorder runs
+
+
+class Wire(asyncio.Transport):
+    """A socket that keeps what was written, and takes all at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def writelines(self, parts: Any) -> None:
+        self.written.append(b"".join(parts))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    def take(self) -> bytes:
+        said, self.written = b"".join(self.written), []
+        return said
+
+
+class Hot:
+    """One client's connection, one upstream's, and the gateway between them. Needs a running loop."""
+
+    def __init__(self, rate: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.tasks = Tasks()
+        self.client, self.upstream = Wire(), Wire()
+        metrics = ProxyMetrics(CollectorRegistry())
+        corridor = Corridor(UNREACHABLE, "hot")
+        self.recorder = Recorder(corridor, metrics, buffer_bytes=1 << 40)
+        parts = Parts(
+            self.recorder, metrics, self.tasks, Sticky(corridor, self.tasks), Ticker(), random.Random(1), lambda: 1.0
+        )
+        config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
+        gateway = build(config, parts)
+        app: Any = App(gateway)
+        app.direct = app
+        settings = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, proxy_headers=False)
+        settings.load()
+        state = ServerState()
+        state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"), (b"server", b"assay-gateway")]
+        self.protocol = Protocol(settings, state, {})
+        self.protocol.connection_made(self.client)
+        transport = gateway.upstreams["up"].transport
+        assert isinstance(transport, Http1Transport)
+        pool = transport._add_pool(ORIGIN)
+        self.connection = Connection(pool, loop, 60.0)
+        self.connection.connection_made(self.upstream)
+        pool._alive = 1
+        pool.give_back(self.connection)
+
+    async def run(self, n: int, request: bytes, answer: list[bytes]) -> bytes:
+        """n requests, one after another, each answered with these pieces; the last answer as the client got it."""
+        said = b""
+        for _ in range(n):
+            self.client.take()
+            self.protocol.data_received(request)
+            while not self.upstream.written:
+                await asyncio.sleep(0)
+            self.upstream.take()
+            for piece in answer:
+                self.connection.data_received(piece)
+                while not self.client.written:
+                    await asyncio.sleep(0)
+                said = self.client.take() if piece is answer[-1] else b"" if self.client.take() else b""
+            while self.protocol._request is not None:
+                await asyncio.sleep(0)
+            self.recorder._waiting.clear()
+            self.recorder._room = 1 << 40
+        return said
+
+    async def close(self) -> None:
+        self.protocol.connection_lost(None)
+
+
+async def driven(rate: float, drive: Callable[[Hot], Awaitable[Any]]) -> Any:
+    hot = Hot(rate)
+    async with hot.tasks:
+        result = await drive(hot)
+        await hot.close()
+    return result
+
+
+def plain() -> tuple[bytes, list[bytes]]:
+    answer = systems.answer().encode()
+    head = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return systems.request(80), [head % len(answer) + answer]
+
+
+def stream(tokens: int = 100) -> tuple[bytes, list[bytes]]:
+    """A stream whose events come one by one, each a chunk of its own."""
+
+    def event(delta: str, finish: str = "null") -> bytes:
+        data = f'{{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}'
+        return chunk(f"data: {data}\n\n".encode())
+
+    def chunk(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    events = [event(f'{{"content":"t{i} "}}') for i in range(tokens)]
+    last = event("{}", '"stop"') + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return systems.request(80, stream=True), [head + events[0], *events[1:], last]
