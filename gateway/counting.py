@@ -6,7 +6,9 @@ of a call's settlement; here each is one addition, and `flush` carries what came
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from typing import Protocol
+from weakref import WeakSet
 
 from prometheus_client import Counter, Histogram
 
@@ -41,6 +43,18 @@ class Spread:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def observe_all(self, values: list[float]) -> None:
+        """As observe() for each, at a fraction of the cost: the bounds are looked for among the sorted values."""
+        values.sort()
+        below = 0
+        for i, bound in enumerate(self._bounds):
+            at = bisect_right(values, bound, below)
+            self._counts[i] += at - below
+            if at == len(values):
+                break
+            below = at
+        self._sum += sum(values)
+
     def flush(self) -> None:
         # prometheus_client has no public way to add many observations at once; its own observe() does this for one.
         for bucket, n in zip(self._series._buckets, self._counts, strict=True):
@@ -51,12 +65,21 @@ class Spread:
         self._sum = 0.0
 
 
+class Batch(Protocol):
+    """Whoever gathers what it will add to such numbers."""
+
+    def fold(self) -> None:
+        """Adds it."""
+        ...
+
+
 class Counts:
     """All such numbers of one process, found by metric and labels. One thread raises and flushes them."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, tuple[str, ...]], Count] = {}
         self._spreads: dict[tuple[int, tuple[str, ...]], Spread] = {}
+        self.batches: WeakSet[Batch] = WeakSet()  # flushed first; whoever drops one flushes before
 
     def of(self, metric: Counter, *labels: str) -> Count:
         key = (id(metric), labels)
@@ -73,6 +96,8 @@ class Counts:
         return found
 
     def flush(self) -> None:
+        for batch in list(self.batches):
+            batch.fold()
         for count in self._counts.values():
             count.flush()
         for spread in self._spreads.values():

@@ -62,3 +62,36 @@ def test_what_was_never_raised_shows_as_nothing_or_zero() -> None:
     counts.spread(Histogram("h", "h", registry=registry, buckets=BUCKETS))
     counts.flush()
     assert all(line.endswith(" 0.0") for line in lines(registry))
+
+
+@given(st.lists(st.lists(values, max_size=9), max_size=4))
+def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    counts = Counts()
+    once, each = (counts.spread(Histogram("h", "h", buckets=BUCKETS, registry=r)) for r in registries)
+    for observed in rounds:
+        for value in observed:
+            each.observe(value)
+        once.observe_all(list(observed))
+    counts.flush()
+    for name, labels in (("h_count", {}), ("h_sum", {}), *(("h_bucket", {"le": b}) for b in ("0.1", "1.0", "+Inf"))):
+        got, wanted = (r.get_sample_value(name, labels) for r in registries)
+        assert got == pytest.approx(wanted)
+
+
+def test_what_is_added_in_batches_is_whole_at_each_flush() -> None:
+    registry, counts = CollectorRegistry(), Counts()
+    count = counts.of(Counter("c", "c", registry=registry))
+
+    class Batch:
+        waiting = 3
+
+        def fold(self) -> None:
+            count.n += self.waiting
+            self.waiting = 0
+
+    batch = Batch()
+    counts.batches.add(batch)
+    for _ in range(2):
+        counts.flush()
+        assert registry.get_sample_value("c_total") == 3

@@ -85,6 +85,7 @@ class App:
     def forget(self, old: Gateway) -> None:
         """Nothing is under way from it any more."""
         self.gateways.remove(old)
+        old.metrics.counts.flush()  # with what its calls have left to be counted
         self._show_upstreams(old, zero=True)
 
     def experiments(self) -> list[Experiments]:

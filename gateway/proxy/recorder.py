@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway import counting
 from gateway.errors import StreamDown
 from gateway.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.metrics import ProxyMetrics
@@ -91,6 +92,7 @@ class Recorder:
         self._seq = 0
         self._last_seq = 0
         self._wake = asyncio.Event()
+        self._known: dict[tuple[Cell, str | None], tuple[Cell, counting.Count, Cell, counting.Count | None]] = {}
         self._closing = False
         self._told_down = False
         self._retry_s = _FIRST_RETRY_S
@@ -147,12 +149,20 @@ class Recorder:
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
-        bare = (*cell[:4], "")
+        known = self._known.get((cell, reason))
+        if known is None:
+            known = self._known[cell, reason] = self._counted(cell, reason)
+        bare, seen, left_out, unsampled = known
         self.ledger.seen[bare] += 1
-        self._metrics.counts.of(self._metrics.seen, cell[0]).n += 1
-        if reason is not None:
-            self.ledger.unsampled[(*cell[:4], reason)] += 1
-            self._metrics.counts.of(self._metrics.unsampled, reason).n += 1
+        seen.n += 1
+        if unsampled is not None:
+            self.ledger.unsampled[left_out] += 1
+            unsampled.n += 1
+
+    def _counted(self, cell: Cell, reason: str | None) -> tuple[Cell, counting.Count, Cell, counting.Count | None]:
+        m, named = self._metrics, cell[:4]
+        unsampled = None if reason is None else m.counts.of(m.unsampled, reason)
+        return (*named, ""), m.counts.of(m.seen, cell[0]), (*named, reason or ""), unsampled
 
     async def run(self) -> None:
         """Appends what waits until close() is called and nothing waits any more."""

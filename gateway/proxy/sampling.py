@@ -53,6 +53,7 @@ class Sampler:
         self._tail = [(name, rule) for name, rule in named if not rule.when.head]
         self._rate = policy.rate
         self._by_conversation = policy.unit == "conversation"
+        self.reads_ending = bool(self._tail)
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
 
@@ -65,6 +66,8 @@ class Sampler:
             return Draw(unit, 0.0, 1.0, FORCED, 1.0)
         u = draw("sample", unit)
         pi, stratum = self._rate, DEFAULT
+        if not (self._head or self._tail):
+            return Draw(unit, u, pi, stratum, pi)
         for name, rule in self._head:
             if rule.rate > pi and _head_matches(rule, call):
                 pi, stratum = rule.rate, name

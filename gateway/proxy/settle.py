@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from gateway.assembly import assemble
-from gateway.exchange import Exchange, Outcome, Target, Usage
+from gateway.exchange import Exchange, Outcome, Usage
 from gateway.metrics import ProxyMetrics
 from gateway.prices import Price, Prices
 from gateway.proxy.apis import Endpoint
@@ -31,39 +31,75 @@ _ERROR_TYPE: dict[Outcome, str] = {
 }
 
 
+_FOLD = 256  # calls of one series that wait to be counted
+
+Ended = tuple[Outcome, float, float, float | None, Usage | None, bool]
+"""One call: outcome, seconds in all, of them ours, seconds to the first token of a stream, usage, at the first try."""
+
+
 class CallSeries:
-    """The series that calls of one alias at one target raise, bound once."""
+    """The series that calls of one alias at one target raise. Calls are added to `waiting`, and counted together: each
+    costs an append and its share of a few sorts.
+    """
 
     def __init__(self, m: ProxyMetrics, alias: str, place: Place, operation: str, price: Price | None) -> None:
         counts, upstream = m.counts, place.target.upstream
         genai = (operation, place.upstream.config.vendor.provider, alias, place.target.model)
-        self.ended = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
-        self.duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
-        self.overhead = counts.spread(m.overhead)
-        self.first_token = counts.spread(m.first_token, *genai)
-        self.per_token = counts.spread(m.per_token, *genai)
+        self.waiting: list[Ended] = []
+        self._ended = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
+        self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
+        self._overhead = counts.spread(m.overhead)
+        self._first_token = counts.spread(m.first_token, *genai)
+        self._per_token = counts.spread(m.per_token, *genai)
         self._sizes = [counts.spread(m.tokens_used, *genai, kind) for kind in ("input", "output")]
         self._tokens = [
             counts.of(m.tokens, alias, upstream, k) for k in ("input", "output", "cached_input", "reasoning")
         ]
-        self.unpriced = counts.of(m.unpriced, alias, upstream)
+        self._unpriced = counts.of(m.unpriced, alias, upstream)
         self._price = price
         self._cost = counts.of(m.cost, alias, upstream) if price is not None else None
+        counts.batches.add(self)
 
-    def took(self, usage: Usage) -> None:
-        sizes, tokens = self._sizes, self._tokens
-        sizes[0].observe(usage.input_tokens)
-        sizes[1].observe(usage.output_tokens)
-        tokens[0].n += usage.input_tokens
-        tokens[1].n += usage.output_tokens
-        tokens[2].n += usage.cached_input_tokens or 0
-        tokens[3].n += usage.reasoning_tokens or 0
+    def fold(self) -> None:
+        """Counts what waits."""
+        calls, self.waiting = self.waiting, []
+        if not calls:
+            return
+        for outcome in {call[0] for call in calls}:
+            seconds = [call[1] for call in calls if call[0] == outcome]
+            self._ended[outcome].n += len(seconds)
+            self._duration[outcome].observe_all(seconds)
+        self._overhead.observe_all([call[2] for call in calls])
+        self._stream_times(calls)
+        self._took([call[4] for call in calls if call[4] is not None])
+        self._spent(calls)
 
-    def spent(self, usage: Usage) -> None:
+    def _stream_times(self, calls: list[Ended]) -> None:
+        streams = [(total_s, first_s, usage) for _, total_s, _, first_s, usage, _ in calls if first_s is not None]
+        if streams:
+            self._first_token.observe_all([first_s for _, first_s, _ in streams])
+            each = ((t - f, u.output_tokens - 1) for t, f, u in streams if u is not None)
+            self._per_token.observe_all([seconds / gaps for seconds, gaps in each if gaps > 0])
+
+    def _took(self, usages: list[Usage]) -> None:
+        given, taken = [u.input_tokens for u in usages], [u.output_tokens for u in usages]
+        tokens = self._tokens
+        tokens[0].n += sum(given)
+        tokens[1].n += sum(taken)
+        tokens[2].n += sum(u.cached_input_tokens or 0 for u in usages)
+        tokens[3].n += sum(u.reasoning_tokens or 0 for u in usages)
+        self._sizes[0].observe_all([*map(float, given)])
+        self._sizes[1].observe_all([*map(float, taken)])
+
+    def _spent(self, calls: list[Ended]) -> None:
+        """Of calls with one attempt; what several took is counted where each took it."""
+        alone = [call[4] for call in calls if call[5]]
+        known = [usage for usage in alone if usage is not None]
+        self._unpriced.n += len(alone) - len(known)
         if self._price is None or self._cost is None:
-            self.unpriced.n += 1
+            self._unpriced.n += len(known)
         else:
-            self._cost.n += self._price.cost(usage)
+            self._cost.n += sum(map(self._price.cost, known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +134,7 @@ class Settler:
         self._recorder = recorder
         self._metrics = metrics
         self.cap_bytes = cap_bytes
-        self._series: dict[tuple[str, Target, str], CallSeries] = {}
+        self._series: dict[tuple[str, str, str], CallSeries] = {}  # by alias, place and operation
 
     def settle(self, call: Call, endpoint: Endpoint, route: Route, progress: Progress) -> Settled:
         """Counts the call and, when it is sampled, records it. A call that reached no upstream leaves no exchange."""
@@ -107,7 +143,9 @@ class Settler:
         self._count(call, endpoint, place, progress, now - call.started)
         if place is None or not progress.attempts or not endpoint.carries_text:
             return Settled()
-        own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
+        own_pi, stratum = route.drawn.pi, route.drawn.stratum
+        if self._sampler.reads_ending:
+            own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
         if route.part is not None:
             return self._in_experiment(call, route, route.part, progress, place, now, own_pi, stratum)
         reason = route.drawn.reason or (None if route.drawn.u < own_pi else "not_drawn")
@@ -193,27 +231,18 @@ class Settler:
         if place is None:
             self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
             return
-        key = (alias, place.target, endpoint.operation)
+        key = (alias, place.name, endpoint.operation)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._bound(alias, place, endpoint.operation)
-        series.ended[outcome].n += 1
-        series.overhead.observe(progress.overhead_s)
-        series.duration[outcome].observe(total_s)
-        usage = progress.usage
-        if progress.first_content is not None and call.stream:
-            first_s = progress.first_content - call.started
-            series.first_token.observe(first_s)
-            if usage is not None and usage.output_tokens > 1:
-                series.per_token.observe((total_s - first_s) / (usage.output_tokens - 1))
-        if usage is not None:
-            series.took(usage)
-        if len(progress.attempts) > 1:
+        first = progress.first_content
+        first_s = first - call.started if first is not None and call.stream else None
+        alone = len(progress.attempts) <= 1
+        series.waiting.append((outcome, total_s, progress.overhead_s, first_s, progress.usage, alone))
+        if len(series.waiting) >= _FOLD:
+            series.fold()
+        if not alone:
             self._count_attempts(alias, progress)
-        elif usage is not None:
-            series.spent(usage)
-        else:
-            series.unpriced.n += 1
 
     def _bound(self, alias: str, place: Place, operation: str) -> CallSeries:
         return CallSeries(self._metrics, alias, place, operation, self._prices.of(place.target))
