@@ -96,6 +96,8 @@ def usage_of(raw: Any) -> Usage | None:
     )
     if not isinstance(given, int) and not isinstance(taken, int):
         return None
+    if len(raw) == 3 and "total_tokens" in raw:  # nothing else is said, as by most
+        return Usage(_number(given) or 0, _number(taken) or 0)
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     if reasoning is None:

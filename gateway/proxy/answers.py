@@ -12,7 +12,6 @@ from gateway.errors import TransportError
 from gateway.proxy.asking import Asking, Said
 from gateway.proxy.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.dialects import Cut, Reader
-from gateway.proxy.dialects.usage import tail_usage
 from gateway.proxy.failures import AttemptFailed, Failure, of_transport
 from gateway.proxy.headers import for_client
 from gateway.proxy.places import Place
@@ -68,10 +67,10 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
-        answer = place.upstream.dialect.answer(asking.call, body)
+        answer, usage = place.upstream.dialect.answer(asking.call, body)
     except ValueError as error:
         raise AttemptFailed(Failure("error", f"said HTTP 200 without an answer: {error}", again=True)) from error
-    progress.usage = progress.attempt_usage = tail_usage(answer)
+    progress.usage = progress.attempt_usage = usage
     _learn_load(place, reply)
     progress.beginning = answer
     progress.kept.add(answer)

@@ -7,7 +7,7 @@ path prefix, credentials, fixed headers) is computed then. Its methods are pure.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.errors import GatewayError
 from gateway.exchange import Usage
@@ -17,6 +17,13 @@ from gateway.proxy.transports import Headers, UpstreamRequest
 
 class Cut(Exception):
     """A stream ended without saying that it was complete."""
+
+
+class Answered(NamedTuple):
+    """A whole plain answer: the client's body, and the tokens that it states."""
+
+    body: bytes
+    usage: Usage | None
 
 
 class Reader(Protocol):
@@ -51,8 +58,8 @@ class Dialect(Protocol):
     """One vendor's way of saying it, for one upstream.
 
     request: raises BadRequest (naming the field as param) for what the vendor cannot express, NotImplementedHere for
-    what nobody could express to it. answer: a whole plain 200 body → the client's body; raises ValueError for what is
-    no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go on,
+    what nobody could express to it. answer: a whole plain 200 body → what its client gets; raises ValueError for what
+    is no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go on,
     in the client's own form. raw: a request that is carried as it is, with this upstream's base path and credentials.
     """
 
@@ -60,7 +67,7 @@ class Dialect(Protocol):
 
     def request(self, call: Call, model: str) -> UpstreamRequest: ...
     def reader(self, call: Call, keep_text: bool) -> Reader: ...
-    def answer(self, call: Call, body: bytes) -> bytes: ...
+    def answer(self, call: Call, body: bytes) -> Answered: ...
     def error(self, call: Call, status: int, body: bytes) -> bytes: ...
     def broken(self, call: Call, error: GatewayError) -> bytes: ...
     def raw(

@@ -9,12 +9,12 @@ import orjson
 from gateway.config import Upstream
 from gateway.errors import BadRequest, GatewayError
 from gateway.proxy.call import Call
-from gateway.proxy.dialects import Reader, lenient
+from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
 from gateway.proxy.dialects.asked import translated
-from gateway.proxy.dialects.openai import check_answer, fixed_headers, place_of
+from gateway.proxy.dialects.openai import fixed_headers, place_of, read_answer
 from gateway.proxy.splice import set_known
 from gateway.proxy.transports import Headers, UpstreamRequest
 
@@ -58,14 +58,14 @@ class Anthropic:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return MessagesReader() if call.api in _OWN else ToChatReader(call, keep_text=keep_text)
 
-    def answer(self, call: Call, body: bytes) -> bytes:
-        check_answer(body)
+    def answer(self, call: Call, body: bytes) -> Answered:
+        usage = read_answer(body)
         if call.api in _OWN:
-            return body
+            return Answered(body, usage)
         message = lenient.loads(body)
         if not isinstance(message.get("content"), list):
             raise ValueError("its body is no message: it has no content")
-        return lenient.dumps(to_chat(message, int(call.received)))
+        return Answered(lenient.dumps(to_chat(message, int(call.received))), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return body if call.api in _OWN else lenient.dumps(to_openai_error(status, body))

@@ -7,11 +7,11 @@ from dataclasses import replace
 from gateway.config import Upstream
 from gateway.errors import GatewayError, NotImplementedHere
 from gateway.proxy.call import Call
-from gateway.proxy.dialects import Reader, lenient
+from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
-from gateway.proxy.dialects.openai import OpenAI, check_answer
+from gateway.proxy.dialects.openai import OpenAI, read_answer
 from gateway.proxy.transports import UpstreamRequest
 
 _KNOWS_COMPLETION_LIMIT = frozenset(
@@ -41,10 +41,10 @@ class Messages:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return ToMessagesReader()
 
-    def answer(self, call: Call, body: bytes) -> bytes:
-        check_answer(body)
+    def answer(self, call: Call, body: bytes) -> Answered:
+        usage = read_answer(body)
         try:
-            return lenient.dumps(to_message(lenient.loads(body)))
+            return Answered(lenient.dumps(to_message(lenient.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:
             raise ValueError(f"its body is no chat completion: {error}") from error
 

@@ -11,13 +11,16 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from gateway.assembly import usage_of
 from gateway.config import Upstream
 from gateway.errors import GatewayError
+from gateway.exchange import Usage
 from gateway.proxy.apis import AT_ROOT
 from gateway.proxy.call import Api, Call
-from gateway.proxy.dialects import Reader, lenient
+from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
+from gateway.proxy.dialects.usage import tail_usage
 from gateway.proxy.splice import add_member, ask_usage, set_known
 from gateway.proxy.transports import Headers, UpstreamRequest
 
@@ -94,10 +97,10 @@ class OpenAI:
             return ChatReader(call, drops_usage=self._adds_usage(call), keep_text=keep_text and call.api == "chat")
         return ResponsesReader() if call.api == "responses" else RawReader()
 
-    def answer(self, call: Call, body: bytes) -> bytes:
-        if call.api not in _NOT_JSON:
-            check_answer(body, lists=call.api in _LISTS)
-        return body
+    def answer(self, call: Call, body: bytes) -> Answered:
+        if call.api in _NOT_JSON:
+            return Answered(body, tail_usage(body))
+        return Answered(body, read_answer(body, lists=call.api in _LISTS))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return body
@@ -131,13 +134,14 @@ def fixed_headers(upstream: Upstream, credential: tuple[bytes, bytes] | None) ->
     return [*(h for h in ours if h[0] not in named), *given]
 
 
-def check_answer(body: bytes, *, lists: bool = False) -> None:
-    """Raises ValueError when a 200's body is no answer: not one JSON object (or list), cut short, or an error.
+def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
+    """The tokens that it states. Raises ValueError when a 200's body is no answer: not one JSON object (or list), cut
+    short, or an error.
 
     A large body is parsed only in doubt: when its brackets do not add up, or something in it is named "error".
     """
     if len(body) > _SMALL and not _doubtful(body, lists=lists):
-        return
+        return tail_usage(body)
     try:
         whole = lenient.loads(body)
     except ValueError as error:
@@ -145,8 +149,10 @@ def check_answer(body: bytes, *, lists: bool = False) -> None:
     if not isinstance(whole, dict):
         if not (lists and isinstance(whole, list)):
             raise ValueError("its body is not a JSON object")
-    elif not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
+        return None
+    if not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
         raise ValueError(f"its body is an error: {message_of(whole.get('error') or whole)[:200]}")
+    return usage_of(whole.get("usage"))
 
 
 def _doubtful(body: bytes, *, lists: bool) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable
 from gateway.config import Upstream
 from gateway.errors import GatewayError
 from gateway.proxy.call import Call
-from gateway.proxy.dialects import Dialect, Reader
+from gateway.proxy.dialects import Answered, Dialect, Reader
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
@@ -35,7 +35,7 @@ class ForBoth:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return self._for(call).reader(call, keep_text)
 
-    def answer(self, call: Call, body: bytes) -> bytes:
+    def answer(self, call: Call, body: bytes) -> Answered:
         return self._for(call).answer(call, body)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:

@@ -70,12 +70,12 @@ def test_its_own_clients_bytes_pass(claude: Anthropic, make_call: MakeCall) -> N
 
 def test_its_own_clients_answers_pass(claude: Anthropic, make_call: MakeCall) -> None:
     body = orjson.dumps(MESSAGE)
-    assert claude.answer(make_call("messages"), body) is body
+    assert claude.answer(make_call("messages"), body).body is body
     assert claude.error(make_call("messages"), 400, b"x") == b"x"
 
 
 def test_a_chat_client_gets_a_completion(claude: Anthropic, make_call: MakeCall) -> None:
-    chat = openai.types.chat.ChatCompletion.model_validate_json(claude.answer(make_call(), orjson.dumps(MESSAGE)))
+    chat = openai.types.chat.ChatCompletion.model_validate_json(claude.answer(make_call(), orjson.dumps(MESSAGE)).body)
     calls = chat.choices[0].message.tool_calls
     assert calls is not None
     assert chat.choices[0].message.content == "Hi"

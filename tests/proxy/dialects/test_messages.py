@@ -63,7 +63,7 @@ def test_a_body_that_is_no_object_is_refused(make_upstream: MakeUpstream, make_c
 
 
 def test_a_completion_is_answered_as_a_message(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
-    answer = messages(make_upstream()).answer(make_call("messages"), orjson.dumps(CHAT))
+    answer = messages(make_upstream()).answer(make_call("messages"), orjson.dumps(CHAT)).body
     message = Message.model_validate_json(answer)
     assert message.content[0].model_dump()["text"] == "Hi"
     assert (message.usage.input_tokens, message.stop_reason) == (9, "end_turn")

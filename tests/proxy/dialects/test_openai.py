@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.config import Upstream
 from gateway.errors import UpstreamFailed
 from gateway.proxy.call import Call
-from gateway.proxy.dialects.openai import OpenAI, check_answer
+from gateway.proxy.dialects.openai import OpenAI, read_answer
 from gateway.proxy.upload import begin_upload
 
 MakeCall = Callable[..., Call]
@@ -181,7 +181,7 @@ CHAT = b'{"id":"1","choices":[{"message":{"content":"the \\"error\\" {"}}],"erro
     ],
 )
 def test_an_answer_is_the_same_bytes(openai: OpenAI, make_call: MakeCall, api: str, body: bytes) -> None:
-    assert openai.answer(make_call(api), body) is body
+    assert openai.answer(make_call(api), body).body is body
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_a_large_answer_is_judged_as_a_small_one(members: dict[str, object], lar
     body = orjson.dumps(members | ({"pad": "p" * 17_000} if large else {}))
     if not members.get("choices") and (members.get("error") or members.get("object") == "error"):
         with pytest.raises(ValueError, match="is an error"):
-            check_answer(body)
+            read_answer(body)
     else:
-        check_answer(body)
+        read_answer(body)
 
 
 def test_an_upstreams_error_passes_unchanged(openai: OpenAI, make_call: MakeCall) -> None:
