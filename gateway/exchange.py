@@ -215,8 +215,9 @@ def new_id(now_ns: int | None = None, entropy: bytes | None = None) -> str:
     now_ns: Unix time in nanoseconds; entropy: 10 bytes. Both default to the real ones.
     """
     ms = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
-    value = (ms << 80) | int.from_bytes(os.urandom(10) if entropy is None else entropy)
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    value = value & ~(0x3 << 62) | (0x2 << 62)
-    h = f"{value:032x}"
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    t = f"{ms:012x}"
+    r = (os.urandom(10) if entropy is None else entropy).hex()
+    return f"{t[:8]}-{t[8:]}-7{r[1:4]}-{_VARIANT[r[4]]}{r[5:8]}-{r[8:]}"
+
+
+_VARIANT = {f"{n:x}": "89ab"[n & 3] for n in range(16)}  # the two highest bits are 1 and 0

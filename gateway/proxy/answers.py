@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from gateway.errors import TransportError
 from gateway.proxy.asking import Asking, Said
@@ -22,14 +23,14 @@ _CLOSING_S = 1.0  # between the model's last word and the stream's end
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
-async def relay(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+def relay(asking: Asking, place: Place, reply: UpstreamReply) -> Awaitable[None]:
     """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
-    if asking.call.stream and is_events(reply):
-        await _stream(asking, place, reply)
-    elif asking.held and (asking.call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
-        await _whole(asking, place, reply)
-    else:
-        await _through(asking, place, reply)
+    call = asking.call
+    if call.stream and is_events(reply):
+        return _stream(asking, place, reply)
+    if asking.held and (call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
+        return _whole(asking, place, reply)
+    return _through(asking, place, reply)
 
 
 async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
@@ -59,11 +60,12 @@ def length_of(reply: UpstreamReply) -> int | None:
 
 
 async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
-    progress = asking.progress
-    waiting = time.monotonic()
-    body = await read(reply, _MAX_HELD_BYTES)
-    now = time.monotonic()
-    progress.upstream_s += now - waiting
+    progress, body, now = asking.progress, reply.whole(), time.monotonic()
+    if body is None:
+        waiting = now
+        body = await read(reply, _MAX_HELD_BYTES)
+        now = time.monotonic()
+        progress.upstream_s += now - waiting
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
@@ -71,11 +73,12 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     except ValueError as error:
         raise AttemptFailed(Failure("error", f"said HTTP 200 without an answer: {error}", again=True)) from error
     progress.usage = progress.attempt_usage = usage
-    _learn_load(place, reply)
+    if place.reports_load:
+        _learn_load(place, reply)
     progress.beginning = answer
     progress.kept.add(answer)
     asking.limit.rest()
-    await asking.client.start(reply.status, asking.head(place, for_client(reply.headers), now), len(answer))
+    asking.client.start(reply.status, asking.head(place, for_client(reply.headers), now), len(answer))
     progress.ended = True
     await asking.client.end(answer)
 
@@ -85,7 +88,7 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     client, progress, limit = asking.client, asking.progress, asking.limit
     data = await reply.chunk()
     head = asking.head(place, for_client(reply.headers), time.monotonic())
-    await client.start(reply.status, head, length_of(reply))
+    client.start(reply.status, head, length_of(reply))
     while data:
         progress.kept.add(data)
         limit.rest()
@@ -97,10 +100,9 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
 
 
 def _learn_load(place: Place, reply: UpstreamReply) -> None:
-    if (place.upstream.config.load or place.upstream.config.vendor.load) == "orca":
-        for name, value in reply.headers:
-            if name == b"endpoint-load-metrics":
-                place.told_load(value)
+    for name, value in reply.headers:
+        if name == b"endpoint-load-metrics":
+            place.told_load(value)
 
 
 # ── streams ──
@@ -113,7 +115,7 @@ async def _stream(asking: Asking, place: Place, reply: UpstreamReply) -> None:
         head = await _to_first_content(asking, reply, reader)
         asking.said = Said(place, reader, first_id(head))
         asking.progress.beginning = head
-        await asking.client.start(reply.status, asking.head(place, for_client(reply.headers), time.monotonic()))
+        asking.client.start(reply.status, asking.head(place, for_client(reply.headers), time.monotonic()))
         await _send(asking, head)
         await _events(asking, reply, reader)
     except Cut as error:

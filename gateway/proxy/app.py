@@ -223,7 +223,7 @@ async def send_error(client: Client, error: GatewayError, request_id: str, *, an
     ]
     if anthropic:
         head.append((b"request-id", request_id.encode()))
-    await client.start(error.status, head, len(body))
+    client.start(error.status, head, len(body))
     await client.end(body)
 
 

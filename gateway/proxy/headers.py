@@ -20,16 +20,16 @@ _CLIENT = frozenset(
         b"retry-after-ms",
         b"x-should-retry",
         b"content-disposition",
-        b"openai-processing-ms",
     }
 )
+_THEIR_TIME = b"openai-processing-ms"
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
 _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) -> Headers:
     """What an upstream may see. Never a credential, a cookie or a hop-by-hop header; nothing that is not named."""
-    out = [(n, v) for n, v in headers if n in _UPSTREAM or n.startswith(b"x-stainless-")]
+    out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
     if client_id is not None:
         out.append((b"x-request-id", client_id.encode()))
     return out
@@ -38,12 +38,11 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) 
 def for_client(headers: Headers) -> Headers:
     """What the client may see of an upstream's answer. Its own processing time is replaced by ours."""
     out: Headers = []
-    for name, value in headers:
-        if name == b"openai-processing-ms":
-            continue
-        if name in _CLIENT or name.startswith(_CLIENT_PREFIXES):
-            out.append((name, value))
-            if name == b"content-type" and value.startswith(b"text/event-stream"):
+    for header in headers:
+        name = header[0]
+        if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name != _THEIR_TIME):
+            out.append(header)
+            if name == b"content-type" and header[1].startswith(b"text/event-stream"):
                 out += _EVENTS
     return out
 

@@ -31,7 +31,18 @@ class Breaker:
     failed probe up to 15 s, so that a target that recovers is asked again within 15 s. clock: monotonic seconds.
     """
 
-    __slots__ = ("_calls", "_clock", "_cool_until", "_failed", "_opened", "_probing", "_row", "_since", "_until")
+    __slots__ = (
+        "_calls",
+        "_clock",
+        "_cool_until",
+        "_failed",
+        "_opened",
+        "_probing",
+        "_row",
+        "_since",
+        "_until",
+        "calm",
+    )
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -41,6 +52,7 @@ class Breaker:
         self._cool_until = 0.0
         self._probing = False
         self._since = clock()
+        self.calm = True  # it has neither opened nor been asked for a pause since its last success
         self._calls = self._failed = 0
 
     @property
@@ -49,7 +61,7 @@ class Breaker:
 
     def wait_s(self) -> float:
         """Seconds until it may be asked; 0 when it may be now."""
-        if not self._opened and not self._cool_until:
+        if self.calm:
             return 0.0
         left = max(self._until, self._cool_until) - self._clock()
         if left <= 0 and self._probing:
@@ -58,15 +70,20 @@ class Breaker:
 
     def enter(self) -> bool:
         """Takes the right to ask; False while it may not. An open breaker gives it to one caller at a time."""
+        if self.calm:
+            return True
         if self.wait_s() > 0:
             return False
         self._probing = self._opened > 0
         return True
 
     def succeeded(self) -> None:
-        self._row = self._opened = 0
-        self._cool_until = 0.0
-        self._probing = False
+        self._row = 0
+        if not self.calm:
+            self.calm = True
+            self._opened = 0
+            self._cool_until = 0.0
+            self._probing = False
         self._count(0)
 
     def failed(self) -> None:
@@ -78,6 +95,7 @@ class Breaker:
         if self._probing or self._row >= _CONSECUTIVE or crowd:
             self._probing = False
             self._opened += 1
+            self.calm = False
             self._row = self._calls = self._failed = 0
             self._until = self._clock() + min(_LONGEST_OPEN_S, 2.0 ** (self._opened - 1))
 
@@ -88,6 +106,7 @@ class Breaker:
     def cool(self, seconds: float) -> None:
         """The target itself asked for a pause (Retry-After). A longer one replaces a shorter one."""
         self._probing = False
+        self.calm = False
         self._cool_until = max(self._cool_until, self._clock() + min(seconds, 120.0))
 
     def _count(self, failed: int) -> None:
@@ -184,6 +203,7 @@ class Place:
     latency_s: float = 0.0
     name: str = field(init=False)  # "upstream/model"
     named: tuple[tuple[bytes, bytes], ...] = field(init=False)  # what an answer's headers say of it
+    reports_load: bool = field(init=False)
     _load: float = 0.0
     _waiting: float = 0.0
     _load_at: float = field(default=-1e9)
@@ -191,6 +211,8 @@ class Place:
     def __post_init__(self) -> None:
         upstream, model = self.target.upstream, self.target.model
         self.name = f"{upstream}/{model}"
+        config = self.upstream.config
+        self.reports_load = (config.load or config.vendor.load) == "orca"
         self.named = ((b"x-gateway-upstream", upstream.encode()), (b"x-gateway-model", model.encode()))
 
     @property

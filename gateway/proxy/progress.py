@@ -18,8 +18,9 @@ class Client(Protocol):
 
     started: bool
 
-    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
-        """headers: without content-length, which is `length`; None: nobody knows it yet."""
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """The head, which leaves with the first bytes. headers: without content-length, which is `length`; None: nobody
+        knows it yet."""
         ...
 
     async def write(self, data: bytes) -> None: ...
@@ -37,7 +38,7 @@ class NoClient:
     def __init__(self) -> None:
         self.started = False
 
-    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.started = True
 
     async def write(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ from gateway.exchange import new_id
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.headers import for_upstream, sane_id
-from gateway.proxy.routing import Wishes
+from gateway.proxy.routing import NO_WISHES, Wishes
 from gateway.proxy.server import Asked
 from gateway.proxy.splice import scan
 from gateway.proxy.upload import Upload
@@ -46,25 +46,14 @@ def read_call(
     headers = request.fields
     client_id = sane_id(headers.get(b"x-request-id"))
     path, query = request.path.removeprefix(b"/v1"), request.query
-    return Call(
-        id=new_id(),
-        received=time.time(),
-        started=started,
-        caller=caller,
-        api=endpoint.api,
-        method=request.method,
-        path=path + b"?" + query if query else path,
-        alias=alias,
-        stream=stream,
-        body=body,
-        fields=fields,
-        headers=for_upstream(request.headers, client_id),
-        client_id=client_id,
-        conversation=_conversation(headers, fields),
-        reference=_reference(headers),
-        user=sane_id(headers.get(b"x-gateway-user")),
-        upload=upload,
-    )
+    if query:
+        path = path + b"?" + query
+    forwarded = for_upstream(request.headers, client_id)
+    conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))
+    return Call(  # by place: names would cost a tenth of reading a call
+        new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
+        forwarded, client_id, conversation, _reference(headers), user, upload,
+    )  # fmt: skip
 
 
 def read_fields(body: bytes) -> dict[str, Any]:
@@ -138,8 +127,13 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
+_WISHED = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s"})
+
+
 def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:
     """What the x-gateway-* request headers ask for. Raises BadRequest for what cannot be read."""
+    if not (_WISHED & headers.keys()):
+        return NO_WISHES
     sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None
     if sample not in (None, "always", "never"):
         raise BadRequest(f'x-gateway-sample: expected "always" or "never", got "{sample[:100]}"')

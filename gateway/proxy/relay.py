@@ -75,7 +75,9 @@ class Relay:
             if not place.breaker.enter():
                 closed_s = min(closed_s or 1e9, place.breaker.wait_s())
                 continue
-            failure = await self._place(asking, place)
+            failure = await self._attempt(asking, place, asking.call, answers.relay)
+            if failure is not None and failure.again:
+                failure = await self._again(asking, place, failure)
             if failure is None:
                 return
             if asking.client.started:
@@ -85,27 +87,27 @@ class Relay:
                 break
         await self._nobody(asking, verdict(asking.call.alias, asking.failed, closed_s))
 
-    async def _place(self, asking: Asking, place: Place) -> Failure | None:
-        """Asks one target until it answers (None) or there is no use in asking it again."""
+    async def _again(self, asking: Asking, place: Place, failure: Failure) -> Failure | None:
+        """Asks the same target until it answers (None) or there is no use in asking it again."""
         retries = asking.route.retries
-        tries = 0
-        while True:
-            tries += 1
-            failure = await self._attempt(asking, place, asking.call, answers.relay)
-            if failure is None or not failure.again or tries >= retries.attempts or asking.client.started:
-                return failure
-            wait = max(jitter(retries.backoff_s * 2 ** (tries - 1), self._rng), failure.after_s or 0.0)
-            if failure.cause == "rate_limit":
+        last: Failure | None = failure
+        tries = 1
+        while last is not None and last.again and tries < retries.attempts and not asking.client.started:
+            wait = max(jitter(retries.backoff_s * 2 ** (tries - 1), self._rng), last.after_s or 0.0)
+            if last.cause == "rate_limit":
                 wait = max(wait, place.breaker.wait_s())
             elif place.breaker.wait_s() > wait:
-                return failure
+                return last
             if asking.waited_s + wait > retries.budget_s or wait >= asking.limit.left_s:
-                return failure
+                return last
             asking.waited_s += wait
             asking.limit.rest()
             await self._sleep(wait)
             if not place.breaker.enter():
-                return failure
+                return last
+            tries += 1
+            last = await self._attempt(asking, place, asking.call, answers.relay)
+        return last
 
     async def _attempt(self, asking: Asking, place: Place, call: Call, act: Act) -> Failure | None:
         """One try. None: it did what `act` does with a good reply. The target's state learns how it went."""
@@ -234,7 +236,7 @@ class Relay:
         head = asking.head(place, answer.headers, self._clock(), answered=False)
         if answer.status == 429 or answer.status >= 500:
             head.append((b"x-should-retry", b"false"))  # the gateway has spent its own retries
-        await asking.client.start(answer.status, head, len(answer.body))
+        asking.client.start(answer.status, head, len(answer.body))
         progress.ended = True
         await asking.client.end(answer.body)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import accumulate
 
 from gateway.config import Config, Model, OnCut, Retries, Timeouts
 from gateway.errors import BadRequest, ModelNotFound, NotAllowed
@@ -25,6 +27,41 @@ class Candidate:
 
     place: Place
     on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One alias, with all of its routing that does not change from call to call.
+
+    at: where each target's share of the weights ends, of `weight` in all. first: the candidates when the target of that
+    place was drawn and all are ready; the first of one that is alone.
+    """
+
+    model: Model
+    targets: tuple[Weighted, ...]
+    fallbacks: tuple[Candidate, ...]
+    at: tuple[float, ...]
+    first: tuple[tuple[Candidate, ...], ...]
+    weighted: bool
+    on_cut: OnCut
+
+    @property
+    def calm(self) -> bool:
+        """All targets are ready, and nothing of late gives a reason to look closer."""
+        for target in self.targets:
+            place = target.place
+            if place.upstream.down or not place.breaker.calm:
+                return False
+        return True
+
+
+def lane_of(model: Model, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]) -> Lane:
+    first = []
+    for drawn in targets:
+        rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
+        first.append((*(Candidate(t.place, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
+    at = tuple(accumulate(t.weight for t in targets))
+    return Lane(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
@@ -50,6 +87,9 @@ class Wishes:
     timeout_s: float | None = None
 
 
+NO_WISHES = Wishes()
+
+
 class Router:
     """The routing of one config; built once. rng: for weighted choices; clock: monotonic seconds."""
 
@@ -63,18 +103,15 @@ class Router:
         self._upstreams = upstreams
         self._clock = clock
         self.experiments = Experiments(config)
-        self._targets = {
-            a: tuple(Weighted(self.place(Target(t.upstream, t.model)), t.weight) for t in m.targets)
-            for a, m in self._models.items()
-        }
-        self._fallbacks = {
-            a: tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in m.fallback)
-            for a, m in self._models.items()
-        }
+        self._lanes = {alias: self._lane(model) for alias, model in config.models.items()}
         for plan in self.experiments.plans.values():
             for _, target in plan.candidates:
                 self.place(target)  # so that its load is read before it is asked
-        self._only = {a: (Candidate(t[0].place, _ON_TARGETS), *self._fallbacks[a]) for a, t in self._targets.items()}
+
+    def _lane(self, model: Model) -> Lane:
+        targets = tuple(Weighted(self.place(Target(t.upstream, t.model)), t.weight) for t in model.targets)
+        after = tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback)
+        return lane_of(model, targets, after)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -102,50 +139,48 @@ class Router:
         return list({p.upstream.name: p.upstream for p in places}.values())
 
     def _of_alias(self, alias: str) -> list[Place]:
-        return [*(t.place for t in self._targets[alias]), *(f.place for f in self._fallbacks[alias])]
+        lane = self._lanes[alias]
+        return [*(t.place for t in lane.targets), *(f.place for f in lane.fallbacks)]
 
-    def check(self, alias: str, caller: Caller) -> Model:
+    def check(self, alias: str, caller: Caller) -> Lane:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
-        model = self._models.get(alias)
-        if model is None or not (caller.models is None or alias in caller.models):
+        lane = self._lanes.get(alias)
+        if lane is None or not (caller.models is None or alias in caller.models):
             near = get_close_matches(alias, self.aliases(caller), 1, 0.6)
             hint = f' Did you mean "{near[0]}"?' if near else " GET /v1/models lists what this key may use."
             raise ModelNotFound(f'The model "{alias[:100]}" does not exist here.{hint}', param="model")
-        return model
+        return lane
 
     def decide(self, call: Call, wishes: Wishes, home: str | None = None) -> Route:
         """home: the upstream that holds what this call continues; None: any may answer."""
-        model = self.check(call.alias, call.caller)
+        lane = self.check(call.alias, call.caller)
+        model = lane.model
         part = self.experiments.of(call, free=wishes.target is None and wishes.sample != "never" and home is None)
-        candidates = self._candidates(call, model, wishes)
+        candidates = self._candidates(call, lane, wishes)
         drawn = self._sampler.head(call, wishes.sample)
         kept = drawn.possible
         if part is not None:
             kept = kept or part.shadowed or (part.unit is not None and drawn.u < part.record)
             candidates = candidates if part.unit is None else self._arm_first(part, candidates)
-        return Route(
-            candidates=candidates if home is None else _at_home(candidates, home),
-            timeouts=model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s),
-            retries=model.retries,
-            on_cut=model.cut,
-            drawn=drawn,
-            part=part,
-            kept=kept,
-        )
+        if home is not None:
+            candidates = _at_home(candidates, home)
+        timeouts = model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s)
+        return Route(candidates, timeouts, model.retries, lane.on_cut, drawn, part, kept)
 
     def _arm_first(self, part: Part, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """A split asks the arm's target, and then whom it would have asked without."""
         place = self.place(part.target)
         return (Candidate(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
 
-    def _candidates(self, call: Call, model: Model, wishes: Wishes) -> tuple[Candidate, ...]:
-        targets, fallbacks = self._targets[call.alias], self._fallbacks[call.alias]
-        if wishes.target is None and len(targets) == 1:
-            return self._only[call.alias]
+    def _candidates(self, call: Call, lane: Lane, wishes: Wishes) -> tuple[Candidate, ...]:
         if wishes.target is not None:
-            return (self._wished(call, wishes.target, targets, fallbacks),)
-        first = order(targets, model.strategy, call, self._rng)
-        return (*(Candidate(place, _ON_TARGETS) for place in first), *fallbacks)
+            return (self._wished(call, wishes.target, lane.targets, lane.fallbacks),)
+        if len(lane.first) == 1:
+            return lane.first[0]
+        if lane.weighted and lane.calm:
+            return lane.first[bisect_right(lane.at, self._rng.random() * lane.at[-1], 0, len(lane.at) - 1)]
+        first = order(lane.targets, lane.model.strategy, call, self._rng)
+        return (*(Candidate(place, _ON_TARGETS) for place in first), *lane.fallbacks)
 
     def _wished(
         self, call: Call, wish: str, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]

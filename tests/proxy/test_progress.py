@@ -36,6 +36,6 @@ def test_pieces_are_held_by_reference() -> None:
 async def test_for_a_shadow_nobody_waits_and_a_started_answer_is_started_all_the_same() -> None:
     client = NoClient()
     await client.write(b"x")
-    await client.start(200, [])
+    client.start(200, [])
     await client.end(b"y")
     assert client.started

@@ -59,8 +59,9 @@ class Dialect(Protocol):
 
     request: raises BadRequest (naming the field as param) for what the vendor cannot express, NotImplementedHere for
     what nobody could express to it. answer: a whole plain 200 body → what its client gets; raises ValueError for what
-    is no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go on,
-    in the client's own form. raw: a request that is carried as it is, with this upstream's base path and credentials.
+    is no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go
+    on, in the client's own form. raw: a request that is carried as it is, with this upstream's base path and
+    credentials.
     """
 
     origin: str

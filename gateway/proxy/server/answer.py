@@ -56,7 +56,7 @@ class Answer:
         """The connection carries no further answer."""
         self._keep = False
 
-    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.started = True
         lines = [b": ".join(header) for header in headers]
         if length is not None:

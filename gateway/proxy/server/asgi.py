@@ -34,7 +34,7 @@ async def run_asgi(app: Any, scope: dict[str, Any], request: Request, answer: An
         if not answer.started:
             body = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False).body()
             answer.last()
-            await answer.start(500, [(b"content-type", b"application/json")], len(body))
+            answer.start(500, [(b"content-type", b"application/json")], len(body))
             await answer.end(body)
 
 
@@ -47,7 +47,7 @@ class _Sending:
     async def send(self, message: Any) -> None:
         answer = self._answer
         if message["type"] == "http.response.start" and not answer.started:
-            await self._start(message["status"], message.get("headers", ()))
+            self._start(message["status"], message.get("headers", ()))
         elif message["type"] == "http.response.body" and answer.started and not answer.ended:
             data = message.get("body", b"")
             if message.get("more_body", False):
@@ -57,7 +57,7 @@ class _Sending:
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
-    async def _start(self, status: int, headers: Any) -> None:
+    def _start(self, status: int, headers: Any) -> None:
         length: int | None = None
         kept: Headers = []
         for name, value in headers:
@@ -69,7 +69,7 @@ class _Sending:
                     self._answer.last()
             elif name != b"transfer-encoding":
                 kept.append((name, value))
-        await self._answer.start(status, kept, length)
+        self._answer.start(status, kept, length)
 
 
 # ── our hot path under ASGI ──
@@ -155,23 +155,30 @@ class Watch:
 class AsgiClient:
     """The client behind an ASGI send. Waits while a slow client's socket is full, which is what paces the upstream."""
 
-    __slots__ = ("_send", "started")
+    __slots__ = ("_head", "_send", "started")
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._head: dict[str, Any] | None = None  # until it is sent
         self.started = False
 
-    async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.started = True
         if length is not None:
             headers = [*headers, (b"content-length", b"%d" % length)]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._say(body=data, more_body=True)
 
     async def end(self, data: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._say(body=data, more_body=False)
 
     async def cut(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False, "now": True})
+        await self._say(body=data, more_body=False, now=True)
+
+    async def _say(self, **body: Any) -> None:
+        head, self._head = self._head, None
+        if head is not None:
+            await self._send(head)
+        await self._send({"type": "http.response.body", **body})

@@ -30,15 +30,17 @@ class UpstreamReply(Protocol):
     """A reply whose head has come.
 
     chunk() gives body bytes as they arrive and b"" once, and for ever, at the end; it raises BodyCut when the
-    connection ends before the body does, BadResponse when the bytes are not HTTP. close() is idempotent, never raises
-    and never waits: after a whole body the connection has gone back to its pool already; before that it closes the
-    socket, which is how an upstream learns that nobody listens.
+    connection ends before the body does, BadResponse when the bytes are not HTTP. whole() never waits: the body, where
+    all of it has come and nothing was taken; else None, and chunk() gives it. close() is idempotent, never raises and
+    never waits: after a whole body the connection has gone back to its pool already; before that it closes the socket,
+    which is how an upstream learns that nobody listens.
     """
 
     status: int
     headers: Headers
 
     async def chunk(self) -> bytes: ...
+    def whole(self) -> bytes | None: ...
     def close(self) -> None: ...
 
 

@@ -32,7 +32,18 @@ class Home(Protocol):
 class Http1Reply:
     """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
 
-    __slots__ = ("_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "stale", "status")
+    __slots__ = (
+        "_begun",
+        "_chunks",
+        "_complete",
+        "_connection",
+        "_size",
+        "_waiter",
+        "error",
+        "headers",
+        "stale",
+        "status",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.status = 0
@@ -42,10 +53,11 @@ class Http1Reply:
         self._connection = connection
         self._chunks: list[bytes] = []
         self._size = 0
-        self._complete = False
+        self._complete = self._begun = False
         self._waiter: asyncio.Future[None] | None = None
 
     async def chunk(self) -> bytes:
+        self._begun = True
         while not self._chunks and not self._complete and self.error is None:
             await self._changed()
         if chunks := self._chunks:
@@ -59,13 +71,25 @@ class Http1Reply:
             raise self.error
         return b""
 
+    def whole(self) -> bytes | None:
+        if self._begun or not self._complete:
+            return None
+        self._begun = True
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     async def head(self) -> None:
         """Waits until the head has come or never will; then `status` is 0 and `error` says why."""
+        # Also where nobody closes a reply whose head never came: a cancelled wait closes the socket itself.
         if not self.status and self.error is None:
-            await self._changed()
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            except BaseException:
+                self.close()
+                raise
 
     async def _changed(self) -> None:
-        # Also where nobody closes a reply whose head never came: a cancelled wait closes the socket itself.
         self._waiter = self._connection.loop.create_future()
         try:
             await self._waiter

@@ -45,12 +45,15 @@ class Http1Transport:
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)
         head = encode_head(request, pool.origin.host)
-        reply = await self._ask(pool.take() or await pool.open(connect_s), request, head)
-        if reply.stale and not isinstance(request.body, AsyncIterator):
-            self.retried += 1
-            reply = await self._ask(await pool.open(connect_s), request, head)
-        if reply.error is not None and not reply.status:
-            raise reply.error
+        reply = self._ask(pool.take() or await pool.open(connect_s), request, head)
+        if not reply.status:
+            await reply.head()
+            if reply.stale and not isinstance(request.body, AsyncIterator):
+                self.retried += 1
+                reply = self._ask(await pool.open(connect_s), request, head)
+                await reply.head()
+            if reply.error is not None and not reply.status:
+                raise reply.error
         return reply
 
     async def aclose(self) -> None:
@@ -58,14 +61,12 @@ class Http1Transport:
         for pool in self._pools.values():
             await pool.aclose()
 
-    async def _ask(self, connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
+    def _ask(self, connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
         if connection.asked:
             self.reused += 1
         else:
             self.opened += 1
-        reply = connection.ask(request.method, head, request.body, request.length)
-        await reply.head()
-        return reply
+        return connection.ask(request.method, head, request.body, request.length)
 
     def _add_pool(self, url: str) -> Pool:
         try:
@@ -90,15 +91,14 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
     """The request up to its body. Raises ValueError where a line break is hidden in it: that would be two requests."""
     body = request.body
-    lines = [b"%b %b HTTP/1.1" % (request.method, request.path), b"host: " + host]
-    lines += map(b": ".join, request.headers)
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (request.method, request.path, host), *map(b": ".join, request.headers)]
     if not isinstance(body, bytes):
         length = request.length
         lines.append(b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length)
     elif body or request.method not in (b"GET", b"HEAD"):
         lines.append(b"content-length: %d" % len(body))
     head = b"\r\n".join(lines) + b"\r\n\r\n"
-    breaks = len(lines) + 1
+    breaks = len(lines) + 2
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
         raise ValueError("a line break in a request's method, path or headers")
     return head

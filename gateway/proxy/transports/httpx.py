@@ -48,6 +48,9 @@ class HttpxReply:
             self.close()
             raise
 
+    def whole(self) -> bytes | None:
+        return None
+
     def close(self) -> None:
         if self._closed:
             return

@@ -43,7 +43,7 @@ def begin(wire: Wire, *, keep: bool = True, bodiless: bool = False, chunks: bool
 async def test_an_answer_of_known_length_is_one_write() -> None:
     wire = Wire()
     answer = begin(wire)
-    await answer.start(200, [(b"a", b"b")], 2)
+    answer.start(200, [(b"a", b"b")], 2)
     assert wire.writes == []
     await answer.end(b"hi")
     assert wire.writes == [b"HTTP/1.1 200 OK\r\nserver: x\r\na: b\r\ncontent-length: 2\r\n\r\nhi"]
@@ -56,7 +56,7 @@ async def test_pieces_of_unknown_length_go_in_chunks_and_empty_ones_end_nothing(
 ) -> None:
     wire = Wire()
     answer = begin(wire)
-    await answer.start(200, [])
+    answer.start(200, [])
     for piece in pieces:
         await answer.write(piece)
     await answer.end(last)
@@ -73,7 +73,7 @@ async def test_pieces_of_unknown_length_go_in_chunks_and_empty_ones_end_nothing(
 async def test_a_client_that_knows_no_chunks_sees_the_end_in_the_close() -> None:
     wire = Wire()
     answer = begin(wire, chunks=False)
-    await answer.start(200, [])
+    answer.start(200, [])
     await answer.write(b"one")
     await answer.end(b"two")
     assert wire.came.endswith(b"connection: close\r\n\r\nonetwo")
@@ -83,7 +83,7 @@ async def test_a_client_that_knows_no_chunks_sees_the_end_in_the_close() -> None
 async def test_a_head_has_the_length_of_what_is_not_sent() -> None:
     wire = Wire()
     answer = begin(wire, bodiless=True)
-    await answer.start(200, [], 2)
+    answer.start(200, [], 2)
     await answer.end(b"hi")
     assert wire.came.endswith(b"content-length: 2\r\n\r\n")
 
@@ -92,7 +92,7 @@ async def test_a_head_has_the_length_of_what_is_not_sent() -> None:
 async def test_another_length_than_was_said_is_never_written_as_whole(length: int) -> None:
     wire = Wire()
     answer = begin(wire)
-    await answer.start(200, [], length)
+    answer.start(200, [], length)
     with pytest.raises(ValueError, match="than its content-length"):
         await answer.end(b"hi")
     assert not answer.ended
@@ -103,14 +103,14 @@ async def test_another_length_than_was_said_is_never_written_as_whole(length: in
 async def test_no_header_hides_another(header: tuple[bytes, bytes]) -> None:
     answer = begin(Wire())
     with pytest.raises(ValueError, match="line break"):
-        await answer.start(200, [header], 0)
+        answer.start(200, [header], 0)
     assert not answer.started, "an error may still be said"
 
 
 async def test_a_full_buffer_is_waited_for_but_not_with_the_last_word() -> None:
     wire = Wire()
     answer = begin(wire)
-    await answer.start(200, [])
+    answer.start(200, [])
     wire.paused = True
     await answer.write(b"x")
     assert not wire.paused
@@ -124,7 +124,7 @@ async def test_nothing_is_written_to_who_has_left() -> None:
     wire = Wire()
     wire.gone = True
     answer = begin(wire)
-    await answer.start(200, [], 2)
+    answer.start(200, [], 2)
     await answer.write(b"hi")
     await answer.end()
     assert wire.writes == []
@@ -135,7 +135,7 @@ async def test_the_last_answer_of_a_connection_says_so() -> None:
     wire = Wire()
     answer = begin(wire)
     answer.last()
-    await answer.start(204, [])
+    answer.start(204, [])
     await answer.end()
     assert wire.came == b"HTTP/1.1 204 No Content\r\nserver: x\r\nconnection: close\r\n\r\n"
     assert wire.kept is False

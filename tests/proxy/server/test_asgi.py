@@ -126,7 +126,7 @@ class Answer:
     def last(self) -> None:
         self.closes = True
 
-    async def start(self, status: int, headers: Any, length: int | None = None) -> None:
+    def start(self, status: int, headers: Any, length: int | None = None) -> None:
         self.started = True
         self.did.append((status, headers, length))
 
@@ -210,7 +210,7 @@ async def test_a_client_is_started_before_its_head_is_on_the_wire() -> None:
 
     client = AsgiClient(send)
     assert not client.started
-    await client.start(200, [(b"a", b"b")])
+    client.start(200, [(b"a", b"b")])
     await client.write(b"one")
     await client.end()
     assert seen == [
