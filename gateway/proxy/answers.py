@@ -78,7 +78,7 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     progress.beginning = answer
     progress.kept.add(answer)
     asking.limit.rest()
-    asking.client.start(reply.status, asking.head(place, for_client(reply.headers), now), len(answer))
+    asking.start(place, reply.status, for_client(reply.headers), now, len(answer))
     progress.ended = True
     await asking.client.end(answer)
 
@@ -87,8 +87,7 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
     client, progress, limit = asking.client, asking.progress, asking.limit
     data = await reply.chunk()
-    head = asking.head(place, for_client(reply.headers), time.monotonic())
-    client.start(reply.status, head, length_of(reply))
+    asking.start(place, reply.status, for_client(reply.headers), time.monotonic(), length_of(reply))
     while data:
         progress.kept.add(data)
         limit.rest()
@@ -115,7 +114,7 @@ async def _stream(asking: Asking, place: Place, reply: UpstreamReply) -> None:
         head = await _to_first_content(asking, reply, reader)
         asking.said = Said(place, reader, first_id(head))
         asking.progress.beginning = head
-        asking.client.start(reply.status, asking.head(place, for_client(reply.headers), time.monotonic()))
+        asking.start(place, reply.status, for_client(reply.headers), time.monotonic())
         await _send(asking, head)
         await _events(asking, reply, reader)
     except Cut as error:

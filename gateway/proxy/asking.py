@@ -38,23 +38,26 @@ class Asking:
     said: Said | None = None
     waited_s: float = 0.0
 
-    def head(self, place: Place, headers: Headers, now: float, *, answered: bool = True) -> Headers:
-        """The answer's headers: the upstream's, filtered already, and ours. now: monotonic seconds. answered: by an
-        attempt that is not over yet; False: by one that is among the failed."""
-        progress = self.progress
+    def start(
+        self,
+        place: Place,
+        status: int,
+        headers: Headers,
+        now: float,
+        length: int | None = None,
+        *,
+        answered: bool = True,
+    ) -> None:
+        """The answer's head. headers: the upstream's, filtered already; ours come after. now: monotonic seconds.
+        answered: by an attempt that is not over yet; False: by one that is among the failed."""
+        progress, part = self.progress, self.route.part
         spent = now - self.call.started
-        progress.overhead_s = max(0.0, spent - progress.upstream_s - self.waited_s)
-        part = self.route.part
-        out = [
-            *headers,
-            (b"x-request-id", self.call.id.encode()),
-            *place.named,
-            (b"x-gateway-attempts", b"%d" % (len(self.failed) + answered)),
-            (b"x-gateway-overhead-ms", b"%.2f" % (progress.overhead_s * 1000)),
-            (b"openai-processing-ms", b"%d" % (spent * 1000)),
-        ]
+        progress.overhead_s = ours_s = max(0.0, spent - progress.upstream_s - self.waited_s)
+        attempts = len(self.failed) + answered
+        ours = _OURS % (self.call.id.encode(), place.named, attempts, ours_s * 1000, spent * 1000)
         if self.call.api in ("messages", "count_tokens"):
-            out.append((b"request-id", self.call.id.encode()))  # the name that Anthropic's clients read
-        if part is not None:
-            out += part.head
-        return out
+            ours += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
+        self.client.start(status, headers if part is None else [*headers, *part.head], length, ours)
+
+
+_OURS = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

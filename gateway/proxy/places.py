@@ -202,7 +202,7 @@ class Place:
     in_flight: int = 0
     latency_s: float = 0.0
     name: str = field(init=False)  # "upstream/model"
-    named: tuple[tuple[bytes, bytes], ...] = field(init=False)  # what an answer's headers say of it
+    named: bytes = field(init=False)  # what an answer's header lines say of it
     reports_load: bool = field(init=False)
     _load: float = 0.0
     _waiting: float = 0.0
@@ -213,7 +213,8 @@ class Place:
         self.name = f"{upstream}/{model}"
         config = self.upstream.config
         self.reports_load = (config.load or config.vendor.load) == "orca"
-        self.named = ((b"x-gateway-upstream", upstream.encode()), (b"x-gateway-model", model.encode()))
+        named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())
+        self.named = named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
 
     @property
     def ready(self) -> bool:

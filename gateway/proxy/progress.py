@@ -18,9 +18,9 @@ class Client(Protocol):
 
     started: bool
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
         """The head, which leaves with the first bytes. headers: without content-length, which is `length`; None: nobody
-        knows it yet."""
+        knows it yet. ours: more header lines, as on the wire but for the last line's end."""
         ...
 
     async def write(self, data: bytes) -> None: ...
@@ -38,7 +38,7 @@ class NoClient:
     def __init__(self) -> None:
         self.started = False
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
         self.started = True
 
     async def write(self, data: bytes) -> None:

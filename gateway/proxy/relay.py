@@ -233,10 +233,10 @@ class Relay:
         place = progress.place = next(c.place for c in asking.route.candidates if c.place.name == refused)
         progress.status = answer.status
         progress.kept.add(answer.body)
-        head = asking.head(place, answer.headers, self._clock(), answered=False)
+        head = answer.headers
         if answer.status == 429 or answer.status >= 500:
-            head.append((b"x-should-retry", b"false"))  # the gateway has spent its own retries
-        asking.client.start(answer.status, head, len(answer.body))
+            head = [*head, (b"x-should-retry", b"false")]  # the gateway has spent its own retries
+        asking.start(place, answer.status, head, self._clock(), len(answer.body), answered=False)
         progress.ended = True
         await asking.client.end(answer.body)
 

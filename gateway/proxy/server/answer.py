@@ -56,9 +56,15 @@ class Answer:
         """The connection carries no further answer."""
         self._keep = False
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
+        lines = [*map(b": ".join, headers)]
+        foreign = b"\r\n".join(lines)
+        breaks = len(lines) - 1 if lines else 0
+        if foreign.count(b"\n") != breaks or foreign.count(b"\r") != breaks:
+            raise ValueError("a line break in a response header")
         self.started = True
-        lines = [b": ".join(header) for header in headers]
+        if ours:
+            lines.append(ours)
         if length is not None:
             self._left = length
             lines.append(b"content-length: %d" % length)
@@ -72,11 +78,7 @@ class Answer:
         if not self._keep:
             lines.append(b"connection: close")
         lines.append(b"\r\n")
-        head = b"\r\n".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
-            self.started = False
-            raise ValueError("a line break in a response header")
-        self._head = b"".join((STATUS_LINES[status], self._line.common, head))
+        self._head = b"".join((STATUS_LINES[status], self._line.common, b"\r\n".join(lines)))
 
     async def write(self, data: bytes) -> None:
         line = self._line

@@ -162,10 +162,12 @@ class AsgiClient:
         self._head: dict[str, Any] | None = None  # until it is sent
         self.started = False
 
-    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
         self.started = True
+        lines = ours.split(b"\r\n") if ours else []
+        headers = [*headers, *((name, value) for name, _, value in (line.partition(b": ") for line in lines))]
         if length is not None:
-            headers = [*headers, (b"content-length", b"%d" % length)]
+            headers.append((b"content-length", b"%d" % length))
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
     async def write(self, data: bytes) -> None:
