@@ -148,6 +148,19 @@ async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader
 
 
 async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
+    """Most events pass from one socket to the other within the callback that brought them; what must be read, or waited
+    for, comes here."""
+    client, kept, limit = asking.client, asking.progress.kept, asking.limit
+
+    def pass_on(data: bytes) -> bool:
+        if not (client.free and reader.passes(data)):
+            return False
+        kept.add(data)
+        client.put(data)
+        limit.resume()
+        return True
+
+    reply.sink = pass_on
     while not reader.complete:
         data = await _next(asking, reply, reader)
         if not data:

@@ -14,9 +14,13 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Client(Protocol):
-    """Whoever gets the answer. started: its head has gone out, so that nothing can be asked elsewhere any more."""
+    """Whoever gets the answer. started: its head has gone out, so that nothing can be asked elsewhere any more. free:
+    what is written need not be waited for now."""
 
     started: bool
+
+    @property
+    def free(self) -> bool: ...
 
     def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
         """The head, which leaves with the first bytes. headers: without content-length, which is `length`; None: nobody
@@ -24,6 +28,10 @@ class Client(Protocol):
         ...
 
     async def write(self, data: bytes) -> None: ...
+    def put(self, data: bytes) -> None:
+        """As write(); only while `free`."""
+        ...
+
     async def end(self, data: bytes = b"") -> None: ...
     async def cut(self, data: bytes) -> None:
         """Ends an answer that broke off, with these last words. Never waits: who does not read is hung up on."""
@@ -41,7 +49,14 @@ class NoClient:
     def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
         self.started = True
 
+    @property
+    def free(self) -> bool:
+        return True
+
     async def write(self, data: bytes) -> None:
+        pass
+
+    def put(self, data: bytes) -> None:
         pass
 
     async def end(self, data: bytes = b"") -> None:

@@ -30,9 +30,10 @@ class Reader(Protocol):
     """Reads one streamed reply as it arrives.
 
     feed: upstream bytes → whole events for this client; a bounded tail is held; raises Cut for an event beyond all
-    bounds. After `complete`, and after an error event, it gives nothing more. end: what the client is still owed when
-    the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no finish was seen; owes nothing when called
-    again.
+    bounds. After `complete`, and after an error event, it gives nothing more. passes: these bytes may go to the client
+    as they are, for they are whole events in which nothing must be read, and count as fed; False: they must be fed.
+    end: what the client is still owed when the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no
+    finish was seen; owes nothing when called again.
     """
 
     first_content: bool  # some content has come: text, reasoning, refusal, tool call, or audio
@@ -51,6 +52,7 @@ class Reader(Protocol):
         """Nothing but text of one choice has been said so far (known only with keep_text)."""
 
     def feed(self, data: bytes) -> bytes: ...
+    def passes(self, data: bytes) -> bool: ...
     def end(self) -> bytes: ...
 
 

@@ -51,6 +51,9 @@ class EventReader:
             raise Cut(str(error)) from None
         return self._block(block) if block else b""
 
+    def passes(self, data: bytes) -> bool:
+        return False
+
     def end(self) -> bytes:
         """Said once: a second call owes nothing more. A last event that lacks only its blank line counts."""
         if self.complete or self._ended:
@@ -127,13 +130,19 @@ class PassingReader(EventReader):
         self._room = _MOST_KEPT_BYTES
 
     def feed(self, data: bytes) -> bytes:
-        if self._quiet and data.endswith(_ENDS) and not self._marked(data):
-            self._keep(data)
+        if self.passes(data):
             return data
         out = super().feed(data)
         self._quiet = self.first_content and not (self._each or self.complete or self._splitter.tail)
         self._keep(out)
         return out
+
+    def passes(self, data: bytes) -> bool:
+        if self._quiet and data.endswith(_ENDS) and not self._marked(data):
+            if self._kept is not None:
+                self._keep(data)
+            return True
+        return False
 
     def _keep(self, out: bytes) -> None:
         """Holds it; nothing any more once the answer has become too long to be worth its memory."""
@@ -197,6 +206,9 @@ class RawReader:
     def feed(self, data: bytes) -> bytes:
         self.first_content = True
         return data
+
+    def passes(self, data: bytes) -> bool:
+        return self.first_content
 
     def end(self) -> bytes:
         self.finished = self.complete = True

@@ -80,12 +80,16 @@ class Answer:
         lines.append(b"\r\n")
         self._head = b"".join((STATUS_LINES[status], self._line.common, b"\r\n".join(lines)))
 
+    @property
+    def free(self) -> bool:
+        return not (self._line.paused or self._line.gone)
+
     async def write(self, data: bytes) -> None:
         line = self._line
         if line.paused:
             await line.drain()
         if not line.gone:
-            self._put(data)
+            self.put(data)
 
     async def end(self, data: bytes = b"") -> None:
         line = self._line
@@ -100,7 +104,7 @@ class Answer:
         elif not self._line.gone:
             self._finish(data)
 
-    def _put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         if self._bodiless:
             data = b""
         elif self._chunked:

@@ -170,6 +170,13 @@ class AsgiClient:
             headers.append((b"content-length", b"%d" % length))
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
+    @property
+    def free(self) -> bool:
+        return False  # ASGI has only what must be awaited
+
+    def put(self, data: bytes) -> None:
+        raise NotImplementedError("an ASGI client is never free")
+
     async def write(self, data: bytes) -> None:
         await self._say(body=data, more_body=True)
 

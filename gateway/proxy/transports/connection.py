@@ -7,7 +7,7 @@ still holds it after its end cannot disturb the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -33,22 +33,14 @@ class Http1Reply:
     """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
 
     __slots__ = (
-        "_begun",
-        "_chunks",
-        "_complete",
-        "_connection",
-        "_size",
-        "_waiter",
-        "error",
-        "headers",
-        "stale",
-        "status",
-    )
+        "_begun", "_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "sink", "stale", "status",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
         self.status = 0
         self.headers: Headers = []
         self.error: Exception | None = None
+        self.sink: Callable[[bytes], bool] | None = None
         self.stale = False  # a reused connection was dead already: not one byte came
         self._connection = connection
         self._chunks: list[bytes] = []
@@ -77,6 +69,15 @@ class Http1Reply:
         self._begun = True
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _sunk(self) -> bool:
+        """Whether the sink has taken what has come."""
+        chunks, sink = self._chunks, self.sink
+        if sink is None or not sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+            return False
+        chunks.clear()
+        self._size = 0
+        return True
 
     async def head(self) -> None:
         """Waits until the head has come or never will; then `status` is 0 and `error` says why."""
@@ -207,6 +208,8 @@ class Connection(asyncio.Protocol):
             self._settle(reply)
         elif reply._size != size:
             self._silent = 0
+            if reply.sink is not None and reply._waiter is not None and reply._sunk():
+                return
             if size <= HIGH_WATER < reply._size:
                 self._transport.pause_reading()
         elif self._silent > MAX_HEAD_BYTES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ class HttpxReply:
     def __init__(self, response: httpx2.Response, closing: set[asyncio.Task[None]]) -> None:
         self.status = response.status_code
         self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]
+        self.sink: Callable[[bytes], bool] | None = None
         self._stream = cast(httpx2.AsyncByteStream, response.stream)
         self._parts = cast(AsyncGenerator[bytes], aiter(self._stream))
         self._closing = closing
