@@ -136,8 +136,7 @@ class App:
         upload: Upload | None = None
         route: Route | None = None
         started = time.monotonic()
-        making = current_task()
-        progress = Progress(Kept(False, 0))
+        progress = Progress(Kept(False, 0), making=request.making)
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields
@@ -151,9 +150,9 @@ class App:
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
             progress.kept = Kept(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
             if upload is None:
-                request.watch(progress, making)
+                request.watch(progress)
             else:  # until it is whole, whoever reads the form sees the client leave
-                upload.when_whole(partial(request.watch, progress, making))
+                upload.when_whole(partial(request.watch, progress))
             await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
@@ -232,12 +231,6 @@ def calm() -> None:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
-
-
-def current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - whatever answers is run by a task
-    return task
 
 
 def stopping() -> GatewayError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 TICK_S = 0.01
 
@@ -87,18 +87,18 @@ class Due:
 class Limit:
     """Cancels the running task when the present phase, or the whole, takes too long.
 
-    Use as a context manager, in the task it is to cancel. A cancellation of its own leaves `passed` set, and whoever
-    catches it calls taken().
+    Use as a context manager, in the task it is to cancel; task: that one, where its caller knows it. A cancellation of
+    its own leaves `passed` set, and whoever catches it calls taken().
     """
 
     __slots__ = ("_at_rest", "_loop", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "passed")
 
-    def __init__(self, total_s: float, ticker: Ticker) -> None:
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+    def __init__(self, total_s: float, ticker: Ticker, task: asyncio.Task[Any] | None = None) -> None:
+        task = task or asyncio.current_task()  # which before Python 3.12 costs two system calls
         if task is None:
             raise RuntimeError("a limit needs a running task")
         self._task = task
+        self._loop = task.get_loop()
         self._ticker = ticker
         self._total_s = total_s
         self._total_at = self.at = self._loop.time() + total_s

@@ -12,11 +12,11 @@ from typing import Any
 
 from gateway.errors import TransportError, UpstreamFailed
 from gateway.exchange import new_id
-from gateway.proxy.app import Gateway, calm, current_task, stopping
+from gateway.proxy.app import Gateway, calm, stopping
 from gateway.proxy.headers import for_client, for_upstream
 from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Kept, Progress, Send
-from gateway.proxy.server.asgi import Watch
+from gateway.proxy.server.asgi import Watch, current_task
 from gateway.proxy.transports import UpstreamReply
 from gateway.proxy.upload import ClientGone, Receive
 

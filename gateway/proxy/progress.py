@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -95,7 +96,8 @@ class Kept:
 
 @dataclass(slots=True)
 class Progress:
-    """place: the one that answered, or was asked last; None: nobody was asked. ended: nothing more goes to the client.
+    """making: the task that makes the answer, where its maker knows it. place: the one that answered, or was asked
+    last; None: nobody was asked. ended: nothing more goes to the client.
 
     first_content: monotonic time of the first content sent on. upstream_s: time spent waiting for upstreams;
     overhead_s: what else had passed when the answer's head went out. beginning: the answer's first bytes, by reference.
@@ -117,3 +119,4 @@ class Progress:
     spliced: bool = False
     gone: bool = False
     ended: bool = False
+    making: asyncio.Task[Any] | None = None

@@ -55,7 +55,7 @@ class Relay:
 
         held: the answer is one JSON object. What happened is in `progress`, whatever happens.
         """
-        with Limit(route.timeouts.total_s, self._ticker) as limit:
+        with Limit(route.timeouts.total_s, self._ticker, progress.making) as limit:
             asking = Asking(call, route, client, progress, limit, held)
             try:
                 await self._candidates(asking)

@@ -114,7 +114,7 @@ class Hot:
                 self.connection.data_received(piece)
                 while not self.client.written:
                     await asyncio.sleep(0)
-                said = self.client.take() if piece is answer[-1] else b"" if self.client.take() else b""
+                said = self.client.take()
             while self.protocol._request is not None:
                 await asyncio.sleep(0)
             self.recorder._waiting.clear()
@@ -143,7 +143,8 @@ def stream(tokens: int = 100) -> tuple[bytes, list[bytes]]:
     """A stream whose events come one by one, each a chunk of its own."""
 
     def event(delta: str, finish: str = "null") -> bytes:
-        data = f'{{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}'
+        choice = f'{{"index":0,"delta":{delta},"finish_reason":{finish}}}'
+        data = f'{{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{choice}]}}'
         return chunk(f"data: {data}\n\n".encode())
 
     def chunk(data: bytes) -> bytes:

@@ -27,6 +27,11 @@ class Asked(Protocol):
     headers: Headers
     fields: Mapping[bytes, bytes]
 
+    @property
+    def making(self) -> asyncio.Task[Any]:
+        """The task that makes its answer."""
+        ...
+
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
         ...
@@ -35,7 +40,7 @@ class Asked(Protocol):
         """As ASGI's receive: the body in pieces as they come, then the client's leaving."""
         ...
 
-    def watch(self, progress: Progress, making: asyncio.Task[Any]) -> None:
+    def watch(self, progress: Progress) -> None:
         """From now on, a client that leaves cancels the making of its answer, unless that has ended."""
         ...
 

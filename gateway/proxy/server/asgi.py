@@ -89,6 +89,7 @@ class AsgiRequest:
         self._ticker = ticker
         self._now = now
         self._watch: Watch | None = None
+        self._making = current_task()
 
     async def receive(self) -> Any:
         return await self._receive()
@@ -109,13 +110,23 @@ class AsgiRequest:
             more = message.get("more_body", False)
         return b"".join(pieces)
 
-    def watch(self, progress: Progress, making: asyncio.Task[Any]) -> None:
-        self._watch = Watch(self._receive, progress, self._tasks, making)
+    @property
+    def making(self) -> asyncio.Task[Any]:
+        return self._making
+
+    def watch(self, progress: Progress) -> None:
+        self._watch = Watch(self._receive, progress, self._tasks, self._making)
         self._watch.begin_later(self._ticker, self._now)
 
     def unwatch(self) -> None:
         if self._watch is not None:
             self._watch.stop()
+
+
+def current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - whatever answers is run by a task
+    return task
 
 
 class Watch:

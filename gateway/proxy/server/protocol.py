@@ -189,7 +189,7 @@ class Protocol(asyncio.Protocol):
             making = direct.answer(endpoint, request, answer)
         else:
             making = run_asgi(self.app, self._scope(request), request, answer)
-        task = self.loop.create_task(making)
+        request.making = task = self.loop.create_task(making)
         self._state.tasks.add(task)
         task.add_done_callback(self._made)
 

@@ -33,8 +33,8 @@ class UpstreamReply(Protocol):
     connection ends before the body does, BadResponse when the bytes are not HTTP. whole() never waits: the body, where
     all of it has come and nothing was taken; else None, and chunk() gives it. close() is idempotent, never raises and
     never waits: after a whole body the connection has gone back to its pool already; before that it closes the socket,
-    which is how an upstream learns that nobody listens. sink: asked first, while chunk() is waited for, whether it takes
-    the bytes that have come, at once and without a task's turn; it must not raise. A transport may leave it unasked.
+    which is how an upstream learns that nobody listens. sink: asked first, while chunk() is waited for, whether it
+    takes the bytes that have come, at once and without a task's turn; it must not raise. A transport need not ask it.
     """
 
     status: int

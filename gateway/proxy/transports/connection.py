@@ -33,7 +33,8 @@ class Http1Reply:
     """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
 
     __slots__ = (
-        "_begun", "_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "sink", "stale", "status",
+        "_begun", "_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "sink", "stale",
+        "status",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:

@@ -105,12 +105,10 @@ async def test_a_call_that_is_answered_soon_has_no_watch(tasks: Tasks) -> None:
     """The task is begun after 20 ms: most plain answers of a fast upstream need none."""
     receive = Sender([GONE])
     request = a_request(receive, tasks, now=asyncio.get_running_loop().time())
-    making = asyncio.get_running_loop().create_task(asyncio.Event().wait())
-    request.watch(Progress(Kept(False, 0)), making)
+    request.watch(Progress(Kept(False, 0)))
     request.unwatch()
     await asyncio.sleep(0.04)
     assert receive.messages == [GONE], "nobody has asked"
-    making.cancel()
 
 
 # ── what an application sends ──
