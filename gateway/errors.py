@@ -6,6 +6,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── NotAllowed          403
 ├── NotFound            404
 │   └── ModelNotFound   404  model_not_found
+├── WrongMethod         405  carries allow
 ├── TooLarge            413
 ├── Overloaded          503  no target may be asked now, or its queue is full; carries retry-after
 ├── NotImplementedHere  501
@@ -114,6 +115,18 @@ class NotFound(GatewayError):
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
+
+
+class WrongMethod(GatewayError):
+    """allow: the methods that the path has, set by whoever raises it."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    allow = ""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), *([(b"allow", self.allow.encode())] if self.allow else [])]
 
 
 class TooLarge(GatewayError):

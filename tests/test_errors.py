@@ -18,6 +18,7 @@ ANSWERS = [
     (errors.NotAllowed, 403, "invalid_request_error", "permission_denied"),
     (errors.NotFound, 404, "invalid_request_error", "not_found"),
     (errors.ModelNotFound, 404, "invalid_request_error", "model_not_found"),
+    (errors.WrongMethod, 405, "invalid_request_error", "method_not_allowed"),
     (errors.TooLarge, 413, "invalid_request_error", "request_too_large"),
     (errors.NotImplementedHere, 501, "invalid_request_error", "not_implemented"),
     (errors.UpstreamFailed, 502, "upstream_error", "upstream_failed"),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from gateway.config import Config
-from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded
+from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.exchange import new_id
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
@@ -237,8 +237,17 @@ def stopping() -> GatewayError:
     return Overloaded("the gateway is stopping; ask again", retry_after_s=1)
 
 
+ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
+ALLOWED |= dict.fromkeys((b"/v1/models", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
+
+
 def unknown_path(path: str, method: str) -> GatewayError:
-    """What to say to a path that is none of ours."""
+    """What to say to a path that is none of ours, or has not this method."""
+    allow = ALLOWED.get(path.encode())
+    if allow is not None:
+        refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}", retry=False)
+        refused.allow = allow
+        return refused
     if path.startswith("/v1/realtime"):
         return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
     if path.encode() in ENDPOINTS or path == "/models":

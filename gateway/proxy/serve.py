@@ -8,7 +8,6 @@ import errno
 import gc
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -29,14 +28,14 @@ from gateway.embedded import keep
 from gateway.errors import ConfigError
 from gateway.metrics import ProxyMetrics
 from gateway.programs import CannotRun
-from gateway.proxy.app import App, Gateway
+from gateway.proxy.app import App
 from gateway.proxy.build import Parts, build, close
-from gateway.proxy.health import scrape, watch
 from gateway.proxy.limit import Ticker
 from gateway.proxy.pages import Pages, for_browsers
 from gateway.proxy.plans import Following
 from gateway.proxy.presence import Presence
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.server.protocol import Protocol
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
@@ -44,7 +43,6 @@ from gateway.supervise import Tasks
 
 log = logging.getLogger("gateway")
 
-_LOOK_S = 1.0  # how often the config file is looked at
 _SETTLE_S = 1.0  # how long a stopping process waits for the calls that it has cancelled
 _ANSWERS_S = 30  # a worker that does not answer its parent for so long is killed; a busy machine starts one in ten
 _FLUSH_S = 5.0  # and tries to hand over what it has recorded
@@ -68,20 +66,10 @@ def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
-def load_served(path: Path) -> Config:
-    """A config that may be served. Raises ConfigError."""
-    config = load(path)
-    if not config.keys and not config.open:
-        raise ConfigError(
-            [f"{path.name}: keys: none. Add one (name and sha256), or say `open: true` to let everyone in"]
-        )
-    return config
-
-
 def _several(settings: uvicorn.Config, served: Served) -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-workers-", ignore_cleanup_errors=True) as shared:
         pass_on(served, Path(shared))
-        _keep_in_force(served.config)
+        keep_in_force(served.config)
         workers = _Workers(settings, [settings.bind_socket()])
         workers.run()
     if any(w.exitcode == STARTUP_FAILURE for w in workers.processes):
@@ -147,21 +135,6 @@ def create(served: Served | None = None) -> Process:
     return Process(served)
 
 
-def _keep_in_force(path: Path) -> None:
-    """A copy for workers that are started later, when the file may hold what was refused."""
-    kept = _in_force()
-    if kept is not None:
-        own = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(path, own)
-        own.replace(kept)
-
-
-def _in_force() -> Path | None:
-    """Where workers keep the config in force; None: there is one process, which has it."""
-    shared = shared_metrics()
-    return None if shared is None else shared / "gateway.yaml"
-
-
 class Process:
     """ASGI: opens everything at `lifespan.startup`, closes it at `lifespan.shutdown`, and answers between."""
 
@@ -177,7 +150,7 @@ class Process:
         try:
             return load(path), False
         except ConfigError as error:
-            kept = _in_force()
+            kept = in_force()
             if kept is None or not kept.exists():
                 raise
             log.error("the config is refused, that of the other workers is in force:\n%s", error)
@@ -303,87 +276,3 @@ async def _flush(recorder: Recorder, writing: asyncio.Task[None]) -> None:
     if late:
         writing.cancel()
         recorder.give_up()
-
-
-class Reload:
-    """Puts a changed gateway.yaml in force: validated, built, then swapped whole. A refused one leaves the old."""
-
-    def __init__(self, path: Path, app: App, parts: Parts) -> None:
-        self._path = path
-        self._app = app
-        self._parts = parts
-        self._begun = app.gateway.config
-        self._asked = asyncio.Event()
-        self._looking = self._look_at(app.gateway)
-
-    async def watch(self) -> None:
-        """Looks at the file each second, and at once on SIGHUP."""
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
-        seen = _stamp(self._path)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await self._asked.wait()
-            stamp = _stamp(self._path)
-            if stamp != seen or self._asked.is_set():
-                self._asked.clear()
-                seen = stamp
-                self.now()
-
-    def now(self) -> None:
-        try:
-            gateway = build(load_served(self._path), self._parts)
-        except Exception as error:  # whatever is wrong with one file, the next is read
-            log.error("the new config is refused, the old stays in force:\n%s", error)
-            self._parts.metrics.config_ok.set(0)
-            return
-        old = self._app.change(gateway)
-        self._stop_looking()
-        self._looking = self._look_at(gateway)
-        self._parts.metrics.config_ok.set(1)
-        _keep_in_force(self._path)
-        self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
-        log.info("config reloaded: %s", gateway.config.summary())
-        if later := _for_the_next_start(self._begun, gateway.config):
-            log.warning("changed, and in force only after a restart: %s", ", ".join(later))
-
-    def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
-        upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
-        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.places), "load")]
-
-    def _stop_looking(self) -> None:
-        for task in self._looking:
-            task.cancel()
-
-    async def stop(self) -> None:
-        self._stop_looking()
-
-
-def _for_the_next_start(begun: Config, now: Config) -> list[str]:
-    """What a reload cannot change, of what differs."""
-    pairs = {
-        "stream": (begun.stream, now.stream),
-        "cors": (begun.cors, now.cors),
-        "metrics.bind": (begun.metrics.bind, now.metrics.bind),
-        "limits.drain_s": (begun.limits.drain_s, now.limits.drain_s),
-    }
-    return [name for name, (before, after) in pairs.items() if before != after]
-
-
-async def _close_when_unused(app: App, old: Gateway) -> None:
-    """Calls in flight finish on the config they began with; then its connections close. At the latest when we stop."""
-    try:
-        while old.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
-            await asyncio.sleep(0.2)
-    finally:
-        app.forget(old)
-        await close(old)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)

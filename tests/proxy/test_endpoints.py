@@ -418,11 +418,14 @@ async def test_another_method_on_a_path_of_ours_is_refused_in_words(gateway: Any
     for api in APIS:
         for method in ("GET", "PUT", "DELETE", "HEAD"):
             reply = await gateway.client.request(method, api.path)
-            assert reply.status_code in (404, 405)
+            assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
             assert reply.headers["x-request-id"]
             if method != "HEAD":
                 assert reply.json()["error"]["message"]
     assert not upstream.calls
+    reply = await gateway.client.post("/models")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")
+    assert reply.json()["error"]["code"] == "method_not_allowed"
 
 
 ORIGIN = "https://app.example"

@@ -30,6 +30,7 @@ class Protocol(asyncio.Protocol):
     """One connection. Its application is an ASGI one, and a Direct where it has an attribute `direct` of that kind."""
 
     max_head_bytes = 64 * 1024
+    body_s = 60.0  # between two pieces of a body
     linger_s = 2.0
     head_s = 20.0  # from the connection, or from a head's first bytes, to its end
 
@@ -57,6 +58,9 @@ class Protocol(asyncio.Protocol):
         self._request: Request | None = None  # being answered
         self._answer: Answer | None = None
         self._waiting: deque[Request] = deque()
+        self._came = 0  # bytes at once
+        self._over = False  # a head was too large
+        self._beside = 0  # bytes since the last of a body
         self._head_bytes = 0  # of a head that is not whole; 0: none has begun
         self._since = 0.0  # loop's time at which that head began, or this connection came to rest
         self._timer: asyncio.TimerHandle | None = None
@@ -97,14 +101,32 @@ class Protocol(asyncio.Protocol):
                 return
         if self._head_bytes:
             self._head_bytes += len(data)
+        coming = self._coming
+        taken = coming.size if coming is not None else 0
+        self._came = len(data)
         try:
             self._feed(data)
         except HttpParserError:
-            self._refuse(400, "the bytes are no HTTP/1.1 request")
+            if self._over:
+                self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
+            else:
+                self._refuse(400, "the bytes are no HTTP/1.1 request")
             return
+        if coming is not None:
+            if coming is self._coming:
+                self._keep_coming(len(data), coming.size - taken)
+        elif self._head_bytes == 1 and not self._waiting:
+            self._head_bytes = len(data)  # all of it is of one head
         self._begin_next()
-        if self._head_bytes > self.max_head_bytes:
+        if self._head_bytes > self.max_head_bytes and not self._lingers:
             self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
+
+    def _keep_coming(self, came: int, taken: int) -> None:
+        """Of a body that is not whole. came: bytes; taken: of them, the body's own."""
+        self._since = self.loop.time()
+        self._beside = 0 if taken else self._beside + came
+        if self._beside > self.max_head_bytes:  # chunk extensions or trailers without end
+            self._transport.close()
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -138,10 +160,15 @@ class Protocol(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if self._coming is None:  # afterwards they are trailers, which nobody may take for headers
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser, target = self._parser, self._target
+        if self._came > self.max_head_bytes:  # in one piece
+            self._over = len(target) + sum(len(n) + len(v) for n, v in self._headers) > self.max_head_bytes
+            if self._over:
+                raise HttpParserError("too large")
         if target[:1] != b"/":
             target = _origin_form(target)
         path, _, query = target.partition(b"?")
@@ -269,6 +296,7 @@ class Protocol(asyncio.Protocol):
     def _resume(self) -> None:
         if not self._reading and not self.gone:
             self._reading = True
+            self._since = self.loop.time()
             self._transport.resume_reading()
 
     # ── answers ──
@@ -310,7 +338,7 @@ class Protocol(asyncio.Protocol):
     def _limit_s(self) -> float | None:
         """How long the present state may last; None: as long as an answer takes."""
         if self._request is not None:
-            return None
+            return self.body_s if self._coming is not None and self._reading else None
         if self._head_bytes or self._fresh or self._coming is not None:  # the last: of a body that nobody reads
             return self.head_s
         return self._rest_s

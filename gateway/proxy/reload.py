@@ -1,0 +1,131 @@
+"""A changed gateway.yaml comes into force while calls are under way: read, built, and swapped whole, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from gateway.config import Config, load
+from gateway.config_environ import shared_metrics
+from gateway.errors import ConfigError
+from gateway.proxy.app import App, Gateway
+from gateway.proxy.build import Parts, build, close
+from gateway.proxy.health import scrape, watch
+
+log = logging.getLogger("gateway")
+
+_LOOK_S = 1.0  # how often the config file is looked at
+
+
+def load_served(path: Path) -> Config:
+    """A config that may be served. Raises ConfigError."""
+    config = load(path)
+    if not config.keys and not config.open:
+        raise ConfigError(
+            [f"{path.name}: keys: none. Add one (name and sha256), or say `open: true` to let everyone in"]
+        )
+    return config
+
+
+def keep_in_force(path: Path) -> None:
+    """A copy for workers that are started later, when the file may hold what was refused."""
+    kept = in_force()
+    if kept is not None:
+        own = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(path, own)
+        own.replace(kept)
+
+
+def in_force() -> Path | None:
+    """Where workers keep the config in force; None: there is one process, which has it."""
+    shared = shared_metrics()
+    return None if shared is None else shared / "gateway.yaml"
+
+
+class Reload:
+    """Puts a changed gateway.yaml in force: validated, built, then swapped whole. A refused one leaves the old."""
+
+    def __init__(self, path: Path, app: App, parts: Parts) -> None:
+        self._path = path
+        self._app = app
+        self._parts = parts
+        self._begun = app.gateway.config
+        self._asked = asyncio.Event()
+        self._looking = self._look_at(app.gateway)
+
+    async def watch(self) -> None:
+        """Looks at the file each second, and at once on SIGHUP."""
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        seen = _stamp(self._path)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._asked.wait()
+            stamp = _stamp(self._path)
+            if stamp != seen or self._asked.is_set():
+                self._asked.clear()
+                seen = stamp
+                self.now()
+
+    def now(self) -> None:
+        try:
+            gateway = build(load_served(self._path), self._parts)
+        except Exception as error:  # whatever is wrong with one file, the next is read
+            log.error("the new config is refused, the old stays in force:\n%s", error)
+            self._parts.metrics.config_ok.set(0)
+            return
+        old = self._app.change(gateway)
+        self._stop_looking()
+        self._looking = self._look_at(gateway)
+        self._parts.metrics.config_ok.set(1)
+        keep_in_force(self._path)
+        self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
+        log.info("config reloaded: %s", gateway.config.summary())
+        if later := _for_the_next_start(self._begun, gateway.config):
+            log.warning("changed, and in force only after a restart: %s", ", ".join(later))
+
+    def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
+        upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
+        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.places), "load")]
+
+    def _stop_looking(self) -> None:
+        for task in self._looking:
+            task.cancel()
+
+    async def stop(self) -> None:
+        self._stop_looking()
+
+
+def _for_the_next_start(begun: Config, now: Config) -> list[str]:
+    """What a reload cannot change, of what differs."""
+    pairs = {
+        "stream": (begun.stream, now.stream),
+        "cors": (begun.cors, now.cors),
+        "metrics.bind": (begun.metrics.bind, now.metrics.bind),
+        "limits.drain_s": (begun.limits.drain_s, now.limits.drain_s),
+    }
+    return [name for name, (before, after) in pairs.items() if before != after]
+
+
+async def _close_when_unused(app: App, old: Gateway) -> None:
+    """Calls in flight finish on the config they began with; then its connections close. At the latest when we stop."""
+    try:
+        while old.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
+            await asyncio.sleep(0.2)
+    finally:
+        app.forget(old)
+        await close(old)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

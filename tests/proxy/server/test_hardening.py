@@ -1,0 +1,247 @@
+"""What an attacker sends on a real socket: refused with a reason or bounded, and never two requests out of one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+class App:
+    """Answers every request with what it heard, and notes it."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.headers: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+            more = message["more_body"]
+        self.heard.append((scope["path"], body))
+        self.headers.append(scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+POST = b"POST /first HTTP/1.1\r\nHost: x\r\n"
+SECOND = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+SMUGGLING = {
+    "both lengths": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "both, the other way round": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SECOND,
+    "two lengths": POST + b"Content-Length: 0\r\nContent-Length: 34\r\n\r\n" + SECOND,
+    "the same length twice": POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello" + SECOND,
+    "a list of lengths": POST + b"Content-Length: 0, 34\r\n\r\n" + SECOND,
+    "a signed length": POST + b"Content-Length: +0\r\n\r\n" + SECOND,
+    "a negative length": POST + b"Content-Length: -1\r\n\r\n" + SECOND,
+    "a length beyond 64 bits": POST + b"Content-Length: 99999999999999999999999\r\n\r\n" + SECOND,
+    "a length in hex": POST + b"Content-Length: 0x5\r\n\r\nhello" + SECOND,
+    "a space before the colon": POST + b"Content-Length : 34\r\n\r\n" + SECOND,
+    "a folded header": POST + b"X: y\r\n Content-Length: 34\r\n\r\n" + SECOND,
+    "a tab-folded header": POST + b"X: y\r\n\tfolded\r\n\r\n" + SECOND,
+    "a bare line feed in a head": POST + b"X: y\nContent-Length: 34\r\n\r\n" + SECOND,
+    "a bare carriage return": POST + b"X: y\rContent-Length: 34\r\n\r\n" + SECOND,
+    "NUL in a header": POST + b"X: y\0z\r\n\r\n" + SECOND,
+    "no name": POST + b": y\r\n\r\n" + SECOND,
+    "an unknown coding": POST + b"Transfer-Encoding: gzip\r\n\r\n" + SECOND,
+    "a coding after chunked": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + SECOND,
+    "chunked behind a control character": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "a chunk size beyond 64 bits": CHUNKED + b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n" + SECOND,
+    "a chunk size with 0x": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n" + SECOND,
+    "a chunk longer than it says": CHUNKED + b"2\r\nhello\r\n0\r\n\r\n" + SECOND,
+    "a chunk's line feed alone": CHUNKED + b"5\nhello\n0\n\n" + SECOND,
+    "an upgrade with chunks": POST
+    + b"Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + SECOND,
+    "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SECOND,
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" + SECOND,
+}
+
+
+@pytest.mark.parametrize("raw", SMUGGLING.values(), ids=SMUGGLING.keys())
+async def test_what_two_readers_could_read_two_ways_is_refused_whole(talk: Any, raw: bytes) -> None:
+    """With an error in OpenAI's shape, unless the request before it was being answered; and the connection ends."""
+    app = App()
+    line = await talk(app)
+    await line.say(raw)
+    came = await line.rest()
+    assert "/smuggled" not in [path for path, _ in app.heard]
+    head, _, body = came.partition(b"\r\n\r\n")
+    if head:
+        assert head.startswith(b"HTTP/1.1 400 Bad Request")
+        assert b"content-type: application/json" in head
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    else:
+        assert raw.startswith(CHUNKED), "only what was begun ends without a word"
+
+
+async def test_trailers_are_no_headers(talk: Any) -> None:
+    app = App()
+    line = await talk(app)
+    await line.say(CHUNKED + b"5\r\nhello\r\n0\r\nAuthorization: Bearer stolen\r\nX-A: b\r\n\r\n")
+    await line.until(b"ok")
+    assert app.heard == [("/first", b"hello")]
+    assert [name for name, _ in app.headers[0]] == [b"host", b"transfer-encoding"]
+
+
+OVERSIZED = {
+    "one long header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 80_000,
+    "one long header, whole": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 80_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000,
+    "a long path": b"GET /" + b"y" * 80_000,
+}
+
+
+@pytest.mark.parametrize("raw", OVERSIZED.values(), ids=OVERSIZED.keys())
+@pytest.mark.parametrize("piece", [4000, 40_000])
+async def test_a_head_above_the_limit_is_refused_in_any_split(talk: Any, raw: bytes, piece: int) -> None:
+    app = App()
+    line = await talk(app)
+    for at in range(0, len(raw), piece):
+        await line.say(raw[at : at + piece])
+    came = await line.rest()
+    assert came.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(came.partition(b"\r\n\r\n")[2])["error"]["message"] == "the request's headers are above 64 KB"
+    assert not app.heard
+
+
+ENDLESS = {
+    "a chunk's extension": CHUNKED + b"5;" + b"x" * 200_000,
+    "trailers": CHUNKED + b"0\r\n" + b"T: x\r\n" * 40_000,
+    "one trailer": CHUNKED + b"0\r\nT: " + b"x" * 200_000,
+}
+
+
+@pytest.mark.parametrize("raw", ENDLESS.values(), ids=ENDLESS.keys())
+async def test_what_never_comes_to_a_body_is_bounded(talk: Any, raw: bytes) -> None:
+    app = App()
+    line = await talk(app)
+    for at in range(0, len(raw), 4000):
+        await line.say(raw[at : at + 4000])
+    assert await line.rest() == b""
+    assert not app.heard
+
+
+# ── slow on purpose ──
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: y"])
+async def test_a_head_that_does_not_come_to_its_end_is_given_up(talk: Any, begun: bytes) -> None:
+    line = await talk(App(), head_s=0.2)
+    await line.say(begun)
+    came = await line.rest()
+    assert came.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert b"did not come in time" in came
+
+
+async def test_a_head_that_drips_has_no_more_time_than_one_that_rests(talk: Any) -> None:
+    """A byte now and then does not begin the time anew."""
+    line = await talk(App(), head_s=0.3)
+    ended = asyncio.get_running_loop().create_task(line.rest())
+    begun = asyncio.get_running_loop().time()
+    while not ended.done():
+        await line.say(b"X")
+        await asyncio.sleep(0.02)
+    assert asyncio.get_running_loop().time() - begun < 2
+    assert ended.result().startswith(b"HTTP/1.1 4")
+
+
+async def test_a_body_that_stops_coming_is_given_up_and_its_reader_told(talk: Any) -> None:
+    left = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    line = await talk(app, body_s=0.2, head_s=0.1)
+    await line.say(POST + b"Content-Length: 100\r\n\r\nhalf")
+    assert await line.rest() == b""
+    assert left.is_set()
+
+
+async def test_a_body_that_nobody_reads_is_not_its_clients_fault(talk: Any) -> None:
+    """While reading is paused the client cannot send: no time runs."""
+    read = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await read.wait()
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size += len(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d" % size})
+
+    line = await talk(app, body_s=0.1, head_s=0.05)
+    sending = asyncio.get_running_loop().create_task(
+        line.say(POST + b"Content-Length: 8000000\r\n\r\n" + b"x" * 8_000_000)
+    )
+    await asyncio.sleep(0.4)
+    read.set()
+    assert b"8000000" in await line.until(b"0\r\n\r\n")
+    await sending
+
+
+async def test_a_connection_that_rests_is_closed_without_a_word(talk: Any) -> None:
+    line = await talk(App(), head_s=0.1, keep_alive_s=0)
+    await line.say(b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n")
+    await line.until(b"ok")
+    assert await line.rest() == b""
+
+
+async def test_requests_sent_all_at_once_are_answered_in_order_and_one_at_a_time(talk: Any) -> None:
+    under_way, most = 0, 0
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        heard.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+        under_way -= 1
+
+    line = await talk(app)
+    await line.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(500)))
+    await line.say(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await line.rest()).count(b"HTTP/1.1 200 OK") == 501
+    assert heard == [*(f"/{n}" for n in range(500)), "/last"]
+    assert most == 1
+
+
+PIECES = st.sampled_from(
+    [POST, CHUNKED, SECOND, b"5\r\nhello\r\n", b"0\r\n\r\n", b"Content-Length: 5\r\n", b"\r\n", b"hello", b"\n", b"\0",
+     b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"Upgrade: h2c\r\n",
+     b" ", b"Connection: upgrade\r\n", b"HEAD / HTTP/1.0\r\n\r\n"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES | st.binary(max_size=20), max_size=8), st.lists(st.integers(0, 400), max_size=4))
+async def test_any_bytes_end_in_answers_that_are_whole(talk: Any, parts: list[bytes], cuts: list[int]) -> None:
+    line = await talk(App())
+    raw = b"".join(parts)
+    marks = sorted({0, *(c for c in cuts if c < len(raw)), len(raw)})
+    for start, end in pairwise(marks):
+        await line.say(raw[start:end])
+    line.writer.write_eof()
+    came = await line.rest()
+    for answer in re.split(rb"HTTP/1\.1 (?=\d)", came)[1:]:
+        assert answer[:3] in (b"200", b"400", b"100"), came
+        assert b"\r\n\r\n" in answer

@@ -1,0 +1,240 @@
+"""From one config to the next without a restart: a call ends on the one it began with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.fake import HOLD, FakeUpstream, Fault
+
+Configured = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What goes wrong unseen is said in the log, and nowhere else."""
+    yield
+    wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
+    assert not wrong
+
+
+async def put_in_force(gateway: Any, config: dict[str, Any]) -> None:
+    """Changes the file, and waits until its config has taken the place of what was."""
+    before = gateway.gateway
+    gateway.write(config)
+    os.kill(os.getpid(), signal.SIGHUP)  # the gateway runs in this process; it would look by itself within a second
+    await gateway.until(lambda: gateway.gateway is not before)
+
+
+async def refused(gateway: Any, caplog: pytest.LogCaptureFixture, text: str) -> str:
+    """Writes a file that must be refused; gives what the log says of it."""
+    caplog.clear()
+    gateway.config_path.write_text(text)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await gateway.until(lambda: "is refused" in caplog.text)
+    return caplog.text
+
+
+async def read_until(lines: AsyncIterator[str], words: str) -> None:
+    async for line in lines:
+        if words in line:
+            return
+    raise AssertionError(f"the stream ended before {words!r}")
+
+
+async def test_a_changed_file_is_in_force_without_a_restart(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    config = configured(upstream, second)
+    gateway = await start(config)
+    assert (await gateway.chat(model="new")).status_code == 404
+
+    before = gateway.gateway
+    config["models"]["new"] = {"targets": [{"upstream": "u1", "model": "newer"}]}
+    gateway.write(config)  # and no signal
+    await gateway.until(lambda: gateway.gateway is not before)
+
+    assert (await gateway.chat(model="new")).status_code == 200
+    assert (await gateway.chat()).status_code == 200
+    assert second.calls[0].json["model"] == "newer"
+    assert await gateway.metric("gateway_config_ok") == 1
+    assert len({e.incarnation for e in await gateway.recorded(2)}) == 1, "the recorder outlives a config"
+
+
+async def test_a_stream_in_flight_ends_on_the_config_it_began_with(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.says("one ", HOLD, "two")
+    gateway = await start(configured(upstream))
+    async with gateway.stream() as reply:
+        lines = reply.aiter_lines()
+        await read_until(lines, "one ")
+        await put_in_force(gateway, configured(second))
+        new = await gateway.chat()
+        assert len(second.calls) == 1
+        assert "Hello" in new.text
+        upstream.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
+    assert [e.outcome for e in await gateway.recorded(2)] == ["ok", "ok"]
+    await upstream.until(lambda u: u.open_connections == 0)
+    assert second.open_connections == 1, "connections of the config in force stay"
+
+
+async def test_a_call_that_waits_to_ask_again_is_not_forgotten_by_a_reload(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """It is at no upstream in that moment, and will open a connection of the old config later."""
+    upstream.then(Fault.rate_limited(retry_after=1.5))
+    gateway = await start(configured(upstream))
+    asking = asyncio.get_running_loop().create_task(gateway.chat())
+    await upstream.until(lambda u: len(u.calls) == 1)
+    await put_in_force(gateway, configured(second))
+    assert (await asking).status_code == 200
+    assert len(upstream.calls) == 2
+    await upstream.until(lambda u: u.open_connections == 0, timeout_s=3)
+
+
+async def test_another_path_in_flight_is_not_cut_by_a_reload(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.streams([b"first half ", HOLD, b"second half"], content_type="application/octet-stream")
+    gateway = await start(configured(upstream, passthrough="u0"))
+    async with gateway.client.stream("GET", "/files/f/content") as reply:
+        parts = reply.aiter_raw()
+        assert await anext(parts) == b"first half "
+        await put_in_force(gateway, configured(second, passthrough="u0"))
+        await gateway.client.get("/files")
+        assert second.calls, "the new config's upstream was asked"
+        upstream.release()
+        assert await anext(parts) == b"second half"
+    await upstream.until(lambda u: u.open_connections == 0)
+
+
+BAD_TEXTS = [
+    ("no YAML", "models: [", "not YAML"),
+    ("an unknown key", "modles: {}", "modles"),
+    ("nothing", "", "expected sections"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), [b[1:] for b in BAD_TEXTS], ids=[b[0] for b in BAD_TEXTS])
+async def test_a_refused_file_leaves_the_old_config_in_force_and_says_so(
+    gateway: Any, caplog: pytest.LogCaptureFixture, text: str, said: str
+) -> None:
+    before, good = gateway.gateway, gateway.config_path.read_text()
+    assert said in await refused(gateway, caplog, text)
+    assert gateway.gateway is before
+    assert await gateway.metric("gateway_config_ok") == 0
+    assert (await gateway.chat()).status_code == 200
+
+    await put_in_force(gateway, yaml.safe_load(good))
+    assert await gateway.metric("gateway_config_ok") == 1
+    assert (await gateway.chat()).status_code == 200
+
+
+async def test_what_cannot_be_built_is_refused_and_the_next_file_is_read(
+    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(config := configured(upstream))
+    for wrong in ({"ca_file": "/nowhere/ca.pem"}, {"proxy": "nonsense"}):
+        bad = configured(upstream)
+        bad["upstreams"]["u0"] |= wrong
+        await refused(gateway, caplog, yaml.safe_dump(bad))
+        assert (await gateway.chat()).status_code == 200
+    await put_in_force(gateway, config)
+    assert await gateway.metric("gateway_config_ok") == 1
+
+
+async def test_a_file_without_keys_is_refused_as_it_is_at_the_start(
+    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(configured(upstream))
+    assert "open: true" in await refused(gateway, caplog, yaml.safe_dump(configured(upstream, keys=[])))
+    assert (await gateway.chat()).status_code == 200
+
+
+async def test_an_open_breaker_is_not_carried_into_the_next_config(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """Neither its state, for the config may be what mends it, nor its metric; a target that is gone shows 0."""
+    upstream.always(Fault.status(500))
+    once = {"retries": {"attempts": 1}}
+    gateway = await start(configured(upstream, chat=once))
+    for _ in range(5):
+        assert (await gateway.chat()).status_code == 502
+    assert (await gateway.chat()).status_code == 503
+    assert await gateway.metric("gateway_breaker_open") == 1
+
+    config = configured(second, chat={"targets": [{"upstream": "u0", "model": "other"}]})
+    await put_in_force(gateway, config)
+
+    assert await gateway.metric("gateway_breaker_open") == 0
+    assert (await gateway.chat()).status_code == 200
+    assert await gateway.metric("gateway_breaker_open") == 0
+
+
+async def test_a_health_check_of_the_old_config_ends_with_it(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """An upstream that is down is down again in the next config, and one that is there is asked."""
+    config, watched = configured(upstream), {"health": "/health"}
+    config["upstreams"]["u0"] |= watched
+    gateway = await start(config)
+    await upstream.until(lambda u: any(r.probe for r in u.received))
+    other = configured(second)
+    other["upstreams"]["u0"] |= watched
+    await put_in_force(gateway, other)
+    await second.until(lambda u: any(r.probe for r in u.received))
+    await upstream.until(lambda u: u.open_connections == 0)
+    names = [t.get_name() for t in asyncio.all_tasks()]
+    assert names.count("health") == 1
+
+
+async def test_many_reloads_leave_nothing_behind(gateway: Any, upstream: FakeUpstream) -> None:
+    """SIGHUP asks at once: ten configs, ten pools, and at the end the connections and tasks of one."""
+    await gateway.chat()
+    before = len(asyncio.all_tasks())
+    for _ in range(10):
+        old = gateway.gateway
+        os.kill(os.getpid(), signal.SIGHUP)
+        await gateway.until(lambda old=old: gateway.gateway is not old)
+        assert (await gateway.chat()).status_code == 200
+    await upstream.until(lambda u: u.open_connections == 1)
+    await gateway.until(lambda: len(asyncio.all_tasks()) <= before)
+
+
+async def test_calls_of_both_configs_are_in_the_metrics_while_both_are_in_use(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.says("one ", HOLD, "two")
+    gateway = await start(configured(upstream))
+    async with gateway.stream() as reply:
+        lines = reply.aiter_lines()
+        await read_until(lines, "one ")
+        config = configured(second)
+        config["upstreams"] = {"elsewhere": config["upstreams"]["u0"]}
+        config["models"]["chat"]["targets"][0]["upstream"] = "elsewhere"
+        await put_in_force(gateway, config)
+        assert await gateway.metric("gateway_inflight_requests") == 1
+        assert await gateway.metric("gateway_upstream_inflight_requests", upstream="u0") == 1
+        upstream.release()
+        await read_until(lines, "[DONE]")
+    await upstream.until(lambda u: u.open_connections == 0)
+    assert await gateway.metric("gateway_inflight_requests") == 0
+    assert await gateway.metric("gateway_upstream_inflight_requests") == 0
+
+
+async def test_what_a_reload_cannot_change_is_named(
+    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(configured(upstream))
+    await put_in_force(gateway, configured(upstream, limits={"drain_s": 3, "max_body_mb": 1}, cors=["https://a.b"]))
+    assert "in force only after a restart: cors, limits.drain_s" in caplog.text
+    assert (await gateway.client.post("/chat/completions", content=b"x" * 2_000_000)).status_code == 413
