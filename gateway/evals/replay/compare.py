@@ -17,7 +17,7 @@ from gateway.evals.experiments.verdict import direction_of, margin_of
 from gateway.evals.replay.sheet import Floats, Kind, Metric
 from gateway.evals.scorers import Bounds
 from gateway.evals.statistics.betting import BettingMean
-from gateway.evals.statistics.paired import mean_error, paired_difference, wilson
+from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.evals.statistics.special import normal_quantile, student_quantile
 
 SPARSE = 10  # clusters that differ; with fewer, a standard error says little
@@ -88,10 +88,18 @@ def _difference(metric: Metric, pairs: Paired, terms: Terms, trail: Trail) -> tu
         return Estimate(value, low, high), "betting confidence sequence, one step a cluster"
     if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
         method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
-        return Estimate(value, *found), _joined(method, at_any_time)
+        return Estimate(value, *found), _joined(method, _mcnemar(pairs), at_any_time)
     found_t = paired_difference(np.zeros(n), pairs.better, terms.alpha, pairs.clusters)
-    method = _joined(f"fixed n, paired t over {clusters} clusters", at_any_time)
+    method = _joined(f"fixed n, paired t over {clusters} clusters", _mcnemar(pairs), at_any_time)
     return Estimate(value, found_t.low, found_t.high), method
+
+
+def _mcnemar(pairs: Paired) -> str:
+    """For single yes-or-no pairs, the usual test of no difference beside the interval."""
+    known = set(np.unique((pairs.a, pairs.b)).tolist()) <= {0.0, 1.0}
+    if not known or len(set(pairs.clusters)) < pairs.n:
+        return ""
+    return f"McNemar p {mcnemar_exact(int((pairs.better < 0).sum()), int((pairs.better > 0).sum())):.2g}"
 
 
 def _joined(*parts: str) -> str:

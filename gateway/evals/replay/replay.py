@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from gateway.config import Config
 from gateway.config_prices import prices_of
 from gateway.evals.client import Client, Connections
 from gateway.evals.experiments.report import Report
@@ -17,14 +18,15 @@ from gateway.evals.replay.asking import Asker
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Design
 from gateway.evals.replay.gateways import Place, Say, reached, store_of
-from gateway.evals.replay.options import Options, metrics, name_of, question_of, rows_of, sections, single
+from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.replay.report import Question, Said, examples_of, reports
 from gateway.evals.replay.run import Job, Progress, Run, Stopped
 from gateway.evals.replay.sheet import sheet
 from gateway.evals.replay.targets import Standing, standing
 from gateway.evals.samples import turns
 from gateway.evals.scorers.asker import Outside
-from gateway.evals.scorers.registry import build_all, close_all
+from gateway.evals.scorers.cautions import cautions, mistakes
+from gateway.evals.scorers.registry import Built, build_all, close_all
 from gateway.evals.scorers.threads import Threads
 from gateway.evals.store.reading import reading
 from gateway.evals.store.replays import Replay, Replays, outcomes, scored, texts
@@ -71,6 +73,7 @@ async def opened(dataset: Dataset, options: Options, place: Place, say: Say) -> 
         client, prices = Client(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
         outside = Outside(connections, client, prices, directory=place.path.parent)
         built = build_all(sections(options, dataset, place.config), outside)
+        _look_at(place.config, built, say)
         design = Design(dataset.hash, targets, options.settings)
         try:
             yield (
@@ -82,6 +85,14 @@ async def opened(dataset: Dataset, options: Options, place: Place, say: Say) -> 
             )  # fmt: skip
         finally:
             await close_all(built)
+
+
+def _look_at(config: Config, built: Built, say: Say) -> None:
+    """Judges that nobody serves are a mistake; one of the family of what it judges is said. Raises WrongOption."""
+    if wrong := mistakes(config, built):
+        raise WrongOption("\n".join(wrong))
+    for caution in cautions(config, built):
+        say(f"caution: {caution}")
 
 
 async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Progress:

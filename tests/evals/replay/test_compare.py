@@ -131,3 +131,13 @@ def test_how_many_more_would_decide() -> None:
     assert pairs_needed(Estimate(0.0, -0.04, 0.04), 0.02, 100) == 300
     assert pairs_needed(Estimate(-0.02, -0.06, 0.02), 0.02, 100) is None, "on the margin: never"
     assert pairs_needed(Estimate(None), 0.02, 0) is None
+
+
+def test_yes_or_no_pairs_have_mcnemars_p_beside_the_interval() -> None:
+    a, b = [1.0] * 10 + [0.0] * 2 + [1.0] * 28, [0.0] * 10 + [1.0] * 2 + [1.0] * 28
+    said, _ = comparison(EXACT, pairs(a, b), TERMS)
+    assert "; McNemar p 0.039; " in said.method
+    several, _ = comparison(EXACT, pairs(a, b, clusters=[f"c{i // 2}" for i in range(40)]), TERMS)
+    assert "McNemar" not in several.method, "the pairs of a cluster depend on each other"
+    graded, _ = comparison(EXACT, pairs([0.5, *a[1:]], b), TERMS)
+    assert "McNemar" not in graded.method

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
+from gateway.config import load
 from gateway.config_evals import keep_told
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateways import NoGateway, Place
-from gateway.evals.replay.options import Options
+from gateway.evals.replay.options import Options, WrongOption
 from gateway.evals.replay.replay import Interrupted, NotStored, replay
 from gateway.evals.replay.run import Progress, Stopped
-from gateway.fake import Fault
+from gateway.fake import Fault, Received
 
 OPTIONS = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
+QUALITY = replace(OPTIONS, scorers=("quality",))
 QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
 
 
@@ -100,3 +103,29 @@ async def test_a_store_that_cannot_be_opened_says_so(named: Place, questions: Ca
     (named.data / "gateway.db").mkdir(parents=True)
     with pytest.raises(NotStored, match=r"sqlite:///.*gateway\.db cannot be opened"):
         await replay(scan(questions(3)), OPTIONS, named, QUIET, QUIET)
+
+
+async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, questions, served) -> None:
+    """Its own calls go where all others go; one that nobody serves is a mistake, one of the family is said."""
+
+    def choose(asked: Received) -> str:
+        model, told = asked.json["model"], asked.json["messages"][-1]["content"]
+        if model == "judge":
+            return orjson.dumps({"reason": "so", "score": 1 if "no idea" in told else 5}).decode()
+        return "no idea" if int(told.removeprefix("question ")) % (2 if model == "two" else 5) == 0 else "an answer"
+
+    served.replies(choose)
+    judge = {"use": "judge", "model": "judge", "criterion": "It is right.", "scale": [1, 5]}
+    upstream_of = {"one": "one", "two": "two", "judge": "one"}
+    models = {name: {"targets": [{"upstream": u, "model": f"llama-{name}"}]} for name, u in upstream_of.items()}
+    path = gateway_yaml(models=models, scorers={"quality": judge})
+    place = Place(path, load(path), tmp_path / "data", served.base_url)
+    said: list[str] = []
+    found = await replay(scan(questions(30)), QUALITY, place, said.append, QUIET)
+    one, two = (target.means["quality"].value for target in found.targets)
+    assert (one, two) == (pytest.approx(0.8), pytest.approx(0.5))
+    assert sum(r.json["model"] == "judge" for r in served.calls) == 60
+    assert any(line.startswith("caution: scorers.quality: its judge one/llama-judge is of one family") for line in said)
+    nobody = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
+    with pytest.raises(WrongOption, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
+        await replay(scan(questions(3)), QUALITY, replace(place, config=load(nobody)), QUIET, QUIET)
