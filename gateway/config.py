@@ -17,6 +17,7 @@ from gateway.config_evals import Evals, add_evals
 from gateway.config_evals import Scorer as Scorer
 from gateway.config_experiment_mistakes import experiment_mistakes, unpriced
 from gateway.config_experiments import Experiment
+from gateway.config_log import Log
 from gateway.config_mistakes import references, worded
 from gateway.config_prices import PriceList
 from gateway.config_privacy import Content, Redaction, Store
@@ -198,6 +199,7 @@ class Config(Section):
     cors: tuple[str, ...] = ()
     limits: Limits = Limits()
     metrics: Metrics = Metrics()
+    log: Log = Log()
     stream: Stream = Stream()
     store: Store = Store()
     redaction: Redaction | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from gateway import log_format
 from gateway.config import Config, load
 from gateway.config_evals import evals_of
 from gateway.config_prices import prices_of
@@ -42,11 +43,11 @@ log = logging.getLogger("gateway")
 
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = load(config_path)
+    log_format.begin(config.log)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
-    asyncio.run(evaluate(load(config_path), data, metrics_port, metrics_host, config_path.parent))
+    asyncio.run(evaluate(config, data, metrics_port, metrics_host, config_path.parent))
 
 
 async def evaluate(

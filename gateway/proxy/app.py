@@ -17,6 +17,7 @@ from gateway.config import Config
 from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.exchange import new_id
 from gateway.metrics import ProxyMetrics
+from gateway.proxy.access import AccessLog, line_of
 from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.auth import Keys
 from gateway.proxy.call import Call
@@ -59,6 +60,7 @@ class Gateway:
     metrics: ProxyMetrics
     tasks: Tasks
     ticker: Ticker
+    access: AccessLog | None
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)  # under way, by API
 
@@ -175,6 +177,8 @@ class App:
                 upload.close()
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
+            if gateway.access is not None:
+                gateway.access.note(line_of(endpoint, call, progress, started))
 
     async def _stop(self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
@@ -203,6 +207,7 @@ class App:
         metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
         progress.ended = True
         progress.status = error.status
+        progress.refused = error.code or error.type
         progress.kept.add(error.body())
         if progress.outcome == "ok":
             progress.outcome = "upstream_error"

@@ -12,6 +12,7 @@ from gateway.config_prices import prices_of
 from gateway.errors import ConfigError
 from gateway.experiment import PlanState
 from gateway.metrics import ProxyMetrics
+from gateway.proxy.access import AccessLog
 from gateway.proxy.app import Gateway
 from gateway.proxy.auth import Keys
 from gateway.proxy.dialects.table import build as build_dialect
@@ -40,6 +41,7 @@ class Parts:
     tasks: Tasks
     sticky: Sticky
     ticker: Ticker
+    access: AccessLog | None = None  # None: this process keeps none
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
     shadows: Standing = field(default_factory=Standing)
@@ -74,6 +76,7 @@ def build(config: Config, parts: Parts) -> Gateway:
         metrics=parts.metrics,
         tasks=parts.tasks,
         ticker=parts.ticker,
+        access=parts.access if config.log.access else None,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
     )
 

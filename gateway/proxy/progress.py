@@ -120,3 +120,4 @@ class Progress:
     gone: bool = False
     ended: bool = False
     making: asyncio.Task[Any] | None = None
+    refused: str = ""  # the code of our own error; "": there was none

@@ -107,6 +107,8 @@ def _for_the_next_start(begun: Config, now: Config) -> list[str]:
     pairs = {
         "stream": (begun.stream, now.stream),
         "cors": (begun.cors, now.cors),
+        "log.format": (begun.log.format, now.log.format),
+        "log.level": (begun.log.level, now.log.level),
         "metrics.bind": (begun.metrics.bind, now.metrics.bind),
         "limits.drain_s": (begun.limits.drain_s, now.limits.drain_s),
     }

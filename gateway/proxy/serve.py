@@ -22,12 +22,14 @@ from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from gateway import log_format
 from gateway.config import Config, load
 from gateway.config_environ import Served, pass_on, passed_on, shared_metrics
 from gateway.embedded import keep
 from gateway.errors import ConfigError
 from gateway.metrics import ProxyMetrics
 from gateway.programs import CannotRun
+from gateway.proxy.access import AccessLog
 from gateway.proxy.app import App
 from gateway.proxy.build import Parts, build, close
 from gateway.proxy.limit import Ticker
@@ -52,7 +54,7 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
     """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
     config = load_served(config_path)
     served = Served(config_path, data, is_loopback(host))
-    _log()
+    log_format.begin(config.log)
     try:
         if workers == 1:
             _Server(_settings(create(served), config, host, port, 1)).run()
@@ -60,10 +62,6 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
             _several(_settings("gateway.proxy.serve:create", config, host, port, workers), served)
     except SystemExit as error:  # uvicorn has said why
         sys.exit(1 if error.code else 0)
-
-
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def _several(settings: uvicorn.Config, served: Served) -> None:
@@ -129,10 +127,9 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
 
 def create(served: Served | None = None) -> Process:
     """The ASGI application of this process. served: None in a worker, where the parent has passed it on."""
-    if served is None:
-        _log()
-        served = passed_on()
-    return Process(served)
+    process = Process(passed_on() if served is None else served)
+    log_format.begin(process.config.log)
+    return process
 
 
 class Process:
@@ -184,7 +181,9 @@ class Process:
         async with keep(self.config, self._served.data) as url, Tasks() as tasks:
             corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
-            parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker())
+            access = AccessLog(log_format.is_json(self.config.log))
+            parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker(), access)
+            tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.recall
             pages = Pages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
@@ -210,6 +209,7 @@ class Process:
             await _flush(recorder, writing)
             await presence.leave()
             await close(app.gateway)
+            access.flush()
             await corridor.aclose()
 
     @contextlib.asynccontextmanager

@@ -544,3 +544,32 @@ async def test_a_stream_server_that_is_gone_does_not_hold_up_the_stop(
     await gateway.until(lambda: sum(recorder.ledger.dropped.values()) == 3)
     assert {cell[4] for cell in recorder.ledger.dropped} == {"shutdown"}
     assert recorder.waiting == 0
+
+
+SECRETS = ("sk-secret-key", "my-own-words", "in-a-header")
+
+
+@pytest.mark.parametrize("access", [True, False])
+async def test_each_call_leaves_a_line_of_its_numbers_and_nothing_of_its_content(
+    serve: Serve, upstream: FakeUpstream, configured: Configured, access: bool
+) -> None:
+    program = await serve(configured(upstream, log={"access": access}), "--workers", "2")
+    messages = [{"role": "user", "content": "my-own-words"}]
+    async with httpx2.AsyncClient(base_url=program.url, timeout=20) as client:
+        head = {"authorization": "Bearer sk-secret-key", "x-odd": "in-a-header"}
+        answer = await client.post("/v1/chat/completions", json=BODY | {"messages": messages}, headers=head)
+        missing = await client.post("/v1/chat/completions", json=BODY | {"model": "my-own-words"}, headers=head)
+    assert (answer.status_code, missing.status_code) == (200, 404)
+    program.tell(signal.SIGTERM)
+    await program.ended()
+    said = [json.loads(line) for line in program.said.splitlines() if line.startswith("{")]
+    lines = {line["id"]: line for line in said if line["logger"] == "gateway.access"}
+    assert not any(secret in program.said for secret in SECRETS)
+    if not access:
+        assert lines == {}
+        return
+    good, bad = lines[answer.headers["x-request-id"]], lines[missing.headers["x-request-id"]]
+    assert (good["alias"], good["status"], good["outcome"], good["attempts"]) == ("chat", 200, "ok", 1)
+    assert good["output_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert 0 < good["total_s"] < 20
+    assert (bad["alias"], bad["status"], bad["error"]) == (None, 404, "model_not_found")
