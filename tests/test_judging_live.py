@@ -189,6 +189,7 @@ def healthy(port: int) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.model
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(bool(engines.missing()), reason="; ".join(engines.missing()))
