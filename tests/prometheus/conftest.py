@@ -1,0 +1,341 @@
+"""The whole of it, small: two workers, a stream server, a consumer, doubles of upstreams and judges, and a real
+Prometheus that scrapes them and evaluates the real alert rules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+import redis
+import yaml
+
+from gateway.config import load
+from gateway.config_experiments import plan_of
+from gateway.fake import FakeUpstream
+from gateway.proxy.experiments import arm_of
+from gateway.stream.shard import GROUP
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 25.0
+STREAM = "whole:exchanges"
+KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
+SHORTER = {"gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2"}  # else it takes two minutes
+
+Json = dict[str, Any]
+Call = tuple[str, bytes, str, str]
+"""Path, body, key, further header lines."""
+
+
+async def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """holds: a truth, or an awaitable of one."""
+    end = time.monotonic() + timeout_s
+    while True:
+        found = holds()
+        if await found if isinstance(found, Awaitable) else found:
+            return
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        await asyncio.sleep(0.05)
+
+
+class Wire:
+    """One connection to the gateway, as lean as a client can be: ten thousand calls take seconds."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, path: str, body: bytes, key: str = KEY, more: str = "") -> tuple[int, bytes]:
+        if self._reader is None or self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        head = f"POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n"
+        self._writer.write(f"{head}{more}\r\n".encode() + body)
+        answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = re.search(rb"content-length: (\d+)", answer)
+        if length is not None:
+            said = await self._reader.readexactly(int(length[1]))
+        else:
+            said = b""
+            while not said.endswith(b"0\r\n\r\n"):
+                said += await self._reader.readuntil(b"\r\n")
+        if b"connection: close" in answer:
+            self.close()
+        return int(answer.split(b" ", 2)[1]), said
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+class Program:
+    """One program of the package. log: what it says."""
+
+    def __init__(self, directory: Path, name: str, *words: str) -> None:
+        self.log, self._command, self._cwd = directory / f"{name}.log", words, directory
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    async def start(self, *command: str) -> None:
+        words = command or (sys.executable, "-m", "gateway", *self._command)
+        environ = {**os.environ, "TMPDIR": str(self._cwd)}
+        with self.log.open("ab") as out:
+            self._process = await asyncio.create_subprocess_exec(
+                *words, cwd=self._cwd, env=environ, stdout=out, stderr=out
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), 15)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        self._process = None
+
+
+def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> Json:
+    upstreams: Json = {name: {"kind": "vllm", "base_url": double.base_url} for name, double in doubles.items()}
+    upstreams["narrow"] = {**upstreams["slow"], "concurrency": 1, "queue_s": 60}
+    to = {name: {"upstream": name, "model": "m"} for name in upstreams}
+
+    prices: Json = {name: {"input": 1000, "output": 2000} for name in upstreams if name != "unpriced"}
+    prices["judge"] = {"input": 100, "output": 200}
+
+    def alias(name: str, **more: Any) -> Json:
+        return {"targets": [to[name]], "retries": {"attempts": 1, "backoff_s": 0}, **more}
+
+    return {
+        "keys": [
+            {"name": "web", "sha256": sha256(KEY.encode()).hexdigest(), "allow": ["sample", "target"]},
+            {"name": "evals", "sha256": sha256(EVALS_KEY.encode()).hexdigest(), "sample": "never"},
+            {"name": "private", "sha256": sha256(PRIVATE_KEY.encode()).hexdigest(), "content": "redacted"},
+        ],
+        "upstreams": upstreams,
+        "models": {
+            "chat": alias("good"),
+            "cut": alias("cutting", fallback=[to["good"]], on_cut="continue"),
+            "broken": alias("broken"),
+            "queued": alias("narrow"),
+            "denied": alias("denying"),
+            "unpriced": alias("unpriced"),
+            "judge": alias("judge"),
+            "split": {**alias("good"), "targets": [to["good"]]},
+        },
+        "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
+        "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
+        "metrics": {"bind": f"127.0.0.1:{ports[0]}"},
+        "evals": {"base_url": f"http://127.0.0.1:{ports[3]}/v1", "api_key": EVALS_KEY},
+        "redaction": {"default": "full"},
+        "prices": {"as_of": "2026-11-01", "models": {f"{name}/m": price for name, price in prices.items()}},
+        "scorers": {
+            "valid_json": {},
+            "length": {},
+            "helpful": {"use": "judge", "model": "judge", "budget_usd": 0.6, "share": 0.3},
+            "denied": {"use": "judge", "model": "unpriced", "budget_usd": 1, "share": 0.3},
+        },
+        "experiments": {
+            "swap": {
+                "model": "chat", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "repeat_control": 0.5,
+                "primary": "valid_json", "margin": 0.5, "guardrails": {"error_rate": 0.5},
+                "budget": {"usd_per_day": 2, "concurrency": 64}, "gate": {"latency": False, "load": None},
+            },
+            "halves": {
+                "model": "split", "control": to["good"], "candidate": to["worse"], "mode": "split", "split": 0.5,
+                "unit": "user", "primary": "valid_json", "margin": 0.5,
+            },
+        },
+    }  # fmt: skip
+
+
+class Whole:
+    """Everything, running. doubles: by upstream; queries of Prometheus by HTTP."""
+
+    def __init__(self, directory: Path, doubles: dict[str, FakeUpstream], stream: Any, ports: list[int]) -> None:
+        self.directory, self.doubles, self.stream, self.ports = directory, doubles, stream, ports
+        self.config_path = directory / "gateway.yaml"
+        self.port = ports[3]
+        self.gateway = Program(
+            directory, "serve", "serve", "--config", "gateway.yaml", "--port", str(ports[3]), "--workers", "2"
+        )
+        self.consumer = Program(
+            directory, "evaluate",
+            "evaluate", "--config", "gateway.yaml", "--metrics-port", str(ports[1]), "--data", "data",
+        )  # fmt: skip
+        self.prometheus = Program(directory, "prometheus")
+        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ports[2]}", timeout=20)
+        self.wires = [Wire(self.port) for _ in range(16)]
+        self.spare = [Wire(self.port) for _ in range(4)]
+        self.until = until
+
+    async def start(self) -> None:
+        self.config_path.write_text(yaml.safe_dump(config(self.doubles, self.stream.url, self.ports)))
+        self._an_old_entry()
+        await self.gateway.start()
+        await self.consumer.start()
+        self._write_prometheus()
+        await self.prometheus.start(
+            "prometheus", f"--config.file={self.directory}/prometheus.yml",
+            f"--storage.tsdb.path={self.directory}/tsdb",
+            f"--web.listen-address=127.0.0.1:{self.ports[2]}", "--log.level=warn",
+        )  # fmt: skip
+        try:
+            await until(self.seen, "Prometheus does not see two workers and a consumer")
+        except TimeoutError as error:
+            error.add_note(self.said)
+            raise
+
+    def _an_old_entry(self) -> None:
+        """A consumer took an entry an hour ago, and died since."""
+        server = self.redis()
+        hour_ago = int((time.time() - 3600) * 1000)
+        server.xadd(STREAM, {"kind": "nobody's"}, id=f"{hour_ago}-0")
+        server.xgroup_create(STREAM, GROUP, id="0")
+        server.xreadgroup(GROUP, "dead", {STREAM: ">"})
+
+    async def seen(self) -> bool:
+        try:
+            ready = await self.value("sum(gateway_workers) + sum(gateway_eval_consumers)")
+        except (httpx2.TransportError, ValueError):
+            return False
+        return ready == 3
+
+    def _write_prometheus(self) -> None:
+        """The rules as they are shipped, without their waiting times."""
+        rules = (ROOT / "grafana" / "alerts" / "gateway.yml").read_text("utf-8")
+        rules = re.sub(r"\n +for: \w+", "", rules)
+        for long, short in SHORTER.items():
+            assert long in rules
+            rules = rules.replace(long, short)
+        (self.directory / "rules.yml").write_text(rules)
+        jobs = [
+            {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]))
+        ]
+        often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
+        told = {"global": often, "rule_files": ["rules.yml"], "scrape_configs": jobs}
+        (self.directory / "prometheus.yml").write_text(yaml.safe_dump(told))
+
+    async def stop(self) -> None:
+        for wire in (*self.wires, *self.spare):
+            wire.close()
+        await self.client.aclose()
+        for program in (self.gateway, self.consumer, self.prometheus):
+            await program.stop()
+
+    @property
+    def said(self) -> str:
+        """The end of each program's log."""
+        return "\n".join(p.said[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
+
+    @contextmanager
+    def paused(self, program: Program) -> Iterator[None]:
+        """As if it got no time: nothing of it is lost."""
+        os.kill(program.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(program.pid, signal.SIGCONT)
+
+    # ── asking ──
+
+    def call(self, model: str, *, key: str = KEY, always: bool = False, **fields: Any) -> Call:
+        """always: it is recorded, whatever the sampling."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Say it."}], **fields}
+        more = "x-gateway-sample: always\r\n" if always else ""
+        return "/v1/chat/completions", json.dumps(body).encode(), key, more
+
+    async def load(self, n: int, model: str = "chat", **fields: Any) -> list[int]:
+        """n calls, sixteen at a time; their statuses."""
+        return await self.spread([self.call(model, **fields)] * n)
+
+    def of_arm(self, arm: str, users: Iterable[str]) -> list[str]:
+        """Those whom the plan of the experiment `halves` deals this arm."""
+        plan = plan_of("halves", load(self.config_path).experiments["halves"], 600.0)
+        return [user for user in users if arm_of(plan, plan.hash, user) == arm]
+
+    async def spread(self, calls: Sequence[Call]) -> list[int]:
+        found: list[int] = []
+        waiting = iter(calls)
+
+        async def through(wire: Wire) -> None:
+            for call in waiting:
+                found.append((await wire.ask(*call))[0])
+
+        await asyncio.gather(*map(through, self.wires))
+        return found
+
+    async def query(self, promql: str) -> list[Json]:
+        reply = (await self.client.get("/api/v1/query", params={"query": promql})).json()
+        assert reply["status"] == "success", f"{reply.get('error')}: {promql}"
+        found: list[Json] = reply["data"]["result"]
+        return found
+
+    async def value(self, promql: str) -> float:
+        """The greatest value; NaN where there is none."""
+        return max((float(each["value"][1]) for each in await self.query(promql)), default=float("nan"))
+
+    async def until_value(self, promql: str, holds: Callable[[float], bool], what: str = "") -> None:
+        async def there() -> bool:
+            return holds(await self.value(promql))
+
+        await until(there, f"{what or promql}; it is {await self.value(promql)}")
+
+    async def scrapes(self) -> str:
+        """How Prometheus fares with its targets."""
+        targets = (await self.client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+        return "; ".join(
+            f"{t['labels']['job']} {t['health']} {t['lastError']} {t['lastScrapeDuration']}" for t in targets
+        )
+
+    async def firing(self) -> set[str]:
+        alerts = (await self.client.get("/api/v1/alerts")).json()["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.stream.socket))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
+    if shutil.which("prometheus") is None:
+        pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
+    directory = Path(tempfile.mkdtemp(prefix="gw"))
+    stream = stream_server_type(directory)
+    stream.start()
+    async with AsyncExitStack() as stack:
+        names = ("good", "worse", "cutting", "broken", "denying", "slow", "unpriced", "judge")
+        doubles = {name: await stack.enter_async_context(FakeUpstream(model="m", remember=False)) for name in names}
+        running = Whole(directory, doubles, stream, servers.free_ports(4))
+        try:
+            await running.start()
+            yield running
+        finally:
+            await running.stop()
+            stream.kill()
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,281 @@
+"""Every query of every panel, and every alert rule, against a real Prometheus over the running whole.
+
+What a query waits for is made to happen: an upstream that fails, a consumer that dies, an entry that is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import json
+import math
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from gateway.evals.labels.desk import Wish
+from gateway.evals.labels.record import taken, to_fill
+from gateway.fake import HOLD, Fault
+from gateway.stream.shard import GROUP
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+ROOT = Path(__file__).parent.parent.parent
+STREAM, DEAD = "whole:exchanges", "whole:dead"
+HOUR_MS = 3_600_000
+
+
+def queries() -> list[tuple[str, str]]:
+    """(dashboard: panel: legend, PromQL) of every panel, with every variable at "All"."""
+    found = []
+    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
+        dashboard = json.loads(path.read_text("utf-8"))
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", ()):
+                expr = target["expr"].replace("$__rate_interval", "1m")
+                for variable in dashboard["templating"]["list"]:
+                    expr = expr.replace(f'"${variable["name"]}"', '".*"')
+                assert "$" not in expr
+                found.append((f"{path.stem}: {panel['title']}: {target['legendFormat']}", expr))
+    return found
+
+
+def alerts() -> set[str]:
+    rules = yaml.safe_load((ROOT / "grafana" / "alerts" / "gateway.yml").read_text("utf-8"))
+    return {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+
+
+class Rung:
+    """Which alerts have rung, looked at again and again while the events go on."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+        self.names: set[str] = set()
+
+    async def look(self) -> None:
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                self.names |= await self._whole.firing()
+            await asyncio.sleep(0.25)
+
+    async def until(self, until: Any, *names: str) -> None:
+        """Raises TimeoutError, with what Prometheus and the programs say."""
+        try:
+            await until(lambda: set(names) <= self.names, "they do not ring")
+        except TimeoutError as error:
+            error.add_note(f"missing: {set(names) - self.names}; now: {await self._whole.firing()}")
+            error.add_note(await self._whole.scrapes())
+            error.add_note(self._whole.said)
+            raise
+
+
+@contextlib.asynccontextmanager
+async def listening(whole: Any) -> AsyncIterator[Rung]:
+    rung = Rung(whole)
+    looking = asyncio.get_running_loop().create_task(rung.look())
+    try:
+        yield rung
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+# ── what happens ──
+
+
+async def ordinary_traffic(whole: Any, people: int = 60) -> None:
+    """Answers plain and streamed, shadows, a split, judges, a cut stream, feedback, something to redact, a refusal."""
+    whole.doubles["good"].says('{"ok": ', "true}")
+    whole.doubles["worse"].says("no JSON at all")
+    whole.doubles["judge"].says('{"score": 4}')
+    whole.doubles["cutting"].always(Fault.cut_after(2))
+    json_wanted = {"response_format": {"type": "json_object"}}
+    statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
+    statuses += await whole.load(4, "unpriced")
+    assert set(statuses) == {200}
+    await whole.load(3, "cut", stream=True)
+    await whole.spread([whole.call("split", user=f"user-{i}") for i in range(people)])
+    secret = [{"role": "user", "content": "write to ada@example.org"}]
+    await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(4)])
+    assert await whole.load(1, "no-such-model") == [404]
+    said = json.dumps({"id": "chatcmpl-1", "value": True}).encode()
+    assert await whole.spread([("/v1/feedback", said, "sk-web-key", "")]) == [202]
+
+
+async def upstreams_fail(whole: Any) -> None:
+    whole.doubles["broken"].always(Fault.status(500))
+    whole.doubles["denying"].always(Fault.status(401))
+    assert 200 not in await whole.load(8, "broken")
+
+
+async def a_first_token_that_is_slow(whole: Any) -> None:
+    """One stream holds for more than ten seconds at an upstream with one place, and others queue behind it."""
+    whole.doubles["slow"].says("a", "b")
+    await whole.load(1, "queued", stream=True)
+    quick = 'sum(gen_ai_server_time_to_first_token_seconds_count{gen_ai_request_model="queued"})'
+    await whole.until_value(quick, lambda n: n == 1)
+    whole.doubles["slow"].says(HOLD, "late")
+
+
+async def the_oldest_waits(whole: Any, rung: Rung, until: Any) -> None:
+    """A consumer took an entry an hour ago, and died. Nobody can read the entry, so whoever claims it buries it."""
+    await rung.until(until, "GatewayScoresStale")
+    redis = whole.redis()
+    (oldest,) = redis.xpending_range(STREAM, GROUP, "-", "+", 1)
+    redis.xclaim(STREAM, GROUP, "dead", 0, [oldest["message_id"]], idle=HOUR_MS, justid=True)
+
+
+async def an_entry_vanishes(whole: Any) -> None:
+    """Somebody deletes an exchange from the stream that no consumer has read."""
+    with whole.paused(whole.consumer):
+        redis = whole.redis()
+        for _ in range(3):  # what comes first is still handed to the consumer, which waits for it
+            await whole.spread([whole.call("unpriced", always=True) for _ in range(4)])
+            await asyncio.sleep(0.1)
+        await whole.until(lambda: vanishes(redis), "no exchange came")
+
+
+def vanishes(redis: Any) -> bool:
+    """Deletes an exchange that was handed to nobody yet; False: there is none."""
+    (group,) = redis.xinfo_groups(STREAM)
+    for entry, fields in redis.xrange(STREAM, min=b"(" + group["last-delivered-id"]):
+        if fields[b"kind"] == b"exchange":
+            return bool(redis.xdel(STREAM, entry))
+    return False
+
+
+async def the_stream_overflows(whole: Any) -> None:
+    with whole.paused(whole.consumer):
+        await whole.spread([whole.call("unpriced", always=True) for _ in range(1500)])
+        await whole.until(lambda: whole.redis().xlen(STREAM) < 1300, "nothing was trimmed")
+
+
+async def the_stream_server_is_away(whole: Any, rung: Rung, until: Any) -> None:
+    whole.stream.kill()
+    large = [{"role": "user", "content": "x" * 20_000}]
+    await whole.spread([whole.call("unpriced", messages=large, always=True) for _ in range(60)])
+    await rung.until(until, "GatewayStreamUnreachable", "GatewayRecorderFilling", "GatewayExchangesDropped")
+    whole.stream.start()
+
+
+async def configs_come_and_go(whole: Any) -> None:
+    """One under which redaction cannot end in time, one with a mistake, and the first again."""
+    good = whole.config_path.read_text()
+    hasty = yaml.safe_load(good)
+    hasty["redaction"]["deadline_s"] = 1e-9
+    whole.config_path.write_text(yaml.safe_dump(hasty))
+    await whole.until(lambda: whole.gateway.said.count("config reloaded") >= 2, "the config is not read")
+    secret = [{"role": "user", "content": "write to ada@example.org"}]
+    await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(2)])
+    whole.config_path.write_text("upstreams: 3")
+    await whole.until_value("min(gateway_config_ok)", lambda ok: ok == 0)
+    whole.config_path.write_text(good)
+
+
+async def people_label(whole: Any) -> None:
+    store = f"sqlite:///{whole.directory / 'data' / 'gateway.db'}"
+    sheet = whole.directory / "sheet.csv"
+    sheet.write_text(await asyncio.to_thread(to_fill, store, Wish("helpful", "ada"), 20, "csv"))
+    with sheet.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 10, "too little was judged"
+    with sheet.open("w") as file:
+        out = csv.DictWriter(file, rows[0].keys())
+        out.writeheader()
+        out.writerows({**row, "verdict": "good" if i % 3 else "bad"} for i, row in enumerate(rows))
+    await asyncio.to_thread(taken, store, sheet, Wish("helpful", "ada"), None)
+
+
+async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:
+    with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        await rung.until(until, "GatewayConsumerStuck")
+        other.rollback()
+
+
+async def the_split_is_not_the_planned_one(whole: Any) -> None:
+    """Only users who fall into one arm come: as if a balancer sent the others elsewhere."""
+    mine = whole.of_arm("candidate", (f"late-{i}" for i in range(240)))
+    await whole.spread([whole.call("split", user=user) for user in mine])
+
+
+async def everything_happens(whole: Any, rung: Rung) -> None:
+    until = whole.until
+    await ordinary_traffic(whole)
+    await upstreams_fail(whole)
+    await a_first_token_that_is_slow(whole)
+    async with asyncio.TaskGroup() as group:
+        for wire in whole.spare:
+            group.create_task(wire.ask(*whole.call("queued", stream=True)))
+        held = time.monotonic()
+        await the_oldest_waits(whole, rung, until)
+        # Again, since a rate needs two scrapes with a change between.
+        await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 8)
+        await ordinary_traffic(whole, 0)
+        await upstreams_fail(whole)
+        await an_entry_vanishes(whole)
+        await rung.until(until, "GatewayUnaccounted")
+        await the_stream_overflows(whole)
+        await rung.until(until, "GatewayStreamTrimmedUnread")
+        await the_stream_server_is_away(whole, rung, until)
+        await configs_come_and_go(whole)
+        await the_store_is_locked(whole, rung, until)
+        await the_split_is_not_the_planned_one(whole)
+        await people_label(whole)
+        await until(lambda: time.monotonic() - held > 10.5, "ten seconds do not pass")
+        whole.doubles["slow"].says("soon")
+        whole.doubles["slow"].release()
+    await rung.until(until, "GatewayVerdictChanged", "GatewayExperimentGateRed", "GatewayFirstTokenSlow")
+    await whole.consumer.stop()
+    await rung.until(until, "GatewayTargetDown")
+    await whole.consumer.start()  # it reads labels when it starts, and every 30 s
+
+
+async def test_every_alert_rings_and_every_panel_lives(whole: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    async with listening(whole) as rung:
+        await everything_happens(whole, rung)
+        await rung.until(whole.until, *alerts())
+    asked = queries()
+    dead: list[str] = []
+
+    async def all_alive() -> bool:
+        dead[:] = [where for where, expr in asked if not await alive(whole, expr)]
+        return not dead
+
+    try:
+        await whole.until(all_alive, "panels are dead", 20)
+    except TimeoutError:
+        pytest.fail("these show nothing:\n" + "\n".join(dead))
+    panels = {where.rpartition(": ")[0] for where, _ in asked}
+    with capsys.disabled():
+        print(f"\n{len(panels)} panels with {len(asked)} queries alive, {len(alerts())} alert rules rang")  # noqa: T201
+
+
+async def alive(whole: Any, expr: str) -> bool:
+    """Whether it gives a number; 0/0 is none."""
+    return any(not math.isnan(float(row["value"][1])) for row in await whole.query(expr))
+
+
+async def test_ten_thousand_odd_names_keys_and_paths_make_no_series(whole: Any) -> None:
+    """What a client invents never becomes a label."""
+
+    async def count() -> int:
+        async with httpx2.AsyncClient() as client:
+            text = (await client.get(f"http://127.0.0.1:{whole.ports[0]}/metrics", timeout=20)).text
+        return sum(not line.startswith("#") for line in text.splitlines())
+
+    path = "/v1/chat/completions"
+    body = whole.call("chat")[1]
+    odd = [whole.call(f"m{i}") for i in range(3400)]
+    odd += [(path, body, f"sk-odd-{i}", "") for i in range(3300)]
+    odd += [(f"/v1/odd/{i}", b"{}", "sk-web-key", "") for i in range(3300)]
+    await whole.spread([odd[0], odd[3400], odd[-1]])  # each kind is refused under its own code: those series are new
+    before = await count()
+    assert set(await whole.spread(odd)) == {401, 404}
+    assert await count() == before
