@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from gateway.programs import CannotRun
+from gateway.programs import CannotRun, NotInstalled
 
 _BUSY_MS = 10_000
 _VERSION = text("SELECT version_num FROM alembic_version")
@@ -28,16 +28,20 @@ def default_url(data: Path) -> str:
 
 
 def writer(url: str) -> Engine:
-    """An engine that writes; makes the database and applies every migration that it lacks."""
+    """An engine that writes; makes the database and applies every migration that it lacks. Raises NoStore."""
     engine = _writing(url)
-    migrate(engine)
+    try:
+        migrate(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        raise NoStore(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
     return engine
 
 
 def _writing(url: str) -> Engine:
     target = _url(url)
     _make_private(target)
-    engine = create_engine(target)
+    engine = _made(target)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_writer)
         event.listen(engine, "begin", _begin_immediate)
@@ -45,11 +49,13 @@ def _writing(url: str) -> Engine:
 
 
 def migrated(url: str) -> str | None:
-    """Makes the store, or brings it up to date. Returns the version it had; None: it was not there."""
+    """Makes the store, or brings it up to date. Returns the version it had; None: it was not there. Raises NoStore."""
     opened = _writing(url)
     try:
         found = _version(opened)
         migrate(opened)
+    except DBAPIError as error:
+        raise NoStore(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
     finally:
         opened.dispose()
     return found
@@ -63,7 +69,7 @@ def reader(url: str) -> Engine:
         if not path.is_file():
             raise NoStore(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
         target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
-    engine = create_engine(target)
+    engine = _made(target)
     event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
     try:
         _check_version(engine, url)
@@ -127,11 +133,29 @@ def _alembic() -> Any:
     return config
 
 
+def shown(url: str) -> str:
+    """A URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def _url(url: str) -> URL:
-    target = make_url(url)
+    """Raises NoStore for one that is none of ours."""
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise NoStore("store.url is no URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
     if target.drivername in ("postgresql", "postgres"):
         target = target.set(drivername="postgresql+psycopg")
+    if target.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise NoStore(f"store.url: {target.drivername} is no store; expected sqlite:///FILE or postgresql://…")
     return target
+
+
+def _made(target: URL) -> Engine:
+    try:
+        return create_engine(target)
+    except ModuleNotFoundError as error:
+        raise NotInstalled("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
 
 
 def _make_private(target: URL) -> None:
@@ -170,6 +194,6 @@ def _check_version(engine: Engine, url: str) -> None:
         with engine.connect() as connection:
             found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
-        raise NoStore(f"{url} cannot be read as a store: {error.orig}") from error
+        raise NoStore(f"{shown(url)} cannot be read as a store: {error.orig}") from error
     if found != head():
-        raise NoStore(f"{url} has tables of version {found}, this program reads {head()}; run `gateway migrate`")
+        raise NoStore(f"{shown(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`")

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine
 from gateway.evals.store.tables import metadata
+from gateway.programs import NotInstalled
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):
@@ -114,3 +115,27 @@ def test_a_store_that_is_up_to_date_opens_without_the_tool_that_makes_tables(tmp
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrated])
+def test_a_server_that_is_away_is_named_without_its_password(opened):
+    with pytest.raises(engine.NoStore, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
+        opened("postgresql://u:secret@127.0.0.1:9/d")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("gateway.db", "is no URL; expected sqlite:///FILE"), ("mysql://u:secret@h/d", "mysql is no store; expected")],
+)
+def test_what_is_no_store_is_said_without_the_url(url, said):
+    for opened in (engine.writer, engine.reader):
+        with pytest.raises(engine.NoStore, match=said) as raised:
+            opened(url)
+        assert "secret" not in str(raised.value)
+
+
+def test_without_the_driver_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(NotInstalled, match=r"pip install 'assay-gateway\[postgres\]'"):
+        engine.reader("postgresql://u@h/d")
