@@ -155,7 +155,8 @@ async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
     def pass_on(data: bytes) -> bool:
         if not (client.free and reader.passes(data)):
             return False
-        kept.add(data)
+        if kept.wanted:
+            kept.add(data)
         client.put(data)
         limit.resume()
         return True

@@ -119,8 +119,10 @@ class Limit:
         self._at_rest = True
 
     def resume(self) -> None:
-        """After a rest: the phase before it begins anew."""
-        self.phase(self._phase, self._seconds)
+        """The phase begins anew, also after a rest."""
+        at = self._loop.time() + self._seconds
+        self._at_rest = False
+        self.at = at if at < self._total_at else self._total_at
 
     @property
     def left_s(self) -> float:

@@ -77,12 +77,13 @@ class Hot:
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
-        metrics = ProxyMetrics(CollectorRegistry())
+        self.metrics = metrics = ProxyMetrics(CollectorRegistry())
         corridor = Corridor(UNREACHABLE, "hot")
         self.recorder = Recorder(corridor, metrics, buffer_bytes=1 << 40)
-        parts = Parts(
-            self.recorder, metrics, self.tasks, Sticky(corridor, self.tasks), Ticker(), random.Random(1), lambda: 1.0
-        )
+        ticker = Ticker()
+        ticker._running = True  # it believes so, and never ticks: whether it does between two requests is chance
+        sticky = Sticky(corridor, self.tasks)
+        parts = Parts(self.recorder, metrics, self.tasks, sticky, ticker, random.Random(1), lambda: 1.0)
         config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
         gateway = build(config, parts)
         app: Any = App(gateway)

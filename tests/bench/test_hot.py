@@ -1,0 +1,81 @@
+"""How much the gateway does for one request, counted: a change that makes the hot path longer fails here.
+
+What is counted are the calls of functions, Python's and C's, that the gateway's own code makes. In one version of
+Python the number is the same in every run, on every machine, under any load, which no time is; and it moves with the
+CPU that a request takes, since most of that is calls. A bound is what was counted with Python 3.11, and 2 % above it
+for other versions (which make fewer). Who needs more calls for good reason moves the bound, and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import pytest
+
+import gateway
+
+HERE = Path(__file__).parent
+OURS = str(Path(gateway.__file__).parent)
+
+
+@pytest.fixture(scope="module")
+def hot() -> Any:
+    sys.path.insert(0, str(HERE))
+    try:
+        return _load("hot")
+    finally:
+        sys.path.remove(str(HERE))
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def counted(hot: Any, kind: str, rate: float, n: int) -> float:
+    """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
+    the metrics at once, whose number depends on how long they took."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal calls
+        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(OURS):
+            calls += 1
+
+    async def drive(driven: Any) -> None:
+        request, answer = getattr(hot, kind)()
+        await driven.run(n, request, answer)
+        driven.metrics.counts.flush()
+        sys.setprofile(count)
+        try:
+            said = await driven.run(n, request, answer)
+        finally:
+            sys.setprofile(None)
+        assert said.startswith(b"HTTP/1.1 200 OK") or said.endswith(b"0\r\n\r\n")
+
+    asyncio.run(hot.driven(rate, drive))
+    return calls / n
+
+
+# kind, sampling rate, calls
+BOUNDS = [("plain", 0.0, 289), ("plain", 1.0, 311), ("stream", 0.0, 2848)]
+
+
+@pytest.mark.parametrize(("kind", "rate", "bound"), BOUNDS, ids=["plain", "plain, recorded", "103 events"])
+def test_a_request_takes_no_more_calls_than_it_did(hot: Any, kind: str, rate: float, bound: int) -> None:
+    calls = counted(hot, kind, rate, 20)
+    assert calls <= bound * 1.02, f"{calls:g} calls for one request; it was {bound}"
+    assert calls >= bound * 0.7, f"{calls:g} calls: shorter by a third. Lower the bound, so that it stays so"
+
+
+def test_the_count_is_the_same_each_time(hot: Any) -> None:
+    assert counted(hot, "plain", 1.0, 20) == counted(hot, "plain", 1.0, 20)
