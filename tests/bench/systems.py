@@ -201,6 +201,9 @@ def peers(directory: Path | None) -> list[System]:
 
 
 def _find(name: str, directory: Path | None) -> str | None:
+    if directory and name in _PROGRAMS:
+        at = (directory / name / _PROGRAMS[name]).absolute()
+        return str(at) if at.exists() and shutil.which("node") else None
     places = [directory, directory / "bin", directory / name / "bin"] if directory else []
     return next((at for at in (shutil.which(name, path=str(p.absolute())) for p in places) if at), shutil.which(name))
 
@@ -235,7 +238,27 @@ def _litellm(path: str) -> System:
     return System("litellm", _version(path, "litellm"), argv, request, slow=True)
 
 
-_PEERS: dict[str, Callable[[str], System]] = {"vllm-router": _vllm_router, "smg": _smg, "litellm": _litellm}
+def _portkey(path: str) -> System:
+    """Its config travels with each request. A host of one's own must be trusted."""
+    package = Path(path).resolve().parents[1]
+
+    def argv(spot: Spot) -> list[str]:
+        node = ["env", f"TRUSTED_CUSTOM_HOSTS={load.HOST}", "NODE_ENV=production", str(shutil.which("node"))]
+        return [*node, str(package / "build" / "start-server.js"), f"--port={spot.port}", "--headless"]
+
+    def headers(upstream: int) -> dict[str, str]:
+        return {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://{load.HOST}:{upstream}/v1"}
+
+    version = json.loads((package / "package.json").read_text())["version"]
+    return System("portkey", version, argv, request, slow=True, headers=headers)
+
+
+_PEERS: dict[str, Callable[[str], System]] = {
+    "vllm-router": _vllm_router, "smg": _smg, "litellm": _litellm, "portkey": _portkey,
+}  # fmt: skip
+_PROGRAMS = {
+    "portkey": "node_modules/@portkey-ai/gateway/build/start-server.js"
+}  # where one is not a script of its name
 
 
 def _version(path: str, package: str) -> str:
