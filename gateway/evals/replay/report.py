@@ -10,7 +10,7 @@ import numpy as np
 from gateway import __version__
 from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, State, Trail, Wins
 from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
-from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired
+from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired, sparse_interval
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
 from gateway.evals.replay.targets import standing
 from gateway.experiment import Guardrail
@@ -170,7 +170,11 @@ def _noise(versus: _Versus, metric: Metric) -> Estimate | None:
     if scored is None or scored.shape[1] < 2:
         return None
     again = paired(metric, scored[:, 0], scored[:, 1], versus.sheet.clusters)
-    return mean_estimate(again.better, again.clusters, versus.alpha) if again.n else None
+    if not again.n:
+        return None
+    few = sparse_interval(again, metric.span, versus.alpha) if metric.bounded else None
+    mean = mean_estimate(again.better, again.clusters, versus.alpha)
+    return mean if few is None else Estimate(mean.value, *few)
 
 
 def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:

@@ -96,3 +96,11 @@ def test_a_target_that_never_answered_has_dashes() -> None:
     alone = standing(made, "one", [], 0.05)
     assert alone.p50 == Estimate(None)
     assert "–" in drawn(Replayed(Progress(1), replayed("one").question, (alone,), ()))
+
+
+def test_an_interval_for_one_look_is_not_called_one_for_every_look() -> None:
+    [text] = dict(pages(replayed("one", "two"), Path("/out/r.html"))).values()
+    metrics = text[text.index(">Metrics<") : text.index(">Win, tie, loss<")]
+    assert "its interval, which is for one look, at the end" in metrics
+    assert "fixed n" in metrics
+    assert "which holds at every look" not in metrics

@@ -134,6 +134,15 @@ def test_repeats_give_the_noise_floor(made: Make) -> None:
     assert one(made({"one": 0.8, "two": 0.8})).primary.noise is None  # type: ignore[union-attr]
 
 
+def test_a_control_that_always_says_the_same_has_a_noise_floor_of_some_width(made: Make) -> None:
+    found = made({"one": 1.2, "two": 0.8}, repeats=2)
+    report = one(found, replace(QUESTION, repeats=2))
+    assert report.primary is not None
+    assert report.primary.noise is not None
+    assert report.primary.noise.value == 0.0
+    assert report.primary.noise.low == pytest.approx(-1.959964 / (N + 2))
+
+
 def test_the_largest_differences_are_shown_with_what_was_said(made: Make) -> None:
     found = made({"one": 0.8, "two": 0.5})
     wanted = examples_of(found, QUESTION)["two"]

@@ -24,9 +24,11 @@ def metrics(report: Report) -> Markup | None:
         Column("Pairs"), Column("As people judge", show=any(c.corrected for c in found)), Column("Found", "text"),
     )  # fmt: skip
     groups = [(title, [_metric(c) for c in found if c.role == role]) for role, title in _ROLES]
+    once = any(c.method.startswith("fixed n") for c in found)
+    holds = "which is for one look, at the end" if once else "which holds at every look"
     lead = (
-        "Differences are turned so that + is better for the candidate; each stands over its interval, which holds at "
-        "every look. Noise floor: the control against itself, asked again."
+        f"Differences are turned so that + is better for the candidate; each stands over its interval, {holds}. "
+        "Noise floor: the control against itself, asked again."
     )
     shown = table("Each metric in both arms", columns, groups), tag("p", _methods(found), class_="note")
     return section("Metrics", lead, shown) if found else None
