@@ -304,7 +304,8 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
     assert room.sql("SELECT count(*), sum(value) FROM scores WHERE kind = 'feedback'") == [(40, 40.0)]
 
 
-async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):
+async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog, monkeypatch):
+    monkeypatch.setattr("gateway.evals.store.keeping._YOUNG_S", -1.0)
     caplog.set_level(logging.INFO)
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (

@@ -1,8 +1,8 @@
 """How long what was said is kept: by age and by size, the oldest first.
 
 An exchange that goes takes its scores and its feedback with it. Of one that an experiment or a person's label rests
-on, only the words go and its numbers stay; so do all sums. Nothing younger than an hour goes, since its entry in the
-stream may still come again.
+on, only the words go and its numbers stay; so do all sums. Nothing that was stored within the last hour goes: its entry
+in the stream may come again, and its ledger may not be closed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
 from gateway.config_privacy import Store
 from gateway.evals.store.experiments_plans import hold
@@ -83,10 +83,11 @@ def _old(connection: Connection, bounds: Bounds, now: float) -> Iterator[_Old]:
     e = exchanges.c
     reaches: list[ColumnElement[bool]] = [] if since is None else [e.received < since]
     if too_much > 0:
-        reaches.append(e.received < now - _YOUNG_S)
+        reaches.append(true())
     if not reaches:
         return
-    query = select(e.id, e.bytes, e.received, _rests_on()).where(e.bytes > 0, or_(*reaches))
+    settled = e.stored < now - _YOUNG_S
+    query = select(e.id, e.bytes, e.received, _rests_on()).where(e.bytes > 0, settled, or_(*reaches))
     for row in connection.execute(query.order_by(e.received, e.id).limit(_MOST)):
         if too_much <= 0 and (since is None or row[2] >= since):
             return
