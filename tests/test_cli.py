@@ -10,8 +10,10 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from gateway import __version__
 
@@ -60,6 +62,19 @@ def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
         'f.yaml: sampelng: unknown key; did you mean "sampling"?',
         "f.yaml: upstreams.a.api_key: $NOT_SET_HERE is not set. Set it, or remove what names it",
     ]
+
+
+def test_a_stream_server_that_may_throw_the_stream_away_is_a_caution(tmp_path: Path, stream_server: Any) -> None:
+    """And one that cannot be reached from here is one too; neither is a mistake of the file."""
+    (tmp_path / "f.yaml").write_text(GOOD + f"stream: {{url: 'unix://{stream_server.socket}'}}\n")
+    assert "caution" not in gateway("check", "f.yaml", cwd=tmp_path).stderr
+    with redis.Redis(unix_socket_path=str(stream_server.socket)) as client:
+        client.config_set("maxmemory-policy", "volatile-ttl")
+    said = gateway("check", "f.yaml", cwd=tmp_path)
+    assert (said.returncode, "maxmemory-policy is volatile-ttl" in said.stderr) == (0, True)
+    stream_server.kill()
+    said = gateway("check", "f.yaml", cwd=tmp_path)
+    assert (said.returncode, "caution: stream server: " in said.stderr) == (0, True)
 
 
 def test_the_options_of_scorers_are_checked_too(tmp_path: Path) -> None:

@@ -68,9 +68,33 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    for caution in cautions(found, built):
+    for caution in (*cautions(found, built), *_of_stream(found)):
         note(f"caution: {caution}")
     typer.echo(found.summary())
+
+
+def _of_stream(config: Any) -> list[str]:
+    """Of the stream server that the file names; where it cannot be reached from here, that is said."""
+    import asyncio
+
+    from gateway.errors import StreamDown
+    from gateway.stream import EVICTS, Corridor
+
+    if config.stream.address is None:
+        return []
+
+    async def policy() -> str | None:
+        corridor = Corridor.of(config.stream, config.stream.address)
+        try:
+            return await corridor.evicting()
+        finally:
+            await corridor.aclose()
+
+    try:
+        found = asyncio.run(policy())
+    except StreamDown as error:
+        return [f"{error}; whether it may throw the stream away is not known"]
+    return [] if found is None else [EVICTS % found]
 
 
 @verbs.command(epilog=example("gateway fake --port 9000 --tokens 20 --fault cut_after:3 --fault-rate 0.1"))

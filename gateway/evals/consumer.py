@@ -27,7 +27,7 @@ from gateway.evals.store.batches import Letter
 from gateway.evals.store.labels import labelled
 from gateway.evals.store.store import Refused, Store, StoreDown
 from gateway.metrics import EvalFigures, EvalMetrics
-from gateway.stream import Corridor, Entry
+from gateway.stream import EVICTS, Corridor, Entry
 from gateway.supervise import Tasks
 
 BLOCKED_KEPT_S = 60
@@ -37,7 +37,6 @@ FAILURE_KEPT_S = 86_400
 KILLED = "its consumer was killed, or hung, while it held it"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
 
 
 @dataclass(frozen=True, slots=True)

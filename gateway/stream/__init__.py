@@ -2,6 +2,6 @@
 
 from gateway.stream.corridor import Corridor
 from gateway.stream.letters import DeadLetter
-from gateway.stream.words import GROUP, Entry, Lag, Look, Trimmed
+from gateway.stream.words import EVICTS, GROUP, Entry, Lag, Look, Trimmed
 
-__all__ = ["GROUP", "Corridor", "DeadLetter", "Entry", "Lag", "Look", "Trimmed"]
+__all__ = ["EVICTS", "GROUP", "Corridor", "DeadLetter", "Entry", "Lag", "Look", "Trimmed"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GROUP = "evals"
+EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway.evals.consumer import Pace
 from gateway.evals.store.keeping import Bounds
 from gateway.evals.store.store import StoreDown
 from gateway.exchange import Feedback
+from gateway.stream import Corridor
 
 
 async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
@@ -319,3 +320,40 @@ async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange
         consumer.stop()
     assert room.sql("SELECT id FROM exchanges") == [(new.id,)]
     assert room.cells()[0].n["scored"] == 2, "sums stay"
+
+
+async def test_a_server_that_may_throw_the_stream_away_is_said(room, stream_server, caplog):
+    room.stream_url = stream_server.url
+    corridor = Corridor(stream_server.url, room.stream_name)
+    await corridor._redis.config_set("maxmemory-policy", "allkeys-lru")
+    await corridor.aclose()
+    async with room.consuming():
+        await room.until(lambda: room.shown)
+    (said,) = [r.message for r in caplog.records if "maxmemory-policy" in r.message]
+    assert "allkeys-lru" in said
+    assert "noeviction" in said
+
+
+async def test_what_breaks_our_own_code_ends_alone_as_a_dead_letter_with_its_last_error(room, exchange, tally, caplog):
+    """A fault of the program on one entry: the others are stored, the consumer goes on, and the letter says why."""
+    fine, poison = [exchange("1") for _ in range(3)], exchange("0")
+    await room.send(*fine[:2], poison, fine[2], tally([*fine, poison]))
+    async with room.opened("eye", idle(0)) as (consumer, desk):
+        write = desk.store.write
+
+        async def breaking(batch):
+            if any(j.exchange.id == poison.id for j in batch.judged):
+                raise ZeroDivisionError("a mistake of ours")
+            return await write(batch)
+
+        desk.store.write = breaking
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            await room.until_read()
+            await room.until(lambda: room.shown and room.shown[-1].pending == 0 and room.shown[-1].dead_letters)
+            consumer.stop()
+    assert {i for (i,) in room.sql("SELECT id FROM exchanges")} == {e.id for e in fine}
+    (letter,) = [each async for each in room.corridor.letters()]
+    assert (letter.reason, room.standing().unaccounted) == ("too_many_deliveries", 0)
+    assert letter.error == "handed out 6 times, never stored; the last time: ZeroDivisionError: a mistake of ours"
+    assert "could not be settled" in caplog.text
