@@ -231,8 +231,7 @@ class Consumer:
 
     async def _tell_blocked(self) -> None:
         """For `gateway status`, until it says otherwise or says nothing for BLOCKED_KEPT_S: scorer → why."""
-        gates = {name: r.gate.reason for name, r in self._desk.scorers.items() if r.gate is not None}
-        blocked = {name: reason for name, reason in gates.items() if reason is not None}
+        blocked = {name: reason for name, reason in self._desk.gauges.gates().items() if reason is not None}
         if blocked or self._told_blocked:
             said = orjson.dumps(blocked).decode()
             await self._desk.corridor.remember(f"blocked:{self._name}", said, BLOCKED_KEPT_S)

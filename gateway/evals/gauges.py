@@ -56,7 +56,7 @@ class Gauges:
             length=lag.length,
             waiting=lag.waiting,
             pending=lag.pending,
-            blocked={name: gate.reason for name, gate in self._gates.items()},
+            blocked=self.gates(),
             corrected=self._corrected(standing.cells, labelled),
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
@@ -72,6 +72,10 @@ class Gauges:
             for name, limits in self._limits.items()
             if any(limits.values())
         }
+
+    def gates(self) -> dict[str, str | None]:
+        """By scorer, of single answers or of pairs, that may be blocked: why it is; None: it is not."""
+        return {name: gate.reason for name, gate in self._gates.items()}
 
     def _corrected(self, cells: Sequence[Cell], labelled: Sequence[Mapping[str, Any]]) -> tuple[CorrectedFigures, ...]:
         """Of models that the config names; a sum of others is no mean of anything."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.plain import plain, to_json
+from gateway.evals.plain import cell, plain, to_json
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,17 @@ def test_bytes_that_are_no_text_are_shown_as_far_as_they_are():
     assert orjson.loads(to_json(b"a\xffb")) == "a\ufffdb"
     with pytest.raises(TypeError):
         to_json(object())
+
+
+@pytest.mark.parametrize("said", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1"])
+def test_a_cell_is_never_a_formula(said):
+    assert cell(said) == "'" + plain(said)
+
+
+@pytest.mark.parametrize("said", ["", "1 = 1", "a@b.example", "Grüße"])
+def test_other_text_stays_as_it_is_in_a_cell(said):
+    assert cell(said) == said
+
+
+def test_json_may_stand_on_one_line():
+    assert to_json({"a": "x\u202e\n"}, indent=False) == '{"a":"x\\u202e\\n"}'

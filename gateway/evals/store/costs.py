@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -25,6 +26,12 @@ class Cost:
 def of_rows(rows: Iterable[Row]) -> list[tuple[str, Cost]]:
     """What rows of `scores` cost, where they cost anything."""
     return [(r[_SCORER], Cost(r[_USD] or 0.0, r[_TOKENS] or 0)) for r in rows if r[_USD] or r[_TOKENS]]
+
+
+def of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Cost]]:
+    """The same of rows of `pair_scores`, by column."""
+    paid = ((r["scorer"], r.get("cost_usd"), r.get("tokens")) for r in rows)
+    return [(scorer, Cost(usd or 0.0, tokens or 0)) for scorer, usd, tokens in paid if usd or tokens]
 
 
 def add(connection: Connection, spent: Iterable[tuple[str, Cost]]) -> None:

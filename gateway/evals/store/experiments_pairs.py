@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, or_, select, update
 
+from gateway.evals.store import costs
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import Judged
@@ -129,9 +130,15 @@ def give_places(connection: Connection, first: int, found: Sequence[tuple[Settle
 
 
 def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
-    """What is there stays: an opinion is formed once."""
-    if rows:
-        connection.execute(insert(connection.dialect, pair_scores).on_conflict_do_nothing(), list(rows))
+    """What is there stays: an opinion is formed once, and paid for once."""
+    if not rows:
+        return
+    c = pair_scores.c.score_id
+    known = set(connection.execute(select(c).where(c.in_([row["score_id"] for row in rows]))).scalars())
+    new = [row for row in rows if row["score_id"] not in known]
+    if new:
+        connection.execute(insert(connection.dialect, pair_scores).on_conflict_do_nothing(), new)
+        costs.add(connection, costs.of_pairs(new))
 
 
 def whole_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
