@@ -106,9 +106,12 @@ def _engines(config: Config, targets: Sequence[Contender]) -> list[str]:
 
 @contextmanager
 def _kept(directory: Path, text: str) -> Iterator[Path]:
+    """A replay that was killed leaves its file, in which keys may stand: the next one removes it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"gateway-{os.getpid()}.yaml"
-    path.unlink(missing_ok=True)
+    for left in directory.glob("gateway-*.yaml"):
+        if left == path or not _runs(left.stem.rpartition("-")[2]):
+            left.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -116,6 +119,16 @@ def _kept(directory: Path, text: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: Connections, ready_s: float) -> Child:

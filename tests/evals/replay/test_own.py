@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,10 +50,16 @@ def test_its_file_has_the_upstreams_and_models_and_no_secret(path: Path) -> None
 
 async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_path: Path, upstreams) -> None:
     directory = tmp_path / "own"
+    directory.mkdir()
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await killed.wait()
+    (directory / f"gateway-{killed.pid}.yaml").write_text("of a replay that was killed")
+    another = directory / f"gateway-{os.getppid()}.yaml"
+    another.write_text("of a replay that runs")
     targets = contenders(["one", "two/other"], place.config, own=True)
     async with Connections() as connections:
         async with own_gateway(place.path, place.config, targets, directory) as own:
-            [file] = directory.glob("*.yaml")
+            [file] = set(directory.glob("*.yaml")) - {another}
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             body = {"model": targets[1].alias, "messages": [{"role": "user", "content": "question 1"}]}
             reply = await Client(own.base_url, own.api_key, connections).ask("/chat/completions", body, deadline_s=10)
@@ -59,7 +68,7 @@ async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_pat
             assert stranger.status == 401
         assert not await answers(own.base_url.removesuffix("/v1"), connections)
     assert upstreams["two"].calls[0].json["model"] == "other"
-    assert list(directory.glob("*.yaml")) == []
+    assert list(directory.glob("*.yaml")) == [another]
 
 
 async def test_one_that_does_not_start_says_what_it_said(path: Path, tmp_path: Path, monkeypatch) -> None:
