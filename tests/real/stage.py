@@ -213,7 +213,7 @@ def config(stage: Stage, double: int) -> dict[str, Any]:
         real["run"] = {"engine": "llamacpp"}
     if stage.engine.tells_load:
         real["load"] = "orca"
-    patient = {"timeouts": {"connect_s": 5, "first_token_s": 60, "answer_s": 120, "idle_s": 60, "total_s": 300}}
+    patient = {"timeouts": {"connect_s": 5, "first_token_s": 60, "answer_s": 280, "idle_s": 60, "total_s": 300}}
     once = patient | {"retries": {"attempts": 1}}
     target, other = {"upstream": "real", "model": "smollm2"}, {"upstream": "double", "model": "fake-model"}
     models = {
