@@ -152,8 +152,9 @@ class Shard:
         settled = await self.settled_before()
         if settled is None:
             return None
-        run_id = str((await self.info("server"))["run_id"])
-        return Look(settled, run_id, asked_ms, await self._time_ms(), await self.trimmed())
+        server = await self.info("server")
+        up_ms = 1000 * int(server["uptime_in_seconds"])
+        return Look(settled, str(server["run_id"]), asked_ms, await self._time_ms(), await self.trimmed(), up_ms)
 
     async def _time_ms(self) -> int:
         reply: Any = await self._do(self._of_node("time"))

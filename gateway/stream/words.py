@@ -53,13 +53,14 @@ class Look:
     """One shard at one moment, by its server's clock. settled: an id before which every entry has been read and
     acknowledged, and none will come; the server's time where nothing is under way. run_id: of the node that holds the
     stream: another one means that a server was restarted or replaced, and may have lost its last second.
-    asked_ms, answered_ms: the server's time before and after it said so, in Unix milliseconds."""
+    asked_ms, answered_ms: the server's time before and after it said so, in Unix ms. up_ms: since it began."""
 
     settled: str
     run_id: str
     asked_ms: int
     answered_ms: int
     trimmed: Trimmed = Trimmed()
+    up_ms: int = 1 << 62
 
 
 def order(entry: str) -> tuple[int, int]:

@@ -79,7 +79,9 @@ class Store:
             settled = {shard: look.settled for shard, look in looks.items()}
             losses.note(connection, looks)
             ledger.close(connection, settled)
-            ledger.end_the_silent(connection, settled, SILENT_MS)
+            # One that began of late has kept gateways silent itself.
+            heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= SILENT_MS}
+            ledger.end_the_silent(connection, heard, SILENT_MS)
             losses.explain(connection)
             cells.close_weights(connection)
             return standing(connection)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.evals.store import engine, writing
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.rows import Judged
 from gateway.evals.store.store import Refused, Store, StoreDown
+from gateway.stream.words import Look
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ async def test_writing_burying_and_closing(url, exchange, store: object, said: C
         standing = await opened.close({})
     assert [cell.n["scored"] for cell in standing.cells] == [1]
     assert dict(standing.dead_letters) == {"unreadable": 1}
+
+
+async def test_a_server_that_begins_anew_has_kept_its_gateways_silent_itself(url, exchange, tally, said):
+    """After a long outage gateways are not taken for dead before they have had the time to speak."""
+    sent = [exchange("1") for _ in range(5)]
+    told = tally(sent[:2], sampled=tally(sent).sampled)
+    look = Look("900000-0", "b", 900_000, 900_000, up_ms=3_000)
+    async with Store(url) as opened:
+        await opened.write(Batch({"said": said()}, (), [("1000-0", told)]))
+        assert (await opened.close({0: look})).lost["gateway_lost"] == 0
+        assert (await opened.close({0: replace(look, up_ms=60_000)})).lost["gateway_lost"] == 3
 
 
 async def test_values_that_no_column_holds_are_refused(url, exchange, store):
