@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+from uuid import UUID, uuid5
 
 import orjson
 
@@ -159,6 +160,19 @@ class Feedback:
 
 
 Record = Exchange | Tally | Feedback
+
+
+def word_id(caller: str, own: str) -> str:
+    """A feedback_id. own: what makes it one word for this caller, as an idempotency key does."""
+    return str(uuid5(_FEEDBACK_SPACE, f"{caller}\0{own}"))
+
+
+def only_word_id(caller: str, exchange: str, name: str) -> str:
+    """Of the one word that a caller has under a name on an exchange, where no key says otherwise."""
+    return word_id(caller, f"name\0{exchange}\0{name}")
+
+
+_FEEDBACK_SPACE = UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
 
 
 def from_fields(entry: Mapping[bytes, bytes]) -> Record:

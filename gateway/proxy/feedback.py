@@ -10,7 +10,6 @@ import asyncio
 import math
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import BadRequest, NotFound, Overloaded, StreamDown, TooLarge
-from gateway.exchange import Feedback
+from gateway.exchange import Feedback, only_word_id, word_id
 from gateway.proxy.app import Gateway
 
 MAX_BODY = 256 * 1024
 _BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
 _MEMBERS = (*_BOUNDS, "value")
 _OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_NAMESPACE = uuid.UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
 
 
 Recall = Callable[[str], Awaitable[str | None]]
@@ -133,9 +131,9 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
         raise _missing("value", "one of value, label, comment and correction at least")
     if key is not None and not 0 < len(key) <= 256:
         raise BadRequest("idempotency-key: expected 1 to 256 characters")
-    own = f"key\0{key}" if key is not None else f"name\0{exchange}\0{name}"
+    own = only_word_id(caller, exchange, name) if key is None else word_id(caller, f"key\0{key}")
     return Feedback(
-        exchange, str(uuid.uuid5(_NAMESPACE, f"{caller}\0{own}")), caller, at, name, value, texts["label"],
+        exchange, own, caller, at, name, value, texts["label"],
         texts["comment"], texts["correction"], data_type=data_type,
     )  # fmt: skip
 

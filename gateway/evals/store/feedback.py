@@ -6,7 +6,7 @@ somebody else's. A score stands for feedback with a value or a label, with the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
@@ -15,9 +15,10 @@ from gateway.evals.store.batches import Met
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, feedback_row
 from gateway.evals.store.tables import exchanges, feedback, scores
-from gateway.exchange import Feedback
+from gateway.exchange import Feedback, only_word_id
 
 PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
+_NAMES = [column.name for column in feedback.columns]
 _CHUNK = 500
 _SWEPT = 500
 _WAITING = select(feedback.c.feedback_id).where(
@@ -27,17 +28,17 @@ _WAITING = select(feedback.c.feedback_id).where(
 
 def write(connection: Connection, given: Sequence[Feedback], now: float) -> list[Met]:
     """The newest word under one feedback_id stays; one on somebody else's exchange is not kept."""
-    names = [c.name for c in feedback.columns]
     for each in given:
-        statement = insert(connection.dialect, feedback).values(dict(zip(names, feedback_row(each), strict=True)))
-        later = {name: statement.excluded[name] for name in names[1:] if name != "resolved"}
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["feedback_id"], set_=later, where=feedback.c.at <= statement.excluded.at
-            )
-        )
+        _keep(connection, dict(zip(_NAMES, feedback_row(each), strict=True)))
     joined = join(connection, {each.feedback_id for each in given}, now)
     return [_met(connection, each, joined.get(each.feedback_id)) for each in given]
+
+
+def _keep(connection: Connection, values: Mapping[str, Any]) -> None:
+    statement = insert(connection.dialect, feedback).values(values)
+    later = {name: statement.excluded[name] for name in _NAMES[1:] if name != "resolved"}
+    newer = feedback.c.at <= statement.excluded.at
+    connection.execute(statement.on_conflict_do_update(index_elements=["feedback_id"], set_=later, where=newer))
 
 
 def _met(connection: Connection, given: Feedback, exchange: str | None) -> Met:
@@ -75,12 +76,21 @@ def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dic
         exchange = _exchange(connection, said)
         if exchange is None:
             continue
-        if said["resolved"] != exchange["id"]:
-            mine = feedback.c.feedback_id == feedback_id
-            connection.execute(update(feedback).where(mine).values(resolved=exchange["id"]))
         met[feedback_id] = exchange["id"]
-        _score(connection, said, exchange, now)
+        _score(connection, _resolved(connection, said, exchange["id"]), exchange, now)
     return met
+
+
+def _resolved(connection: Connection, said: RowMapping, exchange_id: str) -> RowMapping:
+    """The word, now of this exchange. One that named it by the answer's own id becomes the same as one by ours."""
+    word = said["feedback_id"]
+    if word == only_word_id(said["caller"], said["exchange_id"], said["name"]) and said["exchange_id"] != exchange_id:
+        word = only_word_id(said["caller"], exchange_id, said["name"])
+        _keep(connection, {**said, "feedback_id": word, "exchange_id": exchange_id})
+        connection.execute(delete(feedback).where(feedback.c.feedback_id == said["feedback_id"]))
+    mine = feedback.c.feedback_id == word
+    connection.execute(update(feedback).where(mine).values(resolved=exchange_id))
+    return connection.execute(select(feedback).where(mine)).mappings().one()
 
 
 def _exchange(connection: Connection, said: RowMapping) -> RowMapping | None:

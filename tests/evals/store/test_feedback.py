@@ -11,7 +11,7 @@ from gateway.evals.store.batches import Met
 from gateway.evals.store.feedback import sweep, write
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback
-from gateway.exchange import Feedback
+from gateway.exchange import Feedback, only_word_id
 
 SCORES = "SELECT exchange_id, value, label, explanation, data_type, status FROM scores WHERE kind = 'feedback'"
 
@@ -46,6 +46,28 @@ def test_whatever_comes_first_the_newest_word_counts(file_store, exchange, order
         file_store.write(records[at])
     assert file_store.sql("SELECT value, at FROM feedback") == [(1.0, 2.0)]
     assert [row[:2] for row in file_store.sql(SCORES)] == [(one.id, 1.0)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_by_whichever_id_it_is_the_same_word(file_store, exchange, order):
+    """Ours, and the answer's own: the newest counts, whatever comes first, and as often as it comes."""
+    one = exchange(upstream_id="chatcmpl-1")
+    ours = word(one.id, 0.0, 2.0, feedback_id=only_word_id("web", one.id, "thumb"))
+    own = word("chatcmpl-1", 1.0, 3.0, feedback_id=only_word_id("web", "chatcmpl-1", "thumb"))
+    records = [one, ours, own, own]
+    for at in order:
+        file_store.write(records[at])
+    assert file_store.sql("SELECT value, at, feedback_id, resolved FROM feedback") == [
+        (1.0, 3.0, ours.feedback_id, one.id)
+    ]
+    assert [row[:2] for row in file_store.sql(SCORES)] == [(one.id, 1.0)]
+
+
+def test_words_under_keys_of_their_own_stay_apart(store, exchange):
+    """As of several people behind one caller."""
+    one = exchange(upstream_id="chatcmpl-1")
+    store.write(one, word(one.id, feedback_id="k1"), word("chatcmpl-1", 0.0, feedback_id="k2"))
+    assert sorted(row[1] for row in store.sql(SCORES)) == [0.0, 1.0]
 
 
 def test_a_word_that_comes_before_its_exchange_waits_for_it(store, exchange):
