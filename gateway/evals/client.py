@@ -29,6 +29,10 @@ class Unreachable(Exception):
     """No answer came: refused, lost, late, or larger than allowed. The message names the place, never a key."""
 
 
+class TooLate(Unreachable):
+    """No answer came within the deadline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer, of any status. seconds: from asking to its last byte. headers: names in lower case.
@@ -102,7 +106,7 @@ class Connections:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise Unreachable(f"{_place(url)} has not answered after {deadline_s:g} s") from None
+            raise TooLate(f"{_place(url)} has not answered after {deadline_s:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             said = str(error) or type(error).__name__
             raise Unreachable(f"{_place(url)} cannot be asked: {said}") from error

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
+from gateway.evals.client import TooLate
 from gateway.evals.scorers import Bounds, Denied, OverBudget, Score, Skipped, Spent, Subject
 from gateway.evals.scorers.gate import Closed
 from gateway.evals.scorers.registry import Registered, RegisteredPair
@@ -125,7 +126,7 @@ async def opinion_of(name: str, registered: Registered | RegisteredPair, opinion
     try:
         said = await _asked(name, registered, opinion, threads)
     except Late as late:
-        said = _Said("timeout", explanation=str(late))
+        said = _Said("timeout", explanation=str(late), spent=late.spent)
     except OverBudget as over:
         said = _Said("budget", explanation=str(over))
     except Exception as error:  # one scorer's failure on one subject is its result, and the others go on
@@ -143,6 +144,11 @@ async def _asked(name: str, registered: Registered | RegisteredPair, opinion: Op
         except Late:
             gate.late()
             raise
+        except TooLate as error:  # what was asked missed the same deadline, a moment before we did
+            gate.late()
+            late = Late(str(error))
+            late.spent = getattr(error, "spent", None)
+            raise late from error
         except Denied as error:
             gate.denied(str(error))
             raise

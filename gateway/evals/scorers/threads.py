@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from gateway.evals.scorers import Score, Skipped
+from gateway.evals.scorers import Score, Skipped, Spent
 
 log = logging.getLogger(__name__)
 LAST_WORDS_S = 0.1  # for calls that are cancelled because their thread is stopped
@@ -20,7 +20,9 @@ Scoring = Callable[[], Awaitable[Score | Skipped]]
 
 
 class Late(Exception):
-    """The deadline passed; the call was cancelled or left behind."""
+    """The deadline passed; the call was cancelled or left behind. spent: what it had cost by then; None: not known."""
+
+    spent: Spent | None = None
 
 
 class Blocked(Exception):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
 
 from gateway.assembly import Completion
 from gateway.errors import ConfigError
+from gateway.evals.scorers.gate import MOST_LATE
+from gateway.fake import HOLD, Answer
 
 QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}
 
@@ -156,3 +159,31 @@ def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_pa
         model.build(use="judge", model="m").config_hash
         != model.build(use="judge", model="m", criterion="x").config_hash
     )
+
+
+async def test_a_judge_that_hangs_times_out_and_is_blocked_after_enough_of_it(model, subject):
+    judge = model.build(use="judge", model="referee", deadline_s=0.05, concurrency=MOST_LATE)
+    model.think = lambda body: Answer(b"{}", pauses=[HOLD])
+    found = await asyncio.gather(*(model.result(judge, subject("blue")) for _ in range(MOST_LATE)))
+    assert {r.status for r in found} == {"timeout"}
+    asked = len(model.bodies)
+    after = await model.result(judge, subject("blue"))
+    assert after.status == "error"
+    assert after.explanation.startswith(f"blocked: {MOST_LATE} deadlines in a row were missed; tried again in")
+    assert len(model.bodies) == asked
+
+
+async def test_over_its_budget_it_asks_nobody_and_says_so(model, subject):
+    judge = model.build(use="judge", model="referee", budget_usd=250e-6)
+    model.says({"score": 3})
+    statuses = [(await model.result(judge, subject("blue"))).status for _ in range(4)]
+    assert statuses == ["scored", "scored", "budget", "budget"]
+    assert len(model.bodies) == 2
+
+
+async def test_a_judge_that_never_gives_json_is_an_error_that_was_paid_for(model, subject):
+    judge = model.build(use="judge", model="referee")
+    model.says("I refuse to answer in JSON {{{")
+    result = await model.result(judge, subject("blue"))
+    assert (result.status, result.spent.tokens) == ("error", 220)
+    assert result.explanation.startswith("Unreadable: the judge gave no verdict, asked twice")
