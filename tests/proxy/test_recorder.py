@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -20,6 +20,7 @@ from gateway.exchange import Exchange, Feedback, Fields, Tally, Target, from_fie
 from gateway.metrics import ProxyMetrics
 from gateway.proxy import recorder as module
 from gateway.proxy.recorder import Recorder, cell_of
+from gateway.proxy.redact import without_data_urls
 from gateway.proxy.redaction.redactor import Redactor
 
 
@@ -240,20 +241,26 @@ async def test_feedback_takes_its_place_in_the_buffer_and_is_no_exchange() -> No
     assert total(recorder.tally().sampled) == 0
 
 
-async def test_the_images_of_a_large_request_are_taken_out_here_and_give_their_room_back() -> None:
-    """On a thread: the loop comes round meanwhile. A server that is down does not keep the room taken."""
+async def test_the_images_of_a_large_request_are_taken_out_here_and_give_their_room_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a thread, so that the loop comes round meanwhile. A server that is down does not keep the room taken."""
+    threads = []
+
+    def watched(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
+        threads.append(threading.current_thread())
+        return without_data_urls(body, cap_bytes)
+
+    monkeypatch.setattr(module, "without_data_urls", watched)
     stream = Stream()
     recorder = a_recorder(stream, buffer_bytes=16_000_000)
     image = b"Ab3+" * 2_500_000
     stream.down = True
-    longest, last = 0.0, time.monotonic()
     async with Running(recorder):
         large = replace(an_exchange(recorder.seq), request=b'{"url": "data:image/png;base64,%b"}' % image)
         assert recorder.put(large)
         assert not recorder.put(replace(large, seq=recorder.seq)), "there is room for one of them"
-        while recorder.fill > 0.01:
-            await asyncio.sleep(0)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        await until(lambda: recorder.fill < 0.01)
         assert recorder.put(replace(large, seq=recorder.seq))
         stream.down = False
     said = [r for r in stream.records if isinstance(r, Exchange)]
@@ -262,7 +269,8 @@ async def test_the_images_of_a_large_request_are_taken_out_here_and_give_their_r
         b'{"url": "data:image/png;base64,sha256=%b;bytes=7500000"}' % name.encode()
     ] * 2
     assert {r.truncated for r in said} == {False}
-    assert longest < 0.1
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_a_large_request_without_images_is_cut_at_the_cap_and_says_so() -> None:
