@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import cells, engine, feedback, keeping, ledger, losses, writing
@@ -46,15 +46,8 @@ class Store:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def __aenter__(self) -> Self:
-        try:
-            self._engine = await self._on_thread(lambda: engine.writer(self._url))
-        except DBAPIError as error:
-            self._thread.shutdown(wait=False)
-            raise StoreDown(f"store: {self._named()} cannot be opened: {error.orig}") from error
+        self._engine = await self._on_thread(lambda: engine.writer(self._url))
         return self
-
-    def _named(self) -> str:
-        return make_url(self._url).render_as_string(hide_password=True)
 
     async def __aexit__(self, *error: object) -> None:
         await self._on_thread(self._engine.dispose)

@@ -16,8 +16,9 @@ from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateways import NoGateway, Place
 from gateway.evals.replay.options import Options, WrongOption
-from gateway.evals.replay.replay import Interrupted, NotStored, replay
+from gateway.evals.replay.replay import Interrupted, replay
 from gateway.evals.replay.run import Progress, Stopped
+from gateway.evals.store.engine import NoStore
 from gateway.fake import Fault, Received
 
 OPTIONS = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
@@ -101,7 +102,7 @@ async def test_a_spent_budget_leaves_a_report_of_what_there_is(named: Place, que
 
 async def test_a_store_that_cannot_be_opened_says_so(named: Place, questions: Callable[[int], Path]) -> None:
     (named.data / "gateway.db").mkdir(parents=True)
-    with pytest.raises(NotStored, match=r"sqlite:///.*gateway\.db cannot be opened"):
+    with pytest.raises(NoStore, match=r"sqlite:///.*gateway\.db cannot be opened"):
         await replay(scan(questions(3)), OPTIONS, named, QUIET, QUIET)
 
 
