@@ -66,6 +66,7 @@ def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
     seen.check()
 
 
+@pytest.mark.long
 def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
     """A verdict between 0 and 1 that is too mild: without it, the interval would be wider."""
     seen, alone = Coverage(corrected=TRUTH), 0.0

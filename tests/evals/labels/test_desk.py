@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import insert
 
 from gateway.evals.calibration.newest import NotJudged
 from gateway.evals.labels.desk import Desk, Wish
 from gateway.evals.labels.draws import EVERYTHING
 from gateway.evals.labels.record import keep as save
-from gateway.evals.labels.words import Verdict
-from gateway.evals.store.labels import labels_of
+from gateway.evals.labels.words import Verdict, verdict
+from gateway.evals.store import engine
+from gateway.evals.store.labels import labelled_pairs, labels_of
 from gateway.evals.store.reading import reading
+from gateway.evals.store.tables_experiments import pair_scores
 
 GOOD = Verdict(1.0, "good")
 
@@ -110,3 +113,39 @@ def test_a_scorer_that_judged_nothing_is_named_with_those_that_did(url):
             Desk(connection, Wish("sayd", "ada"))
         with pytest.raises(ValueError, match="favour is 0"):
             Desk(connection, Wish("said", "ada", favour=0.0))
+
+
+def test_pairs_are_shown_blind_and_the_verdict_is_of_the_second_answer(keep, exchange):
+    """Whichever answer a labeller calls better as shown, the label prefers the arm that gave it."""
+    url = keep([e for i in range(8) for e in couple(exchange, i)], name="other")
+    plain = {"experiment": "swap", "plan": "p", "arm": "candidate", "scorer": "said", "version": "1",
+             "config_hash": "c1", "kind": "llm", "direction": "maximise", "status": "scored", "value": 1.0,
+             "seconds": 0.1, "created": 5.0}  # fmt: skip
+    rows = [{**plain, "score_id": f"s{i}", "pair": f"a{i}", "exchange_id": f"b{i}"} for i in range(8)]
+    opened = engine.writer(url)
+    with opened.begin() as connection:
+        connection.execute(insert(pair_scores), rows)
+    opened.dispose()
+    with reading(url) as connection:
+        desk = Desk(connection, Wish("said", "ada"))
+        assert (desk.of.subject, desk.judged) == ("pair", 8)
+        turned = set()
+        for _ in range(8):
+            drawn = desk.next(connection)
+            place = drawn.blind.answers.index("1 by the candidate") + 1
+            turned.add(place)
+            label = desk.label(drawn, verdict(str(place), "pair", turned=drawn.blind.turned))
+            assert (label.value, label.label, label.subject) == (1.0, "b", "pair")
+    assert turned == {1, 2}, "in both orders"
+    save(url, [label])
+    with reading(url) as connection:
+        (row,) = labelled_pairs(connection, desk.of)
+    assert (row["value"], row["judged"], row["arm"]) == (1.0, 1.0, "candidate")
+
+
+def couple(exchange, i):
+    fields = {"experiment": "swap", "plan": "p"}
+    return (
+        exchange("0 by the control", id=f"a{i}", arm="control", **fields),
+        exchange("1 by the candidate", id=f"b{i}", pair=f"a{i}", arm="candidate", role="shadow", **fields),
+    )
