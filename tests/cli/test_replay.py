@@ -153,6 +153,7 @@ async def killed(folder: Path, when: Callable[[], bool], *arguments: str) -> Non
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.timeout(180)
 async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: Path, upstreams) -> None:
     """The double stands where the gateway stands."""
     one, _ = upstreams

@@ -41,16 +41,19 @@ class Pace:
 
 
 class Turns:
-    """Gives every asking its time: 1 / rate apart, and none to a target that asked to wait."""
+    """Gives every asking its time: 1 / rate apart, and none to a target that asked to wait. clock: of seconds, from
+    anywhere."""
 
-    def __init__(self, rate: float | None, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self, rate: float | None, sleep: Sleep = asyncio.sleep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._apart_s = 1.0 / rate if rate else 0.0
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
         self._next = 0.0
         self._waits: dict[str, float] = {}
 
     async def turn(self, target: str) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         at = max(now, self._next, self._waits.get(target, 0.0))
         if self._apart_s:
             self._next = max(now, self._next) + self._apart_s
@@ -59,7 +62,7 @@ class Turns:
 
     def hold(self, target: str, seconds: float) -> None:
         """Nobody asks this target before so many seconds have passed."""
-        until = asyncio.get_running_loop().time() + seconds
+        until = self._clock() + seconds
         self._waits[target] = max(until, self._waits.get(target, 0.0))
 
 
