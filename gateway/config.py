@@ -19,6 +19,7 @@ from gateway.config_experiment_mistakes import experiment_mistakes, unpriced
 from gateway.config_experiments import Experiment
 from gateway.config_log import Log
 from gateway.config_mistakes import references, worded
+from gateway.config_otel import Otel
 from gateway.config_prices import PriceList
 from gateway.config_privacy import Content, Redaction, Store
 from gateway.config_stream import Stream
@@ -201,6 +202,7 @@ class Config(Section):
     limits: Limits = Limits()
     metrics: Metrics = Metrics()
     log: Log = Log()
+    otel: Otel | None = None
     stream: Stream = Stream()
     store: Store = Store()
     redaction: Redaction | None = None

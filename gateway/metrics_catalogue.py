@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client import CollectorRegistry, Metric
 
 from gateway.metrics import EvalMetrics
 from gateway.metrics_proxy import declarations
@@ -40,9 +40,9 @@ def catalogue() -> list[Exported]:
 
 
 def _proxy() -> Iterator[Exported]:
-    kinds: dict[type, Kind] = {Counter: "counter", Histogram: "histogram"}
+    kinds: dict[str, Kind] = {"Counter": "counter", "Histogram": "histogram"}
     for _, each in declarations():
-        kind = kinds.get(each.kind, "gauge")
+        kind = kinds.get(each.kind.__name__, "gauge")
         yield Exported(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, "gateway")
 
 

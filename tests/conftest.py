@@ -33,6 +33,7 @@ def _load(name: str) -> ModuleType:
 
 
 _servers = _load("servers")
+_otlp = _load("otlp")
 
 
 class StreamServer:
@@ -80,6 +81,19 @@ class StreamServer:
 def servers() -> Any:
     """The module servers.py: what real servers there are, and how to start them."""
     return _servers
+
+
+@pytest.fixture
+def collector() -> Iterator[Any]:
+    """A receiver of OpenTelemetry's spans and events, over HTTP."""
+    with _otlp.Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def otlp() -> Any:
+    """The module otlp.py."""
+    return _otlp
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
+    "config_log": ("test_log_format.py", "a section without a rule of its own; what it asks for is done there"),
+    "config_otel": ("test_telemetry.py", "the same"),
     "evals/experiments/details": ("evals/test_report.py", "parts of a report that decide nothing"),
     "evals/experiments/figures": ("evals/experiments/test_pairs.py", "what Prometheus reads is what the report says"),
     "evals/experiments/findings": ("evals/experiments/test_simulations.py", "what whole experiments come to"),
@@ -101,7 +103,15 @@ WORDS = {"__init__", "errors", "exchange", "experiment", "assembly", "sse", "dra
 WORDS |= {"prices", "price_list", "sensitive"}
 CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", "config_text", "config_values"}
 CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
-CORRIDOR |= {"config_upstreams", "metrics_proxy", "metrics_catalogue", "config_log", "log_format"}
+CORRIDOR |= {
+    "config_upstreams",
+    "metrics_proxy",
+    "metrics_catalogue",
+    "config_log",
+    "log_format",
+    "config_otel",
+    "telemetry",
+}
 CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
 CORRIDOR |= {"metrics_experiments"}
 CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
@@ -284,7 +294,19 @@ def test_no_module_holds_state() -> None:
 
 # ── what a serving process loads ──
 
-HEAVY = ("numpy", "scipy", "typer", "rich", "sqlalchemy", "alembic", "httpx2", "httpx", "jsonschema_rs", "xllamacpp")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "typer",
+    "rich",
+    "sqlalchemy",
+    "alembic",
+    "httpx2",
+    "httpx",
+    "jsonschema_rs",
+    "xllamacpp",
+    "opentelemetry.exporter",
+)
 
 
 def test_serving_loads_nothing_that_only_the_other_programs_need() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -29,6 +29,9 @@ from gateway.evals.store.store import Refused, Store, StoreDown
 from gateway.metrics import EvalFigures, EvalMetrics
 from gateway.stream import EVICTS, Corridor, Entry
 from gateway.supervise import Tasks
+
+if TYPE_CHECKING:
+    from gateway.evals.events import Events
 
 BLOCKED_KEPT_S = 60
 VERDICT_KEPT_S = 60
@@ -59,7 +62,8 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a consumer works with. experiments: None: it takes no part in moving them forward."""
+    """What a consumer works with. experiments: None: it takes no part in moving them forward. events: None:
+    nobody is told what scorers said."""
 
     corridor: Corridor
     store: Store
@@ -68,6 +72,7 @@ class Desk:
     gauges: Gauges
     metrics: EvalMetrics
     experiments: Experiments | None = None
+    events: Events | None = None
 
 
 class Consumer:
@@ -184,6 +189,8 @@ class Consumer:
     async def _write(self, read: Sequence[Read]) -> None:
         if read:
             written = await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
+            if self._desk.events is not None:
+                self._desk.events.tell(read)
             for met in written.met:
                 with contextlib.suppress(StreamDown):  # whoever waits for it then hears nothing, and does not wait long
                     await self._desk.corridor.remember(f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S)

@@ -10,12 +10,13 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway import log_format
+from gateway import log_format, telemetry
 from gateway.config import Config, load
 from gateway.config_evals import evals_of
 from gateway.config_prices import prices_of
@@ -37,6 +38,9 @@ from gateway.evals.store.store import Store
 from gateway.metrics import EvalMetrics
 from gateway.programs import CannotRun
 from gateway.stream import Corridor
+
+if TYPE_CHECKING:
+    from gateway.evals.events import Events
 
 log = logging.getLogger("gateway")
 
@@ -78,6 +82,7 @@ async def opened(
         async with (
             outside_of(config, corridor, directory) as outside,
             Store(store, bounds=Bounds.of(config.store)) as opened_store,
+            AsyncExitStack() as stack,
         ):
             built = build_all(config.scorers, outside)
             _warn(config, built)
@@ -85,13 +90,30 @@ async def opened(
             judge = Judge(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
             experiments = Experiments(opened_store, corridor, built.pairs, threads)
-            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments)
+            events = stack.enter_context(_events(config))
+            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments, events)
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             yield Consumer(desk, name, Pace(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
     finally:
         await close_all(built)
         threads.close()
         await corridor.aclose()
+
+
+@contextmanager
+def _events(config: Config) -> Iterator[Events | None]:
+    """Raises ConfigError where the extra is missing."""
+    if config.otel is None:
+        yield None
+        return
+    telemetry.need()
+    from gateway.evals.events import Events  # only who wants events pays for their SDK
+
+    events = Events(config.otel)
+    try:
+        yield events
+    finally:
+        events.close()
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from gateway.log_format import timestamp
 from gateway.proxy.apis import Endpoint
 from gateway.proxy.call import Call
 from gateway.proxy.progress import Progress
+from gateway.telemetry import Ids
 
 EVERY_S = 0.5
 MOST_WAITING = 20_000
@@ -50,7 +51,7 @@ class Line(NamedTuple):
     trace: str
 
 
-def line_of(endpoint: Endpoint, call: Call | None, progress: Progress, started: float) -> Line:
+def line_of(endpoint: Endpoint, call: Call | None, progress: Progress, started: float, ids: Ids | None = None) -> Line:
     """started: monotonic. call: None: the request could not be read, or its key is none."""
     place, first, now = progress.place, progress.first_content, time.monotonic()
     attempts = progress.attempts
@@ -71,7 +72,7 @@ def line_of(endpoint: Endpoint, call: Call | None, progress: Progress, started: 
         None if first is None or call is None or not call.stream else first - started,
         now - started,
         progress.overhead_s,
-        "",
+        "" if ids is None else f"{ids.trace:032x}",
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.config import Config
 from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
@@ -36,6 +36,10 @@ from gateway.proxy.shadow import Shadow
 from gateway.proxy.sticky import Sticky
 from gateway.proxy.upload import ClientGone, Receive, Upload, begin_upload
 from gateway.supervise import Tasks
+from gateway.telemetry import Ids
+
+if TYPE_CHECKING:
+    from gateway.proxy.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Gateway:
     tasks: Tasks
     ticker: Ticker
     access: AccessLog | None
+    spans: Spans | None
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)  # under way, by API
 
@@ -137,6 +142,7 @@ class App:
         call: Call | None = None
         upload: Upload | None = None
         route: Route | None = None
+        ids: Ids | None = None
         started = time.monotonic()
         progress = Progress(Kept(False, 0), making=request.making)
         gateway.calls[endpoint.api] += 1
@@ -148,6 +154,7 @@ class App:
             else:
                 body, upload = b"", await begin_upload(request.receive, headers, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
+            ids = gateway.spans.carry(call) if gateway.spans is not None else None
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
             progress.kept = Kept(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
@@ -178,7 +185,9 @@ class App:
             if call is not None and route is not None:
                 self._settle(gateway, endpoint, call, route, progress)
             if gateway.access is not None:
-                gateway.access.note(line_of(endpoint, call, progress, started))
+                gateway.access.note(line_of(endpoint, call, progress, started, ids))
+            if gateway.spans is not None and call is not None and ids is not None:
+                gateway.spans.ended(ids, endpoint, call, progress)
 
     async def _stop(self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.config import Config, Upstream
 from gateway.config_prices import prices_of
@@ -30,6 +31,9 @@ from gateway.proxy.transports import Transport
 from gateway.proxy.transports.http1 import Http1Transport
 from gateway.supervise import Tasks
 
+if TYPE_CHECKING:
+    from gateway.proxy.spans import Spans
+
 
 @dataclass(slots=True)
 class Parts:
@@ -42,6 +46,7 @@ class Parts:
     sticky: Sticky
     ticker: Ticker
     access: AccessLog | None = None  # None: this process keeps none
+    spans: Spans | None = None  # None: calls are not traced
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
     shadows: Standing = field(default_factory=Standing)
@@ -77,6 +82,7 @@ def build(config: Config, parts: Parts) -> Gateway:
         tasks=parts.tasks,
         ticker=parts.ticker,
         access=parts.access if config.log.access else None,
+        spans=parts.spans,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
     )
 

@@ -108,6 +108,7 @@ def _for_the_next_start(begun: Config, now: Config) -> list[str]:
         "stream": (begun.stream, now.stream),
         "cors": (begun.cors, now.cors),
         "log.format": (begun.log.format, now.log.format),
+        "otel": (begun.otel, now.otel),
         "log.level": (begun.log.level, now.log.level),
         "metrics.bind": (begun.metrics.bind, now.metrics.bind),
         "limits.drain_s": (begun.limits.drain_s, now.limits.drain_s),

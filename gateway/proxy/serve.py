@@ -15,14 +15,14 @@ import tempfile
 from collections.abc import AsyncIterator, Generator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway import log_format
+from gateway import log_format, telemetry
 from gateway.config import Config, load
 from gateway.config_environ import Served, pass_on, passed_on, shared_metrics
 from gateway.embedded import keep
@@ -42,6 +42,9 @@ from gateway.proxy.server.protocol import Protocol
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
 from gateway.supervise import Tasks
+
+if TYPE_CHECKING:
+    from gateway.proxy.spans import Spans
 
 log = logging.getLogger("gateway")
 
@@ -182,7 +185,9 @@ class Process:
             corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             access = AccessLog(log_format.is_json(self.config.log))
-            parts = Parts(recorder, metrics, tasks, Sticky(corridor, tasks), Ticker(), access)
+            parts = Parts(
+                recorder, metrics, tasks, Sticky(corridor, tasks), Ticker(), access, spans=_spans(self.config)
+            )
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.recall
@@ -209,7 +214,7 @@ class Process:
             await _flush(recorder, writing)
             await presence.leave()
             await close(app.gateway)
-            access.flush()
+            await asyncio.to_thread(_hand_over, access, parts.spans)
             await corridor.aclose()
 
     @contextlib.asynccontextmanager
@@ -234,6 +239,22 @@ class Process:
             yield
             server.should_exit = True
             await serving
+
+
+def _spans(config: Config) -> Spans | None:
+    """Raises ConfigError where the extra is missing."""
+    if config.otel is None:
+        return None
+    telemetry.need()
+    from gateway.proxy.spans import Spans  # only who wants spans pays for their SDK
+
+    return Spans(config.otel)
+
+
+def _hand_over(access: AccessLog, spans: Spans | None) -> None:
+    access.flush()
+    if spans is not None:
+        spans.close()
 
 
 async def _show(app: App) -> None:
