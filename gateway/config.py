@@ -186,10 +186,10 @@ class Config(Section):
     """keys: who may ask. open: True lets everybody in, where there are no keys. upstreams: where requests can go.
     models: the names that clients may use. sampling: what is recorded and scored. passthrough: the upstream that other
     /v1/ paths go to; None: 404. cors: origins of browsers that may ask. limits: of requests and of stopping. metrics:
-    who may read them. log: what is written of calls. stream: the server between gateway and consumer. store: where
-    scores are kept. redaction: what is taken out before anything is recorded. scorers: what is said of each recorded
-    answer. evals: how judges reach the gateway. prices: of models, beside those that are built in. experiments:
-    comparisons of two or more targets.
+    who may read them. log: what is written of calls. otel: where traces go. stream: the server between gateway and
+    consumer. store: where scores are kept. redaction: what is taken out before anything is recorded. scorers: what
+    is said of each recorded answer. evals: how judges reach the gateway. prices: of models, beside those that are
+    built in. experiments: comparisons of two or more targets.
     """
 
     keys: tuple[Key, ...] = ()

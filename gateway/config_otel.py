@@ -14,7 +14,7 @@ class Otel(Section):
 
     endpoint: the collector's address, as in http://127.0.0.1:4318, without /v1/traces. headers: sent to it, as a key
     may be needed. sample: of the calls that come without a `traceparent`, how many are traced; one that comes with one
-    is traced if it says so.
+    is traced if it says so. service: the name under which the collector shows it.
     """
 
     endpoint: Url
