@@ -160,8 +160,12 @@ async def test_the_shown_mean_is_of_all_traffic_whatever_was_sampled_and_lost(
             await ask(running, CALM)
             truth.phase = "burst"
             await standing_still(stream_server, running, BURST)
+        ledger = running.gateway.recorder.ledger
         async with asyncio.timeout(30):
-            while sum(s[3] for s in by_stratum(store).values()) < len(truth.values):
+            while not (
+                sum(s[3] for s in by_stratum(store).values()) == len(truth.values)
+                and sum(s[0] for s in by_stratum(store).values()) == ledger.sampled.total() - ledger.dropped.total()
+            ):
                 await asyncio.sleep(0.02)
         consumer.stop()
 
