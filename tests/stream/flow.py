@@ -234,7 +234,7 @@ def _sections(stream: dict[str, Any], directory: Path, upstream: str) -> dict[st
 
 @contextlib.asynccontextmanager
 async def flowing(
-    server: Any, stream: dict[str, Any], ports: list[int], directory: Path, n: int
+    server: Any, stream: dict[str, Any], ports: list[int], directory: Path, n: int, *, consumed: bool = True
 ) -> AsyncIterator[Flow]:
     """Everything at work on a stream server that runs. stream: its section of the config; ports: two that are free."""
     async with FakeUpstream() as upstream:
@@ -244,13 +244,14 @@ async def flowing(
         gateway = Program(["serve", "--port", str(ports[0]), *common])
         consumer = Program(["evaluate", "--metrics-port", str(ports[1]), *common])
         flow = Flow(server, gateway, consumer, ports[0], load(path), directory, n)
-        await consumer.start()
-        await gateway.start()
+        programs = [gateway, consumer] if consumed else [gateway]
+        for program in programs:
+            await program.start()
         try:
             yield flow
         finally:
-            await gateway.kill()
-            await consumer.kill()
+            for program in programs:
+                await program.kill()
 
 
 def newest(records: list[Record]) -> dict[str, Tally]:
