@@ -168,8 +168,8 @@ class Stage:
             lines = re.findall(rf"^{name}\S* ([0-9.e+]+)$", get(f"{self.origin}/metrics"), re.MULTILINE)
             return int(sum(map(float, lines)))
         before = cpu_s(pids := descendants(self.pid))  # transformers serve tells nothing: it works where it burns CPU
-        time.sleep(1.0)
-        return int((cpu_s(pids) - before) / 0.2)
+        time.sleep(3.0)
+        return int((cpu_s(pids) - before) / 0.1)  # idle, it takes some thousandths
 
     def kill(self) -> None:
         for pid in reversed(descendants(self.pid)):
