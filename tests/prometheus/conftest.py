@@ -125,7 +125,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
     to = {name: {"upstream": name, "model": "m"} for name in upstreams}
 
     prices: Json = {name: {"input": 1000, "output": 2000} for name in upstreams if name != "unpriced"}
-    prices["judge"] = {"input": 100, "output": 200}
+    prices["judge"] = {"input": 20, "output": 40}
 
     def alias(name: str, **more: Any) -> Json:
         return {"targets": [to[name]], "retries": {"attempts": 1, "backoff_s": 0}, **more}
@@ -156,7 +156,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
         "scorers": {
             "valid_json": {},
             "length": {},
-            "helpful": {"use": "judge", "model": "judge", "budget_usd": 0.6, "share": 0.3},
+            "helpful": {"use": "judge", "model": "judge", "budget_usd": 1.2, "share": 0.5},
             "denied": {"use": "judge", "model": "unpriced", "budget_usd": 1, "share": 0.3},
         },
         "experiments": {
@@ -312,10 +312,6 @@ class Whole:
         return "; ".join(
             f"{t['labels']['job']} {t['health']} {t['lastError']} {t['lastScrapeDuration']}" for t in targets
         )
-
-    async def firing(self) -> set[str]:
-        alerts = (await self.client.get("/api/v1/alerts")).json()["data"]["alerts"]
-        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def redis(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.stream.socket))
