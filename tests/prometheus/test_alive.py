@@ -153,7 +153,7 @@ async def the_stream_server_is_away(whole: Any, rung: Rung, until: Any) -> None:
     whole.stream.start()
 
 
-async def configs_come_and_go(whole: Any) -> None:
+async def configs_come_and_go(whole: Any, rung: Rung) -> None:
     """One under which redaction cannot end in time, one with a mistake, and the first again."""
     good = whole.config_path.read_text()
     hasty = yaml.safe_load(good)
@@ -163,7 +163,7 @@ async def configs_come_and_go(whole: Any) -> None:
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(2)])
     whole.config_path.write_text("upstreams: 3")
-    await whole.until_value("min(gateway_config_ok)", lambda ok: ok == 0)
+    await rung.until(whole.until, "GatewayConfigRefused")
     whole.config_path.write_text(good)
 
 
@@ -213,7 +213,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await the_stream_overflows(whole)
         await rung.until(until, "GatewayStreamTrimmedUnread")
         await the_stream_server_is_away(whole, rung, until)
-        await configs_come_and_go(whole)
+        await configs_come_and_go(whole, rung)
         await the_store_is_locked(whole, rung, until)
         await the_split_is_not_the_planned_one(whole)
         await rung.until(until, "GatewayScorerBudgetUsed")  # all that the budget pays for is judged
