@@ -220,6 +220,10 @@ class Config(Section):
         parts += [f"{_count(len(self.experiments), 'experiment')} ({tried})"] if tried else []
         return f"{', '.join(parts)}; {self.sampling.rate:.0%} of traffic sampled. Ready."
 
+    def carried(self) -> str:
+        """By which transport each upstream is asked, in one line for people."""
+        return "transports: " + "; ".join(f"{name} {upstream.carried}" for name, upstream in self.upstreams.items())
+
 
 def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"

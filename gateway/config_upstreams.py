@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -87,6 +88,19 @@ class Upstream(Section):
     @property
     def asks_usage(self) -> bool:
         return (self.stream_usage or self.vendor.stream_usage) == "ask"
+
+    @model_validator(mode="after")
+    def _carried(self) -> Self:
+        if self.transport == "http1" and (self.http2 or self.proxy):
+            raise ValueError("transport: http1 knows neither HTTP/2 nor a proxy; leave transport out, or say httpx")
+        return self
+
+    @property
+    def carried(self) -> str:
+        """How requests get there, for people: "http1", "httpx (HTTP/2, by proxy.example:3128)"."""
+        proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
+        ways = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
+        return f"{self.wire} ({', '.join(ways)})" if ways else self.wire
 
     @property
     def wire(self) -> Literal["http1", "httpx"]:

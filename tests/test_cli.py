@@ -47,7 +47,7 @@ def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(GOOD)
     said = gateway("check", "f.yaml", cwd=tmp_path)
     assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout == "1 upstream, 1 model, no keys; 10% of traffic sampled. Ready.\n"
+    assert said.stdout == "transports: a http1\n1 upstream, 1 model, no keys; 10% of traffic sampled. Ready.\n"
 
 
 def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import (
     Config,
+    Upstream,
     data_directory,
     keys_in_environment,
     load,
@@ -241,3 +242,22 @@ models:
     model = parse(text, environ={}).models["m"]
     assert model.on_cut == "off"
     assert model.fallback[0].on == ("timeout",)
+
+
+def test_how_each_upstream_is_reached_is_said_without_a_proxys_password() -> None:
+    ways = {
+        "lean": {},
+        "two": {"http2": True},
+        "out": {"proxy": "http://me:secret@proxy.example:3128", "http2": True},
+        "chosen": {"transport": "httpx"},
+    }
+    upstreams = {name: Upstream(kind="openai", **way) for name, way in ways.items()}  # type: ignore[arg-type]
+    config = Config.model_construct(upstreams=upstreams)
+    said = "lean http1; two httpx (HTTP/2); out httpx (HTTP/2, by proxy.example:3128); chosen httpx"
+    assert config.carried() == f"transports: {said}"
+
+
+def test_the_lean_transport_takes_no_proxy_in_silence() -> None:
+    for way in ({"proxy": "http://proxy.example"}, {"http2": True}):
+        with pytest.raises(ValueError, match="http1 knows neither HTTP/2 nor a proxy"):
+            Upstream(kind="openai", transport="http1", **way)  # type: ignore[arg-type]

@@ -50,7 +50,8 @@ def evaluate(
 def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file to check.")]) -> None:
     """Name all mistakes of a gateway.yaml.
 
-    One line each, with its path; or one line that says what the file holds.
+    One line each, with its path; or by which transport each upstream is asked, and one line that says what the file
+    holds.
     """
     from gateway.config import load
     from gateway.errors import ConfigError
@@ -70,6 +71,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         raise typer.Exit(1) from error
     for caution in (*cautions(found, built), *_of_stream(found)):
         note(f"caution: {caution}")
+    typer.echo(found.carried())
     typer.echo(found.summary())
 
 

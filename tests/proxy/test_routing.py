@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.exchange import Target
 from gateway.experiment import PlanState
+from gateway.proxy.balance import order
 from gateway.proxy.call import Call, Caller
 from gateway.proxy.places import Slots, UpstreamState
 from gateway.proxy.routing import Route, Router, Wishes
@@ -192,3 +193,20 @@ def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:
     assert router.unready() == ["other"], "chat has b, and its fallback"
     router.place(Target("c", "m")).breaker.cool(1.0)
     assert router.unready() == ["other", "third"]
+
+
+WEIGHTS = st.lists(st.floats(0.1, 9), min_size=2, max_size=5)
+
+
+@given(WEIGHTS, st.integers(0, 999), st.sets(st.integers(0, 4), max_size=4))
+def test_what_is_looked_up_is_what_would_be_worked_out(weights: list[float], seed: int, failing: set[int]) -> None:
+    """Also where some targets are not ready: then nothing is looked up, and they come last."""
+    targets = [{"upstream": "a", "model": f"m{i}", "weight": w} for i, w in enumerate(weights)]
+    router = a_router(seed, models={"chat": {"targets": targets}})
+    lane = router.check("chat", Caller("web"))
+    for at in failing & set(range(len(weights))):
+        for _ in range(5):
+            lane.targets[at].place.breaker.failed()
+    assert lane.calm == (not failing & set(range(len(weights))))
+    found = [c.place.name for c in router.decide(a_call(), Wishes()).candidates]
+    assert found == [p.name for p in order(lane.targets, "weighted", a_call(), random.Random(seed))]

@@ -43,6 +43,45 @@ async def test_status_headers_and_body_come_back(peer, transport, ask, read):
     assert await read(reply) == b"\x00\xff\n"
 
 
+@pytest.mark.parametrize("first", ["whole", "chunk"])
+async def test_a_body_is_had_once_whole_or_in_chunks(peer, transport, ask, first):
+    """A transport may not know that it is whole; then it says None, and chunk() gives it."""
+    peer.says(HELLO)
+    reply = await transport.send(ask(), 5)
+    body = reply.whole() if first == "whole" else await reply.chunk()
+    if body is None:
+        body = await reply.chunk()
+    assert body == b"hello"
+    assert not reply.whole()
+    assert await reply.chunk() == b""
+
+
+async def test_a_body_that_has_not_all_come_is_not_whole(peer, transport, ask, read):
+    peer.says(OK + b"Content-Length: 10\r\n\r\nhello", then="hold")
+    reply = await transport.send(ask(), 5)
+    assert reply.whole() is None
+    reply.close()
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_what_a_sink_takes_comes_nowhere_else_and_nothing_is_lost(peer, transport, ask, read, takes):
+    """A transport need not ask it; what it did not take, chunk() gives, in order."""
+    parts = [b"5\r\npart%d\r\n" % n for n in range(5)]
+    peer.says(OK + b"Transfer-Encoding: chunked\r\n\r\n", *parts, b"0\r\n\r\n")
+    reply = await transport.send(ask(), 5)
+    came = []
+
+    def sink(data):
+        if takes:
+            came.append(data)
+        return takes
+
+    reply.sink = sink
+    while data := await reply.chunk():
+        came.append(data)
+    assert b"".join(came) == b"part0part1part2part3part4"
+
+
 async def test_after_the_end_chunk_gives_nothing_for_ever(peer, transport, ask, read):
     peer.says(HELLO)
     reply = await transport.send(ask(), 5)
