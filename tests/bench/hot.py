@@ -83,7 +83,7 @@ class Hot:
         ticker = Ticker()
         ticker._running = True  # it believes so, and never ticks: whether it does between two requests is chance
         sticky = Sticky(corridor, self.tasks)
-        parts = Parts(self.recorder, metrics, self.tasks, sticky, ticker, random.Random(1), lambda: 1.0)
+        parts = Parts(self.recorder, metrics, self.tasks, sticky, ticker, rng=random.Random(1), clock=lambda: 1.0)
         config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
         gateway = build(config, parts)
         app: Any = App(gateway)
