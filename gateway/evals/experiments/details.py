@@ -18,6 +18,7 @@ from gateway.evals.store.experiments_reading import (
     arm_counts,
     distances_of,
     durations,
+    farthest,
     lost_by_arm,
     said,
     scores_of,
@@ -92,29 +93,32 @@ def strata_of(connection: Reading, plan: Kept, found: Finding) -> tuple[Stratum,
 
 
 def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[Example, ...]:
-    """The pairs in which the arms differ most on the primary, in either way."""
-    name = found.names.get(found.primary.metric) if found.primary else None
-    if name is None or found.primary is None:
+    """The pairs in which the arms differ most on the primary, in either way; then those whose answers lie farthest
+    apart."""
+    if found.primary is None:
         return ()
-    made = [
-        _example(connection, pair, found.candidate, found.primary.metric, difference)
-        for pair, difference in widest(connection, name.values, most)
-    ]
+    metric, name = found.primary.metric, found.names.get(found.primary.metric)
+    wanted: dict[str, str] = {}
+    for pair, difference in widest(connection, name.values, most) if name else ():
+        better = "better" if difference > 0 else "worse"
+        wanted[pair] = f"the candidate is {better} by {abs(difference):.3g} on {metric}"
+    for pair, far in farthest(connection, found.kept.hash, found.candidate, most):
+        wanted.setdefault(pair, f"the answers lie far apart: a distance of {far:.3g}")
+    made = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
     return tuple(example for example in made if example is not None)
 
 
-def _example(connection: Reading, pair: str, arm: str, metric: str, difference: float) -> Example | None:
+def _example(connection: Reading, pair: str, arm: str, why: str) -> Example | None:
     answers = said(connection, pair)
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
     scores = scores_of(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
-    better = "better" if difference > 0 else "worse"
     return Example(
         exchange=a.id,
         beside=b.id,
-        why=f"the candidate is {better} by {abs(difference):.3g} on {metric}",
+        why=why,
         question=_question(a.request)[:READ],
         control=_answer(a)[:READ],
         candidate=_answer(b)[:READ],

@@ -198,6 +198,20 @@ def widest(connection: Connection, where: Mapping[str, str], most: int) -> list[
     return sorted(found, key=lambda each: -abs(each[1]))[:most]
 
 
+def farthest(connection: Connection, plan: str, arm: str, most: int) -> list[tuple[str, float]]:
+    """(pair, distance): where an arm's answer is farthest from the served one."""
+    p = pair_scores.c
+    far = func.max(p.value).label("far")
+    query = (
+        select(p.pair, far)
+        .where(p.plan == plan, p.arm == arm, p.direction == "minimise", p.status == "scored")
+        .group_by(p.pair)
+        .order_by(far.desc(), p.pair)
+        .limit(most)
+    )
+    return [(row[0], float(row[1])) for row in connection.execute(query)]
+
+
 def said(connection: Connection, pair: str) -> dict[str, Said]:
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
