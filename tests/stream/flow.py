@@ -53,7 +53,8 @@ class Program:
         """In order. Raises when it ends otherwise."""
         assert self.process is not None
         self.process.terminate()
-        assert await self.process.wait() == 0
+        ended = await self.process.wait()
+        assert ended == 0, f"it ended with {ended}"
 
 
 @dataclass
@@ -138,6 +139,17 @@ class Flow:
             self.took.append((time.time(), time.perf_counter() - began))
 
     # ── afterwards ──
+
+    async def stop_gateway(self) -> None:
+        """In order; one that was started a moment ago is ready first, and so hears that it is to stop."""
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.transport.abort()
+                    break
+                await asyncio.sleep(0.02)
+        await self.gateway.stop()
 
     @property
     def store(self) -> str:

@@ -66,7 +66,7 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
     flow.n = len(flow.answered)  # enough
     await loading
     await corridor.aclose()
-    await flow.gateway.stop()
+    await flow.stop_gateway()
     await flow.consumer.kill()
     await flow.finish(flows.NAME, flow.store, lambda: flows.all_settled(flow.store))
     stood: Delivery = flows.read(flow.store, delivery)
@@ -173,7 +173,7 @@ async def test_a_stream_server_that_hangs_leaves_every_call_alone(servers, flows
             node._process.send_signal(signal.SIGCONT)
             flow.n = len(flow.answered)
             await loading
-            await flow.gateway.stop()
+            await flow.stop_gateway()
             assert len(after) > 50
             assert after[int(0.99 * len(after))] < WAITS_NEVER_S
             records = [flows.from_fields(fields) for fields in await flow.kept()]

@@ -74,7 +74,7 @@ def disturbed(program: str, servers: Any, flows: Any, capsys: pytest.CaptureFixt
                 async with flows.flowing(node, {"url": node.url}, ports, directory, n) as flow:
                     async with asyncio.timeout(60 + n / 20):
                         await flow.run(moments_of(seed, n, kills))
-                    await flow.gateway.stop()
+                    await flow.stop_gateway()
                     await flow.consumer.kill()
                     await check(flows, flow, capsys, f"seed {seed}")
             finally:
