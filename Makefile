@@ -1,5 +1,6 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
-# make test       install and run every test but the long ones (make test ARGS="-k config")
+# make test       install and run every test but the long ones (make test ARGS="-k config"); as many at once as there
+#                 are cores, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive"
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
@@ -40,7 +41,7 @@ up: $(VENV)/.up
 
 test: $(VENV)/.test
 	@echo "running the tests"
-	@$(BIN)/pytest -m "not long and not real" $(ARGS)
+	@$(BIN)/pytest -m "not long and not real" -n auto --maxprocesses 4 --dist loadfile -q $(ARGS)
 
 test-long: $(VENV)/.test
 	@echo "running the long tests"

@@ -204,9 +204,12 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
             group.create_task(wire.ask(*whole.call("queued", stream=True)))
         held = time.monotonic()
         await the_oldest_waits(whole, rung, until)
-        # Again, since a rate needs two scrapes with a change between.
+        # Again, since a rate needs two scrapes with a change between; and once more, since what an open breaker refuses
+        # is a series of its own.
         await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 8)
         await ordinary_traffic(whole, 0)
+        await upstreams_fail(whole)
+        await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 16)
         await upstreams_fail(whole)
         await an_entry_vanishes(whole)
         await rung.until(until, "GatewayUnaccounted")
