@@ -60,11 +60,13 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Wrk:
-    """One kind of request. directory: for its files."""
+    """One kind of request. directory: for its files. pause_ms: from … to, before each request of a connection; it is in
+    no latency."""
 
     directory: Path
     key: str
     body: bytes
+    pause_ms: tuple[int, int] | None = None
 
     def run(self, port: int, connections: int, seconds: int, headers: Mapping[str, str] | None = None) -> Requests:
         """Raises Wrong when an answer was not 2xx, or did not come."""
@@ -86,6 +88,8 @@ class Wrk:
         stem = self.directory / f"{len(self.body)}"
         stem.with_suffix(".body").write_bytes(self.body)
         text = _LUA.replace("$BODY", str(stem.with_suffix(".body"))).replace("$KEY", self.key)
+        if self.pause_ms:
+            text += "function delay() return math.random({}, {}) end\n".format(*self.pause_ms)
         stem.with_suffix(".lua").write_text(text)
         return stem.with_suffix(".lua")
 

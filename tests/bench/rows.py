@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
@@ -10,6 +11,7 @@ from statistics import quantiles
 from typing import Any, TypeVar
 
 import scored
+import shadowed
 import systems
 from cost import Meter, Others, rss_mb
 from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced, with_headers
@@ -208,13 +210,29 @@ def sampling(bench: Bench, stage: Stage) -> list[Row]:
     return [Row("sampling", "CPU at 100 % sampling, of that at 0 %", "×", {"gateway": ratios.get("all", [])})]
 
 
-def _counted(port: int, name: str) -> float:
-    """The sum of a counter over its labels, from the gateway's /metrics."""
+def shadow(bench: Bench, stage: Stage) -> list[Row]:
+    wrk = Wrk(stage.directory, systems.KEY, systems.body(), shadowed.PAUSE_MS)
+    with ExitStack() as holds:
+        running = shadowed.start(stage, holds)
+        found = bench.turns(running, lambda r, seconds: wrk.run(r.port, shadowed.CONNECTIONS, seconds))
+        asked = {r.name: [_counted(r.port, "gateway_shadow_total", 'result="asked')] for r in running}
+    for name in asked:
+        if (asked[name][0] == 0) != (name == shadowed.OFF):
+            bench.trouble(name, Failed(f"{asked[name][0]:g} shadows were asked: its latency says nothing of them"))
+    return [
+        Row("shadow_p50", "latency with shadows at 20 %, p50", "ms", _each(found, lambda r: r.p50_ms)),
+        Row("shadow_p99", "latency with shadows at 20 %, p99", "ms", _each(found, lambda r: r.p99_ms)),
+        Row("shadow_asked", "shadows asked, all rounds", "of a target", asked),
+    ]
+
+
+def _counted(port: int, name: str, having: str = "") -> float:
+    """The sum of a counter over its labels, where these hold such a text, from the gateway's /metrics."""
     asking = HTTPConnection(HOST, port, timeout=10)
     asking.request("GET", "/metrics")
     lines = asking.getresponse().read().decode().splitlines()
     asking.close()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and having in line)
 
 
 def body(bench: Bench, stage: Stage) -> list[Row]:
@@ -277,6 +295,7 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "stream": stream,
     "first": first,
     "sampling": sampling,
+    "shadow": shadow,
     "body": body,
     "rss": rss,
     "workers": workers,

@@ -17,7 +17,8 @@ OURS = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """row: its key. than: the system that the gateway is compared with; None: the value itself is. cheaper: the other
+    """row: its key. than: the system that the gateway is compared with; None: the value itself is. of: whose
+    value it is, where not the gateway's. cheaper: the other
     system's value over ours, instead of ours over the other's."""
 
     row: str
@@ -25,17 +26,19 @@ class Target:
     at_least: float | None = None
     than: str | None = None
     cheaper: bool = False
+    of: str = OURS
 
     def text(self, unit: str) -> str:
         sign, limit = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
         if self.than is None:
             return f"{sign} {limit:g} {unit.removesuffix(' CPU').removesuffix(' RSS')}"
-        return f"{sign} {limit:g} × {'cheaper than ' if self.cheaper else ''}{self.than}"
+        whose = "" if self.of == OURS else f"{self.of} "
+        return f"{whose}{sign} {limit:g} × {'cheaper than ' if self.cheaper else ''}{self.than}"
 
     def value(self, rows: Rows) -> float | None:
         """The median over the rounds; None: one of both was not measured."""
         row = rows.get(self.row)
-        ours = row.values.get(OURS) if row else None
+        ours = row.values.get(self.of) if row else None
         if not row or not ours:
             return None
         if self.than is None:
@@ -65,6 +68,11 @@ TARGETS = (
     Target("first", at_most=0.3),
     Target("jitter", at_most=1.0),
     Target("sampling", at_most=1.35),
+    *(
+        Target(row, at_most=limit, than="shadow off", of=state)
+        for row, limit in (("shadow_p50", 1.10), ("shadow_p99", 1.25))
+        for state in ("healthy", "hangs", "500", "down")
+    ),
     Target("body", at_most=2.5, than="nginx"),
     Target("idle", at_most=65),
     Target("open", at_most=105),

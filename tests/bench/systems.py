@@ -134,6 +134,7 @@ _MODELS = """
     location = /v1/models { return 200 '{"object": "list", "data": [{"id": "$MODEL", "object": "model"}]}'; }"""
 _FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
     location / {{ return 200 '$ANSWER'; }} }}"""
+_FAILING = _FIXED.replace("return 200 '$ANSWER'", "return 500 '$ANSWER'")
 # `return` answers before it has read the body, and a client that still writes may not see it; a proxy reads first.
 _AFTER_BODY = f"""  server {{ listen 127.0.0.1:$OTHER; location / {{ return 200 '$ANSWER'; }} }}
   server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
@@ -179,10 +180,12 @@ def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
 
 
 def upstream(kind: str) -> System:
-    """plain: nginx with a fixed answer. body: the same, once it has read the request. stream: 103 events. short: fewer,
-    to be read by one client. long: silent for so long that a thousand streams stay open."""
+    """plain: nginx with a fixed answer; failing: with status 500. body: as plain, once it has read the request.
+    stream: 103 events. short: fewer, to be read by one client. long: silent for so long that a thousand streams stay
+    open."""
     argv = {
         "plain": partial(_nginx, _FIXED),
+        "failing": partial(_nginx, _FAILING),
         "body": partial(_nginx, _AFTER_BODY),
         "stream": _fake(TOKENS, GAP_S),
         "short": _fake(10, GAP_S),

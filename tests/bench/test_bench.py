@@ -33,8 +33,8 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def start(temporary: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(BENCH), "--seconds", "1", "--rounds", "1", "--only", "plain", *options]
+def start(temporary: Path, *options: str, only: str = "plain") -> subprocess.Popen[str]:
+    command = [sys.executable, str(BENCH), "--seconds", "1", "--rounds", "1", "--only", only, *options]
     environ = os.environ | {"PATH": PLACES, "TMPDIR": str(temporary)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 
@@ -64,6 +64,21 @@ def test_a_short_run_measures_reports_and_leaves_nothing(tmp_path: Path, tempora
     assert "| plain request, 64 in flight, µs CPU |" in files["markdown"].read_text()
     assert "<svg" in files["svg"].read_text()
     assert not any(str(temporary) in path.read_text() for path in files.values())
+    assert left(temporary) == []
+
+
+def test_shadows_are_asked_of_targets_in_every_state(tmp_path: Path, temporary: Path) -> None:
+    file = tmp_path / "run.json"
+    with start(temporary, "--json", str(file), only="shadow") as bench:
+        out, notes = bench.communicate()
+
+    assert bench.returncode == 0, out + notes
+    found: dict[str, Any] = json.loads(file.read_text())
+    p50, p99, asked = (row["medians"] for row in found["rows"])
+    assert asked.pop("shadow off") == 0
+    assert sorted(asked) == ["500", "down", "hangs", "healthy"]
+    assert all(n > 0 for n in (*asked.values(), *p50.values(), *p99.values()))
+    assert "target: hangs ≤ 1.25 × shadow off" in out
     assert left(temporary) == []
 
 
