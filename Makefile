@@ -44,6 +44,7 @@ test: $(VENV)/.test
 	@$(BIN)/pytest -m "not long and not real" -n auto --maxprocesses 4 --dist loadfile -q $(ARGS)
 
 test-long: $(VENV)/.test
+	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"
 	@echo "running the long tests"
 	@$(BIN)/pytest -m long $(ARGS)
 
