@@ -133,14 +133,15 @@ def _skipped(body: bytes, at: int) -> int:
 def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
     """The body with that top-level member's value replaced, in all duplicates, since parsers differ in which they
     take; inserted as the last member where there is none. value: JSON. Raises ValueError as `scan` does."""
-    pieces, done = [], 0
+    pieces: list[bytes | memoryview] = []
+    view, done = memoryview(body), 0  # a slice of it copies nothing, which tells where images lie inline
     for member in members(body):
         if member.name == name:
-            pieces += [body[done : member.start], value]
+            pieces += [view[done : member.start], value]
             done = member.end
     if not pieces:
         return add_member(body, name, value)
-    return b"".join((*pieces, body[done:]))
+    return b"".join((*pieces, view[done:]))
 
 
 def set_known(body: bytes, name: bytes, value: bytes) -> bytes:
