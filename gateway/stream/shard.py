@@ -141,7 +141,10 @@ class Shard:
         mark = await self.watermark()
         if mark is None:
             return None
-        newest: Any = await self._do(self._redis.xinfo_stream(self.key))
+        try:
+            newest: Any = await self._do(self._redis.xinfo_stream(self.key))
+        except ResponseError:  # the key went after its watermark was read
+            return None
         quiet = order(mark) > order(text(newest["last-generated-id"]))
         return max(f"{now_ms}-0", mark, key=order) if quiet else mark
 

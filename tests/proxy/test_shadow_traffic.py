@@ -293,7 +293,7 @@ async def test_each_record_has_the_probability_with_which_it_came_to_be(
 ) -> None:
     """Recorded when the sample or the shadow was drawn, with the probability of either: 1 - (1 - 0.25)(1 - 0.4)."""
     rate, shadow, n = 0.25, 0.4, 600
-    gateway = await make(rate=rate, experiment={"shadow": shadow, "budget": {"concurrency": 64}})
+    gateway = await make(rate=rate, experiment={"shadow": shadow, "budget": {"concurrency": n}})  # none is dropped
     plan = gateway.gateway.router.experiments.in_force["swap"]
     limit = asyncio.Semaphore(24)
 

@@ -27,7 +27,8 @@ def test_failures_and_money_are_named_where_there_are_any() -> None:
 
 def test_the_bar_shows_counts_and_never_reads_markup() -> None:
     drawn = io.StringIO()
-    console = Console(file=drawn, force_terminal=True, width=160, color_system=None)
+    able = {"TERM": "xterm"}  # whatever terminal the tests have
+    console = Console(file=drawn, force_terminal=True, width=160, color_system=None, _environ=able)
     with bar(console) as watch:
         watch(Progress(total=50, before=10, done=15, failed=1, last_error="[red]no[/red]"))
     assert "25/50" in drawn.getvalue()
