@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import orjson
 import pytest
@@ -69,6 +69,14 @@ def test_the_version_before_and_unknown_keys_are_read(exchange):
     old = from_fields(_changed(exchange, v=VERSION - 1, shiny="new"))
     assert isinstance(old, Exchange)
     assert old.v == VERSION - 1
+
+
+def test_a_writer_that_lacks_a_field_gives_its_default_whatever_it_says_besides():
+    entry = _changed(exchanges_one(), shiny="new", asked=["a"], cluster="c")
+    head = orjson.loads(entry[b"head"])
+    for gone in ("cluster", "reference", "usage", "attempts"):
+        del head[gone]
+    assert from_fields({**entry, b"head": orjson.dumps(head)}) == replace(exchanges_one(), asked=("a",))
 
 
 @given(exchanges, st.integers().filter(lambda v: v not in (VERSION, VERSION - 1) and abs(v) < 2**53))

@@ -84,7 +84,7 @@ class Judge:
             record = from_fields(entry.fields)
             if not isinstance(record, Exchange):
                 return Read(entry, record)
-            judged, begun = self._judge(record)
+            judged, begun = self._judge(record, position(entry.id))
         except ValueError as error:
             return Unreadable(entry, str(error))
         except Exception as error:  # whatever a strange record breaks, the others go on; it is counted as a dead letter
@@ -98,7 +98,7 @@ class Judge:
             return _broken(begun.entry, error)
         return Read(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
 
-    def _judge(self, exchange: Exchange) -> tuple[Judged, Begun]:
+    def _judge(self, exchange: Exchange, place: str) -> tuple[Judged, Begun]:
         """What can be said at once, and what is still to be asked."""
         completion = completion_of(exchange)
         request = _object(exchange.request)
@@ -107,7 +107,7 @@ class Judge:
         subject = Subject(exchange, request, completion, reference, cost_usd)
         begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
         said = [r for r in begun.results if r is not None]
-        return Judged(exchange, completion, said, cost_usd), begun
+        return Judged(exchange, completion, said, cost_usd, place), begun
 
 
 def _broken(entry: Entry, error: Exception) -> Unreadable:
@@ -119,7 +119,7 @@ def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:
     read = list(read)
     return Batch(
         scorers,
-        judged=[replace(r.judged, position=position(r.entry.id)) for r in read if r.judged is not None],
+        judged=[r.judged for r in read if r.judged is not None],
         tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
         feedback=[r.record for r in read if isinstance(r.record, Feedback)],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -27,6 +27,13 @@ class Subject:
     completion: Completion
     reference: str | None = None
     cost_usd: float | None = None
+    _words: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def words(self) -> Sequence[str]:
+        """Of the answer's text, split at white space: once, for all who ask."""
+        if not self._words:
+            self._words.append(self.completion.text.split())
+        return self._words[0]
 
 
 @dataclass(frozen=True, slots=True)

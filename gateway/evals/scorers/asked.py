@@ -88,8 +88,13 @@ class Choice:
     name: str | None = None
 
 
+FREE = Choice()
+
+
 def choice(request: Request) -> Choice:
     asked = request.get("tool_choice", request.get("function_call"))
+    if asked is None:
+        return FREE
     if isinstance(asked, str):
         return Choice(required=asked in ("required", "any"), forbidden=asked == "none")
     if not isinstance(asked, dict):

@@ -26,7 +26,7 @@ class Length(Rule):
         if skipped is not None:
             return skipped
         text, usage = subject.completion.text, subject.completion.usage or subject.exchange.usage
-        words = float(len(text.split()))
+        words = float(len(subject.words()))
         detail = {"characters": float(len(text)), "words": words}
         if usage is not None:
             detail["output_tokens"] = float(usage.output_tokens)

@@ -34,7 +34,8 @@ class Repetition(Rule):
         if skipped is not None:
             return skipped
         text = subject.completion.text[-READ:]
-        words, shortest = _words(text)
+        words = subject.words() if len(subject.completion.text) <= READ else text.split()
+        words, shortest = _units(text, words)
         count = len(words) - GRAM + 1
         distinct = len(set(_grams(words)))
         if distinct >= count:
@@ -64,9 +65,8 @@ def _grams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return zip(words, words[1:], words[2:], words[3:], strict=False)
 
 
-def _words(text: str) -> tuple[Sequence[str], int]:
+def _units(text: str, words: Sequence[str]) -> tuple[Sequence[str], int]:
     """The words, and the fewest of them that make a loop; characters where a word would have more than 20."""
-    words = text.split()
     return (words, 8) if len(text) <= 20 * len(words) else ("".join(words), 24)
 
 

@@ -19,6 +19,13 @@ def test_words_are_split_at_white_space(ask, subject, text, words):
     assert said.detail == {"words": words, "characters": len(text)}
 
 
+def test_the_words_are_split_once_for_all_who_ask(subject):
+    asked = subject("one two")
+    assert asked.words() == ["one", "two"]
+    assert asked.words() is asked.words()
+    assert asked == subject("one two"), "and are no part of what it is"
+
+
 def test_tokens_are_those_the_upstream_counted(ask, subject):
     assert ask(RULE, subject(Completion("a b", usage=Usage(1, 7)))).detail["output_tokens"] == 7
     assert ask(RULE, subject(Completion("a b"), usage=Usage(1, 0))).detail["output_tokens"] == 0
