@@ -8,13 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from gateway.evals.scorers.run import Result
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Row
-from gateway.evals.store.tables import scores
 from gateway.evals.store.tables_labels import score_costs
-
-_NAMES = [column.name for column in scores.columns]
-_SCORER, _USD, _TOKENS = (_NAMES.index(name) for name in ("scorer", "cost_usd", "tokens"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +19,10 @@ class Cost:
     tokens: int = 0
 
 
-def of_rows(rows: Iterable[Row]) -> list[tuple[str, Cost]]:
-    """What rows of `scores` cost, where they cost anything."""
-    return [(r[_SCORER], Cost(r[_USD] or 0.0, r[_TOKENS] or 0)) for r in rows if r[_USD] or r[_TOKENS]]
+def of_results(results: Iterable[Result]) -> list[tuple[str, Cost]]:
+    """What these cost, where they cost anything."""
+    paid = ((r.scorer, r.spent) for r in results if r.spent is not None)
+    return [(name, Cost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
 
 
 def of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Cost]]:

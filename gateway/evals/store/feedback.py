@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, sel
 from gateway.evals.store.batches import Met
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, feedback_row
-from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 from gateway.exchange import Feedback, only_word_id
 
 PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
@@ -77,6 +77,8 @@ def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dic
         if exchange is None:
             continue
         met[feedback_id] = exchange["id"]
+        if said["resolved"] not in (None, exchange["id"]):
+            _unscore(connection, feedback_id, said["resolved"])
         _score(connection, _resolved(connection, said, exchange["id"]), exchange, now)
     return met
 
@@ -108,7 +110,7 @@ def _exchange(connection: Connection, said: RowMapping) -> RowMapping | None:
 def _score(connection: Connection, said: RowMapping, exchange: RowMapping, now: float) -> None:
     score_id = f"{PREFIX}{said['feedback_id']}"
     if said["value"] is None and said["label"] is None:
-        connection.execute(delete(scores).where(scores.c.score_id == score_id))
+        _unscore(connection, said["feedback_id"], exchange["id"])
         return
     value = said["value"]
     values: dict[str, Any] = {
@@ -121,5 +123,10 @@ def _score(connection: Connection, said: RowMapping, exchange: RowMapping, now: 
         "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": said["at"], "created": now,
     }  # fmt: skip
     statement = insert(connection.dialect, scores).values(values)
-    later = {name: statement.excluded[name] for name in values if name != "score_id"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["score_id"], set_=later))
+    later = {name: statement.excluded[name] for name in values if name not in SCORE}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(SCORE), set_=later))
+
+
+def _unscore(connection: Connection, feedback_id: str, exchange_id: str) -> None:
+    mine = (scores.c.exchange_id == exchange_id, scores.c.score_id == f"{PREFIX}{feedback_id}")
+    connection.execute(delete(scores).where(*mine))

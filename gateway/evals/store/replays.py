@@ -10,9 +10,9 @@ from sqlalchemy import Connection, RowMapping, func, or_, select
 
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Judged, score_rows
+from gateway.evals.store.rows import Judged, Scribe
 from gateway.evals.store.store import Store
-from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 from gateway.evals.store.tables_replay import replay_answers, replays
 
 SUBJECT = "dataset item"
@@ -165,21 +165,17 @@ def write(
     rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
     if rows:
         connection.execute(keep_good, rows)
-    judged = [row for _, j in written if j is not None for row in _score_rows(j, scorers, now)]
+    scribe = Scribe(scorers)
+    said_of = (scribe.opinions(j, now) for _, j in written if j is not None)
+    judged = [{**row, "subject": SUBJECT} for opinions in said_of for row in opinions.by_column()]
     if judged:
         said = insert(connection.dialect, scores)
         again = said.on_conflict_do_update(
-            index_elements=["score_id"],
-            set_={c.name: said.excluded[c.name] for c in scores.columns if c.name != "score_id"},
+            index_elements=list(SCORE),
+            set_={c.name: said.excluded[c.name] for c in scores.columns if c.name not in SCORE},
             where=or_(*(scores.c.status == each for each in UNSETTLED)),  # an IN cannot be sent with many rows
         )
         connection.execute(again, judged)
-
-
-def _score_rows(judged: Judged, scorers: Mapping[str, Registered], now: float) -> Iterator[dict[str, Any]]:
-    names = [c.name for c in scores.columns]
-    for row in score_rows(judged, scorers, now):
-        yield {**dict(zip(names, row, strict=True)), "subject": SUBJECT}
 
 
 def _clean(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
@@ -62,26 +62,80 @@ def _tokens(usage: Usage | None) -> Row:
     return given + taken, given, taken, usage.cached_input_tokens, usage.reasoning_tokens
 
 
-def score_rows(judged: Judged, scorers: Mapping[str, Registered], now: float) -> list[Row]:
-    """Rows of `scores`, one for each result, in order."""
-    e = judged.exchange
-    namespace = _namespace(e.id)
-    rows: list[Row] = []
-    for r in judged.results:
-        name, version, config_hash, status, score, explanation, seconds, pi, spent = r
-        scorer = scorers[name].scorer
-        said = _NO_SCORE if score is None else _score_values(score, scorer)
-        paid = _NO_COST if spent is None else (spent.cost_usd, _text(spent.judge_model), spent.tokens)
-        rows.append((
-            score_id(namespace, name, version, config_hash), e.id, "exchange", e.experiment, e.plan, e.arm,
-            name, version, config_hash, 0, scorer.kind, scorer.direction, "numeric", status, *said[:3],
-            _text(explanation), *said[3:5], e.pi * pi, e.stratum, *paid, seconds, e.received, now, said[5],
-        ))  # fmt: skip
-    return rows
+# The columns of `scores`: those that all scores of an exchange share, and those that each has of its own.
+SHARED = (
+    "exchange_id", "subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum", "answered", "created",
+)  # fmt: skip
+OWN = (
+    "score_id", "scorer", "version", "config_hash", "kind", "direction", "status", "explanation", "pi", "seconds",
+    "cost_usd", "judge_model", "tokens", "value", "label", "value01", "detail", "standard_error", "distribution",
+)  # fmt: skip
+
+
+class Opinions(NamedTuple):
+    """The rows of `scores` of one exchange. shared: the values of SHARED; own: of OWN, for each result, in order."""
+
+    shared: Row
+    own: list[Row]
+
+    def by_column(self) -> Iterator[dict[str, Any]]:
+        shared = dict(zip(SHARED, self.shared, strict=True))
+        return ({**shared, **dict(zip(OWN, row, strict=True))} for row in self.own)
+
+
+class Scribe:
+    """Makes rows of `scores`; remembers what those of one scorer have in common, and rules say the same Score often."""
+
+    def __init__(self, scorers: Mapping[str, Registered]) -> None:
+        self._scorers = scorers
+        self._voices: dict[tuple[str, ...], _Voice] = {}
+
+    def opinions(self, judged: Judged, now: float) -> Opinions:
+        e = judged.exchange
+        namespace, exchange_pi = _namespace(e.id), e.pi
+        own: list[Row] = []
+        for r in judged.results:
+            _, _, _, status, score, explanation, seconds, pi, spent = r
+            voice = self._voice(r)
+            paid = _NO_COST if spent is None else (spent.cost_usd, _text(spent.judge_model), spent.tokens)
+            own.append((
+                _hashed(namespace, voice.identity), *voice.columns, status, _text(explanation), exchange_pi * pi,
+                seconds, *paid, *(_NO_SCORE if score is None else voice.said(score)),
+            ))  # fmt: skip
+        shared = (e.id, "exchange", e.experiment, e.plan, e.arm, 0, "numeric", e.stratum, e.received, now)
+        return Opinions(shared, own)
+
+    def score_ids(self, judged: Judged) -> list[str]:
+        """Of its results, in order."""
+        namespace = _namespace(judged.exchange.id)
+        return [_hashed(namespace, self._voice(r).identity) for r in judged.results]
+
+    def _voice(self, result: Result) -> _Voice:
+        key = result[:3]
+        voice = self._voices.get(key)
+        if voice is None:
+            voice = self._voices[key] = _Voice(self._scorers[result.scorer].scorer, *key)
+        return voice
+
+
+class _Voice:
+    """What all rows of one scorer share. identity: what makes its opinions its own, for score_id."""
+
+    def __init__(self, scorer: Scorer, name: str, version: str, config_hash: str) -> None:
+        self.columns: Row = (name, version, config_hash, scorer.kind, scorer.direction)
+        self.identity = _identity(name, version, config_hash)
+        self._scorer = scorer
+        self._known: dict[int, tuple[Score, Row]] = {}  # by id; the Score is held, so that no other gets its id
+
+    def said(self, score: Score) -> Row:
+        """value, label, value01, detail, standard_error, distribution."""
+        known = self._known.get(id(score))
+        if known is None:
+            known = self._known[id(score)] = (score, _score_values(score, self._scorer))
+        return known[1]
 
 
 def _score_values(score: Score, scorer: Scorer) -> Row:
-    """value, label, value01, detail, standard_error, distribution."""
     value = float(score.value)
     detail = _json(score.detail) if score.detail else None
     distribution = _json(score.distribution) if score.distribution else None
@@ -111,7 +165,15 @@ def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repe
     The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A uuid5 whole
     would land anywhere in the index: each transaction then rewrites most of it.
     """
-    h = sha1(namespace + f"{scorer}\0{version}\0{config_hash}\0{repeat}".encode(), usedforsecurity=False).hexdigest()
+    return _hashed(namespace, _identity(scorer, version, config_hash, repeat))
+
+
+def _identity(scorer: str, version: str, config_hash: str, repeat: int = 0) -> bytes:
+    return f"{scorer}\0{version}\0{config_hash}\0{repeat}".encode()
+
+
+def _hashed(namespace: bytes, identity: bytes) -> str:
+    h = sha1(namespace + identity, usedforsecurity=False).hexdigest()
     at = namespace[:6].hex()
     return f"{at[:8]}-{at[8:]}-8{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 

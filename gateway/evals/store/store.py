@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import cells, engine, feedback, keeping, ledger, losses, writing
 from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.inserting import Raced
 from gateway.evals.store.keeping import Bounds, Swept
 from gateway.evals.store.reading import Reading, reading
 from gateway.evals.store.standing import Standing, standing
@@ -119,7 +120,7 @@ class Store:
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
-            except writing.Raced:
+            except Raced:
                 continue
             except DBAPIError as error:
                 kind = StoreDown if engine.transient(error) else Refused

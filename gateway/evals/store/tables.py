@@ -92,10 +92,13 @@ exchanges = Table(
     ),
 )
 
+SCORE = ("exchange_id", "score_id")
+
 scores = Table(
+    # Rows lie in the order of their key, all of an exchange together: no index beside.
     "scores",
     metadata,
-    Column("score_id", Text, primary_key=True),
+    Column("score_id", Text, nullable=False),
     Column("exchange_id", Text, nullable=False),
     Column("subject", Text, nullable=False),  # exchange; later also pair, conversation, dataset item
     Column("experiment", Text),
@@ -124,7 +127,8 @@ scores = Table(
     Column("answered", Double, nullable=False),
     Column("created", Double, nullable=False),
     Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
-    Index("scores_exchange", "exchange_id"),
+    PrimaryKeyConstraint(*SCORE),
+    sqlite_with_rowid=False,
 )
 
 CELL = ("scorer", "version", "config_hash", "alias", "model", "arm", "stratum")

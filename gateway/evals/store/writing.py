@@ -6,25 +6,21 @@ Writing the same batch again changes nothing but the count of duplicates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, select
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.evals.store import cells, costs, experiments_pairs, feedback, ledger
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Judged, Row, exchange_row, score_rows
+from gateway.evals.store.inserting import insert_new, insert_opinions
+from gateway.evals.store.rows import Judged, Scribe, exchange_row
 from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
 
 _KNOWN_EXCHANGES = select(exchanges.c.id).where(exchanges.c.id.in_(bindparam("ids", expanding=True)))
-_KNOWN_SCORES = select(scores.c.score_id).where(scores.c.score_id.in_(bindparam("ids", expanding=True)))
+_KNOWN_SCORES = select(scores.c.score_id).where(scores.c.exchange_id.in_(bindparam("ids", expanding=True)))
 _CHUNK = 500
-
-
-class Raced(Exception):
-    """Another consumer wrote one of these exchanges at this moment: the whole transaction is to be run again."""
 
 
 def write(connection: Connection, batch: Batch, now: float) -> Written:
@@ -33,15 +29,10 @@ def write(connection: Connection, batch: Batch, now: float) -> Written:
     known = _known(connection, _KNOWN_EXCHANGES, by_id)
     new = [j for i, j in by_id.items() if i not in known]
     ledger.arriving(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
-    _insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
+    insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
     experiments_pairs.open_pairs(connection, new)
     experiments_pairs.seen_earlier(connection, [by_id[i] for i in known])
-    sums = cells.Sums()
-    rows = [row for j in new for row in _counted(j, batch, now, sums)]
-    rows += _scores_of_known(connection, [by_id[i] for i in known], batch, now, sums)
-    _insert_new(connection, scores, rows)
-    costs.add(connection, costs.of_rows(rows))
-    cells.add(connection, sums)
+    _scores(connection, [*new, *_unscored(connection, [by_id[i] for i in known], batch)], batch, now)
     for entry, tally in batch.tallies:
         cells.add_population(connection, batch.scorers, ledger.take(connection, entry, tally))
     feedback.arrived(connection, new, now)
@@ -76,21 +67,21 @@ def count(connection: Connection, name: str, n: int) -> None:
         connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=more))
 
 
-def _counted(judged: Judged, batch: Batch, now: float, sums: cells.Sums) -> list[Row]:
-    sums.count(judged.exchange, judged.results, batch.scorers)
-    return score_rows(judged, batch.scorers, now)
+def _scores(connection: Connection, judged: Sequence[Judged], batch: Batch, now: float) -> None:
+    """What was said of these, and is not there yet; with the sums over it."""
+    sums, scribe = cells.Sums(), Scribe(batch.scorers)
+    for j in judged:
+        sums.count(j.exchange, j.results, batch.scorers)
+    insert_opinions(connection, [scribe.opinions(j, now) for j in judged])
+    costs.add(connection, costs.of_results(r for j in judged for r in j.results))
+    cells.add(connection, sums)
 
 
-def _scores_of_known(
-    connection: Connection, known: Sequence[Judged], batch: Batch, now: float, sums: cells.Sums
-) -> list[Row]:
+def _unscored(connection: Connection, known: Sequence[Judged], batch: Batch) -> list[Judged]:
     """What a redelivery brings that is not there yet: the scores of scorers that were configured in between."""
-    pairs = [(j, r, row) for j in known for r, row in zip(j.results, score_rows(j, batch.scorers, now), strict=True)]
-    stored = _known(connection, _KNOWN_SCORES, [row[0] for _, _, row in pairs])
-    fresh = [(j, r, row) for j, r, row in pairs if row[0] not in stored]
-    for judged, result, _ in fresh:
-        sums.count(judged.exchange, [result], batch.scorers)
-    return [row for _, _, row in fresh]
+    stored, scribe = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), Scribe(batch.scorers)
+    fresh = ([r for r, i in zip(j.results, scribe.score_ids(j), strict=True) if i not in stored] for j in known)
+    return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
 
 
 def _known(connection: Connection, statement: Any, ids: Iterable[str]) -> set[str]:
@@ -99,20 +90,3 @@ def _known(connection: Connection, statement: Any, ids: Iterable[str]) -> set[st
     for at in range(0, len(ids), _CHUNK):
         found.update(connection.execute(statement, {"ids": ids[at : at + _CHUNK]}).scalars())
     return found
-
-
-def _insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    sql, names = _compiled(table, connection.dialect)
-    values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
-    if connection.exec_driver_sql(sql, values).rowcount != len(rows):
-        raise Raced
-
-
-@cache
-def _compiled(table: Table, dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
-    """The statement as the driver takes it; names: None where it takes tuples. SQLAlchemy's own handling of parameters
-    costs more than SQLite's insert."""
-    compiled = insert(dialect, table).on_conflict_do_nothing().compile(dialect=dialect)
-    return str(compiled), None if compiled.positional else tuple(c.name for c in table.columns)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from gateway.evals.scorers import Spent
 from gateway.evals.store import costs
 from gateway.evals.store.costs import Cost
 from gateway.evals.store.experiments_pairs import add_pair_scores
-from gateway.evals.store.rows import score_rows
-from gateway.evals.store.tables import scores
 
 
-def test_only_rows_that_cost_something_count(store, exchange):
-    (row,) = score_rows(store.judged(exchange()), store.scorers, 0.0)
-    names = scores.columns.keys()
-    dear = list(row)
-    dear[names.index("cost_usd")], dear[names.index("tokens")] = 0.25, 10
-    assert costs.of_rows([row, tuple(dear)]) == [("said", Cost(0.25, 10))]
+def test_only_results_that_cost_something_count(store, exchange):
+    (free,) = store.judged(exchange()).results
+    dear, odd = free._replace(spent=Spent(0.25, "up/judge", 10)), free._replace(spent=Spent())
+    assert costs.of_results([free, dear, odd]) == [("said", Cost(0.25, 10))]
 
 
 def test_sums_grow_by_scorer(store):

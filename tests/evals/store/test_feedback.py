@@ -38,6 +38,16 @@ def test_by_the_id_that_the_answer_itself_has(store, exchange):
     assert [row[0] for row in store.sql(SCORES)] == [newer.id], "of answers with the same id, the newest"
 
 
+def test_a_word_that_a_newer_answer_of_the_same_id_takes_over_leaves_the_older_one(store, exchange):
+    older, newer = (exchange(upstream_id="chatcmpl-1", received=at) for at in (10.0, 20.0))
+    store.write(older, word("chatcmpl-1", 0.0))
+    assert [row[:2] for row in store.sql(SCORES)] == [(older.id, 0.0)]
+    store.write(newer, word("chatcmpl-1", 1.0, at=2.0))
+    assert [row[:2] for row in store.sql(SCORES)] == [(newer.id, 1.0)]
+    store.write(word("chatcmpl-1", None, at=3.0))
+    assert store.sql(SCORES) == []
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_whatever_comes_first_the_newest_word_counts(file_store, exchange, order):
     one = exchange()

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, Table, select, text
+from sqlalchemy import Engine, MetaData, Table, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
-from gateway.evals.store.tables import feedback, metadata
+from gateway.evals.store.tables import feedback, metadata, scores
 from gateway.exchange import Feedback
 
 for path in Path(engine.__file__).parent.glob("tables_*.py"):
@@ -109,6 +110,25 @@ def test_sums_from_before_units_were_kept_are_of_single_exchanges(old):
     store = old("0007", score_cells={"n_scored": 3, "total": 1.5, "squares": 0.75})
     engine.migrate(store)
     assert rows(store, "score_cells", "unit_sizes", "unit_products", "unit_squares") == [(3.0, 1.5, 0.75)]
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_scores_of_any_version_lie_by_exchange_afterwards_each_with_all_it_said(old, version):
+    """In any order before; one opinion still is one row, and one that is there is not inserted again."""
+    store = old(version)
+    there = Table("scores", MetaData(), autoload_with=store)
+    full = {c.name: _plain(c.type.python_type) for c in there.columns}
+    given = [{**full, "score_id": f"s{i}", "exchange_id": f"e{9 - i % 3}", "value": i / 7} for i in range(9)]
+    with store.begin() as connection:
+        connection.execute(there.delete())
+        connection.execute(there.insert(), given)
+    engine.migrate(store)
+    assert inspect(store).get_pk_constraint("scores")["constrained_columns"] == ["exchange_id", "score_id"]
+    assert not inspect(store).get_indexes("scores")
+    by_key = sorted(given, key=lambda row: (row["exchange_id"], row["score_id"]))
+    assert sorted(rows(store, "scores", *full), key=lambda row: (row[1], row[0])) == [tuple(r.values()) for r in by_key]
+    with store.begin() as connection, pytest.raises(IntegrityError):
+        connection.execute(scores.insert().values({**full, "exchange_id": "e9", "score_id": "s0"}))
 
 
 def test_feedback_from_before_it_met_its_exchange_can_still_be_replaced(old):

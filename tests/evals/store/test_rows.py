@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.assembly import Completion, completion_of
-from gateway.evals.store.rows import exchange_row, feedback_row, model_of, on_unit, score_id, score_rows
+from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row, feedback_row, model_of, on_unit, score_id
 from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.exchange import Attempt, Feedback, Target, Usage, new_id
 
@@ -45,8 +45,7 @@ def test_usage_that_only_room_1_saw_is_kept(store, exchange):
 def test_a_score_lands_in_its_columns(store, exchange, said):
     store.scorers["said"] = said(share=0.5)
     given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
-    (row,) = score_rows(store.judged(given), store.scorers, 99.0)
-    row = named(scores, row)
+    (row,) = Scribe(store.scorers).opinions(store.judged(given), 99.0).by_column()
     assert row["exchange_id"] == given.id
     assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("said", "1", "c1", "code")
     assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
@@ -80,8 +79,30 @@ def test_score_ids_stand_in_the_order_of_their_exchanges():
 
 
 def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
-    one, two = (score_rows(store.judged(exchange(id=i)), store.scorers, 0.0)[0][0] for i in ("a", "b"))
+    one, two = (Scribe(store.scorers).score_ids(store.judged(exchange(id=i))) for i in ("a", "b"))
     assert one != two
+
+
+def test_every_column_of_a_score_is_shared_or_its_own():
+    assert sorted((*SHARED, *OWN)) == sorted(scores.columns.keys())
+
+
+def test_ids_can_be_known_without_the_rows(store, exchange, said):
+    store.scorers["other"] = said(name="other")
+    scribe, judged = Scribe(store.scorers), store.judged(exchange())
+    ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("said", "other")]
+    assert scribe.score_ids(judged) == ids == [row["score_id"] for row in scribe.opinions(judged, 0.0).by_column()]
+
+
+def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, exchange, said):
+    """A rule says the same Score again and again: what was made of it is remembered, for that scorer."""
+    store.scorers = {"up": said(name="up"), "down": said(name="down", direction="minimise")}
+    judged = store.judged(exchange("0.25"))
+    same = [r._replace(score=judged.results[0].score) for r in judged.results]
+    scribe = Scribe(store.scorers)
+    for _ in range(2):
+        made = scribe.opinions(replace(judged, results=same), 0.0).by_column()
+        assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]
 
 
 def test_value01_is_1_for_the_best(said):

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.evals.scorers.registry import Registered
-from gateway.evals.store import engine, writing
+from gateway.evals.store import engine
 from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.inserting import Raced
 from gateway.evals.store.rows import Judged
 from gateway.evals.store.store import Refused, Store, StoreDown
 from gateway.stream.words import Look
@@ -83,13 +84,13 @@ async def test_a_race_is_run_again_and_not_for_ever(url):
         def raced(_: object) -> int:
             tries.append(1)
             if len(tries) < 3:
-                raise writing.Raced
+                raise Raced
             return 7
 
         assert await opened._transaction(raced) == 7
 
         def always(_: object) -> None:
-            raise writing.Raced
+            raise Raced
 
         with pytest.raises(StoreDown, match="other consumers"):
             await opened._transaction(always)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError
 
 from gateway.evals.store import writing
 from gateway.evals.store.batches import Batch, Written
+from gateway.evals.store.inserting import Raced
 from gateway.exchange import Feedback
 
 
@@ -84,7 +85,7 @@ def test_two_who_write_the_same_exchange_at_once_are_told(store, exchange):
         finally:
             writing._known = known
 
-    with pytest.raises(writing.Raced):
+    with pytest.raises(Raced):
         store.run(unaware)
     assert store.cell().n["scored"] == 1
 

@@ -1,0 +1,69 @@
+"""New rows into tables, by statements that are made once and parameters as the driver takes them: what SQLAlchemy does
+with parameters costs more than SQLite's insert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.engine import Dialect
+
+from gateway.evals.store.engine import insert
+from gateway.evals.store.rows import OWN, SHARED, Opinions, Row
+from gateway.evals.store.tables import scores
+
+_MOST = 40  # scores in one statement: SQLite before 3.32 takes 999 parameters
+
+
+class Raced(Exception):
+    """Another consumer wrote one of these rows at this moment: the whole transaction is to be run again."""
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """rows: in the order of the table's columns. Raises Raced where one is there already."""
+    if not rows:
+        return
+    sql, names = _compiled(table, connection.dialect)
+    values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+    if connection.exec_driver_sql(sql, values).rowcount != len(rows):
+        raise Raced
+
+
+def insert_opinions(connection: Connection, said: Iterable[Opinions]) -> None:
+    """All scores of an exchange by one statement, in which what they share stands once: to bind a parameter costs as
+    much as to store it. Raises Raced where one of them is there already."""
+    by_size: dict[int, list[Row]] = {}
+    for each in said:
+        for at in range(0, len(each.own), _MOST):
+            own = each.own[at : at + _MOST]
+            row = list(each.shared)
+            for one in own:
+                row += one
+            by_size.setdefault(len(own), []).append(tuple(row))
+    for size, rows in sorted(by_size.items()):
+        sql, names = _statement(size, connection.dialect.paramstyle)
+        values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+        if connection.exec_driver_sql(sql, values).rowcount != size * len(rows):
+            raise Raced
+
+
+@cache
+def _compiled(table: Table, dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
+    """The statement as the driver takes it; names: None where it takes tuples."""
+    compiled = insert(dialect, table).on_conflict_do_nothing().compile(dialect=dialect)
+    return str(compiled), None if compiled.positional else tuple(c.name for c in table.columns)
+
+
+@cache
+def _statement(size: int, paramstyle: str) -> tuple[str, tuple[str, ...] | None]:
+    """The same for so many scores of one exchange: one parameter for each of SHARED, then for each of OWN of each."""
+    numbered = paramstyle == "qmark"
+    names = tuple(f"p{i}" for i in range(1, len(SHARED) + size * len(OWN) + 1))
+    places = [f"?{name[1:]}" if numbered else f"%({name})s" for name in names]
+    shared, own = places[: len(SHARED)], places[len(SHARED) :]
+    rows = (", ".join([*shared, *own[at : at + len(OWN)]]) for at in range(0, len(own), len(OWN)))
+    columns, values = ", ".join((*SHARED, *OWN)), "), (".join(rows)
+    sql = f"INSERT INTO {scores.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own words
+    return sql, None if numbered else names

@@ -1,0 +1,50 @@
+"""What is new is inserted, whatever its number; what is there already is told. On both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.evals.store.inserting import Raced, insert_new, insert_opinions
+from gateway.evals.store.rows import Scribe, exchange_row
+from gateway.evals.store.tables import exchanges
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
+def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
+    """One statement takes 40; several exchanges with different numbers come together."""
+    store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
+    several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
+    scribe = Scribe(store.scorers)
+    opinions = [scribe.opinions(judged, 9.0) for judged in several]
+    store.run(lambda c: insert_opinions(c, opinions))
+    names = ", ".join(next(opinions[0].by_column()))
+    found = store.sql(f"SELECT {names} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
+    rows = [tuple(row.values()) for each in opinions for row in each.by_column()]
+    assert found == sorted(rows, key=lambda row: (row[0], row[10]))
+
+
+def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
+    judged = replace(store.judged(exchange()), results=[])
+    store.run(lambda c: insert_opinions(c, [Scribe(store.scorers).opinions(judged, 0.0)]))
+    assert store.sql("SELECT count(*) FROM scores") == [(0,)]
+
+
+def test_one_score_that_is_there_already_is_told(store, exchange, said):
+    store.scorers = {name: said(name=name) for name in ("said", "other")}
+    one = exchange()
+    opinions = [Scribe(store.scorers).opinions(store.judged(one, *names), 0.0) for names in (("said",), ())]
+    store.run(lambda c: insert_opinions(c, opinions[:1]))
+    with pytest.raises(Raced):
+        store.run(lambda c: insert_opinions(c, opinions[1:]))
+    assert store.sql("SELECT scorer FROM scores") == [("said",)], "and its transaction leaves nothing"
+
+
+def test_an_exchange_that_is_there_already_is_told(store, exchange):
+    rows = [exchange_row(store.judged(exchange()), 0.0) for _ in range(2)]
+    store.run(lambda c: insert_new(c, exchanges, []))
+    store.run(lambda c: insert_new(c, exchanges, rows[:1]))
+    with pytest.raises(Raced):
+        store.run(lambda c: insert_new(c, exchanges, rows))
+    assert store.sql("SELECT count(*) FROM exchanges") == [(1,)]
