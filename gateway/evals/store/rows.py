@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
 from gateway.assembly import Completion
-from gateway.evals.scorers import Score, Scorer
+from gateway.evals.scorers import Score, Scorer, Spent
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import Result
 from gateway.exchange import Exchange, Feedback, Usage
 
 Row = tuple[Any, ...]
-_NO_SCORE: Row = (None,) * 6
-_NO_COST: Row = (None,) * 3
 _BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about
 
 
@@ -73,65 +73,80 @@ OWN = (
 
 
 class Opinions(NamedTuple):
-    """The rows of `scores` of one exchange. shared: the values of SHARED; own: of OWN, for each result, in order."""
+    """The rows of `scores` of one exchange. values: of SHARED once, then of OWN for each result, in order."""
 
-    shared: Row
-    own: list[Row]
+    values: list[Any]
 
     def by_column(self) -> Iterator[dict[str, Any]]:
-        shared = dict(zip(SHARED, self.shared, strict=True))
-        return ({**shared, **dict(zip(OWN, row, strict=True))} for row in self.own)
+        values = iter(self.values)
+        shared = dict(zip(SHARED, islice(values, len(SHARED)), strict=True))
+        while own := dict(zip(OWN, islice(values, len(OWN)), strict=False)):
+            yield {**shared, **own}
 
 
 class Scribe:
-    """Makes rows of `scores`; remembers what those of one scorer have in common, and rules say the same Score often."""
+    """Makes rows of `scores`; remembers what those of one scorer have in common, and rules say the same Score often.
 
-    def __init__(self, scorers: Mapping[str, Registered]) -> None:
+    null: what stands for None, in an Opinions' values.
+    """
+
+    def __init__(self, scorers: Mapping[str, Registered], null: Any = None) -> None:
         self._scorers = scorers
+        self._null = null
+        self._unpaid, self._unscored = (null,) * 3, (null,) * 6
         self._voices: dict[tuple[str, ...], _Voice] = {}
 
     def opinions(self, judged: Judged, now: float) -> Opinions:
-        e = judged.exchange
-        namespace, exchange_pi = _namespace(e.id), e.pi
-        own: list[Row] = []
+        e, null = judged.exchange, self._null
+        namespace = _namespace(e.id)
+        time, exchange_pi = _time(namespace), e.pi
+        experiment, plan, arm = self._filled((e.experiment, e.plan, e.arm))
+        values = [e.id, "exchange", experiment, plan, arm, 0, "numeric", e.stratum, e.received, now]
         for r in judged.results:
             _, _, _, status, score, explanation, seconds, pi, spent = r
             voice = self._voice(r)
-            paid = _NO_COST if spent is None else (spent.cost_usd, _text(spent.judge_model), spent.tokens)
-            own.append((
-                _hashed(namespace, voice.identity), *voice.columns, status, _text(explanation), exchange_pi * pi,
-                seconds, *paid, *(_NO_SCORE if score is None else voice.said(score)),
-            ))  # fmt: skip
-        shared = (e.id, "exchange", e.experiment, e.plan, e.arm, 0, "numeric", e.stratum, e.received, now)
-        return Opinions(shared, own)
+            paid = self._unpaid if spent is None else self._paid(spent)
+            said = self._unscored if score is None else voice.said(score)
+            why = null if explanation is None else _text(explanation)
+            i = _hashed(namespace, time, voice.identity)
+            values += (i, *voice.columns, status, why, exchange_pi * pi, seconds, *paid, *said)
+        return Opinions(values)
+
+    def _paid(self, spent: Spent) -> Row:
+        return self._filled((spent.cost_usd, _text(spent.judge_model), spent.tokens))
+
+    def _filled(self, row: Row) -> Row:
+        return tuple([self._null if value is None else value for value in row])
 
     def score_ids(self, judged: Judged) -> list[str]:
         """Of its results, in order."""
         namespace = _namespace(judged.exchange.id)
-        return [_hashed(namespace, self._voice(r).identity) for r in judged.results]
+        time = _time(namespace)
+        return [_hashed(namespace, time, self._voice(r).identity) for r in judged.results]
 
     def _voice(self, result: Result) -> _Voice:
         key = result[:3]
         voice = self._voices.get(key)
         if voice is None:
-            voice = self._voices[key] = _Voice(self._scorers[result.scorer].scorer, *key)
+            voice = self._voices[key] = _Voice(self._scorers[result.scorer].scorer, self._filled, *key)
         return voice
 
 
 class _Voice:
     """What all rows of one scorer share. identity: what makes its opinions its own, for score_id."""
 
-    def __init__(self, scorer: Scorer, name: str, version: str, config_hash: str) -> None:
+    def __init__(self, scorer: Scorer, filled: Callable[[Row], Row], name: str, version: str, config_hash: str) -> None:
         self.columns: Row = (name, version, config_hash, scorer.kind, scorer.direction)
         self.identity = _identity(name, version, config_hash)
         self._scorer = scorer
+        self._filled = filled
         self._known: dict[int, tuple[Score, Row]] = {}  # by id; the Score is held, so that no other gets its id
 
     def said(self, score: Score) -> Row:
         """value, label, value01, detail, standard_error, distribution."""
         known = self._known.get(id(score))
         if known is None:
-            known = self._known[id(score)] = (score, _score_values(score, self._scorer))
+            known = self._known[id(score)] = (score, self._filled(_score_values(score, self._scorer)))
         return known[1]
 
 
@@ -165,23 +180,32 @@ def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repe
     The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A uuid5 whole
     would land anywhere in the index: each transaction then rewrites most of it.
     """
-    return _hashed(namespace, _identity(scorer, version, config_hash, repeat))
+    return _hashed(namespace, _time(namespace), _identity(scorer, version, config_hash, repeat))
 
 
 def _identity(scorer: str, version: str, config_hash: str, repeat: int = 0) -> bytes:
     return f"{scorer}\0{version}\0{config_hash}\0{repeat}".encode()
 
 
-def _hashed(namespace: bytes, identity: bytes) -> str:
-    h = sha1(namespace + identity, usedforsecurity=False).hexdigest()
+def _time(namespace: bytes) -> str:
+    """What an id begins with, up to its version."""
     at = namespace[:6].hex()
-    return f"{at[:8]}-{at[8:]}-8{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
+    return f"{at[:8]}-{at[8:]}-8"
 
 
+def _hashed(namespace: bytes, time: str, identity: bytes) -> str:
+    h = sha1(namespace + identity, usedforsecurity=False).hexdigest()
+    return f"{time}{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VARIANT = {f"{i:x}": f"{8 + i % 4:x}" for i in range(16)}
 
 
 def _namespace(exchange_id: str) -> bytes:
+    plain = _UUID.fullmatch(exchange_id)
+    if plain:  # as ours are
+        return bytes.fromhex(exchange_id.replace("-", ""))
     try:
         return UUID(exchange_id).bytes
     except ValueError:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, select
 from gateway.evals.store import cells, costs, experiments_pairs, feedback, ledger
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.engine import insert
-from gateway.evals.store.inserting import insert_new, insert_opinions
+from gateway.evals.store.inserting import insert_new, insert_opinions, null_of
 from gateway.evals.store.rows import Judged, Scribe, exchange_row
 from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
 
@@ -69,7 +69,7 @@ def count(connection: Connection, name: str, n: int) -> None:
 
 def _scores(connection: Connection, judged: Sequence[Judged], batch: Batch, now: float) -> None:
     """What was said of these, and is not there yet; with the sums over it."""
-    sums, scribe = cells.Sums(), Scribe(batch.scorers)
+    sums, scribe = cells.Sums(), Scribe(batch.scorers, null_of(connection))
     for j in judged:
         sums.count(j.exchange, j.results, batch.scorers)
     insert_opinions(connection, [scribe.opinions(j, now) for j in judged])

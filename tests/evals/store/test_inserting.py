@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.evals.store.inserting import Raced, insert_new, insert_opinions
-from gateway.evals.store.rows import Scribe, exchange_row
+from gateway.evals.store.inserting import Raced, insert_new, insert_opinions, null_of
+from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row
 from gateway.evals.store.tables import exchanges
 
 
@@ -16,13 +16,15 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
     """One statement takes 40; several exchanges with different numbers come together."""
     store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
-    scribe = Scribe(store.scorers)
-    opinions = [scribe.opinions(judged, 9.0) for judged in several]
-    store.run(lambda c: insert_opinions(c, opinions))
-    names = ", ".join(next(opinions[0].by_column()))
-    found = store.sql(f"SELECT {names} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
-    rows = [tuple(row.values()) for each in opinions for row in each.by_column()]
-    assert found == sorted(rows, key=lambda row: (row[0], row[10]))
+    plain = Scribe(store.scorers)
+    scribe = Scribe(store.scorers, store.run(null_of))
+    store.run(lambda c: insert_opinions(c, [scribe.opinions(judged, 9.0) for judged in several]))
+    columns = (*SHARED, *OWN)
+    found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
+    rows = [row for judged in several for row in plain.opinions(judged, 9.0).by_column()]
+    expected = sorted(([row[c] for c in columns] for row in rows), key=lambda row: (row[0], row[10]))
+    assert [list(row) for row in found] == expected
+    assert None in expected[0], "and what is not there is NULL"
 
 
 def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
@@ -39,6 +41,15 @@ def test_one_score_that_is_there_already_is_told(store, exchange, said):
     with pytest.raises(Raced):
         store.run(lambda c: insert_opinions(c, opinions[1:]))
     assert store.sql("SELECT scorer FROM scores") == [("said",)], "and its transaction leaves nothing"
+
+
+def test_what_an_exchange_lacks_is_null(store, exchange):
+    row = exchange_row(store.judged(exchange(usage=None, client_id=None)), 0.0)
+    store.run(lambda c: insert_new(c, exchanges, [row]))
+    missing = [c.name for c, value in zip(exchanges.columns, row, strict=True) if value is None]
+    assert len(missing) > 5
+    every = " AND ".join(f"{name} IS NULL" for name in missing)
+    assert store.sql(f"SELECT count(*) FROM exchanges WHERE {every}") == [(1,)]  # noqa: S608
 
 
 def test_an_exchange_that_is_there_already_is_told(store, exchange):
