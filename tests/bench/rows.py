@@ -27,12 +27,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. values: by system, one for each round."""
+    """One line of the table. values: by system, one for each round, or one of all rounds together. compared: by
+    system, where ratios are not to be had from `values`: the ratio, and between which ones nine of ten lie."""
 
     key: str
     label: str
     unit: str
     values: Mapping[str, Sequence[float]]
+    compared: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -211,28 +213,53 @@ def sampling(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def shadow(bench: Bench, stage: Stage) -> list[Row]:
-    wrk = Wrk(stage.directory, systems.KEY, systems.body(), shadowed.PAUSE_MS)
+    """Beside an upstream that answers at once: whatever delays an answer shows whole."""
+    return _shadowed(bench, stage, "plain", (shadowed.AGAIN, *shadowed.SHADOWED), "shadow")
+
+
+def shadow_model(bench: Bench, stage: Stage) -> list[Row]:
+    states = (shadowed.AGAIN, shadowed.HEALTHY, shadowed.SOME_HANG)
+    return _shadowed(bench, stage, "model", states, "shadow_model", " beside a model of 5 ms")
+
+
+def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key: str, beside: str = "") -> list[Row]:
     with ExitStack() as holds:
-        running = shadowed.start(stage, holds)
-        found = bench.turns(running, lambda r, seconds: wrk.run(r.port, shadowed.CONNECTIONS, seconds))
-        asked = {r.name: [_counted(r.port, "gateway_shadow_total", 'result="asked')] for r in running}
-    for name in asked:
-        if (asked[name][0] == 0) != (name == shadowed.OFF):
-            bench.trouble(name, Failed(f"{asked[name][0]:g} shadows were asked: its latency says nothing of them"))
-    return [
-        Row("shadow_p50", "latency with shadows at 20 %, p50", "ms", _each(found, lambda r: r.p50_ms)),
-        Row("shadow_p99", "latency with shadows at 20 %, p99", "ms", _each(found, lambda r: r.p99_ms)),
-        Row("shadow_asked", "shadows asked, all rounds", "of a target", asked),
-    ]
+        running = shadowed.start(stage, holds, kind)
+        found = shadowed.measure(running, states, bench.rounds * bench.seconds, bench.say)
+        asked, not_asked = (
+            {s: [_counted(running.port, "gateway_shadow_total", *shadowed.labels(s, what))] for s in states}
+            for what in ("asked", "not_offered")
+        )
+    for state, (n,) in asked.items():
+        if (n == 0) == (state in shadowed.SHADOWED):
+            bench.trouble(state, Failed(f"{n:g} shadows were asked: its latency says nothing of them"))
+    if found.disturbed:
+        bench.say(f"{key}: {found.disturbed} slices are left out: other programs ran beside them")
+    rows = []
+    for percent in (50, 99):
+        of = {s: c for s in states if (c := found.compared(s, percent)) is not None}
+        ms = {shadowed.OFF: [found.off(percent)], **{s: [c.ms] for s, c in of.items()}} if of else {}
+        label = f"latency with shadows at 20 %{beside}, p{percent}"
+        ratios = {s: (c.ratio, c.low, c.high) for s, c in of.items()}
+        rows.append(Row(f"{key}_p{percent}", label, "ms", ms, ratios))
+        more = {s: [c.ms - c.than] for s, c in of.items()}
+        rows.append(Row(f"{key}_p{percent}_more", f"{label}: more than without", "ms", more))
+    rows.append(Row(f"{key}_asked", f"shadows asked{beside}", "of a target", asked))
+    rows.append(Row(f"{key}_not_asked", f"shadows drawn{beside}, not asked", "counted", not_asked))
+    return rows
 
 
-def _counted(port: int, name: str, having: str = "") -> float:
-    """The sum of a counter over its labels, where these hold such a text, from the gateway's /metrics."""
+def _counted(port: int, name: str, *having: str) -> float:
+    """The sum of a counter over its labels, where these hold such texts, from the gateway's /metrics."""
     asking = HTTPConnection(HOST, port, timeout=10)
     asking.request("GET", "/metrics")
     lines = asking.getresponse().read().decode().splitlines()
     asking.close()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and having in line)
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith(name) and all(text in line for text in having)
+    )
 
 
 def body(bench: Bench, stage: Stage) -> list[Row]:
@@ -296,6 +323,7 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "first": first,
     "sampling": sampling,
     "shadow": shadow,
+    "shadow_model": shadow_model,
     "body": body,
     "rss": rss,
     "workers": workers,

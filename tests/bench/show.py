@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from rows import Row
+from shadowed import AGAIN, HEALTHY, OFF, SHADOWED, SOME_HANG
 
 Rows = Mapping[str, Row]
 OURS = "gateway"
@@ -43,6 +44,8 @@ class Target:
             return None
         if self.than is None:
             return median(ours)
+        if self.of in row.compared:
+            return row.compared[self.of][0]
         theirs = row.values.get(self.than, ())
         ratios = [t / o if self.cheaper else o / t for o, t in zip(ours, theirs, strict=False)]
         return median(ratios) if ratios else None
@@ -69,9 +72,11 @@ TARGETS = (
     Target("jitter", at_most=1.0),
     Target("sampling", at_most=1.35),
     *(
-        Target(row, at_most=limit, than="shadow off", of=state)
-        for row, limit in (("shadow_p50", 1.10), ("shadow_p99", 1.25))
-        for state in ("healthy", "hangs", "500", "down")
+        Target(f"{row}_p{percent}", at_most=limit, than=OFF, of=state)
+        for row in ("shadow", "shadow_model")
+        for percent, limit in ((50, 1.10), (99, 1.25))
+        for state in (AGAIN, *SHADOWED)  # the first is the noise: without shadows, both times
+        if row == "shadow" or state in (AGAIN, HEALTHY, SOME_HANG)
     ),
     Target("body", at_most=2.5, than="nginx"),
     Target("idle", at_most=65),
@@ -97,30 +102,56 @@ def names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.values))
 
 
+def tables(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of the same systems stand together: those of the first row's table, then those that share none with it."""
+    parts: list[list[Row]] = []
+    for row in rows:
+        part = next((p for p in parts if not row.values or set(names(p)) & set(row.values)), None)
+        if part is None:
+            parts.append([row])
+        else:
+            part.append(row)
+    return parts
+
+
 def text(rows: Sequence[Row]) -> str:
     """For a terminal. Under each row the targets it must meet."""
     known = {row.key: row for row in rows}
+    return "\n\n".join(_table(part, known) for part in tables(rows))
+
+
+def _table(rows: Sequence[Row], known: Rows) -> str:
     systems = names(rows)
-    lines = [f"{'':66}" + "".join(f"{name:>12}" for name in systems)]
+    lines = [f"{'':66}" + "".join(f"{name:>14}" for name in systems)]
     for row in rows:
         found = medians(row)
-        lines.append(f"{row.label + ', ' + row.unit:66}" + "".join(f"{number(found.get(n)):>12}" for n in systems))
+        lines.append(f"{row.label + ', ' + row.unit:66}" + "".join(f"{number(found.get(n)):>14}" for n in systems))
         for target in TARGETS:
             if target.row == row.key:
-                said = f"{number(target.value(known)):>12}  {target.verdict(known)}"
+                said = f"{number(target.value(known)):>14}  {target.verdict(known)}{_spread(row, target)}"
                 lines.append(f"{'':4}{'target: ' + target.text(row.unit):62}" + said)
     return "\n".join(lines)
 
 
+def _spread(row: Row, target: Target) -> str:
+    if target.of not in row.compared:
+        return ""
+    _, low, high = row.compared[target.of]
+    return f" ({number(low)} … {number(high)})"
+
+
 def markdown(rows: Sequence[Row], caption: str) -> str:
     known = {row.key: row for row in rows}
-    systems = names(rows)
-    lines = [f"| | {' | '.join(systems)} | target |", f"|---|{'---:|' * len(systems)}---|"]
-    for row in rows:
-        found = medians(row)
-        values = " | ".join(number(found.get(name)) for name in systems)
-        lines.append(f"| {row.label}, {row.unit} | {values} | {_targets(row, known)} |")
-    return "\n".join([*lines, "", caption, ""])
+    lines = []
+    for part in tables(rows):
+        systems = names(part)
+        lines += [f"| | {' | '.join(systems)} | target |", f"|---|{'---:|' * len(systems)}---|"]
+        for row in part:
+            found = medians(row)
+            values = " | ".join(number(found.get(name)) for name in systems)
+            lines.append(f"| {row.label}, {row.unit} | {values} | {_targets(row, known)} |")
+        lines.append("")
+    return "\n".join([*lines, caption, ""])
 
 
 def _targets(row: Row, rows: Rows) -> str:
@@ -129,7 +160,7 @@ def _targets(row: Row, rows: Rows) -> str:
     for target in TARGETS:
         if target.row == row.key:
             value = "" if target.value(rows) is None else f"{number(target.value(rows))}, "
-            parts.append(f"{target.text(row.unit)}: {value}{target.verdict(rows)}")
+            parts.append(f"{target.text(row.unit)}: {value}{target.verdict(rows)}{_spread(row, target)}")
     return "; ".join(parts)
 
 
@@ -143,7 +174,7 @@ def as_json(rows: Sequence[Row]) -> dict[str, Any]:
         "targets": [
             {
                 "row": t.row, "target": t.text(known[t.row].unit), "value": t.value(known),
-                "verdict": t.verdict(known),
+                "verdict": t.verdict(known), "compared": known[t.row].compared.get(t.of),
             }
             for t in TARGETS if t.row in known
         ],

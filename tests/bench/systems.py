@@ -29,14 +29,14 @@ TOKENS, GAP_S = 100, 0.010
 # ── requests ──
 
 
-def body(*, stream: bool = False, big: bool = False) -> bytes:
+def body(*, stream: bool = False, big: bool = False, model: str = MODEL) -> bytes:
     """A chat request of 1 KB; big: with an image of 10 MB."""
     content: Any = ""
     if big:
         url = "data:image/png;base64," + "QUJD" * (BIG_BYTES // 4)
         content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     message = {"role": "user", "content": content}
-    asked: dict[str, Any] = {"model": MODEL, "messages": [message], "temperature": 0.7}
+    asked: dict[str, Any] = {"model": model, "messages": [message], "temperature": 0.7}
     if stream:
         asked["stream"] = True
     if not big:
@@ -44,9 +44,9 @@ def body(*, stream: bool = False, big: bool = False) -> bytes:
     return json.dumps(asked).encode()
 
 
-def request(port: int, *, stream: bool = False) -> bytes:
+def request(port: int, *, stream: bool = False, model: str = MODEL) -> bytes:
     """The bytes of a whole HTTP request."""
-    content = body(stream=stream)
+    content = body(stream=stream, model=model)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {load.HOST}:{port}\r\nAuthorization: Bearer {KEY}\r\n"
     return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content) + content
 
@@ -135,6 +135,12 @@ _MODELS = """
 _FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
     location / {{ return 200 '$ANSWER'; }} }}"""
 _FAILING = _FIXED.replace("return 200 '$ANSWER'", "return 500 '$ANSWER'")
+# Of ten requests on a connection, three: never five in a row, so that no breaker opens for long.
+_SOME = """  map $connection_requests $odd { ~[36]$ 1; ~9$ 2; default 0; }
+  server { listen 127.0.0.1:$PORT backlog=4096; $MODELS
+    location / { $IF return 200 '$ANSWER'; } }""".replace("$MODELS", _MODELS)
+_SOME_FAIL = _SOME.replace("$IF", "if ($odd = 1) { return 500 '$ANSWER'; } if ($odd = 2) { return 444; }")
+_SOME_HANG = _SOME.replace("$IF", "if ($odd) { proxy_pass http://127.0.0.1:$HANGS; break; }")
 # `return` answers before it has read the body, and a client that still writes may not see it; a proxy reads first.
 _AFTER_BODY = f"""  server {{ listen 127.0.0.1:$OTHER; location / {{ return 200 '$ANSWER'; }} }}
   server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
@@ -181,17 +187,30 @@ def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
 
 def upstream(kind: str) -> System:
     """plain: nginx with a fixed answer; failing: with status 500. body: as plain, once it has read the request.
-    stream: 103 events. short: fewer, to be read by one client. long: silent for so long that a thousand streams stay
-    open."""
+    stream: 103 events. short: fewer, to be read by one client. model: answers after 5 ms, as a fast model. long: silent
+    for so long that a thousand streams stay open."""
     argv = {
         "plain": partial(_nginx, _FIXED),
         "failing": partial(_nginx, _FAILING),
         "body": partial(_nginx, _AFTER_BODY),
         "stream": _fake(TOKENS, GAP_S),
         "short": _fake(10, GAP_S),
+        "model": _fake(1, 0.005),
         "long": _fake(100, 0.5),
     }[kind]
     return System(f"upstream {kind}", "", argv, partial(_get, "/v1/models"))
+
+
+def faulty(hangs: int | None) -> System:
+    """An upstream that answers two of three requests. hangs: the port that the third is passed on to, where nobody
+    answers; None: it fails."""
+    text = _SOME_FAIL if hangs is None else _SOME_HANG.replace("$HANGS", str(hangs))
+    return System(
+        f"upstream 1 in 3 {'fails' if hangs is None else 'hangs'}",
+        "",
+        partial(_nginx, text),
+        partial(_get, "/v1/models"),
+    )
 
 
 # ── peers ──
