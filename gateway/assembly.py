@@ -181,7 +181,7 @@ class _Draft:
     error: str | None = None
 
     def done(self) -> Completion:
-        calls = tuple(ToolCall(c[0], c[1], "".join(c[2:])) for _, c in sorted(self.calls.items()))
+        calls = tuple([ToolCall(c[0], c[1], "".join(c[2:])) for _, c in sorted(self.calls.items())])
         mean = sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
         return Completion(
             text="".join(self.text),

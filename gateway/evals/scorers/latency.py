@@ -49,9 +49,9 @@ class Latency(Rule):
             ("per_token_s", self.per_token_s),
         )
         known = [(n, limit) for n, limit in wanted if limit is not None and n in measured]
-        missed = [f"{n} {measured[n]:.3g}, wanted {limit:g}" for n, limit in known if measured[n] > limit]
         if not known:
             return NOTHING
+        missed = [f"{n} {measured[n]:.3g}, wanted {limit:g}" for n, limit in known if measured[n] > limit]
         if missed:
             return Score(0.0, "late", "; ".join(missed), measured)
         return Score(1.0, "in time", detail=measured)

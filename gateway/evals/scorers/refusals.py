@@ -14,12 +14,12 @@ HEAD = 400  # characters of a text in which a refusal must begin and be complete
 def refused_in(text: str) -> str | None:
     """The language of the refusal that the text begins with; None: it begins otherwise."""
     head = text[: 2 * HEAD].lstrip(" \t\r\n*_#>\"'“”«„")[:HEAD]
-    for typographic, plain in _TYPOGRAPHY:
-        head = head.replace(typographic, plain)
-    for language, phrase in _TABLE:
-        if phrase.match(head):
-            return language
-    return None
+    if not head.isascii():
+        for typographic, plain in _TYPOGRAPHY:
+            head = head.replace(typographic, plain)
+    if not _EVERY.match(head):  # nearly always
+        return None
+    return next(language for language, phrase in _TABLE if phrase.match(head))
 
 
 def _any(*phrases: str) -> str:
@@ -115,3 +115,4 @@ _ITALIAN = f"{_IT_SORRY}?[,.: ]*(?:ma )?" + _any(_IT_CANNOT + _IT_ACT, r"devo ri
 
 _PHRASES = {"English": _ENGLISH, "French": _FRENCH, "German": _GERMAN, "Spanish": _SPANISH, "Italian": _ITALIAN}
 _TABLE = tuple((language, re.compile(phrase, re.IGNORECASE)) for language, phrase in _PHRASES.items())
+_EVERY = re.compile(_any(*_PHRASES.values()), re.IGNORECASE)

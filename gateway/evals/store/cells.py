@@ -7,21 +7,23 @@ of the gateways counted there while the scorer was at work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 
 from gateway.evals.scorers.registry import Registered
 from gateway.evals.scorers.run import Result
-from gateway.evals.store.batches import CellKey, CellSums
+from gateway.evals.store.batches import CellSums
 from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
+from gateway.evals.store.inserting import add_to
 from gateway.evals.store.rows import model_of
 from gateway.evals.store.tables import CELL, score_buckets, score_cells, score_units
 from gateway.exchange import Exchange
 
 Place = tuple[str, str, str, str]  # alias, model, arm, stratum
+Buckets = tuple[float, ...]  # upper bounds of a histogram
 _SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
 _CLOSED = ("weighted_sum", "weight")
 _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
@@ -33,23 +35,36 @@ class Sums:
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellSums] = {}
         self.units: dict[tuple[str, ...], Unit] = {}  # by cell and unit; only those of several exchanges
+        self._by_place: dict[Place, dict[tuple[str, ...], tuple[CellSums, Buckets]]] = {}
 
     def count(self, exchange: Exchange, results: Iterable[Result], scorers: Mapping[str, Registered]) -> None:
         e = exchange
         pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
         alone = e.unit in (e.id, e.pair)
+        here = self._by_place.setdefault(place, {})
         for r in results:
-            key = (r.scorer, r.version, r.config_hash, *place)
-            sums = self.by_cell.get(key)
-            if sums is None:
-                sums = self.by_cell[key] = CellSums()
+            cell = r[:3]
+            sums, bounds = here.get(cell) or self._cell(here, cell, place, scorers)
             sums.inverse_pi += 1.0 / (pi * r.pi)
-            if r.score is None:
+            score = r.score
+            if score is None:
                 setattr(sums, r.status, getattr(sums, r.status) + 1)
             else:
-                sums.add(float(r.score.value), bounds_of(*scorers[r.scorer].scorer.bounds))
+                value = float(score.value)
+                sums.add(value, bounds)
                 if not alone:
-                    self._of_unit(sums, (*key, e.unit), float(r.score.value), e.received)
+                    self._of_unit(sums, (*cell, *place, e.unit), value, e.received)
+
+    def _cell(
+        self,
+        here: dict[tuple[str, ...], tuple[CellSums, Buckets]],
+        cell: tuple[str, str, str],
+        place: Place,
+        scorers: Mapping[str, Registered],
+    ) -> tuple[CellSums, Buckets]:
+        sums = self.by_cell[*cell, *place] = CellSums()
+        here[cell] = sums, bounds_of(*scorers[cell[0]].scorer.bounds)
+        return here[cell]
 
     def _of_unit(self, sums: CellSums, key: tuple[str, ...], value: float, at: float) -> None:
         """One score that is not a unit of its own."""
@@ -76,13 +91,13 @@ def add(connection: Connection, sums: Sums) -> None:
     for key, unit in sorted(sums.units.items()):  # one order of locks
         _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
     rows = [{**_key(key), **_cell_values(s)} for key, s in sums.by_cell.items()]
-    _upsert(connection, score_cells, rows, CELL, tuple(_cell_values(CellSums())))
+    add_to(connection, score_cells, rows, CELL, tuple(_cell_values(CellSums())))
     buckets = [
         {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
         for key, s in sums.by_cell.items()
         for at, n in s.buckets.items()
     ]
-    _upsert(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
+    add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
 
 
 def _add_unit(connection: Connection, key: tuple[str, ...], more: Unit, sums: CellSums) -> None:
@@ -119,7 +134,7 @@ def add_population(connection: Connection, scorers: Mapping[str, Registered], mo
         for place, n in more.items()
         if n
     ]
-    _upsert(connection, score_cells, rows, CELL, ("population",))
+    add_to(connection, score_cells, rows, CELL, ("population",))
 
 
 def close_weights(connection: Connection) -> None:
@@ -172,7 +187,7 @@ def _bound(at_cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(values: tuple[str, ...]) -> dict[str, str]:
-    return asdict(CellKey(*values))
+    return dict(zip(CELL, values, strict=True))
 
 
 def _cell_values(sums: CellSums) -> dict[str, float]:
@@ -185,16 +200,3 @@ def _cell_values(sums: CellSums) -> dict[str, float]:
         "unit_products": sums.total + sums.unit_products,
         "unit_squares": sums.squares + sums.unit_squares,
     }
-
-
-def _upsert(
-    connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...], added: tuple[str, ...]
-) -> None:
-    """rows: what to add. A row that is not there yet starts at zero in every column that is not given."""
-    if not rows:
-        return
-    statement = insert(connection.dialect, table)
-    more = {name: table.c[name] + statement.excluded[name] for name in added}
-    zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
-    rows = sorted(({**zeros, **row} for row in rows), key=lambda row: [row[name] for name in key])  # one order of locks
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=more), rows)

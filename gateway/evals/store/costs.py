@@ -21,7 +21,7 @@ class Cost:
 
 def of_results(results: Iterable[Result]) -> list[tuple[str, Cost]]:
     """What these cost, where they cost anything."""
-    paid = ((r.scorer, r.spent) for r in results if r.spent is not None)
+    paid = [(r.scorer, r.spent) for r in results if r.spent is not None]
     return [(name, Cost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
 
 

@@ -3,8 +3,9 @@ with parameters costs more than SQLite's insert."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -60,6 +61,35 @@ def _insert(connection: Connection, rows: Sequence[Row], each: int, sql: str, na
     values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
     if connection.exec_driver_sql(sql, values).rowcount != each * len(rows):
         raise Raced
+
+
+def add_to(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+    added: tuple[str, ...],
+) -> None:
+    """rows: by column, what to add to sums that stand under a key. Those that are not there yet begin with it, and with
+    zero in every column that is not given."""
+    if not rows:
+        return
+    sql, names = _adding(table, key, added, connection.dialect)
+    zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
+    ordered = sorted(({**zeros, **row} for row in rows), key=itemgetter(*key))  # one order of locks
+    values: Any = ordered if names is None else [tuple([row[name] for name in names]) for row in ordered]
+    connection.exec_driver_sql(sql, values)
+
+
+@cache
+def _adding(
+    table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
+) -> tuple[str, tuple[str, ...] | None]:
+    """The statement as the driver takes it; names: of its parameters, in order; None where it takes them by name."""
+    statement = insert(dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in added}
+    compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
+    return str(compiled), tuple(compiled.positiontup) if compiled.positional else None
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -73,7 +74,7 @@ def _scores(connection: Connection, judged: Sequence[Judged], batch: Batch, now:
     for j in judged:
         sums.count(j.exchange, j.results, batch.scorers)
     insert_opinions(connection, [scribe.opinions(j, now) for j in judged])
-    costs.add(connection, costs.of_results(r for j in judged for r in j.results))
+    costs.add(connection, costs.of_results(chain.from_iterable(j.results for j in judged)))
     cells.add(connection, sums)
 
 

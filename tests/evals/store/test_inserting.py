@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.evals.store.inserting import Raced, insert_new, insert_opinions, null_of
+from gateway.evals.store.inserting import Raced, add_to, insert_new, insert_opinions, null_of
 from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row
-from gateway.evals.store.tables import exchanges
+from gateway.evals.store.tables import counters, exchanges
+from gateway.evals.store.tables_labels import score_costs
 
 
 @pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
@@ -50,6 +51,18 @@ def test_what_an_exchange_lacks_is_null(store, exchange):
     assert len(missing) > 5
     every = " AND ".join(f"{name} IS NULL" for name in missing)
     assert store.sql(f"SELECT count(*) FROM exchanges WHERE {every}") == [(1,)]  # noqa: S608
+
+
+def test_sums_begin_with_what_comes_first_and_grow(store):
+    """Zero in what is not given; what is not named as added stays as it was first given."""
+    one, other = ({"name": name, "n": n} for name, n in (("a", 2), ("b", 5)))
+    for rows in ([other, one], [], [one]):
+        store.run(lambda c, rows=rows: add_to(c, counters, rows, ("name",), ("n",)))
+    assert sorted(store.sql("SELECT name, n FROM counters")) == [("a", 4), ("b", 5)]
+    cost = {"scorer": "judge"}
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "usd": 0.5}], ("scorer",), ("usd",)))
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "tokens": 7}], ("scorer",), ("tokens",)))
+    assert store.sql("SELECT scorer, usd, tokens FROM score_costs") == [("judge", 0.5, 7)]
 
 
 def test_an_exchange_that_is_there_already_is_told(store, exchange):
