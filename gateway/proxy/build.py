@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from gateway.experiment import PlanState
 from gateway.metrics import ProxyMetrics
 from gateway.proxy.access import AccessLog
 from gateway.proxy.app import Gateway
+from gateway.proxy.aside import Aside
 from gateway.proxy.auth import Keys
 from gateway.proxy.dialects.table import build as build_dialect
 from gateway.proxy.limit import Ticker
@@ -65,8 +67,10 @@ def build(config: Config, parts: Parts) -> Gateway:
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors(config, parts.recorder.redactors)
+    calls: Counter[str] = Counter()
+    aside = Aside(lambda: calls.total() > 0)
     shadow = Shadow(
-        router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng
+        router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng, aside
     )
     return Gateway(
         config=config,
@@ -84,6 +88,7 @@ def build(config: Config, parts: Parts) -> Gateway:
         access=parts.access if config.log.access else None,
         spans=parts.spans,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
+        calls=calls,
     )
 
 

@@ -44,7 +44,7 @@ class Running:
         return self.allowed is None or call.caller.name in self.allowed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Part:
     """A call's part in an experiment. arm: of the served answer; target: who must give it. unit: what was drawn for
     the arm; None: it is not split. shadowed: the shadow was drawn. record: the rate at which a split is recorded."""
@@ -123,7 +123,10 @@ class Experiments:
         candidates = self._by_alias.get(call.alias)
         if candidates is None:
             return None
-        return next((part_of(r, call, free) for r in candidates if r.takes(call)), None)
+        for each in candidates:
+            if each.takes(call):
+                return part_of(each, call, free)
+        return None
 
 
 def running(plan: Plan, settings: Experiment) -> Running:

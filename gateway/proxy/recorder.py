@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
+_AT_ONCE = 4  # records to encode before the loop has its turn
+_GATHER_S = 0.01  # from the first that waits: a round trip costs more than the records in it, and calls wait behind it
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 
@@ -220,7 +222,12 @@ class Recorder:
                 await self._shrink(item)
             if type(item) is Held and item.redactor is not None:
                 await self._redact(item, item.redactor)
-        if not await self._append([_record(item).to_fields() for item in batch]):
+        entries = []
+        for item in batch:
+            entries.append(_record(item).to_fields())
+            if len(entries) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if not await self._append(entries):
             return
         for item in batch:
             self._waiting.popleft()
@@ -275,7 +282,7 @@ class Recorder:
         except TimeoutError:
             return
         if not self._closing:
-            await asyncio.sleep(0.005)  # a few requests' worth: one round trip carries them together
+            await asyncio.sleep(_GATHER_S)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self.ledger.dropped[(*cell_of(exchange)[:4], reason)] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 from gateway.assembly import assemble
@@ -104,8 +105,8 @@ class CallSeries:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How a call ended. exchange: its record, when it was sampled. offer: what became of its shadow; None: it was not
-    drawn, or the call is not eligible."""
+    """How a call ended, as far as it is known at once. exchange: its record, when it was sampled. offer: what became of
+    its shadow; None: it was not drawn, or the call is not eligible."""
 
     exchange: Exchange | None = None
     offer: Offer | None = None
@@ -147,7 +148,7 @@ class Settler:
         if self._sampler.reads_ending:
             own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
         if route.part is not None:
-            return self._in_experiment(call, route, route.part, progress, place, now, own_pi, stratum)
+            return self._by_part(call, route, route.part, progress, place, now, own_pi, stratum)
         reason = route.drawn.reason or (None if route.drawn.u < own_pi else "not_drawn")
         self._recorder.saw((stratum, call.alias, place.name, "", ""), reason)
         if reason is not None:
@@ -156,14 +157,25 @@ class Settler:
         self._recorder.put(exchange)
         return Settled(exchange)
 
+    def _by_part(
+        self, call: Call, route: Route, part: Part, progress: Progress, place: Place, now: float, own_pi: float,
+        stratum: str,
+    ) -> Settled:  # fmt: skip
+        """Where a shadow was drawn there is more to do, and the next client may be waiting: that is done aside. What
+        is large is not held there: only the recorder's buffer counts what it holds."""
+        rest = partial(self._in_experiment, call, route, part, progress, place, now, own_pi, stratum)
+        if self._shadow is not None:
+            self._shadow.answered(call, part, progress, now)
+            if part.shadowed and len(call.body) <= LARGE and self._shadow.later(rest):
+                return Settled()
+        return rest()
+
     def _in_experiment(
         self, call: Call, route: Route, part: Part, progress: Progress, place: Place, now: float, own_pi: float,
         stratum: str,
     ) -> Settled:  # fmt: skip
         """The same for a call of an experiment: whether its shadow is asked is decided before its record is put."""
         drawn, whole = route.drawn, is_whole(part, place, progress)
-        if self._shadow is not None:
-            self._shadow.answered(call, part, progress, now)
         stands = whole if part.unit is None else stands_for(part, place, progress)
         if part.unit is not None:
             self._count_split(part, progress, stands)

@@ -1,7 +1,8 @@
 """Asks the arms of a shadow once the served answer has ended, off the client's path, and records what each says.
 
-Decided at once, when the served call settles: what does not fit is not asked, and counted, never queued; all arms of a
-call are asked or none. Each arm that is asked leaves one exchange, also when it fails.
+All of it is done aside, in pieces, between the calls that clients wait for: to decide and to record the served answer,
+to begin each arm, to record what it said. What does not fit when it is decided is not asked, and counted, and no shadow
+waits for room; all arms of a call are asked or none. Each arm that is asked leaves one exchange, also when it fails.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.config import Retries
 from gateway.errors import GatewayError
@@ -18,6 +20,7 @@ from gateway.exchange import Exchange
 from gateway.experiment import REPEAT
 from gateway.metrics import ProxyMetrics
 from gateway.prices import Prices
+from gateway.proxy.aside import Aside, Piece
 from gateway.proxy.call import Call
 from gateway.proxy.experiments import Part, Running, arms_asked
 from gateway.proxy.places import Place
@@ -61,7 +64,7 @@ class Shadow:
 
     def __init__(
         self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
-        prices: Prices, standing: Standing, rng: random.Random,
+        prices: Prices, standing: Standing, rng: random.Random, aside: Aside,
     ) -> None:  # fmt: skip
         self._router = router
         self._relay = relay
@@ -72,17 +75,24 @@ class Shadow:
         self._prices = prices
         self._standing = standing
         self._rng = rng
+        self._aside = aside
         self._running = 0
         self._given_up = False
 
     @property
     def running(self) -> int:
-        """How many requests of this config's shadows are under way."""
-        return self._running
+        """How many requests of this config's shadows are under way, and pieces of work for them wait."""
+        return self._running + len(self._aside)
 
     def give_up(self) -> None:
-        """The process ends: what is under way will be cut by us, which says nothing of the candidate."""
+        """The process ends: nobody is asked any more, and what is under way will be cut by us, which says nothing of
+        the candidate."""
         self._given_up = True
+        self._aside.empty()
+
+    def later(self, piece: Piece) -> bool:
+        """Whether the rest of a call's settlement is done aside; False: there is no room, and it is to be done now."""
+        return not self._given_up and self._aside.later(piece)
 
     def decide(self, call: Call, part: Part) -> Offer:
         """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
@@ -98,6 +108,8 @@ class Shadow:
 
     def _why_not(self, call: Call, running: Running, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
+        if self._given_up or self._aside.full:
+            return "busy"
         places = [self._router.place(running.plan.target(arm)) for arm in arms]
         if self._router.experiments.in_force.get(name) is not running:
             return "kill"
@@ -128,16 +140,22 @@ class Shadow:
             self._count(part.running, "", "not_offered_not_recorded")
 
     def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
-        """Starts asking. Returns at once."""
-        name = part.running.plan.name
+        """Sees to it that the arms are asked. Returns at once."""
         for arm in offer.arms:
-            gate = self._standing.gates[name]
-            gate.began()
-            asking = self._ask(call, route, part.running, arm, served)
-            task = self._tasks.start(asking, f"shadow {name} {arm}")
-            self._standing.tasks[name].add(task)
-            # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
-            task.add_done_callback(lambda task, gate=gate: self._done(name, gate, task))  # type: ignore[misc]
+            self._aside.do(partial(self._begin, call, route, part.running, arm, served))
+
+    def _begin(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+        name = running.plan.name
+        if self._given_up or self._router.experiments.in_force.get(name) is not running:
+            self._ended(name)
+            self._count(running, arm, "given_up")
+            return
+        gate = self._standing.gates[name]
+        gate.began()
+        task = self._tasks.start(self._ask(call, route, running, arm, served), f"shadow {name} {arm}")
+        self._standing.tasks[name].add(task)
+        # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
+        task.add_done_callback(lambda task: self._done(name, gate, task))
 
     def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
         gate.ended(time.time())
@@ -180,7 +198,8 @@ class Shadow:
         if self._given_up:
             self._count(running, arm, "given_up")
             return
-        self._record(again, running, arm, place, served, progress)
+        total_s = time.monotonic() - again.started
+        self._aside.do(partial(self._record, again, running, arm, place, served, progress, total_s))
 
     def _spent(self, running: Running, arm: str, place: Place, progress: Progress) -> None:
         if progress.usage is None and progress.status != 200:
@@ -193,7 +212,7 @@ class Shadow:
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
 
     def _record(
-        self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress
+        self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress, total_s: float
     ) -> None:
         request, cut = progress.sent_body, False
         if len(request) <= LARGE:
@@ -208,7 +227,7 @@ class Shadow:
             request=request if content else b"{}", response=without_images(progress.kept.bytes()) if content else b"",
             truncated=cut or progress.kept.truncated, spliced=False, status=progress.status,
             outcome=progress.outcome, usage=progress.usage, attempts=tuple(progress.attempts),
-            total_s=time.monotonic() - call.started,
+            total_s=total_s,
             first_token_s=None if first is None else first - call.started,
             pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
             stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,

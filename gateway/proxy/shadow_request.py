@@ -23,7 +23,8 @@ def asked_again(call: Call, place: Place) -> Call:
     """The same request under an id of its own: without its seed, with which two answers would not be independent, and
     without its idempotency key, for which a vendor would give the first answer again. Where the upstream schedules by
     priority, behind everybody else's."""
-    body = remove_member(call.body, b"seed")
+    seeded = "seed" in call.fields
+    body = remove_member(call.body, b"seed") if seeded else call.body
     if place.upstream.config.priority:
         body = set_member(body, b"priority", _LAST)
     return replace(
@@ -32,7 +33,7 @@ def asked_again(call: Call, place: Place) -> Call:
         received=time.time(),
         started=time.monotonic(),
         body=body,
-        fields={name: value for name, value in call.fields.items() if name != "seed"},
+        fields={name: value for name, value in call.fields.items() if name != "seed"} if seeded else call.fields,
         headers=[h for h in call.headers if h[0] != b"idempotency-key"] + _FRESH,
     )
 

@@ -20,6 +20,7 @@ from gateway.proxy.experiments import Part, Running, part_of, running, shadowed
 from gateway.proxy.places import Breaker, Place, Slots, UpstreamState
 from gateway.proxy.progress import Kept, Progress
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.redaction.working import LARGE
 from gateway.proxy.routing import Route
 from gateway.proxy.sampling import Sampler
 from gateway.proxy.settle import Settled, Settler, cluster_of, is_whole, stands_for
@@ -38,12 +39,20 @@ SWAP = an_experiment()
 
 
 class Asked:
-    """What the settler asks of the shadow. says: to every call that is drawn."""
+    """What the settler asks of the shadow. says: to every call that is drawn. aside: takes pieces of work, or does not;
+    put: those it took."""
 
     def __init__(self, says: Offer) -> None:
         self.says = says
+        self.aside = False
+        self.put: list[Any] = []
         self.done: list[tuple[str, str]] = []
         self.answers = 0
+
+    def later(self, piece: Any) -> bool:
+        if self.aside:
+            self.put.append(piece)
+        return self.aside
 
     def decide(self, call: Call, part: Part) -> Offer:
         self.done.append(("decide", call.id))
@@ -265,6 +274,24 @@ async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probab
     assert {(e.experiment, e.plan, e.arm) for e in room.recorded} == {("swap", SWAP.hash, "control")}
     pi = 1 - 0.9 * 0.7
     assert abs(len(room.recorded) / 2000 - pi) < 3 * (pi * (1 - pi) / 2000) ** 0.5
+
+
+async def test_what_a_drawn_shadow_takes_is_done_aside_and_nothing_else_is() -> None:
+    """The next client may be waiting: at its end a call is only counted, and its latency told to the gate."""
+    room = a_room(experiment=SWAP)
+    room.shadow.aside = True
+    for n in range(50):
+        room.settle(a_call(id=str(n)), room.ended(usage=Usage(1, 2)))
+    drawn = [str(n) for n in range(50) if shadowed(SWAP, str(n))]
+    assert 0 < len(drawn) == len(room.shadow.put) < 50
+    assert (len(room.recorded), room.shadow.done, room.shadow.answers) == (50 - len(drawn), [], 50)
+    assert room.value("gateway_tokens_total", alias="chat", upstream="u", type="output") == 100
+    settled = [piece() for piece in room.shadow.put]
+    assert [s.exchange.id for s in settled] == drawn
+    assert room.shadow.done == [(what, id) for id in drawn for what in ("decide", "ask")]
+    assert len(room.recorded) == 50
+    large = a_call(id=drawn[0], body=b'{"a":"' + b"x" * LARGE + b'"}')
+    assert room.settle(large).offer is not None, "the queue's bytes are not counted: it holds nothing large"
 
 
 async def test_a_shadow_whose_served_answer_found_no_room_is_withdrawn() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -254,3 +255,42 @@ async def test_a_shadow_that_its_command_ends_leaves_no_record_and_frees_its_pla
     reply = await gateway.chat()
     assert "x-gateway-experiment" not in reply.headers
     assert (len(second.calls), [e.role for e in gateway.exchanges if e.role != "served"]) == (1, [])
+
+
+@pytest.fixture
+def stopped() -> Callable[[Any], None]:
+    """Makes a gateway believe that a call is always under way, and that no time passes: nothing is done aside."""
+
+    def stop(gateway: Any) -> None:
+        aside = gateway.gateway.shadow._aside
+        aside._busy, aside._clock = (lambda: True), (lambda: 0.0)
+
+    return stop
+
+
+async def test_while_calls_are_under_way_a_shadow_takes_nothing_of_theirs(
+    make: Make, second: FakeUpstream, stopped: Callable[[Any], None]
+) -> None:
+    """Neither is it asked then, nor is the served answer recorded; both are once there is a moment for it."""
+    gateway = await make()
+    stopped(gateway)
+    for _ in range(3):
+        assert (await gateway.chat()).status_code == 200
+    shadow = gateway.gateway.shadow
+    assert (shadow.running, gateway.gateway.recorder.seq, second.received) == (3, 1, [])
+    shadow._aside._busy = lambda: False
+    assert Counter(e.role for e in await gateway.recorded(6)) == {"served": 3, "shadow": 3}
+
+
+async def test_what_still_waits_when_the_process_ends_is_recorded_and_nobody_is_asked(
+    make: Make, second: FakeUpstream, stopped: Callable[[Any], None]
+) -> None:
+    gateway = await make()
+    stopped(gateway)
+    await gateway.chat()
+    gateway.gateway.shadow.give_up()
+    [served] = await gateway.recorded(1)
+    assert (served.asked, served.not_asked) == ((), "busy")
+    await gateway.chat()
+    assert {e.not_asked for e in await gateway.recorded(2)} == {"busy"}
+    assert (second.calls, gateway.gateway.shadow.running) == ([], 0)
