@@ -24,6 +24,7 @@ from gateway.proxy.call import Call
 from gateway.proxy.experiments import Experiments
 from gateway.proxy.limit import Ticker
 from gateway.proxy.places import UpstreamState
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.progress import Client, Kept, Progress, Send
 from gateway.proxy.reading import read_call, read_wishes
 from gateway.proxy.recorder import Recorder
@@ -81,6 +82,7 @@ class App:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.gateways = [gateway]
+        self.outbox = Outbox()
         self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
 
     def change(self, gateway: Gateway) -> Gateway:

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from gateway.proxy.apis import Endpoint
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.progress import Client, Progress
 from gateway.proxy.transports import Headers
 
@@ -49,6 +50,11 @@ class Asked(Protocol):
 
 class Direct(Protocol):
     """An application that answers some requests without ASGI."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """For the answers of all its connections."""
+        ...
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
     def answer(self, endpoint: Endpoint, request: Asked, client: Client) -> Coroutine[Any, Any, None]: ...

@@ -24,7 +24,10 @@ class Line(Protocol):
         """The header lines of every answer."""
         ...
 
-    def put(self, data: bytes) -> None: ...
+    def put(self, data: bytes, *, last: bool = False) -> None:
+        """last: nothing of this answer follows, so that it may wait for those of others."""
+        ...
+
     async def drain(self) -> None: ...
     def abort(self) -> None: ...
     def answered(self, *, keep: bool) -> None:
@@ -126,7 +129,7 @@ class Answer:
                 raise ValueError("the response is shorter than its content-length")
         head, self._head = self._head, b""
         self.ended = True
-        self._line.put(head + data if head else data)
+        self._line.put(head + data if head else data, last=True)
         self._line.answered(keep=self._keep)
 
     def _count(self, data: bytes) -> None:

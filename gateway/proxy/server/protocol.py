@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.errors import BadRequest
+from gateway.proxy.outbox import Outbox, Outgoing
 from gateway.proxy.server import Direct
 from gateway.proxy.server.answer import STATUS_LINES, Answer
 from gateway.proxy.server.asgi import run_asgi
@@ -50,6 +52,7 @@ class Protocol(asyncio.Protocol):
         self._state = server_state
         self._rest_s = float(config.timeout_keep_alive)
         self._transport: asyncio.Transport
+        self._out: Outgoing
         self._parser = HttpRequestParser(self)
         self._headers: Headers = []
         self._target = b""
@@ -77,12 +80,14 @@ class Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._out = Outgoing(self._direct.outbox if self._direct is not None else Outbox(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self.head_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
+        self._out.drop()
         self._state.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -126,7 +131,7 @@ class Protocol(asyncio.Protocol):
         self._since = self.loop.time()
         self._beside = 0 if taken else self._beside + came
         if self._beside > self.max_head_bytes:  # chunk extensions or trailers without end
-            self._transport.close()
+            self._close()
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -218,43 +223,47 @@ class Protocol(asyncio.Protocol):
             making = run_asgi(self.app, self._scope(request), request, answer)
         request.making = task = self.loop.create_task(making)
         self._state.tasks.add(task)
-        task.add_done_callback(self._made)
+        task.add_done_callback(partial(self._made, request))
 
-    def _made(self, task: asyncio.Task[None]) -> None:
+    def _made(self, request: Request, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # said in the log by whoever made the answer
-        answer = self._answer
-        if answer is not None and not answer.ended:
-            self._transport.close()  # what is unfinished must not look whole
-        self._request = self._answer = None
-        if answer is not None and answer.ended and not self.gone:
-            self._rest()
+        if self._request is request:  # its answer has not ended: what is unfinished must not look whole
+            self._request = self._answer = None
+            self._close()
 
     def answered(self, *, keep: bool) -> None:
+        """The next request may come, while whoever made this answer still has something to settle."""
         self._state.total_requests += 1
         if self._request is not None:
             self._request.close()
+        self._request = self._answer = None
         if not keep or self._closing:
             self._hang_up(more=self._coming is not None)
+            return
+        self._since = self.loop.time()
+        if self._waiting:
+            self.loop.call_soon(self._rest)  # not from within: a hundred that wait would be a hundred calls deep
+        else:
+            self._resume()
 
     def _rest(self) -> None:
-        self._since = self.loop.time()
-        if not (self._lingers or self._transport.is_closing()):
+        if not (self._lingers or self.gone or self._transport.is_closing()):
             self._resume()
             self._begin_next()
 
     def go_on(self) -> None:
         if self._continue and not self.gone:
             self._continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._resume()
 
     def shutdown(self) -> None:
         """uvicorn stops: no further request on this connection."""
         self._closing = True
         if self._request is None:
-            self._transport.close()
+            self._close()
         elif self._answer is not None:
             self._answer.last()
 
@@ -309,8 +318,13 @@ class Protocol(asyncio.Protocol):
             self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._common
 
-    def put(self, data: bytes) -> None:
-        self._transport.write(data)
+    def put(self, data: bytes, *, last: bool = False) -> None:
+        if last:
+            self._out.put(data, len(self._state.tasks))
+        elif self._out.waiting:  # of the answer before
+            self._out.write(data)
+        else:
+            self._transport.write(data)
 
     async def drain(self) -> None:
         """Until the client has read, or left."""
@@ -318,7 +332,13 @@ class Protocol(asyncio.Protocol):
         await self._drained
 
     def abort(self) -> None:
+        self._out.drop()
         self._transport.abort()
+
+    def _close(self) -> None:
+        """Once all that was put has been written."""
+        self._out.send()
+        self._transport.close()
 
     # ── limits of time ──
 
@@ -330,7 +350,7 @@ class Protocol(asyncio.Protocol):
             if self._head_bytes or self._fresh:
                 self._refuse(408, "the request's headers did not come in time")
             else:
-                self._transport.close()
+                self._close()
             return
         wait_s = self.head_s if limit_s is None else min(self.head_s, self._since + limit_s - now)
         self._timer = self.loop.call_later(wait_s, self._look)
@@ -348,18 +368,19 @@ class Protocol(asyncio.Protocol):
         if self._request is None:
             body = BadRequest(message).body()
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            self._transport.write(STATUS_LINES[status] + head + body)
+            self._out.write(STATUS_LINES[status] + head + body)
             self._hang_up(more=True)
         else:
-            self._transport.close()
+            self._close()
 
     def _hang_up(self, *, more: bool) -> None:
         """more: of the request may still come. Closing upon it would reset the connection, and lose what was answered:
         so our half is closed first, and what comes is thrown away for a moment."""
         if not (more and self._transport.can_write_eof()):
-            self._transport.close()
+            self._close()
             return
         self._lingers = True
+        self._out.send()
         self._transport.write_eof()
         self._resume()
         if self._timer is not None:

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.errors import BadResponse, BodyCut, ConnectionLost
+from gateway.proxy.outbox import Outbox, Outgoing
 from gateway.proxy.transports import Headers
 from gateway.proxy.transports.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
 
@@ -22,6 +23,13 @@ COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
 
 class Home(Protocol):
     """Where a connection goes when its reply is whole, and where its beginning and its end are told."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def busy(self) -> int:
+        """How many connections carry a request."""
+        ...
 
     def opened(self, connection: Connection) -> None: ...
     def give_back(self, connection: Connection) -> None: ...
@@ -127,6 +135,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._default_idle_s = idle_s
         self._transport: asyncio.Transport
+        self._out: Outgoing
         self._parser = HttpResponseParser(self)
         self._reply: Http1Reply | None = None
         self._bodiless = False  # the request is a HEAD
@@ -153,13 +162,14 @@ class Connection(asyncio.Protocol):
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:
-            self._transport.write(head + body)
+            self._out.put(head + body, self._home.busy)
         return reply
 
     def abort(self) -> None:
         """Closes the socket at once, whatever it is doing."""
         self._reply = None
         self.bury()
+        self._out.drop()
         self._transport.abort()
 
     def cut(self) -> None:
@@ -188,6 +198,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._out = Outgoing(self._home.outbox, self._transport)
         self._home.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -228,6 +239,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.bury()
+        self._out.drop()
         self._home.closed(self)
         if self._reply is not None:
             self._end(self._reply, exc)
@@ -288,7 +300,8 @@ class Connection(asyncio.Protocol):
         if reply._size > HIGH_WATER:
             # A paused TLS transport may still hand over what it had decrypted, and so this end.
             self._transport.resume_reading()
-        if self._keep and self._upload is None and not self._transport.get_write_buffer_size():
+        sent = not (self._out.waiting or self._transport.get_write_buffer_size())
+        if self._keep and self._upload is None and sent:
             self._reply = None
             self._home.give_back(self)
         else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.errors import ConnectFailed, ConnectTimeout
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.transports.connection import Connection
 
 MAX_IDLE_S = 60.0  # however long a peer says it keeps a connection, something between forgets it sooner
@@ -49,6 +50,7 @@ class Pool:
 
     def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
         self.origin = origin
+        self.outbox = Outbox()
         self._idle_s = idle_s
         self._max = max_connections
         self._clock = clock
@@ -63,6 +65,11 @@ class Pool:
     @property
     def idle(self) -> int:
         return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many connections are open or opening, and not free."""
+        return self._alive - len(self._idle)
 
     def take(self) -> Connection | None:
         """A free connection that its peer still keeps, or None. Never waits."""

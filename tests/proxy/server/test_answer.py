@@ -15,12 +15,13 @@ class Wire:
     common = b"server: x\r\n"
 
     def __init__(self) -> None:
-        self.paused = self.gone = self.aborted = False
+        self.paused = self.gone = self.aborted = self.last = False
         self.writes: list[bytes] = []
         self.kept: bool | None = None
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes, *, last: bool = False) -> None:
         self.writes.append(data)
+        self.last = last
 
     async def drain(self) -> None:
         self.paused = False

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from gateway.proxy.outbox import FEW, Outbox
 from gateway.proxy.server.protocol import Protocol
 
 
@@ -32,6 +33,12 @@ async def serving(messages: list[dict[str, Any]]) -> AsyncIterator[int]:
         for message in messages:
             await send(message)
 
+    async with served(app) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
     config = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, port=0, server_header=False)
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock:
@@ -121,6 +128,78 @@ async def test_a_connection_answers_one_request_after_another(ask: Any) -> None:
     came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request)
     assert came.count(b"HTTP/1.1 200 OK") == came.count(b"\r\n\r\nhi") == 3
     assert came.count(b"connection: close") == 1
+
+
+async def test_three_hundred_at_once_on_one_connection_are_answered_in_turn(ask: Any) -> None:
+    request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 299 + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request)
+    assert came.count(b"HTTP/1.1 200 OK") == came.count(b"\r\n\r\nhi") == 300
+
+
+async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    all_came, go_on = asyncio.Event(), asyncio.Event()
+    count = 2 * FEW
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        happened.append("came")
+        if happened.count("came") == count:
+            all_came.set()
+        await go_on.wait()
+        happened.append("made")
+        await send(start(200, (b"content-length", b"2")))
+        await send(body(b"hi"))
+
+    real = asyncio.selector_events._SelectorSocketTransport.write  # type: ignore[attr-defined]
+
+    def write(self: Any, data: bytes) -> None:
+        if bytes(data).startswith(b"HTTP/1.1 200"):
+            happened.append("written")
+        real(self, data)
+
+    class Shared:
+        """As an App has it: one outbox for all connections."""
+
+        def __init__(self) -> None:
+            self.direct = self
+            self.outbox = Outbox()
+
+        def find(self, method: bytes, path: bytes) -> None:
+            return None
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+
+    monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "write", write)  # type: ignore[attr-defined]
+    request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with served(Shared()) as port, asyncio.TaskGroup() as group:
+        asking = [group.create_task(asked(port, request, b"hi")) for _ in range(count)]
+        await all_came.wait()
+        go_on.set()
+    assert all(one.result().endswith(b"\r\n\r\nhi") for one in asking)
+    assert happened == ["came"] * count + ["made"] * count + ["written"] * count
+
+
+async def test_the_next_request_is_answered_while_the_last_is_still_settled() -> None:
+    settle, answered = asyncio.Event(), 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal answered
+        await send(start(200, (b"content-length", b"2")))
+        await send(body(b"hi"))
+        answered += 1
+        if answered == 1:
+            await settle.wait()
+
+    request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with served(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                writer.write(request)
+                await reader.readuntil(b"\r\n\r\nhi")
+        settle.set()
+        writer.close()
 
 
 WRONG = [

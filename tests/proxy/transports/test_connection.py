@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadResponse, BodyCut, ConnectionLost, TransportError
+from gateway.proxy.outbox import FEW, Outbox
 from gateway.proxy.transports.connection import HIGH_WATER, Connection
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -21,9 +22,10 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.open = True
         self.reading = True
+        self.written = b""
 
     def write(self, data):
-        pass
+        self.written += data
 
     def writelines(self, parts):
         pass
@@ -45,6 +47,8 @@ class Home:
     def __init__(self):
         self.free = []
         self.forgotten = []
+        self.outbox = Outbox()
+        self.busy = 1
 
     def opened(self, connection):
         pass
@@ -62,8 +66,9 @@ class Home:
 class Played:
     """One connection with one request asked, and what a test needs to see of it."""
 
-    def __init__(self, loop, method=b"POST"):
+    def __init__(self, loop, method=b"POST", busy=1):
         self.home, self.wire = Home(), Wire()
+        self.home.busy = busy
         self.connection = Connection(self.home, loop, 3.5)
         self.connection.connection_made(self.wire)
         self.reply = self.connection.ask(method, b"head", b"")
@@ -370,3 +375,32 @@ def test_a_dead_connection_is_stale_only_if_it_was_reused_and_said_nothing():
     assert asyncio.run(run(2, b"H")) is False
     assert asyncio.run(run(2, b"HTTP/1.1 100 Continue\r\n\r\n")) is False
     assert asyncio.run(run(1, b"")) is False
+
+
+async def test_among_others_a_request_leaves_at_the_end_of_the_round():
+    alone = Played(asyncio.get_running_loop(), busy=FEW - 1)
+    assert alone.wire.written == b"head"
+
+    among = Played(asyncio.get_running_loop(), busy=FEW)
+    assert among.wire.written == b""
+    await asyncio.sleep(0)
+    assert among.wire.written == b"head"
+
+
+async def test_an_answer_to_a_request_that_has_not_left_ends_the_connection():
+    """It belongs to another: what comes next on this connection would be taken for the answer to this one."""
+    played = Played(asyncio.get_running_loop(), busy=FEW)
+    played.feed(OK + b"Content-Length: 0\r\n\r\n")
+    await asyncio.sleep(0)
+
+    assert not played.wire.open
+    assert not played.home.free
+    assert played.wire.written == b""
+
+
+async def test_a_reply_closed_before_its_request_has_left_takes_it_back():
+    played = Played(asyncio.get_running_loop(), busy=FEW)
+    played.reply.close()
+    await asyncio.sleep(0)
+
+    assert played.wire.written == b""
