@@ -23,8 +23,8 @@ from gateway.proxy.auth import Keys
 from gateway.proxy.call import Call
 from gateway.proxy.experiments import Experiments
 from gateway.proxy.limit import Ticker
-from gateway.proxy.places import UpstreamState
 from gateway.proxy.outbox import Outbox
+from gateway.proxy.places import UpstreamState
 from gateway.proxy.progress import Client, Kept, Progress, Send
 from gateway.proxy.reading import read_call, read_wishes
 from gateway.proxy.recorder import Recorder

@@ -37,7 +37,7 @@ class Outbox:
 
 
 class Outgoing:
-    """A connection's way out: its bytes leave in the order they were put. waiting: those not yet given to the socket."""
+    """A connection's way out: bytes leave in the order they were put. waiting: those not yet given to the socket."""
 
     __slots__ = ("_box", "_transport", "waiting")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
+from dataclasses import replace
 
 import orjson
 
@@ -34,7 +35,7 @@ class Anthropic:
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api in _OWN:
             body = set_known(call.body, b"model", orjson.dumps(model))
-            return self.raw(call.method, call.path, call.headers, body)
+            return replace(self.raw(call.method, call.path, call.headers, body), stream=call.stream)
         if call.api != "chat":
             raise BadRequest(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
@@ -43,7 +44,8 @@ class Anthropic:
                 code="unsupported_api",
             )
         _, body = translated(call, lambda asked: to_anthropic(asked, model))
-        return self.raw(b"POST", b"/messages", [h for h in call.headers if not h[0].startswith(b"openai-")], body)
+        headers = [h for h in call.headers if not h[0].startswith(b"openai-")]
+        return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
 
     def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
         ours = self._ours

@@ -51,7 +51,7 @@ class OpenAI:
         if call.upload is not None:
             form = call.upload.naming(model)
             return UpstreamRequest(call.method, self.origin, path, headers, form, form.length)
-        return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model))
+        return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
     def path(self, call: Call, model: str) -> bytes:
         root = call.path.partition(b"?")[0] in AT_ROOT

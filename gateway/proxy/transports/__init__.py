@@ -16,6 +16,7 @@ class UpstreamRequest:
     origin: "scheme://host:port" without a path. path: with its query, as bytes on the wire. headers: without host,
     content-length, transfer-encoding and connection: those are the transport's. body: bytes, or a stream; one that is
     an iterator can be sent only once (then nothing is retried). length: of a stream, in bytes; None: it goes in chunks.
+    stream: the reply is read as it comes, so that its beginning should come soon.
     """
 
     method: bytes
@@ -24,6 +25,7 @@ class UpstreamRequest:
     headers: Headers = field(default_factory=list)
     body: bytes | AsyncIterable[bytes] = b""
     length: int | None = None
+    stream: bool = False
 
 
 class UpstreamReply(Protocol):

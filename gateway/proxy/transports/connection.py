@@ -146,9 +146,19 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
 
     def ask(
-        self, method: bytes, head: bytes, body: bytes | AsyncIterable[bytes], length: int | None = None
+        self,
+        method: bytes,
+        head: bytes,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+        *,
+        at_once: bool = False,
     ) -> Http1Reply:
-        """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply."""
+        """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply.
+
+        at_once: not together with others of this round: then many streams would run in step from their beginning on,
+        and each of their events come among those of all the others.
+        """
         self._reply = reply = Http1Reply(self)
         self.asked += 1
         self._bodiless = method == b"HEAD"
@@ -162,7 +172,7 @@ class Connection(asyncio.Protocol):
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:
-            self._out.put(head + body, self._home.busy)
+            self._out.put(head + body, 0 if at_once else self._home.busy)
         return reply
 
     def abort(self) -> None:

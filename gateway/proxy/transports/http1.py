@@ -66,7 +66,7 @@ class Http1Transport:
             self.reused += 1
         else:
             self.opened += 1
-        return connection.ask(request.method, head, request.body, request.length)
+        return connection.ask(request.method, head, request.body, request.length, at_once=request.stream)
 
     def _add_pool(self, url: str) -> Pool:
         try:

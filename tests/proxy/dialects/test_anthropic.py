@@ -122,3 +122,9 @@ def test_openais_sdk_reads_every_stream(told: Any, claude: Anthropic, make_call:
                 chunks += stream
     said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert said == "".join(d.get("content", "") for d in told.deltas) or told.error
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_transport_is_told_of_a_stream(claude: Anthropic, make_call: MakeCall, stream: bool) -> None:
+    call = make_call(stream=stream, messages=[{"role": "user", "content": "hi"}])
+    assert claude.request(call, "m").stream is stream

@@ -240,3 +240,9 @@ def test_a_broken_response_ends_in_its_own_error_event(openai: OpenAI, make_call
     assert orjson.loads(data) | {"sequence_number": 0} == {
         "type": "error", "code": "stream_cut", "message": "it broke off", "param": None, "sequence_number": 0
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_transport_is_told_of_a_stream(openai: OpenAI, make_call: MakeCall, stream: bool) -> None:
+    call = make_call(stream=stream, messages=[{"role": "user", "content": "hi"}])
+    assert openai.request(call, "m").stream is stream

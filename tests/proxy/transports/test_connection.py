@@ -386,6 +386,10 @@ async def test_among_others_a_request_leaves_at_the_end_of_the_round():
     await asyncio.sleep(0)
     assert among.wire.written == b"head"
 
+    among.feed(OK + b"Content-Length: 0\r\n\r\n")
+    among.connection.ask(b"POST", b" next", b"", at_once=True)
+    assert among.wire.written == b"head next"
+
 
 async def test_an_answer_to_a_request_that_has_not_left_ends_the_connection():
     """It belongs to another: what comes next on this connection would be taken for the answer to this one."""
