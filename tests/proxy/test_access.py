@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 
+import pytest
+
 from gateway.exchange import Usage
-from gateway.proxy.access import MOST_WAITING, AccessLog, Line, as_words, pieces
+from gateway.proxy import access
+from gateway.proxy.access import AT_ONCE, MOST_WAITING, AccessLog, Line, as_words, pieces
 
 LINE = Line(
     1_700_000_000.25, "0192-id", "web", "chat", "chat", "local", "smollm2", True, 200, "ok", "", 2,
@@ -79,6 +83,61 @@ async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
     assert not flushing.done()
     standing.set()
     await flushing
+
+
+async def a_round(log: AccessLog, monkeypatch: pytest.MonkeyPatch, lines: int) -> asyncio.Task[None]:
+    """The log's own loop, with so many lines noted."""
+    monkeypatch.setattr(access, "EVERY_S", 0)
+    for n in range(lines):
+        log.note(LINE._replace(id=str(n)))
+    return asyncio.get_running_loop().create_task(log.run())
+
+
+def ids(out: list[bytes]) -> list[int]:
+    return [int(json.loads(line)["id"]) for line in b"".join(out).splitlines()]
+
+
+async def test_the_thread_rests_after_every_few_lines_and_all_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else calls would wait for as long as it takes to write thousands. What comes meanwhile is written too."""
+    out: list[bytes] = []
+    between: list[int] = []
+
+    def pause(seconds: float) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        assert seconds > 0
+        between.append(len(ids(out)) - sum(between))
+        if len(between) == 2:
+            log.note(LINE._replace(id="1000"))
+
+    log = AccessLog(True, out.append, pause)
+    running = await a_round(log, monkeypatch, 1000)
+    async with asyncio.timeout(5):
+        while len(ids(out)) < 1001:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert ids(out) == list(range(1001))
+    assert max(between) <= AT_ONCE <= 100
+
+
+async def test_what_is_still_to_be_written_when_the_process_ends_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also what a thread that rests had before it; once, and in order."""
+    out: list[bytes] = []
+    rests, stopping = threading.Event(), threading.Event()
+
+    def pause(seconds: float) -> None:
+        rests.set()
+        assert stopping.wait(5)
+
+    log = AccessLog(True, out.append, pause)
+    running = await a_round(log, monkeypatch, 1000)
+    assert await asyncio.to_thread(rests.wait, 5)
+    running.cancel()
+    assert len(ids(out)) == AT_ONCE
+    await asyncio.to_thread(log.flush)
+    assert ids(out) == list(range(1000))
+    stopping.set()
 
 
 def test_what_a_call_pays_for_it_is_small() -> None:
