@@ -26,17 +26,37 @@ def programs() -> dict[str, str | None]:
     return {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server")}
 
 
+_held: list[socket.socket] = []  # until this process ends
+
+
 def free_ports(n: int) -> list[int]:
-    """n ports that are free together, each with the port of a cluster's bus (10 000 above) free too."""
-    with contextlib.ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < n:
-            with contextlib.suppress(OSError):
-                port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-                if port < 55_000:
-                    stack.enter_context(socket.create_server(("127.0.0.1", port + 10_000)))
-                    ports.append(port)
-        return ports
+    """n ports that are free, each with the port of a cluster's bus (10 000 above) free too.
+
+    They stay ours: a socket that is bound and never listens keeps the kernel from giving them to whoever asks for any
+    port, and leaves them to a server that asks for this one (with SO_REUSEADDR, as all here do). So no other program
+    answers, while a server is killed and not yet back, to those who ask for it.
+    """
+    ports: list[int] = []
+    while len(ports) < n:
+        port = _hold(0)
+        if port is not None and port < 55_000 and _hold(port + 10_000) is not None:
+            ports.append(port)
+    return ports
+
+
+def _hold(port: int) -> int | None:
+    """The port; None: it is taken. 0: any."""
+    if port:
+        with contextlib.closing(socket.socket()) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return None
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", port))
+    _held.append(held)
+    return int(held.getsockname()[1])
 
 
 def wait(holds: Callable[[], Any], what: str) -> None:

@@ -146,7 +146,7 @@ class App:
         route: Route | None = None
         ids: Ids | None = None
         started = time.monotonic()
-        progress = Progress(Kept(False, 0), making=request.making)
+        progress = Progress(Kept(False, 0), making=asyncio.current_task())
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields

@@ -28,11 +28,6 @@ class Asked(Protocol):
     headers: Headers
     fields: Mapping[bytes, bytes]
 
-    @property
-    def making(self) -> asyncio.Task[Any]:
-        """The task that makes its answer."""
-        ...
-
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
         ...
@@ -42,7 +37,7 @@ class Asked(Protocol):
         ...
 
     def watch(self, progress: Progress) -> None:
-        """From now on, a client that leaves cancels the making of its answer, unless that has ended."""
+        """From now on, a client that leaves cancels the task that makes its answer, unless that has ended."""
         ...
 
     def unwatch(self) -> None: ...

@@ -89,7 +89,6 @@ class AsgiRequest:
         self._ticker = ticker
         self._now = now
         self._watch: Watch | None = None
-        self._making = current_task()
 
     async def receive(self) -> Any:
         return await self._receive()
@@ -110,12 +109,8 @@ class AsgiRequest:
             more = message.get("more_body", False)
         return b"".join(pieces)
 
-    @property
-    def making(self) -> asyncio.Task[Any]:
-        return self._making
-
     def watch(self, progress: Progress) -> None:
-        self._watch = Watch(self._receive, progress, self._tasks, self._making)
+        self._watch = Watch(self._receive, progress, self._tasks, current_task())
         self._watch.begin_later(self._ticker, self._now)
 
     def unwatch(self) -> None:

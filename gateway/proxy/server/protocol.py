@@ -7,7 +7,9 @@ Requests that come before the answer to the one before wait unread.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
@@ -17,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.errors import BadRequest
-from gateway.proxy.outbox import Outbox, Outgoing
+from gateway.proxy.outbox import FEW, Outbox, Outgoing
 from gateway.proxy.server import Direct
 from gateway.proxy.server.answer import STATUS_LINES, Answer
 from gateway.proxy.server.asgi import run_asgi
@@ -218,12 +220,18 @@ class Protocol(asyncio.Protocol):
         direct = self._direct
         endpoint = direct.find(request.method, request.path) if direct is not None else None
         if direct is not None and endpoint is not None:
-            making = direct.answer(endpoint, request, answer)
+            task = self._start(direct.answer(endpoint, request, answer))
         else:
-            making = run_asgi(self.app, self._scope(request), request, answer)
-        request.making = task = self.loop.create_task(making)
+            task = self.loop.create_task(run_asgi(self.app, self._scope(request), request, answer))
         self._state.tasks.add(task)
         task.add_done_callback(partial(self._made, request))
+
+    def _start(self, making: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Where few calls are under way it begins at once, a round of the loop sooner (Python 3.12). Where many are, that
+        would part what they write: each has its turn with the others."""
+        if sys.version_info >= (3, 12) and len(self._state.tasks) < FEW:
+            return asyncio.Task(making, loop=self.loop, eager_start=True)
+        return self.loop.create_task(making)
 
     def _made(self, request: Request, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)

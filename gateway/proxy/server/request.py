@@ -26,13 +26,13 @@ class Request:
 
     path, query: as on the wire. headers: in order, names in lower case; fields: the last of each. keep: the client
     would send another on this connection. old: HTTP/1.0. size: of the body so far; held: of it, what nobody has taken.
-    making: the task that makes its answer, set by whoever starts it. wanted: somebody waits for the whole body, so that
-    reading need not pause. gone: the client has left. closed: it has been answered.
+    wanted: somebody waits for the whole body, so that reading need not pause. gone: the client has left. closed: it has
+    been answered.
     """
 
     __slots__ = (
         "_loop", "_pieces", "_progress", "_source", "_told", "_waiter", "closed", "fields", "gone",
-        "headers", "held", "keep", "making", "method", "old", "path", "query", "size", "wanted", "whole",
+        "headers", "held", "keep", "method", "old", "path", "query", "size", "wanted", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +52,6 @@ class Request:
         self._pieces: list[bytes] = []
         self._told = False  # receive() has given the body's end
         self._waiter: asyncio.Future[None] | None = None
-        self.making: asyncio.Task[Any]
         self._progress: Progress | None = None
 
     # ── whoever answers it ──
@@ -85,7 +84,7 @@ class Request:
         return {"type": "http.request", "body": body, "more_body": not self.whole}
 
     def watch(self, progress: Progress) -> None:
-        """From now on, a client that leaves cancels the making of its answer, unless that has ended."""
+        """From now on, a client that leaves cancels the task that makes its answer, unless that has ended."""
         self._progress = progress
         if self.gone:
             self._cancel()
@@ -120,9 +119,11 @@ class Request:
         self.wake()
 
     def _cancel(self) -> None:
-        if self._progress is not None and not self._progress.ended:
-            self._progress.gone = True
-            self.making.cancel()
+        progress = self._progress
+        if progress is not None and not progress.ended:
+            progress.gone = True
+            if progress.making is not None:
+                progress.making.cancel()
 
     async def _more(self) -> None:
         if self.gone:

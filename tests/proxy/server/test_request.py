@@ -107,7 +107,7 @@ async def test_after_its_answer_a_request_keeps_nothing_and_is_over() -> None:
 async def making(request: Request, progress: Progress) -> Any:
     task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
     await asyncio.sleep(0)
-    request.making = task
+    progress.making = task
     request.watch(progress)
     return task
 
