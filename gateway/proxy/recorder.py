@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
-_AT_ONCE = 4  # records to encode before the loop has its turn
-_GATHER_S = 0.01  # from the first that waits: a round trip costs more than the records in it, and calls wait behind it
+_AT_ONCE = 8  # records to encode before the loop has its turn
+_MORE_OF = 32  # and one for so many that wait, so that the buffer does not fill while the loop is busy
+_GATHER_S = 0.01  # for less than a batch: a round trip costs more than the records in it, and calls wait behind it
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 
@@ -177,6 +178,8 @@ class Recorder:
                 await self._flush()
             else:
                 await self._sleep(max(0.01, self._tally_s - (self._clock() - tallied)))
+            if 0 < len(self._waiting) < _BATCH and not self._closing:
+                await asyncio.sleep(_GATHER_S)
         await self._append([self.tally(final=True).to_fields()])
 
     def close(self) -> None:
@@ -218,16 +221,9 @@ class Recorder:
             batch.append(item)
             size += _size(item)
         for item in batch:
-            if type(item) is Held and item.whole:
-                await self._shrink(item)
-            if type(item) is Held and item.redactor is not None:
-                await self._redact(item, item.redactor)
-        entries = []
-        for item in batch:
-            entries.append(_record(item).to_fields())
-            if len(entries) % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-        if not await self._append(entries):
+            if type(item) is Held:
+                await self._prepare(item)
+        if not await self._append(await self._encoded(batch)):
             return
         for item in batch:
             self._waiting.popleft()
@@ -237,6 +233,22 @@ class Recorder:
                 self._last_seq = record.seq
                 self.ledger.enqueued[cell_of(record)] += 1
                 self._metrics.counts.of(self._metrics.enqueued, record.stratum).n += 1
+
+    async def _encoded(self, batch: list[Exchange | Feedback | Held]) -> list[Fields]:
+        entries: list[Fields] = []
+        turn = _AT_ONCE
+        for item in batch:
+            if len(entries) == turn:
+                turn += _AT_ONCE + len(self._waiting) // _MORE_OF
+                await asyncio.sleep(0)
+            entries.append(_record(item).to_fields())
+        return entries
+
+    async def _prepare(self, held: Held) -> None:
+        if held.whole:
+            await self._shrink(held)
+        if held.redactor is not None:
+            await self._redact(held, held.redactor)
 
     async def _shrink(self, held: Held) -> None:
         """Takes images out of a large request, which may be tens of megabytes; the room that it gives back is free."""
@@ -281,8 +293,6 @@ class Recorder:
                 await self._wake.wait()
         except TimeoutError:
             return
-        if not self._closing:
-            await asyncio.sleep(_GATHER_S)
 
     def _drop(self, exchange: Exchange, reason: str) -> None:
         self.ledger.dropped[(*cell_of(exchange)[:4], reason)] += 1

@@ -131,6 +131,41 @@ async def test_calls_that_come_together_are_carried_in_one_round_trip() -> None:
     assert [len(b) for b in stream.appends if b[0][b"kind"] == b"exchange"] == [50]
 
 
+async def test_calls_that_come_while_a_batch_is_appended_are_gathered_too() -> None:
+    """Else a busy gateway would pay for a round trip for every few of them."""
+    stream = Stream()
+    recorder = a_recorder(stream, tally_s=60)
+
+    async def calls() -> None:
+        for _ in range(20):
+            put(recorder)
+            await asyncio.sleep(0)
+
+    async with Running(recorder):
+        await until(lambda: stream.tallies)
+        began: list[asyncio.Task[None]] = []
+        stream.ask = lambda: None if began else began.append(asyncio.get_running_loop().create_task(calls()))
+        put(recorder)
+        await until(lambda: len(stream.seqs) == 21)
+    assert [len(b) for b in stream.appends if b[0][b"kind"] == b"exchange"] == [1, 20]
+
+
+async def test_the_more_wait_the_more_are_encoded_between_turns_of_the_loop() -> None:
+    """A loop that is busy gives the recorder few turns; it must not fall behind for it."""
+    turns = []
+    for waiting in (64, 64 * 64):
+        recorder = a_recorder(Stream(), buffer_bytes=1 << 30)
+        for _ in range(waiting):
+            put(recorder)
+        flushing = asyncio.get_running_loop().create_task(recorder._flush())
+        n = 0
+        while not flushing.done():
+            n += 1
+            await asyncio.sleep(0)
+        turns.append(n / min(waiting, 256))
+    assert turns[1] < 0.5 * turns[0]
+
+
 async def test_a_full_buffer_drops_the_newest_at_once_and_counts_it_by_stratum() -> None:
     stream = Stream()
     recorder = a_recorder(stream, buffer_bytes=5000)

@@ -27,6 +27,23 @@ async def test_what_is_appended_is_read_in_order_and_once(corridor):
     assert await corridor.read("a", 3, 10) == []
 
 
+async def test_entries_of_several_kinds_keep_their_order_and_their_fields(corridor):
+    """Bytes as they are, whatever they are; an appending of nothing is one too."""
+    mixed = [{b"n": b"0"}, {b"n": b"1"}, {b"n": b"2", b"body": bytes(range(256)), b"empty": b""}, {b"n": b"3"}]
+    await corridor.append(mixed)
+    await corridor.append([])
+    await corridor.join()
+    assert [dict(entry.fields) for entry in await corridor.read("a", 9, 10)] == mixed
+
+
+async def test_what_the_server_refuses_is_told_in_its_own_words(corridor):
+    """Without the script that appends, nor what was appended."""
+    await corridor._redis.set(corridor.key, "no stream")
+    with pytest.raises(StreamDown) as error:
+        await corridor.append(entries(2))
+    assert str(error.value).endswith("Operation against a key holding the wrong kind of value")
+
+
 async def test_joining_again_keeps_the_place(corridor):
     await corridor.join()
     await corridor.append(entries(1))
