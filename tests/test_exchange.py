@@ -106,9 +106,13 @@ def test_what_is_no_record_raises_value_error_and_nothing_else(entry):
 
 def test_every_field_crosses():
     """A field that is added must come out again: the two hand-written readers know it."""
-    assert {f.name for f in fields(Exchange)} - {"request", "response"} == set(
-        orjson.loads(exchanges_one().to_fields()[b"head"])
-    )
+    usage = Usage(1, 2)
+    attempt = Attempt(Target("u", "m"), 200, None, 0.1, usage)
+    head = orjson.loads(replace(exchanges_one(), usage=usage, attempts=(attempt,)).to_fields()[b"head"])
+    assert {f.name for f in fields(Exchange)} - {"request", "response"} == set(head)
+    assert {f.name for f in fields(Target)} == set(head["target"])
+    assert {f.name for f in fields(Usage)} == set(head["usage"])
+    assert {f.name for f in fields(Attempt)} == set(head["attempts"][0])
 
 
 def exchanges_one() -> Exchange:

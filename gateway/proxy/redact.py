@@ -25,7 +25,7 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
     Payloads are those of data: URLs, wherever they stand, and the members `data` of sounds and images. Text in place of
     text: the JSON stays JSON unless it is cut at `cap_bytes`.
     """
-    if b"64," in body:
+    if b";" in body and b"64," in body:  # one character is found ten times as fast as three
         body = _without_urls(body)
     if b'"data' in body:
         body = _DATA.sub(_named, body)
@@ -34,7 +34,7 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
 
 def without_images(answer: bytes) -> bytes:
     """An answer with the payloads of its data: URLs named so. Its other texts are the model's, and stay."""
-    return _without_urls(answer) if b"64," in answer else answer
+    return _without_urls(answer) if b";" in answer and b"64," in answer else answer
 
 
 def _without_urls(body: bytes) -> bytes:
