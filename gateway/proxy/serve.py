@@ -112,7 +112,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         port=port,
         workers=workers,
         factory=isinstance(app, str),
-        loop="uvloop",
+        loop="uvloop" if workers == 1 else "gateway.proxy.server.sharing:Loop",
         http=Protocol,
         ws="none",
         lifespan="on",

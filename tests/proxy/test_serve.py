@@ -305,6 +305,37 @@ async def test_a_metrics_listener_that_cannot_be_opened_ends_the_start(
 # ── several workers ──
 
 
+def connections(pid: int, port: int) -> int:
+    """How many of the port a process has open (proc(5): tcp's columns are the local address, the state, the inode)."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    open_ones = {line[9] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"}
+    held: set[str] = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(fd)))
+    return len(held & open_ones)
+
+
+async def test_two_workers_have_as_many_connections_as_each_other(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx2.AsyncClient(base_url=program.url, timeout=20)) for _ in range(64)
+        ]
+        answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
+        assert [answer.status_code for answer in answers] == [200] * 64
+        counts = sorted(connections(pid, program.port) for pid in program.workers)
+        assert sum(counts) == 64
+        assert counts[0] >= 26, counts
+        answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
+        assert [answer.status_code for answer in answers] == [200] * 64
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+
+
 async def test_one_scrape_gives_the_total_of_all_workers_also_of_one_that_was_killed(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:

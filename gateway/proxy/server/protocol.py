@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
@@ -77,6 +77,11 @@ class Protocol(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._common_of: list[tuple[bytes, bytes]] | None = None
         self._common = b""
+
+    @property
+    def connections(self) -> Collection[object]:
+        """All that this process has open."""
+        return self._state.connections
 
     # ── asyncio ──
 
@@ -227,8 +232,8 @@ class Protocol(asyncio.Protocol):
         task.add_done_callback(partial(self._made, request))
 
     def _start(self, making: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Where few calls are under way it begins at once, a round of the loop sooner (Python 3.12). Where many are, that
-        would part what they write: each has its turn with the others."""
+        """Where few calls are under way it begins at once, a round of the loop sooner (Python 3.12). Where many are,
+        that would part what they write together: it waits its turn."""
         if sys.version_info >= (3, 12) and len(self._state.tasks) < FEW:
             return asyncio.Task(making, loop=self.loop, eager_start=True)
         return self.loop.create_task(making)
