@@ -8,11 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Base
+else:
+    # libyaml's, where PyYAML has it: a sixth of the time, and half the memory that stays with the process.
+    _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def contents(path: Path) -> str:
@@ -53,7 +59,7 @@ def add_told(raw: dict[str, Any], engines: str, digest: str) -> None:
         raw["keys"] = [{"name": "up", "sha256": digest}]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_Base):
     """YAML lets a key stand twice and keeps the last in silence; here that is a mistake. `on`, `off`, `yes` and `no`
     are words, as in YAML 1.2 (section 10.3.2): a fallback says `on: [error]`, and on_cut may be off."""
 

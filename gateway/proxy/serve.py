@@ -61,7 +61,7 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
     log_format.begin(config.log)
     try:
         if workers == 1:
-            _Server(_settings(create(served), config, host, port, 1)).run()
+            _Server(_settings(Process(served, config), config, host, port, 1)).run()
         else:
             _several(_settings("gateway.proxy.serve:create", config, host, port, workers), served)
     except SystemExit as error:  # uvicorn has said why
@@ -129,19 +129,21 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
     )
 
 
-def create(served: Served | None = None) -> Process:
-    """The ASGI application of this process. served: None in a worker, where the parent has passed it on."""
-    process = Process(passed_on() if served is None else served)
+def create() -> Process:
+    """The ASGI application of a worker; its parent has passed on what is served."""
+    process = Process(passed_on())
     log_format.begin(process.config.log)
     return process
 
 
 class Process:
-    """ASGI: opens everything at `lifespan.startup`, closes it at `lifespan.shutdown`, and answers between."""
+    """ASGI: opens everything at `lifespan.startup`, closes it at `lifespan.shutdown`, and answers between.
 
-    def __init__(self, served: Served) -> None:
+    config: None: what the file says, or where that is refused, what the other workers have in force."""
+
+    def __init__(self, served: Served, config: Config | None = None) -> None:
         self._served = served
-        self.config, self._refused = self._load(served.config)
+        self.config, self._refused = self._load(served.config) if config is None else (config, False)
         self.app: App | None = None
         self.direct: App | None = None  # the app, where nothing stands before it: then it is asked without ASGI
         self._front: Any = None  # the app, as browsers of other origins need it
