@@ -6,7 +6,6 @@ handed to the App as they are; everything else becomes ASGI.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
