@@ -7,9 +7,8 @@ Requests that come before the answer to the one before wait unread.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
@@ -19,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.errors import BadRequest
-from gateway.proxy.outbox import FEW, Outbox, Outgoing
+from gateway.proxy.outbox import Outbox, Outgoing
 from gateway.proxy.server import Direct
 from gateway.proxy.server.answer import STATUS_LINES, Answer
 from gateway.proxy.server.asgi import run_asgi
@@ -225,18 +224,12 @@ class Protocol(asyncio.Protocol):
         direct = self._direct
         endpoint = direct.find(request.method, request.path) if direct is not None else None
         if direct is not None and endpoint is not None:
-            task = self._start(direct.answer(endpoint, request, answer))
+            making = direct.answer(endpoint, request, answer)
         else:
-            task = self.loop.create_task(run_asgi(self.app, self._scope(request), request, answer))
+            making = run_asgi(self.app, self._scope(request), request, answer)
+        task = self.loop.create_task(making)
         self._state.tasks.add(task)
         task.add_done_callback(partial(self._made, request))
-
-    def _start(self, making: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Where few calls are under way it begins at once, a round of the loop sooner (Python 3.12). Where many are,
-        that would part what they write together: it waits its turn."""
-        if sys.version_info >= (3, 12) and len(self._state.tasks) < FEW:
-            return asyncio.Task(making, loop=self.loop, eager_start=True)
-        return self.loop.create_task(making)
 
     def _made(self, request: Request, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
