@@ -43,7 +43,8 @@ class Shard:
 
     async def append(self, entries: Sequence[Fields]) -> int:
         """Appends all, in order, in one round trip where they have the same fields; returns how long the stream then
-        is. By a script: a reply for each entry would cost the client more than all the rest of it."""
+        is. By a script: a reply for each entry would cost the client more than all the rest of it, and of single
+        commands a server that has loaded its data by then refuses the first and takes the last."""
         length = 0
         for names, alike in groupby(entries, key=tuple):
             values = [value for fields in alike for value in fields.values()]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,67 @@ async def test_a_server_that_hangs_is_down_within_seconds_and_is_there_again_by_
                 break
             except StreamDown:
                 await asyncio.sleep(0.01)
+    await corridor.aclose()
+    node.kill()
+
+
+# ── one that refuses, and then no longer ──
+
+
+@contextlib.asynccontextmanager
+async def halting(url: str, at: int, meanwhile: Callable[[int], Awaitable[None]]) -> AsyncIterator[str]:
+    """A way to a server on which what a client sends after so many bytes waits until meanwhile(its port) is done."""
+    running: list[asyncio.Task[Any]] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.append(asyncio.current_task())
+        back_reader, back = await asyncio.open_connection(*address_of(url).hosts[0])
+
+        async def there() -> None:
+            sent = 0
+            while some := await reader.read(1 << 16):
+                first, sent = at - sent, sent + len(some)
+                if 0 < first <= len(some):
+                    back.write(some[:first])
+                    await meanwhile(back.get_extra_info("sockname")[1])
+                    some = some[first:]
+                back.write(some)
+            back.close()
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(there())
+            while some := await back_reader.read(1 << 16):
+                writer.write(some)
+            writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
+        await asyncio.gather(*running)
+
+
+async def test_a_server_that_begins_to_take_amidst_a_batch_leaves_no_hole_in_it(program, place, servers):
+    """As one that has loaded its data by then. Were the end taken without the beginning, a gateway killed before it
+    tries again would leave a hole that looks like a loss of the server's."""
+    node = servers.Node(program, servers.free_ports(1)[0], place).start()
+    node.ask("CONFIG", "SET", "maxmemory", 1)
+
+    async def takes_again(port: int) -> None:
+        def midway() -> bool:
+            (its,) = [c for c in node.ask("CLIENT LIST") if c["addr"].endswith(f":{port}")]
+            return int(its["qbuf"]) > 0  # it has done what came, and waits for the rest of a command
+
+        await asyncio.to_thread(servers.wait, midway, "the server does not read")
+        node.ask("CONFIG", "SET", "maxmemory", 0)
+
+    batch = [{b"n": b"%d" % i, b"body": b"x" * 1_000} for i in range(100)]
+    async with halting(node.url, 50_000, takes_again) as url:
+        corridor = Corridor(url, "x")
+        with contextlib.suppress(StreamDown):
+            await corridor.append(batch)
+        await corridor.aclose()
+    corridor = Corridor(node.url, "x")
+    await corridor.join()
+    assert [dict(entry.fields) for entry in await corridor.read("a", 200, 10)] == batch
     await corridor.aclose()
     node.kill()
 
