@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from gateway.config_environ import shared_metrics
+from gateway.supervise import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Server(asyncio.AbstractServer):
         self._factory = factory
         self._shares = shares
         self._protocol: Any = None  # the newest, which knows how many there are
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening = Tasks()
         self._left_at: float | None = None  # since when a connection is left to others
         self._pause: asyncio.TimerHandle | None = None
         self._open = True
@@ -120,8 +121,7 @@ class Server(asyncio.AbstractServer):
         return self._open
 
     async def wait_closed(self) -> None:
-        if self._opening:
-            await asyncio.wait(self._opening)
+        await self._opening.aclose()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
@@ -145,9 +145,7 @@ class Server(asyncio.AbstractServer):
             log.error("no connection can be taken for now: %s", error)
             self._rest(_FULL_S)
             return
-        task = self._loop.create_task(self._opened(connection))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening.start(self._opened(connection), "connection")
 
     def _leave_it(self) -> bool:
         """Whether it is left to others; False: it has been for long enough."""
