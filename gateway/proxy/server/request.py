@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any, Protocol
 
 from gateway.proxy.progress import Progress
 from gateway.proxy.transports import Headers
 from gateway.proxy.upload import ClientGone, too_large
+
+MOLD = 256 * 1024  # a body above it is put together while it comes: once, into memory of its length
 
 
 class Source(Protocol):
@@ -31,7 +34,7 @@ class Request:
     """
 
     __slots__ = (
-        "_loop", "_pieces", "_progress", "_source", "_told", "_waiter", "closed", "fields", "gone",
+        "_loop", "_mold", "_pieces", "_progress", "_source", "_told", "_waiter", "closed", "fields", "gone",
         "headers", "held", "keep", "method", "old", "path", "query", "size", "wanted", "whole",
     )  # fmt: skip
 
@@ -50,6 +53,7 @@ class Request:
         self._source = source
         self._loop = source.loop
         self._pieces: list[bytes] = []
+        self._mold: BytesIO | None = None  # of the whole body's length; what has come is in its beginning
         self._told = False  # receive() has given the body's end
         self._waiter: asyncio.Future[None] | None = None
         self._progress: Progress | None = None
@@ -63,11 +67,17 @@ class Request:
             raise too_large(limit_bytes)
         if not self.whole:
             self.wanted = True
+            if length is not None and int(length) > MOLD:
+                self._mold = mold = BytesIO(bytes(int(length)))  # the kernel gives memory as it is written
+                mold.writelines(self._pieces)
+                self._pieces = []
             while not self.whole and self.size <= limit_bytes:
                 await self._more()
         if self.size > limit_bytes:
             raise too_large(limit_bytes)
-        pieces = self._pieces
+        pieces, mold = self._pieces, self._mold
+        if mold is not None:
+            return mold.getvalue()  # no copy: it is whole
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def receive(self) -> dict[str, Any]:
@@ -98,7 +108,10 @@ class Request:
         self.size += len(piece)
         if not self.closed:  # answered already: the rest is read only to find the next request
             self.held += len(piece)
-            self._pieces.append(piece)
+            if self._mold is None:
+                self._pieces.append(piece)
+            else:
+                self._mold.write(piece)
 
     def wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -115,6 +128,7 @@ class Request:
         """It has been answered."""
         self.closed = True
         self._pieces = []
+        self._mold = None
         self.held = 0
         self.wake()
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.003  # how long a connection is left to others
 LOOK_S = 0.001  # whether they have taken it
-SLACK = 2  # connections more than the fewest; and one more for each sixteen of these
+SLACK = 1  # connections more than the fewest; and one more for each sixteen of these
 SLOTS = 256
 _FULL_S = 1.0  # between two attempts where the process may open no more files
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

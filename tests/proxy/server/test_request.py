@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import tracemalloc
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import TooLarge
 from gateway.proxy.progress import Kept, Progress
-from gateway.proxy.server.request import Request
+from gateway.proxy.server.request import MOLD, Request
 from gateway.proxy.upload import ClientGone
 
 
@@ -60,6 +63,45 @@ async def test_a_body_is_whole_in_any_split_or_refused_above_the_limit(pieces: l
 async def test_a_body_in_one_piece_is_not_copied() -> None:
     piece = b"x" * 1000
     assert await coming(piece).body(2000) is piece
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=2, max_size=6), st.integers(1, 400_000))
+@settings(deadline=None, max_examples=40)
+async def test_a_large_body_of_known_length_is_the_same_in_any_split(cuts: list[int], more: int) -> None:
+    body = random.Random(more).randbytes(MOLD + more)
+    edges = [0, *sorted(cuts), len(body)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
+    assert await coming(*pieces, length=b"%d" % len(body)).body(len(body)) == body
+
+
+async def test_a_large_body_is_in_memory_once() -> None:
+    """Beside it there is one piece at a time, as it came from the socket."""
+    piece, n = 200_000, 50
+
+    class Pieces(list[bytes]):
+        """Made when they come."""
+
+        def __bool__(self) -> bool:
+            return request.size < n * piece
+
+        def pop(self, _: Any = 0) -> bytes:
+            return b"x" * piece
+
+    request = coming(length=b"%d" % (n * piece))
+    request._source.pieces = Pieces()  # type: ignore[attr-defined]
+    tracemalloc.start()
+    try:
+        body = await request.body(n * piece)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert body == b"x" * piece * n
+    assert peak < 1.1 * len(body)
+
+
+async def test_a_large_body_whose_client_leaves_is_not_whole() -> None:
+    with pytest.raises(ClientGone):
+        await coming(b"x" * 1000, gone=True, length=b"%d" % (2 * MOLD)).body(3 * MOLD)
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_is_read() -> None:
