@@ -68,8 +68,8 @@ class Request:
         if not self.whole:
             self.wanted = True
             if length is not None and int(length) > MOLD:
-                self._mold = mold = BytesIO(bytes(int(length)))  # the kernel gives memory as it is written
-                mold.writelines(self._pieces)
+                self._mold = BytesIO(bytes(int(length)))  # the kernel gives memory as it is written
+                self._mold.writelines(self._pieces)
                 self._pieces = []
             while not self.whole and self.size <= limit_bytes:
                 await self._more()
