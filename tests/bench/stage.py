@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0  # LiteLLM takes 14 s on a quiet machine, four times as long on a busy one
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_DIRECTORY = re.compile(r"(?<![:\w/])(?:file://)?/\S*/(?=[\w-]+\.\w)")  # of a file's path, and not what is in a URL
 
 
 class Failed(Exception):
@@ -169,9 +170,9 @@ class Stage:
             raise Failed(f"{name}: it ended with code {program.returncode}: {self._said(port)}")
 
     def _said(self, log_name: str | int) -> str:
-        """Its last words, in one line without colours."""
+        """Its last words, in one line without colours and directories."""
         said = (self.directory / f"{log_name}.log").read_text(errors="replace")
-        return " ".join(_COLOUR.sub("", said).split())[-400:] or "(it said nothing)"
+        return _DIRECTORY.sub("", " ".join(_COLOUR.sub("", said).split()))[-400:] or "(it said nothing)"
 
     def _public(self, text: str) -> str:
         """Without this machine's paths, and programs by their names."""
