@@ -3,6 +3,7 @@ Debian's PostgreSQL. Each listens on loopback, keeps its files in a directory of
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -26,7 +27,8 @@ def programs() -> dict[str, str | None]:
     return {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server")}
 
 
-_held: list[socket.socket] = []  # until this process ends
+_held = contextlib.ExitStack()  # sockets, until this process ends
+atexit.register(_held.close)
 
 
 def free_ports(n: int) -> list[int]:
@@ -55,7 +57,7 @@ def _hold(port: int) -> int | None:
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", port))
-    _held.append(held)
+    _held.enter_context(held)
     return int(held.getsockname()[1])
 
 

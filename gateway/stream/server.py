@@ -199,8 +199,18 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
     task = asyncio.current_task()
     cancelling = task.cancelling() if task else 0
     try:
+        return await _reply(command, no_group)
+    finally:
+        if task and task.cancelling() > cancelling:
+            # redis-py sends with asyncio.wait_for, which in Python 3.11 may swallow a cancellation (cpython #86296);
+            # what follows may be a reply or, from a connection that is given up, an error.
+            raise asyncio.CancelledError
+
+
+async def _reply(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] | None) -> Any:
+    try:
         async with asyncio.timeout(VERB_TIMEOUT_S):
-            reply = await command
+            return await command
     except ResponseError as error:
         if "BUSYGROUP" in str(error) or "no such key" in str(error):
             raise
@@ -214,10 +224,6 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         # What redis-py's cluster client makes of nodes that go while it looks at them.
         raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
-    if task and task.cancelling() > cancelling:
-        # redis-py sends with asyncio.wait_for, which in Python 3.11 may swallow a cancellation (cpython #86296).
-        raise asyncio.CancelledError
-    return reply
 
 
 _COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)

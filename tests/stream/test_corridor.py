@@ -199,13 +199,17 @@ async def test_a_server_that_refuses_is_down(stream_server):
     await corridor.aclose()
 
 
-async def test_a_cancellation_is_never_swallowed(corridor):
-    """redis-py sends with asyncio.wait_for, which in Python 3.11 returns a result that is ready instead."""
+@pytest.mark.parametrize("answer", ["reply", "error"])
+async def test_a_cancellation_is_never_swallowed(corridor, answer):
+    """redis-py sends with asyncio.wait_for, which in Python 3.11 returns a result that is ready instead. What follows is
+    a reply or an error: that the group is there already."""
+    await corridor.join()
+    verb = corridor.ping if answer == "reply" else corridor.join
     for turns in range(60):
 
         async def forever() -> None:
             while True:
-                await corridor.ping()
+                await verb()
 
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(forever())
