@@ -201,8 +201,8 @@ async def test_a_server_that_refuses_is_down(stream_server):
 
 @pytest.mark.parametrize("answer", ["reply", "error"])
 async def test_a_cancellation_is_never_swallowed(corridor, answer):
-    """redis-py sends with asyncio.wait_for, which in Python 3.11 returns a result that is ready instead. What follows is
-    a reply or an error: that the group is there already."""
+    """redis-py sends with asyncio.wait_for, which in Python 3.11 returns a result that is ready instead. Then follows
+    a reply, or an error: that the group is there already."""
     await corridor.join()
     verb = corridor.ping if answer == "reply" else corridor.join
     for turns in range(60):
