@@ -2,7 +2,7 @@
 
 Who waits for a socket sleeps, and is woken by the write; waking it takes longer than the write itself, and the longer
 the farther its core has gone to sleep. Written one by one between other work, each of sixty answers wakes its reader
-anew; written together, the first wakes it and it finds the others there. Under load that is a fifth of a request's CPU.
+anew; written together, the first wakes it and it finds the others there. Under load that is up to a sixth of the CPU.
 Where few calls are under way there is nothing to gather, and what is to be written goes at once.
 """
 
