@@ -167,3 +167,14 @@ class Program:
             logger.warning("%s did not stop within %g s: killed", self.child.name, self.child.grace_s)
             self._process.kill()
             await self._ended.wait()
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process of this id, ours or somebody else's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

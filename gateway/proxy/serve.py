@@ -39,6 +39,7 @@ from gateway.proxy.presence import Presence
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.server.protocol import Protocol
+from gateway.proxy.server.sharing import Alone
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
 from gateway.supervise import Tasks
@@ -278,7 +279,7 @@ def _listener(bind: str) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # Listening at once: until one of them does, two workers could bind the same port.
-        return socket.create_server((host.strip("[]"), int(port)), family=family)
+        return Alone(fileno=socket.create_server((host.strip("[]"), int(port)), family=family).detach())
     except OSError as error:
         if error.errno == errno.EADDRINUSE and shared_metrics() is not None:
             return None

@@ -316,10 +316,17 @@ def connections(pid: int, port: int) -> int:
     return len(held & open_ones)
 
 
+def slots(directory: Path) -> list[int]:
+    """The processes that share a socket out among them, as the file of a `gateway serve` in this directory has them."""
+    [shared] = directory.glob("gateway-workers-*/connections")
+    return sorted(pid for pid in memoryview(shared.read_bytes()).cast("q").tolist()[::2] if pid)
+
+
 async def test_two_workers_have_as_many_connections_as_each_other(
-    serve: Serve, configured: Configured, upstream: FakeUpstream
+    serve: Serve, configured: Configured, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    program = await serve(configured(upstream), "--workers", "2")
+    config = configured(upstream, metrics={"bind": f"127.0.0.1:{free_port()}"})
+    program = await serve(config, "--workers", "2")
     await program.until_said("Application startup complete", 2)
     async with contextlib.AsyncExitStack() as stack:
         clients = [
@@ -330,6 +337,7 @@ async def test_two_workers_have_as_many_connections_as_each_other(
         counts = sorted(connections(pid, program.port) for pid in program.workers)
         assert sum(counts) == 64
         assert counts[0] >= 26, counts
+        assert slots(tmp_path) == sorted(program.workers), "the metrics' own socket has no share"
         answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
         assert [answer.status_code for answer in answers] == [200] * 64
     program.tell(signal.SIGTERM)

@@ -22,6 +22,7 @@ from gateway.config import Config
 from gateway.config_text import contents, read
 from gateway.evals.client import Connections, Unreachable
 from gateway.evals.replay.design import Contender
+from gateway.programs import runs
 from gateway.supervise import Child, Supervisor
 
 _HOST = "127.0.0.1"
@@ -110,7 +111,8 @@ def _kept(directory: Path, text: str) -> Iterator[Path]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"gateway-{os.getpid()}.yaml"
     for left in directory.glob("gateway-*.yaml"):
-        if left == path or not _runs(left.stem.rpartition("-")[2]):
+        pid = left.stem.rpartition("-")[2]
+        if left == path or not (pid.isdecimal() and runs(int(pid))):
             left.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -119,16 +121,6 @@ def _kept(directory: Path, text: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
-
-
-def _runs(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: Connections, ready_s: float) -> Child:

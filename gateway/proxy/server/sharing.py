@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from gateway.config_environ import shared_metrics
+from gateway.programs import runs
 from gateway.supervise import Tasks
 
 log = logging.getLogger(__name__)
@@ -75,20 +76,16 @@ class Shares:
 
 
 def _lives(pid: int) -> bool:
-    if pid == 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return pid != 0 and runs(pid)
+
+
+class Alone(socket.socket):
+    """A listening socket that no other worker has."""
 
 
 class Server(asyncio.AbstractServer):
-    """Takes connections of a socket that others take too. factory: makes a Protocol, or any other: those have no
-    `connections`, and are taken as they come."""
+    """Takes connections of a socket that others take too. factory: makes protocols that know their `connections`, all
+    that this process has."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], shares: Shares
@@ -122,14 +119,6 @@ class Server(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         await self._opening.aclose()
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    async def start_serving(self) -> None: ...
-
-    async def serve_forever(self) -> None:
-        raise NotImplementedError
 
     def _ready(self) -> None:
         if self._shares.ahead(self._count()) and self._leave_it():
@@ -167,10 +156,7 @@ class Server(asyncio.AbstractServer):
         self._loop.add_reader(self._sock, self._ready)
 
     def _count(self) -> int:
-        if self._protocol is None:
-            return len(self._opening)
-        connections = getattr(self._protocol, "connections", None)
-        return 0 if connections is None else len(connections) + len(self._opening)
+        return len(self._opening) + (0 if self._protocol is None else len(self._protocol.connections))
 
     def _make(self) -> Any:
         self._protocol = protocol = self._factory()
@@ -178,10 +164,13 @@ class Server(asyncio.AbstractServer):
 
     async def _opened(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, connection)
+            _, protocol = await self._loop.connect_accepted_socket(self._make, connection)
         except OSError as error:
             log.warning("a connection could not be taken: %s", error)
             connection.close()
+            return
+        if not self._open:  # closed meanwhile: uvicorn has told those that were there
+            protocol.shutdown()
 
 
 class Loop(uvloop.Loop):
@@ -189,7 +178,7 @@ class Loop(uvloop.Loop):
 
     async def create_server(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
         sock, shared = options.get("sock"), shared_metrics()
-        if sock is None or shared is None or options.get("ssl") is not None:
+        if sock is None or shared is None or isinstance(sock, Alone):
             return await super().create_server(protocol_factory, *args, **options)
         sock.listen(options.get("backlog", 100))
         return Server(self, sock, protocol_factory, Shares(shared / "connections"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.server.sharing import SLACK, SLOTS, Loop, Server, Shares
+from gateway.proxy.server.sharing import SLACK, SLOTS, Alone, Loop, Server, Shares
 
 
 class Echo(asyncio.Protocol):
@@ -23,6 +23,7 @@ class Echo(asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         self.connections = worker.connections
         self._name = worker.name
+        self.told = False  # that its worker stops
 
     def connection_made(self, transport: Any) -> None:
         self.connections.add(self)
@@ -30,6 +31,9 @@ class Echo(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.connections.discard(self)
+
+    def shutdown(self) -> None:
+        self.told = True
 
 
 class Worker:
@@ -153,6 +157,33 @@ async def test_one_that_stops_is_not_waited_for_and_loses_none_that_it_took(star
         assert not a.server._shares.ahead(1000)
         assert [await connect(start.port, stack) for _ in range(10)] == [b"a"] * 10
         assert len(a.connections) + len(b.connections) == 20
+
+
+async def test_a_connection_that_is_being_opened_while_its_worker_stops_is_told(start: Any) -> None:
+    """uvicorn tells those that are there by then; whoever keeps one open without a word would hold up the end."""
+    worker = start(b"a")
+    async with contextlib.AsyncExitStack() as stack:
+        connecting = asyncio.get_running_loop().create_task(connect(start.port, stack))
+        async with asyncio.timeout(5):
+            while not len(worker.server._opening):
+                await asyncio.sleep(0)
+        worker.server.close()
+        assert await connecting == b"a"
+        assert [each.told for each in worker.connections] == [True]
+
+
+def test_a_socket_that_no_other_worker_has_is_listened_on_as_any(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared.parent))
+
+    async def listening() -> type:
+        with Alone(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
+            server = await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=sock)
+            server.close()
+            return type(server)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(listening()) is not Server
+    assert not shared.exists()
 
 
 async def test_where_no_more_files_may_be_opened_it_tries_again_later(
