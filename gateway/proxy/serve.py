@@ -38,8 +38,8 @@ from gateway.proxy.plans import Following
 from gateway.proxy.presence import Presence
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
+from gateway.proxy.server import Alone
 from gateway.proxy.server.protocol import Protocol
-from gateway.proxy.server.sharing import Alone
 from gateway.proxy.sticky import Sticky
 from gateway.stream import Corridor
 from gateway.supervise import Tasks

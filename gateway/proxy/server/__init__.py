@@ -6,6 +6,7 @@ handed to the App as they are; everything else becomes ASGI.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -52,3 +53,7 @@ class Direct(Protocol):
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
     def answer(self, endpoint: Endpoint, request: Asked, client: Client) -> Coroutine[Any, Any, None]: ...
+
+
+class Alone(socket.socket):
+    """A listening socket that no other worker has."""

@@ -23,6 +23,7 @@ import uvloop
 
 from gateway.config_environ import shared_metrics
 from gateway.programs import runs
+from gateway.proxy.server import Alone
 from gateway.supervise import Tasks
 
 log = logging.getLogger(__name__)
@@ -79,13 +80,11 @@ def _lives(pid: int) -> bool:
     return pid != 0 and runs(pid)
 
 
-class Alone(socket.socket):
-    """A listening socket that no other worker has."""
+class Server:
+    """Takes connections of a socket that others take too; of asyncio's servers, what uvicorn asks of one.
 
-
-class Server(asyncio.AbstractServer):
-    """Takes connections of a socket that others take too. factory: makes protocols that know their `connections`, all
-    that this process has."""
+    factory: makes protocols that know their `connections`, all that this process has, and take a `shutdown`.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], shares: Shares
@@ -113,9 +112,6 @@ class Server(asyncio.AbstractServer):
             self._loop.remove_reader(self._sock)
             if self._pause is not None:
                 self._pause.cancel()
-
-    def is_serving(self) -> bool:
-        return self._open
 
     async def wait_closed(self) -> None:
         await self._opening.aclose()

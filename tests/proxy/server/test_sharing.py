@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.server.sharing import SLACK, SLOTS, Alone, Loop, Server, Shares
+from gateway.proxy.server import Alone
+from gateway.proxy.server.sharing import SLACK, SLOTS, Loop, Server, Shares
 
 
 class Echo(asyncio.Protocol):
