@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.config import Config
+from gateway.config.loading import Config
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\

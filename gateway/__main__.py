@@ -29,8 +29,8 @@ def main() -> None:
 
 def _says_all(error: Exception) -> bool:
     """Whether the message is meant for the user. Imported here: `gateway --help` needs neither orjson nor asyncio."""
-    from gateway.errors import ConfigError
-    from gateway.programs import CannotRun
+    from gateway.core.errors import ConfigError
+    from gateway.runtime.child import CannotRun
 
     return isinstance(error, ConfigError | CannotRun)
 
@@ -46,7 +46,7 @@ def serve(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     if not asked.config.is_file():
         parser.error(f"no file {asked.config}; give one with --config")
-    from gateway.config import data_directory
+    from gateway.config.loading import data_directory
     from gateway.proxy.serve import run
 
     run(asked.config, asked.host, asked.port, asked.workers, data_directory(asked.data))

@@ -18,7 +18,7 @@ from fleet import FLEET
 from panels import Dashboard, document
 from traffic import TRAFFIC
 
-from gateway.metrics_catalogue import Exported, catalogue, unknown
+from gateway.observability.catalog import Exported, catalogue, unknown
 
 DASHBOARDS = {"traffic": TRAFFIC, "evaluation": EVALUATION, "experiments": EXPERIMENTS, "fleet": FLEET}
 PROMETHEUS_OWN = {"instance", "job", "le", "alertname", "alertstate"}

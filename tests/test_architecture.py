@@ -16,52 +16,75 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
-    "config_log": ("test_log_format.py", "a section without a rule of its own; what it asks for is done there"),
-    "config_otel": ("test_telemetry.py", "the same"),
-    "evals/experiments/details": ("evals/test_report.py", "parts of a report that decide nothing"),
-    "evals/experiments/figures": ("evals/experiments/test_pairs.py", "what Prometheus reads is what the report says"),
+    "assembly": ("evals/scorers/test_writing.py", "an old name of an import"),
+    "evals/scoring/types": ("evals/scoring/test_run.py", "protocols and plain data"),
+    "config/log": (
+        "observability/test_logging.py",
+        "a section without a rule of its own; what it asks for is done there",
+    ),
+    "config/otel": ("observability/test_tracing.py", "the same"),
+    "evals/experiments/details": ("evals/reports/experiment/test_build.py", "parts of a report that decide nothing"),
+    "evals/experiments/gauge_values": (
+        "evals/experiments/test_engine.py",
+        "what Prometheus reads is what the report says",
+    ),
     "evals/experiments/findings": ("evals/experiments/test_simulations.py", "what whole experiments come to"),
-    "evals/experiments/html/examples": ("evals/experiments/html/test_document.py", "a section is seen on the page"),
-    "evals/experiments/html/parts": ("evals/experiments/html/test_document.py", "the same"),
-    "evals/experiments/html/summary": ("evals/experiments/html/test_document.py", "the same"),
-    "evals/experiments/html/tables": ("evals/experiments/html/test_document.py", "the same"),
+    "evals/reports/experiment/html/examples": (
+        "evals/reports/experiment/html/test_document.py",
+        "a section is seen on the page",
+    ),
+    "evals/reports/experiment/html/parts": ("evals/reports/experiment/html/test_document.py", "the same"),
+    "evals/reports/experiment/html/summary": ("evals/reports/experiment/html/test_document.py", "the same"),
+    "evals/reports/experiment/html/tables": ("evals/reports/experiment/html/test_document.py", "the same"),
     "evals/experiments/power": ("cli/test_ab.py", "what the verb says"),
-    "evals/experiments/undecided": ("evals/test_report.py", "the report of an experiment without a plan"),
-    "evals/experiments/words": ("evals/test_report.py", "sentences of a report"),
-    "evals/store/experiments_evidence": ("evals/experiments/test_pairs.py", "what scorers said, as pairs carry it"),
-    "evals/store/experiments_pairs": (
-        "evals/store/test_experiments_advance.py",
+    "evals/experiments/without_plan": (
+        "evals/reports/experiment/test_build.py",
+        "the report of an experiment without a plan",
+    ),
+    "evals/reports/experiment/sentences": ("evals/reports/experiment/test_build.py", "sentences of a report"),
+    "evals/store/experiments/evidence": ("evals/experiments/test_engine.py", "what scorers said, as pairs carry it"),
+    "evals/store/experiments/pairs": (
+        "evals/store/experiments/test_advance.py",
         "pairs settle where a step takes them",
     ),
-    "evals/store/experiments_reading": ("evals/test_report.py", "questions that a report asks"),
-    "metrics_experiments": ("evals/experiments/test_pairs.py", "what Prometheus reads is what the report says"),
-    "evals/experiments/report": ("evals/test_report.py", "words; what fills them is tested where it is made"),
-    "cli/dead": ("evals/test_letters.py", "the verbs show what letters.py makes of them"),
-    "cli/status": ("evals/test_status.py", "the verb shows what status.py has seen"),
-    "evals/status_page": ("evals/test_status.py", "the screen is seen through the verb"),
-    "evals/store/tables_delivery": ("evals/store/test_losses.py", "the tables of what is lost are seen through losses"),
-    "cli/common": ("test_cli.py", "options and notes are seen through the verbs"),
-    "cli/export": ("evals/export/test_export.py", "the verb writes what the store holds"),
+    "evals/store/experiments/queries": ("evals/reports/experiment/test_build.py", "questions that a report asks"),
+    "observability/experiment_metrics": (
+        "evals/experiments/test_engine.py",
+        "what Prometheus reads is what the report says",
+    ),
+    "evals/experiments/report": (
+        "evals/reports/experiment/test_build.py",
+        "words; what fills them is tested where it is made",
+    ),
+    "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
+    "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),
+    "evals/reports/status_screen": ("evals/reports/test_status.py", "the screen is seen through the verb"),
+    "evals/store/tables_delivery": (
+        "evals/store/test_loss_accounting.py",
+        "the tables of what is lost are seen through losses",
+    ),
+    "cli/options": ("test_cli.py", "options and notes are seen through the verbs"),
+    "cli/export": ("evals/reports/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
-    "cli/judge": ("evals/calibration/test_page.py", "the verb is run as a user runs it"),
-    "cli/label": ("evals/labels/test_record.py", "the same"),
-    "cli/look": ("evals/test_samples.py", "the verbs show what the store holds"),
-    "cli/report": ("evals/test_report.py", "the verb shows what the report says"),
-    "cli/programs": ("test_cli.py", "the verbs are run as a user runs them"),
+    "cli/judge": ("evals/reports/test_calibration.py", "the verb is run as a user runs it"),
+    "cli/label": ("evals/annotation/test_record.py", "the same"),
+    "cli/samples": ("evals/reports/test_samples.py", "the verbs show what the store holds"),
+    "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
+    "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
-    "config_environ": ("test_config.py", "what the environment says is seen through a config"),
-    "config_experiment_mistakes": ("test_config_experiments.py", "a mistake is what config.load says of a file"),
-    "config_mistakes": ("test_config.py", "a mistake is what config.load says of a file"),
-    "config_upstreams": ("test_managed.py", "what an engine is told is what its section says"),
-    "config_text": ("test_config.py", "text is read only on the way to a config"),
-    "config_values": ("test_config.py", "types of single values, seen through a config"),
+    "config/environment": ("config/test_loading.py", "what the environment says is seen through a config"),
+    "config/experiment_checks": ("config/test_experiments.py", "a mistake is what config.load says of a file"),
+    "config/checks": ("config/test_loading.py", "a mistake is what config.load says of a file"),
+    "config/upstreams": ("up/test_managed.py", "what an engine is told is what its section says"),
+    "config/yaml_text": ("config/test_loading.py", "text is read only on the way to a config"),
+    "config/types": ("config/test_loading.py", "types of single values, seen through a config"),
     **{
         f"evals/store/tables_{of}": ("evals/store/test_engine.py", "the migrations make what the tables say")
         for of in ("experiments", "labels", "replay")
     },
-    "embedded_socket": ("test_embedded.py", "the server is run where the others look for it"),
-    "proxy/answers": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
-    "proxy/asking": ("proxy/test_relay.py", "the state of one call under way; its headers are a client's"),
+    "runtime/embedded_socket": ("runtime/test_embedded_redis.py", "the server is run where the others look for it"),
+    "proxy/relay/replies": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
+    "proxy/relay/state": ("proxy/relay/test_relay.py", "the state of one call under way; its headers are a client's"),
 }
 
 
@@ -75,7 +98,7 @@ def modules() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """proxy/relay for gateway/proxy/relay.py."""
+    """proxy/relay for gateway/proxy/relay/relay.py."""
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
@@ -99,35 +122,20 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
 
 # ── which way imports point ──
 
-WORDS = {"__init__", "errors", "exchange", "experiment", "assembly", "sse", "draw", "vendors", "counting"}
-WORDS |= {"prices", "price_list", "sensitive"}
-CORRIDOR = {"stream", "metrics", "config", "config_environ", "config_mistakes", "config_text", "config_values"}
-CORRIDOR |= {"config_stream", "config_prices", "config_privacy", "config_evals"}
-CORRIDOR |= {
-    "config_upstreams",
-    "metrics_proxy",
-    "metrics_catalogue",
-    "config_log",
-    "log_format",
-    "config_otel",
-    "telemetry",
-}
-CORRIDOR |= {"config_experiments", "config_experiment_mistakes"}
-CORRIDOR |= {"metrics_experiments"}
-CHILDREN = {"programs", "supervise", "embedded"}  # below the rooms, since both may run a stream server
-CHILDREN |= {"embedded_socket"}
-BESIDE = {"fake", "discover", "plan", "engines", "log", "managed"}
-ENTRY = {"up", "cli", "__main__"}
+# Higher floors import lower ones, and rooms on one floor do not know each other.
+FLOORS = {
+    "core": 0, "assembly": 0, "config": 1, "observability": 2, "stream": 3, "runtime": 4, "proxy": 5, "evals": 5,
+    "up": 7, "fake": 7, "cli": 8, "__main__": 9,
+}  # fmt: skip
+
+
+def room(name: str) -> str:
+    return name.split("/")[0]
 
 
 def floor(name: str) -> int:
-    """Higher ones import lower ones. Raises KeyError for a module that has no place in the drawing."""
-    if name.split("/")[0] in ("fake", "cli", "stream"):
-        name = name.split("/")[0]
-    if name.split("/")[0] in ("proxy", "evals"):
-        return 3
-    floors = {**dict.fromkeys(WORDS, 0), **dict.fromkeys(CORRIDOR, 1), **dict.fromkeys(CHILDREN, 2)}
-    return (floors | dict.fromkeys(BESIDE, 4) | dict.fromkeys(ENTRY, 5))[name]
+    """Raises KeyError for a module outside the drawing. The package itself holds its version and lies below all."""
+    return -1 if name == "__init__" else FLOORS[room(name)]
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
@@ -141,12 +149,12 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_the_two_rooms_do_not_know_each_other(room: str, other: str) -> None:
     for path in (PACKAGE / room).rglob("*.py"):
         assert not [n for n in imports(path) if n.startswith(f"gateway.{other}")], path
-        assert not {n.removesuffix("/__init__") for n in ours(path)} & (BESIDE | ENTRY), path
+        assert not {n for n in ours(path) if floor(n) > FLOORS["proxy"]}, path
 
 
 def test_only_the_two_programs_run_a_stream_server() -> None:
-    users = {name_of(p) for p in modules() if "embedded" in ours(p)}
-    assert users <= {"proxy/serve", "evals/serve", "up"}
+    users = {name_of(p) for p in modules() if "runtime/embedded_redis" in ours(p)}
+    assert users <= {"proxy/serve", "evals/serve", "up/up"}
 
 
 def test_no_module_needs_itself() -> None:
@@ -168,7 +176,7 @@ def test_no_module_needs_itself() -> None:
 def test_the_words_know_nothing_but_json() -> None:
     allowed = set(sys.stdlib_module_names) | {"orjson", "gateway"}
     for path in modules():
-        if name_of(path) in WORDS - {"counting"}:
+        if room(name_of(path)) == "core":
             foreign = {n.split(".")[0] for n in imports(path)} - allowed
             assert not foreign, f"{name_of(path)} imports {foreign}"
 
@@ -228,7 +236,7 @@ def within(found: set[str], *places: str) -> set[str]:
 
 
 def test_only_config_reads_the_environment() -> None:
-    assert not within(lines(attribute("os.environ", "os.getenv", "os.putenv")), "config", "config_environ")
+    assert not within(lines(attribute("os.environ", "os.getenv", "os.putenv")), "config/loading", "config/environment")
     from_os = {name_of(p) for p in modules() if {"os.environ", "os.getenv"} & set(imports(p))}
     assert not from_os
 
@@ -239,8 +247,8 @@ def test_only_metrics_makes_metrics() -> None:
         for p in modules()
         if {f"prometheus_client.{n}" for n in ("Counter", "Gauge", "Histogram", "Summary", "Info")} & set(imports(p))
     }
-    assert not within(makers, "metrics_proxy", "counting"), "counting adds to them, and makes none"
-    assert "counting" not in lines(call("Gauge", "Histogram", "Counter"))
+    assert not within(makers, "observability/proxy_metrics", "observability/fast_counters"), "counters add to them"
+    assert "observability/fast_counters" not in lines(call("Gauge", "Histogram", "Counter"))
 
 
 def test_only_the_corridor_speaks_to_redis() -> None:
@@ -253,10 +261,10 @@ def test_only_the_corridor_speaks_to_redis() -> None:
 def test_connections_are_opened_in_the_transports_and_in_room_twos_client() -> None:
     """Beside them: `discover` looks for servers, and `up` asks the programs that it started whether they are ready."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
-    assert not within(opened, "proxy/transports/", "managed")
-    reasons = {"fake/wire", "proxy/server/answer"}  # http.HTTPStatus, for a status line's words
+    assert not within(opened, "proxy/http/client/", "up/managed")
+    reasons = {"fake/wire", "proxy/http/server/answer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
-    assert not within(clients, "proxy/transports/", "evals/client", "discover")
+    assert not within(clients, "proxy/http/client/", "evals/http_client", "up/discovery")
 
 
 def test_sql_stands_in_the_store() -> None:
@@ -270,10 +278,10 @@ def test_only_the_command_line_prints() -> None:
 
 # Those that start tasks otherwise: each holds what it starts, where nobody could give it a Tasks.
 HOLDS_ITS_OWN = {
-    "proxy/transports/connection": "an upload beside its answer, cancelled with it",
-    "proxy/server/protocol": "the making of one answer, held by uvicorn's own set until it is done",
-    "proxy/transports/httpx": "closings that close() may not wait for, held in a set",
-    "evals/scorers/threads": "one call in a thread's own loop",
+    "proxy/http/client/connection": "an upload beside its answer, cancelled with it",
+    "proxy/http/server/protocol": "the making of one answer, held by uvicorn's own set until it is done",
+    "proxy/http/client/httpx": "closings that close() may not wait for, held in a set",
+    "evals/scoring/threads": "one call in a thread's own loop",
 }
 
 
@@ -283,8 +291,8 @@ def test_tasks_are_started_where_they_are_held() -> None:
         return started and "group" not in ast.unparse(node.value).lower()  # type: ignore[attr-defined]
 
     direct = attribute("asyncio.create_task", "asyncio.ensure_future")
-    assert lines(direct) == {"supervise"}
-    assert not within(lines(call("create_task", "ensure_future")), "supervise", *HOLDS_ITS_OWN)
+    assert lines(direct) == {"runtime/supervisor"}
+    assert not within(lines(call("create_task", "ensure_future")), "runtime/supervisor", *HOLDS_ITS_OWN)
     assert not lines(bare), "a task that nothing holds is garbage collected"
 
 

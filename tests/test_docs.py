@@ -23,11 +23,11 @@ import pytest
 import typer.main
 import yaml
 
-from gateway import config
 from gateway.cli import app
-from gateway.metrics_catalogue import catalogue
-from gateway.up import free_port
-from gateway.vendors import VENDORS
+from gateway.config import loading
+from gateway.core.providers import VENDORS
+from gateway.observability.catalog import catalogue
+from gateway.up.up import free_port
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -62,7 +62,7 @@ def marked() -> list[Block]:
 
 def test_the_config_in_the_readme_is_valid() -> None:
     [text] = [b.text for b in blocks(ROOT / "README.md") if b.language == "yaml"]
-    read = config.parse(text, environ={"OPENAI_API_KEY": "sk-x"})
+    read = loading.parse(text, environ={"OPENAI_API_KEY": "sk-x"})
     assert read.models["chat"].cut == "continue"
     assert len(text.splitlines()) <= 22
 
@@ -173,7 +173,7 @@ def test_every_config_is_one(block: Block) -> None:
         assert block.said.startswith("not run: "), block.said
         return
     names = set(re.findall(r"\$\{(\w+)\}", block.text))
-    assert config.parse(completed(block.text), environ=dict.fromkeys(names, "redis://x"))
+    assert loading.parse(completed(block.text), environ=dict.fromkeys(names, "redis://x"))
 
 
 def test_every_kind_of_upstream_has_its_section() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.metrics_catalogue import catalogue
+from gateway.observability.catalog import catalogue
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.cli.common import AsJson, Data, File, example, note, show
+from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
-    from gateway.config import Config
-    from gateway.experiment import PlanState
+    from gateway.config.loading import Config
+    from gateway.core.plan import PlanState
     from gateway.stream import Corridor
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
     Changed since it was started, it becomes a plan of its own, whose evidence begins anew.
     """
-    from gateway.config import load
-    from gateway.config_experiments import plans_of
+    from gateway.config.experiments import plans_of
+    from gateway.config.loading import load
 
     read = load(config)
     plan = plans_of(read).get(name)
@@ -53,7 +53,7 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
 
     What was found stays in the store. It stays stopped, also over restarts, until `gateway ab start`.
     """
-    from gateway.config import load
+    from gateway.config.loading import load
 
     known = _shared(load(config), data, lambda corridor: _put(corridor, name, "stopped"))
     if known is None:
@@ -64,7 +64,7 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
 @ab.command("list", epilog=example("gateway ab list"))
 def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
     """List the experiments of the config and of the stream server."""
-    from gateway.config import load
+    from gateway.config.loading import load
 
     read = load(config)
     rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.plans())))
@@ -76,7 +76,7 @@ def status(
     name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
 ) -> None:
     """Show what an experiment does now: its state, what became of its shadows, what they used today, the verdict."""
-    from gateway.config import load
+    from gateway.config.loading import load
 
     read = load(config)
     state, results, spent = _shared(read, data, lambda corridor: _standing(corridor, name))
@@ -99,7 +99,7 @@ def power(
     """Say how many pairs a verdict needs, from how much the control differs from itself."""
     from dataclasses import asdict
 
-    from gateway.config import load
+    from gateway.config.loading import load
 
     found = _outlook(load(config), data, name, margin, alpha)
     if as_json:
@@ -117,12 +117,12 @@ def power(
 
 
 def _outlook(config: Config, data: Path | None, name: str, margin: float | None, alpha: float | None) -> Any:
-    from gateway.config_experiments import plans_of
+    from gateway.config.experiments import plans_of
     from gateway.evals.experiments.findings import chosen_plan
     from gateway.evals.experiments.power import outlook
     from gateway.evals.store.engine import NoStore
-    from gateway.evals.store.experiments_plans import Kept, kept_plans
-    from gateway.evals.store.reading import reading
+    from gateway.evals.store.experiments.plans import Kept, kept_plans
+    from gateway.evals.store.query import reading
 
     planned = plans_of(config).get(name)
     try:
@@ -139,9 +139,9 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
 
 def _verdict(config: Config, data: Path | None, name: str) -> str | None:
     """The report's sentence; None: nothing is in the store yet."""
-    from gateway.evals.report import NoExperiment, read
+    from gateway.evals.reader_config import Where
+    from gateway.evals.reports.experiment.build import NoExperiment, read
     from gateway.evals.store.engine import NoStore
-    from gateway.evals.where import Where
 
     try:
         return read(Where(_store(config, data)), name).sentence
@@ -150,7 +150,7 @@ def _verdict(config: Config, data: Path | None, name: str) -> str | None:
 
 
 def _store(config: Config, data: Path | None) -> str:
-    from gateway.config import data_directory
+    from gateway.config.loading import data_directory
     from gateway.evals.store.engine import default_url
 
     return config.store.url or default_url(data_directory(data))
@@ -160,10 +160,10 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
     """Asks the stream server. Raises CannotRun where there is none."""
     import asyncio
 
-    from gateway.config import data_directory
-    from gateway.embedded_socket import stream_url
-    from gateway.errors import StreamDown
-    from gateway.programs import CannotRun
+    from gateway.config.loading import data_directory
+    from gateway.core.errors import StreamDown
+    from gateway.runtime.child import CannotRun
+    from gateway.runtime.embedded_socket import stream_url
     from gateway.stream import Corridor
 
     async def asking() -> T:
@@ -181,8 +181,8 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
 
 async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
     """Sets the state of a plan, or of the one known by a name. Returns what was known before; None: nothing was."""
-    from gateway.experiment import PlanState
-    from gateway.programs import CannotRun
+    from gateway.core.plan import PlanState
+    from gateway.runtime.child import CannotRun
 
     name = wanted if isinstance(wanted, str) else wanted.name
     known = (await corridor.plans()).get(name)
@@ -196,7 +196,7 @@ async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
     """(state, results of shadows of its plan, what they used today)."""
-    from gateway.proxy.shadow_budget import COUNTS, DAY_S
+    from gateway.proxy.experiments.budget import COUNTS, DAY_S
 
     state = (await corridor.plans()).get(name)
     results = await corridor.sums(COUNTS)
@@ -210,7 +210,7 @@ async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, di
 
 
 def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = None) -> Iterator[dict[str, Any]]:
-    from gateway.config_experiments import plans_of
+    from gateway.config.experiments import plans_of
     from gateway.evals.experiments.wording import when
 
     planned = plans_of(config)
@@ -245,7 +245,7 @@ def _named(config: Config) -> str:
 
 
 def _json(value: Any) -> str:
-    from gateway.evals.plain import to_json
+    from gateway.core.sanitize import to_json
 
     return to_json(value)
 
@@ -254,7 +254,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gateway.evals.plain import plain
+    from gateway.core.sanitize import plain
 
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in rows[0]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.common import AsJson, Data, MaybeConfig, example, note, show
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show
 
 if TYPE_CHECKING:
     from gateway.stream import Corridor, DeadLetter
@@ -38,17 +38,17 @@ def list_(
     data: Data = None,
 ) -> None:
     """List dead letters, with their number by reason."""
-    from gateway.evals import letters
-    from gateway.evals.plain import to_json
+    from gateway.core.sanitize import to_json
+    from gateway.evals.reports import dead_letters
 
     async def look(corridor: Corridor) -> tuple[list[DeadLetter], dict[str, int]]:
         return [each async for each in _first(corridor, reason, limit)], await corridor.letters_by_reason()
 
     found, reasons = _run(look, config, data)
     if as_json:
-        show(to_json({"reasons": reasons, "letters": [letters.to_dict(each, whole=False) for each in found]}))
+        show(to_json({"reasons": reasons, "letters": [dead_letters.to_dict(each, whole=False) for each in found]}))
     else:
-        show(letters.table(found, reasons))
+        show(dead_letters.table(found, reasons))
 
 
 @dead.command("show", epilog=example("gateway dead show 1795571598872-0"))
@@ -59,11 +59,11 @@ def show_(
     data: Data = None,
 ) -> None:
     """Show one dead letter whole: why it was given up, and what stood in it."""
-    from gateway.evals import letters
-    from gateway.evals.plain import to_json
+    from gateway.core.sanitize import to_json
+    from gateway.evals.reports import dead_letters
 
     (found,) = _run(lambda corridor: _named(corridor, [letter]), config, data)
-    show(to_json(letters.to_dict(found, whole=True)) if as_json else letters.page(found))
+    show(to_json(dead_letters.to_dict(found, whole=True)) if as_json else dead_letters.page(found))
 
 
 @dead.command(epilog=example("gateway dead replay --reason too_many_deliveries"))
@@ -127,9 +127,9 @@ def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | No
 @asynccontextmanager
 async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corridor]:
     """Raises CannotRun where there is no stream server."""
-    from gateway.cli.common import whole_to_read
-    from gateway.errors import StreamDown
-    from gateway.programs import CannotRun
+    from gateway.cli.options import whole_to_read
+    from gateway.core.errors import StreamDown
+    from gateway.runtime.child import CannotRun
     from gateway.stream import Corridor
 
     around = whole_to_read(config, data)
@@ -152,7 +152,7 @@ async def _first(corridor: Corridor, reason: str | None, limit: int) -> AsyncIte
 
 
 async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
-    from gateway.programs import CannotRun
+    from gateway.runtime.child import CannotRun
 
     found = []
     for each in ids:

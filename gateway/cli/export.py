@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.common import Alias, Data, MaybeConfig, Since, Where, asked_wrong, example, note, where_to_read
+from gateway.cli.options import Alias, Data, MaybeConfig, Since, Where, asked_wrong, example, note, where_to_read
 
 verbs = typer.Typer()
 FORMS = ("jsonl", "openai-chat", "openai-evals", "csv", "parquet")
@@ -35,10 +35,10 @@ def export(
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; a person's correction stands
     in the answer's place there.
     """
-    from gateway.evals.export.export import export as exported
-    from gateway.evals.export.export import form_of, whole_file
-    from gateway.evals.export.forms import FORMS as KNOWN
-    from gateway.evals.samples import wish_of
+    from gateway.evals.reports.export.export import export as exported
+    from gateway.evals.reports.export.export import form_of, whole_file
+    from gateway.evals.reports.export.forms import FORMS as KNOWN
+    from gateway.evals.reports.samples import wish_of
 
     chosen = form_of(out) if form is None else next((known for known in KNOWN if known == form), None)
     if chosen is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.common import AsJson, Data, MaybeConfig, example, show, where_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, where_to_read
 
 verbs = typer.Typer()
 judge = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -35,9 +35,9 @@ def calibrate(
 
     Kappa, both error rates, position bias of a pairwise judge, and its means as people correct them, with intervals.
     """
-    from gateway.evals.calibration.calibrate import Asked, read
-    from gateway.evals.calibration.page import page, to_dict
-    from gateway.evals.plain import to_json
+    from gateway.core.sanitize import to_json
+    from gateway.evals.annotation.calibrate import Asked, read
+    from gateway.evals.reports.calibration import page, to_dict
 
     found = read(where_to_read(config, data).store, Asked(scorer, experiment, cut, half_width, alpha))
     show(to_json(to_dict(found)) if as_json else page(found))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import Data, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
 
 if TYPE_CHECKING:
-    from gateway.evals.labels.desk import Desk, Drawn, Wish
-    from gateway.evals.labels.words import Verdict
-    from gateway.evals.where import Where
+    from gateway.evals.annotation.desk import Desk, Drawn, Wish
+    from gateway.evals.annotation.verdict_words import Verdict
+    from gateway.evals.reader_config import Where
 
 verbs = typer.Typer()
 label = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -46,8 +46,8 @@ def next_(
 
     They are drawn with known probability, so that few labels correct the scorer's mean. Stop and go on at any time.
     """
-    from gateway.evals.labels.desk import Wish
-    from gateway.evals.labels.record import desk_at, next_at
+    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.record import desk_at, next_at
 
     asked = where_to_read(config, data)
     wish = Wish(scorer, _who(labeller), experiment, favour, again)
@@ -81,8 +81,8 @@ def import_(
 
     Labels count for corrected means where it is known how items were drawn: in order, without gaps, or by --share.
     """
-    from gateway.evals.labels.desk import Wish
-    from gateway.evals.labels.record import taken
+    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.record import taken
 
     wish = Wish(scorer, _who(labeller), experiment, favour)
     try:
@@ -106,9 +106,9 @@ def export(
     data: Data = None,
 ) -> None:
     """Write labels that were given, each beside what the scorer said; or, with --next, a sheet for others to fill."""
-    from gateway.evals.labels.desk import Wish
-    from gateway.evals.labels.record import given, to_fill
-    from gateway.evals.labels.sheets import form_of
+    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.record import given, to_fill
+    from gateway.evals.annotation.sheets import form_of
 
     store = where_to_read(config, data).store
     if next_ is not None and scorer is None:
@@ -126,8 +126,8 @@ def export(
 
 def _labelled(asked: Where, wish: Wish, desk: Desk, drawn: Drawn) -> bool:
     """Whether a verdict came; False: the labeller stops."""
-    from gateway.evals.labels.blind import page
-    from gateway.evals.labels.record import keep
+    from gateway.evals.annotation.blind import page
+    from gateway.evals.annotation.record import keep
 
     section = asked.scorers.get(wish.scorer)
     criterion = section.options.get("criterion") if section else None
@@ -141,7 +141,7 @@ def _labelled(asked: Where, wish: Wish, desk: Desk, drawn: Drawn) -> bool:
 
 def _verdict(desk: Desk, drawn: Drawn) -> Verdict:
     """Asks until it is one; the end of the input stops."""
-    from gateway.evals.labels.words import HELP, Verdict, verdict
+    from gateway.evals.annotation.verdict_words import HELP, Verdict, verdict
 
     while True:
         try:

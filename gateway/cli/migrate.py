@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli.common import Data, MaybeConfig, example, note, where_to_read
+from gateway.cli.options import Data, MaybeConfig, example, note, where_to_read
 
 verbs = typer.Typer()
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.common import AsJson, Data, File, example, note, show
-from gateway.cli.grouped import grouped
+from gateway.cli.option_groups import grouped
+from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
+    from gateway.core.plan import Guardrail
     from gateway.evals.replay.datasets import Dataset
-    from gateway.evals.replay.gateways import Place
+    from gateway.evals.replay.gateway_choice import Place
     from gateway.evals.replay.options import Options
     from gateway.evals.replay.run import Progress
-    from gateway.experiment import Guardrail
 
 T = TypeVar("T")
 verbs = typer.Typer()
@@ -129,9 +129,9 @@ def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
     """A file that is there stays, so that the same command goes on with the same questions."""
     import time
 
-    from gateway.evals.replay.gateways import store_of
-    from gateway.evals.replay.snapshot import freeze
-    from gateway.evals.samples import seconds_of
+    from gateway.evals.replay.gateway_choice import store_of
+    from gateway.evals.replay.traffic_snapshot import freeze
+    from gateway.evals.reports.samples import seconds_of
     from gateway.evals.store.replays import Wanted
 
     if path.suffix != ".jsonl":
@@ -148,9 +148,9 @@ def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
 
 
 async def _compared(dataset: Path, options: Options, place: Place, as_json: bool, html: Path | None) -> None:
-    from gateway.evals.plain import to_json
-    from gateway.evals.replay.page import page, pages, to_dict
+    from gateway.core.sanitize import to_json
     from gateway.evals.replay.replay import replay
+    from gateway.evals.reports.replay import page, pages, to_dict
 
     read = _scanned(dataset)
     with _log(place), _watching() as watch:
@@ -175,8 +175,8 @@ async def _written(dataset: Path, options: Options, place: Place) -> None:
 
 
 def _place(where: _Where) -> Place:
-    from gateway.config import data_directory, load
-    from gateway.evals.replay.gateways import Place
+    from gateway.config.loading import data_directory, load
+    from gateway.evals.replay.gateway_choice import Place
 
     return Place(where.config, load(where.config), data_directory(where.data), where.gateway)
 
@@ -211,7 +211,7 @@ def _watching() -> Iterator[Callable[[Progress], None]]:
 @contextmanager
 def _log(place: Place) -> Iterator[None]:
     """What the gateway of the replay says goes to a file, and on the terminal stands only the replay."""
-    from gateway.evals.replay.log import to_file
+    from gateway.evals.replay.child_logs import to_file
 
     with to_file(place.data / "replay.log"):
         yield
@@ -229,7 +229,7 @@ def _each(read: Callable[[str], T], words: Sequence[str], hint: str) -> list[T]:
 
 
 def _guardrail(word: str) -> Guardrail:
-    from gateway.experiment import Guardrail
+    from gateway.core.plan import Guardrail
 
     metric, _, margin = word.partition("=")
     try:

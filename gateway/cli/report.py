@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.common import AsJson, Data, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, where_to_read
 
 verbs = typer.Typer()
 
@@ -28,10 +28,10 @@ def report(
     One verdict: ship, reject or hold, with its numbers; every interval holds at every look, so look as often as you
     like.
     """
-    from gateway.evals import report as made
-    from gateway.evals.experiments.as_json import to_json
-    from gateway.evals.experiments.html.document import html as page_of
-    from gateway.evals.experiments.page import page
+    from gateway.evals.reports.experiment import build as made
+    from gateway.evals.reports.experiment.as_json import to_json
+    from gateway.evals.reports.experiment.html.document import html as page_of
+    from gateway.evals.reports.experiment.terminal import page
 
     found = made.read(where_to_read(config, data), experiment, candidate)
     if html is not None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import AsJson, Data, MaybeConfig, example, show, whole_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, whole_to_read
 
 if TYPE_CHECKING:
-    from gateway.evals.status import Status
-    from gateway.evals.where import Whole
+    from gateway.evals.reader_config import Whole
+    from gateway.evals.reports.status import Status
     from gateway.stream import Corridor
 
 verbs = typer.Typer()
@@ -32,8 +32,8 @@ def status(
     import asyncio
     from contextlib import suppress
 
-    from gateway.evals.plain import to_json
-    from gateway.evals.status_page import page
+    from gateway.core.sanitize import to_json
+    from gateway.evals.reports.status_screen import page
 
     around = whole_to_read(config, data)
     if watch:
@@ -47,7 +47,7 @@ def status(
 
 
 async def _once(around: Whole) -> Status:
-    from gateway.evals.status import look
+    from gateway.evals.reports.status import look
     from gateway.stream import Corridor
 
     corridor = Corridor.of(around.stream, around.url)
@@ -73,7 +73,7 @@ async def _lines(around: Whole, corridor: Corridor, every_s: float) -> None:
 
     import orjson
 
-    from gateway.evals.status import look
+    from gateway.evals.reports.status import look
 
     while True:
         typer.echo(orjson.dumps((await look(around, corridor)).to_dict()).decode())
@@ -86,8 +86,8 @@ async def _screen(around: Whole, corridor: Corridor, every_s: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from gateway.evals.status import look
-    from gateway.evals.status_page import page
+    from gateway.evals.reports.status import look
+    from gateway.evals.reports.status_screen import page
 
     console = Console(highlight=False)
     with Live(

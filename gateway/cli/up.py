@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import Data, File, Host, Port, example, note
+from gateway.cli.options import Data, File, Host, Port, example, note
 
 if TYPE_CHECKING:
-    from gateway.up import Up
+    from gateway.up.up import Up
 
 
 verbs = typer.Typer()
@@ -31,8 +31,8 @@ def up(
     """
     import asyncio
 
-    from gateway.config import data_directory
-    from gateway.up import Asked, run
+    from gateway.config.loading import data_directory
+    from gateway.up.up import Asked, run
 
     asyncio.run(run(Asked(data_directory(data), config, host, port, verbose), note, _show))
 
@@ -80,7 +80,7 @@ def _command() -> str:
 
 def _where(up: Up) -> str:
     """The options that name this config and data directory, where they are not the usual ones."""
-    from gateway.config import data_directory
+    from gateway.config.loading import data_directory
 
     config = "" if up.config == Path("gateway.yaml") else f" --config {up.config}"
     return config + ("" if up.data == data_directory(None) else f" --data {up.data}")

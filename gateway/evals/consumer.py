@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from gateway.errors import StreamDown
-from gateway.evals.entries import Judge, Read, batch_of, exchange_in
-from gateway.evals.experiments.pairs import Experiments
+from gateway.core.errors import StreamDown
+from gateway.evals.entry_scoring import Judge, Read, batch_of, exchange_in
+from gateway.evals.experiments.engine import Experiments
 from gateway.evals.gauges import Gauges
-from gateway.evals.scorers.budget import spent_of
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scoring.budget import spent_of
+from gateway.evals.scoring.registry import Registered
 from gateway.evals.store.batches import Letter
 from gateway.evals.store.labels import labelled
 from gateway.evals.store.store import Refused, Store, StoreDown
-from gateway.metrics import EvalFigures, EvalMetrics
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
+from gateway.runtime.supervisor import Tasks
 from gateway.stream import EVICTS, Corridor, Entry
-from gateway.supervise import Tasks
 
 if TYPE_CHECKING:
-    from gateway.evals.events import Events
+    from gateway.evals.otel_events import Events
 
 BLOCKED_KEPT_S = 60
 VERDICT_KEPT_S = 60

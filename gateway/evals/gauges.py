@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.config import Config
-from gateway.evals.calibration.exported import corrected_figures
-from gateway.evals.means import StratumSums, weighted_mean
-from gateway.evals.scorers.registry import Registered, RegisteredPair
+from gateway.config.loading import Config
+from gateway.evals.annotation.corrected_means import corrected_figures
+from gateway.evals.scoring.registry import Registered, RegisteredPair
+from gateway.evals.statistics.stratified import StratumSums, weighted_mean
 from gateway.evals.statistics.weights import Estimate
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
 from gateway.evals.store.costs import Cost
-from gateway.evals.store.standing import Cell, Standing
-from gateway.metrics import CorrectedFigures, EvalFigures, ScoreFigures
+from gateway.evals.store.snapshot import Cell, Standing
+from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.stream import Lag
 
 OTHER = "other"

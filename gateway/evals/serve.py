@@ -16,31 +16,32 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway import log_format, telemetry
-from gateway.config import Config, load
-from gateway.config_evals import evals_of
-from gateway.config_prices import prices_of
-from gateway.embedded import keep
-from gateway.errors import ConfigError
-from gateway.evals.client import Client, Connections
+from gateway.config.loading import Config, load
+from gateway.config.prices import prices_of
+from gateway.config.scorers import evals_of
+from gateway.core.errors import ConfigError
 from gateway.evals.consumer import Consumer, Desk, Pace
-from gateway.evals.entries import Judge
-from gateway.evals.experiments.pairs import Experiments
+from gateway.evals.entry_scoring import Judge
+from gateway.evals.experiments.engine import Experiments
 from gateway.evals.gauges import Gauges
-from gateway.evals.scorers.asker import Outside
-from gateway.evals.scorers.budget import Ledger
-from gateway.evals.scorers.cautions import cautions, mistakes
-from gateway.evals.scorers.registry import Built, build_all, close_all
-from gateway.evals.scorers.threads import Threads
+from gateway.evals.http_client import Client, Connections
+from gateway.evals.scoring.asker import Outside
+from gateway.evals.scoring.budget import Ledger
+from gateway.evals.scoring.registry import Built, build_all, close_all
+from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.warnings import cautions, mistakes
 from gateway.evals.store.engine import default_url
-from gateway.evals.store.keeping import Bounds
+from gateway.evals.store.retention import Bounds
 from gateway.evals.store.store import Store
-from gateway.metrics import EvalMetrics
-from gateway.programs import CannotRun
+from gateway.observability import logging as log_format
+from gateway.observability import tracing
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.runtime.child import CannotRun
+from gateway.runtime.embedded_redis import keep
 from gateway.stream import Corridor
 
 if TYPE_CHECKING:
-    from gateway.evals.events import Events
+    from gateway.evals.otel_events import Events
 
 log = logging.getLogger("gateway")
 
@@ -106,8 +107,8 @@ def _events(config: Config) -> Iterator[Events | None]:
     if config.otel is None:
         yield None
         return
-    telemetry.need()
-    from gateway.evals.events import Events  # only who wants events pays for their SDK
+    tracing.need()
+    from gateway.evals.otel_events import Events  # only who wants events pays for their SDK
 
     events = Events(config.otel)
     try:

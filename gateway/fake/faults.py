@@ -7,19 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Answer, Delay, Delta, Done, error, error_event
-from gateway.fake.wire import (
-    LAST_CHUNK,
-    NEVER,
-    RESET,
-    Received,
-    Step,
-    chunk,
-    framed,
-    halved,
-    head,
-    interrupted,
-    right,
-)
+from gateway.fake.wire import LAST_CHUNK, NEVER, RESET, Received, Step, chunk, framed, halved, head, interrupted, right
 
 HALF_EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "hal\n\n'
 Bend = Callable[[Received, Answer], Iterable[Step]]

@@ -13,34 +13,34 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.config import Config
-from gateway.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
-from gateway.exchange import new_id
-from gateway.metrics import ProxyMetrics
-from gateway.proxy.access import AccessLog, line_of
-from gateway.proxy.apis import AT_ROOT, ENDPOINTS, Endpoint
-from gateway.proxy.auth import Keys
-from gateway.proxy.call import Call
-from gateway.proxy.experiments import Experiments
-from gateway.proxy.limit import Ticker
-from gateway.proxy.outbox import Outbox
-from gateway.proxy.places import UpstreamState
-from gateway.proxy.progress import Client, Kept, Progress, Send
-from gateway.proxy.reading import read_call, read_wishes
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.relay import Relay
-from gateway.proxy.routing import Route, Router
-from gateway.proxy.server import Asked
-from gateway.proxy.server.asgi import AsgiClient, AsgiRequest
+from gateway.config.loading import Config
+from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
+from gateway.core.exchange import new_id
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.tracing import Ids
+from gateway.proxy.experiments.shadow import Shadow
+from gateway.proxy.http.server import Asked
+from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
+from gateway.proxy.http.write_batching import Outbox
+from gateway.proxy.recording.access_log import AccessLog, line_of
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.relay.deadlines import Ticker
+from gateway.proxy.relay.progress import Client, Kept, Progress, Send
+from gateway.proxy.relay.relay import Relay
+from gateway.proxy.request.auth import Keys
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
+from gateway.proxy.request.parse import read_call, read_wishes
+from gateway.proxy.request.upload import ClientGone, Receive, Upload, begin_upload
+from gateway.proxy.routing.assignment import Experiments
+from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.router import Route, Router
+from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
-from gateway.proxy.shadow import Shadow
-from gateway.proxy.sticky import Sticky
-from gateway.proxy.upload import ClientGone, Receive, Upload, begin_upload
-from gateway.supervise import Tasks
-from gateway.telemetry import Ids
+from gateway.runtime.supervisor import Tasks
 
 if TYPE_CHECKING:
-    from gateway.proxy.spans import Spans
+    from gateway.proxy.recording.spans import Spans
 
 log = logging.getLogger(__name__)
 

@@ -9,32 +9,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.config import Config, Upstream
-from gateway.config_prices import prices_of
-from gateway.errors import ConfigError
-from gateway.experiment import PlanState
-from gateway.metrics import ProxyMetrics
-from gateway.proxy.access import AccessLog
+from gateway.config.loading import Config, Upstream
+from gateway.config.prices import prices_of
+from gateway.core.errors import ConfigError
+from gateway.core.plan import PlanState
+from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
-from gateway.proxy.aside import Aside
-from gateway.proxy.auth import Keys
 from gateway.proxy.dialects.table import build as build_dialect
-from gateway.proxy.limit import Ticker
-from gateway.proxy.places import Slots, UpstreamState
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.redaction.policy import redactors
-from gateway.proxy.relay import Relay
-from gateway.proxy.routing import Router
-from gateway.proxy.sampling import Sampler
+from gateway.proxy.experiments.idle_queue import Aside
+from gateway.proxy.experiments.shadow import Shadow, Standing
+from gateway.proxy.http.client import Transport
+from gateway.proxy.http.client.http1 import Http1Transport
+from gateway.proxy.recording.access_log import AccessLog
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.recording.redaction.policy import redactors
+from gateway.proxy.relay.deadlines import Ticker
+from gateway.proxy.relay.relay import Relay
+from gateway.proxy.request.auth import Keys
+from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.router import Router
+from gateway.proxy.routing.sampling import Sampler
+from gateway.proxy.routing.target_state import Slots, UpstreamState
 from gateway.proxy.settle import Settler
-from gateway.proxy.shadow import Shadow, Standing
-from gateway.proxy.sticky import Sticky
-from gateway.proxy.transports import Transport
-from gateway.proxy.transports.http1 import Http1Transport
-from gateway.supervise import Tasks
+from gateway.runtime.supervisor import Tasks
 
 if TYPE_CHECKING:
-    from gateway.proxy.spans import Spans
+    from gateway.proxy.recording.spans import Spans
 
 
 @dataclass(slots=True)
@@ -114,6 +114,6 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
 def _transport(upstream: Upstream) -> Transport:
     if upstream.wire == "http1":
         return Http1Transport(ca_file=upstream.ca_file)
-    from gateway.proxy.transports.httpx import HttpxTransport  # only who needs HTTP/2 or a proxy pays for its import
+    from gateway.proxy.http.client.httpx import HttpxTransport  # only who needs HTTP/2 or a proxy pays for its import
 
     return HttpxTransport(ca_file=upstream.ca_file, proxy=upstream.proxy, http2=upstream.http2)

@@ -10,12 +10,12 @@ import shutil
 import signal
 from pathlib import Path
 
-from gateway.config import Config, load
-from gateway.config_environ import shared_metrics
-from gateway.errors import ConfigError
+from gateway.config.environment import shared_metrics
+from gateway.config.loading import Config, load
+from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import Parts, build, close
-from gateway.proxy.health import scrape, watch
+from gateway.proxy.routing.health import scrape, watch
 
 log = logging.getLogger("gateway")
 

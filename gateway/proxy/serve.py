@@ -22,30 +22,31 @@ from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway import log_format, telemetry
-from gateway.config import Config, load
-from gateway.config_environ import Served, pass_on, passed_on, shared_metrics
-from gateway.embedded import keep
-from gateway.errors import ConfigError
-from gateway.metrics import ProxyMetrics
-from gateway.programs import CannotRun
-from gateway.proxy.access import AccessLog
+from gateway.config.environment import Served, pass_on, passed_on, shared_metrics
+from gateway.config.loading import Config, load
+from gateway.core.errors import ConfigError
+from gateway.observability import logging as log_format
+from gateway.observability import tracing
+from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import Parts, build, close
-from gateway.proxy.limit import Ticker
-from gateway.proxy.pages import Pages, for_browsers
-from gateway.proxy.plans import Following
-from gateway.proxy.presence import Presence
-from gateway.proxy.recorder import Recorder
+from gateway.proxy.endpoints.operational import Pages, for_browsers
+from gateway.proxy.experiments.plan_poller import Following
+from gateway.proxy.http.server import Alone
+from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.recording.access_log import AccessLog
+from gateway.proxy.recording.heartbeat import Presence
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
-from gateway.proxy.server import Alone
-from gateway.proxy.server.protocol import Protocol
-from gateway.proxy.sticky import Sticky
+from gateway.proxy.routing.response_affinity import Sticky
+from gateway.runtime.child import CannotRun
+from gateway.runtime.embedded_redis import keep
+from gateway.runtime.supervisor import Tasks
 from gateway.stream import Corridor
-from gateway.supervise import Tasks
 
 if TYPE_CHECKING:
-    from gateway.proxy.spans import Spans
+    from gateway.proxy.recording.spans import Spans
 
 log = logging.getLogger("gateway")
 
@@ -113,7 +114,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         port=port,
         workers=workers,
         factory=isinstance(app, str),
-        loop="uvloop" if workers == 1 else "gateway.proxy.server.sharing:Loop",
+        loop="uvloop" if workers == 1 else "gateway.proxy.http.server.sharing:Loop",
         http=Protocol,
         ws="none",
         lifespan="on",
@@ -250,8 +251,8 @@ def _spans(config: Config) -> Spans | None:
     """Raises ConfigError where the extra is missing."""
     if config.otel is None:
         return None
-    telemetry.need()
-    from gateway.proxy.spans import Spans  # only who wants spans pays for their SDK
+    tracing.need()
+    from gateway.proxy.recording.spans import Spans  # only who wants spans pays for their SDK
 
     return Spans(config.otel)
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
-from gateway.assembly import assemble
-from gateway.exchange import Exchange, Outcome, Usage
-from gateway.metrics import ProxyMetrics
-from gateway.prices import Price, Prices
-from gateway.proxy.apis import Endpoint
-from gateway.proxy.call import Call
-from gateway.proxy.experiments import Part
-from gateway.proxy.places import Place
-from gateway.proxy.progress import Progress
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.redact import without_data_urls, without_images
-from gateway.proxy.redaction.working import LARGE
-from gateway.proxy.routing import Route
-from gateway.proxy.sampling import Ending, Sampler
-from gateway.proxy.shadow import Offer, Shadow
+from gateway.core.completion import assemble
+from gateway.core.exchange import Exchange, Outcome, Usage
+from gateway.core.prices import Price, Prices
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.shadow import Offer, Shadow
+from gateway.proxy.recording.inline_media import without_data_urls, without_images
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.recording.redaction.working import LARGE
+from gateway.proxy.relay.progress import Progress
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.endpoints import Endpoint
+from gateway.proxy.routing.assignment import Part
+from gateway.proxy.routing.router import Route
+from gateway.proxy.routing.sampling import Ending, Sampler
+from gateway.proxy.routing.target_state import Place
 
 _ERROR_TYPE: dict[Outcome, str] = {
     "ok": "",

@@ -10,14 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
-from gateway.config_stream import Stream
-from gateway.errors import StreamDown
-from gateway.exchange import Fields
-from gateway.stream.letters import Letters, shard_at
-from gateway.stream.server import Access, close, connect
+from gateway.config.stream import Stream
+from gateway.core.errors import StreamDown
+from gateway.core.exchange import Fields
+from gateway.stream.connect import Access, close, connect
+from gateway.stream.dead_letters import Letters, shard_at
 from gateway.stream.shard import Shard
-from gateway.stream.shared import Shared
-from gateway.stream.words import Entry, Lag, Look, order, shard_of
+from gateway.stream.shared_state import Shared
+from gateway.stream.types import Entry, Lag, Look, order, shard_of
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

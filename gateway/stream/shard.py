@@ -9,9 +9,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from gateway.exchange import Fields
-from gateway.stream.server import Client, ask, is_cluster, node_of
-from gateway.stream.words import GROUP, Entry, Lag, Look, Trimmed, after, of_stream, order, text
+from gateway.core.exchange import Fields
+from gateway.stream.connect import Client, ask, is_cluster, node_of
+from gateway.stream.types import GROUP, Entry, Lag, Look, Trimmed, after, of_stream, order, text
 
 # KEYS: the stream. ARGV: how many fields an entry has, their names, each entry's values. An error is told as it is, and
 # ends it: redis-py knows by its first word that a primary has become a replica.

@@ -16,18 +16,18 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
-from gateway.config import Config
-from gateway.metrics import ProxyMetrics
+from gateway.config.loading import Config
+from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import Parts, build
-from gateway.proxy.limit import Ticker
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.server.protocol import Protocol
-from gateway.proxy.sticky import Sticky
-from gateway.proxy.transports.connection import Connection
-from gateway.proxy.transports.http1 import Http1Transport
+from gateway.proxy.http.client.connection import Connection
+from gateway.proxy.http.client.http1 import Http1Transport
+from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.relay.deadlines import Ticker
+from gateway.proxy.routing.response_affinity import Sticky
+from gateway.runtime.supervisor import Tasks
 from gateway.stream import Corridor
-from gateway.supervise import Tasks
 
 ORIGIN = "http://127.0.0.1:9"
 UNREACHABLE = "redis://127.0.0.1:9/0"  # nothing is written there: no recorder runs

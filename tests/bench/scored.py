@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from load import Wrong
 
-from gateway.exchange import Count, Exchange, Fields, Tally, Target, Usage, new_id
+from gateway.core.exchange import Count, Exchange, Fields, Tally, Target, Usage, new_id
 from gateway.stream import Corridor
 
 _BATCH = 256

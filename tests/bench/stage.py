@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import load
 
-from gateway.embedded import binary
-from gateway.programs import Leash
+from gateway.runtime.child import Leash
+from gateway.runtime.embedded_redis import binary
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0  # LiteLLM takes 14 s on a quiet machine, four times as long on a busy one

@@ -14,15 +14,15 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.config import load
-from gateway.config_experiments import plans_of
-from gateway.evals.experiments.measures import Taken
+from gateway.config.experiments import plans_of
+from gateway.config.loading import load
+from gateway.core.plan import PlanState
+from gateway.evals.experiments.metrics import Taken
 from gateway.evals.experiments.sequences import Rule, Sequence
 from gateway.evals.store import engine
-from gateway.evals.store.experiments_plans import keep_plans
-from gateway.evals.store.experiments_sequences import Changes, Name, save
-from gateway.experiment import PlanState
-from gateway.programs import CannotRun
+from gateway.evals.store.experiments.plans import keep_plans
+from gateway.evals.store.experiments.sequences import Changes, Name, save
+from gateway.runtime.child import CannotRun
 from gateway.stream import Corridor
 
 Run = Callable[..., Any]

@@ -18,12 +18,12 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.draw import draw
-from gateway.errors import ConfigError
-from gateway.evals.client import Connections
-from gateway.evals.replay.own import answers
+from gateway.core.errors import ConfigError
+from gateway.core.randomization import draw
+from gateway.evals.http_client import Connections
+from gateway.evals.replay.own_gateway import answers
 from gateway.fake import Answer, FakeUpstream, Received
-from gateway.programs import CannotRun
+from gateway.runtime.child import CannotRun
 
 ROWS = 200
 BODY = b'{"choices":[{"index":0,"message":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":9}}'

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway import config
+from gateway.config import loading
 
 Parsed = Callable[[Any], dict[str, object]]
 
@@ -74,7 +74,7 @@ def test_the_images_command_is_one_of_ours(dockerfile: str, parsed: Parsed) -> N
 
 @pytest.mark.parametrize("name", ["gateway.yaml", "kubernetes/base/config/gateway.yaml"])
 def test_an_example_config_is_valid(name: str, deploy: Path, environ: dict[str, str]) -> None:
-    read = config.parse((deploy / name).read_text(), name, environ)
+    read = loading.parse((deploy / name).read_text(), name, environ)
     assert read.metrics.bind == "0.0.0.0:9100"
 
 

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from gateway import config
+from gateway.config import loading
 
 VERSIONS = ["1.30", "1.37"]  # the oldest that the manifests are for (it has preStop.sleep), and the newest known here
 # What is no part of Kubernetes: the operator's and KEDA's kinds, with what their own schemas ask for.
@@ -89,7 +89,7 @@ def test_the_cluster_has_the_alert_rules_of_grafana(deploy: Path) -> None:
 def test_the_lag_that_scales_is_a_series_of_ours(deploy: Path) -> None:
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from gateway.metrics import EvalMetrics
+    from gateway.observability.eval_metrics import EvalMetrics
 
     registry = CollectorRegistry()
     EvalMetrics(registry)
@@ -170,10 +170,10 @@ def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], en
         assert container["envFrom"] == [{"secretRef": {"name": "gateway"}}]
         assert "env" not in container
     [config_map] = of(manifests, "ConfigMap").values()
-    read = config.parse(config_map["data"]["gateway.yaml"], environ=environ)
+    read = loading.parse(config_map["data"]["gateway.yaml"], environ=environ)
     assert read.metrics.bind == "0.0.0.0:9100"
     with pytest.raises(Exception, match=r"STORE_URL is not set"):
-        config.parse(config_map["data"]["gateway.yaml"], environ={})
+        loading.parse(config_map["data"]["gateway.yaml"], environ={})
 
 
 def test_both_programs_read_the_same_file_by_our_command_line(

@@ -15,25 +15,26 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.assembly import completion_of
-from gateway.config import Config, parse
+from gateway.config.loading import Config, parse
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id
+from gateway.core.plan import REPEAT, Guardrail, Plan, PlanState
 from gateway.evals.consumer import Consumer, Desk, Pace
-from gateway.evals.entries import Judge
-from gateway.evals.experiments.pairs import Cadence, Experiments
+from gateway.evals.entry_scoring import Judge
+from gateway.evals.experiments.engine import Cadence, Experiments
 from gateway.evals.gauges import Gauges
-from gateway.evals.scorers import Bounds, Direction, Golden, Score, Skipped, Subject
-from gateway.evals.scorers.registry import Registered, RegisteredPair
-from gateway.evals.scorers.run import Result
-from gateway.evals.scorers.threads import Threads
-from gateway.evals.store import engine, writing
+from gateway.evals.scoring.registry import Registered, RegisteredPair
+from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Score, Skipped, Subject
+from gateway.evals.store import engine
+from gateway.evals.store import write as writing
 from gateway.evals.store.batches import Batch
-from gateway.evals.store.reading import reading
+from gateway.evals.store.query import reading
 from gateway.evals.store.rows import Judged
-from gateway.evals.store.standing import Cell, Standing, standing
+from gateway.evals.store.snapshot import Cell, Standing, standing
 from gateway.evals.store.store import Store
-from gateway.exchange import Count, Exchange, Feedback, Tally, Target, new_id
-from gateway.experiment import REPEAT, Guardrail, Plan, PlanState
-from gateway.metrics import EvalFigures, EvalMetrics
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
 QUICK = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)

@@ -11,10 +11,10 @@ import orjson
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from gateway.core.exchange import Feedback
 from gateway.evals.consumer import Pace
-from gateway.evals.store.keeping import Bounds
+from gateway.evals.store.retention import Bounds
 from gateway.evals.store.store import StoreDown
-from gateway.exchange import Feedback
 from gateway.stream import Corridor
 
 
@@ -306,7 +306,7 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
 
 
 async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog, monkeypatch):
-    monkeypatch.setattr("gateway.evals.store.keeping._YOUNG_S", -1.0)
+    monkeypatch.setattr("gateway.evals.store.retention._YOUNG_S", -1.0)
     caplog.set_level(logging.INFO)
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (

@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config import Scorer
+from gateway.config.loading import Scorer
+from gateway.core.exchange import Target
 from gateway.evals.gauges import Gauges
 from gateway.evals.store.batches import CellKey
 from gateway.evals.store.buckets import COUNT
-from gateway.evals.store.standing import Cell, Standing
-from gateway.exchange import Target
-from gateway.metrics import EvalFigures, EvalMetrics
+from gateway.evals.store.snapshot import Cell, Standing
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Lag
 
 NO_LAG = Lag(0, 0, 0, 0.0)

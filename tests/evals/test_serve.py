@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.config import Scorer
+from gateway.config.loading import Scorer
 from gateway.evals.consumer import Pace
-from gateway.evals.scorers.registry import build
+from gateway.evals.scoring.registry import build
 
 Start = Callable[[], contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
 

@@ -24,10 +24,10 @@ import pytest_asyncio
 import redis
 import yaml
 
-from gateway.config import load
-from gateway.config_experiments import plan_of
+from gateway.config.experiments import plan_of
+from gateway.config.loading import load
 from gateway.fake import FakeUpstream
-from gateway.proxy.experiments import arm_of
+from gateway.proxy.routing.assignment import arm_of
 from gateway.stream.shard import GROUP
 
 ROOT = Path(__file__).parent.parent.parent

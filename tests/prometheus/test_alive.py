@@ -19,8 +19,8 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.evals.labels.desk import Wish
-from gateway.evals.labels.record import taken, to_fill
+from gateway.evals.annotation.desk import Wish
+from gateway.evals.annotation.record import taken, to_fill
 from gateway.fake import HOLD, Fault
 from gateway.stream.shard import GROUP
 

@@ -17,9 +17,9 @@ import pytest
 import uvicorn
 import yaml
 
-from gateway.assembly import completion_of
-from gateway.config_environ import Served
-from gateway.exchange import Exchange, Tally, from_fields, new_id
+from gateway.config.environment import Served
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
 from gateway.proxy.serve import Process, _settings
 from gateway.stream import Corridor

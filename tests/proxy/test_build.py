@@ -10,15 +10,15 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from gateway.config import Config
-from gateway.errors import ConfigError
+from gateway.config.loading import Config
+from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
-from gateway.metrics import ProxyMetrics
+from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.build import Parts, build, close
-from gateway.proxy.limit import Ticker
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.transports import UpstreamRequest
-from gateway.supervise import Tasks
+from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.relay.deadlines import Ticker
+from gateway.runtime.supervisor import Tasks
 
 Configured = Callable[..., dict[str, Any]]
 

@@ -267,7 +267,7 @@ async def test_a_fault_of_ours_is_an_error_and_no_answer(
         raise ZeroDivisionError("a mistake")
 
     with monkeypatch.context() as broken:
-        broken.setattr("gateway.proxy.answers._whole", fail)
+        broken.setattr("gateway.proxy.relay.replies._whole", fail)
         reply = await gateway.chat()
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
     assert "mistake" not in reply.text

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.exchange import Exchange, Tally, from_fields
+from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import HOLD, FakeUpstream
 from gateway.proxy.serve import is_loopback
 from gateway.stream import Corridor

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.config import Retries, Rule, Sampling, Timeouts, Upstream, When
-from gateway.config_experiments import Experiment, plan_of
-from gateway.exchange import Attempt, Exchange, Target, Usage
-from gateway.metrics import ProxyMetrics
-from gateway.prices import Price, Prices
-from gateway.proxy.apis import ENDPOINTS
-from gateway.proxy.call import Call, Caller
-from gateway.proxy.experiments import Part, Running, part_of, running, shadowed
-from gateway.proxy.places import Breaker, Place, Slots, UpstreamState
-from gateway.proxy.progress import Kept, Progress
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.redaction.working import LARGE
-from gateway.proxy.routing import Route
-from gateway.proxy.sampling import Sampler
+from gateway.config.experiments import Experiment, plan_of
+from gateway.config.loading import Retries, Rule, Sampling, Timeouts, Upstream, When
+from gateway.core.exchange import Attempt, Exchange, Target, Usage
+from gateway.core.prices import Price, Prices
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.shadow import Offer
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.recording.redaction.working import LARGE
+from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.endpoints import ENDPOINTS
+from gateway.proxy.routing.assignment import Part, Running, part_of, running, shadowed
+from gateway.proxy.routing.router import Route
+from gateway.proxy.routing.sampling import Sampler
+from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState
 from gateway.proxy.settle import Settled, Settler, cluster_of, is_whole, stands_for
-from gateway.proxy.shadow import Offer
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 

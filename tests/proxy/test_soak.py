@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.exchange import Exchange, Tally, from_fields
+from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import Answer, Delay, FakeUpstream, Fault, Received
 from gateway.stream import Corridor
 

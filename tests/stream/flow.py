@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from prometheus_client import CollectorRegistry
 
-from gateway.config import Config, load
-from gateway.errors import StreamDown
+from gateway.config.loading import Config, load
+from gateway.core.errors import StreamDown
+from gateway.core.exchange import Record, Tally, from_fields
 from gateway.evals.serve import opened
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.evals.store.reading import reading
-from gateway.evals.store.standing import Cell, standing
-from gateway.exchange import Record, Tally, from_fields
+from gateway.evals.store.query import reading
+from gateway.evals.store.snapshot import Cell, standing
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.errors import StreamDown
+from gateway.core.errors import StreamDown
 from gateway.stream import Corridor
 
 

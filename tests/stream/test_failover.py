@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.core.exchange import Exchange, Target, new_id
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.exchange import Exchange, Target, new_id
-from gateway.metrics_proxy import ProxyMetrics
-from gateway.proxy.recorder import Recorder
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.recording.recorder import Recorder
 from gateway.stream import Corridor
 
 WAITS_NEVER_S = (

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from gateway.core.exchange import Exchange, Record, from_fields
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.exchange import Exchange, Record, from_fields
 
 KINDS = ("gateway", "consumer", "server", "both")
 

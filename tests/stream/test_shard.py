@@ -10,7 +10,7 @@ import pytest
 
 from gateway.stream import Corridor
 from gateway.stream.shard import _unread
-from gateway.stream.words import order
+from gateway.stream.types import order
 
 
 def entries(n: int, size: int = 1) -> list[dict[bytes, bytes]]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import orjson
 
+from gateway.core.plan import CONTROL, REPEAT
+from gateway.core.request_format import question
 from gateway.evals.experiments.findings import Finding, Looked, spelled
-from gateway.evals.experiments.quantile import quantile
+from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, Estimate, Example, Latency, Stratum
-from gateway.evals.scorers.asked import question
 from gateway.evals.statistics.confidence import EmpiricalBernstein
-from gateway.evals.store.experiments_plans import Kept
-from gateway.evals.store.experiments_reading import (
+from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.queries import (
     ArmCounts,
     Said,
     arm_counts,
@@ -25,8 +26,7 @@ from gateway.evals.store.experiments_reading import (
     strata,
     widest,
 )
-from gateway.evals.store.reading import Reading
-from gateway.experiment import CONTROL, REPEAT
+from gateway.evals.store.query import Reading
 
 EXAMPLES = 8
 READ = 4000  # characters of each text of an example

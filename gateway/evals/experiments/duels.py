@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from gateway.core.plan import CONTROL, REPEAT
 from gateway.evals.experiments.report import Strength, Wins
 from gateway.evals.statistics.bradley_terry import Duels, fit
-from gateway.evals.store.experiments_reading import Verdict
-from gateway.experiment import CONTROL, REPEAT
+from gateway.evals.store.experiments.queries import Verdict
 
 
 def wins_of(verdicts: Sequence[Verdict], arm: str) -> Wins | None:

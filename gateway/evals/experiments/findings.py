@@ -6,23 +6,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gateway.core.exchange import Target
+from gateway.core.plan import CONTROL, REPEAT, Plan
 from gateway.evals.experiments.gates import Losses, aa_gate, losses_gate, same_path_gate
-from gateway.evals.experiments.measures import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
+from gateway.evals.experiments.latency_difference import P95, p95_of
+from gateway.evals.experiments.metrics import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.quantile import P95, p95_of
 from gateway.evals.experiments.report import Comparison, Estimate, Gate, Role
 from gateway.evals.experiments.sequences import WORDS
 from gateway.evals.experiments.sequences import Sequence as Differences
 from gateway.evals.experiments.split import Split, split_of
 from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide, faster, judged
 from gateway.evals.statistics.evalues import e_bh
-from gateway.evals.store import experiments_sequences as kept
-from gateway.evals.store.experiments_plans import Kept
-from gateway.evals.store.experiments_reading import PairCounts, lost_by_arm, pair_counts
-from gateway.evals.store.experiments_sequences import Name
-from gateway.evals.store.reading import Reading
-from gateway.exchange import Target
-from gateway.experiment import CONTROL, REPEAT, Plan
+from gateway.evals.store.experiments import sequences as kept
+from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pair_counts
+from gateway.evals.store.experiments.sequences import Name
+from gateway.evals.store.query import Reading
 
 _GATES = (LOST, JUDGED)
 FALLBACK = 0.02  # of a share, where the margin is in other units, or 0

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.findings import Looked
-from gateway.evals.experiments.measures import Metric, Source
+from gateway.evals.experiments.metrics import Metric, Source
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.experiments.sequences import Rule, rule_of
 from gateway.evals.experiments.verdict import pairs_needed
-from gateway.evals.store.experiments_plans import Kept
-from gateway.evals.store.experiments_reading import pair_counts
-from gateway.evals.store.reading import Reading
-from gateway.experiment import REPEAT, Plan
+from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.queries import pair_counts
+from gateway.evals.store.query import Reading
 
 LEAST = 20  # pairs from which a variance is taken
 GUESSES = {"error_rate": 0.03, "completion": 0.03}

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from gateway.evals.experiments.measures import Joined, Metric, Taken, Withheld, metrics_of, noise_metrics, take
+from gateway.core.plan import REPEAT, Plan
+from gateway.evals.experiments.metrics import Joined, Metric, Taken, Withheld, metrics_of, noise_metrics, take
 from gateway.evals.experiments.sequences import Sequence, rule_of, trail_point
-from gateway.evals.store.experiments_sequences import Changes, Increment, Name, Point, State
-from gateway.experiment import REPEAT, Plan
+from gateway.evals.store.experiments.sequences import Changes, Increment, Name, Point, State
 
 
 class Progress:

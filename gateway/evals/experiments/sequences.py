@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.evals.experiments.measures import Metric, Taken
+from gateway.evals.experiments.metrics import Metric, Taken
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.asymptotic import AsymptoticMean, best_rho
 from gateway.evals.statistics.betting import BettingMean

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.core.plan import CONTROL, Plan
 from gateway.evals.experiments.gates import srm_gate
-from gateway.evals.experiments.measures import ANSWERED, UNITS
+from gateway.evals.experiments.latency_difference import P95, p95_of
+from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.quantile import P95, p95_of
 from gateway.evals.experiments.report import Comparison, Estimate, Gate
 from gateway.evals.experiments.sequences import BURN_IN, Rule
 from gateway.evals.experiments.verdict import judged
@@ -25,20 +26,11 @@ from gateway.evals.statistics.asymptotic import Tuning, best_rho, half_width
 from gateway.evals.statistics.boundaries import NormalMixture
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
-from gateway.evals.store import experiments_sequences as kept
-from gateway.evals.store.experiments_plans import Kept
-from gateway.evals.store.experiments_sequences import Name
-from gateway.evals.store.experiments_split import (
-    Served,
-    assigned,
-    before,
-    only_plan,
-    populations,
-    scored,
-    served,
-)
-from gateway.evals.store.reading import Reading
-from gateway.experiment import CONTROL, Plan
+from gateway.evals.store.experiments import sequences as kept
+from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.sequences import Name
+from gateway.evals.store.experiments.split import Served, assigned, before, only_plan, populations, scored, served
+from gateway.evals.store.query import Reading
 
 SRM = "srm"
 METHOD = "asymptotic confidence sequence on weighted means by unit, adjusted by what was known before"

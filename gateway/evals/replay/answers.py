@@ -8,14 +8,14 @@ from uuid import UUID, uuid5
 
 import orjson
 
-from gateway.assembly import Completion, assemble
-from gateway.evals.client import Reply
+from gateway.core.completion import Completion, assemble
+from gateway.core.exchange import Exchange, Target, Usage
+from gateway.core.prices import Prices
+from gateway.evals.http_client import Reply
 from gateway.evals.replay.design import Contender
 from gateway.evals.replay.items import Item
-from gateway.evals.scorers import Subject
+from gateway.evals.scoring.types import Subject
 from gateway.evals.store.replays import Answer
-from gateway.exchange import Exchange, Target, Usage
-from gateway.prices import Prices
 
 Outcome = Literal["ok", "refused", "failed", "timeout"]
 _NAMESPACE = UUID("5b1f8f5e-5c1f-5d5b-9a3c-2f1f3a6f7d10")

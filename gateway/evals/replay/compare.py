@@ -15,7 +15,7 @@ import numpy as np
 from gateway.evals.experiments.report import Comparison, Estimate, Trail
 from gateway.evals.experiments.verdict import direction_of, margin_of
 from gateway.evals.replay.sheet import Floats, Kind, Metric
-from gateway.evals.scorers import Bounds
+from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.evals.statistics.special import normal_quantile, student_quantile

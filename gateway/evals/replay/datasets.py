@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from gateway.evals.plain import plain
+from gateway.core.sanitize import plain
 from gateway.evals.replay.items import Item, item_of
-from gateway.evals.replay.tables import DatasetError, rows
+from gateway.evals.replay.row_files import DatasetError, rows
 
 __all__ = ["Dataset", "DatasetError", "scan"]
 

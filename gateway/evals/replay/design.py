@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from gateway.config import Config
+from gateway.config.loading import Config
+from gateway.core.exchange import Target
 from gateway.evals.replay.items import Item
-from gateway.exchange import Target
-from gateway.programs import CannotRun
+from gateway.runtime.child import CannotRun
 
 # Kinds of upstream that take `seed` (others refuse what they do not know).
 SEEDED = frozenset({

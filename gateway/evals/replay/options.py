@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from gateway.config import Config, Scorer
+from gateway.config.loading import Config, Scorer
+from gateway.core.plan import Guardrail
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Settings
 from gateway.evals.replay.report import Question
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Metric
-from gateway.evals.scorers.registry import DEFAULTS, Built, Registered
-from gateway.experiment import Guardrail
-from gateway.programs import CannotRun
+from gateway.evals.scoring.registry import DEFAULTS, Built, Registered
+from gateway.runtime.child import CannotRun
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)

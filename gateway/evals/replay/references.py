@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.gateways import Place, Say, store_of
+from gateway.evals.replay.gateway_choice import Place, Say, store_of
 from gateway.evals.replay.options import Options
 from gateway.evals.replay.replay import Watch, carried_out, opened
 from gateway.evals.replay.run import Job
-from gateway.evals.store.reading import reading
+from gateway.evals.store.query import reading
 from gateway.evals.store.replays import texts
 
 _CHUNK = 500

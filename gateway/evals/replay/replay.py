@@ -10,29 +10,29 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from gateway.config import Config
-from gateway.config_prices import prices_of
-from gateway.evals.client import Client, Connections
+from gateway.config.loading import Config
+from gateway.config.prices import prices_of
 from gateway.evals.experiments.report import Report
+from gateway.evals.http_client import Client, Connections
 from gateway.evals.replay.asking import Asker
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Design
-from gateway.evals.replay.gateways import Place, Say, reached, store_of
+from gateway.evals.replay.gateway_choice import Place, Say, reached, store_of
 from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.replay.report import Question, Said, examples_of, reports
 from gateway.evals.replay.run import Job, Progress, Run, Stopped
 from gateway.evals.replay.sheet import sheet
 from gateway.evals.replay.targets import Standing, standing
-from gateway.evals.samples import turns
-from gateway.evals.scorers.asker import Outside
-from gateway.evals.scorers.cautions import cautions, mistakes
-from gateway.evals.scorers.registry import Built, build_all, close_all
-from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.reading import reading
+from gateway.evals.reports.samples import turns
+from gateway.evals.scoring.asker import Outside
+from gateway.evals.scoring.registry import Built, build_all, close_all
+from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.warnings import cautions, mistakes
+from gateway.evals.store.query import reading
 from gateway.evals.store.replays import Replay, Replays, outcomes, scored, texts
 from gateway.evals.store.store import Refused, StoreDown
-from gateway.programs import CannotRun
-from gateway.supervise import cancel_when_told
+from gateway.runtime.child import CannotRun
+from gateway.runtime.supervisor import cancel_when_told
 
 Watch = Callable[[Progress], None]
 

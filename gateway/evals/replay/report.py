@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway import __version__
+from gateway.core.plan import Guardrail
 from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, State, Trail, Wins
 from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
 from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired, sparse_interval
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
 from gateway.evals.replay.targets import standing
-from gateway.experiment import Guardrail
 
 LEAST_CLUSTERS = 20  # with fewer, no verdict
 FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers whose primary score failed

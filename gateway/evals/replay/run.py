@@ -8,20 +8,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.evals.plain import plain
+from gateway.core.sanitize import plain
 from gateway.evals.replay.answers import Ask, subject
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import Contender, Design, body
 from gateway.evals.replay.items import Item
-from gateway.evals.scorers.registry import Registered
-from gateway.evals.scorers.run import score_all
-from gateway.evals.scorers.threads import Threads
+from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.run import score_all
+from gateway.evals.scoring.threads import Threads
 from gateway.evals.store.replays import Answer, Key, Known, Replays
 from gateway.evals.store.rows import Judged
 from gateway.evals.store.store import Refused, StoreDown
-from gateway.programs import CannotRun
-from gateway.supervise import Tasks
+from gateway.runtime.child import CannotRun
+from gateway.runtime.supervisor import Tasks
 
 _CHUNK = 200  # items whose state is read at once
 _BATCH = 64  # answers in one transaction

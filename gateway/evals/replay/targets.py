@@ -10,7 +10,7 @@ import numpy as np
 from gateway.evals.experiments.report import Arm, Estimate, Latency
 from gateway.evals.replay.compare import mean_estimate
 from gateway.evals.replay.sheet import Floats, Metric, Sheet
-from gateway.evals.scorers import Bounds
+from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.quantiles import quantile_ranks
 
 _CURVE_POINTS = 100

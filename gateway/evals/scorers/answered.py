@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.evals.scorers import Skipped, Subject
+from gateway.evals.scoring.types import Skipped, Subject
 
 ANSWERING = frozenset({"chat", "completions", "responses", "messages"})
 NO_ANSWER = Skipped("an answer")

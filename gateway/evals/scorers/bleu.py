@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.evals.scorers import Golden
 from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scoring.types import Golden
 
 ORDER = 4
 

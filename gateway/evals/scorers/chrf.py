@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.evals.scorers import Golden
 from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scoring.types import Golden
 
 ORDER = 6
 BETA = 2.0  # recall counts for β² times precision

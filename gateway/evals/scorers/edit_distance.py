@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Score, Skipped
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import NO_TEXT
-from gateway.evals.scorers.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.types import Score, Skipped
 
 READ = 20_000  # characters of each text: 10 ms of work at most
 

@@ -15,13 +15,13 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.core.completion import Completion
+from gateway.core.request_format import question
 from gateway.evals.scorers.answered import untold
-from gateway.evals.scorers.asked import question
-from gateway.evals.scorers.asker import Asker
-from gateway.evals.scorers.options import Mistaken
-from gateway.evals.scorers.pairs import GoldenPair, Pair
+from gateway.evals.scoring.asker import Asker
+from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.pairs import GoldenPair, Pair
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
 
 Compare = Literal["reference", "prompt", "arms"]
 NO_QUESTION = Skipped("a question of the user's in text")

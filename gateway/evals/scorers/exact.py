@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.evals.scorers import Golden
 from gateway.evals.scorers.reference import Compared, case
 from gateway.evals.scorers.squad import words
+from gateway.evals.scoring.types import Golden
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.evals.scorers import Golden
 from gateway.evals.scorers.reference import Compared, case
 from gateway.evals.scorers.squad import f1, words
+from gateway.evals.scoring.types import Golden
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.asker import Asker, total
 from gateway.evals.scorers.embedding import Vectors, cosine, vectors_of
 from gateway.evals.scorers.grading import variables
 from gateway.evals.scorers.grading.formula import Formula
@@ -22,7 +20,9 @@ from gateway.evals.scorers.grading.words import LabelModel, Leaf, Multi, ScoreMo
 from gateway.evals.scorers.judging import verdicts
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
 from gateway.evals.scorers.judging.model import JudgeModel, Question
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.asker import Asker, total
+from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
 
 Values = Mapping[str, Any]
 

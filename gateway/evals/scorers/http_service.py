@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal, cast
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gateway.assembly import Completion
-from gateway.evals.client import Connections, Reply
-from gateway.evals.scorers import Bounds, Denied, Direction, Golden, Kind, Score, Scorer, Skipped, Spent, Subject
-from gateway.evals.scorers.asker import total
-from gateway.evals.scorers.budget import Budget
-from gateway.evals.scorers.golden import wrong_in
+from gateway.core.completion import Completion
+from gateway.evals.http_client import Connections, Reply
 from gateway.evals.scorers.judging.repeats import standard_error
+from gateway.evals.scoring.asker import total
+from gateway.evals.scoring.budget import Budget
+from gateway.evals.scoring.golden import wrong_in
+from gateway.evals.scoring.types import Bounds, Denied, Direction, Golden, Kind, Score, Scorer, Skipped, Spent, Subject
 
 V = 1  # of what is sent; grows when a field changes its meaning
 MOST_BYTES = 1 << 20  # of what comes back

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Score, Skipped
-from gateway.evals.scorers.pairs import Distance, GoldenPair, Pair
+from gateway.core.completion import Completion
+from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.types import Score, Skipped
 
 NO_JSON = Skipped("an answer in JSON")
 LEAVES = 10_000  # of each answer

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import orjson
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.core.request_format import form
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scorers.asked import form
-from gateway.evals.scorers.schema_work import REMOTE, Unbounded
-from gateway.evals.scorers.schemas import Compiled, Schemas, Slow
+from gateway.evals.scoring.json_schema import Compiled, Schemas, Slow
+from gateway.evals.scoring.schema_cost import REMOTE, Unbounded
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NOT_ASKED = Skipped("a response_format of type json_schema")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")

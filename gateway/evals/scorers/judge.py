@@ -9,16 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.asker import Asker
 from gateway.evals.scorers.judge_pairs import JudgePairs
 from gateway.evals.scorers.judging import material, templates, verdicts, weighting
 from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, Question, Verdict
 from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score
 from gateway.evals.scorers.judging.templates import Template
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.asker import Asker
+from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
 
 JudgeKind = Literal["pointwise", "reference", "rubric", "groundedness", "pairwise"]
 CRITERION = "The answer does what the user asked for: it is right, complete and to the point."

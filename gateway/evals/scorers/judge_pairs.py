@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Kind, Score, Skipped
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.asker import total
 from gateway.evals.scorers.judging import material, verdicts
 from gateway.evals.scorers.judging.model import JudgeModel, Question, Verdict
 from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score
 from gateway.evals.scorers.judging.templates import Template
-from gateway.evals.scorers.pairs import GoldenPair, Pair
+from gateway.evals.scoring.asker import total
+from gateway.evals.scoring.pairs import GoldenPair, Pair
+from gateway.evals.scoring.types import Bounds, Direction, Kind, Score, Skipped
 
 Side = Literal["a", "b"]
 _TOLD = 'Answer with one JSON object: {"reason": "…", "better": "1"}, where better is "1", "2" or "neither".'

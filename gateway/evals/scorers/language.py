@@ -7,10 +7,10 @@ from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.core.request_format import question
 from gateway.evals.scorers.answered import untold
-from gateway.evals.scorers.asked import question
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 # Optional, 4 MB: when it is missing, building this scorer says how to install it.
 langid: Any = import_module("py3langid.langid")

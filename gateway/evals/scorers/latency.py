@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.core.exchange import Usage
 from gateway.evals.scorers.answered import unanswered
-from gateway.exchange import Usage
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 Seconds = Annotated[float, Field(gt=0)]
 GONE = Skipped("a client that stayed to the end")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.core.exchange import Usage
 from gateway.evals.scorers.answered import untold
-from gateway.exchange import Usage
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.evals.scoring.types import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
 
 NO_LOGPROBS = Skipped("an upstream that gives logprobs, and a request with logprobs: true")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NO_REFERENCE = Skipped("a reference")
 READ = 100_000  # characters of each text

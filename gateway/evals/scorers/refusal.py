@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
 from gateway.evals.scorers.refusals import refused_in
+from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 ENDS = frozenset({"content_filter", "refusal", "safety"})  # finish reasons that say it
 ANSWERED = Score(0.0, "answered")

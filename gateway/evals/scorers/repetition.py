@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import untold
+from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 READ = 100_000  # characters, from the end: that is where loops are
 GRAM = 4

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.evals.scorers import Golden
 from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scoring.types import Golden
 
 _WORDS = re.compile(r"[a-z0-9]+")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.sensitive import KINDS, Kind
+from gateway.core.secret_patterns import KINDS, Kind
 
 READ = 200_000  # characters
 

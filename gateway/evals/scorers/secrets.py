@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion
+from gateway.core.secret_patterns import KINDS, Kind
 from gateway.evals.scorers.answered import unanswered
 from gateway.evals.scorers.secret_kinds import found_in
-from gateway.sensitive import KINDS, Kind
+from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 CLEAN = Score(0.0, "clean")
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import orjson
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion, ToolCall
+from gateway.core.request_format import Choice, choice, tools
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scorers.asked import Choice, choice, tools
-from gateway.evals.scorers.schema_work import Unbounded
-from gateway.evals.scorers.schemas import Compiled, Schemas, Slow
+from gateway.evals.scoring.json_schema import Compiled, Schemas, Slow
+from gateway.evals.scoring.schema_cost import Unbounded
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NO_TOOLS = Skipped("a request that offers tools")
 NO_CALL = Skipped("a tool call, made or required")

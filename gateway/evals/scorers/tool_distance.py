@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Score, Skipped
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.json_distance import apart, leaves_of
-from gateway.evals.scorers.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.types import Score, Skipped
 
 NO_CALLS = Skipped("a tool call in either answer")
 CALLS = 64  # of each answer

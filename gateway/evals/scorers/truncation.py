@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import orjson
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion, ToolCall
+from gateway.core.request_format import form
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scorers.asked import form
+from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
 WHOLE = Score(0.0, "whole")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Golden, Rule, Score, Skipped, Subject
+from gateway.core.completion import Completion, ToolCall
+from gateway.core.request_format import Form, form
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scorers.asked import Form, form
+from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NOT_ASKED = Skipped("a request for JSON")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")

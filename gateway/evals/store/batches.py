@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from gateway.evals.scorers.registry import Registered
+from gateway.core.exchange import Exchange, Feedback, Tally
+from gateway.evals.scoring.registry import Registered
 from gateway.evals.store.buckets import bucket_of
 from gateway.evals.store.rows import Judged
-from gateway.exchange import Exchange, Feedback, Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gateway.evals.scorers.run import Result
+from gateway.evals.scoring.run import Result
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables_labels import score_costs
 

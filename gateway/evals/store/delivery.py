@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, case, func, select
 
-from gateway.evals.store import losses
+from gateway.evals.store import loss_accounting
 from gateway.evals.store.tables import dead_letters, ledgers, score_cells, tallies
 
 Reasons = Mapping[str, int]
@@ -42,13 +42,13 @@ class Delivery:
 
 def delivery(connection: Connection) -> Delivery:
     sums = _tallied(connection)
-    lost = losses.lost(connection)
-    unaccounted = losses.unaccounted(connection)
+    lost = loss_accounting.lost(connection)
+    unaccounted = loss_accounting.unaccounted(connection)
     enqueued, settled = _arrived(connection)
     dropped = sums.get("dropped", {})
     sampled = sum(sums.get("sampled", {}).values())
-    waiting = sampled - sum(dropped.values()) - lost[losses.GATEWAY_LOST] - enqueued
-    under_way = enqueued - settled - lost[losses.STREAM_LOST] - lost[losses.TRIMMED] - unaccounted
+    waiting = sampled - sum(dropped.values()) - lost[loss_accounting.GATEWAY_LOST] - enqueued
+    under_way = enqueued - settled - lost[loss_accounting.STREAM_LOST] - lost[loss_accounting.TRIMMED] - unaccounted
     return Delivery(
         seen=sum(sums.get("seen", {}).values()), unsampled=sums.get("unsampled", {}), sampled=sampled, dropped=dropped,
         waiting=max(0, waiting), enqueued=enqueued, settled=settled, lost={k: n for k, n in lost.items() if n},

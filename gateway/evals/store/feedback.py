@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
+from gateway.core.exchange import Feedback, only_word_id
 from gateway.evals.store.batches import Met
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, feedback_row
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
-from gateway.exchange import Feedback, only_word_id
 
 PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
 _NAMES = [column.name for column in feedback.columns]

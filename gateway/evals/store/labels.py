@@ -9,11 +9,11 @@ from uuid import NAMESPACE_OID, uuid5
 
 from sqlalchemy import Connection, RowMapping, Select, and_, func, literal, select
 
+from gateway.core.plan import REPEAT
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import exchanges, scores
 from gateway.evals.store.tables_experiments import pair_scores
 from gateway.evals.store.tables_labels import labels
-from gateway.experiment import REPEAT
 
 Subject = Literal["exchange", "pair"]
 

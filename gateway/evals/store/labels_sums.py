@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Double, case, cast, func, literal, select
 
+from gateway.core.plan import REPEAT
 from gateway.evals.store.labels import Version
 from gateway.evals.store.tables import exchanges, score_cells, scores
 from gateway.evals.store.tables_experiments import pair_scores
-from gateway.experiment import REPEAT
 
 Key = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, delete, func, select, union, update
 
-from gateway.evals.store import losses
-from gateway.evals.store.cells import Place
+from gateway.core.exchange import Count, Tally
+from gateway.evals.store import loss_accounting
 from gateway.evals.store.engine import insert
-from gateway.evals.store.losses import Gap
+from gateway.evals.store.loss_accounting import Gap
+from gateway.evals.store.score_sums import Place
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
-from gateway.exchange import Count, Tally
-from gateway.stream.words import order, shard_of
+from gateway.stream.types import order, shard_of
 
 OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
 _LEDGERS = ("seen", "unsampled", "sampled", "enqueued", "dropped")
@@ -116,7 +116,7 @@ def arriving(connection: Connection, seen: Iterable[Seen]) -> None:
         if late:
             its = ledgers.c.incarnation == incarnation
             connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(late)))
-            losses.found(connection, incarnation, late)
+            loss_accounting.found(connection, incarnation, late)
 
 
 def _seqs(incarnation: str, seqs: Iterable[int]) -> union:  # type: ignore[valid-type]
@@ -141,8 +141,8 @@ def close(connection: Connection, settled: Mapping[int, str]) -> int:
             _close(connection, its)
             gone = (marks.c.incarnation == incarnation) & (marks.c.position <= its[-1].position)
             connection.execute(delete(marks).where(gone))
-    losses.explain(connection)
-    return losses.unaccounted(connection)
+    loss_accounting.explain(connection)
+    return loss_accounting.unaccounted(connection)
 
 
 def _close(connection: Connection, its: Sequence[Mark]) -> None:
@@ -167,7 +167,7 @@ def _close(connection: Connection, its: Sequence[Mark]) -> None:
         if mark.last_seq > low:
             missing = mark.last_seq - low - _came(connection, mark.incarnation, low, mark.last_seq)
             gap = Gap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
-            losses.keep(connection, gap)
+            loss_accounting.keep(connection, gap)
         low, since = max(low, mark.last_seq), mark.position
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scoring.registry import Registered
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import Judged, Scribe
 from gateway.evals.store.store import Store

@@ -12,11 +12,11 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Score, Scorer, Spent
-from gateway.evals.scorers.registry import Registered
-from gateway.evals.scorers.run import Result
-from gateway.exchange import Exchange, Feedback, Usage
+from gateway.core.completion import Completion
+from gateway.core.exchange import Exchange, Feedback, Usage
+from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.types import Score, Scorer, Spent
 
 Row = tuple[Any, ...]
 _BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about

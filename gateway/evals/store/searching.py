@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Connection, LargeBinary, and_, func, literal, not_, or_, select, true
 
-from gateway.evals.query import Node, Not, Or, QueryError, Term, terms
 from gateway.evals.store.tables import exchanges, scores
+from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
 
 _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 

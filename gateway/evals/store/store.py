@@ -11,13 +11,14 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.evals.store import cells, engine, feedback, keeping, ledger, losses, writing
+from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums
+from gateway.evals.store import write as writing
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.inserting import Raced
-from gateway.evals.store.keeping import Bounds, Swept
-from gateway.evals.store.reading import Reading, reading
-from gateway.evals.store.standing import Standing, standing
-from gateway.stream.words import Look
+from gateway.evals.store.query import Reading, reading
+from gateway.evals.store.retention import Bounds, Swept
+from gateway.evals.store.snapshot import Standing, standing
+from gateway.stream.types import Look
 
 T = TypeVar("T")
 _RACES = 5
@@ -71,13 +72,13 @@ class Store:
 
         def closing(connection: Connection) -> Standing:
             settled = {shard: look.settled for shard, look in looks.items()}
-            losses.note(connection, looks)
+            loss_accounting.note(connection, looks)
             ledger.close(connection, settled)
             # One that began of late has kept gateways silent itself.
             heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= SILENT_MS}
             ledger.end_the_silent(connection, heard, SILENT_MS)
-            losses.explain(connection)
-            cells.close_weights(connection)
+            loss_accounting.explain(connection)
+            score_sums.close_weights(connection)
             return standing(connection)
 
         return await self._transaction(closing)
@@ -91,8 +92,8 @@ class Store:
         def retaining(connection: Connection) -> Swept:
             now = self._clock()
             feedback.sweep(connection, now - _MEETS_S, now)
-            cells.forget_units(connection, now - _GOES_ON_S)
-            return keeping.sweep(connection, self._bounds, holder, now)
+            score_sums.forget_units(connection, now - _GOES_ON_S)
+            return retention.sweep(connection, self._bounds, holder, now)
 
         return await self._transaction(retaining)
 

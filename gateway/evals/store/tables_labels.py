@@ -8,7 +8,7 @@ from gateway.evals.store.tables import metadata
 
 labels = Table(
     # One person's verdict on what one scorer judged: an exchange, or a pair, by the id of its second exchange. How the
-    # item came to be drawn stands in pool … horizon; evals/labels/draws.py says what they mean.
+    # item came to be drawn stands in pool … horizon; evals/annotation/sampling.py says what they mean.
     "labels",
     metadata,
     Column("label_id", Text, primary_key=True),

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable
 from typing import NamedTuple, Protocol
 
-from gateway.errors import GatewayError
-from gateway.exchange import Usage
-from gateway.proxy.call import Call
-from gateway.proxy.transports import Headers, UpstreamRequest
+from gateway.core.errors import GatewayError
+from gateway.core.exchange import Usage
+from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.request.call import Call
 
 
 class Cut(Exception):

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import orjson
 
-from gateway.config import Upstream
-from gateway.errors import BadRequest, GatewayError
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
 from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.openai import fixed_headers, place_of, read_answer
-from gateway.proxy.splice import set_known
-from gateway.proxy.transports import Headers, UpstreamRequest
+from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.json_splice import set_known
 
 _VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
 _OWN = ("messages", "count_tokens")

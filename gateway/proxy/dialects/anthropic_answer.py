@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gateway.assembly import usage_of
-from gateway.exchange import Usage
+from gateway.core.completion import usage_of
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.reading import message_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import BadRequest
+from gateway.core.errors import BadRequest
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=-]+)*;base64,", re.A)
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.proxy.call import Call
+from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
 from gateway.proxy.dialects.reading import EventReader, PassingReader, message_of
-from gateway.sse import Event
+from gateway.proxy.request.call import Call
 
 
 class ToChatReader(EventReader):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import BadRequest
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects.anthropic_messages import messages_of
 
 MAX_TOKENS = 8192  # Anthropic wants a limit; every model of it since 2024 takes this one

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import BadRequest
-from gateway.proxy.call import Call
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects import lenient
+from gateway.proxy.request.call import Call
 
 Fields = dict[str, Any]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from gateway.config import Upstream
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.request.call import Call
 
 _VERSION = "2024-10-21"  # the last dated version that is generally available
 _BY_DEPLOYMENT = frozenset(

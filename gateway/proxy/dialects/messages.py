@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.config import Upstream
-from gateway.errors import GatewayError, NotImplementedHere
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import GatewayError, NotImplementedHere
 from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
 from gateway.proxy.dialects.openai import OpenAI, read_answer
-from gateway.proxy.transports import UpstreamRequest
+from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.request.call import Call
 
 _KNOWS_COMPLETION_LIMIT = frozenset(
     {"openai", "azure"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.assembly import usage_of
-from gateway.exchange import Usage
+from gateway.core.completion import usage_of
+from gateway.core.exchange import Usage
+from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient
 from gateway.proxy.dialects.reading import EventReader, message_of
-from gateway.sse import Event
 
 _STOPS = {
     "stop": "end_turn",

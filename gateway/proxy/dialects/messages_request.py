@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import BadRequest
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects import lenient
 
 _PASSED = ("temperature", "top_p", "top_k", "stream")

@@ -11,18 +11,18 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.assembly import usage_of
-from gateway.config import Upstream
-from gateway.errors import GatewayError
-from gateway.exchange import Usage
-from gateway.proxy.apis import AT_ROOT
-from gateway.proxy.call import Api, Call
+from gateway.config.loading import Upstream
+from gateway.core.completion import usage_of
+from gateway.core.errors import GatewayError
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects import Answered, Reader, lenient
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
 from gateway.proxy.dialects.usage import tail_usage
-from gateway.proxy.splice import add_member, ask_usage, set_known
-from gateway.proxy.transports import Headers, UpstreamRequest
+from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.endpoints import AT_ROOT
+from gateway.proxy.request.json_splice import add_member, ask_usage, set_known
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from gateway.assembly import usage_of
-from gateway.proxy.call import Call
+from gateway.core.completion import usage_of
+from gateway.core.sse import events
 from gateway.proxy.dialects.reading import PassingReader, message_of
-from gateway.sse import events
+from gateway.proxy.request.call import Call
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
 _USAGE = re.compile(rb'"usage"\s*+:\s*+\{')

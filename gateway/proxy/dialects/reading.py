@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.exchange import Usage
+from gateway.core.exchange import Usage
+from gateway.core.sse import Event, Splitter, events, parse
 from gateway.proxy.dialects import Cut, lenient
-from gateway.sse import Event, Splitter, events, parse
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
 
-from gateway.config import Upstream
-from gateway.errors import GatewayError
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import GatewayError
+from gateway.core.providers import DialectName
 from gateway.proxy.dialects import Answered, Dialect, Reader
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
-from gateway.proxy.transports import Headers, UpstreamRequest
-from gateway.vendors import DialectName
+from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.request.call import Call
 
 _ANTHROPIC_APIS = ("messages", "count_tokens")
 

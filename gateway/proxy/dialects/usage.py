@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.assembly import usage_of
-from gateway.exchange import Usage
+from gateway.core.completion import usage_of
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects import lenient
 
 _SMALL = 4096  # parsing less than this is faster than not parsing it

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gateway.evals.experiments.duels import duels_of, strengths_of, wins_of
-from gateway.evals.store.experiments_reading import Verdict
+from gateway.evals.store.experiments.queries import Verdict
 
 
 def verdict(arm: str, value: float, flip: bool = False, first: float = 0.5) -> Verdict:

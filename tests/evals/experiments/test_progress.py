@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.evals.experiments.measures import Metric
+from gateway.evals.experiments.metrics import Metric
 from gateway.evals.experiments.progress import Progress, margin_of
-from gateway.evals.store.experiments_sequences import Name
+from gateway.evals.store.experiments.sequences import Name
 
 
 def pairs(simulation: Any, n: int, cluster: Any = None) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.evals.experiments.measures import Metric, Taken
+from gateway.evals.experiments.metrics import Metric, Taken
 from gateway.evals.experiments.sequences import BURN_IN, Rule, Sequence, rule_of, trail_point
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evals.experiments.measures import Metric, Taken
+from gateway.evals.experiments.metrics import Metric, Taken
 from gateway.evals.experiments.sequences import Sequence, rule_of
 from gateway.evals.statistics.confidence import bernstein_bound
 from gateway.evals.statistics.domains import Floats

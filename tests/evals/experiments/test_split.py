@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.evals.experiments.split import Outcomes, compared, looked_at, shares
-from gateway.evals.store.experiments_split import Served
+from gateway.evals.store.experiments.split import Served
 
 RUNS = 60
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.evals.experiments.measures import Metric
+from gateway.evals.experiments.metrics import Metric
 from gateway.evals.experiments.report import Comparison, Estimate, Gate
 from gateway.evals.experiments.sequences import rule_of
 from gateway.evals.experiments.verdict import (

@@ -13,18 +13,18 @@ import orjson
 import pytest
 import yaml
 
-from gateway.config import Config, Scorer, load
-from gateway.draw import draw
+from gateway.config.loading import Config, Scorer, load
+from gateway.core.randomization import draw
 from gateway.evals.replay.answers import Ask, unanswered
 from gateway.evals.replay.answers import Failure as Failed
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import Contender, Design, Settings
-from gateway.evals.replay.gateways import Place
+from gateway.evals.replay.gateway_choice import Place
 from gateway.evals.replay.run import Job, Progress, Run
-from gateway.evals.scorers.registry import Registered, build
-from gateway.evals.scorers.threads import Threads
-from gateway.evals.store.reading import reading
+from gateway.evals.scoring.registry import Registered, build
+from gateway.evals.scoring.threads import Threads
+from gateway.evals.store.query import reading
 from gateway.evals.store.replays import Answer as Row
 from gateway.evals.store.replays import Replay, Replays
 from gateway.fake import Answer, FakeUpstream, Received

@@ -5,12 +5,12 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.evals.client import Reply
+from gateway.core.exchange import Target, Usage
+from gateway.core.prices import Price, Prices
+from gateway.evals.http_client import Reply
 from gateway.evals.replay.answers import Ask, Failure, answered, judged_reply, subject, unanswered
 from gateway.evals.replay.design import Contender
 from gateway.evals.replay.items import item_of
-from gateway.exchange import Target, Usage
-from gateway.prices import Price, Prices
 
 ITEM = item_of({"examples": "2 + 2?", "ground_truth": "4", "cluster": "sums"}, 3).item
 ASK = Ask("r", ITEM, Contender("one", "chat"), 2, {"model": "chat", "messages": []})

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.evals.client import Client, Connections
+from gateway.core.prices import Prices
+from gateway.evals.http_client import Client, Connections
 from gateway.evals.replay.answers import Ask
 from gateway.evals.replay.asking import Asker, Misconfigured, Pace, Turns
 from gateway.evals.replay.design import Contender
 from gateway.evals.replay.items import item_of
 from gateway.fake import HOLD, FakeUpstream, Fault
-from gateway.prices import Prices
 
 ITEM = item_of({"examples": "hi"}, 1).item
 TARGET = Contender("one", "chat")
@@ -109,7 +109,7 @@ async def test_questions_are_a_rate_apart_all_targets_together() -> None:
 
 
 async def test_the_headers_name_the_target_that_must_answer(upstream, connections) -> None:
-    from gateway.exchange import Target
+    from gateway.core.exchange import Target
 
     forced = Contender("u/m", "chat", Target("u", "m"))
     await asker(upstream, connections, Sleeper()).ask(Ask("r", ITEM, forced, 1, ASK.body))

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, parse
+from gateway.config.loading import Config, parse
+from gateway.core.exchange import Target
 from gateway.evals.replay.design import Contender, Design, Settings, WrongTarget, body, contenders, setting
 from gateway.evals.replay.items import item_of
-from gateway.exchange import Target
 
 CONFIG = """
 open: true

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, Scorer, parse
+from gateway.config.loading import Config, Scorer, parse
+from gateway.core.plan import Guardrail
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import Settings
 from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
-from gateway.evals.scorers.registry import build, build_all
-from gateway.experiment import Guardrail
+from gateway.evals.scoring.registry import build, build_all
 
 BARE = """
 open: true

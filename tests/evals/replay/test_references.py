@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.gateways import Place
+from gateway.evals.replay.gateway_choice import Place
 from gateway.evals.replay.options import Options
 from gateway.evals.replay.references import write_references
 from gateway.fake import Answer, Received

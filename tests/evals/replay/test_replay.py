@@ -10,11 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.config import load
-from gateway.config_evals import keep_told
+from gateway.config.loading import load
+from gateway.config.scorers import keep_told
 from gateway.evals.replay.asking import Pace
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.gateways import NoGateway, Place
+from gateway.evals.replay.gateway_choice import NoGateway, Place
 from gateway.evals.replay.options import Options, WrongOption
 from gateway.evals.replay.replay import Interrupted, replay
 from gateway.evals.replay.run import Progress, Stopped

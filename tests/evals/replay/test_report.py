@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gateway.core.plan import Guardrail
 from gateway.evals.experiments.report import Report
 from gateway.evals.replay.report import Question, Said, examples_of, reports
 from gateway.evals.replay.sheet import Metric, Sheet, sheet
 from gateway.evals.store.replays import Answer, Scored
-from gateway.experiment import Guardrail
 
 EXACT = Metric("exact", "maximise", (0.0, 1.0))
 N = 400

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config import Scorer
+from gateway.config.loading import Scorer
 from gateway.evals.replay.answers import Ask
 from gateway.evals.replay.design import Contender
 from gateway.evals.replay.run import Progress, Stopped
-from gateway.evals.scorers.registry import build
+from gateway.evals.scoring.registry import build
 from gateway.evals.store.replays import Replays
 
 Key = tuple[int, str, int]

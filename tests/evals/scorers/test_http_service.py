@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from gateway.assembly import Completion
-from gateway.exchange import Usage
+from gateway.core.completion import Completion
+from gateway.core.exchange import Usage
 from gateway.fake import HOLD, Answer
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion
-from gateway.config import Scorer as Section
-from gateway.evals.scorers import Skipped
+from gateway.config.loading import Scorer as Section
+from gateway.core.completion import Completion
 from gateway.evals.scorers.json_schema import JsonSchema
-from gateway.evals.scorers.registry import build
-from gateway.evals.scorers.run import score_all
+from gateway.evals.scoring.registry import build
+from gateway.evals.scoring.run import score_all
+from gateway.evals.scoring.types import Skipped
 
 RULE = JsonSchema("json_schema")
 PERSON = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}

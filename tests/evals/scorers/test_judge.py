@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from gateway.assembly import Completion
-from gateway.errors import ConfigError
-from gateway.evals.scorers.gate import MOST_LATE
+from gateway.core.completion import Completion
+from gateway.core.errors import ConfigError
+from gateway.evals.scoring.gate import MOST_LATE
 from gateway.fake import HOLD, Answer
 
 QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}

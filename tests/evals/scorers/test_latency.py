@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion
+from gateway.core.exchange import Usage
 from gateway.evals.scorers.latency import GONE, NOTHING, Latency
-from gateway.exchange import Usage
+from gateway.evals.scoring.types import Skipped
 
 SAID = Completion("hi", finish_reason="stop", usage=Usage(5, 11))
 STREAM = {"stream": True, "first_token_s": 1.0, "total_s": 3.0}

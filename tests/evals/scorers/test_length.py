@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion
+from gateway.core.exchange import Usage
 from gateway.evals.scorers.length import Length
-from gateway.exchange import Usage
+from gateway.evals.scoring.types import Skipped
 
 RULE = Length("length")
 

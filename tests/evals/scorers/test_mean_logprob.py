@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gateway.assembly import Completion
+from gateway.core.completion import Completion
 from gateway.evals.scorers.mean_logprob import NO_LOGPROBS, MeanLogprob
 
 RULE = MeanLogprob("mean_logprob")

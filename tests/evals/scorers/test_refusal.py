@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.refusal import Refusal
+from gateway.evals.scoring.types import Skipped
 
 RULE = Refusal("refusal")
 

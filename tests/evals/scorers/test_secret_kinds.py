@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.secret_patterns import KINDS, luhn, mod97
 from gateway.evals.scorers.secret_kinds import found_in
-from gateway.sensitive import KINDS, luhn, mod97
 
 ALL = tuple(KINDS)
 A = "Ab3" * 30  # pieced together, so that scanners of source code stay calm

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Score, Skipped
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.secrets import Secrets
+from gateway.evals.scoring.types import Score, Skipped
 
 RULE = Secrets("secrets")
 MAIL = "ada@example.org"

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.tool_distance import ToolDistance
+from gateway.evals.scoring.types import Skipped
 
 
 def calls(*pairs):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembly import Completion, ToolCall
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.truncation import Truncation, in_fence, in_json
+from gateway.evals.scoring.types import Skipped
 
 RULE = Truncation("truncation")
 JSON = {"response_format": {"type": "json_object"}}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembly import Completion
-from gateway.evals.scorers import Skipped
+from gateway.core.completion import Completion
 from gateway.evals.scorers.valid_json import NO_TEXT, ValidJson
+from gateway.evals.scoring.types import Skipped
 
 RULE = ValidJson("valid_json")
 OBJECT = {"response_format": {"type": "json_object"}}

@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 import yaml
 
-from gateway.config import Scorer as Section
-from gateway.config import parse
-from gateway.evals.scorers.asker import Outside
-from gateway.evals.scorers.registry import SCORERS, build_all
+from gateway.config.loading import Scorer as Section
+from gateway.config.loading import parse
+from gateway.evals.scoring.asker import Outside
+from gateway.evals.scoring.registry import SCORERS, build_all
 
 PAGE = (Path(__file__).parents[3] / "docs" / "scorers.md").read_text(encoding="utf-8")
 CONFIG = """

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.evals.statistics.asymptotic import Tuning
-from gateway.evals.statistics.weights import (
-    Stratum,
-    WeightedMean,
-    hajek_mean,
-    horvitz_thompson_mean,
-)
+from gateway.evals.statistics.weights import Stratum, WeightedMean, hajek_mean, horvitz_thompson_mean
 
 # Errors are kept whole, the rest at 1 %; a full recorder drops 30 % of the errors and 10 % of the rest.
 SHARE = {"error": 0.05, "rest": 0.95}

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from gateway.assembly import completion_of
-from gateway.evals.scorers import Score
-from gateway.evals.scorers.registry import Registered
-from gateway.evals.scorers.run import Result
-from gateway.evals.store import cells, engine, ledger, writing
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Exchange, Feedback, Tally
+from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.types import Score
+from gateway.evals.store import engine, ledger, score_sums
+from gateway.evals.store import write as writing
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.rows import Judged
-from gateway.evals.store.standing import Cell, Standing, standing
-from gateway.exchange import Exchange, Feedback, Tally
+from gateway.evals.store.snapshot import Cell, Standing, standing
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Ledgerbook:
         """Everything so far is read and acknowledged. Returns what is unaccounted for."""
 
         def closing(connection: Connection) -> int:
-            cells.close_weights(connection)
+            score_sums.close_weights(connection)
             return ledger.close(connection, {0: f"{self.entries + 1}-0"})
 
         return self.run(closing)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.evals.scorers import Spent
+from gateway.evals.scoring.types import Spent
 from gateway.evals.store import costs
 from gateway.evals.store.costs import Cost
-from gateway.evals.store.experiments_pairs import add_pair_scores
+from gateway.evals.store.experiments.pairs import add_pair_scores
 
 
 def test_only_results_that_cost_something_count(store, exchange):

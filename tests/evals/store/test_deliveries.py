@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from gateway.evals.store import cells, ledger, losses, tables_delivery, tables_experiments, writing
+from gateway.core.exchange import Exchange, Feedback, Tally
+from gateway.evals.store import ledger, loss_accounting, score_sums, tables_delivery, tables_experiments
+from gateway.evals.store import write as writing
 from gateway.evals.store.batches import Batch
 from gateway.evals.store.ledger import position
 from gateway.evals.store.tables import metadata
-from gateway.exchange import Exchange, Feedback, Tally
-from gateway.stream.words import Look, Trimmed, order, shard_of
+from gateway.stream.types import Look, Trimmed, order, shard_of
 
 # When something was stored is not what was stored; and which exchanges close their weights together depends on when one
 # looks (cells.close_weights): their sums over all time do not.
@@ -89,9 +90,9 @@ class Reader:
         looks = stream.settled(self.came)
 
         def closing(connection: Any) -> int:
-            losses.note(connection, looks)
+            loss_accounting.note(connection, looks)
             unaccounted = ledger.close(connection, {shard: look.settled for shard, look in looks.items()})
-            cells.close_weights(connection)
+            score_sums.close_weights(connection)
             return unaccounted
 
         return self.store.run(closing)
@@ -144,8 +145,8 @@ def test_the_undisturbed_store_holds_what_it_should(reader, stream):
     assert len(stream.entries) == N
     found = in_order(reader, stream)
     assert len(found["exchanges"]) == 15
-    assert reader.store.run(losses.lost)["trimmed"] == 1
-    assert reader.store.run(losses.unaccounted) == 2, "what the other shard lost has no cause"
+    assert reader.store.run(loss_accounting.lost)["trimmed"] == 1
+    assert reader.store.run(loss_accounting.unaccounted) == 2, "what the other shard lost has no cause"
     assert len(found["pairs"]) == 2
     assert found["marks"] == []
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.evals.store import losses
+from gateway.core.exchange import Count
+from gateway.evals.store import loss_accounting
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.exchange import Count
-from gateway.stream.words import Look, Trimmed
+from gateway.stream.types import Look, Trimmed
 
 
 def test_an_empty_store_stands_at_nothing(store):
@@ -47,7 +47,7 @@ def test_what_has_a_cause_is_lost_by_its_name(store, exchange, tally):
     sent = [exchange("1") for _ in range(5)]
     store.write(*sent[:3], tally(sent))
     look = Look(settled="9-0", run_id="a", asked_ms=1, answered_ms=9, trimmed=Trimmed(2, f"{store.entries}-0"))
-    store.run(lambda c: losses.note(c, {0: look}))
+    store.run(lambda c: loss_accounting.note(c, {0: look}))
     assert store.close() == 0
     d = store.run(delivery)
     assert (d.lost, d.unaccounted, d.in_flight) == ({"trimmed": 2}, 0, 0)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine
 from gateway.evals.store.tables import metadata
-from gateway.programs import NotInstalled
+from gateway.runtime.child import NotInstalled
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from gateway.core.exchange import Feedback, only_word_id
 from gateway.evals.store.batches import Met
 from gateway.evals.store.feedback import sweep, write
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback
-from gateway.exchange import Feedback, only_word_id
 
 SCORES = "SELECT exchange_id, value, label, explanation, data_type, status FROM scores WHERE kind = 'feedback'"
 

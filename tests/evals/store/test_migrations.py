@@ -13,10 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.core.exchange import Feedback
 from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback, metadata, scores
-from gateway.exchange import Feedback
 
 for path in Path(engine.__file__).parent.glob("tables_*.py"):
     importlib.import_module(f"gateway.evals.store.{path.stem}")

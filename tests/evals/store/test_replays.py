@@ -8,23 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.evals.scorers import Score
-from gateway.evals.scorers.run import Result
-from gateway.evals.store.reading import reading
-from gateway.evals.store.replays import (
-    Answer,
-    Key,
-    Logged,
-    Replay,
-    Replays,
-    Wanted,
-    logged,
-    outcomes,
-    scored,
-    texts,
-)
+from gateway.core.exchange import Feedback
+from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.types import Score
+from gateway.evals.store.query import reading
+from gateway.evals.store.replays import Answer, Key, Logged, Replay, Replays, Wanted, logged, outcomes, scored, texts
 from gateway.evals.store.rows import Judged
-from gateway.exchange import Feedback
 
 GOOD = Answer(
     item=1, target="one", repeat=1, answer_id="a-1", cluster="c", outcome="ok", seconds=0.5, asked=3.0, status=200,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembly import Completion, completion_of
+from gateway.core.completion import Completion, completion_of
+from gateway.core.exchange import Attempt, Feedback, Target, Usage, new_id
 from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row, feedback_row, model_of, on_unit, score_id
 from gateway.evals.store.tables import exchanges, feedback, scores
-from gateway.exchange import Attempt, Feedback, Target, Usage, new_id
 
 
 def named(table, row) -> dict:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.query import QueryError, parse
-from gateway.evals.store.reading import Wish, listed, reading
-from gateway.exchange import Feedback
+from gateway.core.exchange import Feedback
+from gateway.evals.store.query import Wish, listed, reading
+from gateway.evals.store.where import QueryError, parse
 
 
 @pytest.fixture

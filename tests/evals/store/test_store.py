@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.evals.scorers.registry import Registered
+from gateway.evals.scoring.registry import Registered
 from gateway.evals.store import engine
 from gateway.evals.store.batches import Batch, Letter, Written
 from gateway.evals.store.inserting import Raced
 from gateway.evals.store.rows import Judged
 from gateway.evals.store.store import Refused, Store, StoreDown
-from gateway.stream.words import Look
+from gateway.stream.types import Look
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config import Upstream
-from gateway.proxy.call import Call, Caller
+from gateway.config.loading import Upstream
+from gateway.core.sse import events
 from gateway.proxy.dialects import Reader
-from gateway.sse import events
+from gateway.proxy.request.call import Call, Caller
 
 PATHS = {
     "chat": b"/chat/completions",

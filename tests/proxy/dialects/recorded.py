@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.exchange import Usage
+from gateway.core.exchange import Usage
 
 
 @dataclass(frozen=True, slots=True)

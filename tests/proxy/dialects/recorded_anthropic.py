@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.exchange import Usage
+from gateway.core.exchange import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.config import Upstream
-from gateway.errors import BadRequest, UpstreamFailed
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.proxy.dialects import Reader
 from gateway.proxy.dialects.anthropic import Anthropic
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]

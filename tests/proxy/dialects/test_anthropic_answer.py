@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Usage
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_chat, to_openai_error, usage_in
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BadRequest
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects.anthropic_messages import messages_of
 
 

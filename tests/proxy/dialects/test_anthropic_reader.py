@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.call import Call
 from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 Read = Callable[[Reader, bytes, int], bytes]

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.errors import BadRequest
-from gateway.proxy.call import Call, Caller
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects.asked import translated
+from gateway.proxy.request.call import Call, Caller
 
 
 def a_call(body: bytes, fields: dict[str, Any] | None = None) -> Call:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.config import Upstream
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
 from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]

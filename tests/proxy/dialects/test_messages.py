@@ -11,12 +11,12 @@ import orjson
 import pytest
 from anthropic.types import Message
 
-from gateway.config import Upstream
-from gateway.errors import BadRequest, UpstreamFailed
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.proxy.dialects import Reader
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.exchange import Usage
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message, usage_block
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BadRequest
+from gateway.core.errors import BadRequest
 from gateway.proxy.dialects.messages_request import to_chat_request
 
 USER = {"role": "user", "content": "Hi"}

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Upstream
-from gateway.errors import UpstreamFailed
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import UpstreamFailed
 from gateway.proxy.dialects.openai import OpenAI, read_answer
-from gateway.proxy.upload import begin_upload
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.upload import begin_upload
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Upstream
-from gateway.exchange import Usage
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 Read = Callable[[Reader, bytes, int], bytes]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from gateway.config import Upstream
-from gateway.errors import BadRequest, NotImplementedHere, UpstreamFailed
-from gateway.proxy.call import Call
+from gateway.config.loading import Upstream
+from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
+from gateway.core.providers import VENDORS
 from gateway.proxy.dialects.table import build
-from gateway.vendors import VENDORS
+from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembly import usage_of
-from gateway.exchange import Usage
+from gateway.core.completion import usage_of
+from gateway.core.exchange import Usage
 from gateway.proxy.dialects.usage import tail_usage
 
 LONG = "x" * 5000

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.scorers import Subject
 from gateway.evals.scorers.judging.material import conversation
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.types import Subject
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.evals.scorers.options import Mistaken, near
+from gateway.evals.scoring.options import Mistaken, near
 
 Metric = Literal[
     "cosine", "fuzzy_match", "bleu", "gleu",

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.assembly import Completion
+from gateway.core.completion import Completion
 
 Request = Mapping[str, Any]
 _INSTRUCTING = ("system", "developer")

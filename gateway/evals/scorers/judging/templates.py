@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
-from gateway.evals.scorers.options import Mistaken, near
+from gateway.evals.scoring.options import Mistaken, near
 
 _NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.grading.variables import Lacking, check, filled, names, of
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.options import Mistaken
 
 REQUEST = {"messages": [{"role": "user", "content": "Where?"}], "metadata": {"city": "Rome", "list": [{"a": 1}]}}
 SAID = Completion('{"a": [10, 20]}', tool_calls=(ToolCall("1", "f", "{}"),), finish_reason="stop", model="m")

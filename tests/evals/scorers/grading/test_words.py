@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.evals.scorers.grading.words import LabelModel, Multi, ScoreModel, StringCheck, TextSimilarity, read
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.options import Mistaken
 
 CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
 SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Grade"}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.assembly import Completion, ToolCall
+from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.judging.material import answer, context, conversation
 
 PARTS = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "x"}}]

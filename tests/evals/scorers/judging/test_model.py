@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scorers import Denied, OverBudget
-from gateway.evals.scorers.asker import Asker, Refused
-from gateway.evals.scorers.budget import Budget, InMemory
 from gateway.evals.scorers.judging import verdicts
 from gateway.evals.scorers.judging.model import JudgeModel, Question, Unreadable
+from gateway.evals.scoring.asker import Asker, Refused
+from gateway.evals.scoring.budget import Budget, InMemory
+from gateway.evals.scoring.types import Denied, OverBudget
 
 FORM = verdicts.schema("verdict", {"score": {"type": "integer"}})
 QUESTION = Question([{"role": "user", "content": "?"}], "score", FORM, lambda v: verdicts.number(v, "score", 1, 5))

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from gateway.evals.scorers import Spent
 from gateway.evals.scorers.judging.model import Unreadable
 from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score, standard_error
+from gateway.evals.scoring.types import Spent
 
 
 def says(*values):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.evals.scorers.judging.templates import load, parse
-from gateway.evals.scorers.options import Mistaken
+from gateway.evals.scoring.options import Mistaken
 
 KNOWN = ("answer", "criterion", "conversation")
 

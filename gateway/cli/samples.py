@@ -1,0 +1,53 @@
+"""What the store holds, for people and programs: samples and report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import (
+    Alias,
+    AsJson,
+    Data,
+    MaybeConfig,
+    Since,
+    Where,
+    asked_wrong,
+    example,
+    show,
+    where_to_read,
+)
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway samples --where 'scorer=valid_json value<1' --since 1d"))
+def samples(
+    one: Annotated[str | None, typer.Option("--id", help="Show one exchange whole: an answer's x-request-id.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
+    alias: Alias = None,
+    since: Since = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show recorded calls and their scores.
+
+    Without --id a list; with it the question, the answer, the attempts, and every score with its reason. --where
+    compares columns of the store: alias, model, outcome, status, total_s, text, … and, of scores, scorer, value, label,
+    with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
+    """
+    from gateway.core.sanitize import to_json
+    from gateway.evals.reports import samples as found
+
+    store = where_to_read(config, data).store
+    if one is not None:
+        exchange = found.find(store, one, wait)
+        show(to_json(exchange) if as_json else found.page(exchange))
+        return
+    with asked_wrong():
+        exchanges = found.list_of(store, found.wish_of(limit, alias, since, where))
+    show(to_json(exchanges) if as_json else found.table(exchanges))

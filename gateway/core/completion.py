@@ -1,0 +1,342 @@
+"""What an answer says, read from its bytes. Pure; the only module that knows how each API spells an answer.
+
+Room 2 reads every exchange through it; room 1 only where a tail rule or a redaction rule needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Exchange, Usage
+from gateway.core.sse import events, parse
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """arguments: the JSON text as the model wrote it, valid or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the first choice of an answer says.
+
+    finish_reason: in the API's own word; None: the answer did not end by itself. mean_logprob: over the answer's
+    tokens, when the upstream gave them. error: the message of an error that came as, or in, the answer.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    upstream_id: str | None = None
+    mean_logprob: float | None = None
+    choices: int = 1
+    error: str | None = None
+
+    def to_json(self) -> bytes:
+        """The canonical form that enters the stream in place of raw bytes when a rule had to read the answer."""
+        return orjson.dumps(self)
+
+
+def from_json(data: bytes) -> Completion:
+    """The inverse of Completion.to_json; an object without these fields gives an empty Completion."""
+    raw = _object(data) or {}
+    known = {k: raw[k] for k in Completion.__dataclass_fields__ if k in raw}
+    known["tool_calls"] = tuple(ToolCall(**c) for c in known.get("tool_calls") or ())
+    known["usage"] = Usage(**known["usage"]) if known.get("usage") else None
+    return Completion(**known)
+
+
+def completion_of(exchange: Exchange) -> Completion:
+    """What this exchange's answer says, however far it came."""
+    if exchange.form == "assembled":
+        return from_json(exchange.response)
+    return assemble(exchange.api, exchange.stream, exchange.response)
+
+
+def assemble(api: str, stream: bool, response: bytes) -> Completion:
+    """Reads one answer. Never raises: what cannot be read is left out.
+
+    api: chat, completions, responses or messages; any other gives usage and error only. stream: the bytes are
+    server-sent events; else one JSON body. A truncated answer gives what is whole in it.
+    """
+    draft = _Draft()
+    read = _READERS.get(api, _read_other)
+    for part in _parts(stream, response):
+        if isinstance(part.get("error"), dict | str):
+            draft.error = _message(part["error"])
+        try:
+            read(draft, part)
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError):
+            continue  # one part of an unknown shape says nothing; the others still do
+    return draft.done()
+
+
+def usage_of(raw: Any) -> Usage | None:
+    """Tokens from a `usage` object in OpenAI's, Responses' or Anthropic's spelling; None when it is none.
+
+    Anthropic counts cached input apart; Usage.input_tokens includes it, as OpenAI's prompt_tokens does.
+    """
+    if not isinstance(raw, dict):
+        return None
+    given, taken = (
+        raw.get("prompt_tokens", raw.get("input_tokens")),
+        raw.get("completion_tokens", raw.get("output_tokens")),
+    )
+    if not isinstance(given, int) and not isinstance(taken, int):
+        return None
+    if len(raw) == 3 and "total_tokens" in raw:  # nothing else is said, as by most
+        return Usage(_number(given) or 0, _number(taken) or 0)
+    cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _detail(raw, ("output_tokens_details",), "thinking_tokens")
+    tokens = _number(given) or 0
+    if "cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw:
+        cached = _number(raw.get("cache_read_input_tokens")) or 0
+        tokens += cached + (_number(raw.get("cache_creation_input_tokens")) or 0)
+    return Usage(tokens, _number(taken) or 0, cached, reasoning)
+
+
+_MOST_TOKENS = 1 << 53  # nobody counts further; a sum of larger ones would not fit a record
+
+
+def _number(value: Any) -> int | None:
+    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
+    return value if counts else None
+
+
+def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | None:
+    for section in sections:
+        if isinstance(raw.get(section), dict):
+            return _number(raw[section].get(name))
+    return None
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parts(stream: bool, response: bytes) -> Iterator[dict[str, Any]]:
+    if not stream:
+        whole = _object(response)
+        if whole is not None:
+            yield whole
+        return
+    payloads = _payloads(response)
+    try:
+        # One parser call for a hundred small objects costs a third of a hundred calls.
+        parts = orjson.loads(b"[" + b",".join(payloads) + b"]")
+    except orjson.JSONDecodeError:
+        parts = ()
+    if len(parts) != len(payloads):  # one of them is malformed: each for itself
+        parts = [part for payload in payloads if (part := _object(payload)) is not None]
+    yield from parts
+
+
+def _payloads(response: bytes) -> list[bytes]:
+    """The data of each whole event that looks like an object. The usual form, one `data: ` line, is only cut out."""
+    if b"\r" in response:
+        return [event.data for event in events(response) if event.data[:1] == b"{"]
+    found = []
+    for block in response[: response.rfind(b"\n\n") + 1].split(b"\n\n"):
+        block = block.strip(b"\n")
+        data = block[6:] if block.startswith(b"data: {") and b"\n" not in block else parse(block + b"\n\n").data
+        if data[:1] == b"{":
+            found.append(data)
+    return found
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+@dataclass(slots=True)
+class _Draft:
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    calls: dict[int, list[str]] = field(default_factory=dict)  # index → [id, name, *argument pieces]
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    upstream_id: str | None = None
+    choices: int = 1
+    error: str | None = None
+
+    def done(self) -> Completion:
+        calls = tuple([ToolCall(c[0], c[1], "".join(c[2:])) for _, c in sorted(self.calls.items())])
+        mean = sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
+        return Completion(
+            text="".join(self.text),
+            reasoning="".join(self.reasoning),
+            refusal="".join(self.refusal),
+            tool_calls=calls,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            model=self.model,
+            upstream_id=self.upstream_id,
+            mean_logprob=mean,
+            choices=self.choices,
+            error=self.error,
+        )
+
+    def head(self, part: dict[str, Any]) -> None:
+        self.model = self.model or part.get("model")
+        self.upstream_id = self.upstream_id or part.get("id")
+        self.usage = usage_of(part.get("usage")) or self.usage
+
+    def call(self, index: int, call_id: str | None, name: str | None, arguments: str | None) -> None:
+        entry = self.calls.setdefault(index, ["", ""])
+        entry[0] = entry[0] or call_id or ""
+        entry[1] = entry[1] or name or ""
+        entry.append(arguments or "")
+
+
+def _text(content: Any) -> str:
+    """Content as a string, or as a list of parts of which the text ones count."""
+    if isinstance(content, list):
+        return "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _read_chat(draft: _Draft, part: dict[str, Any]) -> None:
+    draft.head(part)
+    for choice in part.get("choices") or ():
+        draft.choices = max(draft.choices, int(choice.get("index") or 0) + 1)
+        if not choice.get("index"):
+            _read_choice(draft, choice)
+
+
+def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
+    said = choice.get("message") or choice.get("delta") or {}
+    draft.text.append(_text(said.get("content")))
+    draft.reasoning.append(_text(said.get("reasoning") or said.get("reasoning_content")))
+    draft.refusal.append(_text(said.get("refusal")))
+    for at, call in enumerate(said.get("tool_calls") or ()):
+        function = call.get("function") or call.get("custom") or {}
+        written = function.get("arguments", function.get("input"))  # a custom tool's input is free text
+        draft.call(call.get("index", at), call.get("id"), function.get("name"), written)
+    old = said.get("function_call")
+    if isinstance(old, dict):
+        draft.call(0, None, old.get("name"), old.get("arguments"))
+    draft.finish_reason = choice.get("finish_reason") or draft.finish_reason
+    for token in (choice.get("logprobs") or {}).get("content") or ():
+        draft.logprobs.append(float(token["logprob"]))
+
+
+def _read_completions(draft: _Draft, part: dict[str, Any]) -> None:
+    draft.head(part)
+    for choice in part.get("choices") or ():
+        draft.choices = max(draft.choices, int(choice.get("index") or 0) + 1)
+        if not choice.get("index"):
+            draft.text.append(_text(choice.get("text")))
+            draft.finish_reason = choice.get("finish_reason") or draft.finish_reason
+            given = (choice.get("logprobs") or {}).get("token_logprobs") or ()
+            draft.logprobs += [float(x) for x in given if x is not None]
+
+
+def _read_messages(draft: _Draft, part: dict[str, Any]) -> None:
+    """Anthropic: a message, or its events message_start, content_block_start / _delta, message_delta."""
+    message = part.get("message") if part.get("type") == "message_start" else part
+    if isinstance(message, dict) and message.get("type") == "message":
+        draft.head(message)
+        for at, block in enumerate(message.get("content") or ()):
+            _read_block(draft, at, block)
+        draft.finish_reason = message.get("stop_reason") or draft.finish_reason
+    elif part.get("type") == "content_block_start":
+        _read_block(draft, part["index"], part["content_block"])
+    elif part.get("type") == "content_block_delta":
+        delta = part["delta"]
+        draft.text.append(_text(delta.get("text")))
+        draft.reasoning.append(_text(delta.get("thinking")))
+        if "partial_json" in delta:
+            draft.call(part["index"], None, None, delta["partial_json"])
+    elif part.get("type") == "message_delta":
+        draft.finish_reason = part["delta"].get("stop_reason") or draft.finish_reason
+        draft.usage = _later(draft.usage, part.get("usage"))
+
+
+def _read_block(draft: _Draft, index: int, block: dict[str, Any]) -> None:
+    draft.text.append(_text(block.get("text")))
+    draft.reasoning.append(_text(block.get("thinking")))
+    if block.get("type") in ("tool_use", "server_tool_use"):
+        given = block.get("input")
+        draft.call(index, block.get("id"), block.get("name"), orjson.dumps(given).decode() if given else "")
+
+
+def _later(first: Usage | None, raw: Any) -> Usage | None:
+    """Anthropic's closing usage repeats what changed: output always, input only from newer servers."""
+    last = usage_of(raw)
+    if last is None or first is None or last.input_tokens:
+        return last or first
+    return Usage(first.input_tokens, last.output_tokens, first.cached_input_tokens, last.reasoning_tokens)
+
+
+_CALLS = ("function_call", "custom_tool_call")
+
+
+def _read_responses(draft: _Draft, part: dict[str, Any]) -> None:
+    """OpenAI Responses: the object, or its events; the closing event repeats the object whole."""
+    kind = part.get("type", "")
+    if kind == "response.output_text.delta":
+        draft.text.append(part["delta"])
+    elif kind in ("response.reasoning_text.delta", "response.reasoning_summary_text.delta"):
+        draft.reasoning.append(part["delta"])
+    elif kind == "response.refusal.delta":
+        draft.refusal.append(part["delta"])
+    elif kind in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
+        draft.call(part["output_index"], None, None, part["delta"])
+    elif kind == "response.output_item.added" and part["item"].get("type") in _CALLS:
+        draft.call(part["output_index"], part["item"].get("call_id"), part["item"].get("name"), "")
+    elif kind in ("response.completed", "response.incomplete", "response.failed"):
+        _read_response(draft, part["response"])
+    elif part.get("object") == "response":
+        _read_response(draft, part)
+
+
+def _read_response(draft: _Draft, response: dict[str, Any]) -> None:
+    draft.head(response)
+    draft.finish_reason = (response.get("incomplete_details") or {}).get("reason") or response.get("status")
+    if isinstance(response.get("error"), dict):
+        draft.error = _message(response["error"])
+    text, reasoning, refusal, calls = [], [], [], {}
+    for at, item in enumerate(response.get("output") or ()):
+        content = item.get("content") or ()
+        if item.get("type") == "message":
+            text += [_text(c.get("text")) for c in content]
+            refusal += [_text(c.get("refusal")) for c in content]
+        elif item.get("type") == "reasoning":
+            reasoning += [_text(c.get("text")) for c in (*content, *(item.get("summary") or ()))]
+        elif item.get("type") in _CALLS:
+            written = item.get("arguments") or item.get("input") or ""
+            calls[at] = [item.get("call_id") or "", item.get("name") or "", written]
+    draft.text, draft.reasoning, draft.refusal, draft.calls = text, reasoning, refusal, calls
+
+
+def _read_other(draft: _Draft, part: dict[str, Any]) -> None:
+    draft.head(part)
+
+
+_READERS: dict[str, Callable[[_Draft, dict[str, Any]], None]] = {
+    "chat": _read_chat,
+    "completions": _read_completions,
+    "responses": _read_responses,
+    "messages": _read_messages,
+}

@@ -1,0 +1,138 @@
+"""An experiment as it runs: who is compared, by which measure, with which error. Both rooms read it; neither owns it.
+
+A plan is frozen when it starts. Whatever decides its result is in its hash; a change is a new plan, with sequences of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any, Literal
+
+import orjson
+
+from gateway.core.exchange import Target
+
+Mode = Literal["shadow", "split", "both"]
+Unit = Literal["request", "conversation", "user", "key"]
+CONTROL = "control"  # A1: the served answer of the control target
+REPEAT = "repeat"  # A2: the control asked again, by the same path as a candidate
+CANDIDATE = "candidate"  # the name of a candidate's arm, where there is only one
+
+# Metrics that need no scorer: what the record itself says. A primary metric or a guardrail is one of these or a scorer.
+BUILT_IN_METRICS = (
+    *("error_rate", "completion", "total_s", "latency_p95", "first_token_s"),
+    *("cost_per_1k", "output_tokens"),
+)
+STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A metric that must itself not be worse by more than its margin, in its own units."""
+
+    metric: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """candidates: by the name of their arm. shadow: the share of eligible requests for which candidates are asked
+    beside the served answer. split: the share of units served by a candidate. repeat_control: the share of shadowed
+    requests for which the control is asked again. unit: what keeps its arm in a split, and makes one increment.
+    margin: of the primary metric, in its units. keys: whose prompts may go to a candidate; None: everyone's.
+    start, stop: Unix seconds; None: at once, never. strata: fields of the exchange by which the report breaks down.
+    stationary: the conditional mean is taken as constant, so that betting sequences may be used.
+    """
+
+    name: str
+    model: str
+    control: Target
+    candidates: tuple[tuple[str, Target], ...]
+    mode: Mode = "shadow"
+    shadow: float = 0.1
+    split: float = 0.0
+    repeat_control: float = 0.0
+    unit: Unit = "request"
+    primary: str | None = None
+    margin: float = 0.02
+    alpha: float = 0.05
+    guardrails: tuple[Guardrail, ...] = ()
+    strata: tuple[str, ...] = ()
+    stationary: bool = False
+    keys: tuple[str, ...] | None = None
+    apis: tuple[str, ...] = ("chat", "completions")
+    deadline_s: float | None = None
+    start: float | None = None
+    stop: float | None = None
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of the sha256 of everything above."""
+        return sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (CONTROL, *(name for name, _ in self.candidates), *((REPEAT,) if self.repeat_control else ()))
+
+    def target(self, arm: str) -> Target:
+        """Raises KeyError for an arm that is none of the plan's."""
+        return self.control if arm in (CONTROL, REPEAT) else dict(self.candidates)[arm]
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+
+def plan_from_json(text: bytes | str) -> Plan:
+    """Raises ValueError, KeyError or TypeError for a text that is no plan."""
+    raw: dict[str, Any] = orjson.loads(text)
+    raw["control"] = Target(**raw["control"])
+    raw["candidates"] = tuple((name, Target(**target)) for name, target in raw["candidates"])
+    raw["guardrails"] = tuple(Guardrail(**g) for g in raw["guardrails"])
+    for name in ("strata", "apis"):
+        raw[name] = tuple(raw[name])
+    raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
+    return Plan(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """What the stream server says of an experiment. since: Unix seconds, of the plan and its state. raw: as it lies
+    there; b"" for one that is made here."""
+
+    plan: Plan
+    state: Literal["running", "stopped"]
+    since: float
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    def to_json(self) -> bytes:
+        return orjson.dumps({"plan": asdict(self.plan), "state": self.state, "since": self.since})
+
+
+def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
+    """By experiment. What is no plan, or one of a version that says more than this one knows, is left out: what is not
+    understood is not run."""
+    out: dict[str, PlanState] = {}
+    for name, raw in fields.items():
+        try:
+            said = orjson.loads(raw)
+            state = PlanState(plan_from_json(orjson.dumps(said["plan"])), said["state"], float(said["since"]), raw)
+            sound = _sound(state.plan)
+        except (ValueError, KeyError, TypeError):
+            continue
+        if sound and state.state in ("running", "stopped"):
+            out[name.decode("utf-8", "replace")] = state
+    return out
+
+
+def _sound(plan: Plan) -> bool:
+    """Its numbers are numbers. Raises TypeError where one is none."""
+    shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
+    times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
+    return shares and times >= 0 and bool(plan.candidates)

@@ -1,0 +1,1 @@
+"""People's labels: sampling, blind review, agreement with scorers, corrected means."""

@@ -1,0 +1,90 @@
+"""An experiment of which only records are known, and no plan: what its arms look like, and no verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from gateway.core.plan import CONTROL
+from gateway.evals.experiments.report import Arm, Comparison, Report
+from gateway.evals.experiments.report import Estimate as Shown
+from gateway.evals.scoring.types import Bounds
+from gateway.evals.statistics.stratified import weighted_mean
+from gateway.evals.statistics.weights import Estimate
+from gateway.evals.store.experiments import arms
+from gateway.evals.store.experiments.arms import Plan
+from gateway.evals.store.query import Reading
+
+NO_PLAN = "its plan is not in the store, so there is nothing to decide by"
+_UNBOUNDED: Bounds = (0.0, None)
+_MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
+    "failure": ("error_rate", "", (0.0, 1.0)),
+    "first_token_s": ("first_token_s", "s", _UNBOUNDED),
+    "total_s": ("total_s", "s", _UNBOUNDED),
+    "output_tokens": ("output_tokens", "tokens", _UNBOUNDED),
+}
+
+
+def without_plan(connection: Reading, plan: Plan) -> Report:
+    """Weighted means of both arms, each with an interval valid at any time; no difference is claimed."""
+    counted = arms.counts(connection, plan)
+    candidate = next((arm for arm in counted if arm != CONTROL), "candidate")
+    means: dict[tuple[str, str], Estimate] = {}
+    for (arm, name), sums in arms.measures(connection, plan).items():
+        if name in _MEASURES:
+            means[arm, name] = weighted_mean(sums, _MEASURES[name][2])
+    for (arm, key), sums in arms.score_sums(connection, plan).items():
+        means[arm, key.scorer] = weighted_mean(sums, (None, None))
+    names = sorted({name for _, name in means})
+    return Report(
+        experiment=plan.experiment,
+        plan=plan.plan,
+        candidate=candidate,
+        verdict="hold",
+        direction="unclear",
+        margin="unclear",
+        sentence=f"Experiment {plan.experiment}: no verdict; {NO_PLAN}. Hold.",
+        reasons=(NO_PLAN,),
+        primary=None,
+        guardrails=(),
+        metrics=tuple(_beside(name, means.get((CONTROL, name)), means.get((candidate, name))) for name in names),
+        gates=(),
+        arms=tuple(_arm(arm, parts) for arm, parts in counted.items()),
+        pairs=arms.pairs(connection, plan).joined,
+        withheld=(),
+        trails=(),
+        wins=None,
+        latency=(),
+        strata=(),
+        examples=(),
+        limits=("The arms stand beside each other here: nothing says whether they differ.",),
+        design=(),
+        versions=(),
+        first=None,
+        last=None,
+        created=time.time(),
+        command=f"gateway report {plan.experiment}",
+    )
+
+
+def _arm(arm: str, parts: list[tuple[str, str, int]]) -> Arm:
+    n = sum(n for _, _, n in parts)
+    served = sum(n for role, _, n in parts if role == "served")
+    return Arm(arm, ", ".join(sorted({target for _, target, _ in parts})), n, 0, served, None, None, None)
+
+
+def _beside(name: str, a: Estimate | None, b: Estimate | None) -> Comparison:
+    title, unit, _ = _MEASURES.get(name, (name, "", _UNBOUNDED))
+    n = min(a.n if a else 0, b.n if b else 0)
+    effective = min(a.effective_n if a else 0.0, b.effective_n if b else 0.0)
+    return Comparison(
+        title, unit, "other", _shown(a), _shown(b), Shown(None), None, n, effective, None, "unclear", "unclear",
+        method="weighted means",
+    )  # fmt: skip
+
+
+def _shown(e: Estimate | None) -> Shown:
+    if e is None or e.mean is None:
+        return Shown(None)
+    low, high = (None if abs(v) == float("inf") else v for v in (e.low, e.high))
+    return Shown(e.mean, low, high)

@@ -1,0 +1,88 @@
+"""Which gateway a replay asks: the one that is named, one that runs already, or one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config.loading import Config
+from gateway.config.scorers import Evals, evals_of
+from gateway.evals.http_client import Connections
+from gateway.evals.replay.design import Contender, WrongTarget, contenders
+from gateway.evals.replay.own_gateway import Reached, answers, own_gateway
+from gateway.evals.store.engine import default_url
+from gateway.runtime.child import CannotRun
+
+Say = Callable[[str], None]
+OWN = "replay"  # in the data directory: what the replay's own gateway keeps
+
+
+class NoGateway(CannotRun):
+    """The gateway that was named does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the command line says of the gateway. config: the gateway.yaml, read from path. url: of a gateway; None:
+    not said."""
+
+    path: Path
+    config: Config
+    data: Path
+    url: str | None = None
+
+
+def store_of(place: Place) -> str:
+    """Where answers are kept, and where the log is: a URL."""
+    return place.config.store.url or default_url(place.data)
+
+
+@asynccontextmanager
+async def reached(place: Place, names: Sequence[str], say: Say) -> AsyncIterator[tuple[Reached, tuple[Contender, ...]]]:
+    """The gateway, while the context is open, and the targets as it knows them. Raises NoGateway, WrongTarget."""
+    running, targets = await _running(place, names)
+    if running is not None:
+        say(f"asking the gateway at {running.base_url}")
+        yield running, targets
+        return
+    targets = contenders(names, place.config, own=True)
+    say("starting a gateway for this replay")
+    async with own_gateway(place.path, place.config, targets, place.data / OWN) as own:
+        yield own, targets
+
+
+async def _running(place: Place, names: Sequence[str]) -> tuple[Reached | None, tuple[Contender, ...]]:
+    """A gateway that runs and knows these targets; None: there is none."""
+    evals = evals_of(place.config.evals, place.data)
+    url = place.url or evals.base_url
+    if url is None:
+        return None, ()
+    gateway = Reached(_v1(url), _key(evals, place, url))
+    if not await _answers(gateway):
+        if place.url or place.config.evals.base_url:
+            raise NoGateway(f"no gateway answers at {gateway.base_url}; start it, or leave it out")
+        return None, ()  # that of a `gateway up` that has ended
+    try:
+        return gateway, contenders(names, place.config, own=False)
+    except WrongTarget:
+        if place.url or place.config.evals.base_url:
+            raise
+        return None, ()
+
+
+def _key(evals: Evals, place: Place, url: str) -> str | None:
+    """A key goes only to the gateway that it is for."""
+    known = evals.base_url or ""
+    return evals.api_key if place.url is None or _v1(known) == _v1(url) or place.config.evals.api_key else None
+
+
+def _v1(url: str) -> str:
+    url = url.rstrip("/")
+    return url if url.endswith("/v1") else f"{url}/v1"
+
+
+async def _answers(gateway: Reached) -> bool:
+    async with Connections() as connections:
+        return await answers(gateway.base_url.removesuffix("/v1"), connections)

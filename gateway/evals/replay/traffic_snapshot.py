@@ -1,0 +1,74 @@
+"""Logged traffic, frozen into a file that can be replayed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.evals.replay.items import Item, item_of
+from gateway.evals.store.query import reading
+from gateway.evals.store.replays import Logged, Wanted, logged
+from gateway.runtime.child import CannotRun
+
+_REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # what stands in the log for an image or a file
+
+
+class NothingLogged(CannotRun):
+    """The store has no exchange that could be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """rows: written. left_out: of the exchanges that were wished for, by why."""
+
+    rows: int
+    left_out: Counter[str]
+
+    def __str__(self) -> str:
+        out = ", ".join(f"{n} {why}" for why, n in sorted(self.left_out.items()))
+        return f"{self.rows} logged questions frozen" + (f"; left out: {out}" if out else "")
+
+
+def freeze(store: str, wanted: Wanted, path: Path) -> Frozen:
+    """Writes the served calls of an alias, oldest first, as JSONL. The file is for its owner only: it holds what users
+    said. Raises NothingLogged, NoStore, FileExistsError.
+    """
+    left_out: Counter[str] = Counter()
+    with reading(store) as connection:
+        found = [row for row in (_row(each, left_out) for each in logged(connection, wanted)) if row is not None]
+    if not found:
+        since = "" if wanted.since is None else f" since {time.strftime('%F %T', time.localtime(wanted.since))}"
+        raise NothingLogged(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.writelines(row + b"\n" for row in found)
+    return Frozen(len(found), left_out)
+
+
+def _row(each: Logged, left_out: Counter[str]) -> bytes | None:
+    if _REPLACED.search(each.request):
+        left_out["with images or files, which the log does not hold"] += 1
+        return None
+    try:
+        return _item(each).canonical()
+    except ValueError:  # content: metadata, a body cut at its cap, an API that is not replayed
+        left_out["whose questions the log does not hold"] += 1
+        return None
+
+
+def _item(each: Logged) -> Item:
+    """Raises ValueError."""
+    row: dict[str, Any] = {"api": each.api, "request": orjson.loads(each.request)}
+    return item_of({**row, "cluster": each.cluster, "reference": each.correction}, 1).item
+
+
+def _why(left_out: Counter[str]) -> str:
+    said = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items()))
+    return f" ({said})" if said else ""

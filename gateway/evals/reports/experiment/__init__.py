@@ -1,0 +1,1 @@
+"""The report of an experiment or a replay: terminal, JSON and HTML."""

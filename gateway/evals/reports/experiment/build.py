@@ -1,0 +1,142 @@
+"""`gateway report`: what an experiment has found, read from the store as it is now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from gateway import __version__
+from gateway.core.plan import CONTROL
+from gateway.evals.annotation.calibrate import corrected_difference
+from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.evals.experiments.duels import strengths_of, wins_of
+from gateway.evals.experiments.findings import Finding, Looked, chosen_plan, finding
+from gateway.evals.experiments.report import Comparison, Estimate, Likeness, Report, Strength, Trail, Wins
+from gateway.evals.experiments.without_plan import without_plan
+from gateway.evals.reader_config import Where
+from gateway.evals.reports.experiment.sentences import design_of, limits_of
+from gateway.evals.store.experiments import arms
+from gateway.evals.store.experiments.plans import Kept, experiments, kept_plans
+from gateway.evals.store.experiments.queries import verdicts
+from gateway.evals.store.experiments.sequences import trail
+from gateway.evals.store.labels import anything_labelled
+from gateway.evals.store.query import Reading, reading
+from gateway.runtime.child import CannotRun
+
+# A difference as people's labels correct it, of (plan, candidate, comparison).
+Corrected = Callable[[Kept, str, Comparison], Estimate | None]
+
+
+class NoExperiment(CannotRun):
+    """Nothing of this experiment is in the store."""
+
+
+def read(asked: Where, experiment: str, candidate: str | None = None) -> Report:
+    """From the store, as it is now. Raises NoExperiment, NoStore and ConfigError."""
+    with reading(asked.store) as connection:
+        people = partial(_people, connection) if anything_labelled(connection) else None
+        return report_of(connection, experiment, candidate, people)
+
+
+def report_of(
+    connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
+) -> Report:
+    """Of the plan that runs, else of the newest. candidate: the arm; None: the plan's first. Raises NoExperiment."""
+    plan = chosen_plan(kept_plans(connection, name))
+    if plan is None:
+        latest = arms.latest_plan(connection, name)
+        if latest is None:
+            known = ", ".join(experiments(connection)) or "none"
+            raise NoExperiment(f'no exchange of experiment "{name}" is in the store; there are: {known}')
+        return without_plan(connection, latest)
+    names = [arm for arm, _ in plan.plan.candidates]
+    if candidate is not None and candidate not in names:
+        raise NoExperiment(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
+    return _report(connection, plan, finding(connection, plan, candidate or names[0]), corrected)
+
+
+def _report(connection: Reading, plan: Kept, found: Finding, corrected: Corrected | None) -> Report:
+    look = Looked(connection, plan)
+    primary, guardrails, others = (
+        _corrected(c, plan, found.candidate, corrected)
+        for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
+    )
+    wins, strengths, first_place = _preferences(connection, plan, look, found)
+    by_arm = arms_of(connection, plan)
+    return Report(
+        experiment=plan.plan.name,
+        plan=plan.hash,
+        candidate=found.candidate,
+        verdict=found.decision.verdict,
+        direction=found.primary.direction_found if found.primary else "unclear",
+        margin=found.primary.margin_found if found.primary else "unclear",
+        sentence=found.decision.sentence,
+        reasons=found.decision.reasons,
+        primary=primary[0] if primary else None,
+        guardrails=guardrails,
+        metrics=(*primary, *guardrails, *others),
+        gates=found.gates,
+        arms=by_arm,
+        pairs=found.pairs.joined,
+        withheld=withheld_of(found, look),
+        trails=_trails(connection, found),
+        wins=wins,
+        latency=latency_of(connection, plan),
+        strata=strata_of(connection, plan, found),
+        examples=examples_of(connection, found),
+        limits=limits_of(found, look),
+        design=design_of(plan),
+        versions=(
+            ("gateway", __version__),
+            *((m, n.identity) for m, n in sorted(found.names.items()) if n.identity != "-"),
+        ),
+        first=found.pairs.first,
+        last=found.pairs.last,
+        created=time.time(),
+        command=f"gateway report {plan.plan.name}",
+        likeness=_likeness(look, found.candidate),
+        strengths=strengths,
+        first_place=first_place,
+    )
+
+
+def _corrected(
+    found: Sequence[Comparison], plan: Kept, candidate: str, corrected: Corrected | None
+) -> tuple[Comparison, ...]:
+    if corrected is None:
+        return tuple(found)
+    return tuple(replace(c, corrected=corrected(plan, candidate, c)) for c in found)
+
+
+def _people(connection: Reading, plan: Kept, candidate: str, of: Comparison) -> Estimate | None:
+    """Of a scorer whose answers were labelled in both arms; labels are in [0, 1], 1 best."""
+    return corrected_difference(connection, of.metric, plan.plan.name, plan.hash, (CONTROL, candidate))
+
+
+def _trails(connection: Reading, found: Finding) -> tuple[Trail, ...]:
+    """Of the primary and the guardrails."""
+    shown = [c.metric for c in found.metrics if c.role != "other" and c.metric in found.names]
+    return tuple(Trail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
+
+
+def _likeness(look: Looked, candidate: str) -> tuple[Likeness, ...]:
+    return tuple(
+        Likeness(metric, s.n, -s.spread.mean, s.test.p_value)
+        for (arm, metric), s in sorted(look.sequences.items())
+        if arm == candidate and s.test is not None and s.n
+    )
+
+
+def _preferences(
+    connection: Reading, plan: Kept, look: Looked, found: Finding
+) -> tuple[Wins | None, tuple[Strength, ...], float | None]:
+    """Of the pairwise judge: the primary, if it is one, else the first."""
+    judges = [
+        m for m in (plan.plan.primary, *sorted(found.names)) if m is not None and look.prefers(found.candidate, m)
+    ]
+    if not judges:
+        return None, (), None
+    said = verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
+    return wins_of(said, found.candidate), *strengths_of(said)

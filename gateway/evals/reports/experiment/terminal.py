@@ -1,0 +1,203 @@
+"""A report on the terminal: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.sanitize import plain
+from gateway.evals.experiments import wording as say
+from gateway.evals.experiments.report import Arm, Comparison, Estimate, Latency, Report, State, Trail
+from gateway.evals.reports.experiment.views import MOODS, comparisons, drawn
+
+_STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
+_ROLES = {"primary": "primary", "guardrail": "guardrail", "other": ""}
+_COLUMNS, _ROWS = 60, 9  # of the drawing; an odd number of rows has one for zero
+_SETTLED = 0.1  # before this share of the pairs the interval may leave the drawing
+
+
+def page(report: Report) -> RenderableType:
+    return Group(*_parts(report))
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    style = _STYLES[MOODS[report.verdict]]
+    yield _text(report.sentence, f"bold {style}")
+    for reason in report.reasons:
+        yield _text(f"  {reason}", style)
+    yield _text(_head(report), "dim")
+    for title, part in (
+        ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),
+        ("Strata", _strata(report)), ("Latency, s", _latency(report)), ("Arms", _arms(report)),
+        ("Withheld", _withheld(report)), ("Limits", _limits(report)),
+    ):  # fmt: skip
+        if part is not None:
+            yield _text(f"\n{title}", "bold")
+            yield part
+    versions = "".join(f", {name} {version}" for name, version in report.versions)
+    yield _text(f"\nplan {report.plan}{versions}", "dim")
+    yield _text(report.command, "dim")
+
+
+def _head(report: Report) -> str:
+    span = f", {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
+    return f"{report.experiment}, candidate {report.candidate}: {say.counted(report.pairs, 'pair')}{span}"
+
+
+def _gates(report: Report) -> RenderableType | None:
+    if not report.gates:
+        return None
+    shown = _table("", "", "")
+    for gate in report.gates:
+        state = _text(f"{say.SIGNS[gate.state]} {say.STATES[gate.state]}", _STYLES[gate.state])
+        shown.add_row(state, _text(gate.name), _text(gate.says))
+    return shown
+
+
+def _metrics(report: Report) -> RenderableType | None:
+    found = comparisons(report)
+    corrected = any(c.corrected for c in found)
+    shown = _table("metric", "control>", "candidate>", "difference>", "noise floor>", "pairs>",
+                   *(["as people judge>"] if corrected else []), "margin>", "found")  # fmt: skip
+    for c in found:
+        shown.add_row(*_metric(c, corrected))
+    return Group(shown, _text("A difference above 0 is better for the candidate.", "dim")) if found else None
+
+
+def _metric(c: Comparison, corrected: bool) -> list[Text]:
+    places, of_arms = say.digits_of(c.difference, margin=c.margin), say.digits_of(c.a, c.b, margin=c.margin)
+    effective = "" if c.effective_n == c.pairs else f"\n{say.count(c.effective_n)} effective"
+    cells = [
+        f"{say.titled(c)}\n{_ROLES[c.role]}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
+        _over(c.difference, places), _over(c.noise, places), f"{say.count(c.pairs)}{effective}",
+        *([_over(c.corrected, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
+    ]  # fmt: skip
+    return [*map(_text, cells), _text(say.finding(c), _STYLES[say.mood(c)])]
+
+
+def _over(e: Estimate | None, places: int) -> str:
+    """The value over its interval."""
+    if e is None:
+        return say.NONE
+    bounds = "" if e.low is None and e.high is None else f"\n{say.interval(e, places)}"
+    return f"{say.number(e.value, places, signed=True)}{bounds}"
+
+
+def _beside(e: Estimate, places: int, *, signed: bool = False) -> str:
+    value = say.number(e.value, places, signed=signed)
+    return value if e.low is None and e.high is None else f"{value} [{say.interval(e, places, signed=signed)}]"
+
+
+def _course(report: Report) -> RenderableType | None:
+    """The primary difference and its interval, as pairs came."""
+    c = report.primary
+    trail = next((each for each in report.trails if c is not None and each.metric == c.metric), None)
+    if c is None or trail is None:
+        return None
+    rows = list(_drawing(trail, c.margin or 0.0))
+    key = f"{'':>9}█ difference  ░ its interval, which holds at every look  ╌ margin"
+    return Group(*rows, _text(key, "dim")) if rows else None
+
+
+def _drawing(trail: Trail, margin: float) -> Iterator[Text]:
+    points = say.thinned([p for p in trail.points if not any(map(math.isnan, p))], _COLUMNS)
+    if not points:
+        return
+    settled = [p for p in points if p[0] >= _SETTLED * points[-1][0]]
+    reach = max([abs(v) for p in settled for v in p[1:] if math.isfinite(v)] + [1.3 * margin]) or 1.0
+    half, places = reach / _ROWS, say.digits(margin or reach)
+    for row in range(_ROWS):
+        middle = reach - (2 * row + 1) * half
+        drawn = Text(f"{say.number(middle, places, signed=True):>8} ", "dim")
+        yield drawn.append_tokens(_mark(p, middle, half, margin) for p in points)
+    yield _text(f"{'':>9}1 {say.count(points[-1][0]):>{max(1, len(points) - 2)}} pairs", "dim")
+
+
+def _mark(point: tuple[int, float, float, float], middle: float, half: float, margin: float) -> tuple[str, str]:
+    """What stands in a cell, and its style."""
+    _, value, low, high = point
+    if abs(value - middle) <= half:
+        return "█", "cyan"
+    if low - half <= middle <= high + half:
+        return "░", "cyan"
+    if margin and abs(middle + margin) <= half:
+        return "╌", "red"
+    return ("─", "dim") if abs(middle) <= half else (" ", "")
+
+
+def _wins(report: Report) -> RenderableType | None:
+    if (w := report.wins) is None or not (n := w.wins + w.ties + w.losses):
+        return None
+    preferred = f"candidate preferred {say.count(w.wins)} ({say.share(w.wins / n)}), tie {say.count(w.ties)}, "
+    preferred += f"control preferred {say.count(w.losses)} ({say.share(w.losses / n)})"
+    if w.flip_rate is None and w.first_slot_rate is None:
+        return _text(preferred)
+    bias = f"the winner changed with the order in {say.share(w.flip_rate)}, "
+    return _text(f"{preferred}; {bias}the answer shown first won {say.share(w.first_slot_rate)}")
+
+
+def _strata(report: Report) -> RenderableType | None:
+    places = say.digits_of(*(each.difference for each in report.strata))
+    shown = _table("part", "pairs>", "difference>")
+    for each in report.strata:
+        shown.add_row(
+            _text(each.name), _text(say.count(each.pairs)), _text(_beside(each.difference, places, signed=True))
+        )
+    return shown if report.strata else None
+
+
+def _latency(report: Report) -> RenderableType | None:
+    shown = _table("arm", "measure", "answers>", "p50>", "p95>", "")
+    for each in report.latency:
+        shown.add_row(*map(_text, _of_latency(each)))
+    return shown if report.latency else None
+
+
+def _of_latency(each: Latency) -> tuple[str, ...]:
+    places = say.digits_of(each.p50, each.p95)
+    p50, p95 = (_beside(e, places) for e in (each.p50, each.p95))
+    apart = "" if each.comparable else "asked by another path: not to be compared"
+    return each.arm, each.measure, say.count(each.n), p50, p95, apart
+
+
+def _arms(report: Report) -> RenderableType | None:
+    shown = _table("arm", "target", "asked>", "failed>", "served>", "tokens in>", "tokens out>", "USD per 1k>")
+    for each in report.arms:
+        shown.add_row(*map(_text, _of_arm(each)))
+    return shown if report.arms else None
+
+
+def _of_arm(each: Arm) -> tuple[str, ...]:
+    cost = say.dollars(each.cost_per_1k.value) if each.cost_per_1k else say.NONE
+    counts = (say.count(n) for n in (each.asked, each.failed, each.served))
+    return each.arm, each.target, *counts, say.number(each.input_tokens, 0), say.number(each.output_tokens, 0), cost
+
+
+def _withheld(report: Report) -> RenderableType | None:
+    total = drawn(report)
+    said = (f"{reason} {say.count(n)} ({say.share(n / total)})" for reason, n in report.withheld if total)
+    return _text("; ".join(said)) if report.withheld else None
+
+
+def _limits(report: Report) -> RenderableType | None:
+    return Group(*(_text(f"- {limit}") for limit in report.limits)) if report.limits else None
+
+
+def _table(*titles: str) -> Table:
+    """A title that ends in > is of a column of numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="dim", show_header=any(titles))
+    for title in titles:
+        if title.endswith(">"):
+            shown.add_column(title.rstrip(">"), justify="right", no_wrap=True)
+        else:
+            shown.add_column(title)
+    return shown
+
+
+def _text(said: str, style: str = "") -> Text:
+    """Never rich's own markup, and nothing that moves a cursor: a name may come from anywhere."""
+    return Text(plain(said), style)

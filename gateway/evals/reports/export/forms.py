@@ -1,0 +1,127 @@
+"""The forms of an export: each takes exchanges one by one and writes them to a file, holding few of them at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, Literal, Protocol, get_args
+
+from gateway.core.sanitize import cell, to_json
+from gateway.evals.reports.export.rows import PLAIN, columns, conversation, evaluated, row
+from gateway.evals.store.query import Found
+from gateway.runtime.child import CannotRun
+
+Form = Literal["jsonl", "openai-chat", "openai-evals", "csv", "parquet"]
+FORMS: tuple[Form, ...] = get_args(Form)
+_GROUP_ROWS = 1_000  # of a Parquet file
+_GROUP_BYTES = 8_000_000
+
+
+class Writer(Protocol):
+    """add raises Unfit for an exchange that has no place in the form; nothing of it is then written."""
+
+    def add(self, found: Found) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> Writer:
+    """scorers: whose scores there are. Raises CannotRun where a library is missing."""
+    named = columns(scorers)
+    if form == "parquet":
+        return Parquet(file, named)
+    if form == "csv":
+        return Sheet(file, named)
+    as_object: Mapping[Form, Callable[[Found], dict[str, Any]]] = {
+        "jsonl": lambda found: _spelled(row(found, named)),
+        "openai-chat": conversation,
+        "openai-evals": evaluated,
+    }
+    return Lines(file, as_object[form])
+
+
+def _spelled(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "received": values["received"].isoformat()}
+
+
+class Lines:
+    """JSON, one object a line."""
+
+    def __init__(self, file: IO[bytes], as_object: Callable[[Found], dict[str, Any]]) -> None:
+        self._file = file
+        self._object = as_object
+
+    def add(self, found: Found) -> None:
+        self._file.write(to_json(self._object(found), indent=False).encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class Sheet:
+    """CSV with a head (RFC 4180), in which no text is a formula. messages stand as JSON."""
+
+    def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
+        self._named = named
+        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        self._csv = csv.writer(self._text)
+        self._columns = [*PLAIN, *named.values()]
+        self._csv.writerow(self._columns)
+
+    def add(self, found: Found) -> None:
+        values = row(found, self._named)
+        values["received"] = values["received"].isoformat()
+        values["messages"] = to_json(values["messages"], indent=False)
+        self._csv.writerow([cell(v) if isinstance(v, str) else v for v in (values[name] for name in self._columns)])
+
+    def close(self) -> None:
+        self._text.flush()
+        self._text.detach()
+
+
+class Parquet:
+    """Parquet through pyarrow; a row group is the most that is held."""
+
+    def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise CannotRun("parquet needs pyarrow: pip install 'assay-gateway[parquet]'") from error
+        self._arrow = pyarrow
+        self._named = named
+        self._schema = _schema(pyarrow, named)
+        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema)
+        self._held: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def add(self, found: Found) -> None:
+        self._held.append(row(found, self._named))
+        self._bytes += found["bytes"]
+        if len(self._held) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self._write()
+
+    def close(self) -> None:
+        if self._held:
+            self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        self._writer.write_table(self._arrow.Table.from_pylist(self._held, schema=self._schema))
+        self._held, self._bytes = [], 0
+
+
+def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
+    text, number, whole = arrow.string(), arrow.float64(), arrow.int64()
+    turn = arrow.struct([("role", text), ("content", text)])
+    score = arrow.struct(
+        [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
+    )
+    kinds = {
+        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn),
+        **dict.fromkeys(("status", "input_tokens", "output_tokens"), whole),
+        **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
+    }  # fmt: skip
+    plain = [(name, kinds.get(name, text)) for name in PLAIN]
+    return arrow.schema([*plain, ("scores", arrow.list_(score)), *((name, number) for name in named.values())])

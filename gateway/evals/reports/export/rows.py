@@ -1,0 +1,146 @@
+"""One recorded exchange as a row, and as a conversation for fine-tuning. Pure.
+
+The columns are those of data sets as Hugging Face's `datasets` loads them: `messages` and `response`, what was
+measured, the scores, and the probability `pi` with which the exchange was recorded. Whoever averages weights by 1 / pi.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gateway.evals.reports.samples import turns
+from gateway.evals.store.query import Found
+
+PLAIN = (
+    "id", "received", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment", "arm", "messages",
+    "tools", "response", "reasoning", "tool_calls", "correction", "finish_reason", "outcome", "status", "error",
+    "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "stratum", "pi",
+)  # fmt: skip
+_OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
+_INLINE = b";base64,sha256="  # what stands for an image or a sound that was not kept
+
+
+class Unfit(Exception):
+    """This exchange has no place in that form; the message says why, in the same words for all alike."""
+
+
+def columns(scorers: Sequence[str]) -> dict[str, str]:
+    """scorer → the name of its column: score_NAME in letters, digits and underscores, each name once."""
+    names: dict[str, str] = {}
+    for scorer in scorers:
+        plain = name = "score_" + re.sub(r"\W", "_", scorer, flags=re.ASCII)
+        n = 1
+        while name in names.values():
+            n += 1
+            name = f"{plain}_{n}"
+        names[scorer] = name
+    return names
+
+
+def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
+    """PLAIN, `scores` in full, and a column for each scorer's newest value. named: as columns() gives it."""
+    body = _object(found["request"])
+    values = {s["scorer"]: s["value"] for s in found["scores"]}
+    return {
+        **{name: found[name] for name in PLAIN if name in found},
+        "received": datetime.fromtimestamp(found["received"], UTC),
+        "messages": [{"role": who, "content": said} for who, said in turns(bytes(found["request"]))],
+        "tools": orjson.dumps(body["tools"]).decode() if body.get("tools") else None,
+        "response": found["text"],
+        "scores": [{name: s[name] for name in _OF_SCORE} for s in found["scores"]],
+        **{column: values.get(scorer) for scorer, column in named.items()},
+    }
+
+
+def conversation(found: Found) -> dict[str, Any]:
+    """{"messages": […, the answer], "tools": …} as OpenAI's chat fine-tuning takes it. Raises Unfit.
+
+    A person's correction stands in the answer's place.
+    """
+    asked, tools = question(found)
+    answer: dict[str, Any] = {"role": "assistant"}
+    calls = _calls(found["tool_calls"])
+    if found["correction"] is not None:
+        answer["content"] = found["correction"]
+    else:
+        _check_whole(found)
+        if not found["text"] and not calls:
+            raise Unfit("empty answers")
+        answer["content"] = found["text"] or None
+        if calls:
+            answer["tool_calls"] = calls
+    return {"messages": [*asked, answer], **({"tools": tools} if tools else {})}
+
+
+def evaluated(found: Found) -> dict[str, Any]:
+    """{"item": …, "sample": …}: a line of a data source of OpenAI's evals, with the answer as the sample. `ideal` is
+    a person's correction. Raises Unfit."""
+    asked, tools = question(found)
+    _check_whole(found)
+    item = {
+        "id": found["id"], "input": asked, "ideal": found["correction"], "alias": found["alias"], "pi": found["pi"],
+        "scores": {s["scorer"]: s["value"] for s in found["scores"]}, **({"tools": tools} if tools else {}),
+    }  # fmt: skip
+    sample = {
+        "output_text": found["text"], "output_tools": _calls(found["tool_calls"]),
+        "finish_reason": found["finish_reason"], "model": found["model"],
+    }  # fmt: skip
+    return {"item": item, "sample": sample}
+
+
+def question(found: Found) -> tuple[list[Any], list[Any] | None]:
+    """What was asked, as messages of the chat API, and the tools. Raises Unfit."""
+    request = bytes(found["request"])
+    if found["truncated"]:
+        raise Unfit("cut at the byte cap")
+    if _INLINE in request:
+        raise Unfit("images and sounds that were not kept")
+    body = _object(request)
+    if found["api"] == "chat":
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise Unfit("words that were not kept")
+        return messages, body.get("tools") or None
+    if not any(body.get(name) for name in ("messages", "input", "prompt")):
+        raise Unfit("words that were not kept")
+    if body.get("tools") or not _only_text(body):
+        raise Unfit("tools and parts of another API than chat")
+    return [{"role": who, "content": said} for who, said in turns(request)], None
+
+
+def _check_whole(found: Found) -> None:
+    if found["outcome"] != "ok" or found["status"] >= 400:
+        raise Unfit("no whole answer")
+
+
+def _only_text(body: Mapping[str, Any]) -> bool:
+    """Whether each turn is somebody's plain words."""
+    said = body.get("messages", body.get("input", body.get("prompt")))
+    items = said if isinstance(said, list) else [said]
+    return all(isinstance(item, str) or (isinstance(item, dict) and _words(item.get("content"))) for item in items)
+
+
+def _words(content: Any) -> bool:
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content)
+    return isinstance(content, str)
+
+
+def _calls(kept: str) -> list[dict[str, Any]]:
+    found = orjson.loads(kept)
+    return [
+        {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in found
+    ]
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(bytes(body))
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

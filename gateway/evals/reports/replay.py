@@ -1,0 +1,117 @@
+"""A replay's result for a terminal, as JSON, and as pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.sanitize import plain
+from gateway.evals.experiments import wording as say
+from gateway.evals.experiments.report import Estimate, Report
+from gateway.evals.replay.replay import Replayed
+from gateway.evals.replay.targets import Standing
+from gateway.evals.reports.experiment.as_json import to_dict as report_dict
+from gateway.evals.reports.experiment.html.document import document, html
+from gateway.evals.reports.experiment.html.markup import Child, Markup, tag
+from gateway.evals.reports.experiment.html.parts import Column, section, table
+from gateway.evals.reports.experiment.terminal import page as report_page
+
+_NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
+
+
+def to_dict(found: Replayed) -> dict[str, Any]:
+    """Deterministic but for its times: the same answers give the same numbers."""
+    question = found.question
+    return {
+        "replay": question.name,
+        "design": question.design,
+        "dataset": {
+            "name": question.dataset,
+            "sha256": question.dataset_hash,
+            "rows": question.rows,
+            "of": question.of,
+        },
+        "repeats": question.repeats,
+        "targets": [asdict(each) for each in found.targets],
+        "reports": [report_dict(r) for r in found.reports],
+    }
+
+
+def page(found: Replayed) -> RenderableType:
+    reports = (part for report in found.reports for part in (Text(), report_page(report)))
+    return Group(Text(plain(_head(found)), "bold"), _targets(found), *reports)
+
+
+def _head(found: Replayed) -> str:
+    question = found.question
+    repeats = f", {question.repeats} times each" if question.repeats > 1 else ""
+    return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
+
+
+def _targets(found: Replayed) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn.add_column("target")
+    for title in _titles(found):
+        drawn.add_column(title, justify="right")
+    for each in found.targets:
+        cells = ["\n".join(line for line in lines if line) for lines in _cells(each)]
+        drawn.add_row(*(Text(plain(cell)) for cell in (each.target, *cells)))
+    return drawn
+
+
+def _titles(found: Replayed) -> list[str]:
+    return [*(m.name for m in found.question.metrics), *_NUMBERS]
+
+
+def _cells(each: Standing) -> Iterator[tuple[str, str]]:
+    """For each title a value, and its interval."""
+    yield from (_over(e) for e in each.means.values())
+    yield say.count(each.asked), ""
+    yield say.count(each.failed), ""
+    cost = each.cost_per_1k or Estimate(None)
+    bounds = "" if cost.low is None else f"{say.dollars(cost.low)} … {say.dollars(cost.high)}"
+    yield say.dollars(cost.value), bounds
+    yield _over(each.p50)
+    yield _over(each.p95)
+    yield say.number(each.output_tokens, 0), ""
+
+
+def _over(e: Estimate) -> tuple[str, str]:
+    places = say.digits_of(e)
+    known = e.low is not None or e.high is not None
+    return say.number(e.value, places), say.interval(e, places, signed=False) if known else ""
+
+
+def pages(found: Replayed, path: Path) -> Iterator[tuple[Path, str]]:
+    """At the path the report, where two targets are compared; else all targets, and each report beside it."""
+    if len(found.reports) == 1:
+        yield path, html(found.reports[0])
+        return
+    beside = [path.with_name(_file_name(path, i, r)) for i, r in enumerate(found.reports, 1)]
+    yield path, document(found.question.name, _overview(found, beside))
+    yield from ((each, html(report)) for each, report in zip(beside, found.reports, strict=True))
+
+
+def _file_name(path: Path, number: int, report: Report) -> str:
+    return f"{path.stem}-{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', report.candidate)}{path.suffix}"
+
+
+def _overview(found: Replayed, beside: list[Path]) -> Markup:
+    columns = (Column("Target", "text"), *(Column(title) for title in _titles(found)))
+    rows = [(each.target, [_cell(*cell) for cell in _cells(each)]) for each in found.targets]
+    links = [
+        tag("li", tag("a", report.sentence, href=file.name)) for file, report in zip(beside, found.reports, strict=True)
+    ]
+    shown = table("The targets", columns, [(None, rows)]), tag("ul", links) if links else None
+    return section(_head(found), "Each target by itself, over its interval.", shown)
+
+
+def _cell(value: str, bounds: str) -> Child:
+    return value, tag("small", bounds) if bounds else None

@@ -1,0 +1,211 @@
+"""`gateway samples`: recorded exchanges and what was said of them, for people and for programs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.sanitize import plain
+from gateway.evals.store.engine import NoStore
+from gateway.evals.store.query import Found, Wish, listed, reading, whole
+from gateway.evals.store.where import parse
+from gateway.runtime.child import CannotRun
+
+_LOOK_S = 0.1
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class NoSample(CannotRun):
+    """No exchange has this id."""
+
+
+class NoSpan(ValueError):
+    """A text that is no time span."""
+
+
+def seconds_of(span: str) -> float:
+    """ "90s", "30m", "2h", "1d", "1w". Raises NoSpan."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
+    if found is None:
+        raise NoSpan(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def wish_of(limit: int, alias: str | None, since: str | None, where: str | None) -> Wish:
+    """since: as seconds_of reads it; where: as query.py does; None: without bound. Raises NoSpan, QueryError."""
+    after = None if since is None else time.time() - seconds_of(since)
+    return Wish(limit, alias, after, None if where is None else parse(where))
+
+
+def list_of(url: str, wish: Wish) -> list[Found]:
+    """The newest exchanges. Raises QueryError, NoStore."""
+    with reading(url) as connection:
+        return [readable(each) for each in listed(connection, wish)]
+
+
+def find(url: str, exchange_id: str, wait_s: float) -> Found:
+    """One exchange whole, waited for when it is not there yet. Raises NoSample."""
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            with reading(url) as connection:
+                found = whole(connection, exchange_id)
+        except NoStore:
+            if time.monotonic() >= ends:
+                raise
+            found = None
+        if found is not None:
+            return readable(found)
+        if time.monotonic() >= ends:
+            raise NoSample(
+                f"no exchange {exchange_id} in the store: it was not sampled, or is not scored yet (--wait 5 waits)"
+            )
+        time.sleep(_LOOK_S)
+
+
+def readable(found: Found) -> Found:
+    """JSON columns as what they hold."""
+    opened: Found = {name: orjson.loads(found[name]) for name in ("attempts", "tool_calls") if name in found}
+    scores = [{**s, "detail": orjson.loads(s["detail"]) if s["detail"] else None} for s in found["scores"]]
+    return {**found, **opened, "scores": scores}
+
+
+def table(found: list[Found]) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name, how in (("time", "left"), ("id", "left"), ("alias", "left"), ("target", "left"), ("outcome", "left")):
+        drawn.add_column(name, justify=how, no_wrap=name in ("time", "id"))  # type: ignore[arg-type]
+    for name in ("tokens", "first", "total"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column("scores")
+    for e in found:
+        cells = (
+            _time(e["received"]), e["id"], e["alias"], f"{e['upstream']}/{e['model']}", _outcome(e),
+            _tokens(e), _seconds(e["first_token_s"]), _seconds(e["total_s"]), _brief(e["scores"]),
+        )  # fmt: skip
+        drawn.add_row(*(_safe(cell) for cell in cells))
+    return drawn
+
+
+def page(e: Found) -> RenderableType:
+    """One exchange, from the question to the opinions."""
+    return Group(*_head(e), *_question(e), *_answer(e), *_record(e))
+
+
+def _head(e: Found) -> Iterator[RenderableType]:
+    stream = "stream" if e["stream"] else "plain"
+    yield _safe(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
+    role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
+    experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
+    yield _safe(f"{e['alias']} → {e['upstream']}/{e['model']}: {_outcome(e)}{role}{experiment}")
+    for shadow in e["shadows"]:
+        yield _safe(f"its shadow: {shadow}")
+
+
+def _question(e: Found) -> Iterator[RenderableType]:
+    for who, text in turns(e["request"]):
+        yield _safe(f"\n{who}", "bold cyan")
+        yield _safe(text)
+
+
+def _answer(e: Found) -> Iterator[RenderableType]:
+    for title in ("reasoning", "refusal", "error"):
+        if e[title]:
+            yield _safe(f"\n{title}", "bold yellow")
+            yield _safe(e[title])
+    yield _safe("\nanswer", "bold green")
+    yield _safe(e["text"] or "(no text)")
+    for call in e["tool_calls"]:
+        yield _safe(f"calls {call['name']}({call['arguments']})")
+
+
+def _record(e: Found) -> Iterator[RenderableType]:
+    yield _safe("\nrecord", "bold")
+    yield _safe(f"finish_reason {e['finish_reason']}; tokens {_tokens(e)}; first token {_seconds(e['first_token_s'])}, "
+                f"total {_seconds(e['total_s'])}")  # fmt: skip
+    yield _safe(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
+    for a in e["attempts"]:
+        how = f"HTTP {a['status']}" if a["failure"] is None else a["failure"]
+        yield _safe(f"attempt at {a['target']['upstream']}/{a['target']['model']}: {how} after {a['seconds']:.3f} s")
+    if e["scores"]:
+        yield Text()
+        yield _scores(e["scores"])
+    for f in e["feedback"]:
+        said = f["label"] if f["value"] is None else f["value"]
+        yield _safe(f"feedback {f['name']}: {said} {f['comment'] or ''}")
+
+
+def _scores(scores: list[Found]) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("scorer", "score", "label", "π", "why"):
+        drawn.add_column(name)
+    for s in scores:
+        value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
+        drawn.add_row(
+            *(_safe(cell) for cell in (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or ""))
+        )
+    return drawn
+
+
+def turns(request: bytes) -> list[tuple[str, str]]:
+    """Who said what in a request body, of any API; the body itself when it has another shape."""
+    try:
+        body = orjson.loads(request)
+    except orjson.JSONDecodeError:
+        return [("request", request.decode("utf-8", "replace"))]
+    said = body.get("messages", body.get("input", body.get("prompt"))) if isinstance(body, dict) else None
+    before = [("system", _content(body[name])) for name in ("system", "instructions") if said and body.get(name)]
+    if isinstance(said, list) and said and all(isinstance(turn, dict) for turn in said):
+        return before + [(str(turn.get("role", turn.get("type"))), _content(turn)) for turn in said]
+    if said:
+        return [*before, ("user", _content(said))]
+    return [("request", orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())]
+
+
+def _content(turn: Any) -> str:
+    """The text of a turn; what is not text stands as JSON."""
+    if isinstance(turn, str):
+        return turn
+    if isinstance(turn, list):
+        return "\n".join(_content(part) for part in turn)
+    if isinstance(turn, dict):
+        inner = turn.get("content", turn.get("text"))
+        rest = {k: v for k, v in turn.items() if k not in ("role", "content", "text", "type") and v}
+        said = [_content(inner)] if inner is not None else []
+        return "\n".join([*said, *([orjson.dumps(rest).decode()] if rest else [])])
+    return orjson.dumps(turn).decode()
+
+
+def _outcome(e: Found) -> str:
+    return e["outcome"] if e["status"] == 200 else f"{e['outcome']} {e['status']}"
+
+
+def _tokens(e: Found) -> str:
+    return "–" if e["tokens"] is None else f"{e['input_tokens']}+{e['output_tokens']}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f} s"
+
+
+def _time(unix: float, *, date: bool = False) -> str:
+    when = datetime.fromtimestamp(unix).astimezone()
+    return when.isoformat(" ", "seconds") if date else f"{when:%m-%d %H:%M:%S}"
+
+
+def _brief(scores: list[Found]) -> str:
+    said = [f"{s['scorer']} {s['value']:.3g}" for s in scores if s["value"] is not None]
+    failed = [f"{s['scorer']} {s['status']}" for s in scores if s["status"] not in ("scored", "not_applicable")]
+    return ", ".join(said + failed)
+
+
+def _safe(text: str, style: str = "") -> Text:
+    """Never as rich markup: [red] in a model's answer is text."""
+    return Text(plain(text), style)

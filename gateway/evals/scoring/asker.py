@@ -1,0 +1,109 @@
+"""How a scorer asks a model: through the gateway, within its budget, and with what it cost. Answers are not judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.core.prices import Prices
+from gateway.evals.http_client import Client, Connections, Reply
+from gateway.evals.scoring.budget import Budget, Ledger
+from gateway.evals.scoring.types import Denied, Spent
+
+NO_GATEWAY = (
+    "it asks a model through the gateway, and nothing says where that is: give `evals: {base_url: …, api_key: …}`, "
+    "with a key that has `sample: never` (`gateway up` does both itself)"
+)
+_DENIED = frozenset({401, 402, 403})
+
+
+class Refused(Exception):
+    """The model's answer is an error. status: the HTTP status; param: the field of the request it complains of."""
+
+    def __init__(self, status: int, message: str, param: str = "") -> None:
+        super().__init__(f"HTTP {status}: {message}" if message else f"HTTP {status}")
+        self.status, self.message, self.param = status, message, param
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """All that scorers reach outside of their process. client: None: no gateway is known. ledger: of budgets.
+    directory: where the files lie that the config names."""
+
+    connections: Connections
+    client: Client | None = None
+    prices: Prices = field(default_factory=Prices)
+    ledger: Ledger | None = None
+    directory: Path = Path()
+
+
+class Asker:
+    """What one scorer asks with. budget: None: it has none. deadline_s: of one call."""
+
+    def __init__(
+        self, client: Client | None, prices: Prices, budget: Budget | None = None, deadline_s: float = 60.0
+    ) -> None:
+        self._client, self._prices, self._budget = client, prices, budget
+        self.deadline_s = deadline_s
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Spent]:
+        """The answer's JSON object, and what it took. Raises Refused, Denied, OverBudget, Unreachable, ValueError."""
+        if self._client is None:
+            raise Denied(NO_GATEWAY)
+        reserved = await self._budget.reserve() if self._budget else None
+        reply = await self._client.ask(path, body, deadline_s=self.deadline_s)
+        spent = self._spent(reply)
+        if self._budget and reserved:
+            failed = reply.status >= 400 and reply.usage is None
+            usd, tokens = (0.0, 0) if failed else (spent.cost_usd, spent.tokens)
+            await self._budget.correct(reserved, usd, tokens)
+        _check(reply)
+        if self._budget and self._budget.usd is not None and spent.cost_usd is None:
+            raise Denied(f"budget_usd cannot be kept: {spent.judge_model} has no price, or told no usage; see `prices`")
+        return reply.object(), spent
+
+    def _spent(self, reply: Reply) -> Spent:
+        target, usage = reply.target, reply.usage
+        return Spent(
+            cost_usd=self._prices.cost(target, usage) if target else None,
+            judge_model=f"{target.upstream}/{target.model}" if target else None,
+            tokens=usage.input_tokens + usage.output_tokens if usage else None,
+        )
+
+
+def _check(reply: Reply) -> None:
+    """Raises Denied for an authentication or billing error, Refused for any other."""
+    if reply.status < 400:
+        return
+    message, code, param = _error(reply)
+    if reply.status in _DENIED or code in ("insufficient_quota", "invalid_api_key", "billing_not_active"):
+        raise Denied(f"HTTP {reply.status}: {message or code}")
+    raise Refused(reply.status, message, param)
+
+
+def _error(reply: Reply) -> tuple[str, str, str]:
+    """Message, code and param, as far as an error says them."""
+    try:
+        error = reply.object().get("error")
+    except ValueError:
+        return reply.body[:200].decode(errors="replace"), "", ""
+    if not isinstance(error, dict):
+        return str(error or "")[:500], "", ""
+    code = error.get("code") or error.get("type") or ""
+    return str(error.get("message") or "")[:500], str(code), str(error.get("param") or "")
+
+
+def total(parts: Sequence[Spent]) -> Spent | None:
+    """What several calls took together. Where one part is not known, neither is the sum. None: there was no call."""
+    if not parts:
+        return None
+    usd = [p.cost_usd for p in parts if p.cost_usd is not None]
+    tokens = [p.tokens for p in parts if p.tokens is not None]
+    models = dict.fromkeys(p.judge_model for p in parts if p.judge_model)
+    return Spent(
+        cost_usd=sum(usd) if len(usd) == len(parts) else None,
+        judge_model=", ".join(models) or None,
+        tokens=sum(tokens) if len(tokens) == len(parts) else None,
+    )

@@ -1,0 +1,108 @@
+"""What one scorer may spend in a UTC day, all consumers together. The sums lie in the stream server.
+
+What a call may cost is reserved before it is asked and corrected after, so that calls under way at the same time
+cannot overrun the budget together by more than they differ from the mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.evals.scoring.types import OverBudget
+
+KEPT_S = 3 * 86_400  # the sums of a day, in the stream server
+
+
+def day_of(now: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(now))
+
+
+def sums_of(day: str) -> str:
+    """The name of a day's sums in the stream server: of "<scorer>:usd" and "<scorer>:tokens"."""
+    return f"spent:{day}"
+
+
+def spent_of(now: float) -> str:
+    """The same, of the day of a Unix time."""
+    return sums_of(day_of(now))
+
+
+class Ledger(Protocol):
+    """Where sums are kept: gateway.stream.Corridor."""
+
+    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
+        """Adds to named sums and returns them. Raises StreamDown."""
+
+
+class InMemory:
+    """A ledger of one process, for tests and for verbs that judge without a stream server."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, str], float] = {}
+
+    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
+        for field, amount in amounts.items():
+            self.sums[name, field] = self.sums.get((name, field), 0.0) + amount
+        return {field: self.sums[name, field] for field in amounts}
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What was set aside for one call, and on which day."""
+
+    day: str
+    usd: float
+    tokens: int
+
+
+class Budget:
+    """usd, tokens: of a day; None: no limit. clock: Unix time in seconds."""
+
+    def __init__(
+        self,
+        scorer: str,
+        usd: float | None,
+        tokens: int | None,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.usd, self.tokens = usd, tokens
+        self._scorer, self._ledger, self._clock = scorer, ledger, clock
+        self._calls, self._usd_so_far, self._tokens_so_far = 0, 0.0, 0
+
+    async def reserve(self) -> Reserved:
+        """Sets the mean cost of a call aside. Raises OverBudget when the day's budget has none left for it."""
+        day = day_of(self._clock())
+        calls = max(1, self._calls)
+        reserved = Reserved(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
+        usd, tokens = await self._add(day, reserved.usd, reserved.tokens)
+        over = self._over(usd, tokens, reserved)
+        if over is not None:
+            await self._add(day, -reserved.usd, -reserved.tokens)
+            raise OverBudget(over)
+        return reserved
+
+    async def correct(self, reserved: Reserved, usd: float | None, tokens: int | None) -> None:
+        """What the call really took; None: not known, and then what was reserved stays."""
+        usd = reserved.usd if usd is None else usd
+        tokens = reserved.tokens if tokens is None else tokens
+        self._calls, self._usd_so_far = self._calls + 1, self._usd_so_far + usd
+        self._tokens_so_far += tokens
+        if (usd, tokens) != (reserved.usd, reserved.tokens):
+            await self._add(reserved.day, usd - reserved.usd, tokens - reserved.tokens)
+
+    async def _add(self, day: str, usd: float, tokens: int) -> tuple[float, int]:
+        names = f"{self._scorer}:usd", f"{self._scorer}:tokens"
+        sums = await self._ledger.add(sums_of(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
+        return sums[names[0]], round(sums[names[1]])
+
+    def _over(self, usd: float, tokens: int, reserved: Reserved) -> str | None:
+        """Spent up to the limit, or about to go beyond it."""
+        if self.usd is not None and (usd - reserved.usd >= self.usd or usd > self.usd):
+            return f"budget_usd: {usd - reserved.usd:.4g} of today's {self.usd:g} USD are spent"
+        if self.tokens is not None and (tokens - reserved.tokens >= self.tokens or tokens > self.tokens):
+            return f"budget_tokens: {tokens - reserved.tokens} of today's {self.tokens} tokens are spent"
+        return None

@@ -1,0 +1,1 @@
+"""Rows of experiments: plans, pairs, sequences, and the queries over them."""

@@ -1,0 +1,179 @@
+"""Pairs in the store: opened with the served exchange, settled in the order of its place in the stream.
+
+An arm belongs to its pair if its record came before the pair's deadline, in stream time: so what is late, and what is
+lost, does not depend on when somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, or_, select, update
+
+from gateway.core.exchange import Attempt, Exchange, Target, Usage
+from gateway.evals.store import costs
+from gateway.evals.store.engine import insert
+from gateway.evals.store.ledger import position as padded
+from gateway.evals.store.rows import Judged
+from gateway.evals.store.tables import exchanges
+from gateway.evals.store.tables_experiments import pair_scores, pairs
+
+_CHUNK = 500
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A pair of which all is known. arms: asked → the id of its exchange; None: its record never came in time."""
+
+    id: str
+    cluster: str | None
+    arms: Mapping[str, str | None]
+
+
+def open_pairs(connection: Connection, new: Iterable[Judged]) -> None:
+    """One pair for each newly stored served exchange that was drawn for a shadow."""
+    rows = [_opened(j) for j in new if j.exchange.role == "served" and (j.exchange.asked or j.exchange.not_asked)]
+    rows = [row for row in rows if row["plan"] is not None and row["experiment"] is not None]
+    if rows:
+        connection.execute(insert(connection.dialect, pairs).on_conflict_do_nothing(), rows)
+
+
+def _opened(judged: Judged) -> Row:
+    e = judged.exchange
+    return {
+        "id": e.id, "experiment": e.experiment, "plan": e.plan, "position": judged.position, "received": e.received,
+        "cluster": e.cluster, "asked": orjson.dumps(e.asked).decode(), "state": "open" if e.asked else "not_asked",
+        "reason": None if e.asked else e.not_asked, "place": None, "arms": None,
+    }  # fmt: skip
+
+
+def seen_earlier(connection: Connection, known: Iterable[Judged]) -> None:
+    """An exchange that stands in the stream twice has the earlier place, whichever was read first."""
+    for j in known:
+        if j.exchange.experiment is None:
+            continue
+        later = or_(exchanges.c.position.is_(None), exchanges.c.position > j.position)
+        connection.execute(update(exchanges).where(exchanges.c.id == j.exchange.id, later).values(position=j.position))
+        connection.execute(
+            update(pairs)
+            .where(pairs.c.id == j.exchange.id, pairs.c.place.is_(None), pairs.c.position > j.position)
+            .values(position=j.position)
+        )
+
+
+def settled(connection: Connection, plan: str, watermark: str, deadline_ms: int, most: int) -> list[Settled]:
+    """The next pairs of a plan, in order, up to the first that must still be waited for.
+
+    watermark: a stream id; everything before it is stored. deadline_ms: in stream time, from the served answer on.
+    """
+    mark = padded(watermark)
+    waiting = (
+        select(pairs.c.id, pairs.c.position, pairs.c.cluster, pairs.c.asked)
+        .where(pairs.c.plan == plan, pairs.c.state == "open", pairs.c.position < mark)
+        .order_by(pairs.c.position, pairs.c.id)
+        .limit(most)
+    )
+    rows = connection.execute(waiting).all()
+    came = _arms_of(connection, [row.id for row in rows])
+    found: list[Settled] = []
+    for row in rows:
+        limit = _later(row.position, deadline_ms)
+        there = {arm: i for arm, i, at in came.get(row.id, ()) if at is not None and at <= limit}
+        asked = orjson.loads(row.asked)
+        if limit >= mark and not there.keys() >= set(asked):
+            break
+        found.append(Settled(row.id, row.cluster, {arm: there.get(arm) for arm in asked}))
+    return found
+
+
+def _arms_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, str, str | None]]]:
+    """pair → (arm, exchange, position), latest first, so that in a dict the earliest record of an arm stays."""
+    query = select(exchanges.c.pair, exchanges.c.arm, exchanges.c.id, exchanges.c.position).where(
+        exchanges.c.pair.in_(ids)
+    )
+    found: dict[str, list[tuple[str, str, str | None]]] = {}
+    for row in connection.execute(query.order_by(exchanges.c.position.desc(), exchanges.c.id.desc())):
+        found.setdefault(row.pair, []).append((row.arm, row.id, row.position))
+    return found
+
+
+def _later(position: str, ms: int) -> str:
+    """The last position so many milliseconds later."""
+    return f"{int(position.partition('-')[0]) + ms:020d}-{'9' * 20}"
+
+
+def still_open(connection: Connection, ids: Sequence[str]) -> bool:
+    """Whether none of these was settled meanwhile by somebody else."""
+    n = connection.execute(select(func.count()).where(pairs.c.id.in_(ids), pairs.c.state == "open")).scalar_one()
+    return bool(n == len(ids))
+
+
+def next_place(connection: Connection, plan: str) -> int:
+    """One more than the largest given; the first is 1."""
+    return int(connection.execute(select(func.max(pairs.c.place)).where(pairs.c.plan == plan)).scalar() or 0) + 1
+
+
+def give_places(connection: Connection, first: int, found: Sequence[tuple[Settled, Mapping[str, str]]]) -> None:
+    """Each pair its place, in order. With each: arm → ok, failed or lost."""
+    for place, (pair, states) in enumerate(found, first):
+        arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}
+        lost = all(state == "lost" for state in states.values())
+        connection.execute(
+            update(pairs)
+            .where(pairs.c.id == pair.id)
+            .values(place=place, state="lost" if lost else "joined", arms=orjson.dumps(arms).decode())
+        )
+
+
+def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
+    """What is there stays: an opinion is formed once, and paid for once."""
+    if not rows:
+        return
+    c = pair_scores.c.score_id
+    known = set(connection.execute(select(c).where(c.in_([row["score_id"] for row in rows]))).scalars())
+    new = [row for row in rows if row["score_id"] not in known]
+    if new:
+        connection.execute(insert(connection.dialect, pair_scores).on_conflict_do_nothing(), new)
+        costs.add(connection, costs.of_pairs(new))
+
+
+def whole_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
+    """As they were recorded, for whoever must read their answers again."""
+    ids = list(ids)
+    found: dict[str, Exchange] = {}
+    for at in range(0, len(ids), _CHUNK):
+        query = select(exchanges).where(exchanges.c.id.in_(ids[at : at + _CHUNK]))
+        found.update({row["id"]: _exchange(dict(row)) for row in connection.execute(query).mappings()})
+    return found
+
+
+_SAME = (
+    "id", "pair", "received", "caller", "api", "alias", "role", "experiment", "plan", "arm", "stream", "form",
+    "truncated", "spliced", "status", "outcome", "first_token_s", "total_s", "upstream_id", "client_id", "unit", "u",
+    "pi", "stratum", "incarnation", "seq", "cluster",
+)  # fmt: skip
+
+
+def _exchange(row: Mapping[str, Any]) -> Exchange:
+    given, taken = row["input_tokens"], row["output_tokens"]
+    usage = None
+    if given is not None and taken is not None:
+        usage = Usage(given, taken, row["cached_input_tokens"], row["reasoning_tokens"])
+    attempts = tuple(
+        Attempt(
+            Target(**a["target"]), a["status"], a["failure"], a["seconds"], Usage(**a["usage"]) if a["usage"] else None
+        )
+        for a in orjson.loads(row["attempts"])
+    )
+    return Exchange(
+        **{name: row[name] for name in _SAME},
+        target=Target(row["upstream"], row["model"]),
+        request=bytes(row["request"]),
+        response=bytes(row["response"]),
+        usage=usage,
+        attempts=attempts,
+    )

@@ -1,0 +1,75 @@
+"""The plans that ever ran, as they were frozen, and who may move them forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, or_, select
+
+from gateway.core.plan import Plan, PlanState, plan_from_json
+from gateway.evals.store.engine import insert
+from gateway.evals.store.tables import exchanges
+from gateway.evals.store.tables_experiments import leases, plans
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A plan of the store. state: running or stopped; since: of that, in Unix seconds."""
+
+    plan: Plan
+    hash: str
+    state: str
+    since: float
+
+
+def keep_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
+    """Notes every plan, and the newest state of each."""
+    for each in states:
+        values = {
+            "plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode(),
+            "state": each.state, "since": each.since, "first_seen": now,
+        }  # fmt: skip
+        statement = insert(connection.dialect, plans).values(values)
+        newest = {"state": statement.excluded.state, "since": statement.excluded.since}
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["plan"], set_=newest, where=plans.c.since <= statement.excluded.since
+            )
+        )
+
+
+def kept_plans(connection: Connection, experiment: str | None = None) -> list[Kept]:
+    """Oldest first. experiment: None: of all. A plan that this version cannot read is left out."""
+    query = select(plans).order_by(plans.c.since, plans.c.plan)
+    if experiment is not None:
+        query = query.where(plans.c.experiment == experiment)
+    found = []
+    for row in connection.execute(query):
+        try:
+            found.append(Kept(plan_from_json(row.json), row.plan, row.state, row.since))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def experiments(connection: Connection) -> list[str]:
+    """Names of all that a plan or an exchange speaks of."""
+    named = set(connection.execute(select(plans.c.experiment).distinct()).scalars())
+    seen = select(exchanges.c.experiment).where(exchanges.c.experiment.is_not(None)).distinct()
+    return sorted(named | set(connection.execute(seen).scalars()))
+
+
+def hold(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
+    """Takes or keeps a lease for keep_s seconds. False: somebody else has it, and lives."""
+    statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
+    free = or_(leases.c.holder == holder, leases.c.expires <= now)
+    renewed = {"holder": holder, "expires": now + keep_s}
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=renewed, where=free))
+    found = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar_one()
+    return bool(found == holder)
+
+
+def let_go(connection: Connection, name: str, holder: str) -> None:
+    """Gives a lease back, so that the next one need not wait for it to expire."""
+    connection.execute(leases.delete().where(leases.c.name == name, leases.c.holder == holder))

@@ -1,0 +1,81 @@
+"""Recorded exchanges in the order in which they came, batch by batch, each whole: for exports of any length.
+
+Every batch is a transaction of its own, so that a long export holds nobody up; it ends where the store stood when it
+began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
+
+from gateway.evals.store import engine
+from gateway.evals.store.query import Found, Wish, conditions, scores_of
+from gateway.evals.store.tables import exchanges, feedback, scores
+
+_MOST = 500  # exchanges in a batch
+_MOST_BYTES = 8_000_000
+Place = tuple[float, str]  # received, id
+
+
+class Source:
+    """The exchanges that meet a wish, but for its limit. until: Unix seconds. Raises NoStore, QueryError."""
+
+    def __init__(self, url: str, wish: Wish, until: float) -> None:
+        self._engine: Engine = engine.reader(url)
+        try:
+            with self._engine.connect() as connection:
+                e = exchanges.c
+                self._where = [*conditions(connection, wish), e.received <= until]
+                query = select(func.count()).select_from(exchanges).where(*self._where)
+                self.count = int(connection.execute(query).scalar_one())
+                self.scorers = _scorers(connection, self._where)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def batches(self) -> Iterator[list[Found]]:
+        """Each exchange with its `scores`, and `correction`: what a person said should have been answered, or None."""
+        after: Place | None = None
+        while True:
+            with self._engine.connect() as connection:
+                places = _next(connection, self._where, after)
+                if not places:
+                    return
+                found = _whole(connection, [place[1] for place in places])
+            after = places[-1]
+            yield found
+
+
+def _scorers(connection: Connection, where: Sequence[ColumnElement[bool]]) -> list[str]:
+    of_these = select(scores.c.scorer).join(exchanges, exchanges.c.id == scores.c.exchange_id).where(*where)
+    return sorted(connection.execute(of_these.distinct()).scalars())
+
+
+def _next(connection: Connection, where: Sequence[ColumnElement[bool]], after: Place | None) -> list[Place]:
+    e = exchanges.c
+    query = select(e.received, e.id, e.bytes).where(*where).order_by(e.received, e.id).limit(_MOST)
+    if after is not None:
+        query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
+    places: list[Place] = []
+    size = 0
+    for received, exchange_id, each in connection.execute(query):
+        size += each
+        if places and size > _MOST_BYTES:
+            break
+        places.append((received, exchange_id))
+    return places
+
+
+def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
+    e, f = exchanges.c, feedback.c
+    query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
+    found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
+    said = scores_of(connection, ids)
+    corrected = select(f.resolved, f.correction).where(f.resolved.in_(ids), f.correction.is_not(None)).order_by(f.at)
+    corrections = {row[0]: row[1] for row in connection.execute(corrected)}
+    return [{**x, "scores": said.get(x["id"], []), "correction": corrections.get(x["id"])} for x in found]

@@ -1,0 +1,121 @@
+"""How long what was said is kept: by age and by size, the oldest first.
+
+An exchange that goes takes its scores and its feedback with it. Of one that an experiment or a person's label rests
+on, only the words go and its numbers stay; so do all sums. Nothing that was stored within the last hour goes: its entry
+in the stream may come again, and its ledger may not be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
+
+from gateway.config.privacy import Store
+from gateway.evals.store.experiments.plans import hold
+from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.evals.store.tables_experiments import pair_scores
+from gateway.evals.store.tables_labels import labels
+
+LEASE = "keeping"
+_YOUNG_S = 3600.0
+_CHUNK = 500
+_MOST = 5_000  # in one transaction: others wait for it
+_WORDLESS = {
+    "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
+    "client_id": None, "bytes": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """keep_s: age in seconds; most_bytes: of all that is kept. None: without bound."""
+
+    keep_s: float | None = None
+    most_bytes: float | None = None
+
+    @classmethod
+    def of(cls, store: Store) -> Bounds:
+        days, gb = store.keep_days, store.max_gb
+        return cls(None if days is None else days * 86_400, None if gb is None else gb * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """removed: exchanges gone; emptied: those that only lost their words. more: there was no time for all."""
+
+    removed: int = 0
+    emptied: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    id: str
+    size: int
+    stays: bool  # its numbers do
+
+
+def sweep(connection: Connection, bounds: Bounds, holder: str, now: float) -> Swept:
+    """One step, of one consumer at a time. holder: who asks; now: Unix seconds."""
+    if bounds == Bounds() or not hold(connection, LEASE, holder, now, 60.0):
+        return Swept()
+    found = list(_old(connection, bounds, now))
+    gone, emptied = [o.id for o in found if not o.stays], [o.id for o in found if o.stays]
+    for chunk in _chunks(gone):
+        _remove(connection, chunk)
+    for chunk in _chunks(emptied):
+        _empty(connection, chunk)
+    if bounds.keep_s is not None:
+        connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - bounds.keep_s))
+    return Swept(len(gone), len(emptied), len(found) == _MOST)
+
+
+def size(connection: Connection) -> int:
+    """Bytes of all exchanges whose words are kept, with 2 KiB each for what stands beside them."""
+    return int(connection.execute(select(func.sum(exchanges.c.bytes))).scalar() or 0)
+
+
+def _old(connection: Connection, bounds: Bounds, now: float) -> Iterator[_Old]:
+    too_much = 0.0 if bounds.most_bytes is None else size(connection) - bounds.most_bytes
+    since = None if bounds.keep_s is None else now - bounds.keep_s
+    e = exchanges.c
+    reaches: list[ColumnElement[bool]] = [] if since is None else [e.received < since]
+    if too_much > 0:
+        reaches.append(true())
+    if not reaches:
+        return
+    settled = e.stored < now - _YOUNG_S
+    query = select(e.id, e.bytes, e.received, _rests_on()).where(e.bytes > 0, settled, or_(*reaches))
+    for row in connection.execute(query.order_by(e.received, e.id).limit(_MOST)):
+        if too_much <= 0 and (since is None or row[2] >= since):
+            return
+        too_much -= row[1]
+        yield _Old(row[0], row[1], bool(row[3]))
+
+
+def _rests_on() -> ColumnElement[bool]:
+    """Whether something that is kept was made of this exchange, and may be made of it again."""
+    labelled = select(labels.c.label_id).where(labels.c.subject_id == exchanges.c.id).exists()
+    return or_(exchanges.c.experiment.is_not(None), labelled)
+
+
+def _remove(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute(delete(scores).where(scores.c.exchange_id.in_(ids)))
+    connection.execute(delete(feedback).where(feedback.c.resolved.in_(ids)))
+    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
+
+
+def _empty(connection: Connection, ids: Sequence[str]) -> None:
+    silent = {"explanation": None, "detail": None}
+    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(_WORDLESS))
+    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(silent))
+    beside = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
+    connection.execute(update(pair_scores).where(beside).values(silent))
+    words = {"comment": None, "correction": None}
+    connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))

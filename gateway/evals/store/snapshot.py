@@ -1,0 +1,75 @@
+"""What the store holds in sums: for the gauges of room 2. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, func, select
+
+from gateway.evals.store import loss_accounting
+from gateway.evals.store.batches import CellKey
+from gateway.evals.store.buckets import COUNT
+from gateway.evals.store.costs import Cost, costs
+from gateway.evals.store.tables import CELL, counters, dead_letters, score_buckets, score_cells
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A row of score_cells. bucket_weights: closed weights by bucket, not cumulative. units: its sums over units: n²,
+    n t and t²; None: every exchange is its own."""
+
+    key: CellKey
+    n: Mapping[str, int]  # by status
+    total: float
+    squares: float
+    inverse_pi: float
+    population: int
+    weighted_sum: float
+    weight: float
+    bucket_weights: tuple[float, ...] = field(default=(0.0,) * COUNT)
+    units: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything the gauges show, at one moment. dead_letters, lost: by reason. costs: by scorer."""
+
+    cells: tuple[Cell, ...]
+    dead_letters: Mapping[str, int]
+    duplicates: int
+    unaccounted: int
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
+def standing(connection: Connection) -> Standing:
+    letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
+    duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
+    return Standing(
+        cells=_cells(connection),
+        dead_letters={reason: n for reason, n in connection.execute(letters)},
+        duplicates=connection.execute(duplicates).scalar() or 0,
+        unaccounted=loss_accounting.unaccounted(connection),
+        costs=costs(connection),
+        lost=loss_accounting.lost(connection),
+    )
+
+
+def _cells(connection: Connection) -> tuple[Cell, ...]:
+    weights: dict[CellKey, list[float]] = {}
+    for row in connection.execute(select(score_buckets)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        weights.setdefault(key, [0.0] * COUNT)[row["bucket"]] = row["weight"]
+    found = []
+    for row in connection.execute(select(score_cells)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        n = {column.removeprefix("n_"): row[column] for column in row if column.startswith("n_")}
+        found.append(
+            Cell(
+                key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
+                row["weight"], tuple(weights.get(key, (0.0,) * COUNT)),
+                (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
+            )
+        )  # fmt: skip
+    return tuple(found)

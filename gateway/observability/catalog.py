@@ -1,0 +1,60 @@
+"""What both rooms export, as a list: for the reference in docs/metrics.md, the dashboards and the alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Metric
+
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.observability.proxy_metrics import declarations
+
+Kind = Literal["counter", "gauge", "histogram"]
+Room = Literal["gateway", "consumer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One metric. name: as PromQL has it; a histogram's without _bucket, _sum and _count."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    room: Room
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names that a query may ask for."""
+        if self.kind == "histogram":
+            return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
+        return (self.name,)
+
+
+def catalogue() -> list[Exported]:
+    """All of them, the gateway's first, in the order in which they are declared."""
+    return [*_proxy(), *(_of(family) for family in EvalMetrics(CollectorRegistry()).collect())]
+
+
+def _proxy() -> Iterator[Exported]:
+    kinds: dict[str, Kind] = {"Counter": "counter", "Histogram": "histogram"}
+    for _, each in declarations():
+        kind = kinds.get(each.kind.__name__, "gauge")
+        yield Exported(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, "gateway")
+
+
+def _of(family: Metric) -> Exported:
+    kind: Kind = "counter" if family.type == "counter" else "histogram" if family.type == "histogram" else "gauge"
+    labels: tuple[str, ...] = getattr(family, "_labelnames", ())  # it has no public name, and the reference needs it
+    return Exported(family.name + "_total" * (kind == "counter"), kind, labels, family.documentation, "consumer")
+
+
+def unknown(names: set[str]) -> list[str]:
+    """Those that nobody exports, each with what may be meant."""
+    known = {series for each in catalogue() for series in each.series}
+    return [
+        f"{name} (did you mean {', '.join(get_close_matches(name, known, 1)) or '?'})" for name in sorted(names - known)
+    ]

@@ -1,0 +1,47 @@
+"""How a program writes its log to stderr: as JSON, a line each, or as words for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from gateway.config.log import Log
+
+WORDS = "%(asctime)s %(levelname)s %(message)s"
+TALKATIVE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they speak of every request, or of every table
+
+
+class JsonFormatter(logging.Formatter):
+    """time, level, logger, message and, of an exception, its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": timestamp(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(said, default=str).decode("utf-8", "replace")
+
+
+def timestamp(at: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_json(log: Log) -> bool:
+    return log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
+
+
+def begin(log: Log) -> None:
+    """From here on everything that this process logs goes to stderr so."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(WORDS))
+    logging.basicConfig(level=log.level.upper(), handlers=[handler], force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)

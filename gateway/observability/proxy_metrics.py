@@ -1,0 +1,172 @@
+"""Every Prometheus metric of room 1, declared by subject. Labels are closed sets: names from the config, or "other".
+
+GenAI names and buckets follow the OpenTelemetry semantic conventions for generative AI, in Prometheus spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, overload
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.observability.fast_counters import Counts
+
+_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_FIRST_TOKEN = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0),
+)
+_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS = tuple(4.0**i for i in range(14))
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
+_PART = ("experiment", "arm")
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared(Generic[M]):
+    """One metric, as a class attribute. On an instance the attribute of that name is the metric itself."""
+
+    kind: type[M]
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    more: dict[str, Any]
+
+    @overload
+    def __get__(self, instance: None, owner: object) -> Declared[M]: ...
+    @overload
+    def __get__(self, instance: object, owner: object) -> M: ...
+    def __get__(self, instance: object, owner: object) -> Declared[M] | M:
+        return self  # of the class: an instance has its own of the same name, which is found first
+
+    def made(self, registry: CollectorRegistry) -> M:
+        return self.kind(self.name, self.help, self.labels, registry=registry, **self.more)
+
+
+def _counter(name: str, help: str, *labels: str) -> Declared[Counter]:
+    return Declared(Counter, name, help, labels, {})
+
+
+def _gauge(name: str, help: str, *labels: str, over: Literal["livesum", "livemax", "livemin"]) -> Declared[Gauge]:
+    """over: how the values of several workers become one."""
+    return Declared(Gauge, name, help, labels, {"multiprocess_mode": over})
+
+
+def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...]) -> Declared[Histogram]:
+    return Declared(Histogram, name, help, labels, {"buckets": buckets})
+
+
+class _Calls:
+    """What clients asked and got."""
+
+    tokens_used = _histogram(
+        "gen_ai_client_token_usage", "Tokens of one call, by type", *_GENAI, "gen_ai_token_type", buckets=_TOKENS
+    )
+    duration = _histogram(
+        "gen_ai_server_request_duration_seconds", "From the request's arrival to the end of its answer",
+        *_GENAI, "error_type", buckets=_DURATION,
+    )  # fmt: skip
+    first_token = _histogram(
+        "gen_ai_server_time_to_first_token_seconds", "Streams: from the request's arrival to the first content",
+        *_GENAI, buckets=_FIRST_TOKEN,
+    )  # fmt: skip
+    per_token = _histogram(
+        "gen_ai_server_time_per_output_token_seconds", "Streams: time after the first content by output token",
+        *_GENAI, buckets=_PER_TOKEN,
+    )  # fmt: skip
+    requests = _counter("gateway_requests", "Calls, by how they ended", "alias", "upstream", "outcome")
+    refused = _counter("gateway_refused", "Answers that are an error of the gateway's own", "status", "code")
+    overhead = _histogram(
+        "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream", buckets=_OVERHEAD
+    )
+    continued = _counter("gateway_continued", "Streams cut upstream, by how they went on", "alias", "how")
+    tokens = _counter("gateway_tokens", "Tokens over all traffic", "alias", "upstream", "type")
+    cost = _counter("gateway_cost_usd", "USD of calls whose usage and price are known", "alias", "upstream")
+    unpriced = _counter("gateway_unpriced", "Calls of unknown cost: no price, or no usage", "alias", "upstream")
+
+
+class _Upstreams:
+    """What upstreams were asked, and how much they have to do."""
+
+    inflight = _gauge("gateway_inflight_requests", "Calls being answered now", over="livesum")
+    attempts = _counter("gateway_attempts", "Tries at upstreams, by result", "upstream", "result")
+    upstream_inflight = _gauge(
+        "gateway_upstream_inflight_requests", "Attempts under way at an upstream", "upstream", over="livesum"
+    )
+    queued = _gauge(
+        "gateway_upstream_queued_requests", "Calls waiting for a place at an upstream", "upstream", over="livesum"
+    )
+    breaker_open = _gauge(
+        "gateway_breaker_open", "1 while a target is not asked because it failed", "upstream", "model", over="livemax"
+    )
+    config_ok = _gauge(
+        "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", over="livemin"
+    )
+    workers = _gauge("gateway_workers", "Worker processes that answer", over="livesum")
+
+
+class _Recorded:
+    """What goes into the stream, and what does not."""
+
+    seen = _counter("gateway_eval_seen", "Calls that reached an upstream", "stratum")
+    unsampled = _counter("gateway_eval_unsampled", "Seen and not sampled, by reason", "reason")
+    sampled = _counter("gateway_eval_sampled", "Seen and sampled", "stratum")
+    enqueued = _counter("gateway_eval_enqueued", "Sampled and acknowledged by the stream", "stratum")
+    dropped = _counter("gateway_eval_dropped", "Sampled and not enqueued, by reason", "stratum", "reason")
+    redactions = _counter("gateway_redactions", "What was replaced in records before they left, by rule", "rule")
+    redaction_failed = _counter(
+        "gateway_redaction_failed", "Records whose content was dropped because redaction failed", "reason"
+    )
+    feedback = _counter("gateway_feedback", "What people said of answers, by result", "result")
+    recorder_waiting = _gauge(
+        "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", over="livesum"
+    )
+    recorder_fill = _gauge(
+        "gateway_recorder_fill_ratio", "How much of the fullest worker's buffer is taken, 0 to 1", over="livemax"
+    )
+    stream_up = _gauge(
+        "gateway_stream_up", "1 while every worker's newest append to the stream was acknowledged", over="livemin"
+    )
+
+
+class _Tried:
+    """What experiments ask and serve."""
+
+    shadow = _counter(
+        "gateway_shadow", 'Shadow requests, by what became of them; arm: "" where none was asked', *_PART, "result"
+    )
+    shadow_tokens = _counter("gateway_shadow_tokens", "Tokens that shadows used, input and output", *_PART)
+    shadow_cost = _counter("gateway_shadow_cost_usd", "What shadows cost, where the model has a price", *_PART)
+    shadow_running = _gauge("gateway_shadow_running", "Shadow requests under way", "experiment", over="livesum")
+    shadow_paused = _gauge(
+        "gateway_shadow_paused", "1 while shadows pause because served answers were slower beside them",
+        "experiment", over="livemax",
+    )  # fmt: skip
+    shadow_budget = _gauge(
+        "gateway_shadow_budget_used_ratio", "How much of the day's budget its shadows have used, 0 to 1",
+        "experiment", over="livemax",
+    )  # fmt: skip
+    split = _counter("gateway_split", "Calls of a split, by how they ended for their arm", *_PART, "result")
+    experiment_running = _gauge(
+        "gateway_experiment_running", "1 while this gateway runs the experiment's plan", "experiment", over="livemax"
+    )
+
+
+class ProxyMetrics(_Calls, _Upstreams, _Recorded, _Tried):
+    """What room 1 counts. counts: the way to raise a counter or histogram on a call's path."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.counts = Counts()
+        for attribute, declared in declarations():
+            setattr(self, attribute, declared.made(registry))
+
+
+def declarations() -> Iterator[tuple[str, Declared[Any]]]:
+    """Every metric of room 1 with its attribute's name, in order."""
+    for subject in (_Calls, _Upstreams, _Recorded, _Tried):
+        yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, Declared))

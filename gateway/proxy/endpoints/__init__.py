@@ -1,0 +1,1 @@
+"""Endpoints beside the relay: operational pages, feedback, pass-through, responses by id."""

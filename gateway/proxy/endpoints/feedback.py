@@ -1,0 +1,176 @@
+"""`POST /v1/feedback`: what a person says of an answer, checked and handed to the recorder.
+
+Whether the exchange is the caller's own is seen in room 2, where exchanges are. Its verdict comes back through the
+stream server; while none comes (the consumer is behind, or away), feedback is taken all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core.errors import BadRequest, NotFound, Overloaded, StreamDown, TooLarge
+from gateway.core.exchange import Feedback, only_word_id, word_id
+from gateway.proxy.app import Gateway
+
+MAX_BODY = 256 * 1024
+_BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
+_MEMBERS = (*_BOUNDS, "value")
+_OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+Recall = Callable[[str], Awaitable[str | None]]
+"""A small text by its name, as another program left it in the stream server; None: none is there."""
+
+
+async def nobody(_: str) -> str | None:
+    """A Recall where nobody answers."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a verdict is waited for, and how often it is looked for. late_s: an exchange that is not in the store so
+    long after its call does not come any more."""
+
+    wait_s: float = 1.0
+    look_s: float = 0.05
+    late_s: float = 900.0
+
+
+def feedback_page(
+    gateway: Callable[[], Gateway],
+    recall: Recall = nobody,
+    clock: Callable[[], float] = time.time,
+    patience: Patience | None = None,
+) -> Any:
+    """200 when the exchange is known, 202 when it may still come, 404 when it is none of the caller's. The same id
+    replaces what was said before."""
+    pace = patience or Patience()
+
+    async def page(request: Request) -> Response:
+        now = gateway()
+        caller = now.keys.caller(dict(request.scope["headers"]))
+        counts, metric = now.metrics.counts, now.metrics.feedback
+        try:
+            given = read_feedback(await _body(request), caller.name, request.headers.get("idempotency-key"), clock())
+        except (BadRequest, TooLarge):
+            counts.of(metric, "refused").n += 1
+            raise
+        if not now.recorder.feedback(given):
+            counts.of(metric, "buffer_full").n += 1
+            raise Overloaded("feedback cannot be taken now: what was recorded waits for the stream server",
+                             code="feedback_buffer_full", retry_after_s=5)  # fmt: skip
+        verdict = await _verdict(recall, given, pace)
+        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, pace)):
+            counts.of(metric, "not_found").n += 1
+            raise NotFound(f"no recorded exchange of yours has the id {given.id[:100]!r}", param="id",
+                           code="exchange_not_found")  # fmt: skip
+        counts.of(metric, "accepted").n += 1
+        exchange = verdict and verdict.get("exchange")
+        said = {"id": given.feedback_id, "object": "feedback", "exchange": exchange or given.id, "accepted": True}
+        return Response(orjson.dumps(said), 200 if exchange else 202, media_type="application/json")
+
+    return page
+
+
+async def _verdict(recall: Recall, given: Feedback, pace: Patience) -> dict[str, Any] | None:
+    """What room 2 says of this word, and not of an earlier one under the same id. None: nothing yet."""
+    looks = max(1, round(pace.wait_s / pace.look_s))
+    for _ in range(looks):
+        try:
+            found = await recall(f"feedback:{given.feedback_id}")
+        except StreamDown:
+            return None
+        if found is not None:
+            verdict: dict[str, Any] = orjson.loads(found)
+            if verdict["at"] >= given.at:
+                return verdict
+        await asyncio.sleep(pace.look_s)
+    return None
+
+
+def _too_late(verdict: dict[str, Any], given: Feedback, pace: Patience) -> bool:
+    """Whether an exchange that is not there will not come: our ids say when their call came."""
+    ours = _OURS.fullmatch(given.id)
+    called = int(ours[1] + ours[2], 16) / 1000 if ours else given.at
+    return verdict.get("exchange") is None and given.at - called > pace.late_s
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise TooLarge(f"feedback is larger than {MAX_BODY} bytes", retry=False)
+    return body
+
+
+def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedback:
+    """key: the idempotency key; None: one person's word for each name and exchange. Raises BadRequest."""
+    fields = _fields(body)
+    texts = {name: _text(fields, name, bound) for name, bound in _BOUNDS.items()}
+    exchange, name = texts["id"], texts["name"] or "feedback"
+    if exchange is None:
+        raise _missing("id", "the answer's x-request-id, or its own id (chatcmpl-…, resp_…, msg_…)")
+    if not all(c.isalnum() or c in "_-." for c in name) or not name.isascii():
+        raise BadRequest(f"name: expected letters, digits, _ - and ., got {name!r}", param="name")
+    value, data_type = _value(fields.get("value"))
+    if data_type == "numeric" and value is None and texts["label"] is not None:
+        data_type = "categorical"
+    if value is None and not any(texts[n] for n in ("label", "comment", "correction")):
+        raise _missing("value", "one of value, label, comment and correction at least")
+    if key is not None and not 0 < len(key) <= 256:
+        raise BadRequest("idempotency-key: expected 1 to 256 characters")
+    own = only_word_id(caller, exchange, name) if key is None else word_id(caller, f"key\0{key}")
+    return Feedback(
+        exchange, own, caller, at, name, value, texts["label"],
+        texts["comment"], texts["correction"], data_type=data_type,
+    )  # fmt: skip
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("the request body must be a JSON object")
+    unknown = sorted(set(fields) - set(_MEMBERS))
+    if unknown:
+        raise BadRequest(f"unknown member {unknown[0][:100]!r}; known: {', '.join(_MEMBERS)}", param=unknown[0][:100])
+    return fields
+
+
+def _text(fields: dict[str, Any], name: str, most: int) -> str | None:
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} must be a string", param=name)
+    if len(value) > most:
+        raise BadRequest(f"{name} has {len(value)} characters; at most {most} are taken", param=name)
+    return value
+
+
+def _value(value: Any) -> tuple[float | None, str]:
+    if isinstance(value, bool):
+        return float(value), "boolean"
+    if value is None:
+        return None, "numeric"
+    if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e15:
+        raise BadRequest("value must be true, false or a number; a word is a `label`", param="value")
+    return float(value), "numeric"
+
+
+def _missing(name: str, what: str) -> BadRequest:
+    return BadRequest(f"missing {name}: {what}", param=name, code="missing_required_parameter")

@@ -1,0 +1,224 @@
+"""All that is not the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from gateway import __version__
+from gateway.config.environment import shared_metrics
+from gateway.core.errors import GatewayError, InvalidKey, NotAllowed
+from gateway.core.exchange import new_id
+from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
+from gateway.proxy.app import Gateway, unknown_path
+from gateway.proxy.endpoints.feedback import Recall, feedback_page, nobody
+from gateway.proxy.endpoints.passthrough import Carrying, forward
+from gateway.proxy.endpoints.responses_by_id import by_id
+from gateway.proxy.request.auth import matches
+from gateway.proxy.request.upload import ClientGone
+
+Page = Callable[[Request], Awaitable[Response]]
+OWNER = "assay-gateway"
+
+
+class Pages:
+    """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics.
+    loopback: the main port listens only on this machine, so that metrics and readiness need no key there. recall: what
+    room 2 says of feedback."""
+
+    def __init__(
+        self,
+        gateway: Callable[[], Gateway],
+        show: Callable[[], None],
+        registry: CollectorRegistry,
+        *,
+        loopback: bool,
+        recall: Recall = nobody,
+    ) -> None:
+        self._gateway = gateway
+        self._show = show
+        self._registry = registry
+        self._loopback = loopback
+        self._recall = recall
+        self._open = False
+        self._started = int(time.time())
+
+    def app(self) -> ASGIApp:
+        """The ASGI application of these pages."""
+        routes = [
+            Route("/v1/models", self._said(self.models), methods=["GET"]),
+            Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
+            Route("/v1/feedback", self._said(feedback_page(self._gateway, self._recall)), methods=["POST"]),
+            Route("/health", self._said(self.health), methods=["GET"]),
+            Route("/ready", self._said(self.ready), methods=["GET"]),
+            Route("/metrics", self._said(self.metrics), methods=["GET"]),
+            Route("/v1/responses/{id}", response_by_id(self._gateway), methods=["GET", "DELETE"]),
+            Route("/v1/responses/{id}/cancel", response_by_id(self._gateway), methods=["POST"]),
+            Route("/v1/responses/{id}/input_items", response_by_id(self._gateway), methods=["GET"]),
+            Route("/v1/{path:path}", forward_or_refuse(self._gateway), methods=_ALL),
+            Route("/{path:path}", self._said(self.unknown), methods=_ALL),
+        ]
+        return Router(routes, redirect_slashes=False)
+
+    def private(self) -> ASGIApp:
+        """Metrics and readiness for a listener of their own: whoever reaches it may look."""
+        pages = Pages(self._gateway, self._show, self._registry, loopback=True)
+        pages._open = True
+        return Router(
+            [
+                Route("/ready", self._said(pages.ready), methods=["GET"]),
+                Route("/health", self._said(pages.health), methods=["GET"]),
+                Route("/metrics", self._said(pages.metrics), methods=["GET"]),
+            ]
+        )
+
+    def _said(self, page: Page) -> Page:
+        """A page whose errors are answered in OpenAI's shape."""
+
+        async def answer(request: Request) -> Response:
+            request_id = new_id()
+            try:
+                response = await page(request)
+            except GatewayError as error:
+                response = error_response(error)
+            response.headers["x-request-id"] = request_id
+            return response
+
+        return answer
+
+    async def models(self, request: Request) -> Response:
+        gateway = self._gateway()
+        caller = gateway.keys.caller(dict(request.scope["headers"]))
+        data = [self._model(alias) for alias in gateway.router.aliases(caller)]
+        return json_response({"object": "list", "data": data})
+
+    async def model(self, request: Request) -> Response:
+        gateway = self._gateway()
+        caller = gateway.keys.caller(dict(request.scope["headers"]))
+        alias = request.path_params["name"]
+        gateway.router.check(alias, caller)
+        return json_response(self._model(alias))
+
+    def _model(self, alias: str) -> dict[str, Any]:
+        return {"id": alias, "object": "model", "created": self._started, "owned_by": OWNER}
+
+    async def health(self, request: Request) -> Response:
+        """This process lives. Says nothing of upstreams: a balancer must not restart us for their faults."""
+        return json_response({"status": "ok", "version": __version__})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether calls can be answered: every alias has a target that may be asked. The detail needs leave."""
+        gateway = self._gateway()
+        states = {
+            p.name: "ready" if p.ready else "down" if p.upstream.down else "failing" for p in gateway.router.places
+        }
+        missing = gateway.router.unready()
+        body: dict[str, Any] = {"status": "ready" if not missing else "not ready"}
+        if self._may_look(request):
+            body |= {"without_target": missing, "targets": states}
+        return json_response(body, 200 if not missing else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        if not self._may_look(request):
+            config = self._gateway().config.metrics
+            hint = f"they are served on {config.bind}" if config.bind else "set metrics.sha256 or metrics.bind"
+            raise InvalidKey(f"metrics need a key of their own beyond loopback; {hint}")
+        self._show()
+        # On a thread: putting several workers together reads all their files, and calls are under way meanwhile.
+        text = await asyncio.to_thread(exposition, self._registry, shared_metrics())
+        return Response(text, media_type=CONTENT_TYPE.decode())
+
+    def _may_look(self, request: Request) -> bool:
+        if self._open:
+            return True
+        digest = self._gateway().config.metrics.sha256
+        if digest is not None:
+            return matches(dict(request.scope["headers"]), digest)
+        return self._loopback
+
+    async def unknown(self, request: Request) -> Response:
+        # Not request.url, which is put together with the client's Host header, and cannot be with every one.
+        raise unknown_path(request.scope["path"], request.method)
+
+
+_ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
+    """Other paths below /v1/ go untouched to the upstream that the config names, for keys that may."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        now = gateway()
+        upstream = now.config.passthrough
+        path = scope["path"]
+        leads_out = not {".", ".."}.isdisjoint(path.split("/"))  # of the upstream's base path, with its credential
+        if upstream is None or leads_out or path.startswith(("/v1/realtime", "/v1/v1/")):
+            raise unknown_path(path, scope["method"])
+        caller = now.keys.caller(dict(scope["headers"]))
+        if "passthrough" not in caller.allow:
+            raise NotAllowed("this key may not use other paths: keys[].allow does not name `passthrough`")
+        await forward(now.upstreams[upstream], scope, receive, send)
+
+    return _Asgi(app, gateway)
+
+
+def response_by_id(gateway: Callable[[], Gateway]) -> Any:
+    """A stored response, at the upstream that made it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        now = gateway()
+        caller = now.keys.caller(dict(scope["headers"]))
+        upstreams = now.router.upstreams(caller)
+        await by_id(scope["path_params"]["id"], caller, now.sticky, upstreams, scope, receive, send)
+
+    return _Asgi(app, gateway)
+
+
+class _Asgi:
+    """Starlette takes a function for a request-response page; an instance with __call__ it takes for an application.
+
+    Its errors are answered in OpenAI's shape; a client that left gets no answer.
+    """
+
+    def __init__(self, app: Any, gateway: Callable[[], Gateway]) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        carrying = Carrying(self._gateway(), receive, send)
+        try:
+            await carrying.run(self._app, scope)
+        except GatewayError as error:
+            if carrying.started:
+                return  # too late for a status; the connection closes unfinished
+            response = error_response(error)
+            response.headers["x-request-id"] = new_id()
+            await response(scope, receive, send)
+        except ClientGone:
+            pass
+
+
+def for_browsers(app: Any, origins: tuple[str, ...]) -> Any:
+    """The application for pages of these origins too, every answer and every refusal (CORS); itself without any."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+def error_response(error: GatewayError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error.headers()}
+    return Response(error.body(), error.status, headers, media_type="application/json")

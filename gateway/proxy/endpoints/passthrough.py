@@ -1,0 +1,121 @@
+"""Paths that are none of ours (files, batches, fine-tuning, …), carried to one upstream, untouched and unrecorded.
+
+One attempt, no fallback: such calls change state at the upstream, and only there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gateway.core.errors import TransportError, UpstreamFailed
+from gateway.core.exchange import new_id
+from gateway.proxy.app import Gateway, calm, stopping
+from gateway.proxy.http.client import UpstreamReply
+from gateway.proxy.http.server.asgi import Watch, current_task
+from gateway.proxy.relay.progress import Kept, Progress, Send
+from gateway.proxy.request.headers import for_client, for_upstream
+from gateway.proxy.request.upload import ClientGone, Receive
+from gateway.proxy.routing.target_state import UpstreamState
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S = 5.0
+_LAST_STATUS = 599  # RFC 9110, section 15: above it there are none, and uvicorn writes none
+
+
+async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Carries one request and its answer, both as they come. Raises UpstreamFailed before the answer's head."""
+    await send_on(upstream, await open_reply(upstream, scope, _body(receive) if _has_body(scope) else b""), send)
+
+
+async def open_reply(
+    upstream: UpstreamState, scope: dict[str, Any], body: bytes | AsyncIterator[bytes]
+) -> UpstreamReply:
+    """Asks, and gives the reply as far as its head. Raises UpstreamFailed."""
+    path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
+    if scope["query_string"]:
+        path += b"?" + scope["query_string"]
+    request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
+    try:
+        reply = await upstream.transport.send(request, _CONNECT_S)
+    except TransportError as error:
+        raise UpstreamFailed(f"{upstream.name} could not be asked ({type(error).__name__})") from error
+    if reply.status > _LAST_STATUS:
+        reply.close()
+        raise UpstreamFailed(f"{upstream.name} answered with HTTP {reply.status}, which is no status")
+    return reply
+
+
+async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:
+    """The reply as the client's answer. One that breaks off ends the client's connection unfinished."""
+    try:
+        head = [*for_client(reply.headers), (b"x-request-id", new_id().encode())]
+        head.append((b"x-gateway-upstream", upstream.name.encode()))
+        head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+        await send({"type": "http.response.start", "status": reply.status, "headers": head})
+        while data := await reply.chunk():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except TransportError as error:
+        log.warning("%s broke off its answer: %s", upstream.name, error)
+    finally:
+        reply.close()
+
+
+class Carrying:
+    """A request under way outside the hot path: its config stays open for it, and it ends when its client leaves.
+
+    started: the answer's head has gone out.
+    """
+
+    def __init__(self, gateway: Gateway, receive: Receive, send: Send) -> None:
+        self.started = False
+        self._calls = gateway.calls
+        self._receive = receive
+        self._send = send
+        self._progress = Progress(Kept(False, 0))
+        self._watch = Watch(receive, self._progress, gateway.tasks, current_task())
+
+    async def run(self, app: Any, scope: dict[str, Any]) -> None:
+        """Raises ClientGone, and whatever the application raises."""
+        self._calls["passthrough"] += 1
+        if not _has_body(scope):
+            self._watch.begin()
+        try:
+            await app(scope, self._hear, self._say)
+        except asyncio.CancelledError:
+            calm()
+            raise (ClientGone() if self._progress.gone else stopping()) from None
+        finally:
+            self._calls["passthrough"] -= 1
+            self._watch.stop()
+
+    async def _hear(self) -> Any:
+        """While the body comes, whoever reads it sees the client leave; afterwards the watch does."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self._watch.begin()
+        return message
+
+    async def _say(self, message: Any) -> None:
+        self.started = True
+        self._progress.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+
+def _has_body(scope: dict[str, Any]) -> bool:
+    return any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone  # an end here would make half a file look whole
+        more = message.get("more_body", False)
+        if message.get("body"):
+            yield message["body"]

@@ -1,0 +1,53 @@
+"""Responses by their id: read, cancelled, deleted at the upstream that made them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.core.errors import NotFound, UpstreamFailed
+from gateway.proxy.endpoints.passthrough import forward, open_reply, send_on
+from gateway.proxy.relay.progress import Send
+from gateway.proxy.request.call import Caller
+from gateway.proxy.request.upload import Receive
+from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.target_state import UpstreamState
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
+
+
+async def by_id(
+    response_id: str,
+    caller: Caller,
+    sticky: Sticky,
+    upstreams: Iterable[UpstreamState],
+    scope: dict[str, Any],
+    receive: Receive,
+    send: Send,
+) -> None:
+    """GET, DELETE and POST …/cancel of one response. upstreams: those this caller's models are on.
+
+    An id that nobody knows is asked of each in turn; the first that has it answers. Raises NotFound when none has, and
+    UpstreamFailed when one could not be asked: it may be the one.
+    """
+    if not _ID.fullmatch(response_id):
+        raise NotFound(f'there is no response "{response_id[:100]}"', param="id")
+    known = {u.name: u for u in upstreams}
+    home = await sticky.home(response_id, caller)
+    if home in known:
+        await forward(known[home], scope, receive, send)
+        return
+    failure: UpstreamFailed | None = None
+    for upstream in known.values():
+        try:
+            reply = await open_reply(upstream, scope, b"")
+        except UpstreamFailed as error:
+            failure = error
+            continue
+        if reply.status == 404:
+            reply.close()
+            continue
+        await send_on(upstream, reply, send)
+        return
+    raise failure or NotFound(f'there is no response "{response_id[:100]}"', param="id")

@@ -1,0 +1,1 @@
+"""Shadow requests: when they are sent, to whom, and within which budget."""

@@ -1,0 +1,96 @@
+"""What shadows have used on the present UTC day: tokens and USD, by experiment, over all gateways on a stream server.
+
+Kept in the stream server and shared off the path: each second a process adds what it used and reads what all have. So
+a budget is overshot by at most what all gateways use in a second, and by the requests that are then under way
+(`budget.concurrency` in each process). While the stream server is away, each process goes by what it last read and its
+own use: the budget then holds for each process by itself. What was added but not acknowledged is added again: more is
+counted then, and less is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.config.experiments import Budget
+from gateway.core.exchange import Usage
+
+DAY_S = 86400
+KEEP_S = 3 * DAY_S
+COUNTS = "shadows"  # results of shadows, by "<plan hash>:<result>", for ever
+_BYTES_A_TOKEN = 3  # for an upstream that does not say what it used: rather too many tokens than too few
+
+
+class Sums(Protocol):
+    """What the stream server does for it."""
+
+    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
+
+
+class Spending:
+    """One process's share of it, and what is known of all. clock: Unix seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._day = int(clock() // DAY_S)
+        self._known: dict[str, float] = {}  # of all gateways, as last read
+        self._own: defaultdict[str, float] = defaultdict(float)  # not yet added there
+        self._results: Counter[str] = Counter()
+
+    def spent(self, experiment: str, what: str) -> float:
+        """what: "tokens" or "usd"."""
+        self._turn()
+        field = f"{experiment}:{what}"
+        return self._known.get(field, 0.0) + self._own[field]
+
+    def over(self, experiment: str, budget: Budget) -> bool:
+        tokens, usd = budget.tokens_per_day, budget.usd_per_day
+        if tokens is not None and self.spent(experiment, "tokens") >= tokens:
+            return True
+        return usd is not None and self.spent(experiment, "usd") >= usd
+
+    def used(self, experiment: str, budget: Budget) -> float | None:
+        """The larger share of the day's two limits; None: it has none."""
+        limits = {"tokens": budget.tokens_per_day, "usd": budget.usd_per_day}
+        shares = [self.spent(experiment, what) / limit for what, limit in limits.items() if limit]
+        return max(shares, default=None)
+
+    def took(self, experiment: str, usage: Usage, usd: float | None) -> None:
+        self._turn()
+        self._own[f"{experiment}:tokens"] += usage.input_tokens + usage.output_tokens
+        self._own[f"{experiment}:usd"] += usd or 0.0
+
+    def counted(self, plan_hash: str, result: str) -> None:
+        """For `gateway ab status`."""
+        self._results[f"{plan_hash}:{result}"] += 1
+
+    async def share(self, sums: Sums, experiments: list[str]) -> None:
+        """Adds what is new and reads what all have used. Raises StreamDown, and has then forgotten nothing."""
+        self._turn()
+        day = self._day
+        fields = [f"{name}:{what}" for name in experiments for what in ("tokens", "usd")]
+        new = {field: self._own[field] for field in {*fields, *self._own}}
+        totals = await sums.add(f"spent:{day}", new, KEEP_S)
+        if day == self._day:
+            self._known.update(totals)
+            for field, amount in new.items():
+                self._own[field] -= amount
+        results = dict(self._results)
+        if results:
+            await sums.add(COUNTS, results)
+            self._results.subtract(results)
+            self._results = +self._results
+
+    def _turn(self) -> None:
+        day = int(self._clock() // DAY_S)
+        if day != self._day:
+            self._day = day
+            self._known.clear()
+            self._own.clear()
+
+
+def usage_or_guess(usage: Usage | None, request: bytes, response: bytes) -> Usage:
+    """An upstream that counts nothing must not be free: then its bytes are counted, a token for three."""
+    return usage or Usage(len(request) // _BYTES_A_TOKEN, len(response) // _BYTES_A_TOKEN)

@@ -1,0 +1,127 @@
+"""Which plans are in force: read from the stream server, twice a second, off every call's path.
+
+Unread at start means no shadow and no split; while the server is away, what was last known stands. A config whose
+experiment says `start: auto` (or a time) publishes its plan, once for each reading of the file, so that two gateways
+with different files do not push each other's out; what a command has stopped stays stopped until a command starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gateway.core.errors import StreamDown
+from gateway.core.plan import PlanState
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.shadow import Standing
+from gateway.proxy.routing.assignment import Experiments
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 0.5
+
+
+class Shared(Protocol):
+    """The stream server, as far as experiments need it."""
+
+    async def plans(self) -> dict[str, PlanState]: ...
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
+
+
+class Following:
+    """One process's view of the plans. states: as last read, shared with whoever builds a gateway. experiments: of
+    every config from which calls are still under way, the present one last."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        experiments: Callable[[], Sequence[Experiments]],
+        states: dict[str, PlanState],
+        standing: Standing,
+        metrics: ProxyMetrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._shared = shared
+        self._experiments = experiments
+        self._states = states
+        self._standing = standing
+        self._metrics = metrics
+        self._clock = clock
+        self._published: Experiments | None = None  # the config whose plans have been offered
+        self._told_down = False
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_EVERY_S)
+
+    async def look(self) -> None:
+        """Reads, publishes, and puts in force what is known; adds what shadows have used."""
+        present = self._experiments()[-1]
+        if present.plans:
+            try:
+                await self._exchange(present)
+            except StreamDown as error:
+                if not self._told_down:
+                    log.warning("%s; experiments go on as they were last known", error)
+                self._told_down = True
+        self._put_in_force()
+
+    async def _exchange(self, present: Experiments) -> None:
+        states = await self._shared.plans()
+        if self._published is not present and await self._publish(present, states):
+            self._published = present
+            states = await self._shared.plans()
+        self._states.clear()
+        self._states.update(states)
+        self._told_down = False
+        await self._standing.spending.share(self._shared, list(present.plans))
+
+    async def _publish(self, present: Experiments, states: Mapping[str, PlanState]) -> bool:
+        """Whether all of them now stand there, or are kept from it; another's change between is looked at again."""
+        done = True
+        for name, plan in present.plans.items():
+            known = states.get(name)
+            if not present.starts_itself(name) or (known is not None and known.plan == plan):
+                continue
+            if known is not None and not known.running:
+                log.warning("experiment %s is stopped; its plan has changed, and `gateway ab start` starts it", name)
+                continue
+            if await self._shared.set_plan(PlanState(plan, "running", self._clock()), known):
+                log.info("experiment %s runs by plan %s%s", name, plan.hash, _was(known))
+            else:
+                done = False
+        return done
+
+    def _put_in_force(self) -> None:
+        now = self._clock()
+        for name, state in self._states.items():
+            if not state.running:
+                self._standing.kill(name)
+        for experiments in self._experiments():
+            experiments.follow(self._states, now)
+        for gate in self._standing.gates.values():
+            gate.tick(now)
+        self._show(self._experiments()[-1])
+
+    def _show(self, present: Experiments) -> None:
+        m, standing = self._metrics, self._standing
+        for name in present.plans:
+            if not present.enabled(name):
+                standing.kill(name)
+            m.experiment_running.labels(name).set(name in present.in_force)
+            m.shadow_running.labels(name).set(standing.running[name])
+            m.shadow_paused.labels(name).set(standing.gates[name].paused)
+            running = present.in_force.get(name)
+            used = None if running is None else standing.spending.used(name, running.settings.budget)
+            if used is not None:
+                m.shadow_budget.labels(name).set(used)
+
+
+def _was(known: PlanState | None) -> str:
+    return f", and no longer by {known.plan.hash}" if known is not None else ""

@@ -1,0 +1,254 @@
+"""Asks the arms of a shadow once the served answer has ended, off the client's path, and records what each says.
+
+All of it is done aside, in pieces, between the calls that clients wait for: to decide and to record the served answer,
+to begin each arm, to record what it said. What does not fit when it is decided is not asked, and counted, and no shadow
+waits for room; all arms of a call are asked or none. Each arm that is asked leaves one exchange, also when it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from gateway.config.loading import Retries
+from gateway.core.errors import GatewayError
+from gateway.core.exchange import Exchange
+from gateway.core.plan import REPEAT
+from gateway.core.prices import Prices
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.budget import Spending, usage_or_guess
+from gateway.proxy.experiments.idle_queue import Aside, Piece
+from gateway.proxy.experiments.latency_gate import LatencyGate
+from gateway.proxy.experiments.shadow_request import asked_again, has_effects
+from gateway.proxy.recording.inline_media import without_data_urls, without_images
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.recording.redaction.working import LARGE
+from gateway.proxy.relay.progress import Kept, NoClient, Progress
+from gateway.proxy.relay.relay import Relay
+from gateway.proxy.request.call import Call
+from gateway.proxy.routing.assignment import Part, Running, arms_asked
+from gateway.proxy.routing.router import Candidate, Route, Router
+from gateway.proxy.routing.target_state import Place
+from gateway.runtime.supervisor import Tasks
+
+
+@dataclass(slots=True)
+class Standing:
+    """What this process knows of its shadows, by experiment. Outlives configs."""
+
+    spending: Spending = field(default_factory=Spending)
+    running: Counter[str] = field(default_factory=Counter)
+    tasks: defaultdict[str, set[asyncio.Task[None]]] = field(default_factory=lambda: defaultdict(set))
+    gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
+
+    def kill(self, experiment: str) -> None:
+        """Ends what is under way: it leaves no exchange."""
+        for task in self.tasks.pop(experiment, ()):
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """arms: to ask, in the order in which they are asked; (): none, and reason says why."""
+
+    arms: tuple[str, ...]
+    reason: str | None = None
+
+
+class Shadow:
+    """Of one config. rng: for the order of asking."""
+
+    def __init__(
+        self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
+        prices: Prices, standing: Standing, rng: random.Random, aside: Aside,
+    ) -> None:  # fmt: skip
+        self._router = router
+        self._relay = relay
+        self._recorder = recorder
+        self._metrics = metrics
+        self._tasks = tasks
+        self._cap_bytes = cap_bytes
+        self._prices = prices
+        self._standing = standing
+        self._rng = rng
+        self._aside = aside
+        self._running = 0
+        self._given_up = False
+
+    @property
+    def running(self) -> int:
+        """How many requests of this config's shadows are under way, and pieces of work for them wait."""
+        return self._running + len(self._aside)
+
+    def give_up(self) -> None:
+        """The process ends: nobody is asked any more, and what is under way will be cut by us, which says nothing of
+        the candidate."""
+        self._given_up = True
+        self._aside.empty()
+
+    def later(self, piece: Piece) -> bool:
+        """Whether the rest of a call's settlement is done aside; False: there is no room, and it is to be done now."""
+        return not self._given_up and self._aside.later(piece)
+
+    def decide(self, call: Call, part: Part) -> Offer:
+        """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
+        running = part.running
+        arms = arms_asked(running, call.id)
+        reason = self._why_not(call, running, arms)
+        if reason is not None:
+            self._count(running, "", f"not_offered_{reason}")
+            return Offer((), reason)
+        self._standing.running[running.plan.name] += len(arms)
+        self._running += len(arms)
+        return Offer(tuple(self._rng.sample(arms, len(arms))))
+
+    def _why_not(self, call: Call, running: Running, arms: tuple[str, ...]) -> str | None:
+        name, settings = running.plan.name, running.settings
+        if self._given_up or self._aside.full:
+            return "busy"
+        places = [self._router.place(running.plan.target(arm)) for arm in arms]
+        if self._router.experiments.in_force.get(name) is not running:
+            return "kill"
+        if not running.allows(call):
+            return "not_allowed"
+        if has_effects(call):
+            return "has_effects"
+        if not all(place.ready for place in places):
+            return "target_down"
+        slowed = settings.gate.latency and not self._standing.gates[name].open
+        if slowed or any(_loaded(place, settings.gate.load) for place in places):
+            return "gate"
+        if self._standing.spending.over(name, settings.budget) or self._unpriced(running, places):
+            return "budget"
+        full = self._standing.running[name] + len(arms) > settings.budget.concurrency
+        return "busy" if full or not _room(places) else None
+
+    def _unpriced(self, running: Running, places: list[Place]) -> bool:
+        """A budget in USD cannot hold what has no price."""
+        limited = running.settings.budget.usd_per_day is not None
+        return limited and any(self._prices.of(place.target) is None for place in places)
+
+    def withdraw(self, part: Part, offer: Offer) -> None:
+        """The served exchange was not recorded: there can be no pair."""
+        for _ in offer.arms:
+            self._ended(part.running.plan.name)
+        if offer.arms:
+            self._count(part.running, "", "not_offered_not_recorded")
+
+    def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
+        """Sees to it that the arms are asked. Returns at once."""
+        for arm in offer.arms:
+            self._aside.do(partial(self._begin, call, route, part.running, arm, served))
+
+    def _begin(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+        name = running.plan.name
+        if self._given_up or self._router.experiments.in_force.get(name) is not running:
+            self._ended(name)
+            self._count(running, arm, "given_up")
+            return
+        gate = self._standing.gates[name]
+        gate.began()
+        task = self._tasks.start(self._ask(call, route, running, arm, served), f"shadow {name} {arm}")
+        self._standing.tasks[name].add(task)
+        # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
+        task.add_done_callback(lambda task: self._done(name, gate, task))
+
+    def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
+        gate.ended(time.time())
+        self._standing.tasks[name].discard(task)
+        self._ended(name)
+
+    def _ended(self, name: str) -> None:
+        self._standing.running[name] -= 1
+        self._running -= 1
+
+    def answered(self, call: Call, part: Part, progress: Progress, now: float) -> None:
+        """A served call of an experiment has ended, at `now` (monotonic): how long clients wait beside its shadows."""
+        if not part.running.settings.gate.latency or not part.running.shadows:
+            return
+        first = progress.first_content
+        seconds = (first if call.stream and first is not None else now) - call.started
+        gate = self._standing.gates[part.running.plan.name]
+        gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
+
+    async def _ask(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+        place = self._router.place(running.plan.target(arm))
+        again = asked_again(call, place)
+        total_s = running.plan.deadline_s or route.timeouts.total_s
+        alone = replace(
+            route,
+            candidates=(Candidate(place, frozenset()),),
+            timeouts=route.timeouts.model_copy(update={"total_s": total_s}),
+            retries=Retries(attempts=1),
+            on_cut="error",
+        )
+        progress = Progress(Kept(True, self._cap_bytes))
+        try:
+            await self._relay.ask(again, alone, NoClient(), progress, held=True)
+        except GatewayError:
+            pass  # the failure stands in progress: it is this arm's result
+        except asyncio.CancelledError:
+            self._count(running, arm, "given_up")
+            raise
+        self._spent(running, arm, place, progress)
+        if self._given_up:
+            self._count(running, arm, "given_up")
+            return
+        total_s = time.monotonic() - again.started
+        self._aside.do(partial(self._record, again, running, arm, place, served, progress, total_s))
+
+    def _spent(self, running: Running, arm: str, place: Place, progress: Progress) -> None:
+        if progress.usage is None and progress.status != 200:
+            return
+        usage = usage_or_guess(progress.usage, progress.sent_body, progress.kept.bytes())
+        usd = self._prices.cost(place.target, usage)
+        self._standing.spending.took(running.plan.name, usage, usd)
+        m, name = self._metrics, running.plan.name
+        m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
+        m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
+
+    def _record(
+        self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress, total_s: float
+    ) -> None:
+        request, cut = progress.sent_body, False
+        if len(request) <= LARGE:
+            request, cut = without_data_urls(request, self._cap_bytes)
+        content = call.caller.content != "metadata"
+        first, plan = progress.first_content, running.plan
+        repeat = arm == REPEAT
+        exchange = replace(
+            served,
+            id=call.id, received=call.received, target=place.target, role="control" if repeat else "shadow", arm=arm,
+            pair=served.id, asked=(), not_asked=None, form="raw",
+            request=request if content else b"{}", response=without_images(progress.kept.bytes()) if content else b"",
+            truncated=cut or progress.kept.truncated, spliced=False, status=progress.status,
+            outcome=progress.outcome, usage=progress.usage, attempts=tuple(progress.attempts),
+            total_s=total_s,
+            first_token_s=None if first is None else first - call.started,
+            pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
+            stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
+        )  # fmt: skip
+        self._recorder.saw((exchange.stratum, call.alias, place.name, arm, ""), None)
+        self._recorder.put(exchange)
+        self._count(running, arm, "asked" if progress.outcome == "ok" else "asked_failed")
+
+    def _count(self, running: Running, arm: str, result: str) -> None:
+        """arm: "" where no arm was asked."""
+        self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
+        self._standing.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _loaded(place: Place, limit: float | None) -> bool:
+    """The target says that too many already wait there."""
+    waiting = place.waiting
+    return limit is not None and waiting is not None and waiting > limit
+
+
+def _room(places: list[Place]) -> bool:
+    """Every arm has a place at its upstream at once, and none that a client waits for."""
+    wanted = Counter(place.upstream.name for place in places)
+    return all(place.upstream.slots.room(wanted[place.upstream.name]) for place in places)

@@ -1,0 +1,349 @@
+"""One HTTP/1.1 connection and the reply it carries. Knows bytes and sockets; pool.py knows which connection is free.
+
+A Connection carries one request at a time and outlives many; a Http1Reply belongs to one request, so that whoever
+still holds it after its end cannot disturb the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
+from gateway.proxy.http.client import Headers
+from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
+from gateway.proxy.http.write_batching import Outbox, Outgoing
+
+HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
+COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
+
+
+class Home(Protocol):
+    """Where a connection goes when its reply is whole, and where its beginning and its end are told."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def busy(self) -> int:
+        """How many connections carry a request."""
+        ...
+
+    def opened(self, connection: Connection) -> None: ...
+    def give_back(self, connection: Connection) -> None: ...
+    def forget(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
+
+
+class Http1Reply:
+    """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
+
+    __slots__ = (
+        "_begun", "_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "sink", "stale",
+        "status",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.error: Exception | None = None
+        self.sink: Callable[[bytes], bool] | None = None
+        self.stale = False  # a reused connection was dead already: not one byte came
+        self._connection = connection
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._complete = self._begun = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def chunk(self) -> bytes:
+        self._begun = True
+        while not self._chunks and not self._complete and self.error is None:
+            await self._changed()
+        if chunks := self._chunks:
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            if self._size > HIGH_WATER:
+                self._connection.resume(self)
+            self._size = 0
+            return body
+        if self.error is not None:
+            raise self.error
+        return b""
+
+    def whole(self) -> bytes | None:
+        if self._begun or not self._complete:
+            return None
+        self._begun = True
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _sunk(self) -> bool:
+        """Whether the sink has taken what has come."""
+        chunks, sink = self._chunks, self.sink
+        if sink is None or not sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+            return False
+        chunks.clear()
+        self._size = 0
+        return True
+
+    async def head(self) -> None:
+        """Waits until the head has come or never will; then `status` is 0 and `error` says why."""
+        # Also where nobody closes a reply whose head never came: a cancelled wait closes the socket itself.
+        if not self.status and self.error is None:
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            except BaseException:
+                self.close()
+                raise
+
+    async def _changed(self) -> None:
+        self._waiter = self._connection.loop.create_future()
+        try:
+            await self._waiter
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if not self._complete and self.error is None:
+            self._chunks.clear()
+            self._connection.abort()
+            self.fail(BodyCut("the reply was closed before its end"))
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """One socket. Built by create_connection; `ask` starts a request on it, the loop's callbacks do the rest."""
+
+    def __init__(self, home: Home, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
+        self.loop = loop
+        self.dead = False
+        self.asked = 0  # requests so far
+        self.idle_s = idle_s  # how long it may rest, as the peer last said
+        self.idle_until = 0.0
+        self._home = home
+        self._default_idle_s = idle_s
+        self._transport: asyncio.Transport
+        self._out: Outgoing
+        self._parser = HttpResponseParser(self)
+        self._reply: Http1Reply | None = None
+        self._bodiless = False  # the request is a HEAD
+        self._keep = False  # the peer will read another request
+        self._until_close = False  # the body ends where the connection does
+        self._silent = 0  # bytes since the last body byte: heads, chunk extensions, trailers
+        self._upload: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def ask(
+        self,
+        method: bytes,
+        head: bytes,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+        *,
+        at_once: bool = False,
+    ) -> Http1Reply:
+        """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply.
+
+        at_once: not together with others of this round: then many streams would run in step from their beginning on,
+        and each of their events come among those of all the others.
+        """
+        self._reply = reply = Http1Reply(self)
+        self.asked += 1
+        self._bodiless = method == b"HEAD"
+        self._keep = self._until_close = False
+        self._silent = 0
+        if self.dead:
+            self._end(reply, None)
+        elif not isinstance(body, bytes):
+            self._transport.write(head)
+            self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
+        elif len(body) > COPY_LIMIT:
+            self._transport.writelines([head, body])
+        else:
+            self._out.put(head + body, 0 if at_once else self._home.busy)
+        return reply
+
+    def abort(self) -> None:
+        """Closes the socket at once, whatever it is doing."""
+        self._reply = None
+        self.bury()
+        self._out.drop()
+        self._transport.abort()
+
+    def cut(self) -> None:
+        """As abort, and tells the reply, which somebody may still be waiting for."""
+        reply = self._reply
+        self.abort()
+        if reply is not None:
+            reply.fail(
+                BodyCut("the transport was closed") if reply.status else ConnectionLost("the transport was closed")
+            )
+
+    def bury(self) -> None:
+        """Takes it out of the pool's account; once."""
+        if self.dead:
+            return
+        self.dead = True
+        self._home.forget(self)
+        if self._upload is not None:
+            self._upload.cancel()
+
+    def resume(self, reply: Http1Reply) -> None:
+        if self._reply is reply:
+            self._transport.resume_reading()
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._out = Outgoing(self._home.outbox, self._transport)
+        self._home.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        reply = self._reply
+        if reply is None:
+            # An answer nobody asked for (a 408 before an idle close, say): what follows it cannot be trusted.
+            self.abort()
+            return
+        size = reply._size
+        self._silent += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._keep = False
+            if not reply._complete:
+                self._refuse(reply, error)
+                return
+        if reply._complete:
+            self._settle(reply)
+        elif reply._size != size:
+            self._silent = 0
+            if reply.sink is not None and reply._waiter is not None and reply._sunk():
+                return
+            if size <= HIGH_WATER < reply._size:
+                self._transport.pause_reading()
+        elif self._silent > MAX_HEAD_BYTES:
+            self._refuse(reply, BadResponse(f"over {MAX_HEAD_BYTES} bytes without a byte of body"))
+            return
+        if reply.status:
+            reply._wake()
+
+    def eof_received(self) -> None:
+        reply = self._reply
+        # Not left to asyncio, which first tries to send what is still buffered, to a peer that may never read.
+        self.abort()
+        if reply is not None:
+            self._end(reply, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.bury()
+        self._out.drop()
+        self._home.closed(self)
+        if self._reply is not None:
+            self._end(self._reply, exc)
+
+    def pause_writing(self) -> None:
+        self._drained = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # the parser's callbacks; an exception in one stops the parser
+
+    def on_message_begin(self) -> None:
+        if self._reply is None or self._reply._complete:
+            raise BadResponse("bytes after the end of the reply")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        reply = self._reply
+        if reply is not None and not reply.status:  # after the head these are trailers
+            reply.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        reply, status = self._reply, self._parser.get_status_code()
+        if reply is None:
+            raise BadResponse("nobody asked")
+        check_size(reply.headers, self._silent)
+        if status < 200:
+            if status == 101:
+                raise BadResponse("101 switches to a protocol that was not asked for")
+            reply.headers = []
+            return
+        self._until_close, idle_s = read_framing(reply.headers, status)
+        self.idle_s = self._default_idle_s if idle_s is None else idle_s
+        self._keep = self._parser.should_keep_alive()
+        reply.status = status
+        if self._bodiless:
+            # The parser cannot be told that a HEAD has no body: it stops here, and so does the connection.
+            reply._complete = True
+            raise BadResponse("no body follows")
+
+    def on_body(self, body: bytes) -> None:
+        reply = self._reply
+        if reply is not None:
+            reply._chunks.append(body)
+            reply._size += len(body)
+
+    def on_message_complete(self) -> None:
+        reply = self._reply
+        if reply is not None and reply.status:
+            reply._complete = True
+
+    # what they share
+
+    def _settle(self, reply: Http1Reply) -> None:
+        """The reply is whole: the connection goes home, unless something is left on it in either direction."""
+        if reply._size > HIGH_WATER:
+            # A paused TLS transport may still hand over what it had decrypted, and so this end.
+            self._transport.resume_reading()
+        sent = not (self._out.waiting or self._transport.get_write_buffer_size())
+        if self._keep and self._upload is None and sent:
+            self._reply = None
+            self._home.give_back(self)
+        else:
+            self.abort()
+
+    def _refuse(self, reply: Http1Reply, error: Exception) -> None:
+        self.abort()
+        cause = error if isinstance(error, BadResponse) else error.__context__
+        reply.fail(cause if isinstance(cause, BadResponse) else BadResponse(f"not HTTP/1.1: {error}"))
+
+    def _end(self, reply: Http1Reply, error: Exception | None) -> None:
+        """The connection has ended under a reply."""
+        self._reply = None
+        why = f": {error}" if error else ""
+        if not reply.status:
+            reply.stale = self.asked > 1 and not self._silent
+            reply.fail(ConnectionLost(f"the connection ended before a response head{why}"))
+        elif self._until_close and error is None:
+            reply._complete = True
+            reply._wake()
+        else:
+            reply.fail(BodyCut(f"the connection ended before the body did{why}"))
+
+    async def _send_parts(self, reply: Http1Reply, parts: AsyncIterable[list[bytes]]) -> None:
+        try:
+            async for lines in parts:
+                self._transport.writelines(lines)
+                if self._drained is not None:
+                    await self._drained
+        except Exception as error:
+            # Whatever broke the caller's stream is the caller's: send() or chunk() raises it there.
+            self._upload = None  # first, for abort would cancel this very task
+            self.abort()
+            reply.fail(error)
+        self._upload = None

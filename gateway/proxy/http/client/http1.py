@@ -1,0 +1,104 @@
+"""The lean transport: HTTP/1.1 over asyncio and httptools, a pool for each origin. No HTTP/2, no outbound proxy."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+
+from gateway.core.errors import ConnectFailed
+from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.http.client.connection import Connection, Http1Reply
+from gateway.proxy.http.client.pool import Origin, Pool
+
+
+class Http1Transport:
+    """See Transport. opened, reused and retried count connections opened, taken from a pool, and found dead there.
+
+    ca_file: PEM certificates to trust instead of the system's. idle_s: how long a connection may rest, where its peer
+    does not say (`Keep-Alive: timeout=`, of which a second is taken off); uvicorn and vLLM close after 5 s.
+    max_connections: for each origin; None for no limit. clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca_file: str | None = None,
+        idle_s: float = 3.5,
+        max_connections: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.opened = 0
+        self.reused = 0
+        self.retried = 0
+        self._idle_s = idle_s
+        self._max_connections = max_connections
+        self._clock = clock
+        self._pools: dict[str, Pool] = {}
+        self._ssl = tls_context(ca_file) if ca_file else None  # at start, where a wrong path can still be told
+
+    def idle(self, origin: str) -> int:
+        """How many connections to `origin` are open and free."""
+        pool = self._pools.get(origin)
+        return pool.idle if pool else 0
+
+    async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
+        pool = self._pools.get(request.origin) or self._add_pool(request.origin)
+        head = encode_head(request, pool.origin.host)
+        reply = self._ask(pool.take() or await pool.open(connect_s), request, head)
+        if not reply.status:
+            await reply.head()
+            if reply.stale and not isinstance(request.body, AsyncIterator):
+                self.retried += 1
+                reply = self._ask(await pool.open(connect_s), request, head)
+                await reply.head()
+            if reply.error is not None and not reply.status:
+                raise reply.error
+        return reply
+
+    async def aclose(self) -> None:
+        """Closes every connection at once; replies still open are cut."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _ask(self, connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
+        if connection.asked:
+            self.reused += 1
+        else:
+            self.opened += 1
+        return connection.ask(request.method, head, request.body, request.length, at_once=request.stream)
+
+    def _add_pool(self, url: str) -> Pool:
+        try:
+            origin = Origin.parse(url, self._tls)
+        except ValueError as error:
+            raise ConnectFailed(str(error)) from error
+        self._pools[url] = pool = Pool(origin, self._idle_s, self._max_connections, self._clock)
+        return pool
+
+    def _tls(self) -> ssl.SSLContext:
+        # Not at start: it takes 10 ms and some memory, and many gateways speak plain HTTP to their own machines only.
+        self._ssl = self._ssl or tls_context(None)
+        return self._ssl
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
+    """The request up to its body. Raises ValueError where a line break is hidden in it: that would be two requests."""
+    body = request.body
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (request.method, request.path, host), *map(b": ".join, request.headers)]
+    if not isinstance(body, bytes):
+        length = request.length
+        lines.append(b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length)
+    elif body or request.method not in (b"GET", b"HEAD"):
+        lines.append(b"content-length: %d" % len(body))
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    breaks = len(lines) + 2
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+        raise ValueError("a line break in a request's method, path or headers")
+    return head

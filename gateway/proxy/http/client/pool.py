@@ -1,0 +1,185 @@
+"""The connections to one origin: which are free, which may still be opened, when a resting one is too old.
+
+Last in, first out, so that few connections stay warm and the others grow old and close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gateway.core.errors import ConnectFailed, ConnectTimeout
+from gateway.proxy.http.client.connection import Connection
+from gateway.proxy.http.write_batching import Outbox
+
+MAX_IDLE_S = 60.0  # however long a peer says it keeps a connection, something between forgets it sooner
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go. host: the `Host` header, with the port unless it is the scheme's own."""
+
+    url: str
+    hostname: str
+    port: int
+    tls: ssl.SSLContext | None  # None: plain TCP
+    host: bytes
+
+    @classmethod
+    def parse(cls, url: str, tls: Callable[[], ssl.SSLContext]) -> Origin:
+        """Raises ValueError where `url` is not "http(s)://host[:port]". tls: called only for https."""
+        parts = urlsplit(url)
+        hostname, secure = parts.hostname, parts.scheme == "https"
+        more = "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment
+        if not hostname or parts.scheme not in ("http", "https") or more:
+            raise ValueError(f'origin "{parts.scheme}://{hostname}" is not http(s)://host[:port]')
+        hostname = hostname if hostname.isascii() else hostname.encode("idna").decode()
+        default = 443 if secure else 80
+        port = parts.port or default
+        host = f"[{hostname}]" if ":" in hostname else hostname
+        host += "" if port == default else f":{port}"
+        return cls(url, hostname, port, tls() if secure else None, host.encode())
+
+
+class Pool:
+    """All connections to one origin. max_connections: None for no limit; above it, `open` waits its turn."""
+
+    def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
+        self.origin = origin
+        self.outbox = Outbox()
+        self._idle_s = idle_s
+        self._max = max_connections
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Connection] = []
+        self._alive = 0  # connections open or opening, and not dead
+        self._sockets: set[Connection] = set()  # from connection_made to connection_lost
+        self._queue: deque[asyncio.Future[Connection | None]] = deque()  # a None result is a free place
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many connections are open or opening, and not free."""
+        return self._alive - len(self._idle)
+
+    def take(self) -> Connection | None:
+        """A free connection that its peer still keeps, or None. Never waits."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_until > self._clock():
+                return connection
+            connection.abort()
+        return None
+
+    async def open(self, connect_s: float) -> Connection:
+        """A new connection or, where the limit is reached, the first that comes free, within `connect_s`."""
+        try:
+            async with asyncio.timeout(connect_s):
+                return await self._place() or await self._connect()
+        except TimeoutError as error:
+            raise ConnectTimeout(f"no connection to {self.origin.url} within {connect_s:g} s") from error
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded for DNS or TLS
+            raise ConnectFailed(f"cannot connect to {self.origin.url}: {error}") from error
+
+    async def aclose(self) -> None:
+        """Closes every connection, busy ones too, and waits for the sockets to be closed."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._sockets):
+            connection.cut()
+        if self._sockets:
+            self._emptied = self._loop.create_future()
+            await self._emptied
+
+    # what a connection tells
+
+    def opened(self, connection: Connection) -> None:
+        self._sockets.add(connection)
+
+    def give_back(self, connection: Connection) -> None:
+        rest_s = min(connection.idle_s, MAX_IDLE_S)
+        if rest_s <= 0:
+            connection.abort()
+            return
+        if self._queue and self._hand(connection):
+            return
+        connection.idle_until = self._clock() + rest_s
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
+
+    def forget(self, connection: Connection) -> None:
+        self._leave()
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self._sockets.discard(connection)
+        if self._emptied is not None and not self._sockets and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    # places
+
+    async def _place(self) -> Connection | None:
+        """Waits for a place. None: one is taken for a new connection. Otherwise a connection that came free."""
+        if self._max is None or self._alive < self._max:
+            self._alive += 1
+            return None
+        if self._idle:
+            self._idle[0].abort()  # its place, not itself, is wanted: it may be as dead as the one just tried
+            self._alive += 1
+            return None
+        turn: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._queue.append(turn)
+        try:
+            return await turn
+        except BaseException:
+            self._pass_on(turn)
+            raise
+
+    def _pass_on(self, turn: asyncio.Future[Connection | None]) -> None:
+        """Gives away what came to someone who no longer waits."""
+        if not turn.done() or turn.cancelled():
+            return
+        if (connection := turn.result()) is None:
+            self._leave()
+        elif not connection.dead:
+            self.give_back(connection)
+
+    def _leave(self) -> None:
+        if not self._hand(None):
+            self._alive -= 1
+
+    def _hand(self, what: Connection | None) -> bool:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(what)
+                return True
+        return False
+
+    async def _connect(self) -> Connection:
+        origin, connection = self.origin, Connection(self, self._loop, self._idle_s)
+        try:
+            await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
+        except BaseException:
+            connection.bury()
+            self.closed(connection)  # uvloop does not tell a connection lost whose opening is cancelled
+            raise
+        return connection
+
+    def _sweep(self) -> None:
+        """Closes what has rested too long and would otherwise wait at the bottom for the next rush."""
+        now = self._clock()
+        for connection in [c for c in self._idle if c.idle_until <= now]:
+            connection.abort()
+        self._sweeper = self._loop.call_later(self._idle_s, self._sweep) if self._idle else None

@@ -1,0 +1,1 @@
+"""What a finished call leaves behind: records, access log, spans, heartbeat; redaction and inline media."""

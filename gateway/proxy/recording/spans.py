@@ -1,0 +1,105 @@
+"""One span a call, by OpenTelemetry's conventions for generative AI; and `traceparent` on its way to the upstream.
+
+A span is the call as its client saw it: with all its attempts. It never holds a word of what was said.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from gateway.config.otel import Otel
+from gateway.observability.tracing import Ids, below, ids_of, tracing
+from gateway.proxy.relay.progress import Progress
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+_NAME = b"traceparent"
+
+
+class _Next(IdGenerator):
+    """Gives the ids that were decided when the call came. One thread makes spans, and each at once."""
+
+    trace = span = 0
+
+    def generate_trace_id(self) -> int:
+        return self.trace
+
+    def generate_span_id(self) -> int:
+        return self.span
+
+
+class Spans:
+    """Of one process."""
+
+    def __init__(self, otel: Otel) -> None:
+        self._sample = otel.sample
+        self._next = _Next()
+        self._provider = tracing(otel, self._next)
+        self._tracer = self._provider.get_tracer("gateway")
+
+    def carry(self, call: Call) -> Ids:
+        """Names this call's span as the parent of whatever its upstream does."""
+        given = next((value for name, value in call.headers if name == _NAME), None)
+        ids = ids_of(call.id, given, self._sample)
+        call.headers[:] = [h for h in call.headers if h[0] != _NAME]
+        call.headers.append((_NAME, ids.traceparent))
+        return ids
+
+    def ended(self, ids: Ids, endpoint: Endpoint, call: Call, progress: Progress) -> None:
+        if not ids.sampled:
+            return
+        parent = below(ids.trace, ids.parent) if ids.parent else Context()
+        self._next.trace, self._next.span = ids.trace, ids.span
+        start = int(call.received * 1e9)
+        span = self._tracer.start_span(
+            f"{endpoint.operation} {call.alias if progress.place else ''}".rstrip(), context=parent,
+            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, progress), start_time=start,
+        )  # fmt: skip
+        if failure := failure_of(progress):
+            span.set_status(Status(StatusCode.ERROR, failure))
+        span.end(start + int((time.monotonic() - call.started) * 1e9))
+
+    def close(self) -> None:
+        """Sends what waits."""
+        self._provider.shutdown()
+
+
+def failure_of(progress: Progress) -> str:
+    """ "": it went well, or its client left."""
+    if progress.refused:
+        return progress.refused
+    if progress.outcome in ("ok", "client_gone"):
+        return str(progress.status) if progress.status >= 400 else ""
+    return progress.outcome
+
+
+def attributes(endpoint: Endpoint, call: Call, progress: Progress) -> dict[str, AttributeValue]:
+    found: dict[str, AttributeValue] = {
+        "gen_ai.operation.name": endpoint.operation,
+        "gen_ai.response.id": call.id,
+        "gateway.key": call.caller.name,
+        "gateway.outcome": progress.outcome,
+        "gateway.attempts": len(progress.attempts),
+        "http.response.status_code": progress.status,
+    }
+    if (place := progress.place) is not None:
+        found["gen_ai.provider.name"] = place.upstream.config.vendor.provider
+        found["gen_ai.request.model"] = call.alias
+        found["gen_ai.response.model"] = place.target.model
+        found["gateway.upstream"] = place.target.upstream
+    if (usage := progress.usage) is not None:
+        found["gen_ai.usage.input_tokens"] = usage.input_tokens
+        found["gen_ai.usage.output_tokens"] = usage.output_tokens
+    if call.stream and progress.first_content is not None:
+        found["gateway.first_token_s"] = progress.first_content - call.started
+    if failure := failure_of(progress):
+        found["error.type"] = failure
+    return found

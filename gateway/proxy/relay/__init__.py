@@ -1,0 +1,1 @@
+"""Sends a call upstream and relays the reply: attempts, deadlines, failures, continuation."""

@@ -1,0 +1,191 @@
+"""What an attempt's failure means: may the same target be asked again, may another, and what does the client see. Pure.
+
+The table is that of the upstream faults a caller must survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from gateway.config.loading import Cause
+from gateway.core.errors import (
+    BodyCut,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    GatewayError,
+    Overloaded,
+    TransportError,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
+from gateway.core.exchange import Outcome
+from gateway.proxy.http.client import Headers
+from gateway.proxy.relay.deadlines import LimitPassed
+
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
+_CONTEXT_WORDS = ("maximum context length", "context window", "prompt is too long", "max_model_len")
+_FILTER_CODES = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an upstream said when it refused, in the client's dialect: passed on when nothing better comes."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one attempt gave no answer.
+
+    cause: decides which fallback may follow; None: none may, the answer is the client's. again: the same target may
+    be asked again. after_s: its Retry-After. target_fault: it counts against the target (the breaker); a refusal of
+    this one request does not.
+    """
+
+    cause: Cause | None
+    text: str
+    outcome: Outcome = "upstream_error"
+    again: bool = False
+    after_s: float | None = None
+    target_fault: bool = True
+    answer: Answer | None = None
+    status: int | None = None
+
+
+class AttemptFailed(Exception):
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def of_transport(error: TransportError) -> Failure:
+    """The text names no address: it may reach the client, and where upstreams live is not the client's business."""
+    if isinstance(error, ConnectTimeout):
+        return Failure("timeout", "could not be connected to in time", "timeout")
+    if isinstance(error, ConnectFailed):
+        return Failure("error", "could not be connected to")
+    if isinstance(error, BodyCut):
+        return Failure("error", "cut its answer", "cut", again=True)
+    if isinstance(error, ConnectionLost):
+        return Failure("error", "closed the connection before it answered", again=True)
+    return Failure("error", "sent what is not HTTP", again=True)
+
+
+def of_limit(limit: LimitPassed) -> Failure:
+    """A silent target is not asked again: it would be silent again, at the client's cost."""
+    return Failure("timeout", f"timed out: {limit}", "timeout", target_fault=not limit.at_rest)
+
+
+def of_status(status: int, headers: Headers, body: bytes) -> Failure:
+    """body: as the client will see it. An upstream's own 4xx is the client's; 429 and 5xx are ours to survive."""
+    answer = Answer(status, headers, body)
+    code = error_code(body)
+    text = f"HTTP {status}" + (f" {code}" if code else "")
+    if status == 429:
+        quota = code == "insufficient_quota"
+        return Failure("rate_limit", text, again=not quota, after_s=retry_after(headers), target_fault=False,
+                       answer=answer, status=status)  # fmt: skip
+    if status == 401:
+        return Failure("error", f"{text}: the upstream refused the gateway's own key", status=status)
+    if status >= 500 or status == 408:
+        return Failure("error", text, again=status != 501, after_s=retry_after(headers), answer=answer, status=status)
+    cause: Cause | None = None
+    if _is_context(status, code, body):
+        cause = "context_length"
+    elif code in _FILTER_CODES:
+        cause = "content_filter"
+    return Failure(cause, text, target_fault=False, answer=answer, status=status)
+
+
+def _is_context(status: int, code: str | None, body: bytes) -> bool:
+    if code in _CONTEXT_CODES:
+        return True
+    message = _error(body).get("message")
+    return status == 400 and isinstance(message, str) and any(words in message for words in _CONTEXT_WORDS)
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = raw.get("error") if isinstance(raw, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def error_code(body: bytes) -> str | None:
+    """`error.code`, else `error.type`, where it is text (vLLM's code is a number)."""
+    error = _error(body)
+    for name in ("code", "type"):
+        if isinstance(error.get(name), str):
+            return str(error[name])[:100]
+    return None
+
+
+def retry_after(headers: Headers, now: datetime | None = None) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after` (seconds, or a date: RFC 9110, section 10.2.3)."""
+    given = dict(headers)
+    ms = _seconds(given.get(b"retry-after-ms", b""))
+    if ms is not None:
+        return ms / 1000
+    value = given.get(b"retry-after", b"")
+    seconds = _seconds(value)
+    return seconds if seconds is not None else _until(value, now or datetime.now(UTC))
+
+
+def _seconds(value: bytes) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return max(0.0, number) if isfinite(number) else None
+
+
+def _until(value: bytes, now: datetime) -> float | None:
+    try:
+        at = parsedate_to_datetime(value.decode("latin-1"))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One failure with who and how long, for the sentence that lists them."""
+
+    name: str
+    failure: Failure
+    seconds: float
+
+
+def verdict(alias: str, failed: Sequence[Failed], closed_s: float | None) -> Answer | GatewayError:
+    """What the client gets when nobody answered. closed_s: seconds until a target that was not asked may be.
+
+    A refusal of the request itself is passed on, the first one: a later target's complaint must not hide it.
+    """
+    if not failed:
+        return Overloaded(f'no target of "{alias}" may be asked now', retry_after_s=closed_s or 1.0)
+    refusal = next((f.failure.answer for f in failed if f.failure.answer and not f.failure.target_fault), None)
+    if refusal is not None and (refusal.status != 429 or all(f.failure.cause == "rate_limit" for f in failed)):
+        return refusal
+    asked = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
+    names = len({f.name for f in failed})
+    text = f'{"the only target" if names == 1 else f"all {names} targets"} of "{alias}" failed: {asked}'
+    last = failed[-1].failure
+    if last.outcome == "timeout":
+        return UpstreamTimedOut(text, retry=False)
+    if all(f.failure.status == 503 for f in failed):
+        after = next((f.failure.after_s for f in failed if f.failure.after_s), None)
+        return Overloaded(text, retry_after_s=after or 1.0, retry=False)
+    return UpstreamFailed(text, retry=False)

@@ -1,0 +1,63 @@
+"""One call under way: what was decided, who waits for the answer, how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.proxy.dialects import Reader
+from gateway.proxy.http.client import Headers
+from gateway.proxy.relay.deadlines import Limit
+from gateway.proxy.relay.failures import Failed
+from gateway.proxy.relay.progress import Client, Progress
+from gateway.proxy.request.call import Call
+from gateway.proxy.routing.router import Route
+from gateway.proxy.routing.target_state import Place
+
+
+@dataclass(slots=True)
+class Said:
+    """A stream of which the client has a part. text: all the client has; id: the first chunk's, kept to the end."""
+
+    place: Place
+    reader: Reader
+    id: str
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Asking:
+    """held: the answer is one JSON object, kept until it is whole. said: set once a stream's head has gone out."""
+
+    call: Call
+    route: Route
+    client: Client
+    progress: Progress
+    limit: Limit
+    held: bool
+    failed: list[Failed] = field(default_factory=list)
+    said: Said | None = None
+    waited_s: float = 0.0
+
+    def start(
+        self,
+        place: Place,
+        status: int,
+        headers: Headers,
+        now: float,
+        length: int | None = None,
+        *,
+        answered: bool = True,
+    ) -> None:
+        """The answer's head. headers: the upstream's, filtered already; ours come after. now: monotonic seconds.
+        answered: by an attempt that is not over yet; False: by one that is among the failed."""
+        progress, part = self.progress, self.route.part
+        spent = now - self.call.started
+        progress.overhead_s = ours_s = max(0.0, spent - progress.upstream_s - self.waited_s)
+        attempts = len(self.failed) + answered
+        ours = _OURS % (self.call.id.encode(), place.named, attempts, ours_s * 1000, spent * 1000)
+        if self.call.api in ("messages", "count_tokens"):
+            ours += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
+        self.client.start(status, headers if part is None else [*headers, *part.head], length, ours)
+
+
+_OURS = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

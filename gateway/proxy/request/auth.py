@@ -1,0 +1,54 @@
+"""API key → Caller, by digest. A key itself is never kept, compared, logged or forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from gateway.config.loading import Key
+from gateway.config.privacy import Redaction, content_of
+from gateway.core.errors import InvalidKey
+from gateway.proxy.request.call import Caller
+
+OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
+
+
+class Keys:
+    """The callers of one config. open: whoever has no key is a caller too (loopback, or somebody else checks).
+    redaction: what it says of keys that do not say how much of their content is kept."""
+
+    def __init__(self, keys: Iterable[Key], *, open: bool = False, redaction: Redaction | None = None) -> None:
+        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction) for k in keys}
+        self._open = open
+
+    def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Raises InvalidKey when the request carries no key, or one that is not configured."""
+        key = _key(headers)
+        if key:
+            found = self._callers.get(sha256(key).digest())
+            if found is not None:
+                return found
+        if self._open:
+            return OPEN
+        if not key:
+            raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
+        raise InvalidKey("the API key is not known to this gateway", retry=False)
+
+
+def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:
+    """Whether the request carries the key with this SHA-256 (hex)."""
+    key = _key(headers)
+    return bool(key) and sha256(key).hexdigest() == digest
+
+
+def _key(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key as OpenAI's, Anthropic's and Azure's clients send it; b"" when there is none."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and key:
+        return key.strip()
+    return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
+
+
+def _caller(key: Key, redaction: Redaction | None) -> Caller:
+    models = None if key.models is None else frozenset(key.models)
+    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content_of(key.content, redaction))

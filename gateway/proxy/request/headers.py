@@ -1,0 +1,54 @@
+"""Allow-lists in both directions: what of a client's headers goes upstream, and of an upstream's to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.proxy.http.client import Headers
+
+_UPSTREAM = frozenset(
+    {
+        b"traceparent", b"tracestate", b"user-agent", b"content-type", b"accept", b"accept-language",
+        b"openai-organization", b"openai-project", b"openai-beta", b"anthropic-version", b"anthropic-beta",
+        b"idempotency-key", b"http-referer", b"x-title",
+    }
+)  # fmt: skip
+_CLIENT = frozenset(
+    {
+        b"content-type",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+        b"content-disposition",
+    }
+)
+_THEIR_TIME = b"openai-processing-ms"
+_CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
+_EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) -> Headers:
+    """What an upstream may see. Never a credential, a cookie or a hop-by-hop header; nothing that is not named."""
+    out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
+    if client_id is not None:
+        out.append((b"x-request-id", client_id.encode()))
+    return out
+
+
+def for_client(headers: Headers) -> Headers:
+    """What the client may see of an upstream's answer. Its own processing time is replaced by ours."""
+    out: Headers = []
+    for header in headers:
+        name = header[0]
+        if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name != _THEIR_TIME):
+            out.append(header)
+            if name == b"content-type" and header[1].startswith(b"text/event-stream"):
+                out += _EVENTS
+    return out
+
+
+def sane_id(value: bytes | None) -> str | None:
+    """A client's own request id, when it is short printable ASCII; None otherwise."""
+    if value is None or not 0 < len(value) <= 128:
+        return None
+    return value.decode("ascii") if all(33 <= c <= 126 for c in value) else None

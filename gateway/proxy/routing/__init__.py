@@ -1,0 +1,1 @@
+"""Which target answers a call: routing, load balancing, target state, sampling, assignment to arms."""

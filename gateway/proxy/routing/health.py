@@ -1,0 +1,91 @@
+"""Which upstreams are there: asks only endpoints that cost nothing, never a completion."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+
+from gateway.core.errors import TransportError
+from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.routing.target_state import Place, UpstreamState
+
+log = logging.getLogger(__name__)
+
+_LIMIT_S = 2.0
+_MOST_BYTES = 4 << 20
+
+
+async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> None:
+    """Looks at every upstream that has a health path, for ever. An upstream is down when nothing answers there, or
+    503 does (vLLM and llama.cpp say that while they load); any other status is somebody being there."""
+    watched = [u for u in upstreams if _path(u)]
+    while watched:
+        await asyncio.gather(*(look(u) for u in watched))
+        await asyncio.sleep(every_s)
+
+
+async def scrape(upstreams: Iterable[UpstreamState], places: Iterable[Place], every_s: float = 1.0) -> None:
+    """Reads the load of every upstream that says `load: scrape` from its /metrics, for ever. For servers that mostly
+    stream: the load header comes with plain answers only."""
+    asked = {u.name: u for u in upstreams if (u.config.load or u.config.vendor.load) == "scrape"}
+    here = [p for p in places if p.target.upstream in asked]
+    while asked:
+        for name, upstream in asked.items():
+            text = await _get(upstream, "/metrics")
+            for place in here if text is not None else ():
+                if place.target.upstream == name:
+                    place.told_load(load_report(text or b""))
+        await asyncio.sleep(every_s)
+
+
+def load_report(exposition: bytes) -> bytes:
+    """A server's own metrics as the load report that its plain answers would carry; summed over its engines.
+
+    The cache gauge has an older and a newer name in vLLM; either is read.
+    """
+    waiting = sum(float(v) for v in _WAITING.findall(exposition))
+    cache = [float(v) for v in _CACHE.findall(exposition)]
+    mean = sum(cache) / len(cache) if cache else 0.0
+    return b"num_requests_waiting=%f kv_cache_usage_perc=%f" % (waiting, mean)
+
+
+_VALUE = rb"(?:\{[^}\n]*\})? ([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)\s"
+_WAITING = re.compile(rb"^vllm:num_requests_waiting" + _VALUE, re.M)
+_CACHE = re.compile(rb"^vllm:(?:gpu|kv)_cache_usage_perc" + _VALUE, re.M)
+
+
+async def look(upstream: UpstreamState) -> None:
+    path = _path(upstream)
+    if path is None:
+        return
+    down = not await _answers(upstream, path)
+    if down != upstream.down:
+        log.warning("upstream %s is %s", upstream.name, "down" if down else "up again")
+    upstream.down = down
+
+
+async def _answers(upstream: UpstreamState, path: str) -> bool:
+    return await _get(upstream, path) is not None
+
+
+async def _get(upstream: UpstreamState, path: str) -> bytes | None:
+    """What stands at a path of the upstream's root; None when nothing answers, or 503 does."""
+    request = UpstreamRequest(b"GET", upstream.dialect.origin, path.encode())
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            reply = await upstream.transport.send(request, _LIMIT_S)
+            body = b""
+            try:
+                while (data := await reply.chunk()) and len(body) < _MOST_BYTES:
+                    body += data
+            finally:
+                reply.close()
+    except (TransportError, TimeoutError):
+        return None
+    return None if reply.status == 503 else body
+
+
+def _path(upstream: UpstreamState) -> str | None:
+    return upstream.config.health or upstream.config.vendor.health

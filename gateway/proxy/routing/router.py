@@ -1,0 +1,203 @@
+"""alias → Route: who is asked, in which order, under which limits; in which experiment; sampled or not. Once a call."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import accumulate
+
+from gateway.config.loading import Config, Model, OnCut, Retries, Timeouts
+from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
+from gateway.core.exchange import Target
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing.assignment import Experiments, Part
+from gateway.proxy.routing.sampling import Draw, Sampler
+from gateway.proxy.routing.strategies import Weighted, order
+from gateway.proxy.routing.target_state import Breaker, Clock, Place, UpstreamState
+
+_ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place that may be asked. on: the causes of the failure before it for which it is."""
+
+    place: Place
+    on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One alias, with all of its routing that does not change from call to call.
+
+    at: where each target's share of the weights ends, of `weight` in all. first: the candidates when the target of that
+    place was drawn and all are ready; the first of one that is alone.
+    """
+
+    model: Model
+    targets: tuple[Weighted, ...]
+    fallbacks: tuple[Candidate, ...]
+    at: tuple[float, ...]
+    first: tuple[tuple[Candidate, ...], ...]
+    weighted: bool
+    on_cut: OnCut
+
+    @property
+    def calm(self) -> bool:
+        """All targets are ready, and nothing of late gives a reason to look closer."""
+        for target in self.targets:
+            place = target.place
+            if place.upstream.down or not place.breaker.calm:
+                return False
+        return True
+
+
+def lane_of(model: Model, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]) -> Lane:
+    first = []
+    for drawn in targets:
+        rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
+        first.append((*(Candidate(t.place, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
+    at = tuple(accumulate(t.weight for t in targets))
+    return Lane(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
+
+
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+class Route:
+    """What was decided for one call. part: its part in an experiment; None: it is in none. kept: its answer may be
+    recorded, and is held until it is known whether it is."""
+
+    candidates: tuple[Candidate, ...]
+    timeouts: Timeouts
+    retries: Retries
+    on_cut: OnCut
+    drawn: Draw
+    part: Part | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a request asks for by header, where its key allows it. timeout_s needs no leave: it only shortens."""
+
+    target: str | None = None
+    sample: str | None = None
+    timeout_s: float | None = None
+
+
+NO_WISHES = Wishes()
+
+
+class Router:
+    """The routing of one config; built once. rng: for weighted choices; clock: monotonic seconds."""
+
+    def __init__(
+        self, config: Config, upstreams: Mapping[str, UpstreamState], sampler: Sampler, clock: Clock, rng: random.Random
+    ) -> None:
+        self._models = config.models
+        self._sampler = sampler
+        self._rng = rng
+        self._places: dict[Target, Place] = {}
+        self._upstreams = upstreams
+        self._clock = clock
+        self.experiments = Experiments(config)
+        self._lanes = {alias: self._lane(model) for alias, model in config.models.items()}
+        for plan in self.experiments.plans.values():
+            for _, target in plan.candidates:
+                self.place(target)  # so that its load is read before it is asked
+
+    def _lane(self, model: Model) -> Lane:
+        targets = tuple(Weighted(self.place(Target(t.upstream, t.model)), t.weight) for t in model.targets)
+        after = tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback)
+        return lane_of(model, targets, after)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(self._places.values())
+
+    def place(self, target: Target) -> Place:
+        """The one place of a target, shared by every alias that names it: what one learns of it, all know."""
+        known = self._places.get(target)
+        if known is None:
+            upstream = self._upstreams[target.upstream]
+            known = self._places[target] = Place(target, upstream, Breaker(self._clock), self._clock)
+        return known
+
+    def unready(self) -> list[str]:
+        """The aliases none of whose targets may be asked now."""
+        return [alias for alias in self._models if not any(p.ready for p in self._of_alias(alias))]
+
+    def aliases(self, caller: Caller) -> list[str]:
+        """The names this caller may use, in the config's order."""
+        return [a for a in self._models if caller.models is None or a in caller.models]
+
+    def upstreams(self, caller: Caller) -> list[UpstreamState]:
+        """The upstreams behind the names this caller may use."""
+        places = (p for a in self.aliases(caller) for p in self._of_alias(a))
+        return list({p.upstream.name: p.upstream for p in places}.values())
+
+    def _of_alias(self, alias: str) -> list[Place]:
+        lane = self._lanes[alias]
+        return [*(t.place for t in lane.targets), *(f.place for f in lane.fallbacks)]
+
+    def check(self, alias: str, caller: Caller) -> Lane:
+        """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
+        lane = self._lanes.get(alias)
+        if lane is None or not (caller.models is None or alias in caller.models):
+            near = get_close_matches(alias, self.aliases(caller), 1, 0.6)
+            hint = f' Did you mean "{near[0]}"?' if near else " GET /v1/models lists what this key may use."
+            raise ModelNotFound(f'The model "{alias[:100]}" does not exist here.{hint}', param="model")
+        return lane
+
+    def decide(self, call: Call, wishes: Wishes, home: str | None = None) -> Route:
+        """home: the upstream that holds what this call continues; None: any may answer."""
+        lane = self.check(call.alias, call.caller)
+        model = lane.model
+        part = self.experiments.of(call, free=wishes.target is None and wishes.sample != "never" and home is None)
+        candidates = self._candidates(call, lane, wishes)
+        drawn = self._sampler.head(call, wishes.sample)
+        kept = drawn.possible
+        if part is not None:
+            kept = kept or part.shadowed or (part.unit is not None and drawn.u < part.record)
+            candidates = candidates if part.unit is None else self._arm_first(part, candidates)
+        if home is not None:
+            candidates = _at_home(candidates, home)
+        timeouts = model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s)
+        return Route(candidates, timeouts, model.retries, lane.on_cut, drawn, part, kept)
+
+    def _arm_first(self, part: Part, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """A split asks the arm's target, and then whom it would have asked without."""
+        place = self.place(part.target)
+        return (Candidate(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
+
+    def _candidates(self, call: Call, lane: Lane, wishes: Wishes) -> tuple[Candidate, ...]:
+        if wishes.target is not None:
+            return (self._wished(call, wishes.target, lane.targets, lane.fallbacks),)
+        if len(lane.first) == 1:
+            return lane.first[0]
+        if lane.weighted and lane.calm:
+            return lane.first[bisect_right(lane.at, self._rng.random() * lane.at[-1], 0, len(lane.at) - 1)]
+        first = order(lane.targets, lane.model.strategy, call, self._rng)
+        return (*(Candidate(place, _ON_TARGETS) for place in first), *lane.fallbacks)
+
+    def _wished(
+        self, call: Call, wish: str, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]
+    ) -> Candidate:
+        if "target" not in call.caller.allow:
+            raise NotAllowed("this key may not choose a target: keys[].allow does not name `target`", retry=False)
+        known = [*(t.place for t in targets), *(f.place for f in fallbacks)]
+        for place in known:
+            if place.name == wish:
+                return Candidate(place, _ON_TARGETS)
+        names = ", ".join(p.name for p in known)
+        raise BadRequest(f'x-gateway-target: "{wish[:100]}" is no target of "{call.alias}"; it has {names}')
+
+
+def _at_home(candidates: tuple[Candidate, ...], home: str) -> tuple[Candidate, ...]:
+    return tuple(c for c in candidates if c.place.target.upstream == home) or candidates
+
+
+def _shortened(timeouts: Timeouts, wish_s: float) -> Timeouts:
+    return timeouts.model_copy(update={"total_s": min(wish_s, timeouts.total_s)})

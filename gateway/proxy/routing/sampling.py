@@ -1,0 +1,114 @@
+"""Which calls are recorded, and with what probability. Pure: the same unit gets the same u everywhere.
+
+Head rules are decided with the route; tail rules when the answer has ended. π is the largest rate of the rules that
+match, and the stratum is the rule that gave it, so that π is constant in a stratum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.config.loading import Rule, Sampling
+from gateway.core.exchange import Outcome
+from gateway.core.randomization import draw
+from gateway.proxy.request.call import Call
+
+DEFAULT = "default"
+FORCED = "forced"
+
+
+@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+class Draw:
+    """One unit's place, and what the head rules say. most: the highest rate that can still apply: u ≥ most means that
+    the answer need not be held. reason: why it is outside the population ("opted_out", "forbidden"); None: inside."""
+
+    unit: str
+    u: float
+    pi: float
+    stratum: str
+    most: float
+    reason: str | None = None
+
+    @property
+    def possible(self) -> bool:
+        return self.reason is None and self.u < self.most
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What tail rules look at."""
+
+    outcome: Outcome
+    finish_reason: str | None
+    total_s: float
+    first_token_s: float | None
+
+
+class Sampler:
+    """The sampling policy of one config."""
+
+    def __init__(self, policy: Sampling) -> None:
+        named = [(rule.name or f"rule{i}", rule) for i, rule in enumerate(policy.rules)]
+        self._head = [(name, rule) for name, rule in named if rule.when.head]
+        self._tail = [(name, rule) for name, rule in named if not rule.when.head]
+        self._rate = policy.rate
+        self._by_conversation = policy.unit == "conversation"
+        self.reads_ending = bool(self._tail)
+        self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
+        self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
+
+    def head(self, call: Call, wish: str | None = None) -> Draw:
+        """wish: "always" or "never", from a header, where the key allows it."""
+        unit = call.conversation if self._by_conversation and call.conversation else call.id
+        if not call.caller.sampled or wish == "never":
+            return Draw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
+        if wish == "always":
+            return Draw(unit, 0.0, 1.0, FORCED, 1.0)
+        u = draw("sample", unit)
+        pi, stratum = self._rate, DEFAULT
+        if not (self._head or self._tail):
+            return Draw(unit, u, pi, stratum, pi)
+        for name, rule in self._head:
+            if rule.rate > pi and _head_matches(rule, call):
+                pi, stratum = rule.rate, name
+        most = max([pi, *(_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))])
+        return Draw(unit, u, pi, stratum, most)
+
+    def tail(self, drawn: Draw, call: Call, ending: Ending) -> tuple[float, str]:
+        """π and the stratum, once the answer has ended. The call is sampled when drawn.u < π."""
+        pi, stratum = drawn.pi, drawn.stratum
+        if drawn.reason is None:
+            for name, rule in self._tail:
+                if rule.rate > pi and _head_matches(rule, call) and _tail_matches(rule, ending):
+                    pi, stratum = rule.rate, name
+        return pi, stratum
+
+
+def _reach(rule: Rule) -> float:
+    """The u below which an answer is held for this tail rule. A finish reason is read from the answer, and decides the
+    stratum of the unsampled too, which N counts: then every answer is held."""
+    return rule.rate if rule.when.finish_reason is None else 1.0
+
+
+def _head_matches(rule: Rule, call: Call) -> bool:
+    when = rule.when
+    return (
+        when.alias in (None, call.alias)
+        and when.key in (None, call.caller.name)
+        and when.api in (None, call.api)
+        and when.stream in (None, call.stream)
+    )
+
+
+def _tail_matches(rule: Rule, ending: Ending) -> bool:
+    when = rule.when
+    if when.outcome == "error":
+        if ending.outcome not in ("upstream_error", "timeout", "cut"):
+            return False
+    elif when.outcome not in (None, ending.outcome):
+        return False
+    if when.finish_reason not in (None, ending.finish_reason):
+        return False
+    if when.min_total_s is not None and ending.total_s < when.min_total_s:
+        return False
+    return when.min_first_token_s is None or (ending.first_token_s or 0.0) >= when.min_first_token_s

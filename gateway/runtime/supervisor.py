@@ -1,0 +1,159 @@
+"""What runs beside us: asyncio tasks that are held, and child programs that are started, restarted and stopped.
+
+The only place that calls asyncio.create_task. It knows no program of ours: up.py and embedded.py name them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+from gateway.runtime.child import CannotRun, Child, Leash, Program
+
+__all__ = ["Backoff", "Child", "ChildFailed", "Supervisor", "Tasks", "cancel_when_told"]
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Holds tasks until they end: the loop itself keeps only weak references, so a task that nothing holds may vanish.
+
+    A task that fails is logged and gone. `aclose` cancels what still runs and waits for its end.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def aclose(self) -> None:
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def cancel_when_told(task: asyncio.Task[Any]) -> None:
+    """The first SIGINT or SIGTERM cancels the task, so that its contexts close in order; the second ends us at once."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def told() -> None:
+        for each in signals:
+            loop.remove_signal_handler(each)
+        task.cancel()
+
+    for each in signals:
+        loop.add_signal_handler(each, told)
+
+
+class ChildFailed(CannotRun):
+    """A child program was never ready; the message ends with the last lines it wrote."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before a start: doubled from first_s to most_s; first_s again after a life of healthy_s."""
+
+    first_s: float = 0.2
+    most_s: float = 30.0
+    healthy_s: float = 60.0
+    _next_s: float = field(default=0.0, init=False)
+
+    def wait_s(self, lived_s: float) -> float:
+        wait_s = self.first_s if lived_s >= self.healthy_s or not self._next_s else self._next_s
+        self._next_s = min(wait_s * 2, self.most_s)
+        return wait_s
+
+
+class Supervisor:
+    """Runs children: started one after the other, each once it is ready; restarted; stopped in reverse order."""
+
+    def __init__(self) -> None:
+        self._leash: Leash | None = None
+        self._running: dict[str, Program] = {}
+        self._keepers = Tasks()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    def program(self, name: str) -> Program:
+        """What runs under that name now; another one after a restart."""
+        return self._running[name]
+
+    async def start(self, child: Child) -> None:
+        """Returns when the child is ready, and keeps it running from then on. Raises ChildFailed when it never is."""
+        program = self._spawn(child)
+        try:
+            await _until_ready(program)
+        except ChildFailed:
+            await program.stop()
+            raise
+        self._keepers.start(self._keep(child), f"keeper of {child.name}")
+
+    def _spawn(self, child: Child) -> Program:
+        if self._leash is None or not self._leash.held:
+            self._leash = Leash()
+        program = self._running[child.name] = Program(child, self._leash.group)
+        return program
+
+    async def _keep(self, child: Child) -> None:
+        backoff = Backoff()
+        while True:
+            started = time.monotonic()
+            code = await self._running[child.name].wait()
+            wait_s = backoff.wait_s(time.monotonic() - started)
+            logger.warning("%s ended with %s; it is started again in %.1f s", child.name, code, wait_s)
+            await asyncio.sleep(wait_s)
+            try:
+                self._spawn(child)
+            except OSError as error:
+                logger.error("%s could not be started: %s", child.name, error)
+
+    async def aclose(self) -> None:
+        """Stops all, the last started first; returns when none of them, nor of what they started, is left."""
+        await self._keepers.aclose()
+        for program in reversed(self._running.values()):
+            await program.stop()
+        if self._leash:
+            self._leash.release()
+            self._leash = None
+
+
+async def _until_ready(program: Program) -> None:
+    child = program.child
+    deadline = time.monotonic() + child.ready_s
+    while not await child.ready() or program.code is not None:
+        said = "\n  ".join(["", *program.tail])
+        if program.code is not None:
+            raise ChildFailed(f"{child.name} ended with {program.code} before it was ready; it said:{said}")
+        if time.monotonic() > deadline:
+            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s; it said:{said}")
+        await asyncio.sleep(0.02)

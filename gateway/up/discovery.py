@@ -1,0 +1,155 @@
+"""What `gateway up` finds: servers on the usual local ports, and providers whose key lies in the environment.
+
+Each is asked for its models and nothing else. A port that was merely found is never sent a key. plan.py makes a
+gateway.yaml of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import orjson
+
+from gateway.config.environment import key_of
+from gateway.config.loading import keys_in_environment
+from gateway.core.providers import VENDORS, Vendor
+
+PORT_TIMEOUT_S = 0.5
+PROVIDER_TIMEOUT_S = 3.0
+MAX_ANSWER_BYTES = 4_000_000
+OURS = "assay-gateway"
+
+# What a server writes as the owner of its models, where that names the server. Ollama: "library", for its own models.
+OWNERS = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llamacpp": "llamacpp",
+    "me": "llama_cpp_python",
+    "library": "ollama",
+    "organization_owner": "lmstudio",
+}
+UNNAMED = VENDORS["openai"]  # speaks OpenAI's dialect, and says no more
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An upstream that is there. port: of a local server; None: a provider with a key in the environment.
+
+    models: as it names them. trouble: why it did not list them; None: it did.
+    """
+
+    vendor: Vendor
+    port: int | None = None
+    models: tuple[str, ...] = ()
+    trouble: str | None = None
+
+    @property
+    def where(self) -> str:
+        return f"port {self.port}" if self.port else f"${self.vendor.key_env}"
+
+
+class NoList(Exception):
+    """An answer that lists no models; the message says what came instead. status: of the answer; 200: unreadable."""
+
+    def __init__(self, message: str, status: int = 200) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def usual_ports() -> list[int]:
+    return sorted({port for vendor in VENDORS.values() for port in vendor.ports})
+
+
+async def look(ports: Iterable[int] | None = None, providers: Sequence[Vendor] | None = None) -> list[Found]:
+    """All that is there, local servers first. ports: None: the usual ones. providers: None: those with a key."""
+    ports = usual_ports() if ports is None else ports
+    providers = keys_in_environment() if providers is None else providers
+    # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
+    async with (
+        httpx2.AsyncClient(timeout=PORT_TIMEOUT_S, trust_env=False, verify=False) as local,
+        httpx2.AsyncClient(timeout=PROVIDER_TIMEOUT_S) as remote,
+    ):
+        probes = [*(_port(local, port) for port in ports), *(_provider(remote, vendor) for vendor in providers)]
+        found = await asyncio.gather(*probes)
+    return [each for each in found if each is not None]
+
+
+async def _port(client: httpx2.AsyncClient, port: int) -> Found | None:
+    """The server on a port; None: nothing that speaks this API, or a gateway of ours."""
+    origin = f"http://127.0.0.1:{port}"
+    try:
+        async with asyncio.timeout(2 * PORT_TIMEOUT_S):
+            server, listed = await _models(client, f"{origin}/v1/models", {})
+            if OURS in (server, *(owner for _, owner in listed)):
+                return None
+            vendor = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
+    except NoList as error:
+        return Found(UNNAMED, port, trouble="it asks for a key") if error.status == 401 else None
+    except (httpx2.HTTPError, TimeoutError):
+        return None
+    return Found(vendor, port, tuple(model for model, _ in listed))
+
+
+async def _provider(client: httpx2.AsyncClient, vendor: Vendor) -> Found:
+    key = key_of(vendor)
+    headers = {"authorization": f"Bearer {key}"}
+    if vendor.dialect == "anthropic":
+        headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    try:
+        async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+            _, listed = await _models(client, f"{vendor.base_url}/models", headers)
+    except NoList as error:
+        return Found(vendor, trouble=str(error))
+    except TimeoutError:
+        return Found(vendor, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
+    except (httpx2.HTTPError, UnicodeEncodeError) as error:
+        return Found(vendor, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
+    return Found(vendor, models=tuple(model for model, _ in listed))
+
+
+async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
+    """The `server` header, and each model with its owner. Raises NoList."""
+    server, answer = await _json(client, url, headers)
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, list):
+        raise NoList("an answer that lists no models")
+    return server, [
+        (model["id"], str(model.get("owned_by")))
+        for model in data
+        if isinstance(model, dict) and isinstance(model.get("id"), str)
+    ]
+
+
+async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, Any]:
+    """The `server` header and the body of an answer, of bounded size, with status 200. Raises NoList."""
+    async with client.stream("GET", url, headers=headers) as answer:
+        server = answer.headers.get("server", "")
+        if answer.status_code != 200:
+            # Our own gateway asks for a key here too.
+            raise NoList(f"HTTP {answer.status_code}", 404 if server == OURS else answer.status_code)
+        body = bytearray()
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > MAX_ANSWER_BYTES:
+                raise NoList("an endless answer")
+    try:
+        return server, orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise NoList("an answer that is no JSON") from error
+
+
+def _by_owner(listed: list[tuple[str, str]]) -> Vendor | None:
+    return next((VENDORS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
+
+
+async def _by_version(client: httpx2.AsyncClient, origin: str) -> Vendor | None:
+    """Only Ollama has /api/version."""
+    try:
+        _, answer = await _json(client, f"{origin}/api/version", {})
+    except (NoList, httpx2.HTTPError):
+        return None
+    return VENDORS["ollama"] if isinstance(answer, dict) and "version" in answer else None

@@ -1,0 +1,118 @@
+"""What was found → the text of a gateway.yaml for the user to keep: commented, ${NAME} for keys, never a secret."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from gateway.up.discovery import Found
+from gateway.up.engines import SMOLLM2
+
+MAX_MODELS = 20  # of one upstream; the others are a line away
+LOCAL = "local"
+
+# Models that list themselves beside chat models and answer no chat.
+_NO_CHAT = re.compile(
+    r"embed|whisper|tts|dall-e|image|moderation|audio|realtime|transcri|davinci|babbage|sora|rerank|ocr|speech|guard",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?:(?![{}\"\\])[!-~]){1,200}")  # what an alias may be, and a target's model: it goes into headers
+
+_HEAD = """\
+# Written by `gateway up` from what it found. Yours to keep and change: it is never overwritten.
+# `gateway check {name}` names every mistake. Unknown keys are mistakes; ${{NAME}} reads the environment.
+
+keys:                         # who may ask: the SHA-256 of each key
+  - {{name: up, sha256: "{digest}"}}   # the key itself: {key_file}
+
+upstreams:                    # where requests can go
+"""
+
+_TAIL = """
+sampling:
+  rate: 1.0                   # of the traffic that is recorded and scored: all of it
+
+scorers:                      # what is said of each recorded answer
+  valid_json: {}
+  json_schema: {}
+  tool_calls: {}
+  refusal: {}
+  repetition: {}
+  truncation: {}
+  length: {}
+  latency: {}
+"""
+
+
+def offers(found: Found) -> list[str]:
+    """The models worth an alias: those that can chat and whose name can stand in a gateway.yaml."""
+    models = dict.fromkeys(found.models)
+    return [m for m in models if _NAME.fullmatch(m) and not _NO_CHAT.search(m)]
+
+
+def needs_local(found: Sequence[Found]) -> bool:
+    """Nothing that was found offers a model: only then does `gateway up` start one itself."""
+    return not any(offers(each) for each in found)
+
+
+def names(found: Sequence[Found]) -> list[str]:
+    """A name for each upstream: its kind, with its port where a kind stands twice."""
+    kinds = Counter(each.vendor.kind for each in found)
+    return [f"{f.vendor.kind}-{f.port}" if kinds[f.vendor.kind] > 1 and f.port else f.vendor.kind for f in found]
+
+
+def gateway_yaml(found: Sequence[Found], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
+    """digest: the SHA-256 of the key that `gateway up` made, which lies in key_file."""
+    named = list(zip(names(found), found, strict=True))
+    lines = [_HEAD.format(digest=digest, key_file=key_file, name=name)]
+    lines += [line for each in named for line in _upstream(*each)]
+    if needs_local(found):
+        lines += [
+            f"  {LOCAL}:                      # `gateway up` starts llama.cpp with this model, on a free port\n"
+            "    kind: llamacpp\n"
+            f"    run: {{engine: llamacpp, model: {SMOLLM2}}}   # or the path of a .gguf file\n"
+        ]
+    lines += ["\nmodels:                       # the names that clients may use\n"]
+    lines += _models(named)
+    return "".join([*lines, _TAIL])
+
+
+def _upstream(name: str, found: Found) -> Iterator[str]:
+    if found.port is None:
+        yield f'  {name}: {{kind: {found.vendor.kind}, api_key: "${{{found.vendor.key_env}}}"}}\n'
+        return
+    comment = "# " if found.trouble else ""
+    key = ', api_key: "${NAME}"' if found.trouble else ""
+    if found.trouble:
+        yield f"  # On port {found.port} a server answers, but {found.trouble}.\n"
+    yield f'  {comment}{name}: {{kind: {found.vendor.kind}, base_url: "http://127.0.0.1:{found.port}/v1"{key}}}\n'
+
+
+def _models(named: Sequence[tuple[str, Found]]) -> Iterator[str]:
+    taken: set[str] = set()
+    for name, found in named:
+        offered = offers(found)
+        for model in offered[:MAX_MODELS]:
+            alias = f"{name}/{model}" if model in taken else model
+            if alias not in taken:
+                taken.add(alias)
+                yield _model(alias, name, model)
+        if len(offered) > MAX_MODELS:
+            yield f"  # {name} has {len(offered) - MAX_MODELS} more; add the ones you want in the same way.\n"
+        if found.trouble and found.port is None:
+            yield f"  # {name} could not be asked for its models ({_one_line(found.trouble)}). Add yours like this:\n"
+            yield f"  # MODEL: {{targets: [{{upstream: {name}, model: MODEL}}]}}\n"
+    if not taken:
+        yield _model(SMOLLM2, LOCAL, SMOLLM2)
+
+
+def _model(alias: str, upstream: str, model: str) -> str:
+    """Names come from a server: they are written as quoted strings, which YAML shares with JSON."""
+    quoted = json.dumps(model)
+    return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:200]

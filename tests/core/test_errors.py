@@ -1,0 +1,109 @@
+"""Every error: what a client sees of it, and that the drawing in the docstring is the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import errors
+from gateway.core.errors import ConfigError, GatewayError, StreamDown, TransportError
+
+ANSWERS = [
+    (errors.BadRequest, 400, "invalid_request_error", None),
+    (errors.InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
+    (errors.NotAllowed, 403, "invalid_request_error", "permission_denied"),
+    (errors.NotFound, 404, "invalid_request_error", "not_found"),
+    (errors.ModelNotFound, 404, "invalid_request_error", "model_not_found"),
+    (errors.WrongMethod, 405, "invalid_request_error", "method_not_allowed"),
+    (errors.TooLarge, 413, "invalid_request_error", "request_too_large"),
+    (errors.NotImplementedHere, 501, "invalid_request_error", "not_implemented"),
+    (errors.UpstreamFailed, 502, "upstream_error", "upstream_failed"),
+    (errors.Overloaded, 503, "service_unavailable_error", "no_healthy_upstream"),
+    (errors.UpstreamTimedOut, 504, "upstream_error", "upstream_timeout"),
+]
+
+
+def subclasses(kind: type) -> set[type]:
+    return {c for each in kind.__subclasses__() for c in (each, *subclasses(each))}
+
+
+def test_the_table_names_every_error_that_may_be_an_answer() -> None:
+    assert {a[0] for a in ANSWERS} == subclasses(GatewayError)
+
+
+@pytest.mark.parametrize(("kind", "status", "type_", "code"), ANSWERS, ids=[a[0].__name__ for a in ANSWERS])
+def test_each_error_has_its_status_type_and_code(
+    kind: type[GatewayError], status: int, type_: str, code: str | None
+) -> None:
+    error = kind("what was wrong", param="model")
+    assert error.status == status
+    assert json.loads(error.body()) == {
+        "error": {"message": "what was wrong", "type": type_, "param": "model", "code": code}
+    }
+    assert str(error) == "what was wrong"
+    assert error.headers() == []
+
+
+def test_the_drawing_is_the_truth() -> None:
+    drawn = dict(re.findall(r"^[│├└─ ]*([A-Z]\w+)(?: +(\d{3}))?", errors.__doc__ or "", re.M))
+    own = {
+        GatewayError,
+        TransportError,
+        ConfigError,
+        StreamDown,
+        *subclasses(GatewayError),
+        *subclasses(TransportError),
+    }
+    names = {c.__name__: str(c.status) if issubclass(c, GatewayError) and c is not GatewayError else "" for c in own}
+    drawn.pop("Every", None)
+    assert drawn == names
+
+
+def test_a_code_of_its_own_replaces_the_kinds_for_that_one_only() -> None:
+    assert errors.UpstreamFailed("x", code="stream_cut").code == "stream_cut"
+    assert errors.UpstreamFailed("x").code == "upstream_failed"
+
+
+HEADERS = [
+    ({}, {}),
+    ({"retry": False}, {b"x-should-retry": b"false"}),
+    ({"retry": True}, {b"x-should-retry": b"true"}),
+    ({"retry_after_s": 7.4}, {b"retry-after": b"7"}),
+    ({"retry_after_s": 0.01}, {b"retry-after": b"1"}),
+    ({"retry_after_s": 2, "retry": False}, {b"retry-after": b"2", b"x-should-retry": b"false"}),
+]
+
+
+@pytest.mark.parametrize(("told", "headers"), HEADERS, ids=[str(h[0]) for h in HEADERS])
+def test_sdks_are_told_whether_and_when_to_try_again(told: dict[str, float], headers: dict[bytes, bytes]) -> None:
+    assert dict(errors.Overloaded("x", **told).headers()) == headers  # type: ignore[arg-type]
+
+
+ANTHROPIC = [
+    (400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error"),
+    (404, "not_found_error"), (413, "request_too_large"), (503, "overloaded_error"), (504, "timeout_error"),
+    (502, "api_error"), (501, "api_error"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "type_"), ANTHROPIC)
+def test_an_anthropic_client_gets_anthropics_shape_and_types(status: int, type_: str) -> None:
+    kind = next(a[0] for a in ANSWERS if a[1] == status)
+    assert json.loads(kind("no").anthropic_body()) == {"type": "error", "error": {"type": type_, "message": "no"}}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_message_is_json_and_stays_out_of_the_headers(message: str) -> None:
+    error = errors.BadRequest(message, retry=False)
+    assert json.loads(error.body())["error"]["message"] == message
+    assert error.headers() == [(b"x-should-retry", b"false")]
+
+
+def test_a_config_error_is_all_its_mistakes_one_a_line() -> None:
+    error = ConfigError(["a: wrong", "b: wrong too"])
+    assert error.mistakes == ("a: wrong", "b: wrong too")
+    assert str(error) == "a: wrong\nb: wrong too"

@@ -1,0 +1,95 @@
+"""One row for each kind of upstream: complete, consistent, and findable."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.config.loading import Upstream
+from gateway.core.providers import VENDORS, DialectName, Load, Vendor
+from gateway.proxy.dialects.table import build
+
+ROWS = pytest.mark.parametrize("row", VENDORS.values(), ids=list(VENDORS))
+
+
+def test_no_kind_stands_twice() -> None:
+    from gateway.core.providers import _ROWS
+
+    assert len(_ROWS) == len(VENDORS)
+    assert [r.kind for r in _ROWS] == list(VENDORS)
+
+
+@ROWS
+def test_a_row_is_whole(row: Vendor) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", row.kind)
+    assert row.title
+    assert re.fullmatch(r"[a-z0-9_.]+", row.provider), "a gen_ai.provider.name"
+    assert row.dialect in get_args(DialectName)
+    assert row.load in get_args(Load)
+    assert row.health is None or row.health.startswith("/")
+    assert row.key_env is None or re.fullmatch(r"[A-Z][A-Z0-9_]*", row.key_env)
+
+
+@ROWS
+def test_a_base_url_is_one_that_paths_can_follow(row: Vendor) -> None:
+    if row.base_url is None:
+        assert "base_url" in row.quirk, "what it is must then be said"
+        return
+    url = urlsplit(row.base_url)
+    assert url.hostname
+    assert not row.base_url.endswith("/")
+    assert not url.query
+    assert url.scheme == ("http" if row.local else "https"), "a key never goes in the clear"
+
+
+@ROWS
+def test_what_is_local_is_found_by_port_and_what_is_not_by_its_key(row: Vendor) -> None:
+    if row.local:
+        assert urlsplit(row.base_url or "").hostname == "127.0.0.1"
+    else:
+        assert row.ports == ()
+        assert row.health is None, "a provider is not asked for its health"
+
+
+def test_a_port_is_looked_at_for_those_who_usually_listen_there() -> None:
+    for row in VENDORS.values():
+        if row.ports:
+            assert urlsplit(row.base_url or "").port in row.ports
+
+
+@ROWS
+def test_every_kind_has_a_dialect_that_can_be_built(row: Vendor) -> None:
+    where = {} if row.base_url else {"base_url": "https://example.com/openai/v1"}
+    dialect = build(Upstream.model_validate({"kind": row.kind, "api_key": "k", **where}))
+    assert dialect.origin.startswith(("http://", "https://"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider"),
+    [
+        ("openai", "openai"),
+        ("azure", "azure.ai.openai"),
+        ("anthropic", "anthropic"),
+        ("bedrock", "aws.bedrock"),
+        ("gemini", "gcp.gemini"),
+        ("mistral", "mistral_ai"),
+        ("xai", "x_ai"),
+        ("groq", "groq"),
+        ("deepseek", "deepseek"),
+    ],
+)
+def test_providers_are_called_as_the_genai_conventions_call_them(kind: str, provider: str) -> None:
+    assert VENDORS[kind].provider == provider
+
+
+def test_what_a_row_says_can_be_said_differently_for_one_upstream() -> None:
+    plain = Upstream.model_validate({"kind": "vllm"})
+    assert (plain.continues_prefill, plain.asks_usage, plain.url) == (True, True, "http://127.0.0.1:8001/v1")
+    changed = Upstream.model_validate(
+        {"kind": "vllm", "prefill": False, "stream_usage": "never", "base_url": "http://gpu:1/v1/"}
+    )
+    assert (changed.continues_prefill, changed.asks_usage, changed.url) == (False, False, "http://gpu:1/v1")
+    assert not Upstream.model_validate({"kind": "mistral"}).asks_usage

@@ -1,0 +1,115 @@
+"""What a request asks for is found in every API's spelling, and nothing is found in nonsense."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.request_format import Choice, Form, choice, form, question, tools
+
+S = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, Form(object=True)),
+        ({"response_format": {"type": "json_object", "schema": S}}, Form(S, object=True)),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": S}}}, Form(S)),
+        ({"response_format": {"type": "json_schema"}}, Form()),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": S}}}, Form(S)),
+        ({"text": {"format": {"type": "json_object"}}}, Form(object=True)),
+        ({"text": {"format": {"type": "text"}}}, None),
+        ({"output_format": {"type": "json_schema", "schema": S}}, Form(S)),
+        ({"output_config": {"format": {"type": "json_schema", "schema": S}}}, Form(S)),
+        ({"guided_json": S}, Form(S)),
+        ({"guided_json": '{"type": "object"}'}, Form(S)),
+        ({"guided_json": "{"}, Form()),
+        ({"structured_outputs": {"json": S}}, Form(S)),
+        ({"structured_outputs": {"json_object": True}}, Form(object=True)),
+        ({"structured_outputs": {"regex": "a+"}}, None),
+        ({"json_schema": S}, Form(S)),
+    ],
+)
+def test_json_is_asked_for_in_many_ways(request_, expected):
+    assert form(request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, {}),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": S}}]}, {"f": S}),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, {"f": True}),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, {"f": None}),
+        ({"tools": [{"type": "custom", "name": "f", "input_schema": S}]}, {"f": S}),
+        ({"tools": [{"type": "function", "name": "f", "parameters": S}, {"type": "web_search"}]}, {"f": S}),
+        ({"tools": [{"name": "f", "input_schema": S}]}, {"f": S}),
+        ({"functions": [{"name": "f", "parameters": S}]}, {"f": S}),
+    ],
+)
+def test_tools_are_offered_in_many_ways(request_, expected):
+    assert tools(request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("auto", Choice()),
+        ("none", Choice(forbidden=True)),
+        ("required", Choice(required=True)),
+        ("any", Choice(required=True)),
+        ({"type": "auto"}, Choice()),
+        ({"type": "any"}, Choice(required=True)),
+        ({"type": "none"}, Choice(forbidden=True)),
+        ({"type": "tool", "name": "f"}, Choice(required=True, name="f")),
+        ({"type": "function", "name": "f"}, Choice(required=True, name="f")),
+        ({"type": "function", "function": {"name": "f"}}, Choice(required=True, name="f")),
+        ({"type": "custom", "custom": {"name": "f"}}, Choice(required=True, name="f")),
+        ({"type": "allowed_tools", "mode": "required", "tools": []}, Choice(required=True)),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, Choice()),
+        ({"name": "f"}, Choice(required=True, name="f")),
+        (3, Choice()),
+    ],
+)
+def test_calling_is_required_or_forbidden_in_many_ways(asked, expected):
+    assert choice({"tool_choice": asked}) == expected
+    assert choice({"function_call": asked}) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, ""),
+        ({"prompt": "once"}, "once"),
+        ({"prompt": [1, 2]}, ""),
+        ({"input": "hello"}, "hello"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "a"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}, "a"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]}, "a"),
+        ({"messages": [{"role": "system", "content": "a"}]}, ""),
+    ],
+)
+def test_the_question_is_the_last_thing_the_user_said(request_, expected):
+    assert question(request_) == expected
+
+
+NAMES = ["response_format", "text", "format", "type", "json_schema", "schema", "tools", "function", "name", "messages"]
+NAMES += ["structured_outputs", "json", "tool_choice", "role", "content", "output_config", "guided_json", "functions"]
+WORDS = ["json_schema", "json_object", "function", "user", "required", "allowed_tools", "{"]
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), ANY))
+def test_no_shape_of_a_request_raises(request_):
+    form(request_)
+    tools(request_)
+    choice(request_)
+    question(request_)

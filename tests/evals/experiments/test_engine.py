@@ -1,0 +1,221 @@
+"""One leased consumer moves experiments forward; killed at any moment, another comes to the same intervals."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.evals.consumer import Pace
+from gateway.evals.scorers.edit_distance import EditDistance
+from gateway.evals.scoring.gate import Gate
+from gateway.evals.scoring.registry import RegisteredPair
+from gateway.evals.scoring.types import Score
+from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.sequences import states
+from gateway.evals.store.query import reading
+
+# What a dead consumer was handed is anybody's at once.
+AT_ONCE = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)
+
+
+def outcome(room: Any, plan: Any) -> Any:
+    """What may not depend on who did it, and when."""
+    with reading(room.store_url) as connection:
+        sequences = {str(name): state for name, state in states(connection, plan.hash).items()}
+    return (
+        sequences,
+        room.sql("SELECT id, place, state, arms FROM pairs ORDER BY place"),
+        room.sql("SELECT metric, candidate, n, low, high FROM trails ORDER BY 1, 2, 3"),
+    )
+
+
+def traffic(plan: Any, paired: Any, n: int) -> list[Any]:
+    rng = random.Random(2)
+    sent = []
+    for i in range(n):
+        arms: dict[str, str | None] = {"candidate": "failed" if i % 17 == 3 else f"{rng.random():.3f}"}
+        arms |= {"repeat": f"{rng.random():.3f}"} if i % 2 else {}
+        sent += paired(plan, f"{rng.random():.3f}", arms)
+    return sent
+
+
+@pytest.fixture
+def distances() -> dict[str, RegisteredPair]:
+    return {"edit": RegisteredPair(EditDistance("edit"), 1.0, 10.0, "c1")}
+
+
+async def test_killed_again_and_again_it_comes_to_the_same(room: Any, plan: Any, paired: Any, distances: Any) -> None:
+    """Consumers are cancelled wherever they are; the last one finds the same as one that was never disturbed."""
+    room.pairs = distances
+    sent = traffic(plan, paired, 120)
+    await room.begin(plan)
+    rng, at = random.Random(3), 0
+    for life in range(8):
+        async with room.opened(f"life-{life}", AT_ONCE) as (consumer, _), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(consumer.run())
+            await room.send(*sent[at : at + 30])
+            at += 30
+            await room.until_read() if life % 2 else await asyncio.sleep(0)
+            for _ in range(rng.randrange(40)):
+                await asyncio.sleep(0)
+            running.cancel()
+    async with room.consuming("last", AT_ONCE):
+        await room.send(*sent[at:])
+        await room.until_settled(120)
+    disturbed = outcome(room, plan)
+
+    calm = type(room)(
+        **{**vars(room), "store_url": room.store_url + ".calm", "stream_name": f"{room.stream_name}-calm"}
+    )
+    calm.corridor = type(room.corridor)(room.stream_url, calm.stream_name)
+    await calm.begin(plan)
+    async with calm.consuming():
+        await calm.send(*sent)
+        await calm.until_settled(120)
+    await calm.corridor.aclose()
+    assert outcome(calm, plan) == disturbed
+
+
+async def test_of_several_consumers_one_leads_and_alone_shows_the_figures(room: Any, plan: Any, paired: Any) -> None:
+    await room.begin(plan)
+    async with room.consuming("one") as one, room.consuming("two") as two:
+        await room.until(lambda: one.experiments.leads != two.experiments.leads)
+        await room.send(*traffic(plan, paired, 20))
+        await room.until_settled(20)
+        leader, other = (one, two) if one.experiments.leads else (two, one)
+        await room.until(lambda: any(f.pairs == 20 for f in leader.metrics.figures.experiments))
+        assert other.metrics.figures.experiments == ()
+    async with room.consuming("three") as three:
+        await room.until(lambda: three.experiments.leads)
+
+
+async def test_what_prometheus_reads_is_what_the_report_says(room: Any, plan: Any, paired: Any) -> None:
+    from gateway.evals.reports.experiment.build import report_of
+
+    await room.begin(plan)
+    async with room.consuming() as desk:
+        await room.send(*traffic(plan, paired, 60))
+        await room.until_settled(60)
+        await room.until(lambda: any(f.pairs == 60 for f in desk.metrics.figures.experiments))
+        (shown,) = desk.metrics.figures.experiments
+        text = {
+            (s.name, s.labels.get("metric") or s.labels.get("gate") or s.labels.get("verdict", "")): s.value
+            for family in desk.metrics.collect()
+            for s in family.samples
+            if s.name.startswith("gateway_experiment")
+        }
+    with reading(room.store_url) as connection:
+        report = report_of(connection, "swap")
+    said = report.primary
+    assert text["gateway_experiment_difference", "said"] == said.difference.value
+    assert text["gateway_experiment_difference_low", "said"] == said.difference.low
+    assert text["gateway_experiment_difference_high", "said"] == said.difference.high
+    assert text["gateway_experiment_margin", "said"] == 0.1
+    assert text["gateway_experiment_pairs_total", ""] == report.pairs == 60
+    assert text["gateway_experiment_verdict", report.verdict] == 1.0
+    assert text["gateway_experiment_gate", "losses"] == {g.name: g.state for g in report.gates}["losses"]
+    assert shown.candidate == "candidate"
+
+
+# ── opinions about pairs ──
+
+
+@dataclass
+class Prefers:
+    """Says that the candidate's answer is better, and remembers what it was asked."""
+
+    asked: list[Any] = field(default_factory=list)
+    name: str = "prefers"
+    version: str = "1"
+    kind: str = "llm"
+    direction: str = "maximise"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    heavy: bool = False
+
+    async def compare(self, pair: Any) -> Score:
+        self.asked.append(pair)
+        return Score(1.0, "b", "because", {"flip": 0.0, "first_slot": 0.5})
+
+    def golden(self) -> tuple[()]:
+        return ()
+
+
+async def test_each_pair_is_judged_once_and_failed_arms_are_not_shown(room: Any, plan: Any, paired: Any) -> None:
+    judge = Prefers()
+    room.pairs = {"prefers": RegisteredPair(judge, 1.0, 10.0, "c1", gate=Gate("prefers"))}  # type: ignore[arg-type]
+    await room.begin(plan)
+    sent = traffic(plan, paired, 20)
+    async with room.consuming("one"):
+        await room.send(*sent)
+        await room.until_settled(20)
+    async with room.consuming("two"):
+        await room.send(*sent)  # all of it again
+        await room.until_read()
+    failed = sum(e.outcome != "ok" for e in sent)
+    arms = sum(e.role != "served" for e in sent)
+    assert len(judge.asked) == arms - failed
+    assert {pair.first for pair in judge.asked} == {"a", "b"}
+    stored = room.sql("SELECT value, status FROM pair_scores WHERE arm = 'candidate'")
+    assert sorted(stored) == [(0.0, "scored")] * failed + [(1.0, "scored")] * (20 - failed)
+    with reading(room.store_url) as connection:
+        sequences = {n.candidate: s for n, s in states(connection, plan.hash).items() if n.metric == "prefers"}
+    assert sequences["candidate"]["preference"] is True
+    assert sequences["candidate"]["spread"][0] == 20
+
+
+async def test_both_arms_of_a_pair_are_judged_or_none(room: Any, plan: Any, paired: Any) -> None:
+    judge = Prefers()
+    room.pairs = {"prefers": RegisteredPair(judge, 0.5, 10.0, "c1")}  # type: ignore[arg-type]
+    await room.begin(plan)
+    sent = [e for _ in range(60) for e in paired(plan, "0.5", {"candidate": "0.5", "repeat": "0.5"})]
+    async with room.consuming():
+        await room.send(*sent)
+        await room.until_settled(60)
+    by_pair: dict[str, int] = {}
+    for pair in judge.asked:
+        by_pair[pair.a.exchange.id] = by_pair.get(pair.a.exchange.id, 0) + 1
+    assert set(by_pair.values()) == {2}
+    assert 12 < len(by_pair) < 48
+
+
+async def test_distances_between_answers_test_whether_the_candidate_is_like_the_control(
+    room: Any, plan: Any, paired: Any, distances: Any
+) -> None:
+    room.pairs = distances
+    await room.begin(plan)
+    sent = [e for _ in range(30) for e in paired(plan, "0.55", {"candidate": "0.9", "repeat": "0.55"})]
+    async with room.consuming():
+        await room.send(*sent)
+        await room.until_settled(30)
+    rows = room.sql("SELECT arm, min(value), max(value), count(*) FROM pair_scores GROUP BY arm ORDER BY arm")
+    assert rows == [("candidate", 0.5, 0.5, 30), ("repeat", 0.0, 0.0, 30)]
+    (row,) = room.sql("SELECT state FROM sequences WHERE metric = 'edit' AND candidate = 'candidate'")
+    assert orjson.loads(row[0])["test"]["n"] == 30
+
+
+async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any, paired: Any) -> None:
+    from gateway.core.plan import PlanState
+    from gateway.evals.store.experiments.plans import kept_plans
+
+    await room.begin(plan)
+    known = (await room.corridor.plans())["swap"]
+    assert await room.corridor.set_plan(PlanState(plan, "stopped", known.since + 1), known)
+    async with room.consuming():
+        await room.send(*traffic(plan, paired, 5))
+        await room.until_settled(5)
+    with reading(room.store_url) as connection:
+        assert kept_plans(connection) == [Kept(plan, plan.hash, "stopped", known.since + 1)]
+
+
+async def test_the_last_pairs_are_settled_when_it_is_told_to_stop(room: Any, plan: Any, paired: Any) -> None:
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*traffic(plan, paired, 10))
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM pairs WHERE place IS NOT NULL") == [(10,)]
+    assert room.sql("SELECT holder FROM leases WHERE name = 'experiments'") == [], "the lease is given back"

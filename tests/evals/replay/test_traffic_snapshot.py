@@ -1,0 +1,80 @@
+"""Logged calls frozen into a file: what can be asked again, in order, for the owner only."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Feedback
+from gateway.evals.replay.datasets import scan
+from gateway.evals.replay.traffic_snapshot import NothingLogged, freeze
+from gateway.evals.store.batches import Batch
+from gateway.evals.store.replays import Wanted
+from gateway.evals.store.rows import Judged
+from gateway.evals.store.store import Store
+
+DATA_URL = "data:image/png;base64,sha256=" + "ab" * 32 + ";bytes=12"
+
+
+def asking(text: object, **more: object) -> bytes:
+    return orjson.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": text}], **more})
+
+
+@pytest.fixture
+def logged(exchange, tmp_path: Path) -> str:
+    """Five calls: two that can be asked again, an image, one without content, one of another alias."""
+    image = [{"type": "image_url", "image_url": {"url": DATA_URL}}]
+    calls = [
+        exchange(received=1.0, request=asking("first", temperature=0), cluster="talk"),
+        exchange(received=2.0, request=asking("second")),
+        exchange(received=3.0, request=asking(image)),
+        exchange(received=4.0, request=b"{}"),
+        exchange(received=5.0, request=asking("other"), alias="other"),
+    ]
+    said = Feedback(calls[1].id, "f", "web", 9.0, "answer", correction="the right one")
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+
+    async def write() -> None:
+        async with Store(url) as store:
+            await store.write(Batch({}, [Judged(e, completion_of(e), []) for e in calls], [], [said]))
+
+    asyncio.run(write())
+    return url
+
+
+def test_it_is_a_dataset_of_what_can_be_asked_again(logged: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    frozen = freeze(logged, Wanted("chat", None, 100), path)
+    assert str(frozen) == (
+        "2 logged questions frozen; left out: 1 whose questions the log does not hold, "
+        "1 with images or files, which the log does not hold"
+    )
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    first, second = scan(path).items()
+    assert first.request == {"messages": [{"role": "user", "content": "first"}], "temperature": 0}
+    assert (first.cluster, first.reference) == ("talk", None)
+    assert (second.example(), second.reference) == ("second", "the right one")
+
+
+def test_a_file_that_is_there_is_not_written_over(logged: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError):
+        freeze(logged, Wanted("chat", None, 100), path)
+    assert path.read_text() == "mine"
+
+
+def test_nothing_to_replay_is_said_with_why(logged: str, tmp_path: Path) -> None:
+    with pytest.raises(NothingLogged, match='no call of "gone" to replay'):
+        freeze(logged, Wanted("gone", None, 100), tmp_path / "x.jsonl")
+    with pytest.raises(NothingLogged, match=r'no call of "chat" since .* \(1 whose questions'):
+        freeze(logged, Wanted("chat", 4.0, 100), tmp_path / "x.jsonl")
+    with pytest.raises(NothingLogged, match="since"):
+        freeze(logged, Wanted("chat", time.time(), 100), tmp_path / "x.jsonl")
+    assert not (tmp_path / "x.jsonl").exists()

@@ -1,0 +1,77 @@
+"""The page as a whole: every section, in one file that loads nothing, whatever stands in the store."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gateway.core.sanitize import plain
+from gateway.evals.reports.experiment.html.document import html
+
+SECTIONS = [
+    "The difference, as pairs came", "Gates", "Metrics", "Win, tie, loss", "Like the control?", "Several candidates",
+    "Where in the traffic", "Latency", "Arms, and what they cost", "Pairs worth reading", "Withheld", "Limits",
+    "How this was decided",
+]  # fmt: skip
+
+
+def test_the_verdict_comes_first_and_every_section_is_there(report, read):
+    page = read(html(report()))
+    assert page.one("h1").text.replace("\u00a0", " ") == plain(report().sentence)
+    assert [h.text for h in page.all("h2")] == SECTIONS
+    assert page.one("span", "badge").text.endswith("Ship")
+    tiles = page.one("dl", "tiles").text
+    assert "1\u202f240" in tiles
+    assert "\u221271" in tiles, "the candidate costs 71 % less"
+
+
+@pytest.mark.parametrize("kind", ["ship", "hold", "reject", "nothing", "hostile"])
+def test_it_loads_nothing_and_runs_nothing(report, read, kind):
+    text = html(report(kind))
+    page = read(text)
+    assert not {e.name for e in page.all()} & {"script", "img", "link", "iframe", "object", "form", "a", "base"}
+    assert not [name for e in page.all() for name in e.attributes if name.startswith("on") or name in ("src", "href")]
+    assert not re.search(r"url\(|@import", page.one("style").text)
+    policy = next(m.attributes["content"] for m in page.all("meta") if "content" in m.attributes)
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert len({e.attributes["id"] for e in page.all() if "id" in e.attributes}) == sum(
+        "id" in e.attributes for e in page.all()
+    )
+
+
+def test_hostile_text_is_text(report, read, hostile):
+    page = read(html(report("hostile")))
+    assert plain(hostile) in page.one("h1").text.replace("\u00a0", " ")
+    assert "\x1b" not in page.text
+    assert "\u202e" not in page.text
+
+
+def test_it_is_fit_for_phones_print_and_dark_rooms(report, read):
+    style = read(html(report())).one("style").text
+    for query in ("prefers-color-scheme: dark", "@media print", "max-width"):
+        assert query in style
+    assert {m.attributes.get("name") for m in read(html(report())).all("meta")} >= {"viewport"}
+
+
+def test_a_hold_says_why(report, read):
+    page = read(html(report("hold")))
+    assert [li.text for li in page.one("ul", "reasons").all("li")] == list(report("hold").reasons)
+    assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
+
+
+def test_answers_stand_side_by_side_with_what_differs(report, read):
+    pairs = read(html(report())).all("article", "pair")
+    assert len(pairs) == 3
+    assert [d.text for d in pairs[0].all("ins")][:1] == ["twelve"]
+    assert pairs[0].one("span", "ids").text.count("01a21079") == 2
+
+
+def test_numbers_and_withheld_pairs_stand_in_tables(report, read):
+    tables = {t.one("caption").text: t.text for t in read(html(report())).all("table")}
+    assert "helpfulness" in tables["Each metric in both arms"]
+    assert "openai/gpt-x" in tables["The arms"]
+    assert "not offered: busy31" in tables["Withheld pairs"]
+    assert "key batch" in tables["By stratum"]
+    assert "0.0004" in tables["Distances to the served answer"]
+    assert "qwen" in tables["Strength by arm"]

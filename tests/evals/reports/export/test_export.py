@@ -1,0 +1,159 @@
+"""`gateway export`: from a real store to files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+import tracemalloc
+
+import orjson
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.cli import export as verb
+from gateway.cli.export import FORMS as NAMED
+from gateway.core.exchange import Feedback
+from gateway.evals.replay.datasets import scan
+from gateway.evals.reports.export.export import export, form_of, whole_file
+from gateway.evals.reports.export.forms import FORMS
+from gateway.evals.store.query import Wish
+from gateway.runtime.child import CannotRun
+
+
+@pytest.fixture
+async def command(room, exchange, tmp_path, monkeypatch):
+    """Three exchanges in a store; `gateway export …` beside it."""
+    monkeypatch.chdir(tmp_path)
+    sent = [exchange("0.5", received=1000.0), exchange("1", received=2000.0, alias="fast"),
+            exchange("n/a", received=3000.0, outcome="cut")]  # fmt: skip
+    async with room.consuming():
+        await room.send(*sent, Feedback(sent[1].id, "f", "web", 1.0, "thumb", 0.0, correction="0"))
+        await room.until_read()
+
+    def run(*arguments: str):
+        return CliRunner().invoke(app, ["export", "--data", str(tmp_path / "data"), *arguments])
+
+    run.sent = sent
+    return run
+
+
+async def test_every_form_is_written_and_read_back(command, tmp_path):
+    shown = command()
+    assert shown.exit_code == 0, shown.output
+    rows = [orjson.loads(line) for line in shown.stdout.splitlines()]
+    assert [r["id"] for r in rows] == [e.id for e in command.sent], "the oldest first"
+    assert [(r["response"], r["score_said"], r["score_feedback_thumb"]) for r in rows] == [
+        ("0.5", 0.5, None), ("1", 1.0, 0.0), ("n/a", None, None)
+    ]  # fmt: skip
+    assert "3 exchanges" in shown.stderr
+
+    assert command("--out", "a.csv").exit_code == 0
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [r["id"] for r in csv.DictReader(file)] == [r["id"] for r in rows]
+
+    assert command("--out", "a.parquet").exit_code == 0
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert [r["messages"] for r in table.to_pylist()] == [r["messages"] for r in rows]
+    assert table["pi"].to_pylist() == [1.0, 1.0, 1.0]
+
+    chat = command("--format", "openai-chat")
+    assert [orjson.loads(line)["messages"][-1]["content"] for line in chat.stdout.splitlines()] == ["0.5", "0"]
+    assert "2 exchanges" in chat.stderr
+    assert "1 left out: no whole answer" in chat.stderr
+
+    evals = command("--format", "openai-evals", "--where", "alias=fast")
+    (item,) = (orjson.loads(line) for line in evals.stdout.splitlines())
+    assert (item["item"]["ideal"], item["sample"]["output_text"]) == ("0", "1")
+
+
+async def test_what_is_exported_narrows_as_the_list_does(command):
+    assert len(command("--where", "scorer=said value<1").stdout.splitlines()) == 1
+    assert command("--alias", "fast").stdout.count('"alias":"fast"') == 1
+    assert command("--limit", "2").stdout.count('"id"') == 2
+    assert command("--since", "1h").stdout == ""
+
+
+async def test_a_file_is_its_owners_and_whole_or_not_there(command, tmp_path):
+    assert command("--out", "a.jsonl").exit_code == 0
+    assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o600
+    before = (tmp_path / "a.jsonl").read_bytes()
+    assert command("--out", "a.jsonl", "--where", "scorer=sayd").exit_code == 2
+    assert (tmp_path / "a.jsonl").read_bytes() == before
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "b") as file:
+        file.write(b"half" * (1 // 0))
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] in "ab") == ["a.jsonl"]
+    with pytest.raises(CannotRun, match="cannot be written: No such file"), whole_file(tmp_path / "none" / "c"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--format", "xml"), "expected one of jsonl"),
+        (("--format", "parquet"), "name a file"),
+        (("--where", "valu<1"), 'did you mean "value"'),
+        (("--since", "yesterday"), "1d"),
+    ],
+)
+async def test_who_asks_wrong_is_told(command, arguments, words):
+    shown = command(*arguments)
+    assert shown.exit_code == 2
+    assert words in shown.output
+    assert shown.stdout == ""
+
+
+async def test_what_was_exported_can_be_replayed(command, tmp_path):
+    assert command("--format", "openai-chat", "--out", "asked.jsonl").exit_code == 0
+    assert scan(tmp_path / "asked.jsonl").rows == 2
+
+
+async def test_an_export_of_any_length_holds_little(room, exchange):
+    """30 MB in the store; a few of them at a time in memory."""
+    big = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 500_000)
+    async with room.consuming():
+        await room.send(*(exchange("1", request=big) for _ in range(60)))
+        await room.until_read()
+
+    class Sink(io.BytesIO):
+        size = 0
+
+        def write(self, data):
+            self.size += len(data)
+            return len(data)
+
+    for form in ("jsonl", "csv", "parquet"):
+        sink, shown = Sink(), []
+        tracemalloc.start()
+        done = export(room.store_url, Wish(limit=0), form, sink, lambda n, of, shown=shown: shown.append((n, of)))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (done.written, shown[0], shown[-1]) == (60, (1, 60), (60, 60))
+        assert most < 60e6 / 2 * 1.4, form  # two batches of 8 MB, once as bytes and once as text
+
+
+def test_the_form_is_known_by_the_files_name(tmp_path):
+    names = {"a.parquet": "parquet", "a.CSV": "csv", "a.jsonl": "jsonl", "a": "jsonl"}
+    assert {name: form_of(tmp_path / name) for name in names} == names
+    assert form_of(None) == "jsonl"
+
+
+def test_the_command_line_names_every_form():
+    assert NAMED == FORMS
+
+
+def test_a_bar_is_drawn_where_a_terminal_shows_it(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with verb.progress() as show:
+        show(3, 7)
+        import sys
+
+        sys.stderr.flush()
+    assert "3/7" in sys.stderr.getvalue()

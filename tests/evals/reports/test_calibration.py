@@ -1,0 +1,80 @@
+"""`gateway judge calibrate`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.evals.annotation.desk import Wish
+from gateway.evals.annotation.record import desk_at, next_at
+from gateway.evals.annotation.record import keep as save
+from gateway.evals.annotation.verdict_words import Verdict
+
+
+@pytest.fixture
+def calibrate(tmp_path, keep, exchange, monkeypatch):
+    """60 answers, judged 1, 1, 0 in turn; runs the verb on them once `label` has labelled some of them."""
+    url = keep([exchange(f"{int(i % 3 > 0)} number {i}", arm=("candidate" if i % 2 else None)) for i in range(60)])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["judge", "calibrate", "said", *arguments, "--data", str(tmp_path / "kept")])
+
+    def label(count, agree=lambda n: True, labeller="ada"):
+        desk = desk_at(url, Wish("said", labeller, again=labeller != "ada"))
+        for n in range(count):
+            drawn = next_at(url, desk)
+            judged = float(drawn.blind.answers[0].split()[0])
+            save(url, [desk.label(drawn, Verdict(judged if agree(n) else 1 - judged))])
+
+    run.label = label
+    return run
+
+
+def test_the_page_says_how_far_the_scorer_agrees_and_what_its_mean_becomes(calibrate):
+    calibrate.label(40, agree=lambda n: n % 8 > 0)
+    said = calibrate("--half-width", "0.01")
+    assert said.exit_code == 0
+    text = said.stdout
+    for words in ("40 labels by ada", "Cohen's kappa with people", "TPR", "TNR", "corrected (PPI++)", "Rogan–Gladen",
+                  "all", "candidate", "95 % interval"):  # fmt: skip
+        assert words in text, words
+    assert "0.667" in text, "the mean as judged"
+
+
+def test_the_json_holds_every_number_of_the_page(calibrate):
+    calibrate.label(40, agree=lambda n: n % 8 > 0)
+    calibrate.label(15, labeller="bob")
+    found = json.loads(calibrate("--json").stdout)
+    assert (found["labels"], found["labellers"], found["subject"]) == (40, ["ada", "bob"], "exchange")
+    table = found["agreement"]["table"]
+    assert sum(table.values()) == 40
+    assert {g["name"] for g in found["groups"]} == {"all", "candidate"}
+    whole = next(g for g in found["groups"] if g["name"] == "all")
+    assert whole["judged"]["mean"] == pytest.approx(2 / 3)
+    corrected = whole["corrected"]
+    assert corrected["low"] < corrected["mean"] < corrected["high"]
+    assert whole["rogan_gladen"]["low"] <= whole["rogan_gladen"]["rate"] <= whole["rogan_gladen"]["high"]
+    assert -1 <= found["krippendorff_alpha"] <= 1
+    assert found["flip_rate"] is None
+
+
+def test_too_few_labels_say_how_to_get_more(calibrate):
+    calibrate.label(3)
+    text = calibrate().stdout
+    assert "3 of at least 10 labels" in text
+    assert "gateway label next --scorer said" in text
+
+
+def test_a_scorer_that_agrees_by_chance_is_warned_of(calibrate):
+    calibrate.label(40, agree=lambda n: n % 2 == 0)
+    assert "agrees little with people" in calibrate().stdout
+
+
+def test_a_scorer_that_judged_nothing_ends_with_what_to_do(tmp_path, calibrate):
+    said = CliRunner().invoke(app, ["judge", "calibrate", "sayd", "--data", str(tmp_path / "kept")])
+    assert said.exit_code != 0
+    assert "these have: said" in str(said.exception)

@@ -1,0 +1,125 @@
+"""`gateway dead`: what was given up is listed, shown, put back or thrown away, over a real stream server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.evals.reports import dead_letters
+from gateway.stream import DeadLetter
+
+
+@pytest.fixture
+def command(room, tmp_path, monkeypatch):
+    """Runs `gateway dead …` where gateway.yaml names the room's stream."""
+    monkeypatch.chdir(tmp_path)
+    stream = {"url": room.stream_url, "name": room.stream_name}
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"stream": stream}))
+
+    async def run(*arguments: str, answer: str | None = None):
+        def invoke():
+            return CliRunner().invoke(app, ["dead", *arguments], input=answer)
+
+        return await asyncio.to_thread(invoke)
+
+    return run
+
+
+async def given_up(room, *records: dict[bytes, bytes]) -> list[DeadLetter]:
+    """By a consumer that cannot read them."""
+    await room.corridor.append(list(records))
+    async with room.consuming():
+        await room.until_read()
+    return [letter async for letter in room.corridor.letters()]
+
+
+def bad(n: int) -> list[dict[bytes, bytes]]:
+    return [{b"kind": b"exchange", b"head": b"{%d" % i} for i in range(n)]
+
+
+async def test_the_list_counts_by_reason_and_says_why(room, command):
+    found = await given_up(room, *bad(3), {b"kind": b"\xff"})
+    shown = await command("list", "--limit", "2")
+    assert shown.exit_code == 0, shown.output
+    head, _, *rows = shown.output.splitlines()
+    assert head == "4 dead letters: unreadable 4"
+    assert [row.split()[0] for row in rows] == [found[0].id, found[1].id]
+    assert "exchange that cannot be read" in rows[0]
+    assert (await command("list", "--reason", "refused")).output.strip() == head
+    said = orjson.loads((await command("list", "--json")).output)
+    assert (said["reasons"], len(said["letters"])) == ({"unreadable": 4}, 4)
+    assert said["letters"][0]["error"] == found[0].error
+
+
+async def test_one_is_shown_whole(room, exchange, command):
+    one = exchange("1", status=9223372036854775808)
+    (letter,) = await given_up(room, one.to_fields())
+    shown = await command("show", letter.id)
+    for said in (letter.id, "refused", letter.entry, one.id, "chat → local/small", "a number?", '"content":"1"'):
+        assert said in shown.output, said
+    whole = orjson.loads((await command("show", letter.id, "--json")).output)
+    assert orjson.loads(whole["fields"]["head"])["id"] == one.id == whole["exchange_id"]
+
+
+async def test_what_is_put_back_is_judged_again_and_counted_once(room, exchange, command, tally):
+    """A number that no column held is given up; once it is mended (here: by another store), it is stored."""
+    one = exchange("1")
+    await room.send(one, tally([one]))
+    await room.corridor.join()
+    (entry, _) = await room.corridor.read("a", 2, 50)
+    await room.corridor.bury(entry, "too_many_deliveries", "handed out 6 times")
+    shown = await command("replay", "--reason", "too_many_deliveries")
+    assert (shown.exit_code, shown.stdout) == (0, "1 of 1 put back\n")
+    assert "putting back 1" in shown.stderr
+    async with room.consuming("heir"):
+        await room.until(lambda: room.sql("SELECT id FROM exchanges") == [(one.id,)])
+    assert await room.corridor.letters_by_reason() == {}
+
+
+async def test_throwing_away_asks_first_and_keeps_the_others(room, command):
+    found = await given_up(room, *bad(3))
+    asked = await command("purge", found[0].id, found[1].id, answer="n\n")
+    assert asked.exit_code == 1
+    assert "throw 2 dead letters away for ever?" in asked.stderr
+    assert await room.corridor.count_letters() == 3
+    assert (await command("purge", found[0].id, found[1].id, answer="y\n")).stdout.endswith("2 thrown away\n")
+    assert (await command("purge", "--all", "--yes")).stdout == "1 thrown away\n"
+    assert (await command("purge", "--all", "--yes")).stdout == "none to throw away\n"
+    assert (await command("list")).stdout == "no dead letters\n"
+
+
+async def test_one_says_which(room, command):
+    for wrong in (("replay",), ("purge", "--all", "--reason", "refused"), ("purge", "1-0", "--all")):
+        shown = await command(*wrong)
+        assert shown.exit_code == 2
+        assert "--reason" in shown.output
+    for nobody in ("1-0", "nothing"):
+        shown = await command("show", nobody)
+        assert shown.exit_code == 1
+        assert f"no dead letter {nobody}" in str(shown.exception)
+
+
+async def test_a_server_that_is_away_is_said(command, tmp_path):
+    (tmp_path / "gateway.yaml").write_text("stream: {url: 'redis://:geheim@127.0.0.1:1/0'}")
+    shown = await command("list")
+    assert shown.exit_code == 1
+    assert "stream server" in str(shown.exception)
+    assert "geheim" not in str(shown.exception) + shown.output
+
+
+def test_what_stood_in_a_letter_cannot_play_with_the_terminal():
+    evil = "\x1b[2J\x9b31m[red]x\u202e"
+    letter = DeadLetter("1-0", evil, evil, evil, {evil.encode(): evil.encode(), b"kind": evil.encode()})
+    from rich.console import Console
+
+    console = Console(record=True, width=100, force_terminal=False)
+    console.print(dead_letters.table([letter], {evil: 1}))
+    console.print(dead_letters.page(letter))
+    text = console.export_text()
+    assert "[red]x" in text
+    assert not {"\x1b", "\x9b", "\u202e"} & set(text)

@@ -1,0 +1,162 @@
+"""A person sees what was asked, answered and thought of it; a program gets it all; a terminal is not played with."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.core.exchange import Attempt, Feedback, Target
+from gateway.evals.reports import samples
+
+
+@pytest.fixture
+def command(room, tmp_path, monkeypatch):
+    """Runs `gateway samples …` in a directory without a gateway.yaml."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        return CliRunner().invoke(app, ["samples", "--data", str(tmp_path / "data"), *arguments])
+
+    return run
+
+
+async def stored(room, *records) -> None:
+    async with room.consuming():
+        await room.send(*records)
+        await room.until_read()
+
+
+async def test_the_list_shows_the_newest_first_with_scores(room, exchange, command):
+    old, new = exchange("0.5", received=1e9), exchange("error", alias="fast", first_token_s=0.25, outcome="timeout",
+                                                       status=504)  # fmt: skip
+    await stored(room, old, new)
+    shown = command()
+    assert shown.exit_code == 0, shown.output
+    head, first, second = shown.output.splitlines()
+    assert [word in head for word in ("time", "alias", "target", "outcome", "tokens", "scores")] == [True] * 6
+    for said in (new.id, "fast", "local/small", "timeout 504", "3+5", "0.250 s", "said error"):
+        assert said in first
+    assert "said 0.5" in second
+    assert command("--alias", "chat").output.count("local/small") == 1
+    assert command("--since", "1h").output.count("local/small") == 1
+    assert command("--limit", "1").output.count("local/small") == 1
+
+
+async def test_one_exchange_is_shown_whole(room, exchange, command):
+    attempts = (Attempt(Target("big", "m"), 503, "HTTP 503", 0.1), Attempt(Target("local", "small"), 200, None, 0.4))
+    answer = {
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+            "content": "0.5", "tool_calls": [{"id": "t", "function": {"name": "look", "arguments": '{"at": 1}'}}]}}]
+    }  # fmt: skip
+    one = exchange(response=orjson.dumps(answer), attempts=attempts, pi=0.25, stratum="slow", experiment="swap",
+                   plan="p", arm="control")  # fmt: skip
+    shadow = exchange(pair=one.id, role="shadow")
+    await stored(room, one, shadow, Feedback(one.id, "f", "web", 1.0, "thumb", 1.0, comment="good"))
+    shown = command("--id", one.id)
+    assert shown.exit_code == 0
+    for said in (
+        "a number?", "0.5", 'calls look({"at": 1})', "π = 0.25 in stratum slow", "big/m: HTTP 503 after 0.100 s",
+        "local/small: HTTP 200", "it says 0.5", "experiment swap arm control", f"its shadow: {shadow.id}",
+        "feedback thumb: 1.0 good", "finish_reason tool_calls",
+    ):  # fmt: skip
+        assert said in shown.output, said
+
+
+async def test_programs_get_json(room, exchange, command):
+    one = exchange("0.5")
+    await stored(room, one)
+    (listed,) = orjson.loads(command("--json").output)
+    assert (listed["id"], listed["scores"][0]["value"]) == (one.id, 0.5)
+    whole = orjson.loads(command("--id", one.id, "--json").output)
+    assert orjson.loads(whole["response"]) == orjson.loads(one.response)
+    assert whole["scores"][0]["explanation"] == "it says 0.5"
+
+
+async def test_what_a_model_says_cannot_play_with_the_terminal(room, exchange, command):
+    evil = "\x1b[2J\x1b]8;;http://x\x07[red]click\x9b31m\u202e"
+    body = orjson.dumps({"messages": [{"role": "user\x1b[1m", "content": evil}]})
+    answer = orjson.dumps({"choices": [{"index": 0, "message": {"content": evil}}]})
+    one = exchange(response=answer, request=body, alias="chat\x1b[1m")
+    await stored(room, one)
+    for shown in (command(), command("--id", one.id), command("--id", one.id, "--json")):
+        assert shown.exit_code == 0
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown.output)
+    assert "[red]click" in command("--id", one.id).output  # and is no markup of ours
+
+
+def test_no_store_yet_is_said(command):
+    shown = command()
+    assert shown.exit_code == 1
+    assert "gateway up" in str(shown.exception)
+
+
+async def test_an_id_that_is_not_there_is_said(room, exchange, command):
+    await stored(room, exchange())
+    shown = command("--id", "nothing")
+    assert shown.exit_code == 1
+    assert "no exchange nothing in the store" in str(shown.exception)
+
+
+async def test_an_id_that_is_not_there_yet_is_waited_for(room, exchange):
+    one = exchange("1")
+    waiting = asyncio.to_thread(samples.find, room.store_url, one.id, 20.0)
+    _, found = await asyncio.gather(stored(room, one), waiting)
+    assert found["text"] == "1"
+
+
+def test_a_span_that_is_none_is_asked_wrong(command):
+    shown = command("--since", "yesterday")
+    assert shown.exit_code == 2
+    assert "1d" in shown.output
+
+
+@pytest.mark.parametrize(("span", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("1w", 604800)])
+def test_spans_are_read(span, seconds):
+    assert samples.seconds_of(span) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]},
+         [("system", "be"), ("user", "hi")]),
+        ({"system": "be", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+         [("system", "be"), ("user", "hi")]),
+        ({"instructions": "be", "input": "hi"}, [("system", "be"), ("user", "hi")]),
+        ({"prompt": "once"}, [("user", "once")]),
+        ({"prompt": ["a", "b"]}, [("user", "a\nb")]),
+        ({"messages": [{"role": "tool", "tool_call_id": "t", "content": "42"}]},
+         [("tool", '42\n{"tool_call_id":"t"}')]),
+        ({"messages": [{"role": "assistant", "content": None, "tool_calls": [1]}]},
+         [("assistant", '{"tool_calls":[1]}')]),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, [("function_call_output", '{"output":"x"}')]),
+        ({"model": "x"}, [("request", '{\n  "model": "x"\n}')]),
+    ],
+)  # fmt: skip
+def test_a_request_is_shown_as_a_conversation(body, expected):
+    assert samples.turns(orjson.dumps(body)) == expected
+
+
+def test_a_request_that_is_no_json_is_shown_as_it_is():
+    assert samples.turns(b"\xff{") == [("request", "\ufffd{")]
+
+
+async def test_a_query_narrows_the_list(room, exchange, command):
+    await stored(room, exchange("0.5"), exchange("1", alias="fast"))
+    shown = command("--where", "scorer=said value<1", "--since", "1d", "--json")
+    assert [e["alias"] for e in orjson.loads(shown.output)] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("scorr=said", 'did you mean "scorer"?'), ("scorer=sayd", 'did you mean "said"?'), ("(", "expected a comparison")],
+)
+async def test_a_query_that_cannot_be_read_is_asked_wrong(room, exchange, command, where, words):
+    await stored(room, exchange())
+    shown = command("--where", where)
+    assert shown.exit_code == 2
+    assert words in " ".join(shown.output.replace("│", " ").split())

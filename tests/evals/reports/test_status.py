@@ -1,0 +1,153 @@
+"""`gateway status`: everything on one screen, from the stream server and the store; what is wrong stands on top."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.core.exchange import Count
+from gateway.evals.reader_config import whole
+from gateway.evals.reports.status import look
+from gateway.stream.types import Trimmed
+
+SECRET = "not-for-anybodys-eyes"
+
+
+@pytest.fixture
+def command(room, tmp_path, monkeypatch):
+    """Runs `gateway status …` where gateway.yaml names the room's stream and store."""
+    monkeypatch.chdir(tmp_path)
+    sections = {
+        "stream": {"url": room.stream_url, "name": room.stream_name},
+        "store": {"url": room.store_url},
+        "scorers": {"said": {"budget_usd": 2.0}},
+        "experiments": {"swap": {"budget": {"tokens_per_day": 1000}}},
+        "upstreams": {"openai": {"kind": "openai", "api_key": "${SURELY_NOT_SET}"}},
+    }
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(sections))
+
+    async def run(*arguments: str):
+        return await asyncio.to_thread(lambda: CliRunner().invoke(app, ["status", *arguments]))
+
+    return run
+
+
+async def lives(room, incarnation: str, age_s: float = 0.0, **rates: float) -> None:
+    says = {"at": time.time() - age_s, "started": time.time() - 7200, "host": "box", "pid": int(incarnation, 36)}
+    rates = {"seen": 0.0, "sampled": 0.0, "enqueued": 0.0, "dropped": 0.0, **rates}
+    await room.corridor.gateway_lives(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
+
+
+async def test_all_is_well_where_all_is_well(room, exchange, tally, command):
+    sent = [exchange("1") for _ in range(5)]
+    cell = {"stratum": "default", "alias": "chat", "target": "local/small", "arm": ""}
+    unsampled = (Count(**cell, n=15, reason="not_drawn"),)
+    async with room.consuming("eye"):
+        await lives(room, "g1", seen=41.5, sampled=4.0)
+        await room.send(*sent, tally(sent, seen={"default": 20}, unsampled=unsampled))
+        await room.until_read()
+        await room.until(lambda: room.shown and room.shown[-1].unaccounted == 0)
+        shown = await command()
+        said = orjson.loads((await command("--json")).output)
+    assert shown.exit_code == 0, shown.output
+    for words in (
+        "all is well", "box/577", "41.5", "eye", "20 = sampled 5 + unsampled 15 (not_drawn 15)",
+        "5 = enqueued 5", "stored or buried 5", "unaccounted 0", "dead letters none",
+    ):  # fmt: skip
+        assert words in " ".join(shown.output.split()), words
+    assert said["problems"] == []
+    assert said["delivery"]["scores"] == {"said": {"scored": 5}}
+    assert said["stream"]["consumers"][0]["name"] == "eye"
+    assert said["stream"]["gateways"][0]["rates"]["seen"] == 41.5
+
+
+async def test_what_is_wrong_stands_on_top_and_is_the_exit_code(room, exchange, tally, command):
+    sent = [exchange("1") for _ in range(5)]
+    await room.corridor.append([{b"kind": b"junk"}])
+    async with room.consuming("eye"):
+        await room.send(*sent[:3], tally(sent))
+        await room.until_read()
+        await room.until(lambda: room.shown and room.shown[-1].unaccounted == 2)
+    now = time.time()
+    await room.corridor.heartbeat("late", now - 300)
+    await room.corridor.remember("blocked:late", '{"judge": "denied: HTTP 401"}', 60)
+    await lives(room, "g2", age_s=120)
+    await room.corridor.add(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"said:usd": 2.5, "said:tokens": 7})
+    await room.corridor.add(f"spent:{int(now // 86400)}", {"swap:tokens": 10.0, "swap:usd": 0.0})
+    await room.corridor.home._count_trimmed(4, "1-0")
+    await room.send(exchange("1"))
+    shown = await command()
+    assert shown.exit_code == 1
+    text = " ".join(shown.output.split())
+    for words in (
+        "! no consumer lives: 1 entries wait", "! consumers without a heartbeat: late", "! gateways that fell silent: "
+        "box/578", "! 4 entries left the stream unread", "! 1 dead letters: `gateway dead list`",
+        "! scorer judge is blocked: denied: HTTP 401", "! scorer said has spent today's 2 usd",
+        "! 2 exchanges never came, and nothing explains it", "unaccounted 2", "scorer said 2.5 usd 2 125%",
+        "shadow swap 10 tokens 1000 1%",
+    ):  # fmt: skip
+        assert words in text, f"{words}\n{shown.output}"
+    assert "swap 0 usd" not in text, "what has no limit and was not spent is not shown"
+    assert text.index("nothing explains it") < text.index("waiting")
+
+
+async def test_losses_with_a_cause_are_named(room, exchange, tally, command):
+    sent = [exchange("1") for _ in range(5)]
+    async with room.consuming("eye") as desk:
+        await room.send(*sent[:3])
+        await room.until_read()
+        entry = f"{time.time() * 1000:.0f}-0"
+        await room.corridor.home._count_trimmed(2, entry)
+        await room.until(lambda: desk.metrics.figures.trimmed_unread == 2)
+        await room.send(tally(sent))
+        await room.until(lambda: desk.metrics.figures.lost.get("trimmed") == 2)
+    assert await room.corridor.home.trimmed() == Trimmed(2, entry)
+    assert "lost on the way: trimmed 2" in (await command()).output
+
+
+async def test_without_a_server_and_without_a_store_it_says_so(command, tmp_path):
+    url = f"redis://u:{SECRET}@127.0.0.1:1/0"
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"stream": {"url": url}}))
+    shown = await command()
+    assert shown.exit_code == 1
+    assert "stream server 127.0.0.1:1" in shown.output
+    assert "! stream server: " in shown.output
+    assert "no store at" in shown.output
+    both = shown.output + (await command("--json")).output
+    assert SECRET not in both
+
+
+async def test_watching_goes_on_and_each_look_is_a_line_of_json(room, tmp_path):
+    """What --watch --json prints, until it is told to stop."""
+    import sys
+
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump({"stream": {"url": room.stream_url, "name": room.stream_name}}))
+    words = ["-m", "gateway", "status", "--watch", "--every", "0.2", "--json", "--config", str(path)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, "--data", str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        lines = [orjson.loads(await process.stdout.readline()) for _ in range(2)]
+        process.terminate()
+        await process.communicate()
+    assert lines[0]["at"] < lines[1]["at"]
+
+
+async def test_a_look_does_not_disturb(room, exchange, tmp_path):
+    """Nothing is read from the stream, made or acknowledged."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump({"stream": {"url": room.stream_url, "name": room.stream_name}}))
+    await room.send(exchange("1"))
+    found = await look(whole(path, tmp_path), room.corridor)
+    assert found.stream is not None
+    assert (found.stream.lag.waiting, found.stream.lag.pending) == (1, 0)
+    assert await room.corridor.looks() == {}, "no group was made"
+    assert any("no consumer lives: 1 entries wait" in problem for problem in found.problems)

@@ -1,0 +1,90 @@
+"""A scorer that is denied what it needs, or is always late, is blocked; and let through again to see."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.evals.scoring.gate import MOST_LATE, Backoff, Closed, Gate
+from gateway.evals.scoring.threads import Late
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def gate(clock):
+    return Gate("j", 2, Backoff(60, 200), clock)
+
+
+async def enter(gate, deadline_s=1.0):
+    async with gate.turn(deadline_s) as left_s:
+        return left_s
+
+
+async def test_a_denied_scorer_is_blocked_and_says_why(gate, clock):
+    assert gate.reason is None
+    gate.denied("HTTP 401: no key")
+    assert gate.reason == "HTTP 401: no key"
+    clock.now = 10
+    with pytest.raises(Closed, match="blocked: HTTP 401: no key; tried again in 50 s"):
+        await enter(gate)
+
+
+async def test_one_is_let_through_after_a_while_and_the_wait_doubles(gate, clock):
+    gate.denied("no")
+    for until, wait in ((60, 120), (180, 200), (380, 200)):
+        clock.now = until
+        async with gate.turn(1.0):
+            with pytest.raises(Closed):
+                await enter(gate)  # only one probe at a time
+            gate.denied("still no")
+        with pytest.raises(Closed, match=f"in {wait} s"):
+            await enter(gate)
+
+
+async def test_it_works_again_when_the_probe_is_answered(gate, clock):
+    gate.denied("no")
+    clock.now = 60
+    async with gate.turn(1.0):
+        gate.answered()
+    assert gate.reason is None
+    await enter(gate)
+
+
+async def test_deadline_after_deadline_blocks_and_one_answer_in_between_does_not(gate):
+    for _ in range(MOST_LATE - 1):
+        gate.late()
+    gate.answered()
+    for _ in range(MOST_LATE - 1):
+        gate.late()
+    assert gate.reason is None
+    gate.late()
+    assert gate.reason == f"{MOST_LATE} deadlines in a row were missed"
+
+
+async def test_only_so_many_at_once_and_the_others_wait_no_longer_than_their_deadline(gate):
+    async with gate.turn(1.0), gate.turn(1.0):
+        with pytest.raises(Late, match=r"waited 0\.01 s for its turn"):
+            await enter(gate, 0.01)
+    assert await enter(gate) > 0.9
+
+
+async def test_whoever_waited_while_it_was_blocked_is_refused(gate):
+    async with gate.turn(1.0), gate.turn(1.0):
+        waiting = asyncio.ensure_future(enter(gate))  # noqa: TID251 - awaited below
+        await asyncio.sleep(0)
+        gate.denied("no")
+    with pytest.raises(Closed):
+        await waiting

@@ -1,0 +1,170 @@
+"""A scorer in a process of its own: what it does there, it does to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.config.loading import Scorer as Section
+from gateway.core.errors import ConfigError
+from gateway.evals.scoring.registry import Built, build_all, close_all
+
+SCORER = """
+import os, sys, time
+from gateway.evals.scorers import Golden, Rule, Score, Skipped
+from gateway.evals.scoring.pairs import Distance, GoldenPair
+from gateway.core.completion import Completion
+from dataclasses import dataclass
+
+@dataclass(frozen=True, slots=True)
+class Odd(Rule):
+    seconds: float = 60.0
+    async def score(self, subject):
+        said = subject.completion.text
+        if said == "raise": raise KeyError("no such thing")
+        if said == "sleep": time.sleep(self.seconds)
+        if said == "exit": os._exit(3)
+        if said == "memory": held = [bytearray(1 << 24) for _ in range(1000)]; return Score(float(len(held)))
+        if said == "print": print("{}" * 1000); sys.stdout.flush()
+        if said == "secret": return Score(float("SECRET" in os.environ))
+        if said == "skip": return Skipped("a reason")
+        if said == "wrong": return 3
+        if said == "huge": return Score(1.0, explanation="x" * (2 << 20))
+        return Score(0.5, "half", said, {"pid": float(os.getpid())})
+    def golden(self):
+        return (Golden("half", {}, Completion("x"), 0.5),)
+
+class Apart(Distance):
+    async def compare(self, pair):
+        return Score(float(pair.a.completion.text != pair.b.completion.text))
+    def golden(self):
+        return (GoldenPair("same", {}, Completion("x"), Completion("x"), 0.0),)
+
+class Wrong(Odd):
+    def golden(self):
+        return (Golden("whole", {}, Completion("x"), 1.0),)
+
+class Greedy(Odd):
+    def __init__(self, name):
+        self.held = [bytearray(1 << 24) for _ in range(1000)]
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Builds a scorer of the module above in a process of its own, each once: that takes most of a second."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "odd_one.py").write_text(SCORER)
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("SECRET", "hush")
+
+        def build(kind="Odd", **section):
+            asked = (kind, *sorted(section.items()))
+            if asked not in made:
+                wanted = {"odd": Section(use=f"odd_one:{kind}", isolate=True, **section)}
+                made[asked] = build_all(wanted).all()["odd"]
+            return made[asked]
+
+        build.made = made
+        yield build
+
+
+@pytest.fixture
+async def odd(built):
+    """The same; ends the processes after the test."""
+    yield built
+    await close_all(Built({str(asked): each for asked, each in built.made.items()}, {}))
+
+
+def alive(pid):
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_it_says_there_what_it_would_say_here(model, odd, subject):
+    result = await model.result(odd(), subject("hello"))
+    assert (result.score.value, result.score.label, result.explanation) == (0.5, "half", "hello")
+    assert result.score.detail["pid"] != os.getpid()
+    assert (await model.result(odd(), subject("skip"))).explanation == "a reason"
+
+
+async def test_the_process_is_kept_and_one_that_ended_is_started_again(model, odd, subject):
+    registered = odd()
+    pids = [(await model.result(registered, subject(t))).score.detail["pid"] for t in ("a", "b")]
+    assert pids[0] == pids[1]
+    ended = await model.result(registered, subject("exit"))
+    assert (ended.status, ended.explanation) == ("error", "Crashed: its process ended with code 3")
+    assert (await model.result(registered, subject("c"))).score.detail["pid"] != pids[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("raise", "KeyError: 'no such thing'"),
+        ("memory", "MemoryError: more than memory_mb: 128"),
+        ("wrong", "said neither Score nor Skipped but int"),
+        ("huge", "bytes, more than 1048576"),
+    ],
+)
+async def test_what_goes_wrong_there_is_its_own_error(model, odd, subject, said, why):
+    registered = odd(memory_mb=128)
+    result = await model.result(registered, subject(said))
+    assert result.status == "error"
+    assert why in result.explanation
+    assert (await model.result(registered, subject("fine"))).status == "scored"
+
+
+async def test_what_it_prints_is_no_opinion_and_our_environment_is_not_its_own(model, odd, subject):
+    registered = odd()
+    assert (await model.result(registered, subject("print"))).score.value == 0.5
+    assert (await model.result(registered, subject("secret"))).score.value == 0.0
+
+
+async def test_one_that_sleeps_is_killed_at_its_deadline(model, odd, subject):
+    registered = odd(deadline_s=3.0, concurrency=2)
+    pid = (await model.result(registered, subject("first"))).score.detail["pid"]
+    late = await model.result(registered, subject("sleep"))
+    assert (late.status, late.explanation) == ("timeout", "not done after 3 s")
+    assert not alive(int(pid))
+    assert (await model.result(registered, subject("next"))).status == "scored"
+
+
+async def test_pairs_go_there_too(model, odd, pair):
+    registered = odd("Apart")
+    values = [(await model.result(registered, pair("a", b))).score.value for b in ("a", "b")]
+    assert values == [0.0, 1.0]
+
+
+async def test_golden_cases_are_run_there(odd):
+    with pytest.raises(ConfigError) as caught:
+        odd("Wrong")
+    assert caught.value.mistakes == ('scorers.odd: golden case "whole": expected 1, got 0.5',)
+
+
+async def test_one_that_cannot_even_be_built_in_its_memory_is_refused(odd):
+    with pytest.raises(ConfigError) as caught:
+        odd("Greedy", memory_mb=128)
+    assert "MemoryError" in caught.value.mistakes[0] or "memory_mb" in caught.value.mistakes[0]
+
+
+async def test_its_processes_end_with_it(model, odd, subject):
+    registered = odd()
+    pid = int((await model.result(registered, subject("a"))).score.detail["pid"])
+    await close_all(Built({"odd": registered}, {}))
+    assert not alive(pid)
+
+
+async def test_a_process_of_its_own_blocks_nobody(model, odd, subject):
+    """While it sleeps, the event loop of the others goes on."""
+    registered = odd(deadline_s=2.0)
+    sleeping = asyncio.ensure_future(model.result(registered, subject("sleep")))  # noqa: TID251 - awaited below
+    turns = 0
+    while not sleeping.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert turns > 20
+    assert (await sleeping).status == "timeout"

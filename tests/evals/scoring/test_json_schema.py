@@ -1,0 +1,217 @@
+"""Schemas of strangers: no connection, no file, no bomb; and right where they are harmless."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gateway.evals.scoring.json_schema import Schemas, Slow
+from gateway.evals.scoring.schema_cost import DEPTH, REMOTE, WORK, Unbounded
+
+
+def check(schema, answer, schemas=None):
+    return (schemas or Schemas()).compile(schema).mistake(answer, len(json.dumps(answer)))
+
+
+def need(schema, answer=None):
+    with pytest.raises(Unbounded) as caught:
+        check(schema, answer)
+    return caught.value.need
+
+
+@pytest.fixture
+def listening():
+    """A server on this machine to which nobody must connect."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        yield server
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "URL"},
+        {"$id": "URL", "$ref": "other.json"},
+        {"$id": "URL", "properties": {"a": {"$ref": "/b.json#/c"}}},
+        {"$defs": {"a": {"$id": "URL", "$ref": "b.json"}}, "$ref": "#/$defs/a"},
+        {"$schema": "URL", "type": "string"},
+        {"$dynamicRef": "URL"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {"$ref": "URL"}}},
+        {"$schema": "https://json-schema.org/draft/2019-09/schema", "$recursiveRef": "URL"},
+        {"const": {"$ref": "URL"}},
+    ],
+)
+def test_no_schema_opens_a_connection(listening, schema):
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema.json"
+    schema = json.loads(json.dumps(schema).replace("URL", url))
+    assert need(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "file:///etc/hostname"},
+        {"$id": "file:///etc/x", "$ref": "hostname"},
+        {"$ref": "/etc/hostname"},
+        {"allOf": [{"$ref": "file:///dev/zero"}]},
+    ],
+)
+def test_no_schema_opens_a_file(schema):
+    assert need(schema) == REMOTE
+
+
+def test_the_validator_itself_refuses_too(listening, monkeypatch):
+    """Should the inspection ever miss a reference, the retriever still does not follow it."""
+    monkeypatch.setattr("gateway.evals.scoring.json_schema.inspect", lambda _: [])
+    monkeypatch.setattr("gateway.evals.scoring.json_schema.visits", lambda *_: [1])
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema.json"
+    assert need({"$ref": url}).startswith("a schema that compiles (Resource")
+    assert "remote references are refused" in need({"$ref": "file:///etc/hostname"})
+
+
+BOMBS = {
+    "ten megabytes": ({"enum": ["x" * 100] * 100_000}, "x"),
+    "300 KB": ({"enum": ["x" * 100] * 3_000}, "x"),
+    "deep": (json.loads('{"not":' * 500 + "{}" + "}" * 500), 1),
+    "deep lists": (json.loads('{"enum":' + "[" * 200 + "]" * 200 + "}"), 1),
+    "twice itself": (
+        {"properties": {"a": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}},
+        json.loads('{"a":' * 40 + "1" + "}" * 40),
+    ),
+    "doubling definitions": (
+        {
+            "$ref": "#/$defs/a0",
+            "$defs": {f"a{i}": {"oneOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)} | {"a40": {}},
+        },
+        {},
+    ),
+    "itself, forever": ({"anyOf": [{"$ref": "#"}]}, {}),
+    "a pattern that explodes": ({"pattern": "^(?=a)(a|a)*(a|aa)+b\\1$"}, "a" * 50_000),
+    "a pattern that is large": ({"pattern": "([a-z]{1,900}x?){1,50}y"}, "a" * 100_000),
+    "many patterns": ({"patternProperties": {f"^(?=a)(a|a)*{i}$": True for i in range(3000)}}, {"a" * 40: 1}),
+    "long text, look-around": ({"pattern": "(?=.*a.*b.*c.*d)z"}, "a" * 150_000),
+    "unevaluated, nested": (
+        json.loads('{"anyOf":[' * 20 + "{}" + '],"unevaluatedProperties":false}' * 20),
+        {f"k{i}": i for i in range(50)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_bounded_time(name):
+    schema, answer = BOMBS[name]
+    began = time.thread_time()
+    assert need(schema, answer)
+    assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"pattern": "^(a+)+$"}, "a" * 5000 + "!"),  # explodes elsewhere; linear here
+        ({"anyOf": [{"pattern": f"(a|aa)+{i}$"} for i in range(5)]}, "a" * 1000),
+        ({"items": {"enum": [f"x{i}" for i in range(2000)]}}, ["y"] * 300),
+    ],
+)
+def test_what_only_looks_like_a_bomb_is_judged(schema, answer):
+    began = time.thread_time()
+    assert check(schema, answer)
+    assert time.thread_time() - began < 3
+
+
+NODE = {"type": "object", "properties": {"value": {"type": "number"}, "next": {"$ref": "#/$defs/node"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong", "where"),
+    [
+        ({"type": "string"}, "a", 1, 'at /: 1 is not of type "string"'),
+        ({"items": {"type": "integer"}}, [1, 2], [1, "x"], 'at /1: "x" is not of type "integer"'),
+        ({"format": "date"}, "2024-02-29", "2023-02-29", 'at /: "2023-02-29" is not a "date"'),
+        ({"pattern": "^(?!x)a+$"}, "aa", "xa", 'at /: "xa" does not match "^(?!x)a+$"'),
+        ({"pattern": r"^\p{Lu}\w*$"}, "Äa", "äa", 'at /: "äa" does not match "^\\p{Lu}\\w*$"'),
+        ({"$ref": "#/$defs/node", "$defs": {"node": NODE}}, {"next": {"value": 1}}, {"next": {"value": "x"}}, None),
+        (True, {}, None, None),
+        (False, None, {}, "at /: False schema does not allow {}"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "minimum": 1}, 1, 0, None),
+        ({"properties": {"$ref": {"type": "string"}}}, {"$ref": "http://x/"}, {"$ref": 1}, None),
+    ],
+)
+def test_a_harmless_schema_judges_and_says_where(schema, right, wrong, where):
+    if right is not None:
+        assert check(schema, right) is None
+    if wrong is not None:
+        said = check(schema, wrong)
+        assert said
+        assert where is None or said == where
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("string", "a schema that is an object"),
+        ([], "a schema that is an object"),
+        (None, "a schema that is an object"),
+        ({"type": "strin"}, "a schema that compiles"),
+        ({"pattern": "("}, "a schema that compiles"),
+        ({"$schema": "http://localhost/none"}, "a schema that compiles"),
+        ({"$ref": "#/nowhere"}, "a schema that holds what it refers to (#/nowhere)"),
+        ({"const": 2**70}, DEPTH),
+    ],
+)
+def test_what_is_no_schema_is_said_to_be_none(schema, said):
+    assert need(schema).startswith(said)
+
+
+def test_a_mistake_is_told_in_one_short_line():
+    assert len(check({"maxLength": 3}, "x\n" * 10_000)) < 500
+
+
+def test_the_latest_used_are_kept():
+    schemas = Schemas(most=2)
+    a, b, c = ({"const": i} for i in range(3))
+    first = schemas.compile(a)
+    schemas.compile(b)
+    assert schemas.find(a) is first
+    schemas.compile(c)
+    assert schemas.find(a) is first
+    assert schemas.find(b) is None
+    assert schemas.compile(dict(a)) is first
+
+
+def test_a_refusal_is_remembered_too():
+    schemas = Schemas()
+    for get in (schemas.compile, schemas.find):
+        with pytest.raises(Unbounded):
+            get({"$ref": "http://localhost/"})
+
+
+def test_at_once_is_only_what_is_quick():
+    compiled = Schemas().compile({"items": {"type": "integer"}})
+    assert compiled.mistake([1], 3, at_once=True) is None
+    assert compiled.mistake(["x"], 5, at_once=True)
+    with pytest.raises(Slow):
+        compiled.mistake(["x"], 20_000, at_once=True)
+    with pytest.raises(Slow):
+        compiled.mistake([1], 10_000_000, at_once=True)
+
+
+def test_several_threads_may_use_one_schema():
+    schemas = Schemas()
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(lambda i: check({"maximum": i % 5}, 3, schemas), range(400)))
+    assert [s is None for s in said] == [i % 5 >= 3 for i in range(400)]
+
+
+def test_work_that_the_size_of_an_answer_makes_is_refused():
+    schema = {"items": {"allOf": [{"minimum": i} for i in range(500)]}}
+    assert check(schema, [1000] * 100) is None
+    assert need(schema, [1000] * 10_000) == WORK

@@ -1,0 +1,171 @@
+"""Threads that never come back are left behind, replaced and, when there are too many, not replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from gateway.evals.scoring.threads import Blocked, Died, Late, Threads
+from gateway.evals.scoring.types import Score
+
+ONE = Score(1.0)
+
+
+async def one():
+    return ONE
+
+
+async def test_a_scoring_runs_on_another_thread_the_same_each_time(threads):
+    seen = []
+
+    async def where():
+        seen.append(threading.get_ident())
+        await asyncio.sleep(0)
+        return ONE
+
+    assert [await threads.run("a", where, 5, heavy=False) for _ in range(2)] == [ONE, ONE]
+    assert len(set(seen)) == 1
+    assert threading.get_ident() not in seen
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), TimeoutError("its own"), KeyError("x")])
+async def test_what_it_raises_is_raised(threads, error):
+    async def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        await threads.run("a", fail, 5, heavy=True)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+async def test_what_would_end_a_program_ends_only_the_scoring(threads, error):
+    async def fail():
+        raise error
+
+    with pytest.raises(Died, match=type(error).__name__):
+        await threads.run("a", fail, 5, heavy=True)
+    assert await threads.run("a", one, 5, heavy=True) == ONE
+
+
+async def test_one_that_waits_too_long_is_cancelled_and_its_thread_kept(threads):
+    began, ended = [], []
+
+    async def hang():
+        began.append(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    while not began:  # a busy machine may not even begin in time
+        with pytest.raises(Late, match=r"not done after 0\.01 s"):
+            await threads.run("a", hang, 0.01, heavy=False)
+    assert began == ended
+    assert threads.lost("a") == 0
+
+
+async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
+    threads, free = Threads(grace_s=0.01), threading.Event()
+
+    async def block():
+        free.wait()
+        return ONE
+
+    while not threads.lost("a"):  # a busy machine may not even begin in time, and then nothing is lost
+        with pytest.raises(Late):
+            await threads.run("a", block, 0.01, heavy=True)
+    assert await threads.run("a", one, 5, heavy=True) == ONE
+    free.set()
+    threads.close()
+
+
+async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
+    threads, free = Threads(grace_s=0.01), threading.Event()
+
+    async def stubborn():
+        while not free.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+        return ONE
+
+    with pytest.raises(Late):
+        await threads.run("a", stubborn, 0.01, heavy=False)
+    assert await threads.run("a", one, 5, heavy=False) == ONE
+    free.set()
+    threads.close()
+
+
+async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns():
+    threads, free = Threads(most_lost=3, grace_s=0.01), threading.Event()
+
+    async def block():
+        free.wait()
+        return ONE
+
+    while threads.lost("a") < 3:
+        with pytest.raises(Late):
+            await threads.run("a", block, 0.01, heavy=True)
+    with pytest.raises(Blocked, match="3 of its threads never came back"):
+        await threads.run("a", one, 5, heavy=True)
+    assert await threads.run("b", one, 5, heavy=True) == ONE, "others have their own"
+    free.set()
+    for thread in [t for t in threading.enumerate() if t.name == "scorer a"]:
+        await asyncio.to_thread(thread.join, 10)
+    assert threads.lost("a") == 0
+    assert await threads.run("a", one, 5, heavy=True) == ONE
+    threads.close()
+
+
+async def test_a_heavy_scorer_has_one_turn_and_waiting_for_it_counts():
+    threads, free = Threads(grace_s=5), threading.Event()
+
+    async def block():
+        free.wait()
+        return ONE
+
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(threads.run("a", block, 30, heavy=True))
+        await asyncio.sleep(0)
+        with pytest.raises(Late, match=r"waited 0\.01 s for its turn"):
+            await threads.run("a", one, 0.01, heavy=True)
+        free.set()
+    assert first.result() == ONE
+    threads.close()
+
+
+async def test_a_caller_that_is_cancelled_cancels_the_scoring(threads):
+    begun, ended = threading.Event(), threading.Event()
+
+    async def hang():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(threads.run("a", hang, 30, heavy=False))
+        assert await asyncio.to_thread(begun.wait, 5)
+        call.cancel()
+    assert ended.wait(5)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_calls_in_flight_end_when_the_threads_are_closed(begun):
+    threads, running = Threads(), threading.Event()
+
+    async def hang():
+        running.set()
+        await asyncio.Event().wait()
+
+    async def close():
+        if begun:
+            assert await asyncio.to_thread(running.wait, 5)
+        threads.close()
+
+    said = await asyncio.gather(threads.run("a", hang, 30, heavy=False), close(), return_exceptions=True)
+    assert isinstance(said[0], Died)

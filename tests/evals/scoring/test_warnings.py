@@ -1,0 +1,68 @@
+"""What the scorers and the rest of the config say of each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.config.loading import parse
+from gateway.evals.scoring.registry import build_all
+from gateway.evals.scoring.warnings import cautions, mistakes
+
+CONFIG = """
+open: true
+upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}, far: {kind: openai, api_key: k}}
+models:
+  chat: {targets: [{upstream: far, model: gpt-5.5}], fallback: [{upstream: local, model: Qwen/Qwen3-8B}]}
+  referee: {targets: [{upstream: {UP}, model: {MODEL}}]}
+prices: {as_of: 2026-11-01, models: {gpt-5.5: {input: 5, output: 30}}}
+scorers: {helpful: {use: judge, model: {ALIAS}, {MORE}}}
+"""
+
+
+@pytest.fixture
+def said():
+    def read(up="far", model="o3", alias="referee", more="share: 0.1"):
+        text = CONFIG.replace("{UP}", up).replace("{MODEL}", model).replace("{ALIAS}", alias).replace("{MORE}", more)
+        config = parse(text)
+        built = build_all(config.scorers)
+        return mistakes(config, built), cautions(config, built)
+
+    return read
+
+
+def test_a_judge_of_another_family_is_no_reason_to_worry(said):
+    assert said("local", "meta-llama/Llama-3.3-70B-Instruct") == ([], [])
+
+
+def test_a_judge_of_the_family_it_judges_is_warned_of(said):
+    wrong, (caution,) = said()
+    assert wrong == []
+    assert caution == (
+        "scorers.helpful: its judge far/o3 is of one family (OpenAI) with far/gpt-5.5, which it judges; "
+        "models prefer their own kin: take another judge, or calibrate it"
+    )
+    assert "(Qwen) with local/Qwen/Qwen3-8B" in said("local", "qwen2.5-72b")[1][0]
+
+
+def test_an_alias_that_nobody_serves_is_a_mistake(said):
+    assert said(alias="refere")[0] == ['scorers.helpful: no model "refere"; did you mean "referee"?']
+    assert said(alias="xyz")[0] == ['scorers.helpful: no model "xyz"; known: chat, referee']
+
+
+def test_a_judge_that_reaches_no_gateway_is_a_mistake_for_whoever_runs_it():
+    config = parse(CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
+        "{MORE}", "share: 0.1"))  # fmt: skip
+    (line,) = mistakes(config, build_all(config.scorers), gateway_known=False)
+    assert "give `evals: {base_url: …, api_key: …}`" in line
+
+
+def test_a_budget_in_usd_without_a_price_is_warned_of(said):
+    _, found = said("local", "llama-3", more="budget_usd: 5")
+    assert [c.partition(",")[0] for c in found] == ["scorers.helpful.budget_usd: local/llama-3 has no price"]
+    assert said("local", "llama-3", more="budget_tokens: 5")[1] == []
+
+
+def test_a_similarity_in_vectors_prefers_nobody():
+    text = CONFIG.replace("{use: judge, model: {ALIAS}, {MORE}}", "{use: embedding, model: referee}")
+    config = parse(text.replace("{UP}", "far").replace("{MODEL}", "text-embedding-3-small"))
+    assert cautions(config, build_all(config.scorers)) == []

@@ -1,0 +1,176 @@
+"""One step of a plan in one transaction: the same pairs come to the same intervals, however they were delivered."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.evals.store import engine, write
+from gateway.evals.store.batches import Batch
+from gateway.evals.store.experiments.advance import LEASE, Deposed, Leader, advance, keep_ratio
+from gateway.evals.store.experiments.pairs import settled
+from gateway.evals.store.experiments.plans import Kept, hold
+from gateway.evals.store.experiments.sequences import states
+from gateway.evals.store.ledger import position
+
+LEADER = Leader("me", 10.0)
+DEADLINE_MS = 500
+
+
+def kept(plan: Any) -> Kept:
+    return Kept(plan, plan.hash, "running", 0.0)
+
+
+def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: Leader = LEADER) -> int:
+    """As many pairs as are settled now; returns how many."""
+
+    def work(connection: Any) -> int:
+        found = settled(connection, plan.hash, watermark, DEADLINE_MS, most)
+        if found:
+            advance(connection, leader, kept(plan), found, 0.0)
+        return len(found)
+
+    found: int = store.run(work)
+    return found
+
+
+def outcome(store: Any, plan: Any) -> Any:
+    """All that may not depend on how it came about."""
+    columns = "id, place, state, arms"
+    return (
+        store.sql(f"SELECT {columns} FROM pairs ORDER BY place, id"),  # noqa: S608 - of this file
+        store.run(lambda c: {str(name): state for name, state in states(c, plan.hash).items()}),
+        store.sql("SELECT metric, candidate, n, value, low, high FROM trails ORDER BY 1, 2, 3"),
+        store.sql("SELECT metric, candidate, reason, arm, n FROM withheld ORDER BY 1, 2, 3, 4"),
+    )
+
+
+def deliver(store: Any, entries: list[tuple[int, Any]]) -> None:
+    """entries: (place in the stream, exchange)."""
+    judged = [replace(store.judged(e), position=position(f"{1000 + at}-0")) for at, e in entries]
+    store.run(lambda c: write.write(c, Batch(store.scorers, judged), 0.0))
+
+
+@pytest.fixture
+def stream(plan: Any, paired: Any) -> list[Any]:
+    """The records of twelve pairs as they lie in the stream: arms later than the next served answer, one arm lost, one
+    failed, and two of one conversation."""
+    rng = random.Random(1)
+    placed: list[tuple[float, Any]] = []
+    for i in range(12):
+        arms: dict[str, str | None] = {"candidate": "failed" if i == 5 else None if i == 7 else f"{rng.random():.3f}"}
+        arms |= {"repeat": f"{rng.random():.3f}"} if i % 2 else {}
+        made = paired(plan, f"{rng.random():.3f}", arms, cluster=f"c{i // 2}" if i < 4 else None)
+        placed += [(i + rng.random() * 3 * (j > 0), e) for j, e in enumerate(made)]
+    return [e for _, e in sorted(placed, key=lambda each: each[0])]
+
+
+def in_order(store: Any, plan: Any, stream: list[Any]) -> Any:
+    for at, e in enumerate(stream):
+        deliver(store, [(at, e)])
+        step(store, plan, f"{1000 + at + 1}-0")
+    step(store, plan, "99999-0")
+    return outcome(store, plan)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_order_and_duplication_of_deliveries_gives_the_same(
+    file_store: Any, store_copy: Any, plan: Any, stream: list[Any], data: st.DataObject
+) -> None:
+    """Several consumers read, each at its own pace, and are handed entries again; whoever leads steps now and then,
+    with the watermark as it stands: everything before it is stored."""
+    expected = in_order(store_copy(), plan, stream)
+    again = data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=8), label="handed out again")
+    order = data.draw(st.permutations([*range(len(stream)), *again]), label="deliveries")
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=8), label="batches")
+    store, done, turn = store_copy(), set(), 0
+    while order:
+        size = sizes[turn % len(sizes)]
+        batch, order, turn = order[:size], order[size:], turn + 1
+        deliver(store, [(at, stream[at]) for at in dict.fromkeys(batch)])
+        done |= set(batch)
+        waiting = min((at for at in range(len(stream)) if at not in done), default=len(stream))
+        step(store, plan, f"{1000 + waiting}-0", most=data.draw(st.integers(1, 5), label="window"))
+    while step(store, plan, "99999-0", most=3):
+        pass
+    assert outcome(store, plan) == expected
+
+
+@pytest.fixture
+def store_copy(file_store: Any, tmp_path: Any) -> Any:
+    """Makes stores of their own, each a copy of one that has its tables: quicker than to migrate each."""
+    template = tmp_path / "gateway.db"
+    file_store.engine.dispose()
+    opened: list[Any] = []
+
+    def make() -> Any:
+        path = tmp_path / f"copy-{len(opened)}.db"
+        shutil.copyfile(template, path)
+        url = f"sqlite:///{path}"
+        opened.append(replace(file_store, url=url, engine=engine.writer(url)))
+        return opened[-1]
+
+    return make
+
+
+def test_an_arm_that_comes_too_late_is_lost_whoever_looks_and_whenever(file_store: Any, plan: Any, paired: Any) -> None:
+    served, shadow = paired(plan, "1", {"candidate": "0"})
+    deliver(file_store, [(0, served)])
+    assert step(file_store, plan, "1400-0") == 0, "it may still come"
+    deliver(file_store, [(DEADLINE_MS + 1, shadow)])
+    assert step(file_store, plan, "2000-0") == 1
+    assert file_store.sql("SELECT state, arms FROM pairs") == [
+        ("lost", '{"candidate":{"exchange":null,"state":"lost"}}')
+    ]
+
+
+def test_a_pair_that_must_be_waited_for_holds_back_those_after_it(file_store: Any, plan: Any, paired: Any) -> None:
+    """Fast answers are short ones: were they to come first, the sequences would lean towards them."""
+    slow, quick = paired(plan, "1", {"candidate": None}), paired(plan, "1", {"candidate": "1"})
+    deliver(file_store, [(0, slow[0]), (1, quick[0]), (2, quick[1])])
+    assert step(file_store, plan, "1100-0") == 0
+    assert step(file_store, plan, "2000-0") == 2
+    assert file_store.sql("SELECT id FROM pairs ORDER BY place") == [(slow[0].id,), (quick[0].id,)]
+
+
+def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
+    deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
+    store.run(lambda c: hold(c, LEASE, "another", 0.0, 10.0))
+    with pytest.raises(Deposed):
+        step(store, plan, "2000-0")
+    assert store.sql("SELECT place FROM pairs") == [(None,)]
+    assert store.sql("SELECT count(*) FROM sequences") == [(0,)]
+
+
+def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: Any, paired: Any) -> None:
+    deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
+    found = store.run(lambda c: settled(c, plan.hash, "2000-0", DEADLINE_MS, 10))
+    assert step(store, plan, "2000-0") == 1
+    with pytest.raises(Deposed):
+        store.run(lambda c: advance(c, LEADER, kept(plan), found, 0.0))
+    assert store.sql("SELECT DISTINCT n FROM sequences WHERE metric = 'said'") == [(1,)]
+
+
+def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exchange: Any) -> None:
+    """After 300 units of one arm and none of the other; later counts that look better do not take it back."""
+    split = replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="conversation")
+
+    def served(arm: str, n: int) -> None:
+        made = [
+            exchange("1", experiment="swap", plan=split.hash, arm=arm, cluster=f"{arm}{i}", u=0.5) for i in range(n)
+        ]
+        deliver(file_store, list(enumerate(made)))
+        file_store.run(lambda c: keep_ratio(c, kept(split), 1.0))
+
+    served("control", 300)
+    (before,) = file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'")
+    served("candidate", 300)
+    assert file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'") == [before]
+    assert file_store.sql("SELECT n FROM sequences WHERE metric = 'srm'") == [(300,)]

@@ -1,0 +1,63 @@
+"""What was served in each arm of a split, and how many units were assigned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.core.exchange import Count, Tally
+from gateway.evals.store.experiments.split import assigned, before, only_plan, populations, scored, served
+
+
+@pytest.fixture
+def split(plan: Any) -> Any:
+    return replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="user")
+
+
+def of(exchange: Any, plan: Any, arm: str, unit: str, **more: Any) -> Any:
+    fields = {"experiment": "swap", "plan": plan.hash, "arm": arm, "cluster": unit, "stratum": "split:swap"}
+    return exchange("0.5", **{**fields, **more})
+
+
+def test_those_whose_client_left_say_nothing(store: Any, split: Any, exchange: Any) -> None:
+    store.write(
+        of(exchange, split, "control", "u1"), of(exchange, split, "candidate", "u2"),
+        of(exchange, split, "candidate", "u3", outcome="client_gone"), of(exchange, split, "control", "u1", status=502),
+        of(exchange, replace(split, margin=0.9), "control", "u9"),
+    )  # fmt: skip
+    rows = store.run(lambda c: served(c, split.hash, ("control", "candidate")))
+    assert [(row.arm, row.unit, row.status) for row in rows] == [
+        ("control", "u1", 200), ("candidate", "u2", 200), ("control", "u1", 502),
+    ]  # fmt: skip
+    assert {row.prompt_bytes for row in rows} == {len(b'{"messages":[{"role":"user","content":"a number?"}]}')}
+    said = store.run(lambda c: scored(c, [row.id for row in rows]))
+    assert {each[:2] for each in said["said"].values()} == {("scored", 0.5)}
+
+
+def test_units_are_counted_where_every_rule_would_have_recorded_them(store: Any, split: Any, exchange: Any) -> None:
+    """A rule that looks at the answer may prefer an arm: units it alone brought in would bend the ratio."""
+    store.write(
+        *(of(exchange, split, "control", f"a{i}", u=0.05, pi=0.1) for i in range(3)),
+        *(of(exchange, split, "candidate", f"b{i}", u=0.05, pi=0.1) for i in range(2)),
+        *(of(exchange, split, "candidate", "b0", u=0.05, pi=0.1) for _ in range(4)),
+        *(of(exchange, split, "candidate", f"e{i}", u=0.7, pi=1.0, status=500) for i in range(5)),
+    )
+    assert store.run(lambda c: assigned(c, split.hash, split)) == {"control": 3, "candidate": 2}
+
+
+def test_single_requests_are_counted_by_the_tallies(store: Any, split: Any) -> None:
+    requests = replace(split, unit="request")
+    counts = (Count("split:swap", "chat", "local/small", "control", 70), Count("split:swap", "chat", "local/new",
+              "candidate", 60), Count("default", "other", "local/small", "", 5))  # fmt: skip
+    store.write(Tally("g1", 1.0, 1, seen=counts))
+    assert store.run(lambda c: assigned(c, requests.hash, requests)) == {"control": 70, "candidate": 60}
+    assert store.run(populations)["control", "chat", "local/small", "split:swap"] == 70
+    assert store.run(lambda c: only_plan(c, requests))
+
+
+def test_what_a_unit_was_like_before_it_was_split(store: Any, split: Any, exchange: Any) -> None:
+    for received, total_s, outcome in ((10.0, 1.0, "ok"), (20.0, 3.0, "cut"), (200.0, 9.0, "ok")):
+        store.write(of(exchange, split, "control", "u1", received=received, total_s=total_s, outcome=outcome))
+    assert store.run(lambda c: before(c, 100.0, ["u1", "u2"])) == {"u1": (2.0, 0.5)}

@@ -1,0 +1,170 @@
+"""Sums by cell are those of the rows, and the closed weights represent every call once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.exchange import Count, Target
+from gateway.evals.store import score_sums
+
+
+def test_cells_are_the_sums_over_the_scores(store, exchange):
+    said = ["1", "0.5", "0", "n/a", "error", "timeout", "1"]
+    store.write(*(exchange(text, pi=0.5) for text in said))
+    cell = store.cell()
+    assert cell.n == {"scored": 4, "not_applicable": 1, "error": 1, "timeout": 1, "budget": 0}
+    assert (cell.total, cell.squares, cell.inverse_pi) == (2.5, 2.25, 14.0)
+    assert cell.key.model == "local/small"
+    (row,) = store.sql("SELECT count(*), sum(value), sum(value * value), sum(1 / pi) FROM scores")
+    assert row == (7, 2.5, 2.25, 14.0)
+
+
+def test_every_alias_model_arm_and_stratum_has_its_own_cell(store, exchange):
+    store.write(
+        exchange(), exchange(alias="b"), exchange(target=Target("u", "m")), exchange(arm="control"),
+        exchange(stratum="slow"),
+    )  # fmt: skip
+    assert len(store.standing().cells) == 5
+
+
+def test_the_population_grows_by_what_each_tally_adds(store, exchange, tally):
+    sent = [exchange(), exchange()]
+    store.write(*sent, tally(sent, {"default": 10}))
+    store.write(tally(sent, {"default": 10}))
+    assert store.cell().population == 10
+    store.write(tally(sent, {"default": 25}))
+    store.write(tally(sent, {"default": 10}))  # an older one that comes late
+    assert store.cell().population == 25
+
+
+def test_who_opted_out_is_not_in_the_population(store, exchange, tally):
+    sent = [exchange()]
+    cell = ("default", "chat", "local/small", "")
+    out = (Count(*cell, 3, "opted_out"), Count(*cell, 1, "forbidden"), Count(*cell, 5, "not_drawn"))
+    store.write(*sent, tally(sent, {"default": 10}, unsampled=out))
+    assert store.cell().population == 6
+
+
+def test_a_scorer_counts_the_population_from_when_it_is_at_work(store, exchange, tally, said):
+    """N_h of before would weigh a stratum that has since become rare as if it were still common."""
+    sent = [exchange()]
+    store.write(*sent, tally(sent, {"default": 100}))
+    store.scorers["late"] = said(name="late")
+    store.write(tally(sent, {"default": 110}))
+    assert {c.key.scorer: c.population for c in store.standing().cells} == {"said": 110, "late": 10}
+
+
+def test_a_stratum_without_a_single_score_is_there_with_its_population(store, exchange, tally):
+    sent = [exchange()]
+    more = replace(tally(sent), seen=(Count("rare", "chat", "local/small", "", 7),))
+    store.write(*sent, more)
+    assert {c.key.stratum: (c.population, c.n["scored"]) for c in store.standing().cells} == {
+        "default": (0, 1),
+        "rare": (7, 0),
+    }
+
+
+def test_closed_weights_give_each_call_to_the_scores_of_its_time(store, exchange, tally):
+    early = [exchange("1"), exchange("0")]
+    store.write(*early, tally(early, {"default": 20}))
+    store.close()
+    late = [exchange("1")]
+    store.write(*late, tally([*early, *late], {"default": 120}))
+    store.close()
+    cell = store.cell()
+    assert (cell.weight, cell.weighted_sum) == (120.0, 10.0 + 100.0)
+    assert sum(cell.bucket_weights) == 120.0
+    assert cell.bucket_weights[10] == 110.0  # the bucket of 1.0
+
+
+def test_what_no_score_represents_yet_waits_for_the_next_closing(store, exchange, tally):
+    failed = [exchange("error")]
+    store.write(*failed, tally(failed, {"default": 10}))
+    store.close()
+    assert store.cell().weight == 0.0
+    scored = [exchange("1")]
+    store.write(*scored, tally([*failed, *scored], {"default": 20}))
+    store.close()
+    assert (store.cell().weight, store.cell().weighted_sum) == (20.0, 20.0)
+
+
+def test_scores_whose_tally_is_behind_wait_too(store, exchange, tally):
+    sent = [exchange("1"), exchange("1")]
+    store.write(*sent)
+    store.close()
+    assert store.cell().weight == 0.0
+    store.write(tally(sent, {"default": 2}))
+    store.close()
+    assert store.cell().weight == 2.0
+
+
+def test_not_applicable_scores_take_their_share_of_the_population(store, exchange, tally):
+    sent = [exchange("1"), exchange("n/a")]
+    store.write(*sent, tally(sent, {"default": 10}))
+    store.close()
+    assert (store.cell().weight, store.cell().weighted_sum) == (5.0, 5.0)
+
+
+def test_closed_sums_never_fall_and_end_at_the_population(store, exchange, tally):
+    """Any order of scores, tallies and closings; what windows are made of must be monotone."""
+    rng = random.Random(7)
+    sent, seen, last = [], 0, (0.0, 0.0)
+    for _ in range(40):
+        if rng.random() < 0.6:
+            sent.append(exchange(rng.choice(["0", "0.5", "1", "n/a", "error"])))
+            store.write(sent[-1])
+        seen += rng.randint(1, 5)
+        if sent and rng.random() < 0.5:
+            store.write(tally(sent, {"default": seen}))
+        if rng.random() < 0.5:
+            store.close()
+            now = [(c.weight, c.weighted_sum) for c in store.standing().cells] or [(0.0, 0.0)]
+            assert now[0][0] >= last[0]
+            assert now[0][1] >= last[1]
+            last = now[0]
+    store.write(exchange("1"), tally(sent, {"default": seen}))
+    sent.append(exchange("1"))
+    store.write(sent[-1], tally(sent, {"default": seen + 9}))
+    store.close()
+    (cell,) = store.sql("SELECT spent_population, population FROM score_cells")
+    assert cell[0] == cell[1] == seen + 9
+    assert sum(store.cell().bucket_weights) == pytest.approx(store.cell().weight)
+
+
+def spoken(exchange, talk, said, **more):
+    """One turn of a conversation that is a unit of sampling."""
+    return exchange(said, unit=talk, **more)
+
+
+def test_scores_of_one_conversation_make_one_unit_in_whatever_batches_they_come(store, exchange):
+    said = (("a", "1"), ("b", "0"), ("a", "0"), ("a", "1"), ("c", "0.5"), ("b", "0.5"), ("a", "0.25"))
+    turns = [spoken(exchange, talk, text) for talk, text in said]
+    store.write(*turns[:3])
+    store.write(*turns[3:])
+    store.write(*turns)
+    sums = {"a": (4, 2.25), "b": (2, 0.5), "c": (1, 0.5)}
+    expected = tuple(sum(f(n, t) for n, t in sums.values()) for f in (
+        lambda n, t: n * n, lambda n, t: n * t, lambda n, t: t * t))  # fmt: skip
+    cell = store.cell()
+    assert cell.units == pytest.approx(expected)
+    assert (cell.n["scored"], cell.total) == (7, 3.25)
+    assert sorted(store.sql("SELECT unit, n, total FROM score_units")) == [("a", 4, 2.25), ("b", 2, 0.5), ("c", 1, 0.5)]
+
+
+def test_an_exchange_of_its_own_needs_no_row_and_its_sums_are_the_plain_ones(store, exchange):
+    one = exchange("0.5")
+    store.write(one, exchange("0.25", pair=one.id, role="shadow", unit=one.unit), exchange("n/a"))
+    cell = store.cell()
+    assert cell.units == (cell.n["scored"], cell.total, cell.squares) == (2, 0.75, 0.3125)
+    assert store.sql("SELECT count(*) FROM score_units") == [(0,)]
+
+
+def test_a_conversation_that_nobody_goes_on_with_is_forgotten_and_its_sums_stay(store, exchange):
+    store.write(spoken(exchange, "a", "1", received=10.0), spoken(exchange, "b", "1", received=20.0))
+    before = store.cell()
+    store.run(lambda c: score_sums.forget_units(c, 15.0))
+    assert store.sql("SELECT unit FROM score_units") == [("b",)]
+    assert store.cell() == before

@@ -1,0 +1,90 @@
+"""The text of a scrape: one truth for several workers, and what a consumer shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, ProxyMetrics, exposition
+
+
+@pytest.fixture
+def metrics() -> ProxyMetrics:
+    return ProxyMetrics(CollectorRegistry())
+
+
+WORKER = """
+import os, sys
+from prometheus_client import CollectorRegistry
+from gateway.observability.eval_metrics import ProxyMetrics
+metrics = ProxyMetrics(CollectorRegistry())
+metrics.counts.of(metrics.requests, "chat", "u", "ok").n += int(sys.argv[1])
+metrics.counts.flush()
+metrics.inflight.set(int(sys.argv[1]))
+metrics.config_ok.set(sys.argv[1] != "2")
+metrics.breaker_open.labels("u", "m").set(sys.argv[1] == "2")
+print("counted", flush=True)
+sys.stdin.read()
+"""
+SCRAPE = """
+import sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from gateway.observability.eval_metrics import exposition
+sys.stdout.buffer.write(exposition(CollectorRegistry(), Path(sys.argv[1])))
+"""
+
+
+def test_several_workers_are_one_gateway_and_a_dead_ones_counts_stay(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environ, "text": True}
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(n)], **pipes) for n in (2, 3)]
+
+    def scraped() -> dict[str, float]:
+        command = [sys.executable, "-c", SCRAPE, str(tmp_path)]
+        said = subprocess.run(command, env=environ, capture_output=True, check=True, text=True).stdout
+        rows = (line.rpartition(" ") for line in said.splitlines() if line.startswith("gateway_"))
+        return {name.partition("{")[0]: float(value) for name, _, value in rows}
+
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "counted\n"
+        both = scraped()
+        assert (both["gateway_requests_total"], both["gateway_inflight_requests"]) == (5, 5)
+        assert (both["gateway_config_ok"], both["gateway_breaker_open"]) == (0, 1)
+        workers[0].communicate("")
+        one = scraped()
+        assert (one["gateway_requests_total"], one["gateway_inflight_requests"]) == (5, 3)
+        assert (one["gateway_config_ok"], one["gateway_breaker_open"]) == (1, 0)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.communicate("")
+
+
+def test_one_process_shows_its_own(metrics: ProxyMetrics) -> None:
+    registry = CollectorRegistry()
+    ProxyMetrics(registry).config_ok.set(1)
+    assert b"gateway_config_ok 1.0" in exposition(registry, None)
+
+
+def test_a_consumer_names_every_metric_before_it_has_a_value() -> None:
+    """So that the reference, the dashboards and the alerts can be held against the code."""
+    families = list(EvalMetrics(CollectorRegistry()).collect())
+    assert len({family.name for family in families}) == len(families)
+    assert all(len(family.documentation) > 10 and family.name.startswith("gateway_") for family in families)
+
+
+def test_a_consumer_shows_budgets_and_who_lives() -> None:
+    registry = CollectorRegistry()
+    EvalMetrics(registry).figures = EvalFigures(consumers=2, budget_used={"judge": 0.25})
+    said = exposition(registry, None).decode()
+    assert 'gateway_eval_budget_used_ratio{scorer="judge"} 0.25' in said
+    assert "gateway_eval_consumers 2.0" in said

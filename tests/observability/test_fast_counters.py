@@ -1,0 +1,97 @@
+"""Numbers raised by plain addition are, once flushed, what prometheus_client itself would have counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from gateway.observability.fast_counters import Counts
+
+BUCKETS = (0.1, 1.0, 10.0)
+values = st.floats(0, 100) | st.sampled_from([0.1, 1.0, 10.0])
+
+
+def lines(registry: CollectorRegistry) -> list[str]:
+    return [x for x in generate_latest(registry).decode().splitlines() if x[:1] != "#" and "_created" not in x]
+
+
+@given(st.lists(st.lists(values, max_size=5), max_size=5))
+def test_a_histogram_has_the_same_buckets_count_and_sum(rounds: list[list[float]]) -> None:
+    mine, theirs = CollectorRegistry(), CollectorRegistry()
+    counts = Counts()
+    spread = counts.spread(Histogram("h", "h", ["a"], buckets=BUCKETS, registry=mine), "x")
+    reference = Histogram("h", "h", ["a"], buckets=BUCKETS, registry=theirs).labels("x")
+    for observed in rounds:
+        for value in observed:
+            spread.observe(value)
+            reference.observe(value)
+        counts.flush()
+    for name, labels in (("h_count", {}), ("h_sum", {}), *(("h_bucket", {"le": b}) for b in ("0.1", "1.0", "+Inf"))):
+        got, wanted = (r.get_sample_value(name, {"a": "x", **labels}) for r in (mine, theirs))
+        assert got == pytest.approx(wanted)
+
+
+def test_a_counter_shows_what_was_added_once_it_is_flushed_and_no_more_after() -> None:
+    registry, counts = CollectorRegistry(), Counts()
+    metric = Counter("c", "c", ["a"], registry=registry)
+    counts.of(metric, "x").n += 2
+    counts.of(metric, "y").n += 1
+    counts.of(metric, "x").n += 3
+    assert registry.get_sample_value("c_total", {"a": "x"}) == 0
+    for _ in range(2):
+        counts.flush()
+        assert registry.get_sample_value("c_total", {"a": "x"}) == 5
+        assert registry.get_sample_value("c_total", {"a": "y"}) == 1
+
+
+def test_the_same_labels_of_the_same_metric_are_one_number() -> None:
+    registry, counts = CollectorRegistry(), Counts()
+    a, b = (Counter(n, n, ["l"], registry=registry) for n in "ab")
+    assert counts.of(a, "x") is counts.of(a, "x")
+    assert counts.of(a, "x") is not counts.of(b, "x")
+    assert counts.of(a, "x") is not counts.of(a, "y")
+    h = Histogram("h", "h", registry=registry)
+    assert counts.spread(h) is counts.spread(h)
+
+
+def test_what_was_never_raised_shows_as_nothing_or_zero() -> None:
+    registry, counts = CollectorRegistry(), Counts()
+    counts.of(Counter("c", "c", ["a"], registry=registry), "x")
+    counts.spread(Histogram("h", "h", registry=registry, buckets=BUCKETS))
+    counts.flush()
+    assert all(line.endswith(" 0.0") for line in lines(registry))
+
+
+@given(st.lists(st.lists(values, max_size=9), max_size=4))
+def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    counts = Counts()
+    once, each = (counts.spread(Histogram("h", "h", buckets=BUCKETS, registry=r)) for r in registries)
+    for observed in rounds:
+        for value in observed:
+            each.observe(value)
+        once.observe_all(list(observed))
+    counts.flush()
+    for name, labels in (("h_count", {}), ("h_sum", {}), *(("h_bucket", {"le": b}) for b in ("0.1", "1.0", "+Inf"))):
+        got, wanted = (r.get_sample_value(name, labels) for r in registries)
+        assert got == pytest.approx(wanted)
+
+
+def test_what_is_added_in_batches_is_whole_at_each_flush() -> None:
+    registry, counts = CollectorRegistry(), Counts()
+    count = counts.of(Counter("c", "c", registry=registry))
+
+    class Batch:
+        waiting = 3
+
+        def fold(self) -> None:
+            count.n += self.waiting
+            self.waiting = 0
+
+    batch = Batch()
+    counts.batches.add(batch)
+    for _ in range(2):
+        counts.flush()
+        assert registry.get_sample_value("c_total") == 3

@@ -1,0 +1,60 @@
+"""What a program logs: JSON lines for machines, words for people; from its own terminal or not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from gateway.config.log import Log
+from gateway.observability.logging import JsonFormatter, is_json, timestamp
+
+PROGRAM = """
+import logging, sys
+from gateway.config.log import Log
+from gateway.observability.logging import begin
+begin(Log.model_validate_json(sys.argv[1]))
+logging.getLogger("gateway").info("said \\"so\\", %s", "né")
+logging.getLogger("gateway").debug("detail")
+logging.getLogger("httpx2").info("a request")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("gateway").exception("failed")
+"""
+
+
+def said(log: Log) -> str:
+    command = [sys.executable, "-c", PROGRAM, log.model_dump_json()]
+    return subprocess.run(command, capture_output=True, check=True).stderr.decode()
+
+
+def test_where_stderr_is_no_terminal_each_line_is_one_json_object() -> None:
+    first, second = [json.loads(line) for line in said(Log()).splitlines()]
+    assert (first["level"], first["logger"], first["message"]) == ("INFO", "gateway", 'said "so", né')
+    assert second["message"] == "failed"
+    assert "ZeroDivisionError" in second["exception"]
+
+
+def test_words_where_they_are_asked_for() -> None:
+    assert 'INFO said "so", né' in said(Log(format="text")).splitlines()[0]
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("info", 2), ("error", 1)])
+def test_the_level_is_the_least_that_is_said(level: str, seen: int) -> None:
+    assert len(said(Log.model_validate({"level": level})).splitlines()) == seen
+
+
+def test_auto_asks_whether_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert not is_json(Log())
+    assert is_json(Log(format="json"))
+
+
+def test_what_cannot_be_json_is_said_as_text() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (object,), None)
+    assert json.loads(JsonFormatter().format(record))["message"] == "<class 'object'>"
+    assert timestamp(0.5) == "1970-01-01T00:00:00.500Z"

@@ -1,0 +1,168 @@
+"""`POST /v1/feedback`: what is taken, what is refused, and what room 2's verdict makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.errors import BadRequest
+from gateway.core.exchange import Feedback, new_id
+from gateway.proxy.endpoints.feedback import read_feedback
+
+OLD = new_id(now_ns=1_700_000_000 * 10**9)
+
+
+def said(key: str | None = None, caller: str = "web", **fields: Any) -> Feedback:
+    return read_feedback(orjson.dumps({"id": "e1", "value": True, **fields}), caller, key, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"value": True}, (1.0, "boolean")),
+        ({"value": False}, (0.0, "boolean")),
+        ({"value": 4}, (4.0, "numeric")),
+        ({"value": -0.5}, (-0.5, "numeric")),
+        ({"value": None, "label": "funny"}, (None, "categorical")),
+        ({"value": 1, "label": "funny"}, (1.0, "numeric")),
+        ({"value": None, "comment": "hm"}, (None, "numeric")),
+    ],
+)
+def test_a_value_keeps_what_it_was(fields, expected):
+    given = said(**fields)
+    assert (given.value, given.data_type) == expected
+
+
+def test_every_member_lands_in_its_place():
+    given = said(name="helpful", value=0.5, label="l", comment="c", correction="k")
+    assert (given.id, given.caller, given.at, given.name) == ("e1", "web", 5.0, "helpful")
+    assert (given.value, given.label, given.comment, given.correction) == (0.5, "l", "c", "k")
+
+
+def test_the_same_word_has_the_same_id_and_another_has_not():
+    assert said().feedback_id == said(value=False).feedback_id, "who says it again has changed his mind"
+    ids = {said(**more).feedback_id for more in ({}, {"id": "e2"}, {"name": "n"}, {"caller": "app"}, {"key": "k"})}
+    assert len(ids) == 5
+    assert said(key="k", name="a").feedback_id == said(key="k", name="b").feedback_id, "a key says what is one word"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[1]", "must be a JSON object"),
+        (b'{"value": true}', "missing id: the answer's x-request-id, or its own id"),
+        (b'{"id": "e"}', "missing value: one of value, label, comment and correction"),
+        (b'{"id": "e", "valeu": 1}', "unknown member 'valeu'; known: id, name, label, comment, correction, value"),
+        (b'{"id": "e", "value": "good"}', "a word is a `label`"),
+        (b'{"id": "e", "value": 1e300}', "true, false or a number"),
+        (b'{"id": 7, "value": 1}', "id must be a string"),
+        (b'{"id": "e", "value": 1, "name": "a b"}', "name: expected letters"),
+        (b'{"id": "e", "label": "%b"}' % (b"x" * 300), "label has 300 characters; at most 256"),
+    ],
+)
+def test_what_cannot_be_taken_is_named(body, words):
+    with pytest.raises(BadRequest, match=words.replace("(", r"\(")):
+        read_feedback(body, "web", None, 1.0)
+
+
+@pytest.fixture
+def verdicts(gateway):
+    """Room 2, as far as the gateway sees it: a verdict on every word, once it is in the stream."""
+
+    async def answer(**verdict: Any) -> None:
+        while True:
+            await gateway._more()
+            for word in (r for r in gateway.records if isinstance(r, Feedback)):
+                said = {"at": word.at, "exchange": None, "foreign": False, **verdict}
+                await gateway.corridor.remember(f"feedback:{word.feedback_id}", orjson.dumps(said).decode(), 60)
+            await asyncio.sleep(0.01)
+
+    return answer
+
+
+async def post(gateway: Any, verdict: Any = None, **fields: Any) -> Any:
+    body = {"id": new_id(), "value": True, **fields}
+    if verdict is None:
+        return await gateway.client.post("/feedback", json=body)
+    answering = asyncio.get_running_loop().create_task(verdict)
+    try:
+        return await gateway.client.post("/feedback", json=body)
+    finally:
+        answering.cancel()
+
+
+async def test_a_word_on_a_known_exchange_is_stored_under_it(gateway, verdicts):
+    answer = await post(gateway, verdicts(exchange="0197"), id="chatcmpl-1", comment="good")
+    assert answer.status_code == 200
+    assert (answer.json()["exchange"], answer.json()["object"]) == ("0197", "feedback")
+    (word,) = (r for r in gateway.records if isinstance(r, Feedback))
+    assert (word.id, word.caller, word.value, word.comment) == ("chatcmpl-1", "tester", 1.0, "good")
+    assert await gateway.metric("gateway_feedback_total", result="accepted") == 1
+
+
+async def test_somebody_elses_exchange_is_not_found(gateway, verdicts):
+    answer = await post(gateway, verdicts(foreign=True))
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "exchange_not_found"
+    assert await gateway.metric("gateway_feedback_total", result="not_found") == 1
+
+
+async def test_an_exchange_that_will_not_come_any_more_is_not_found(gateway, verdicts):
+    assert (await post(gateway, verdicts(), id=OLD)).status_code == 404
+
+
+async def test_an_exchange_that_may_still_come_is_waited_for_by_the_store(gateway, verdicts):
+    for named in (new_id(), "chatcmpl-1"):
+        answer = await post(gateway, verdicts(), id=named)
+        assert (answer.status_code, answer.json()["exchange"]) == (202, named)
+
+
+async def test_an_older_verdict_says_nothing_of_a_newer_word(gateway):
+    word = said(caller="tester")
+    verdict = orjson.dumps({"at": time.time() - 60, "exchange": None, "foreign": True}).decode()
+    await gateway.corridor.remember(f"feedback:{word.feedback_id}", verdict, 60)
+    assert (await post(gateway, id="e1")).status_code == 202
+
+
+async def test_while_nobody_answers_it_is_taken_all_the_same(start, configured, upstream):
+    config = configured(upstream)
+    config["stream"] = {"url": "redis://127.0.0.1:9/0", "name": "nobody"}
+    away = await start(config)
+    began = time.monotonic()
+    assert (await post(away)).status_code == 202
+    assert time.monotonic() - began < 5
+    away.gateway.recorder.give_up()
+
+
+async def test_who_has_no_key_says_nothing(gateway):
+    answer = await gateway.client.post("/feedback", json={"id": "e", "value": 1}, headers={"authorization": "no"})
+    assert answer.status_code == 401
+
+
+async def test_what_is_wrong_is_counted_as_refused(gateway):
+    assert (await post(gateway, value="good")).status_code == 400
+    big = await gateway.client.post("/feedback", content=b'{"id": "%b"}' % (b"x" * 300_000))
+    assert big.status_code == 413
+    assert await gateway.metric("gateway_feedback_total", result="refused") == 2
+
+
+async def test_what_a_person_wrote_is_redacted_before_it_leaves(start, configured, upstream):
+    keys = [{"name": "tester", "sha256": sha256(b"test-key").hexdigest(), "content": "redacted"}]
+    running = await start(configured(upstream, keys=keys))
+    assert (await post(running, comment="mail ada@example.org")).status_code == 202
+    await running._more()
+    (word,) = (r for r in running.records if isinstance(r, Feedback))
+    assert word.comment == "mail [email]"
+
+
+async def test_when_the_buffer_is_full_the_client_is_told_to_come_again(gateway):
+    gateway.gateway.recorder._room = 0
+    answer = await post(gateway)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert await gateway.metric("gateway_feedback_total", result="buffer_full") == 1

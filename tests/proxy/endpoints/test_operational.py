@@ -1,0 +1,148 @@
+"""What is not the hot path: readiness and metrics, and who may see them; what other paths are told."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from gateway.config.environment import Served
+from gateway.fake import FakeUpstream
+from gateway.proxy.app import unknown_path
+from gateway.proxy.serve import Process
+
+SCRAPE = {"authorization": "Bearer scrape"}
+METRICS = {"sha256": sha256(b"scrape").hexdigest()}
+
+
+@pytest.fixture
+async def public(
+    tmp_path: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream
+) -> AsyncIterator[Callable[..., Any]]:
+    """Asks a gateway that listens beyond loopback, in this process and without a socket."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def go(**sections: Any) -> httpx2.AsyncClient:
+            path = tmp_path / "gateway.yaml"
+            path.write_text(yaml.safe_dump(configured(upstream, **sections)))
+            process = Process(Served(path, tmp_path / "data", loopback=False))
+            app = await stack.enter_async_context(process._opened())
+            transport = httpx2.ASGITransport(app=app)
+            return await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url="http://gw"))
+
+        yield go
+
+
+async def test_beyond_loopback_metrics_need_a_key_of_their_own(public: Any) -> None:
+    client = await public(metrics=METRICS)
+    for headers in ({}, {"authorization": "Bearer test-key"}, {"authorization": "Bearer "}):
+        refused = await client.get("/metrics", headers=headers)
+        assert refused.status_code == 401, "a caller's key is none"
+        assert "gateway_" not in refused.text
+    assert "gateway_requests" in (await client.get("/metrics", headers=SCRAPE)).text
+
+
+async def test_without_such_a_key_they_are_closed_and_it_says_how_to_open_them(public: Any) -> None:
+    client = await public()
+    refused = await client.get("/metrics", headers=SCRAPE)
+    assert refused.status_code == 401
+    assert "set metrics.sha256 or metrics.bind" in refused.json()["error"]["message"]
+
+
+async def test_beyond_loopback_readiness_is_a_word_and_its_detail_needs_the_key(public: Any) -> None:
+    client = await public(metrics=METRICS)
+    assert (await client.get("/ready")).json() == {"status": "ready"}
+    assert (await client.get("/ready", headers=SCRAPE)).json()["targets"] == {"u0/model-u0": "ready"}
+
+
+async def test_on_loopback_metrics_are_open_unless_a_key_is_set(gateway: Any) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    reply = await gateway.client.get(f"{root}/metrics", headers={"authorization": ""})
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_readiness_follows_the_targets_and_health_does_not(gateway: Any) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    [place] = gateway.gateway.router.places
+    for change, state in (("down", "down"), ("failing", "failing"), ("", "ready")):
+        place.upstream.down = change == "down"
+        place.breaker.cool(100.0) if change == "failing" else place.breaker.succeeded()
+        ready = await gateway.client.get(f"{root}/ready")
+        assert ready.status_code == (503 if change else 200)
+        assert ready.json()["targets"] == {"u0/model-u0": state}
+        assert ready.json()["without_target"] == (["chat"] if change else [])
+        health = await gateway.client.get(f"{root}/health")
+        assert (health.status_code, health.json()["status"]) == (200, "ok")
+
+
+async def test_a_listener_of_its_own_shows_metrics_to_whoever_reaches_it(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, unused_port: int
+) -> None:
+    bind = f"127.0.0.1:{unused_port}"
+    gateway = await start(configured(upstream, metrics={"bind": bind, **METRICS}))
+    for path in ("/metrics", "/ready", "/health"):
+        assert (await gateway.client.get(f"http://{bind}{path}", headers={"authorization": ""})).status_code == 200
+    assert (await gateway.client.get(f"http://{bind}/v1/models")).status_code == 404
+    main = gateway.base_url.removesuffix("/v1")
+    refused = await gateway.client.get(f"{main}/metrics", headers={"authorization": ""})
+    assert f"they are served on {bind}" in refused.json()["error"]["message"]
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/nothing", "/v1/models/nothing", "/"])
+async def test_every_refusal_has_the_openai_shape_and_an_id(gateway: Any, path: str) -> None:
+    reply = await gateway.client.get(gateway.base_url.removesuffix("/v1") + path)
+    assert reply.status_code == 404
+    assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert reply.headers["x-request-id"]
+
+
+WORDS = [
+    ("/chat/completions", "must end in /v1", 404),
+    ("/models", "must end in /v1", 404),
+    ("/v1/v1/chat/completions", "/v1 twice", 404),
+    ("/v1/realtime", "not relayed", 501),
+    ("/v1/realtime/sessions", "not relayed", 501),
+    ("/anything" + "x" * 500, "there is no GET /anything", 404),
+]
+
+
+@pytest.mark.parametrize(("path", "words", "status"), WORDS, ids=[w[0][:30] for w in WORDS])
+def test_a_path_that_is_none_of_ours_is_told_what_is_wrong_with_it(path: str, words: str, status: int) -> None:
+    error = unknown_path(path, "GET")
+    assert words in error.message
+    assert (error.status, error.retry) == (status, False)
+    assert len(error.message) < 400
+
+
+async def test_a_model_named_as_nobody_would_is_not_found_and_no_fault(gateway: Any) -> None:
+    for name in ("%00", "%ff", "a%2fb", "..%2f..", "x" * 3000):
+        reply = await gateway.client.get(f"/models/{name}")
+        assert reply.status_code == 404, name
+
+
+async def test_names_that_are_not_from_the_config_never_become_labels(gateway: Any) -> None:
+    """Unknown models, users and paths cost no series."""
+    for n in range(20):
+        body = {"model": f"unknown-{n}", "messages": [{"role": "user", "content": "x"}], "user": f"user-{n}"}
+        assert (await gateway.client.post("/chat/completions", json=body)).status_code == 404
+        await gateway.client.get(f"/nothing-{n}")
+    await gateway.chat(user="user-9")
+    text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
+    assert "unknown-" not in text
+    assert "user-" not in text
+    assert "nothing-" not in text
+    assert 'gateway_refused_total{code="model_not_found",status="404"} 20.0' in text

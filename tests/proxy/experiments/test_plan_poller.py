@@ -1,0 +1,174 @@
+"""Plans lie in the stream server; each gateway polls them off every call's path, and does what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config.loading import Config
+from gateway.core.errors import StreamDown
+from gateway.core.plan import PlanState
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.plan_poller import Following
+from gateway.proxy.experiments.shadow import Standing
+from gateway.proxy.routing.assignment import Experiments
+
+SWAP: dict[str, Any] = {
+    "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
+}  # fmt: skip
+
+
+def experiments(**changes: Any) -> Experiments:
+    return Experiments(
+        Config.model_validate({
+            "open": True, "upstreams": {"a": {"kind": "fake"}},
+            "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
+            "experiments": {"swap": {**SWAP, **changes}},
+        })
+    )  # fmt: skip
+
+
+class Server:
+    """What lies in the stream server. down: it answers nothing."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, PlanState] = {}
+        self.down = False
+        self.added: list[Mapping[str, float]] = []
+
+    async def plans(self) -> dict[str, PlanState]:
+        if self.down:
+            raise StreamDown("stream server: away")
+        return dict(self.states)
+
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool:
+        if self.states.get(state.plan.name) != instead_of:
+            return False
+        self.states[state.plan.name] = state
+        return True
+
+    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
+        self.added.append(amounts)
+        return dict(amounts)
+
+
+class Gateway:
+    """One process that follows. present: its configs, the newest last."""
+
+    def __init__(self, server: Server, *present: Experiments) -> None:
+        self.present, self.standing, self.states = list(present), Standing(), {}
+        self.registry = CollectorRegistry()
+        self.now = 100.0
+        self.following = Following(
+            server, lambda: self.present, self.states, self.standing, ProxyMetrics(self.registry), lambda: self.now
+        )
+
+    @property
+    def runs(self) -> set[str]:
+        return set(self.present[-1].in_force)
+
+    def shown(self) -> float | None:
+        return self.registry.get_sample_value("gateway_experiment_running", {"experiment": "swap"})
+
+
+async def test_a_config_publishes_its_plan_once_and_runs_it() -> None:
+    server = Server()
+    gateway = Gateway(server, experiments())
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}
+    assert server.states["swap"].plan == gateway.present[0].plans["swap"]
+    assert gateway.shown() == 1.0
+
+
+async def test_one_that_is_started_by_a_command_waits_for_it() -> None:
+    server = Server()
+    gateway = Gateway(server, experiments(start="manual"))
+    await gateway.following.look()
+    assert (gateway.runs, server.states) == (set(), {})
+    server.states["swap"] = PlanState(gateway.present[0].plans["swap"], "running", 1.0)
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}
+
+
+async def test_what_a_command_has_stopped_stays_stopped_over_restarts_and_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server()
+    server.states["swap"] = PlanState(experiments().plans["swap"], "stopped", 1.0)
+    for changes in ({}, {"margin": 0.5}):
+        gateway = Gateway(server, experiments(**changes))
+        await gateway.following.look()
+        assert gateway.runs == set()
+    assert "`gateway ab start` starts it" in caplog.text
+
+
+async def test_a_changed_file_is_a_new_plan_and_two_files_do_not_push_each_other_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server()
+    one, other = Gateway(server, experiments()), Gateway(server, experiments(margin=0.5))
+    await one.following.look()
+    await other.following.look()
+    newest = server.states["swap"]
+    assert newest.plan == other.present[0].plans["swap"]
+    for _ in range(3):
+        await one.following.look()
+        await other.following.look()
+    assert server.states["swap"] == newest
+    assert one.present[0].in_force["swap"].plan == newest.plan
+    assert "and no longer by" in caplog.text
+
+
+async def test_unread_at_start_means_nothing_runs_and_later_what_was_last_known_does() -> None:
+    server = Server()
+    server.down = True
+    gateway = Gateway(server, experiments())
+    await gateway.following.look()
+    assert gateway.runs == set()
+    server.down = False
+    await gateway.following.look()
+    server.down = True
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}
+
+
+async def test_the_start_and_the_stop_of_a_plan_are_kept_by_the_clock() -> None:
+    from datetime import UTC, datetime
+
+    stop = datetime(2026, 1, 1, tzinfo=UTC)
+    gateway = Gateway(Server(), experiments(stop=stop.isoformat()))
+    gateway.now = stop.timestamp() - 1
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}
+    gateway.now += 2
+    await gateway.following.look()
+    assert gateway.runs == set()
+
+
+async def test_a_config_that_switches_it_off_ends_what_is_under_way() -> None:
+    server = Server()
+    gateway = Gateway(server, experiments())
+    await gateway.following.look()
+    under_way = asyncio.get_running_loop().create_task(asyncio.Event().wait())
+    gateway.standing.tasks["swap"].add(under_way)
+    gateway.present.append(experiments(enabled=False))
+    await gateway.following.look()
+    assert gateway.runs == set()
+    await asyncio.wait({under_way})
+    assert under_way.cancelled()
+
+
+async def test_without_an_experiment_the_server_is_not_asked() -> None:
+    server = Server()
+    server.down = True
+    none = Experiments(Config.model_validate({
+        "open": True, "upstreams": {"a": {"kind": "fake"}},
+        "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
+    }))  # fmt: skip
+    await Gateway(server, none).following.look()

@@ -1,0 +1,184 @@
+"""A request as it arrives: its body whole or in pieces, bounded, and its client's leaving seen by whoever answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tracemalloc
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.errors import TooLarge
+from gateway.proxy.http.server.request import MOLD, Request
+from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.request.upload import ClientGone
+
+
+class Source:
+    """A connection that brings the next piece each time more is wanted. gone: after the last, the client leaves."""
+
+    def __init__(self, *pieces: bytes, gone: bool = False) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pieces = list(pieces)
+        self.gone = gone
+        self.request: Request
+
+    def go_on(self) -> None:
+        self.loop.call_soon(self._bring)
+
+    def _bring(self) -> None:
+        request = self.request
+        if self.pieces:
+            request.add(self.pieces.pop(0))
+            request.whole = not self.pieces and not self.gone
+            request.wake()
+        else:
+            request.leave()
+
+
+def coming(*pieces: bytes, length: bytes | None = None, gone: bool = False) -> Request:
+    source = Source(*pieces, gone=gone)
+    headers = [] if length is None else [(b"content-length", length)]
+    source.request = Request(source, b"POST", b"/v1/x", b"", headers, keep=True, old=False)
+    return source.request
+
+
+PIECES = st.lists(st.binary(max_size=30), min_size=1, max_size=8)
+
+
+@given(PIECES, st.integers(0, 120))
+async def test_a_body_is_whole_in_any_split_or_refused_above_the_limit(pieces: list[bytes], limit: int) -> None:
+    body = b"".join(pieces)
+    if len(body) > limit:
+        with pytest.raises(TooLarge):
+            await coming(*pieces).body(limit)
+    else:
+        assert await coming(*pieces).body(limit) == body
+
+
+async def test_a_body_in_one_piece_is_not_copied() -> None:
+    piece = b"x" * 1000
+    assert await coming(piece).body(2000) is piece
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=2, max_size=6), st.integers(1, 400_000))
+@settings(deadline=None, max_examples=40)
+async def test_a_large_body_of_known_length_is_the_same_in_any_split(cuts: list[int], more: int) -> None:
+    body = random.Random(more).randbytes(MOLD + more)
+    edges = [0, *sorted(cuts), len(body)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
+    assert await coming(*pieces, length=b"%d" % len(body)).body(len(body)) == body
+
+
+async def test_a_large_body_is_in_memory_once() -> None:
+    """Beside it there is one piece at a time, as it came from the socket."""
+    piece, n = 200_000, 50
+
+    class Pieces(list[bytes]):
+        """Made when they come."""
+
+        def __bool__(self) -> bool:
+            return request.size < n * piece
+
+        def pop(self, _: Any = 0) -> bytes:
+            return b"x" * piece
+
+    request = coming(length=b"%d" % (n * piece))
+    request._source.pieces = Pieces()  # type: ignore[attr-defined]
+    tracemalloc.start()
+    try:
+        body = await request.body(n * piece)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert body == b"x" * piece * n
+    assert peak < 1.1 * len(body)
+
+
+async def test_a_large_body_whose_client_leaves_is_not_whole() -> None:
+    with pytest.raises(ClientGone):
+        await coming(b"x" * 1000, gone=True, length=b"%d" % (2 * MOLD)).body(3 * MOLD)
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_is_read() -> None:
+    request = coming(b"x" * 1001, length=b"1001")
+    with pytest.raises(TooLarge, match=r"above the limit of 0\.001 MB \(limits\.max_body_mb\)") as refused:
+        await request.body(1000)
+    assert refused.value.retry is False
+    assert request.size == 0
+
+
+@pytest.mark.parametrize("before", [[], [b"half "]])
+async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(before: list[bytes]) -> None:
+    with pytest.raises(ClientGone):
+        await coming(*before, gone=True).body(100)
+
+
+@given(PIECES)
+async def test_in_pieces_the_body_is_the_same_and_then_the_client_leaves(pieces: list[bytes]) -> None:
+    request, came, more = coming(*pieces), b"", True
+    while more:
+        message = await request.receive()
+        came += message["body"]
+        more = message["more_body"]
+    assert came == b"".join(pieces)
+    assert request.held == 0
+    leaving = asyncio.get_running_loop().create_task(request.receive())
+    await asyncio.sleep(0)
+    assert not leaving.done(), "the client is there"
+    request.leave()
+    assert await leaving == {"type": "http.disconnect"}
+
+
+async def test_after_its_answer_a_request_keeps_nothing_and_is_over() -> None:
+    request = coming()
+    request.add(b"x")
+    request.close()
+    request.add(b"y" * 1000)
+    assert request.held == 0
+    assert await request.receive() == {"type": "http.disconnect"}
+
+
+# ── who looks whether the client is there ──
+
+
+async def making(request: Request, progress: Progress) -> Any:
+    task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    progress.making = task
+    request.watch(progress)
+    return task
+
+
+async def test_a_client_that_leaves_cancels_the_making_of_its_answer() -> None:
+    request, progress = coming(), Progress(Kept(False, 0))
+    task = await making(request, progress)
+    request.leave()
+    await asyncio.wait({task})
+    assert (task.cancelled(), progress.gone) == (True, True)
+
+
+async def test_a_client_that_left_before_anybody_watched_is_gone_at_once() -> None:
+    request, progress = coming(), Progress(Kept(False, 0))
+    request.leave()
+    task = await making(request, progress)
+    await asyncio.wait({task})
+    assert progress.gone
+
+
+@pytest.mark.parametrize("how", ["ended", "unwatched"])
+async def test_what_has_ended_is_not_cancelled(how: str) -> None:
+    request, progress = coming(), Progress(Kept(False, 0))
+    task = await making(request, progress)
+    if how == "ended":
+        progress.ended = True
+    else:
+        request.unwatch()
+    request.leave()
+    assert not progress.gone
+    assert not task.cancelling()
+    task.cancel()

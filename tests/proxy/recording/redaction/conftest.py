@@ -1,0 +1,49 @@
+"""The ways a test runs a redactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.config.privacy import Redaction
+from gateway.core.exchange import Exchange, Target, new_id
+from gateway.proxy.recording.redaction.redactor import Done, Redactor
+
+Run = Callable[[Redactor, Any], Done]
+
+
+@pytest.fixture
+def run() -> Run:
+    """All slices of one record at once."""
+    return _run
+
+
+def _run(redactor: Redactor, record: Any) -> Done:
+    slices = redactor.slices(record)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            done: Done = stop.value
+            return done
+
+
+@pytest.fixture
+def exchange() -> Callable[..., Exchange]:
+    def make(request: bytes = b"{}", response: bytes = b"{}", **fields: Any) -> Exchange:
+        plain: dict[str, Any] = {
+            "id": new_id(), "received": 1.0, "caller": "web", "api": "chat", "alias": "chat",
+            "target": Target("u", "m"), "stream": False, "request": request, "response": response, "status": 200,
+            "outcome": "ok", "total_s": 1.0, "unit": new_id(), "u": 0.5, "pi": 1.0, "stratum": "default",
+            "incarnation": "i", "seq": 1,
+        }  # fmt: skip
+        return Exchange(**{**plain, **fields})
+
+    return make
+
+
+@pytest.fixture
+def redactor() -> Redactor:
+    return Redactor("redacted", Redaction())

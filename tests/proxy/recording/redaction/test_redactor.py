@@ -1,0 +1,189 @@
+"""What leaves holds none of the secrets that were planted, wherever and in however many pieces they came."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.config.privacy import Redaction
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Attempt, Feedback, Target, new_id
+from gateway.proxy.recording.redaction.redactor import Redactor, anonymous
+
+PLANTED = runpy.run_path(str(Path(__file__).parent / "planted.py"))
+ALL, A = PLANTED["ALL"], PLANTED["A"]
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def sse(*parts: str, api: str = "chat") -> bytes:
+    events = [{"choices": [{"index": 0, "delta": {"content": p}}]} for p in parts]
+    return b"".join(b"data: %b\n\n" % orjson.dumps(e) for e in events) + b"data: [DONE]\n\n"
+
+
+def asked(text: object, **more: object) -> bytes:
+    return orjson.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more})
+
+
+@pytest.mark.parametrize(("rule", "secret"), ALL)
+def test_a_secret_split_at_any_place_is_found_in_the_assembled_answer(rule, secret, redactor, run, exchange):
+    for at in range(len(secret) + 1):
+        parts = ("It is ", secret[:at], secret[at:], " indeed")
+        done = run(redactor, exchange(response=sse(*parts), stream=True))
+        assert completion_of(done.record).text == f"It is [{rule}] indeed", at
+        assert done.counts == {rule: 1}
+        assert done.record.form == "assembled"
+
+
+@SHARED
+@given(data=st.data(), pair=st.sampled_from(ALL))
+def test_any_split_into_pieces_gives_the_same(data, pair, redactor, run, exchange):
+    rule, secret = pair
+    text = f"first {secret} then"
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=12)))
+    parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    done = run(redactor, exchange(response=sse(*parts), stream=True))
+    assert completion_of(done.record).text == f"first [{rule}] then"
+
+
+@pytest.mark.parametrize(("rule", "secret"), ALL)
+def test_every_place_of_a_request_is_searched(rule, secret, redactor, run, exchange):
+    inner = orjson.dumps({"to": secret, "deep": orjson.dumps([f"x\n{secret}"]).decode()}).decode()
+    body = asked(
+        [
+            {"type": "text", "text": f"a {secret}"},
+            {"type": "image_url", "image_url": {"url": f"https://x.example/?q={secret}"}},
+        ],
+        metadata={"note": secret, secret: "key"},
+        user=secret,
+        tools=[{"type": "function", "function": {"name": "f", "description": f"see {secret}"}}],
+        nested=[[[{"x": [f"{secret}!"]}]]],
+        arguments=inner,
+        broken=inner[:-1],
+    )
+    done = run(redactor, exchange(body))
+    said = done.record.request.decode()
+    assert secret not in said.replace("\\n", "\n").replace("\\", "")
+    assert secret not in str(orjson.loads(said))
+    assert orjson.loads(said)["arguments"] != inner
+    assert orjson.loads(orjson.loads(said)["arguments"])["to"] == f"[{rule}]"
+    assert done.counts[rule] >= 9
+
+
+@pytest.mark.parametrize("secret", ["ada@example.org", "sk-" + A[:40]])
+def test_escapes_hide_nothing_not_even_in_what_is_no_json(secret, redactor, run, exchange):
+    hidden = "".join(f"\\u{ord(c):04x}" for c in secret)
+    for text in (hidden, f'{{"a": "{hidden}', f'"\\n{secret}', f"\\\\n{secret}", hidden.replace("\\", "\\\\")):
+        said = orjson.loads(run(redactor, exchange(asked(text))).record.request)["messages"][0]["content"]
+        assert "[email]" in said or "[key]" in said, text
+
+
+def test_a_request_in_which_nothing_is_found_keeps_its_bytes(redactor, run, exchange):
+    body = b'{"model" : "m", "n": 0.70, "big": 123456789012345678901234567890, "messages":[{"content":"hi\\u0020"}]}'
+    assert run(redactor, exchange(body)).record.request == body
+
+
+def test_tool_calls_reasoning_refusals_and_errors_are_searched(redactor, run, exchange):
+    mail = "ada@example.org"
+    message = {
+        "content": None, "refusal": f"not {mail}", "reasoning_content": f"think {mail}",
+        "tool_calls": [{"id": "call_1", "function": {"name": "send", "arguments": f'{{"to": "{mail}", "n": 1}}'}}],
+    }  # fmt: skip
+    answer = {"choices": [{"index": 0, "message": message}], "error": {"message": f"bad {mail}"}, "id": "chatcmpl-1"}
+    done = run(redactor, exchange(response=orjson.dumps(answer)))
+    said = completion_of(done.record)
+    assert (said.refusal, said.reasoning, said.error) == ("not [email]", "think [email]", "bad [email]")
+    assert orjson.loads(said.tool_calls[0].arguments) == {"to": "[email]", "n": 1}
+    assert (said.tool_calls[0].name, said.upstream_id) == ("send", "chatcmpl-1")
+
+
+def test_ids_of_clients_and_what_attempts_say_are_searched(redactor, run, exchange):
+    attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada@example.org", 0.1)
+    told = {"client_id": "ada@example.org", "reference": "Write to ada@example.org."}
+    done = run(redactor, exchange(unit="chat-of-ada@example.org", attempts=(attempt,), **told))
+    assert (done.record.client_id, done.record.reference) == ("[email]", "Write to [email].")
+    assert re.fullmatch("[0-9a-f]{16}", done.record.unit)
+    assert done.record.attempts[0].failure == "HTTP 400: no user [email]"
+
+
+def test_an_id_of_ours_stays_and_a_clients_is_always_the_same():
+    ours = new_id()
+    assert anonymous(ours) == ours
+    assert anonymous("conversation 7") == anonymous("conversation 7") != anonymous("conversation 8")
+
+
+@pytest.mark.parametrize("fields", [{"truncated": True}, {"outcome": "client_gone"}, {"outcome": "cut"}])
+def test_an_answer_that_broke_off_in_the_midst_of_a_secret_ends_before_it(fields, redactor, run, exchange):
+    for text in ("It is sk-" + A[:10], "It is 4111 1111 11", "It is ada@exam", "It is DE89 3704 00"):
+        done = run(redactor, exchange(response=sse(text), stream=True, **fields))
+        assert completion_of(done.record).text == "It is [cut]"
+    done = run(redactor, exchange(response=sse("It is so. "), stream=True, **fields))
+    assert completion_of(done.record).text == "It is so. "
+
+
+def test_a_request_that_was_cut_is_searched_as_a_text(redactor, run, exchange):
+    body = asked(f"mail ada@example.org, \n\nkey sk-{A[:50]}")
+    for end in range(60, len(body)):
+        done = run(redactor, exchange(body[:end], truncated=True))
+        assert b"ada@e" not in done.record.request
+        assert A[:12].encode() not in done.record.request, end
+
+
+def test_the_same_value_has_the_same_number_where_that_is_wanted(run, exchange):
+    redactor = Redactor("redacted", Redaction(pseudonyms=True))
+    body = asked("a@x.example wrote b@x.example; a@x.example waits")
+    done = run(redactor, exchange(body, sse("to b@x.example, c@x.example"), stream=True))
+    assert "[email-1] wrote [email-2]; [email-1] waits" in done.record.request.decode()
+    assert completion_of(done.record).text == "to [email-2], [email-3]"
+
+
+def test_only_the_rules_that_are_named_are_applied(run, exchange):
+    redactor = Redactor("redacted", Redaction(rules=("card",)))
+    done = run(redactor, exchange(asked("a@x.example paid with 4111 1111 1111 1111")))
+    assert b"a@x.example paid with [card]" in done.record.request
+
+
+def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
+    patterns = [
+        {"name": "ticket", "regex": r"TCK-\d{4}", "replace": "[a ticket]"},
+        {"name": "room", "regex": "R[0-9]+"},
+    ]
+    redactor = Redactor("redacted", Redaction.model_validate({"patterns": patterns}))
+    done = run(redactor, exchange(asked("TCK-1234 in R12, von Zoë für TCK-9999"), sse("TC", "K-12", "34"), stream=True))
+    assert "[a ticket] in [room], von Zoë für [a ticket]" in done.record.request.decode()
+    assert completion_of(done.record).text == "[a ticket]"
+    assert done.counts == {"ticket": 3, "room": 1}
+
+
+def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
+    redactor = Redactor("metadata", Redaction())
+    attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada", 0.1)
+    told = {"client_id": "ada", "reference": "ada"}
+    secretive = exchange(asked("x"), sse("y"), unit="ada", attempts=(attempt,), experiment="e", **told)
+    done = run(redactor, secretive).record
+    assert (done.request, done.response, done.client_id, done.reference) == (b"{}", b"", None, None)
+    assert done.unit == anonymous("ada") != "ada"
+    assert done.attempts[0].failure == "HTTP 400"
+    assert (done.id, done.total_s, done.experiment, done.pi) == (secretive.id, 1.0, "e", 1.0)
+
+
+def test_feedback_is_redacted_too(redactor, run):
+    said = Feedback(
+        "i", "f", "web", 1.0, "n", 1.0, "by ada@example.org", "call +44 20 7946 0958", "4111 1111 1111 1111"
+    )
+    done = run(redactor, said).record
+    assert (done.label, done.comment, done.correction) == ("by [email]", "call [phone]", "[card]")
+    bare = run(Redactor("metadata", Redaction()), said).record
+    assert (bare.value, bare.label, bare.comment, bare.correction) == (1.0, None, None, None)
+
+
+@SHARED
+@given(body=st.binary(max_size=200), response=st.binary(max_size=200))
+def test_any_bytes_at_all_are_taken(body, response, redactor, run, exchange):
+    for record in (exchange(body, response), exchange(b'{"a":"' + body, b"data: " + response + b"\n\n", stream=True)):
+        assert run(redactor, record).record.form == "assembled"

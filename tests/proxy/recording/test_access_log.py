@@ -1,0 +1,159 @@
+"""The access log: a line a call, cheap, and without a word of what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from gateway.core.exchange import Usage
+from gateway.proxy.recording import access_log
+from gateway.proxy.recording.access_log import AT_ONCE, MOST_WAITING, AccessLog, Line, as_words, pieces
+
+LINE = Line(
+    1_700_000_000.25, "0192-id", "web", "chat", "chat", "local", "smollm2", True, 200, "ok", "", 2,
+    Usage(12, 34), 0.081, 0.512, 0.0004, "",
+)  # fmt: skip
+
+
+def written(json_: bool, *lines: Line) -> str:
+    out: list[bytes] = []
+    log = AccessLog(json_, out.append)
+    for line in lines:
+        log.note(line)
+    log.flush()
+    return b"".join(out).decode()
+
+
+def test_a_line_of_json_says_who_where_how_long_and_how_much() -> None:
+    assert json.loads(written(True, LINE)) == {
+        "time": "2023-11-14T22:13:20.250Z", "level": "INFO", "logger": "gateway.access", "id": "0192-id", "key": "web",
+        "api": "chat", "alias": "chat", "upstream": "local", "model": "smollm2", "stream": True, "status": 200,
+        "outcome": "ok", "error": None, "attempts": 2, "input_tokens": 12, "output_tokens": 34, "first_token_s": 0.081,
+        "total_s": 0.512, "overhead_s": 0.0004,
+    }  # fmt: skip
+
+
+def test_a_line_of_words_is_for_people() -> None:
+    assert written(False, LINE) == (
+        "22:13:20.250 200 chat → local/smollm2 0.51 s, first 0.08 s, 12 + 34 tokens, 2 attempts [0192-id]\n"
+    )
+    refused = LINE._replace(
+        alias="", upstream="", status=401, outcome="upstream_error", error="invalid_api_key", usage=None
+    )
+    assert b"401 chat 0.51 s" in as_words(refused)
+    assert b"invalid_api_key" in as_words(refused)
+
+
+def test_lines_of_several_workers_do_not_mix_in_a_pipe() -> None:
+    lines = [b"x" * n + b"\n" for n in (3000, 1000, 200, 5000, 10)]
+    found = pieces(lines)
+    assert b"".join(found) == b"".join(lines)
+    assert all(piece.endswith(b"\n") and (len(piece) <= 4096 or piece.count(b"\n") == 1) for piece in found)
+
+
+def test_when_nobody_reads_lines_are_left_out_and_counted() -> None:
+    out: list[bytes] = []
+    log = AccessLog(True, out.append)
+    for _ in range(MOST_WAITING + 3):
+        log.note(LINE)
+    log.flush()
+    lines = b"".join(out).splitlines()
+    assert len(lines) == MOST_WAITING + 1
+    assert json.loads(lines[-1]) == {"access_lines_left_out": 3}
+
+
+async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
+    standing = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck(piece: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(standing.wait(), loop).result(10)
+
+    log = AccessLog(True, stuck)
+    log.note(LINE)
+    flushing = loop.create_task(asyncio.to_thread(log.flush))
+    for _ in range(100):
+        log.note(LINE)
+        await asyncio.sleep(0)
+    assert not flushing.done()
+    standing.set()
+    await flushing
+
+
+async def a_round(log: AccessLog, monkeypatch: pytest.MonkeyPatch, lines: int) -> asyncio.Task[None]:
+    """The log's own loop, with so many lines noted."""
+    monkeypatch.setattr(access_log, "EVERY_S", 0)
+    for n in range(lines):
+        log.note(LINE._replace(id=str(n)))
+    return asyncio.get_running_loop().create_task(log.run())
+
+
+def ids(out: list[bytes]) -> list[int]:
+    return [int(json.loads(line)["id"]) for line in b"".join(out).splitlines()]
+
+
+async def test_the_thread_rests_after_every_few_lines_and_all_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else calls would wait for as long as it takes to write thousands. What comes meanwhile is written too."""
+    out: list[bytes] = []
+    between: list[int] = []
+
+    def pause(seconds: float) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        assert seconds > 0
+        between.append(len(ids(out)) - sum(between))
+        if len(between) == 2:
+            log.note(LINE._replace(id="1000"))
+
+    log = AccessLog(True, out.append, pause)
+    running = await a_round(log, monkeypatch, 1000)
+    async with asyncio.timeout(5):
+        while len(ids(out)) < 1001:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert ids(out) == list(range(1001))
+    assert max(between) <= AT_ONCE <= 100
+
+
+async def test_what_is_still_to_be_written_when_the_process_ends_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also what a thread that rests had before it; once, and in order."""
+    out: list[bytes] = []
+    rests, stopping = threading.Event(), threading.Event()
+
+    def pause(seconds: float) -> None:
+        rests.set()
+        assert stopping.wait(5)
+
+    log = AccessLog(True, out.append, pause)
+    running = await a_round(log, monkeypatch, 1000)
+    assert await asyncio.to_thread(rests.wait, 5)
+    running.cancel()
+    assert len(ids(out)) == AT_ONCE
+    await asyncio.to_thread(log.flush)
+    assert ids(out) == list(range(1000))
+    stopping.set()
+
+
+def test_what_a_call_pays_for_it_is_small() -> None:
+    """Relative, so that a busy machine does not decide: less than a tenth of what writing the line at once costs."""
+    n = 2000
+
+    def cost(note: Any) -> float:
+        best = 1e9
+        for _ in range(5):
+            began = time.process_time()
+            for _ in range(n):
+                note()
+            best = min(best, time.process_time() - began)
+        return best
+
+    log = AccessLog(True, lambda piece: None)
+    noted = cost(lambda: log.note(LINE))
+    log.flush()
+    assert noted < 0.1 * cost(lambda: written(True, LINE))

@@ -1,0 +1,107 @@
+"""A process says that it lives and what it carries, until it leaves; what is said is never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.core.errors import StreamDown
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.recording import heartbeat
+from gateway.proxy.recording.heartbeat import Presence
+from gateway.proxy.recording.recorder import Recorder
+
+CELL = ("default", "chat", "u/m", "", "")
+
+
+class Shelf:
+    """Where it is told. down: nobody answers."""
+
+    def __init__(self) -> None:
+        self.says: dict[str, dict[str, Any]] = {}
+        self.down = False
+
+    async def gateway_lives(self, incarnation: str, says: dict[str, Any]) -> None:
+        if self.down:
+            raise StreamDown("away")
+        self.says[incarnation] = says
+
+    async def gateway_leaves(self, incarnation: str) -> None:
+        if self.down:
+            await asyncio.Event().wait()
+        self.says.pop(incarnation, None)
+
+    async def gateways(self) -> dict[str, dict[str, Any]]:
+        return dict(self.says)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(Shelf(), ProxyMetrics(CollectorRegistry()))  # type: ignore[arg-type]
+
+
+async def test_rates_are_those_since_it_was_told_before(recorder: Recorder) -> None:
+    shelf, clock = Shelf(), Clock()
+    told = Presence(shelf, recorder, clock)
+    for _ in range(30):
+        recorder.saw(CELL, "not_drawn")
+    clock.now += 2
+    await told.tell()
+    said = shelf.says[recorder.incarnation]
+    assert (said["rates"]["seen"], said["counts"]["seen"], said["pid"]) == (15.0, 30, os.getpid())
+    assert (said["at"], said["started"]) == (1002.0, 1000.0)
+    clock.now += 2
+    await told.tell()
+    assert shelf.says[recorder.incarnation]["rates"]["seen"] == 0.0
+
+
+async def test_a_server_that_is_away_is_told_later(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.0)
+    shelf = Shelf()
+    shelf.down = True
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Presence(shelf, recorder).run())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not running.done()
+        shelf.down = False
+        while not shelf.says:
+            await asyncio.sleep(0)
+        running.cancel()
+
+
+async def test_what_was_killed_long_ago_is_forgotten(recorder: Recorder) -> None:
+    shelf, clock = Shelf(), Clock()
+    shelf.says = {"old": {"at": clock.now - 90_000}, "young": {"at": clock.now - 60}}
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Presence(shelf, recorder, clock).run())
+        while recorder.incarnation not in shelf.says:
+            await asyncio.sleep(0)
+        running.cancel()
+    assert set(shelf.says) == {"young", recorder.incarnation}
+
+
+async def test_leaving_ends_the_telling_and_waits_for_no_dead_server(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "_LEAVE_S", 0.01)
+    shelf = Shelf()
+    told = Presence(shelf, recorder)
+    await told.tell()
+    await told.leave()
+    assert shelf.says == {}
+    shelf.down = True
+    async with asyncio.timeout(2):
+        await told.leave()
+        await told.run()

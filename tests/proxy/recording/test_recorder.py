@@ -1,0 +1,413 @@
+"""The bounded buffer before the stream: it never grows, never blocks, and its numbers add up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from gateway.config.privacy import Redaction
+from gateway.core.errors import StreamDown
+from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.recording import recorder as module
+from gateway.proxy.recording.inline_media import without_data_urls
+from gateway.proxy.recording.recorder import Recorder, cell_of
+from gateway.proxy.recording.redaction.redactor import Redactor
+
+
+class Stream:
+    """A stream server that can be down. ask: called before each append is taken."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.appends: list[list[Fields]] = []
+        self.ask: Callable[[], None] = lambda: None
+
+    async def append(self, entries: list[Fields]) -> None:
+        await asyncio.sleep(0)
+        self.ask()
+        if self.down:
+            raise StreamDown("stream server: gone")
+        self.appends.append(entries)
+
+    @property
+    def records(self) -> list[Any]:
+        return [from_fields(entry) for batch in self.appends for entry in batch]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [r.seq for r in self.records if isinstance(r, Exchange)]
+
+    @property
+    def tallies(self) -> list[Tally]:
+        return [r for r in self.records if isinstance(r, Tally)]
+
+
+def a_recorder(stream: Stream, **options: Any) -> Recorder:
+    return Recorder(stream, ProxyMetrics(CollectorRegistry()), **options)
+
+
+def an_exchange(seq: int, size: int = 10, stratum: str = "default") -> Exchange:
+    return Exchange(
+        id=f"id-{seq}", received=1.0, caller="web", api="chat", alias="chat", target=Target("u", "m"), stream=False,
+        request=b"q" * size, response=b"", status=200, outcome="ok", total_s=1.0, unit="x", u=0.5, pi=1.0,
+        stratum=stratum, incarnation="i", seq=seq,
+    )  # fmt: skip
+
+
+def put(recorder: Recorder, size: int = 10, stratum: str = "default") -> bool:
+    exchange = an_exchange(recorder.seq, size, stratum)
+    recorder.saw(cell_of(exchange), None)
+    return recorder.put(exchange)
+
+
+def total(counts: Any, **wanted: str) -> int:
+    return sum(c.n for c in counts if all(getattr(c, k) == v for k, v in wanted.items()))
+
+
+class Running:
+    """A recorder whose run() is under way."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    async def __aenter__(self) -> Recorder:
+        self.task = asyncio.get_running_loop().create_task(self.recorder.run())
+        return self.recorder
+
+    async def __aexit__(self, *_: object) -> None:
+        self.recorder.close()
+        await asyncio.wait_for(self.task, 5)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is down is tried again after a millisecond."""
+    monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.002)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def test_exchanges_are_appended_in_order_and_all_of_them_before_run_ends() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream)) as recorder:
+        for _ in range(600):
+            assert put(recorder)
+    assert stream.seqs == list(range(1, 601))
+    assert recorder.waiting == 0
+    assert max(len(batch) for batch in stream.appends) <= 256
+
+
+async def test_a_batch_is_bounded_in_bytes_too() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, buffer_bytes=100_000_000)) as recorder:
+        for _ in range(12):
+            put(recorder, 1_000_000)
+    sizes = [sum(len(v) for e in batch for v in e.values()) for batch in stream.appends]
+    assert max(sizes) < 6_000_000
+
+
+async def test_calls_that_come_together_are_carried_in_one_round_trip() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, tally_s=60)) as recorder:
+        await until(lambda: stream.tallies)
+        for _ in range(50):
+            put(recorder)
+        await until(lambda: stream.seqs)
+    assert [len(b) for b in stream.appends if b[0][b"kind"] == b"exchange"] == [50]
+
+
+async def test_calls_that_come_while_a_batch_is_appended_are_gathered_too() -> None:
+    """Else a busy gateway would pay for a round trip for every few of them."""
+    stream = Stream()
+    recorder = a_recorder(stream, tally_s=60)
+
+    async def calls() -> None:
+        for _ in range(20):
+            put(recorder)
+            await asyncio.sleep(0)
+
+    async with Running(recorder):
+        await until(lambda: stream.tallies)
+        began: list[asyncio.Task[None]] = []
+        stream.ask = lambda: None if began else began.append(asyncio.get_running_loop().create_task(calls()))
+        put(recorder)
+        await until(lambda: len(stream.seqs) == 21)
+    assert [len(b) for b in stream.appends if b[0][b"kind"] == b"exchange"] == [1, 20]
+
+
+async def test_the_more_wait_the_more_are_encoded_between_turns_of_the_loop() -> None:
+    """A loop that is busy gives the recorder few turns; it must not fall behind for it."""
+    turns = []
+    for waiting in (64, 64 * 64):
+        recorder = a_recorder(Stream(), buffer_bytes=1 << 30)
+        for _ in range(waiting):
+            put(recorder)
+        flushing = asyncio.get_running_loop().create_task(recorder._flush())
+        n = 0
+        while not flushing.done():
+            n += 1
+            await asyncio.sleep(0)
+        turns.append(n / min(waiting, 256))
+    assert turns[1] < 0.5 * turns[0]
+
+
+async def test_a_full_buffer_drops_the_newest_at_once_and_counts_it_by_stratum() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream, buffer_bytes=5000)
+    taken = [put(recorder, 1000, "errors" if at % 2 else "default") for at in range(6)]
+    assert taken == [True, True, False, False, False, False]
+    assert 0.8 < recorder.fill <= 1.0
+    tally = recorder.tally()
+    assert total(tally.sampled) == 6
+    assert total(tally.dropped, reason="buffer_full", stratum="errors") == 2
+    assert total(tally.dropped, reason="buffer_full", stratum="default") == 2
+    async with Running(recorder):
+        pass
+    assert stream.seqs == [1, 2], "what was dropped leaves no gap in the numbers"
+
+
+async def test_room_is_given_back_when_the_server_has_it() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, buffer_bytes=5000)) as recorder:
+        for n in range(20):
+            assert put(recorder, 3000), n
+            await until(lambda: recorder.waiting == 0)
+
+
+async def test_while_the_server_is_down_exchanges_wait_and_recording_resumes_by_itself(
+    quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Stream()
+    stream.down = True
+    asked: list[int] = []
+    stream.ask = lambda: asked.append(1)
+    async with Running(a_recorder(stream)) as recorder:
+        for _ in range(10):
+            put(recorder)
+        await until(lambda: len(asked) > 5)
+        assert recorder.waiting == 10
+        assert not recorder.reached
+        stream.down = False
+        await until(lambda: stream.seqs == list(range(1, 11)))
+        assert recorder.reached
+    said = [r.message for r in caplog.records if "stream server" in r.message]
+    assert len(said) == 2, "said once when it goes, and once when it is back"
+    assert "recording resumes" in said[1]
+
+
+async def test_an_append_that_failed_is_made_again_whole_twice_is_harmless_and_lost_is_not(quick: None) -> None:
+    stream, fails = Stream(), iter([True, True])
+
+    def ask() -> None:
+        stream.down = next(fails, False)
+
+    stream.ask = ask
+    recorder = a_recorder(stream, tally_s=60, clock=lambda: 0.0)
+    for _ in range(5):
+        put(recorder)
+    async with Running(recorder):
+        pass
+    assert stream.seqs == [1, 2, 3, 4, 5]
+    assert total(recorder.tally().enqueued) == 5
+
+
+async def test_counts_are_appended_by_themselves_and_the_last_says_that_it_is() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, tally_s=0.01)) as recorder:
+        put(recorder)
+        await until(lambda: len(stream.tallies) >= 3)
+    *before, last = stream.tallies
+    assert not any(t.final for t in before)
+    assert last.final
+    assert last.incarnation == recorder.incarnation
+    assert (total(last.seen), total(last.enqueued), last.last_seq) == (1, 1, 1)
+
+
+async def test_a_tally_never_says_more_than_stands_before_it_in_the_stream() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, tally_s=0.0)) as recorder:
+        for _ in range(300):
+            put(recorder)
+            await asyncio.sleep(0)
+    before = 0
+    for record in stream.records:
+        if isinstance(record, Exchange):
+            before = record.seq
+        else:
+            assert record.last_seq == before
+            assert total(record.enqueued) == before
+
+
+async def test_what_waits_when_the_process_gives_up_is_counted_as_lost() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream)
+    for _ in range(3):
+        put(recorder)
+    recorder.feedback(Feedback("id", "f", "web", 1.0, "thumb"))
+    recorder.give_up()
+    tally = recorder.tally()
+    assert (total(tally.sampled), total(tally.dropped, reason="shutdown"), recorder.waiting) == (3, 3, 0)
+
+
+async def test_feedback_takes_its_place_in_the_buffer_and_is_no_exchange() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream, buffer_bytes=2 * 1024)
+    assert [recorder.feedback(Feedback("id", f"f{n}", "web", 1.0, "thumb", value=1.0)) for n in range(3)] == [
+        True, True, False,
+    ]  # fmt: skip
+    async with Running(recorder):
+        pass
+    assert [r.feedback_id for r in stream.records if isinstance(r, Feedback)] == ["f0", "f1"]
+    assert total(recorder.tally().sampled) == 0
+
+
+async def test_the_images_of_a_large_request_are_taken_out_here_and_give_their_room_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a thread, so that the loop comes round meanwhile. A server that is down does not keep the room taken."""
+    threads = []
+
+    def watched(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
+        threads.append(threading.current_thread())
+        return without_data_urls(body, cap_bytes)
+
+    monkeypatch.setattr(module, "without_data_urls", watched)
+    stream = Stream()
+    recorder = a_recorder(stream, buffer_bytes=16_000_000)
+    image = b"Ab3+" * 2_500_000
+    stream.down = True
+    async with Running(recorder):
+        large = replace(an_exchange(recorder.seq), request=b'{"url": "data:image/png;base64,%b"}' % image)
+        assert recorder.put(large)
+        assert not recorder.put(replace(large, seq=recorder.seq)), "there is room for one of them"
+        await until(lambda: recorder.fill < 0.01)
+        assert recorder.put(replace(large, seq=recorder.seq))
+        stream.down = False
+    said = [r for r in stream.records if isinstance(r, Exchange)]
+    name = sha256(image).hexdigest()
+    assert [r.request for r in said] == [
+        b'{"url": "data:image/png;base64,sha256=%b;bytes=7500000"}' % name.encode()
+    ] * 2
+    assert {r.truncated for r in said} == {False}
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+async def test_a_large_request_without_images_is_cut_at_the_cap_and_says_so() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream)
+    recorder.cap_bytes = 1000
+    async with Running(recorder):
+        assert put(recorder, 300_000)
+    (cut,) = (r for r in stream.records if isinstance(r, Exchange))
+    assert (len(cut.request), cut.truncated) == (1000, True)
+
+
+async def test_what_is_taken_out_is_gone_before_redaction_reads_the_rest() -> None:
+    stream = Stream()
+    recorder = a_recorder(stream)
+    recorder.redactors = {"web": Redactor("redacted", Redaction())}
+    body = b'{"messages": [{"role": "user", "content": "ada@example.org data:image/png;base64,%b"}]}' % (
+        b"Ab3+" * 99_999
+    )
+    async with Running(recorder):
+        assert recorder.put(replace(an_exchange(recorder.seq), request=body, response=b"{}"))
+    (kept,) = (r for r in stream.records if isinstance(r, Exchange))
+    assert b"[email] data:image/png;base64,sha256=" in kept.request
+    assert len(kept.request) < 300
+
+
+async def test_two_processes_are_told_apart() -> None:
+    assert a_recorder(Stream()).incarnation != a_recorder(Stream()).incarnation
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(0, 3000)),
+        st.tuples(st.just("unsampled"), st.sampled_from(["not_drawn", "opted_out"])),
+        st.tuples(st.just("feedback"), st.none()),
+        st.tuples(st.just("flush"), st.none()),
+        st.tuples(st.just("fail"), st.none()),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200)
+@given(steps=steps, buffer=st.integers(1000, 20_000))
+def test_in_any_order_of_events_the_numbers_add_up_and_the_buffer_keeps_its_bound(steps: Any, buffer: int) -> None:
+    async def play() -> None:
+        stream = Stream()
+        recorder = a_recorder(stream, buffer_bytes=buffer)
+        for what, value in steps:
+            await _step(recorder, stream, what, value)
+            _check(recorder, stream, buffer)
+        stream.down = False
+        while recorder.waiting:
+            await recorder._flush()
+        _check(recorder, stream, buffer)
+        assert recorder._room == buffer
+        tally = recorder.tally()
+        assert total(tally.sampled) == total(tally.enqueued) + total(tally.dropped)
+
+    asyncio.run(play())
+
+
+async def _step(recorder: Recorder, stream: Stream, what: str, value: Any) -> None:
+    if what == "put":
+        put(recorder, value, f"s{value % 2}")
+    elif what == "unsampled":
+        recorder.saw(("s0", "chat", "u/m", "", ""), value)
+    elif what == "feedback":
+        recorder.feedback(Feedback("id", "f", "web", 1.0, "thumb"))
+    elif recorder.waiting:
+        stream.down, recorder._retry_s = what == "fail", 0.0
+        await recorder._flush()
+
+
+def _check(recorder: Recorder, stream: Stream, buffer: int) -> None:
+    tally = recorder.tally()
+    waiting = [w for w in recorder._waiting if isinstance(w, Exchange)]
+    for stratum in ("s0", "s1"):
+        of = {"stratum": stratum}
+        assert total(tally.seen, **of) == total(tally.unsampled, **of) + total(tally.sampled, **of)
+        held = sum(w.stratum == stratum for w in waiting)
+        assert total(tally.sampled, **of) == total(tally.enqueued, **of) + total(tally.dropped, **of) + held
+    assert stream.seqs == list(range(1, len(stream.seqs) + 1))
+    assert [w.seq for w in waiting] == list(range(len(stream.seqs) + 1, recorder.seq))
+    assert sum(len(w.request) for w in waiting) <= buffer
+    assert recorder._room >= 0
+
+
+async def test_the_metrics_say_what_the_tally_says() -> None:
+    registry = CollectorRegistry()
+    metrics = ProxyMetrics(registry)
+    recorder = Recorder(Stream(), metrics, buffer_bytes=2500)
+    put(recorder)
+    put(recorder, 2000, "errors")
+    recorder.saw(("default", "chat", "u/m", "", ""), "not_drawn")
+    await recorder._flush()
+    metrics.counts.flush()
+    for name, labels, value in (
+        ("gateway_eval_seen_total", {"stratum": "default"}, 2),
+        ("gateway_eval_unsampled_total", {"reason": "not_drawn"}, 1),
+        ("gateway_eval_sampled_total", {"stratum": "default"}, 1),
+        ("gateway_eval_enqueued_total", {"stratum": "default"}, 1),
+        ("gateway_eval_dropped_total", {"stratum": "errors", "reason": "buffer_full"}, 1),
+    ):
+        assert registry.get_sample_value(name, labels) == value, name

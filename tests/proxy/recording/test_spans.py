@@ -1,0 +1,110 @@
+"""One span a call, at a real collector; and the upstream is told below which span it works."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.fake import FakeUpstream, Fault
+from gateway.proxy.recording.spans import failure_of
+from gateway.proxy.relay.progress import Kept, Progress
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+BODY = {"model": "chat", "messages": [{"role": "user", "content": "my own words"}]}
+Configured = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+
+
+@pytest.fixture
+async def traced(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, collector: Any
+) -> Any:
+    otel = {"endpoint": collector.url, "headers": {"x-collector-key": "open"}}
+    return await start(configured(upstream, second, otel=otel))
+
+
+async def spans(collector: Any, n: int) -> list[Any]:
+    async with asyncio.timeout(10):
+        while len(collector.spans) < n:
+            await asyncio.sleep(0.02)
+    return list(collector.spans)
+
+
+async def test_a_call_is_one_span_with_its_model_its_tokens_and_no_word(
+    traced: Any, collector: Any, otlp: Any, upstream: FakeUpstream
+) -> None:
+    answer = await traced.client.post("/chat/completions", json=BODY)
+    (span,) = await spans(collector, 1)
+    said = otlp.attributes(span)
+    assert (span.name, span.kind, span.parent_span_id) == ("chat chat", 3, b"")  # 3: CLIENT
+    assert said["gen_ai.operation.name"] == "chat"
+    assert said["gen_ai.provider.name"] == "openai"
+    assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("chat", "model-u0")
+    assert said["gen_ai.usage.output_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert said["gen_ai.response.id"] == answer.headers["x-request-id"]
+    assert span.trace_id.hex() == answer.headers["x-request-id"].replace("-", "")
+    assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 20e9
+    assert collector.headers["x-collector-key"] == "open"
+    assert "my own words" not in str(span)
+    told = dict(upstream.calls[0].headers)["traceparent"]
+    assert told == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
+
+
+async def test_a_clients_trace_goes_on_through_the_gateway_to_the_upstream(
+    traced: Any, collector: Any, upstream: FakeUpstream
+) -> None:
+    head = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=1"}
+    await traced.client.post("/chat/completions", json=BODY, headers=head)
+    (span,) = await spans(collector, 1)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, SPAN)
+    told = dict(upstream.calls[0].headers)
+    assert told["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert told["tracestate"] == "vendor=1"
+
+
+async def test_a_trace_that_its_client_does_not_keep_is_not_kept_but_goes_on(
+    traced: Any, collector: Any, upstream: FakeUpstream
+) -> None:
+    await traced.client.post("/chat/completions", json=BODY, headers={"traceparent": f"00-{TRACE}-{SPAN}-00"})
+    await traced.client.post("/chat/completions", json=BODY)
+    (span,) = await spans(collector, 1)
+    assert span.trace_id.hex() != TRACE
+    assert dict(upstream.calls[0].headers)["traceparent"].startswith(f"00-{TRACE}-")
+
+
+async def test_a_call_with_all_its_attempts_is_one_span_and_a_failed_one_says_so(
+    traced: Any, collector: Any, otlp: Any, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.always(Fault.status(500))
+    assert (await traced.client.post("/chat/completions", json=BODY)).status_code == 200
+    second.always(Fault.status(500))
+    failed = await traced.client.post("/chat/completions", json=BODY)
+    missing = await traced.client.post("/chat/completions", json=BODY | {"model": "my own words"})
+    assert failed.status_code >= 500
+    saved, lost, unknown = await spans(collector, 3)
+    assert otlp.attributes(saved)["gateway.attempts"] > 1
+    assert (saved.status.code, lost.status.code, unknown.status.code) == (0, 2, 2)  # 2: ERROR
+    assert otlp.attributes(lost)["error.type"] == lost.status.message == failed.json()["error"]["code"]
+    assert (unknown.name, otlp.attributes(unknown)["error.type"]) == ("chat", missing.json()["error"]["code"])
+    assert "my own words" not in str(unknown)
+
+
+async def test_a_collector_that_is_away_holds_no_call_up(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, otel={"endpoint": "http://127.0.0.1:9"}))
+    for _ in range(3):
+        assert (await gateway.client.post("/chat/completions", json=BODY)).status_code == 200
+
+
+def test_a_client_that_leaves_is_no_failure() -> None:
+    assert failure_of(Progress(Kept(False, 0), outcome="client_gone")) == ""
+    assert failure_of(Progress(Kept(False, 0), outcome="cut", status=200)) == "cut"
+    assert failure_of(Progress(Kept(False, 0), outcome="ok", status=400)) == "400"

@@ -1,0 +1,162 @@
+"""Attempts, retries and fallbacks, beside the table of faults: who is named, what is counted, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.exchange import Target
+from gateway.fake import CUT, FakeUpstream, Fault
+
+Configured = Callable[..., dict[str, Any]]
+PATIENT = {"first_token_s": 5, "answer_s": 5, "total_s": 20}
+
+
+async def test_a_refusal_names_who_refused_and_counts_the_attempts_there_were(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.always(Fault.context_length())
+    second.always(Fault.status(503))
+    gateway = await start(configured(upstream, second, chat={"retries": {"attempts": 1}}))
+    reply = await gateway.chat()
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
+    assert reply.headers["x-gateway-upstream"] == "u0"
+    assert reply.headers["x-gateway-attempts"] == "2"
+    [exchange] = await gateway.recorded()
+    assert exchange.target == Target("u0", "model-u0")
+    assert [a.target.upstream for a in exchange.attempts] == ["u0", "u1"]
+
+
+async def test_one_refusal_is_one_attempt(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.always(Fault.content_policy())
+    assert (await gateway.chat()).headers["x-gateway-attempts"] == "1"
+
+
+async def test_a_429_that_names_no_pause_is_asked_once_more_before_it_is_passed_on(
+    gateway: Any, upstream: FakeUpstream
+) -> None:
+    """`x-should-retry: false` says that the gateway has spent its own retries: then it must have."""
+    upstream.then(Fault.rate_limited())
+    assert (await gateway.chat()).status_code == 200
+    upstream.always(Fault.rate_limited())
+    before = len(upstream.received)
+    reply = await gateway.chat()
+    assert (reply.status_code, reply.headers["x-should-retry"]) == (429, "false")
+    assert len(upstream.received) - before == 2
+
+
+@pytest.fixture
+async def full(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
+    """A gateway whose upstream takes one call at a time, and is silent to it."""
+    config = configured(upstream, chat={"timeouts": PATIENT, "retries": {"attempts": 1}})
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 5}
+    gateway = await start(config)
+    upstream.then(Fault.silence())
+    holding = asyncio.get_running_loop().create_task(gateway.chat("first"))
+    await upstream.next_received()
+    yield gateway
+    holding.cancel()
+    await asyncio.wait([holding])
+
+
+async def test_a_call_that_waits_for_a_place_is_limited_as_a_whole(full: Any, upstream: FakeUpstream) -> None:
+    body = {"model": "chat", "messages": [{"role": "user", "content": "x"}]}
+    reply = await full.client.post("/chat/completions", json=body, headers={"x-gateway-timeout-s": "0.05"})
+    assert reply.status_code == 504
+    assert "no end of the call within 0.05 s" in reply.json()["error"]["message"]
+    assert len(upstream.received) == 1
+    assert full.gateway.upstreams["u0"].slots.waiting == 0
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_nothing_behind(
+    full: Any, upstream: FakeUpstream
+) -> None:
+    slots, [place] = full.gateway.upstreams["u0"].slots, full.gateway.router.places
+    for _ in range(5):
+        place.breaker.failed()
+    place.breaker._until = 0.0  # its time has passed: the next call is the probe
+    waiting = asyncio.get_running_loop().create_task(full.chat("second"))
+    await full.until(lambda: slots.waiting == 1)
+    assert not place.ready, "the probe waits for its place"
+    waiting.cancel()
+    await full.until(lambda: slots.waiting == 0)
+    await full.until(lambda: place.ready)
+    assert slots.in_flight == 1
+
+
+async def test_a_fault_of_our_own_does_not_keep_a_target_from_being_asked_again(
+    gateway: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [place] = gateway.gateway.router.places
+    for _ in range(5):
+        place.breaker.failed()
+    place.breaker._until = 0.0
+    dialect = place.upstream.dialect
+    monkeypatch.setattr(dialect, "answer", lambda call, body: 1 / 0)
+    assert (await gateway.chat()).status_code == 500
+    monkeypatch.undo()
+    assert (await gateway.chat()).status_code == 200
+    assert place.in_flight == place.upstream.slots.in_flight == 0
+
+
+async def test_a_cut_that_could_not_be_mended_is_recorded_as_what_the_client_has(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """The status and the target are of the answer that was begun, not of the one that could not go on."""
+    upstream.says("half an ", CUT)
+    second.always(Fault.status(500))
+    gateway = await start(configured(upstream, second))
+    reply = await gateway.chat(stream=True)
+    assert reply.status_code == 200
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.status, exchange.spliced) == ("cut", 200, False)
+    assert exchange.target == Target("u0", "model-u0")
+    assert [a.status for a in exchange.attempts][1:] == [500]
+    assert b"half an " in exchange.response
+
+
+async def test_a_malformed_event_does_not_end_a_continuation(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, events: Any
+) -> None:
+    upstream.says("one ", CUT)
+    second.says("one ", "two ", "three")
+    second.always(Fault.malformed_after(1))
+    gateway = await start(configured(upstream, second))
+    reply = await gateway.chat(stream=True)
+    said = events(reply.content)
+    text = "".join(c["delta"].get("content") or "" for e in said[:-1] for c in e["choices"])
+    assert (text, said[-1]) == ("one two three", "[DONE]")
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.spliced) == ("ok", True)
+
+
+async def test_a_continuation_that_finished_is_whole_also_without_done(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, events: Any
+) -> None:
+    upstream.says("one ", CUT)
+    second.says("one ", "two")
+    second.always(Fault.no_done())
+    gateway = await start(configured(upstream, second, chat={"timeouts": {**PATIENT, "idle_s": 0.2}}))
+    reply = await gateway.chat(stream=True)
+    assert events(reply.content)[-1] == "[DONE]"
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, exchange.spliced) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "waiting"),
+    [({"kind": "vllm"}, 7.0), ({"kind": "vllm", "load": "none"}, None), ({"kind": "ray_serve", "load": "orca"}, 7.0)],
+    ids=["by its kind", "switched off", "switched on"],
+)
+async def test_a_load_report_is_read_where_the_upstream_says_so(
+    settings: dict[str, Any], waiting: float | None, start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.vllm = True
+    upstream.load["num_requests_waiting"] = 7.0
+    gateway = await start(configured(upstream, upstreams={"u0": {**settings, "base_url": upstream.base_url}}))
+    assert (await gateway.chat()).status_code == 200
+    [place] = gateway.gateway.router.places
+    assert place.waiting == waiting

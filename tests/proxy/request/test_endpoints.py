@@ -1,0 +1,28 @@
+"""The table of what is routed by model."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from gateway.proxy.request.call import Api
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS
+
+
+def test_every_api_but_passthrough_has_a_path_and_every_path_a_known_api() -> None:
+    assert {e.api for e in ENDPOINTS.values()} == set(get_args(Api)) - {"passthrough"}
+
+
+def test_only_what_says_something_is_recorded_for_evaluation() -> None:
+    recorded = {e.api for e in ENDPOINTS.values() if e.carries_text}
+    assert recorded == {"chat", "completions", "responses", "messages"}
+
+
+def test_files_and_sounds_pass_as_they_come_and_json_is_held_whole() -> None:
+    passing = {e.api for e in ENDPOINTS.values() if not e.json_answer}
+    assert passing == {"transcriptions", "translations", "speech"}
+    assert {e.form for e in ENDPOINTS.values()} == {"json", "multipart"}
+
+
+def test_every_path_stands_below_the_version_and_some_at_the_root_too() -> None:
+    assert all(p.startswith(b"/") and not p.startswith(b"/v1") and not p.endswith(b"/") for p in ENDPOINTS)
+    assert set(ENDPOINTS) >= AT_ROOT

@@ -1,0 +1,218 @@
+"""Bytes and headers of one request → Call: whatever can be wrong with a request is said, and nothing else is judged."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import BadRequest
+from gateway.proxy.http.server.request import Request
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.endpoints import ENDPOINTS
+from gateway.proxy.request.parse import read_call, read_fields, read_wishes
+
+CHAT = ENDPOINTS[b"/chat/completions"]
+USER = [{"role": "user", "content": "hi"}]
+
+
+def read(
+    body: Any,
+    path: bytes = b"/chat/completions",
+    headers: dict[bytes, bytes] | None = None,
+    *,
+    root: bytes = b"/v1",
+    query: bytes = b"",
+) -> Call:
+    source: Any = SimpleNamespace(loop=None)
+    request = Request(source, b"POST", root + path, query, [*(headers or {}).items()], keep=True, old=False)
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_call(ENDPOINTS[path], Caller("web"), request, body, 7.0)
+
+
+# ── the call ──
+
+
+def test_a_call_is_what_the_request_says() -> None:
+    headers = {
+        b"x-request-id": b"mine", b"x-gateway-conversation": b"talk", b"traceparent": b"00-a",
+        b"authorization": b"Bearer k",
+    }  # fmt: skip
+    body = json.dumps({"model": "chat", "messages": USER, "stream": True, "seed": 12345678901234567890}).encode()
+    call = read(body, headers=headers, query=b"api-version=1")
+    assert (call.alias, call.stream, call.api, call.method) == ("chat", True, "chat", b"POST")
+    assert call.path == b"/chat/completions?api-version=1"
+    assert call.body is body
+    assert (call.client_id, call.conversation, call.started) == ("mine", "talk", 7.0)
+    assert (b"traceparent", b"00-a") in call.headers
+    assert not any(name == b"authorization" for name, _ in call.headers)
+    assert call.id != "mine"
+
+
+def test_the_path_goes_upstream_as_the_client_wrote_it() -> None:
+    assert read({"model": "m", "prompt": "x"}, b"/completions").path == b"/completions"
+    assert read({"model": "m", "content": "x"}, b"/tokenize", root=b"").path == b"/tokenize"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (b"Paris", "Paris"),
+        (b"M%C3%BCnchen%0Aor Rome", "München\nor Rome"),
+        (b"100%", "100%"),
+        (b"%FF", "\ufffd"),
+        (b"", None),
+    ],
+)
+def test_a_reference_is_percent_encoded_and_stays_here(given: bytes, found: str | None) -> None:
+    call = read({"model": "m", "messages": USER}, headers={b"x-gateway-reference": given})
+    assert call.reference == found
+    assert not any(name.startswith(b"x-gateway") for name, _ in call.headers)
+
+
+CONVERSATIONS: list[tuple[dict[bytes, bytes], Any, str | None]] = [
+    ({b"x-gateway-conversation": b"a"}, {"conversation_id": "b"}, "a"),
+    ({}, {"conversation_id": "b"}, "b"),
+    ({b"x-gateway-conversation": b"not sane"}, {"conversation_id": "b"}, "b"),
+    ({}, {"conversation_id": "c" * 300}, "c" * 256),
+    ({}, {"conversation_id": 5}, None),
+    ({}, {"conversation_id": ""}, None),
+    ({}, "text", None),
+    ({}, None, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "metadata", "found"), CONVERSATIONS, ids=[str(at) for at in range(8)])
+def test_a_conversation_is_named_by_header_or_metadata_and_never_by_user(
+    headers: dict[bytes, bytes], metadata: Any, found: str | None
+) -> None:
+    call = read({"model": "chat", "messages": USER, "user": "u", "metadata": metadata}, headers=headers)
+    assert call.conversation == found
+
+
+ERRORS: list[tuple[str, bytes, Any, str | None, str]] = [
+    # what, path, body, param, the words
+    ("nothing", b"/chat/completions", b"", None, "no body"),
+    ("no JSON", b"/chat/completions", b"{", None, "not valid JSON"),
+    ("not UTF-8", b"/chat/completions", b'{"model":"\xff"}', None, "not valid JSON"),
+    ("a list", b"/chat/completions", b"[]", None, "not an array"),
+    ("null", b"/chat/completions", b"null", None, "not null"),
+    ("a number", b"/chat/completions", b"5", None, "not a number"),
+    ("no model", b"/chat/completions", {"messages": USER}, "model", "you must provide a model"),
+    ("null as model", b"/chat/completions", {"model": None, "messages": USER}, "model", "you must provide a model"),
+    ("an empty model", b"/chat/completions", {"model": "", "messages": USER}, "model", "non-empty string"),
+    ("a model that is a list", b"/chat/completions", {"model": ["m"], "messages": USER}, "model", "not an array"),
+    ("stream as text", b"/chat/completions", {"model": "m", "messages": USER, "stream": "true"}, "stream", "a string"),
+    ("stream as number", b"/chat/completions", {"model": "m", "messages": USER, "stream": 1}, "stream", "a number"),
+    ("no messages", b"/chat/completions", {"model": "m"}, "messages", "missing required parameter: messages"),
+    ("messages as text", b"/chat/completions", {"model": "m", "messages": "hi"}, "messages", "must be an array"),
+    ("no message", b"/chat/completions", {"model": "m", "messages": []}, "messages", "must not be empty"),
+    ("a message as text", b"/chat/completions", {"model": "m", "messages": [{}, "hi"]}, "messages[1]", "a string"),
+    ("Anthropic without messages", b"/messages", {"model": "m"}, "messages", "missing"),
+    ("no prompt", b"/completions", {"model": "m"}, "prompt", "missing"),
+    ("no input", b"/embeddings", {"model": "m", "input": None}, "input", "missing"),
+    ("no documents", b"/rerank", {"model": "m", "query": "q"}, "documents", "missing"),
+]
+
+
+@pytest.mark.parametrize("row", ERRORS, ids=[e[0] for e in ERRORS])
+def test_what_is_wrong_with_a_request_is_said_with_its_field(row: tuple[str, bytes, Any, str | None, str]) -> None:
+    _, path, body, param, words = row
+    with pytest.raises(BadRequest) as refused:
+        read(body, path)
+    assert refused.value.param == param
+    assert words in refused.value.message
+
+
+PASSES = [
+    (b"/chat/completions", {"model": "m", "messages": [{}], "temperature": "hot", "unknown": None}),
+    (b"/responses", {"model": "m"}),
+    (b"/responses", {"model": "m", "input": [], "messages": 5}),
+    (b"/score", {"model": "m"}),
+    (b"/chat/completions", {"model": "m", "messages": USER, "stream": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), PASSES, ids=[str(p[1]) for p in PASSES])
+def test_the_rest_is_the_upstreams_to_judge(path: bytes, body: dict[str, Any]) -> None:
+    assert read(body, path).stream is False
+
+
+# ── large bodies ──
+
+
+def large(**fields: Any) -> bytes:
+    content = [{"role": "user", "content": 'a \\"quoted\\" ]} ' * 90_000}]
+    return json.dumps({"messages": content, **fields}).encode()
+
+
+@pytest.mark.parametrize("fields", [{"stream": True, "user": "u"}, {"n": 2, "stop": ["a", "b"], "metadata": {"a": 1}}])
+def test_a_large_body_is_read_as_a_small_one_is_but_for_what_is_large(fields: dict[str, Any]) -> None:
+    body = large(model="chat", **fields)
+    assert len(body) > 1 << 20
+    call, whole = read(body), json.loads(body)
+    assert call.fields == {**whole, "messages": ...}
+    assert (call.alias, call.stream) == ("chat", fields.get("stream", False))
+
+
+def test_nothing_is_built_of_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    import orjson
+
+    parsed: list[int] = []
+    real = orjson.loads
+    monkeypatch.setattr("gateway.proxy.request.parse.orjson.loads", lambda b: (parsed.append(len(b)), real(b))[1])
+    read(large(model="chat", stream=True))
+    assert sum(parsed) < 1000
+
+
+LARGE_ERRORS: list[tuple[dict[str, Any], str]] = [
+    ({}, "model"),
+    ({"model": 5}, "model"),
+    ({"model": "m", "stream": "yes"}, "stream"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), LARGE_ERRORS)
+def test_a_large_body_is_checked_as_a_small_one_is(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(large(**fields))
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize("body", [large(model="m")[:-1], b"[" + large(model="m") + b"]", large(model="m") + b"x"])
+def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        read_fields(body)
+
+
+# ── wishes ──
+
+MAY = Caller("web", allow=frozenset({"sample", "target"}))
+
+
+def test_recording_is_forced_or_forbidden_only_by_a_key_that_may() -> None:
+    for wish in ("always", "never"):
+        headers = {b"x-gateway-sample": wish.encode()}
+        assert read_wishes(headers, MAY).sample == wish
+        assert read_wishes(headers, Caller("web")).sample is None
+    with pytest.raises(BadRequest, match='expected "always" or "never"'):
+        read_wishes({b"x-gateway-sample": b"often"}, MAY)
+
+
+def test_a_target_is_wished_by_name_and_the_leave_is_the_routers_to_check() -> None:
+    assert read_wishes({b"x-gateway-target": b"u/m"}, MAY).target == "u/m"
+    assert read_wishes({}, MAY).target is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(b"5", 5.0), (b"0.25", 0.25), (b"0", None), (b"-1", None), (b"nan", None), (b"inf", None)]
+)
+def test_a_shorter_time_is_a_positive_number_of_seconds(value: bytes, seconds: float | None) -> None:
+    headers = {b"x-gateway-timeout-s": value}
+    if seconds is None:
+        with pytest.raises(BadRequest, match="positive number"):
+            read_wishes(headers, Caller("web"))
+    else:
+        assert read_wishes(headers, Caller("web")).timeout_s == seconds

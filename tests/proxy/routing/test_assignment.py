@@ -1,0 +1,312 @@
+"""Which experiments run, which part a call has in one, and that every process says the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.config.experiments import Experiment, plan_of
+from gateway.config.loading import Config
+from gateway.core.exchange import Target
+from gateway.core.plan import Plan, PlanState
+from gateway.core.randomization import draw
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing.assignment import (
+    Experiments,
+    Part,
+    Running,
+    arm_of,
+    arms_asked,
+    part_of,
+    repeated,
+    running,
+    shadowed,
+)
+
+BASE: dict[str, Any] = {
+    "model": "chat",
+    "control": {"upstream": "a", "model": "m"},
+    "candidate": {"upstream": "b", "model": "m"},
+    "shadow": 0.2,
+}
+SPLIT: dict[str, Any] = {**{k: v for k, v in BASE.items() if k != "shadow"}, "mode": "split", "split": 0.3}
+
+BOTH: dict[str, Any] = {**SPLIT, "mode": "both", "split": 0.0, "shadow": 0.2}
+
+
+def a_config(**experiments: dict[str, Any]) -> Config:
+    target = {"upstream": "a", "model": "m"}
+    return Config.model_validate(
+        {
+            "open": True,
+            "upstreams": {n: {"kind": "fake"} for n in "abc"},
+            "models": {"chat": {"targets": [target]}, "other": {"targets": [target]}},
+            "experiments": experiments,
+        }
+    )
+
+
+def a_running(section: dict[str, Any] = BASE, **changes: Any) -> Running:
+    settings = Experiment.model_validate({**section, **changes})
+    return running(plan_of("swap", settings, 600.0), settings)
+
+
+def a_call(**changes: Any) -> Call:
+    call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/chat/completions", "chat", False, b"{}")
+    return replace(call, **changes)
+
+
+def part(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -> Part | None:
+    return part_of(a_running(section), a_call(**call), free)
+
+
+# ── the same everywhere ──
+
+
+def test_arms_and_draws_are_the_same_in_every_process() -> None:
+    program = (
+        "from gateway.config.experiments import Experiment, plan_of\n"
+        "from gateway.proxy.routing.assignment import arm_of, repeated, running, shadowed\n"
+        f"s = Experiment.model_validate({SPLIT | {'mode': 'both'}!r})\n"
+        "r = running(plan_of('swap', s, 600.0), s)\n"
+        "print(r.hash, [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)])"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}, text=True
+        ).stdout.strip()
+        for seed in ("1", "2")
+    ]
+    r = a_running(SPLIT, mode="both")
+    mine = [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)]
+    assert said == [f"{r.hash} {mine}"] * 2
+    assert {arm for arm, _, _ in mine} == {"control", "candidate"}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
+def test_the_share_of_shadows_is_the_plans_rate(rate: float) -> None:
+    r = a_running(shadow=rate)
+    drawn = sum(shadowed(r, str(i)) for i in range(3000))
+    assert abs(drawn / 3000 - rate) <= 3 * (rate * (1 - rate) / 3000) ** 0.5
+
+
+def test_draws_are_independent_of_each_other_and_of_sampling() -> None:
+    one, two = a_running(), a_running(shadow=0.21)
+    ids = [str(i) for i in range(4000)]
+    sampled = [i for i in ids if draw("sample", i) < 0.2]
+    again = [i for i in ids if shadowed(one, i)]
+    for share, of, p in (
+        (sum(shadowed(two, i) for i in again), again, 0.21),
+        (sum(shadowed(one, i) for i in sampled), sampled, 0.2),
+        (sum(repeated(one, i) for i in again), again, 0.25),
+        (sum(arm_of(replace(one.plan, split=0.5), one.hash, i) == "control" for i in again), again, 0.5),
+    ):
+        assert abs(share / len(of) - p) < 3 * (p * (1 - p) / len(of)) ** 0.5
+
+
+# ── which arm ──
+
+
+def test_candidates_share_the_split_in_equal_parts() -> None:
+    arms = {n: {"upstream": "b", "model": n} for n in ("one", "two", "three")}
+    section = {k: v for k, v in SPLIT.items() if k != "candidate"} | {"candidates": arms, "split": 0.6}
+    r = a_running(section)
+    found = [arm_of(r.plan, r.hash, str(i)) for i in range(6000)]
+    for arm, p in (("control", 0.4), ("one", 0.2), ("two", 0.2), ("three", 0.2)):
+        assert abs(found.count(arm) / 6000 - p) < 4 * (p * (1 - p) / 6000) ** 0.5
+    assert part_of(r, a_call(id=str(found.index("two"))), True).target == Target("b", "two")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("unit", "same", "other"),
+    [
+        ("key", {"caller": Caller("web")}, {"caller": Caller("app")}),
+        ("conversation", {"conversation": "c1"}, {"conversation": "c2"}),
+        ("user", {"user": "u1"}, {"user": "u2"}),
+        ("user", {"fields": {"user": "u1"}}, {"fields": {"user": "u2"}}),
+    ],
+)
+def test_a_unit_keeps_its_arm_and_others_do_not_share_it(
+    unit: str, same: dict[str, Any], other: dict[str, Any]
+) -> None:
+    section = {**SPLIT, "unit": unit, "split": 0.5}
+    parts = [part(section, id=f"{i}", **same) for i in range(30)]
+    assert len({p.arm for p in parts if p}) == 1
+    assert len({p.unit for p in parts if p}) == 1
+    apart = part(section, **other)
+    assert apart is not None
+    assert parts[0] is not None
+    assert apart.unit != parts[0].unit
+
+
+@pytest.mark.parametrize("unit", ["conversation", "user"])
+def test_a_call_without_the_unit_is_one_of_its_own(unit: str) -> None:
+    parts = [part({**SPLIT, "unit": unit, "split": 0.5}, id=f"{i}", fields={"user": 7}) for i in range(40)]
+    assert {p.unit for p in parts if p} == {str(i) for i in range(40)}
+    assert {p.arm for p in parts if p} == {"control", "candidate"}
+
+
+def test_the_header_names_a_user_before_the_body_does() -> None:
+    found = part({**SPLIT, "unit": "user"}, user="by-header", fields={"user": "by-body"})
+    assert found is not None
+    assert found.unit == "by-header"
+
+
+def test_who_says_where_a_call_must_go_is_in_no_split_and_may_be_shadowed() -> None:
+    assert part(SPLIT, free=False) is None
+    found = part(BASE, free=False)
+    assert found is not None
+    assert (found.arm, found.unit) == ("control", None)
+
+
+def test_only_the_controls_calls_are_shadowed_where_both_run() -> None:
+    r = a_running(SPLIT, mode="both", split=0.5, shadow=1.0)
+    parts = [part_of(r, a_call(id=str(i)), True) for i in range(100)]
+    assert {(p.arm, p.shadowed) for p in parts if p} == {("control", True), ("candidate", False)}
+
+
+def test_a_shadow_asks_every_candidate_and_now_and_then_the_control_again() -> None:
+    asked = [arms_asked(a_running(repeat_control=0.5), str(i)) for i in range(400)]
+    assert set(asked) == {("candidate",), ("candidate", "repeat")}
+    assert abs(asked.count(("candidate",)) / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
+    assert arms_asked(a_running(repeat_control=0.0), "x") == ("candidate",)
+
+
+# ── with which probability ──
+
+
+@pytest.mark.parametrize(
+    ("section", "own", "whole", "expected"),
+    [
+        (BASE, 0.5, True, (0.5, 0.6, "r+swap")),
+        (BASE, 0.5, False, (0.5, 0.5, "r")),
+        (SPLIT, 0.5, True, (1.0, 1.0, "split:swap")),
+        ({**SPLIT, "record": 0.4}, 0.5, True, (0.5, 0.5, "r")),
+        ({**SPLIT, "record": 0.4}, 0.1, True, (0.4, 0.4, "split:swap")),
+        ({**BOTH}, 0.5, True, (1.0, 1.0, "split:swap")),
+        ({**BOTH, "record": 0.5}, 0.1, True, (0.5, 0.6, "split:swap+swap")),
+        ({**BOTH, "record": 0.5}, 0.1, False, (0.5, 0.5, "split:swap")),
+        ({**BOTH, "split": 1.0, "record": 0.5}, 0.1, True, (0.5, 0.5, "split:swap")),
+    ],
+)  # fmt: skip
+def test_the_larger_rate_counts_and_the_shadows_draw_joins_it(
+    section: dict[str, Any], own: float, whole: bool, expected: tuple[float, float, str]
+) -> None:
+    found = part(section)
+    assert found is not None
+    assert found.inclusion(own, "r", whole) == (pytest.approx(expected[0]), pytest.approx(expected[1]), expected[2])
+
+
+# ── what runs ──
+
+
+def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) -> dict[str, Running]:
+    experiments = Experiments(config)
+    states = {n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}
+    experiments.follow({n: s for n, s in (states | changed).items() if s is not None}, now)
+    return experiments.in_force
+
+
+def state(plan: Plan, said: Any = "running", **changes: Any) -> PlanState:
+    return PlanState(replace(plan, **changes), said, 0.0)
+
+
+def test_nothing_runs_before_the_stream_server_has_been_read() -> None:
+    experiments = Experiments(a_config(swap=BASE))
+    assert experiments.of(a_call(), True) is None
+    experiments.follow({}, 0.0)
+    assert experiments.of(a_call(), True) is None
+
+
+def test_what_is_stopped_unknown_or_switched_off_does_not_run() -> None:
+    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    assert set(in_force(a_config(swap=BASE))) == {"swap"}
+    assert not in_force(a_config(swap=BASE), swap=None)
+    assert not in_force(a_config(swap=BASE), swap=state(plan, "stopped"))
+    assert not in_force(a_config(swap={**BASE, "enabled": False}))
+    assert not in_force(a_config(), swap=state(plan))
+
+
+def test_a_plan_runs_from_its_start_to_its_stop() -> None:
+    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    for now, runs in ((9.9, False), (10.0, True), (19.9, True), (20.0, False)):
+        assert bool(in_force(a_config(swap=BASE), now, swap=state(plan, start=10.0, stop=20.0))) is runs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "gone"}, {"control": Target("b", "m")}, {"candidates": (("candidate", Target("gone", "m")),)}],
+    ids=str,
+)
+def test_a_plan_that_names_what_this_config_does_not_have_does_not_run_here(change: dict[str, Any]) -> None:
+    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    assert not in_force(a_config(swap=BASE), swap=state(plan, **change))
+
+
+def test_the_plan_that_was_frozen_runs_and_not_what_the_file_says_since() -> None:
+    frozen = Experiments(a_config(swap=BASE)).plans["swap"]
+    found = in_force(a_config(swap={**BASE, "shadow": 0.9, "budget": {"concurrency": 9}}), swap=state(frozen))["swap"]
+    assert (found.plan, found.hash) == (frozen, frozen.hash)
+    assert found.settings.budget.concurrency == 9, "what only paces is the file's"
+
+
+def test_a_plan_that_goes_on_is_the_same_running() -> None:
+    experiments = Experiments(a_config(swap=BASE))
+    states = {"swap": PlanState(experiments.plans["swap"], "running", 0.0)}
+    experiments.follow(states, 0.0)
+    first = experiments.in_force["swap"]
+    experiments.follow({"swap": replace(states["swap"])}, 1.0)
+    assert experiments.in_force["swap"] is first
+    experiments.follow({"swap": state(first.plan, shadow=0.3)}, 2.0)
+    assert experiments.in_force["swap"] is not first
+
+
+# ── who is in it ──
+
+
+def test_a_call_is_in_the_experiment_of_its_alias_if_its_key_may_be() -> None:
+    config = a_config(swap={**BASE, "allow": {"keys": ["web"]}})
+    experiments = Experiments(config)
+    experiments.follow({"swap": PlanState(experiments.plans["swap"], "running", 0.0)}, 0.0)
+    assert experiments.of(a_call(), True) is not None
+    for outside in (
+        a_call(alias="other"),
+        a_call(caller=Caller("app")),
+        a_call(caller=Caller("web", sampled=False)),
+        a_call(api="embeddings"),
+        a_call(api="responses"),
+        a_call(api="messages"),
+    ):
+        assert experiments.of(outside, True) is None
+    assert experiments.of(a_call(api="completions"), True) is not None
+
+
+def test_two_experiments_of_an_alias_take_each_the_calls_of_its_keys() -> None:
+    config = a_config(
+        one={**BASE, "allow": {"keys": ["web"]}},
+        two={**BASE, "shadow": 0.5, "allow": {"keys": ["app"], "apis": ["chat"]}},
+    )
+    experiments = Experiments(config)
+    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0)
+
+    def names(**call: Any) -> str | None:
+        found = experiments.of(a_call(**call), True)
+        return None if found is None else found.running.plan.name
+
+    assert (names(), names(caller=Caller("app")), names(caller=Caller("third"))) == ("one", "two", None)
+    assert names(caller=Caller("app"), api="completions") is None
+
+
+def test_a_key_that_the_file_no_longer_allows_is_in_no_split_and_known_to_a_shadow() -> None:
+    narrowed = {"allow": {"keys": ["app"]}}
+    for section, in_it in ((SPLIT, False), (BASE, True)):
+        frozen = Experiments(a_config(swap=section)).plans["swap"]
+        experiments = Experiments(a_config(swap={**section, **narrowed}))
+        experiments.follow({"swap": PlanState(frozen, "running", 0.0)}, 0.0)
+        found = experiments.of(a_call(), True)
+        assert (found is not None) is in_it
+        assert found is None or not found.running.allows(a_call())

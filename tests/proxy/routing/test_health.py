@@ -1,0 +1,126 @@
+"""Which upstreams are there, and how loaded they say they are: asked only where it costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.loading import Upstream
+from gateway.core.exchange import Target
+from gateway.fake import FakeUpstream, Fault
+from gateway.proxy.dialects.table import build
+from gateway.proxy.http.client.http1 import Http1Transport
+from gateway.proxy.routing import health
+from gateway.proxy.routing.health import load_report, look, scrape, watch
+from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState
+
+
+@pytest.fixture
+async def state(upstream: FakeUpstream) -> AsyncIterator[UpstreamState]:
+    config = Upstream(kind="vllm", base_url=upstream.base_url, load="scrape")
+    transport = Http1Transport()
+    yield UpstreamState("u", config, build(config), transport, Slots(None, 0, 1.0))
+    await transport.aclose()
+
+
+def a_place(state: UpstreamState) -> Place:
+    return Place(Target("u", "m"), state, Breaker(lambda: 0.0), lambda: 0.0)
+
+
+async def test_an_upstream_that_answers_is_up_and_is_asked_for_nothing_that_costs(
+    state: UpstreamState, upstream: FakeUpstream
+) -> None:
+    state.down = True
+    await look(state)
+    assert not state.down
+    assert [(r.method, r.path) for r in upstream.received] == [("GET", "/health")]
+
+
+STATES = [
+    (Fault.status(503), True),
+    (Fault.status(500), False),
+    (Fault.status(401), False),
+    (Fault.status(404), False),
+    (Fault.reset(), True),
+    (Fault.silence(), True),
+    (Fault.garbage(), True),
+]
+
+
+@pytest.mark.parametrize(("fault", "down"), STATES, ids=[s[0].name for s in STATES])
+async def test_it_is_down_when_nothing_answers_or_while_it_loads(
+    state: UpstreamState, upstream: FakeUpstream, fault: Fault, down: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_LIMIT_S", 0.1)
+    upstream.always(fault)
+    await look(state)
+    assert state.down is down
+
+
+async def test_a_change_is_said_once(
+    state: UpstreamState, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    for fault in (None, Fault.status(503), Fault.status(503), None, None):
+        upstream.always(fault)
+        await look(state)
+    assert [r.message for r in caplog.records] == ["upstream u is down", "upstream u is up again"]
+
+
+async def test_an_upstream_without_a_free_path_is_taken_to_be_there(upstream: FakeUpstream) -> None:
+    config = Upstream(kind="openai", base_url=upstream.base_url)
+    state = UpstreamState("u", config, build(config), Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
+    await look(state)
+    await watch([state])  # has nothing to watch, and ends
+    assert not state.down
+    assert not upstream.received
+
+
+async def test_watching_goes_on(state: UpstreamState, upstream: FakeUpstream) -> None:
+    task = asyncio.get_running_loop().create_task(watch([state], every_s=0.001))
+    await upstream.until(lambda u: len(u.received) > 3)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_the_load_that_a_server_states_is_its_places_load(state: UpstreamState, upstream: FakeUpstream) -> None:
+    upstream.load = {"kv_cache_usage_perc": 0.5, "num_requests_waiting": 3.0}
+    place = a_place(state)
+    task = asyncio.get_running_loop().create_task(scrape([state], [place], every_s=0.001))
+    async with asyncio.timeout(5):
+        while place.load < 9.0:
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.wait([task])
+    assert place.load == 1.0 + 3.0 + 5.0
+
+
+REPORTS = [
+    (b'vllm:num_requests_waiting{engine="0"} 2.0\nvllm:num_requests_waiting{engine="1"} 3.0\n', 5.0, 0.0),
+    (b"vllm:kv_cache_usage_perc 0.25\n", 0.0, 0.25),
+    (b"vllm:gpu_cache_usage_perc 0.5\n", 0.0, 0.5),
+    (b'vllm:kv_cache_usage_perc{engine="0"} 0.2\nvllm:kv_cache_usage_perc{engine="1"} 0.4\n', 0.0, 0.3),
+    (b"# HELP vllm:num_requests_waiting 9\nvllm:num_requests_running 4\n", 0.0, 0.0),
+    (b"vllm:num_requests_waiting NaN\nvllm:num_requests_waiting 1\n", 1.0, 0.0),
+    (b"vllm:num_requests_waiting many\n", 0.0, 0.0),
+    (b"vllm:num_requests_waiting +Inf\n", 0.0, 0.0),
+    (b"", 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("exposition", "waiting", "cache"), REPORTS, ids=[str(at) for at in range(len(REPORTS))])
+async def test_a_servers_metrics_are_read_under_either_name_and_summed_over_its_engines(
+    state: UpstreamState, exposition: bytes, waiting: float, cache: float
+) -> None:
+    place = a_place(state)
+    place.told_load(load_report(exposition))
+    assert place.load == pytest.approx(1.0 + waiting + 10 * cache)
+
+
+@given(st.binary(max_size=30))
+def test_no_metrics_page_is_ever_an_error(value: bytes) -> None:
+    load_report(b"vllm:num_requests_waiting " + value + b"\nvllm:kv_cache_usage_perc " + value)

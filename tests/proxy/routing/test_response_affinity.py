@@ -1,0 +1,141 @@
+"""Which upstream made a response: known here, shared through the stream server, and nobody else's to use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import NotFound, StreamDown
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing import response_affinity as module
+from gateway.proxy.routing.response_affinity import Sticky, conversation_of
+from gateway.runtime.supervisor import Tasks
+from gateway.stream import Corridor
+
+WEB, APP = Caller("web"), Caller("app")
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    async with Tasks() as held:
+        yield held
+
+
+@pytest.fixture
+def sticky(tasks: Tasks) -> Sticky:
+    return Sticky(None, tasks)
+
+
+def a_call(caller: Caller = WEB, **fields: Any) -> Call:
+    call = Call("id", 0.0, 0.0, caller, "responses", b"POST", b"/responses", "chat", False, b"{}")
+    return replace(call, fields=fields)
+
+
+ANSWERS = [
+    b'{"id":"resp_1","object":"response"}',
+    b'{ "object": "response", "id" : "resp_1" }',
+    b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1","output":[]}}\n\n',
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "spaced", "streamed"])
+async def test_a_response_is_known_from_the_first_bytes_of_its_answer(sticky: Sticky, answer: bytes) -> None:
+    sticky.learn(a_call(), "u1", answer)
+    assert await sticky.home("resp_1", WEB) == "u1"
+    assert await sticky.of_call(a_call(previous_response_id="resp_1")) == "u1"
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"id":"chatcmpl-1"}', b'{"id":5}', b" " * 9000 + ANSWERS[0]])
+async def test_what_names_no_response_teaches_nothing(sticky: Sticky, answer: bytes) -> None:
+    sticky.learn(a_call(), "u1", answer)
+    assert not sticky._homes
+
+
+async def test_a_conversation_stays_where_its_first_response_was_made(sticky: Sticky) -> None:
+    sticky.learn(a_call(conversation={"id": "conv_1"}), "u1", ANSWERS[0])
+    assert await sticky.of_call(a_call(conversation="conv_1")) == "u1"
+    assert await sticky.of_call(a_call(conversation="conv_2")) is None
+
+
+async def test_what_is_anothers_does_not_exist(sticky: Sticky) -> None:
+    sticky.learn(a_call(WEB), "u1", ANSWERS[0])
+    for name in ("previous_response_id", "conversation"):
+        sticky.learn(a_call(WEB, conversation="resp_1"), "u1", b"")
+        with pytest.raises(NotFound) as missing:
+            await sticky.of_call(a_call(APP, **{name: "resp_1"}))
+        assert missing.value.status == 404
+    assert await sticky.home("resp_1", WEB) == "u1"
+
+
+@pytest.mark.parametrize("odd", [None, 5, "", [], {"a": 1}, ...])
+async def test_a_field_that_names_nothing_asks_for_no_home(sticky: Sticky, odd: Any) -> None:
+    assert await sticky.of_call(a_call(previous_response_id=odd, conversation=odd)) is None
+    assert conversation_of({"conversation": odd}) is None
+
+
+async def test_the_least_recently_used_home_is_forgotten_first(sticky: Sticky, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST", 3)
+    for n in (1, 2, 3):
+        sticky.learn(a_call(), "u", b'{"id":"resp_%d"}' % n)
+    assert await sticky.home("resp_1", WEB) == "u", "and is now the latest used"
+    sticky.learn(a_call(), "u", b'{"id":"resp_4"}')
+    assert list(sticky._homes) == ["resp_3", "resp_1", "resp_4"]
+    assert await sticky.home("resp_2", WEB) is None
+
+
+# ── shared ──
+
+
+async def test_another_process_knows_it_through_the_stream_server(
+    stream_url: str, stream_name: str, tasks: Tasks
+) -> None:
+    here, there = Corridor(stream_url, stream_name), Corridor(stream_url, stream_name)
+    one, other = Sticky(here, tasks), Sticky(there, tasks)
+    one.learn(a_call(), "u1", ANSWERS[0])
+    async with asyncio.timeout(5):
+        while await here.recall("home:resp_1") is None:
+            await asyncio.sleep(0.002)
+    assert await other.of_call(a_call(previous_response_id="resp_1")) == "u1"
+    with pytest.raises(NotFound):
+        await Sticky(there, tasks).home("resp_1", APP)
+    assert "resp_1" in other._homes, "and is asked only once"
+    await here.aclose()
+    await there.aclose()
+
+
+class Silent:
+    """A stream server that takes everything and answers nothing."""
+
+    async def remember(self, name: str, value: str, keep_s: int) -> None:
+        raise StreamDown("gone")
+
+    async def recall(self, name: str) -> str | None:
+        await asyncio.get_running_loop().create_future()
+        return None
+
+
+async def test_a_silent_stream_server_costs_a_call_fifty_milliseconds(tasks: Tasks) -> None:
+    sticky = Sticky(Silent(), tasks)
+    began = time.monotonic()
+    assert await sticky.home("resp_9", WEB) is None
+    assert 0.04 < time.monotonic() - began < 0.5
+
+
+async def test_without_the_stream_server_homes_are_known_in_this_process(stream_server: Any, tasks: Tasks) -> None:
+    corridor = Corridor(stream_server.url, "gone")
+    stream_server.kill()
+    sticky = Sticky(corridor, tasks)
+    sticky.learn(a_call(), "u1", ANSWERS[0])
+    async with asyncio.timeout(5):
+        while len(tasks):
+            await asyncio.sleep(0.002)
+    assert await sticky.home("resp_1", WEB) == "u1"
+    began = time.monotonic()
+    assert await sticky.home("resp_2", WEB) is None
+    assert time.monotonic() - began < 0.5
+    await corridor.aclose()

@@ -1,0 +1,186 @@
+"""What is shown of biased, lossy traffic is what is true of all of it: through a gateway, a stream and a store that are
+real. Failures are recorded always and everything else at 1 %; failures come in bursts, in which the stream server
+stands still and most of what is recorded is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config.loading import parse
+from gateway.core.exchange import new_id
+from gateway.evals.scoring.types import Bounds, Golden, Score, Subject
+from gateway.evals.serve import opened
+from gateway.evals.store.query import reading
+from gateway.fake.answers import Answer
+from gateway.proxy.recording.recorder import Recorder
+
+CALM, BURST, ROUNDS = 700, 300, 4
+FAILURES = {"calm": 0.01, "burst": 0.08}  # 3 % of all
+CLIENTS = 32
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The number that an answer says; 0 for a failure."""
+
+    name: str = "quality"
+    version: str = "1"
+    kind: str = "code"
+    direction: str = "maximise"
+    bounds: Bounds = (0.0, 1.0)
+    heavy: bool = False
+
+    async def score(self, subject: Subject) -> Score:
+        return Score(float(subject.completion.text) if subject.exchange.outcome == "ok" else 0.0)
+
+    def golden(self) -> tuple[Golden, ...]:
+        return ()
+
+
+@pytest.fixture
+def quality(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where a config finds it."""
+    module = ModuleType("scored_in_this_test")
+    module.Quality = Quality  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return f"{module.__name__}:Quality"
+
+
+@pytest.fixture
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ids in every run, and so about the same sample: 3 standard errors are missed once in 300 times."""
+    rng = random.Random(5)
+    monkeypatch.setattr("gateway.proxy.request.parse.new_id", lambda: new_id(10**18, rng.randbytes(10)))
+
+
+@dataclass
+class Truth:
+    """The upstream's side: how good every answer was that it gave."""
+
+    rng: random.Random
+    phase: str = "calm"
+    values: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def answer(self, _: Any) -> Answer | str:
+        failed = self.rng.random() < FAILURES[self.phase]
+        value = 0.0 if failed else self.rng.uniform(0.5, 1.0)
+        self.values.append(value)
+        self.failed += failed
+        return Answer(b'{"error": {"message": "out of order"}}', status=500) if failed else f"{value}"
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+
+async def ask(running: Any, times: int) -> None:
+    """From CLIENTS connections at once."""
+    host, port = running.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    body = b'{"model":"chat","messages":[{"role":"user","content":"how good?"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer test-key\r\n"
+    request = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    left = iter(range(times))
+
+    async def client(turns: Iterator[int]) -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for _ in turns:
+            writer.write(request)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = answer.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+        writer.close()
+
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(CLIENTS):
+            clients.create_task(client(left))
+
+
+async def standing_still(server: Any, running: Any, times: int) -> None:
+    server._process.send_signal(signal.SIGSTOP)
+    try:
+        await ask(running, times)
+    finally:
+        server._process.send_signal(signal.SIGCONT)
+    recorder: Recorder = running.gateway.recorder
+    async with asyncio.timeout(20):
+        while recorder.waiting:
+            await asyncio.sleep(0.01)
+
+
+def shown(registry: CollectorRegistry, name: str) -> float:
+    value = registry.get_sample_value(name, {"scorer": "quality", "model": "u0/model-u0", "arm": ""})
+    assert value is not None
+    return value
+
+
+def by_stratum(store: str) -> dict[str, tuple[int, float, float, int]]:
+    """n, sum and sum of squares of the scores, and N."""
+    query = "SELECT stratum, n_scored, total, squares, population FROM score_cells"
+    with reading(store) as connection:
+        return {row[0]: tuple(row[1:]) for row in connection.exec_driver_sql(query)}  # type: ignore[misc]
+
+
+def standard_error(strata: dict[str, tuple[int, float, float, int]]) -> float:
+    """Of a stratified mean: sum of (N_h / N)^2 s_h^2 / n_h."""
+    everything = sum(s[3] for s in strata.values())
+    variance = 0.0
+    for n, total, squares, population in strata.values():
+        variance += (population / everything) ** 2 * (squares - total**2 / n) / (n - 1) / n
+    return float(variance**0.5)
+
+
+async def test_the_shown_mean_is_of_all_traffic_whatever_was_sampled_and_lost(
+    start: Any, configured: Any, upstream: Any, stream_server: Any, quality: str, same_draws: None, tmp_path: Any
+) -> None:
+    truth = Truth(random.Random(11))
+    upstream.replies(truth.answer)
+    config = configured(upstream, chat={"retries": {"attempts": 1}})
+    config["sampling"] = {"rate": 0.01, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]}
+    config["stream"] = {"url": stream_server.url, "name": "t", "buffer_mb": 0.012}
+    config["scorers"] = {"quality": {"use": quality}}
+    store, registry = f"sqlite:///{tmp_path / 'gateway.db'}", CollectorRegistry()
+    running = await start(config)
+    parsed = parse(running.config_path.read_text())
+    async with opened(parsed, store, stream_server.url, registry) as consumer, asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        for _ in range(ROUNDS):
+            truth.phase = "calm"
+            await ask(running, CALM)
+            truth.phase = "burst"
+            await standing_still(stream_server, running, BURST)
+        ledger = running.gateway.recorder.ledger
+        async with asyncio.timeout(30):
+            while not (
+                sum(s[3] for s in by_stratum(store).values()) == len(truth.values)
+                and sum(s[0] for s in by_stratum(store).values()) == ledger.sampled.total() - ledger.dropped.total()
+            ):
+                await asyncio.sleep(0.02)
+        consumer.stop()
+
+    strata, seen = by_stratum(store), len(truth.values)
+    scored, total = sum(s[0] for s in strata.values()), sum(s[1] for s in strata.values())
+    error = standard_error(strata)
+    dropped = await running.metric("gateway_eval_dropped_total", reason="buffer_full")
+    assert (seen, strata["errors"][3]) == (CALM * ROUNDS + BURST * ROUNDS, truth.failed), "every call is counted"
+    assert dropped > truth.failed / 4, "much of what was recorded was lost, and with it mostly failures"
+    assert scored + dropped == await running.metric("gateway_eval_sampled_total"), "nothing else was"
+    assert abs(shown(registry, "gateway_eval_score_mean") - truth.mean) < 3 * error
+    assert abs(total / scored - truth.mean) > 3 * error, "the plain mean of what is there is wrong"
+    assert shown(registry, "gateway_eval_score_mean_low") < truth.mean < shown(registry, "gateway_eval_score_mean_high")
+    assert shown(registry, "gateway_eval_score_effective_samples") < scored
+    print(  # noqa: T201 — the figures are what one wants to see of it
+        f"truth {truth.mean:.4f}, shown {shown(registry, 'gateway_eval_score_mean'):.4f} ± {error:.4f}, plain "
+        f"{total / scored:.4f}; {seen} calls, {truth.failed} failed, {scored} scored, {dropped:.0f} dropped"
+    )

@@ -1,0 +1,189 @@
+"""Tasks are held; children are started in order, restarted, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.runtime.supervisor import Backoff, Child, ChildFailed, Supervisor, Tasks, cancel_when_told
+
+
+async def state(holds: Callable[[], bool]) -> None:
+    """Waits for a state of the world outside this process."""
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def sh(name: str, script: str, **more: object) -> Child:
+    return Child(name, ("/bin/sh", "-c", script), **more)  # type: ignore[arg-type]
+
+
+def appears(path: Path) -> Callable[[], object]:
+    async def ask() -> bool:
+        return path.exists()  # noqa: ASYNC240 - a local file
+
+    return ask
+
+
+async def test_a_task_is_held_until_it_ends() -> None:
+    async with Tasks() as tasks:
+        task = tasks.start(asyncio.sleep(0, "said"), "one")
+        assert len(tasks) == 1
+        assert await task == "said"
+        await asyncio.sleep(0)
+        assert len(tasks) == 0
+
+
+async def test_a_task_that_fails_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    async with Tasks() as tasks:
+        await asyncio.wait([tasks.start(fail(), "the failing one")])
+    assert "the failing one" in caplog.text
+    assert "ValueError: no" in caplog.text
+
+
+async def test_closing_cancels_tasks_and_waits_for_their_end() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async with Tasks() as tasks:
+        tasks.start(work(), "work")
+        await asyncio.sleep(0)
+    assert ended == [True]
+
+
+async def test_the_first_signal_cancels_so_that_contexts_close() -> None:
+    closed = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async with Tasks() as tasks:
+        task = tasks.start(work(), "work")
+        cancel_when_told(task)
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert closed == [True]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a second one ends us at once
+
+
+@pytest.mark.parametrize(
+    ("lives", "waits"),
+    [
+        ([0, 0, 0, 0], [0.2, 0.4, 0.8, 1.6]),
+        ([0] * 12, [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30, 30]),
+        ([0, 0, 59.9, 60, 0], [0.2, 0.4, 0.8, 0.2, 0.4]),
+        ([3600], [0.2]),
+    ],
+)
+def test_starts_are_ever_further_apart_until_one_lives_for_a_minute(lives: list[float], waits: list[float]) -> None:
+    backoff = Backoff()
+    assert [backoff.wait_s(lived_s) for lived_s in lives] == pytest.approx(waits)
+
+
+async def test_each_child_is_started_once_the_one_before_is_ready(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    first_ready = tmp_path / "first"
+    async with Supervisor() as supervisor:
+        await supervisor.start(
+            sh("first", f"echo first >> {order}; : > {first_ready}; exec sleep 100", ready=appears(first_ready))
+        )
+        assert first_ready.exists()
+        await supervisor.start(sh("second", f"echo second >> {order}; exec sleep 100"))
+        await state(lambda: order.read_text() == "first\nsecond\n")
+
+
+async def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
+    order, up = tmp_path / "order", tmp_path / "up"
+    async with Supervisor() as supervisor:
+        for name in ("first", "second", "third"):
+            script = f"trap 'echo {name} >> {order}; exit' TERM; echo {name} >> {up}; while :; do sleep 0.02; done"
+            await supervisor.start(sh(name, script))
+        await state(lambda: up.exists() and len(up.read_text().split()) == 3)
+    assert order.read_text().split() == ["third", "second", "first"]
+
+
+async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    up = tmp_path / "up"
+    async with Supervisor() as supervisor:
+        await supervisor.start(
+            sh("deaf", f"trap '' TERM; : > {up}; while :; do sleep 0.02; done", ready=appears(up), grace_s=0.1)
+        )
+        program = supervisor.program("deaf")
+    assert program.code == -signal.SIGKILL
+    assert "deaf did not stop within 0.1 s" in caplog.text
+
+
+async def test_what_a_child_started_is_gone_too(tmp_path: Path) -> None:
+    grandchild = tmp_path / "pid"
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("parent", f"sleep 100 & echo $! > {grandchild}; exec sleep 100"))
+        await state(lambda: grandchild.exists() and grandchild.read_text().strip() != "")
+        pid = int(grandchild.read_text())
+        assert alive(pid)
+    await state(lambda: not alive(pid))
+
+
+async def test_a_child_that_dies_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    starts = tmp_path / "starts"
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("mortal", f"echo $$ >> {starts}; exec sleep 100"))
+        await state(lambda: starts.exists() and len(starts.read_text().split()) == 1)
+        os.kill(supervisor.program("mortal").pid, signal.SIGKILL)
+        await state(lambda: len(starts.read_text().split()) == 2)
+        assert supervisor.program("mortal").code is None
+    assert "mortal ended with -9; it is started again in 0.2 s" in caplog.text
+
+
+async def test_a_child_that_ends_before_it_is_ready_says_why() -> None:
+    async def never() -> bool:
+        return False
+
+    async with Supervisor() as supervisor:
+        with pytest.raises(ChildFailed, match=r"(?s)broken ended with 3 before it was ready; it said:.*no such thing"):
+            await supervisor.start(sh("broken", "echo no such thing >&2; exit 3", ready=never))
+
+
+async def test_a_child_that_is_never_ready_is_stopped() -> None:
+    async def never() -> bool:
+        return False
+
+    async with Supervisor() as supervisor:
+        with pytest.raises(ChildFailed, match=r"slow was not ready within 0.1 s"):
+            await supervisor.start(sh("slow", "exec sleep 100", ready=never, ready_s=0.1))
+        assert supervisor.program("slow").code == -signal.SIGTERM
+
+
+async def test_what_a_child_says_is_logged_under_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("talker", "echo on stdout; echo on stderr >&2; exec sleep 100"))
+        await state(lambda: "on stdout" in caplog.text and "on stderr" in caplog.text)
+    assert {r.name for r in caplog.records if "on std" in r.message} == {"gateway.child.talker"}
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

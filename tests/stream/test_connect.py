@@ -1,0 +1,306 @@
+"""How one enters: an address taken apart, TLS, an ACL user; what is refused says so, and never says a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.stream import Stream
+from gateway.core.errors import StreamDown
+from gateway.stream import Corridor
+from gateway.stream.connect import Access, Address, address_of, connect, described
+
+SECRET = "h-u:s@h/%"
+QUOTED = "h-u%3As%40h%2F%25"
+RULES = "+@stream +@hash +@string +@keyspace +@connection +@transaction +eval +evalsha +script +info +time ~acl:* &*"
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://a", Address("one", False, (("a", 6379),))),
+        (f"rediss://u:{QUOTED}@a:1/3", Address("one", True, (("a", 1),), "", 3, "u", SECRET)),
+        (f"redis://:{QUOTED}@a", Address("one", False, (("a", 6379),), password=SECRET)),
+        ("redis+sentinel://a,b:2/main/1", Address("sentinel", False, (("a", 26379), ("b", 2)), "main", 1)),
+        ("rediss+cluster://a:1,[::1]:2", Address("cluster", True, (("a", 1), ("::1", 2)))),
+        ("redis://[::1]", Address("one", False, (("::1", 6379),))),
+    ],
+)
+def test_an_address_is_taken_apart(url, address):
+    assert address_of(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"http://u:{QUOTED}@a", "no stream server is reached by http://"),
+        (f"redis+other://u:{QUOTED}@a", "redis+other"),
+        (f"redis://u:{QUOTED}@a:x", "is no host:port"),
+        (f"redis://u:{QUOTED}@a/x", "names a database by its number"),
+        (f"redis://u:{QUOTED}@a,b", "several hosts"),
+        (f"redis+sentinel://u:{QUOTED}@a", "for a service by its name"),
+    ],
+)
+def test_what_is_wrong_with_one_is_said_without_its_secret(url, said):
+    with pytest.raises(ValueError, match=said.replace("+", r"\+")) as error:
+        address_of(url)
+    assert SECRET not in str(error.value)
+    assert QUOTED not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("unix:///run/s%20s.sock", "/run/s s.sock"),
+        (f"rediss://u:{QUOTED}@a:1/3", "a:1 (TLS)"),
+        ("redis+sentinel://a,b:2/main", "main, by the sentinels a:26379, b:2"),
+        (f"redis+cluster://u:{QUOTED}@a:1,b:2", "cluster of a:1, b:2"),
+    ],
+)
+def test_a_server_is_described_without_how_one_enters(url, said):
+    assert described(url) == said
+
+
+def test_credentials_of_the_config_go_before_those_of_the_url():
+    client = connect(f"redis://u:{QUOTED}@a", Access(username="v", password="w"))
+    said = client.connection_pool.connection_kwargs
+    assert (said["username"], said["password"]) == ("v", "w")
+    said = connect(f"redis://u:{QUOTED}@a", Access()).connection_pool.connection_kwargs
+    assert (said["username"], said["password"]) == ("u", SECRET)
+
+
+# ── a server that lets not everyone in ──
+
+
+@pytest.fixture
+def place(servers: Any) -> Iterator[Path]:
+    with servers.directory() as directory:
+        yield directory
+
+
+def config_of(url: str, **section: Any) -> Corridor:
+    stream = Stream.model_validate({"url": url, "name": "acl", **section})
+    assert stream.address is not None
+    return Corridor.of(stream, stream.address)
+
+
+async def every_verb(corridor: Corridor) -> None:
+    """What gateways, consumers and commands do."""
+    await corridor.ping()
+    await corridor.join()
+    await corridor.append([{b"n": b"%d" % i} for i in range(3)])
+    first, second, _ = await corridor.read("a", 3, 50)
+    await corridor.keep("a", [first.id])
+    await corridor.ack([first.id])
+    await corridor.bury(second, "unreadable", "why")
+    await corridor.claim("b", 0, 1)
+    letters = [each async for each in corridor.letters()]
+    assert await corridor.replay(letters[0]) is not None
+    assert await corridor.purge(letters) == 0
+    assert (await corridor.looks())[0].run_id
+    await corridor.lag()
+    await corridor.trim_read()
+    await corridor.home.trim(most=1)
+    await corridor.trimmed_unread()
+    await corridor.add("spent", {"x": 1.0}, 60)
+    await corridor.remember("x", "y", 60)
+    await corridor.heartbeat("a", 1.0)
+    await corridor.consumers()
+    await corridor.gateway_lives("g", {})
+    assert await corridor.evicting() is None
+    await corridor.plans()
+    await corridor.leave("a")
+
+
+async def test_an_acl_user_with_these_rules_may_do_all_that_is_needed(program, place, servers):
+    """docs/corridor.md gives these rules."""
+    node = servers.Node(program, servers.free_ports(1)[0], place, user=f"assay on >{SECRET} {RULES}").start()
+    try:
+        corridor = config_of(node.url, username="assay", password=SECRET)
+        await every_verb(corridor)
+        await corridor.aclose()
+        other = Corridor(f"redis://assay:{QUOTED}@127.0.0.1:{node.port}", "others")
+        with pytest.raises(StreamDown, match=r"refuses: No permissions to access a key$") as error:
+            await other.append([{b"req": b"what they asked (a secret)"}])
+        assert error.value.__cause__ is None, "redis-py's own text holds the command"
+        await other.aclose()
+    finally:
+        node.kill()
+
+
+async def test_a_wrong_password_is_a_server_that_is_down_and_is_not_said(program, place, servers):
+    node = servers.Node(program, servers.free_ports(1)[0], place, user=f"assay on >{SECRET} {RULES}").start()
+    corridor = config_of(node.url, username="assay", password="not-it-at-all")
+    try:
+        with pytest.raises(StreamDown, match=r"stream server: .*(WRONGPASS|Authentication)") as error:
+            await corridor.ping()
+        assert "not-it-at-all" not in str(error.value) + repr(error.value.__cause__)
+    finally:
+        node.kill()
+        await corridor.aclose()
+
+
+# ── TLS ──
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a CA, and certificates that it signed for a server on 127.0.0.1 and for a client."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command makes the certificates, and is not installed")
+    room = tmp_path_factory.mktemp("certificates")
+
+    def run(words: str) -> None:
+        subprocess.run([openssl, *words.split()], cwd=room, check=True, capture_output=True)
+
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    run(f"req -x509 -keyout ca.key -out ca.pem -days 30 -subj /CN=ca -addext keyUsage=keyCertSign {key}")
+    (room / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for who in ("server", "client"):
+        run(f"req -keyout {who}.key -out {who}.csr -subj /CN={who} {key}")
+        run(f"x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -days 30 -out {who}.pem -extfile names")
+    return room
+
+
+def speaks_tls(program: str) -> bool:
+    """It ends at once either way: without certificates, or without TLS."""
+    said = subprocess.run([program, "--port", "0", "--tls-port", "1"], capture_output=True, timeout=10, check=False)
+    return b"connection type tls" not in said.stdout
+
+
+@pytest.fixture
+def tls_node(program: str, place: Path, servers: Any, certificates: Path) -> Iterator[Any]:
+    """It also wants to see a certificate of its clients."""
+    if not speaks_tls(program):
+        pytest.skip(f"{Path(program).name} is built without TLS")
+    port, tls_port = servers.free_ports(2)
+    files = {f"tls_{what}_file": str(certificates / name) for what, name in
+             (("cert", "server.pem"), ("key", "server.key"), ("ca_cert", "ca.pem"))}  # fmt: skip
+    node = servers.Node(program, port, place, tls_port=str(tls_port), tls_auth_clients="yes", **files).start()
+    node.tls_url = f"rediss://127.0.0.1:{tls_port}/0"
+    yield node
+    node.kill()
+
+
+async def test_tls_is_spoken_with_both_sides_certificates(tls_node, certificates):
+    files = {f"{what}_file": str(certificates / name)
+             for what, name in (("ca", "ca.pem"), ("cert", "client.pem"), ("key", "client.key"))}  # fmt: skip
+    corridor = config_of(tls_node.tls_url, **files)
+    await every_verb(corridor)
+    await corridor.aclose()
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(tls_node, certificates):
+    for files in ({}, {"ca_file": str(certificates / "client.pem")}):
+        corridor = config_of(tls_node.tls_url, **files)
+        with pytest.raises(StreamDown, match=r"certificate|SSL"):
+            await corridor.ping()
+        await corridor.aclose()
+
+
+# ── one that hangs ──
+
+
+async def test_a_server_that_hangs_is_down_within_seconds_and_is_there_again_by_itself(program, place, servers):
+    node = servers.Node(program, servers.free_ports(1)[0], place).start()
+    corridor = Corridor(node.url, "x")
+    await corridor.append([{b"n": b"0"}])
+    node._process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(StreamDown):
+        await corridor.append([{b"n": b"1"}])
+    assert time.monotonic() - began < 6
+    node._process.send_signal(signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await corridor.append([{b"n": b"2"}])
+                break
+            except StreamDown:
+                await asyncio.sleep(0.01)
+    await corridor.aclose()
+    node.kill()
+
+
+# ── one that refuses, and then no longer ──
+
+
+@contextlib.asynccontextmanager
+async def halting(url: str, at: int, meanwhile: Callable[[int], Awaitable[None]]) -> AsyncIterator[str]:
+    """A way to a server on which what a client sends after so many bytes waits until meanwhile(its port) is done."""
+    running: list[asyncio.Task[Any]] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.append(asyncio.current_task())
+        back_reader, back = await asyncio.open_connection(*address_of(url).hosts[0])
+
+        async def there() -> None:
+            sent = 0
+            while some := await reader.read(1 << 16):
+                first, sent = at - sent, sent + len(some)
+                if 0 < first <= len(some):
+                    back.write(some[:first])
+                    await meanwhile(back.get_extra_info("sockname")[1])
+                    some = some[first:]
+                back.write(some)
+            back.close()
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(there())
+            while some := await back_reader.read(1 << 16):
+                writer.write(some)
+            writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
+        await asyncio.gather(*running)
+
+
+async def test_a_server_that_begins_to_take_amidst_a_batch_leaves_no_hole_in_it(program, place, servers):
+    """As one that has loaded its data by then. Were the end taken without the beginning, a gateway killed before it
+    tries again would leave a hole that looks like a loss of the server's."""
+    node = servers.Node(program, servers.free_ports(1)[0], place).start()
+    node.ask("CONFIG", "SET", "maxmemory", 1)
+
+    async def takes_again(port: int) -> None:
+        def midway() -> bool:
+            (its,) = [c for c in node.ask("CLIENT LIST") if c["addr"].endswith(f":{port}")]
+            return int(its["qbuf"]) > 0  # it has done what came, and waits for the rest of a command
+
+        await asyncio.to_thread(servers.wait, midway, "the server does not read")
+        node.ask("CONFIG", "SET", "maxmemory", 0)
+
+    batch = [{b"n": b"%d" % i, b"body": b"x" * 1_000} for i in range(100)]
+    async with halting(node.url, 50_000, takes_again) as url:
+        corridor = Corridor(url, "x")
+        with contextlib.suppress(StreamDown):
+            await corridor.append(batch)
+        await corridor.aclose()
+    corridor = Corridor(node.url, "x")
+    await corridor.join()
+    assert [dict(entry.fields) for entry in await corridor.read("a", 200, 10)] == batch
+    await corridor.aclose()
+    node.kill()
+
+
+async def test_a_command_that_is_not_there_is_said(program, place, servers):
+    """A server older than 6.2 has no XAUTOCLAIM."""
+    node = servers.Node(
+        program, servers.free_ports(1)[0], place, user="default on nopass ~* &* +@all -xautoclaim"
+    ).start()
+    corridor = Corridor(node.url, "x")
+    await corridor.join()
+    with pytest.raises(StreamDown, match=r"refuses: .*xautoclaim"):
+        await corridor.claim("a", 0, 1)
+    await corridor.aclose()
+    node.kill()

