@@ -18,7 +18,7 @@ from fleet import FLEET
 from panels import Dashboard, document
 from traffic import TRAFFIC
 
-from gateway.observability.catalog import Exported, catalogue, unknown
+from gateway.observability.catalog import MetricSpec, catalogue, unknown
 
 DASHBOARDS = {"traffic": TRAFFIC, "evaluation": EVALUATION, "experiments": EXPERIMENTS, "fleet": FLEET}
 PROMETHEUS_OWN = {"instance", "job", "le", "alertname", "alertstate"}
@@ -58,7 +58,7 @@ def queries(dashboard: Dashboard) -> Iterable[tuple[str, str]]:
         yield f"{dashboard.title} / ${variable.name}", f"count by ({label}) ({metric})"
 
 
-def reference(rows: Iterable[Exported]) -> str:
+def reference(rows: Iterable[MetricSpec]) -> str:
     """A table in Markdown."""
     lines = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
     for each in rows:

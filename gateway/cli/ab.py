@@ -120,8 +120,8 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
     from gateway.config.experiments import plans_of
     from gateway.evals.experiments.findings import chosen_plan
     from gateway.evals.experiments.power import outlook
-    from gateway.evals.store.engine import NoStore
-    from gateway.evals.store.experiments.plans import Kept, kept_plans
+    from gateway.evals.store.engine import StoreUnavailable
+    from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
     from gateway.evals.store.query import reading
 
     planned = plans_of(config).get(name)
@@ -130,22 +130,22 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
             kept = chosen_plan(kept_plans(connection, name))
             if kept is not None:
                 return outlook(connection, kept, margin, alpha)
-    except NoStore:
+    except StoreUnavailable:
         pass  # nothing was ever recorded here: the plan alone says what it can
     if planned is None:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
-    return outlook(None, Kept(planned, planned.hash, "stopped", 0.0), margin, alpha)
+    return outlook(None, StoredPlan(planned, planned.hash, "stopped", 0.0), margin, alpha)
 
 
 def _verdict(config: Config, data: Path | None, name: str) -> str | None:
     """The report's sentence; None: nothing is in the store yet."""
-    from gateway.evals.reader_config import Where
-    from gateway.evals.reports.experiment.build import NoExperiment, read
-    from gateway.evals.store.engine import NoStore
+    from gateway.evals.reader_config import StoreLocation
+    from gateway.evals.reports.experiment.build import ExperimentNotFound, read
+    from gateway.evals.store.engine import StoreUnavailable
 
     try:
-        return read(Where(_store(config, data)), name).sentence
-    except (NoExperiment, NoStore):
+        return read(StoreLocation(_store(config, data)), name).sentence
+    except (ExperimentNotFound, StoreUnavailable):
         return None
 
 

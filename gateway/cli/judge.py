@@ -36,8 +36,8 @@ def calibrate(
     Kappa, both error rates, position bias of a pairwise judge, and its means as people correct them, with intervals.
     """
     from gateway.core.sanitize import to_json
-    from gateway.evals.annotation.calibrate import Asked, read
+    from gateway.evals.annotation.calibrate import CalibrationOptions, read
     from gateway.evals.reports.calibration import page, to_dict
 
-    found = read(where_to_read(config, data).store, Asked(scorer, experiment, cut, half_width, alpha))
+    found = read(where_to_read(config, data).store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
     show(to_json(to_dict(found)) if as_json else page(found))

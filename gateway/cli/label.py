@@ -10,9 +10,9 @@ import typer
 from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
 
 if TYPE_CHECKING:
-    from gateway.evals.annotation.desk import Desk, Drawn, Wish
-    from gateway.evals.annotation.verdict_words import Verdict
-    from gateway.evals.reader_config import Where
+    from gateway.evals.annotation.desk import Desk, DrawnItem, LabelRequest
+    from gateway.evals.annotation.verdict_words import LabelVerdict
+    from gateway.evals.reader_config import StoreLocation
 
 verbs = typer.Typer()
 label = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -46,11 +46,11 @@ def next_(
 
     They are drawn with known probability, so that few labels correct the scorer's mean. Stop and go on at any time.
     """
-    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.desk import LabelRequest
     from gateway.evals.annotation.record import desk_at, next_at
 
     asked = where_to_read(config, data)
-    wish = Wish(scorer, _who(labeller), experiment, favour, again)
+    wish = LabelRequest(scorer, _who(labeller), experiment, favour, again)
     desk = desk_at(asked.store, wish)
     note(f"{desk.judged} judged, {desk.left} of them open to {wish.labeller}")
     for done in range(count):
@@ -81,10 +81,10 @@ def import_(
 
     Labels count for corrected means where it is known how items were drawn: in order, without gaps, or by --share.
     """
-    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.desk import LabelRequest
     from gateway.evals.annotation.record import taken
 
-    wish = Wish(scorer, _who(labeller), experiment, favour)
+    wish = LabelRequest(scorer, _who(labeller), experiment, favour)
     try:
         labels = taken(where_to_read(config, data).store, sheet, wish, share)
     except ValueError as error:
@@ -106,7 +106,7 @@ def export(
     data: Data = None,
 ) -> None:
     """Write labels that were given, each beside what the scorer said; or, with --next, a sheet for others to fill."""
-    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.desk import LabelRequest
     from gateway.evals.annotation.record import given, to_fill
     from gateway.evals.annotation.sheets import form_of
 
@@ -114,7 +114,7 @@ def export(
     if next_ is not None and scorer is None:
         raise typer.BadParameter("say whose answers, with --scorer", param_hint="--next")
     if next_ is not None and scorer is not None:
-        text = to_fill(store, Wish(scorer, _who(labeller), experiment, favour), next_, form_of(sheet))
+        text = to_fill(store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet))
     else:
         text = given(store, scorer, form_of(sheet))
     if sheet is None:
@@ -124,7 +124,7 @@ def export(
         note(f"wrote {sheet}")
 
 
-def _labelled(asked: Where, wish: Wish, desk: Desk, drawn: Drawn) -> bool:
+def _labelled(asked: StoreLocation, wish: LabelRequest, desk: Desk, drawn: DrawnItem) -> bool:
     """Whether a verdict came; False: the labeller stops."""
     from gateway.evals.annotation.blind import page
     from gateway.evals.annotation.record import keep
@@ -139,15 +139,15 @@ def _labelled(asked: Where, wish: Wish, desk: Desk, drawn: Drawn) -> bool:
     return True
 
 
-def _verdict(desk: Desk, drawn: Drawn) -> Verdict:
+def _verdict(desk: Desk, drawn: DrawnItem) -> LabelVerdict:
     """Asks until it is one; the end of the input stops."""
-    from gateway.evals.annotation.verdict_words import HELP, Verdict, verdict
+    from gateway.evals.annotation.verdict_words import HELP, LabelVerdict, verdict
 
     while True:
         try:
             text = typer.prompt(f"\n{HELP[desk.of.subject]}\n", prompt_suffix="> ", err=True)
         except typer.Abort:
-            return Verdict(None, stop=True)
+            return LabelVerdict(None, stop=True)
         try:
             return verdict(text, desk.of.subject, turned=drawn.blind.turned)
         except ValueError as error:

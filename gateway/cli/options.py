@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gateway.evals.reader_config import Where as Sources
-    from gateway.evals.reader_config import Whole
+    from gateway.evals.reader_config import ReaderConfig
+    from gateway.evals.reader_config import StoreLocation as Sources
 
 File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
 Config = Annotated[Path, File]
@@ -38,14 +38,14 @@ def example(line: str) -> str:
 @contextmanager
 def asked_wrong() -> Iterator[None]:
     """What --since or --where says cannot be read: a mistake of whoever asks."""
-    from gateway.evals.reports.samples import NoSpan
+    from gateway.evals.reports.samples import InvalidDuration
     from gateway.evals.store.where import QueryError
 
     try:
         yield
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from error
-    except NoSpan as error:
+    except InvalidDuration as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
 
 
@@ -57,7 +57,7 @@ def where_to_read(config: Path | None, data: Path | None) -> Sources:
     return where(config or (usual if usual.exists() else None), data_directory(data))
 
 
-def whole_to_read(config: Path | None, data: Path | None) -> Whole:
+def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
     """The store and the stream server."""
     from gateway.config.loading import data_directory
     from gateway.evals.reader_config import whole

@@ -55,14 +55,14 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     """
     from gateway.config.loading import load
     from gateway.core.errors import ConfigError
-    from gateway.evals.http_client import Connections
-    from gateway.evals.scoring.asker import Outside
+    from gateway.evals.http_client import HttpConnections
+    from gateway.evals.scoring.asker import ExternalServices
     from gateway.evals.scoring.registry import build_all
     from gateway.evals.scoring.warnings import cautions, mistakes
 
     try:
         found = load(config)
-        built = build_all(found.scorers, Outside(Connections(), directory=config.parent))
+        built = build_all(found.scorers, ExternalServices(HttpConnections(), directory=config.parent))
         if wrong := mistakes(found, built):
             raise ConfigError(wrong)
     except ConfigError as error:

@@ -16,9 +16,9 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
     from gateway.evals.replay.datasets import Dataset
-    from gateway.evals.replay.gateway_choice import Place
-    from gateway.evals.replay.options import Options
-    from gateway.evals.replay.run import Progress
+    from gateway.evals.replay.gateway_choice import GatewayLocation
+    from gateway.evals.replay.options import ReplayOptions
+    from gateway.evals.replay.run import ReplayProgress
 
 T = TypeVar("T")
 verbs = typer.Typer()
@@ -110,29 +110,29 @@ def replay(
         raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
 
-def _options(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> Options:
-    from gateway.evals.replay.asking import Pace
-    from gateway.evals.replay.design import Settings, setting
-    from gateway.evals.replay.options import Options
+def _options(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> ReplayOptions:
+    from gateway.evals.replay.asking import RequestPacing
+    from gateway.evals.replay.design import RequestSettings, setting
+    from gateway.evals.replay.options import ReplayOptions
 
     fields = tuple(_each(setting, wanted.fields or [], "--set"))
-    return Options(
+    return ReplayOptions(
         targets=(other.as_reference,) if other.as_reference else _words(wanted.targets),
         scorers=_words(wanted.scorers), repeats=wanted.repeats, primary=decided.primary, margin=decided.margin,
         alpha=decided.alpha, guardrails=tuple(_each(_guardrail, decided.guard or [], "--guard")), limit=wanted.limit,
-        settings=Settings(fields, wanted.system, None if wanted.seed < 0 else wanted.seed),
-        pace=Pace(paced.concurrency, paced.rate, paced.deadline, budget_usd=paced.budget), command=_typed(),
+        settings=RequestSettings(fields, wanted.system, None if wanted.seed < 0 else wanted.seed),
+        pace=RequestPacing(paced.concurrency, paced.rate, paced.deadline, budget_usd=paced.budget), command=_typed(),
     )  # fmt: skip
 
 
-def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
+def _freeze(path: Path, other: _Other, limit: int | None, place: GatewayLocation) -> None:
     """A file that is there stays, so that the same command goes on with the same questions."""
     import time
 
     from gateway.evals.replay.gateway_choice import store_of
     from gateway.evals.replay.traffic_snapshot import freeze
     from gateway.evals.reports.samples import seconds_of
-    from gateway.evals.store.replays import Wanted
+    from gateway.evals.store.replays import LogSelection
 
     if path.suffix != ".jsonl":
         raise typer.BadParameter("recorded calls are frozen into a .jsonl file", param_hint="DATASET")
@@ -143,11 +143,13 @@ def _freeze(path: Path, other: _Other, limit: int | None, place: Place) -> None:
         since = None if other.since is None else time.time() - seconds_of(other.since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
-    wanted = Wanted(str(other.from_log), since, limit or 1000)
+    wanted = LogSelection(str(other.from_log), since, limit or 1000)
     note(f"{path}: {freeze(store_of(place), wanted, path)}")
 
 
-async def _compared(dataset: Path, options: Options, place: Place, as_json: bool, html: Path | None) -> None:
+async def _compared(
+    dataset: Path, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None
+) -> None:
     from gateway.core.sanitize import to_json
     from gateway.evals.replay.replay import replay
     from gateway.evals.reports.replay import page, pages, to_dict
@@ -165,7 +167,7 @@ async def _compared(dataset: Path, options: Options, place: Place, as_json: bool
         raise typer.Exit(1)
 
 
-async def _written(dataset: Path, options: Options, place: Place) -> None:
+async def _written(dataset: Path, options: ReplayOptions, place: GatewayLocation) -> None:
     from gateway.evals.replay.references import write_references
 
     read = _scanned(dataset)
@@ -174,11 +176,11 @@ async def _written(dataset: Path, options: Options, place: Place) -> None:
     note(f"wrote {path}")
 
 
-def _place(where: _Where) -> Place:
+def _place(where: _Where) -> GatewayLocation:
     from gateway.config.loading import data_directory, load
-    from gateway.evals.replay.gateway_choice import Place
+    from gateway.evals.replay.gateway_choice import GatewayLocation
 
-    return Place(where.config, load(where.config), data_directory(where.data), where.gateway)
+    return GatewayLocation(where.config, load(where.config), data_directory(where.data), where.gateway)
 
 
 def _scanned(path: Path) -> Dataset:
@@ -193,7 +195,7 @@ def _scanned(path: Path) -> Dataset:
 
 
 @contextmanager
-def _watching() -> Iterator[Callable[[Progress], None]]:
+def _watching() -> Iterator[Callable[[ReplayProgress], None]]:
     """A bar on a terminal, and else a line for each tenth."""
     import sys
 
@@ -209,7 +211,7 @@ def _watching() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def _log(place: Place) -> Iterator[None]:
+def _log(place: GatewayLocation) -> Iterator[None]:
     """What the gateway of the replay says goes to a file, and on the terminal stands only the replay."""
     from gateway.evals.replay.child_logs import to_file
 

@@ -9,7 +9,7 @@ import typer
 from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, whole_to_read
 
 if TYPE_CHECKING:
-    from gateway.evals.reader_config import Whole
+    from gateway.evals.reader_config import ReaderConfig
     from gateway.evals.reports.status import Status
     from gateway.stream import Corridor
 
@@ -46,7 +46,7 @@ def status(
         raise typer.Exit(1)
 
 
-async def _once(around: Whole) -> Status:
+async def _once(around: ReaderConfig) -> Status:
     from gateway.evals.reports.status import look
     from gateway.stream import Corridor
 
@@ -57,7 +57,7 @@ async def _once(around: Whole) -> Status:
         await corridor.aclose()
 
 
-async def _watch(around: Whole, every_s: float, as_json: bool) -> None:
+async def _watch(around: ReaderConfig, every_s: float, as_json: bool) -> None:
     from gateway.stream import Corridor
 
     corridor = Corridor.of(around.stream, around.url)
@@ -67,7 +67,7 @@ async def _watch(around: Whole, every_s: float, as_json: bool) -> None:
         await corridor.aclose()
 
 
-async def _lines(around: Whole, corridor: Corridor, every_s: float) -> None:
+async def _lines(around: ReaderConfig, corridor: Corridor, every_s: float) -> None:
     """One line of JSON for each look."""
     import asyncio
 
@@ -80,7 +80,7 @@ async def _lines(around: Whole, corridor: Corridor, every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-async def _screen(around: Whole, corridor: Corridor, every_s: float) -> None:
+async def _screen(around: ReaderConfig, corridor: Corridor, every_s: float) -> None:
     import asyncio
 
     from rich.console import Console

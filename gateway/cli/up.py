@@ -10,7 +10,7 @@ import typer
 from gateway.cli.options import Data, File, Host, Port, example, note
 
 if TYPE_CHECKING:
-    from gateway.up.up import Up
+    from gateway.up.up import RunningGateway
 
 
 verbs = typer.Typer()
@@ -32,12 +32,12 @@ def up(
     import asyncio
 
     from gateway.config.loading import data_directory
-    from gateway.up.up import Asked, run
+    from gateway.up.up import UpOptions, run
 
-    asyncio.run(run(Asked(data_directory(data), config, host, port, verbose), note, _show))
+    asyncio.run(run(UpOptions(data_directory(data), config, host, port, verbose), note, _show))
 
 
-def _show(up: Up) -> None:
+def _show(up: RunningGateway) -> None:
     """What one needs to use it."""
     body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     messages = 'messages=[{"role": "user", "content": "Say hello."}]'
@@ -61,7 +61,7 @@ print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices
 Ctrl-C stops everything.""")
 
 
-def _engines(up: Up) -> str:
+def _engines(up: RunningGateway) -> str:
     """A line for each model server that was started here: whose it is, where it answers and what it says."""
     return "".join(f"\n  engine     {e.upstream}: {e.model} at {e.base_url}, log {e.log}" for e in up.engines)
 
@@ -78,7 +78,7 @@ def _command() -> str:
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
-def _where(up: Up) -> str:
+def _where(up: RunningGateway) -> str:
     """The options that name this config and data directory, where they are not the usual ones."""
     from gateway.config.loading import data_directory
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.core.providers import Vendor
+from gateway.core.providers import Provider
 
 # What `gateway up` tells the programs it starts.
 ENGINES, UP_KEY, EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class WorkerEnvironment:
     """What every worker of one `gateway serve` must know. loopback: the port is reached from this machine only."""
 
     config: Path
@@ -23,15 +23,15 @@ class Served:
     loopback: bool
 
 
-def pass_on(served: Served, shared_metrics: Path) -> None:
+def pass_on(served: WorkerEnvironment, shared_metrics: Path) -> None:
     """shared_metrics: a directory where workers keep their counts together; prometheus_client reads it at import."""
     os.environ["GATEWAY_SERVED"] = json.dumps([str(served.config), str(served.data), served.loopback])
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
 
 
-def passed_on() -> Served:
+def passed_on() -> WorkerEnvironment:
     config, data, loopback = json.loads(os.environ["GATEWAY_SERVED"])
-    return Served(Path(config), Path(data), loopback)
+    return WorkerEnvironment(Path(config), Path(data), loopback)
 
 
 def shared_metrics() -> Path | None:
@@ -40,7 +40,7 @@ def shared_metrics() -> Path | None:
     return Path(given) if given else None
 
 
-def key_of(vendor: Vendor) -> str:
+def key_of(vendor: Provider) -> str:
     """The value of the vendor's usual key variable; "" when it is not set."""
     return os.environ.get(vendor.key_env or "", "")
 

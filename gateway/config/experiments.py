@@ -47,7 +47,7 @@ class ArmTarget(Section):
     model: ModelName
 
 
-class Budget(Section):
+class ExperimentBudget(Section):
     """What the shadows of one experiment may use. usd_per_day, tokens_per_day: by UTC day, all gateways together, input
     and output of every arm. concurrency: requests at once, in each gateway process."""
 
@@ -56,14 +56,14 @@ class Budget(Section):
     concurrency: Annotated[int, Field(gt=0)] = 4
 
 
-class Allow(Section):
+class AllowList(Section):
     """keys: the callers whose prompts may go to a candidate; None: all. apis: the routes."""
 
     keys: tuple[str, ...] | None = None
     apis: Annotated[tuple[Literal["chat", "completions"], ...], Field(min_length=1)] = ("chat", "completions")
 
 
-class Gate(Section):
+class ShadowGate(Section):
     """When shadows yield. latency: while the served answers' p99 is higher than it is without shadows. load: while a
     target reports more requests waiting than this; None: never for that."""
 
@@ -107,9 +107,9 @@ class Experiment(Section):
     strata: tuple[str, ...] = ()
     stationary: bool = False
     deadline_s: Positive | None = None
-    budget: Budget = Budget()
-    allow: Allow = Allow()
-    gate: Gate = Gate()
+    budget: ExperimentBudget = ExperimentBudget()
+    allow: AllowList = AllowList()
+    gate: ShadowGate = ShadowGate()
     start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start)] = "auto"
     stop: Moment | None = None
     enabled: bool = True

@@ -16,25 +16,25 @@ from gateway.config.checks import references, worded
 from gateway.config.environment import ENGINES, EVALS, UP_KEY
 from gateway.config.experiment_checks import experiment_mistakes, unpriced
 from gateway.config.experiments import Experiment
-from gateway.config.log import Log
-from gateway.config.otel import Otel
+from gateway.config.log import LogConfig
+from gateway.config.otel import OtelConfig
 from gateway.config.prices import PriceList
-from gateway.config.privacy import Content, Redaction, Store
-from gateway.config.scorers import Evals, add_evals
-from gateway.config.scorers import Scorer as Scorer
-from gateway.config.stream import Stream
+from gateway.config.privacy import Content, RedactionConfig, StoreConfig
+from gateway.config.scorers import EvalsConfig, add_evals
+from gateway.config.scorers import ScorerConfig as Scorer
+from gateway.config.stream import StreamConfig
 from gateway.config.types import Digest, Name, Positive, Section, Share, Weight
 from gateway.config.upstreams import Upstream as Upstream
 from gateway.config.yaml_text import add_told, contents, read
 from gateway.core.errors import ConfigError
-from gateway.core.providers import VENDORS, Vendor
+from gateway.core.providers import VENDORS, Provider
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
 OnCut = Literal["off", "error", "continue"]
 
 
-class Key(Section):
+class ApiKey(Section):
     """A caller. name: in metrics and records. sha256: of the key's bytes. models: the aliases it may use; None: all.
 
     allow: what its requests may ask for by header: sample (force or forbid recording), target (name a target),
@@ -116,7 +116,7 @@ class Model(Section):
         return self.on_cut or ("continue" if self.fallback else "error")
 
 
-class When(Section):
+class RuleCondition(Section):
     """All given conditions must hold. What is known before asking decides then (head); the rest when the answer has
     ended (tail).
 
@@ -139,11 +139,11 @@ class When(Section):
         return not ({"outcome", "finish_reason", "min_total_s", "min_first_token_s"} & self.model_fields_set)
 
 
-class Rule(Section):
+class SamplingRule(Section):
     """when: for which calls. rate: of them; of all rules that match the largest counts. name: of the stratum in metrics
     and reports; None: made of the rule's place."""
 
-    when: When
+    when: RuleCondition
     rate: Share
     name: Name | None = None
 
@@ -156,7 +156,7 @@ class Sampling(Section):
     rate: Share = 0.1
     unit: Literal["request", "conversation"] = "request"
     pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[SamplingRule, ...] = ()
     max_kb: Annotated[int, Field(ge=1)] = 1024
 
     @model_validator(mode="after")
@@ -174,7 +174,7 @@ class Limits(Section):
     drain_s: Positive = 30.0
 
 
-class Metrics(Section):
+class MetricsConfig(Section):
     """bind: "host:port" of a listener of its own for /metrics and /ready. sha256: of a key that may read them on the
     main port. With neither, they are open on loopback and closed beyond."""
 
@@ -192,7 +192,7 @@ class Config(Section):
     built in. experiments: comparisons of two or more targets.
     """
 
-    keys: tuple[Key, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
     open: bool = False
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
@@ -200,14 +200,14 @@ class Config(Section):
     passthrough: str | None = None
     cors: tuple[str, ...] = ()
     limits: Limits = Limits()
-    metrics: Metrics = Metrics()
-    log: Log = Log()
-    otel: Otel | None = None
-    stream: Stream = Stream()
-    store: Store = Store()
-    redaction: Redaction | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    log: LogConfig = LogConfig()
+    otel: OtelConfig | None = None
+    stream: StreamConfig = StreamConfig()
+    store: StoreConfig = StoreConfig()
+    redaction: RedactionConfig | None = None
     scorers: dict[Name, Scorer] = Field({})
-    evals: Evals = Evals()
+    evals: EvalsConfig = EvalsConfig()
     prices: PriceList | None = None
     experiments: dict[Name, Experiment] = Field({})
 
@@ -256,6 +256,6 @@ def data_directory(given: Path | None) -> Path:
     return given or Path(os.environ.get("GATEWAY_DATA") or ".gateway")
 
 
-def keys_in_environment() -> list[Vendor]:
+def keys_in_environment() -> list[Provider]:
     """The vendors whose usual key variable is set."""
     return [v for v in VENDORS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]

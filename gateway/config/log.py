@@ -9,7 +9,7 @@ from gateway.config.types import Section
 Format = Literal["auto", "json", "text"]
 
 
-class Log(Section):
+class LogConfig(Section):
     """format: auto: JSON where stderr is no terminal, words where it is one. level: the least that is written. access:
     a line for each call; it never holds a key, a header or anything of what was said."""
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.config.types import Name, Section, Url
 
 
-class Otel(Section):
+class OtelConfig(Section):
     """Spans of calls, and what scorers say of them, to an OpenTelemetry collector over OTLP/HTTP. Needs the extra otel.
 
     endpoint: the collector's address, as in http://127.0.0.1:4318, without /v1/traces. headers: sent to it, as a key

@@ -14,7 +14,7 @@ RULES: tuple[RuleName, ...] = get_args(RuleName)
 _MOST_MEMORY = 8 << 20  # of one compiled pattern
 
 
-class Pattern(Section):
+class RedactionPattern(Section):
     """A form of one's own. name: of its mark in what is kept. regex: in RE2's syntax, which takes linear time: no
     look-around, no back-references.
 
@@ -52,7 +52,7 @@ def compiled(regex: str) -> Any:
         raise ValueError(f"regex {regex!r} is none that runs in linear time (RE2): {text}") from error
 
 
-class Redaction(Section):
+class RedactionConfig(Section):
     """default: of keys that do not say how much of their content is kept. rules: the built-in forms looked for.
     patterns: forms of one's own, looked for besides.
 
@@ -62,7 +62,7 @@ class Redaction(Section):
 
     default: Content = "redacted"
     rules: tuple[RuleName, ...] = RULES
-    patterns: tuple[Pattern, ...] = ()
+    patterns: tuple[RedactionPattern, ...] = ()
     pseudonyms: bool = False
     deadline_s: Positive = 10.0
 
@@ -75,12 +75,12 @@ class Redaction(Section):
         return self
 
 
-def content_of(own: Content | None, redaction: Redaction | None) -> Content:
+def content_of(own: Content | None, redaction: RedactionConfig | None) -> Content:
     """How much is kept of what a key's callers say. own: the key's own word; None: it says nothing."""
     return own or (redaction.default if redaction else "full")
 
 
-class Store(Section):
+class StoreConfig(Section):
     """url: None: SQLite in the data directory. keep_days, max_gb: how long, how much is kept of exchanges, the oldest
     go first; None: without bound. Sums, and what verdicts rest on, stay."""
 

@@ -16,7 +16,7 @@ EVALS_KEY = "evals"  # the name of the key that `gateway up` makes for its consu
 FILE = "evals"  # in the data directory: "BASE_URL KEY", mode 0600
 
 
-class Evals(Section):
+class EvalsConfig(Section):
     """How judges, embeddings and replays reach the gateway. base_url: of the gateway, as in http://127.0.0.1:8000/v1.
 
     api_key: one of `keys`, with `sample: never`. Left out under `gateway up`, which makes both.
@@ -26,7 +26,7 @@ class Evals(Section):
     api_key: str | None = None
 
 
-class Scorer(BaseModel):
+class ScorerConfig(BaseModel):
     """use: a scorer's name, dotted.path:Class or http://…; None: the scorer's own name. Further options are the
     scorer's own.
 
@@ -63,13 +63,13 @@ def keep_told(data: Path, base_url: str) -> str:
     return told
 
 
-def evals_of(evals: Evals, data: Path) -> Evals:
+def evals_of(evals: EvalsConfig, data: Path) -> EvalsConfig:
     """How the gateway is reached: as the config says, else as the `gateway up` of this data directory does."""
     path = data / FILE
     if evals.base_url or not path.exists():
         return evals
     base_url, _, key = path.read_text(encoding="utf-8").partition(" ")
-    return Evals(base_url=base_url, api_key=key or None)
+    return EvalsConfig(base_url=base_url, api_key=key or None)
 
 
 def add_evals(raw: dict[str, Any], told: str) -> None:

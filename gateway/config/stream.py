@@ -13,7 +13,7 @@ _PLACE = r"^[^\s/:@]+(:\d+)?$|^\[[0-9a-fA-F:]+\](:\d+)?$"
 Place = Annotated[str, Field(pattern=_PLACE)]
 
 
-class Stream(Section):
+class StreamConfig(Section):
     """url: redis://, rediss:// (TLS) or unix://, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST; None:
     the embedded server. sentinels, service: say the same as the second. cluster: the url is of a cluster's nodes.
 

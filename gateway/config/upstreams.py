@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from gateway.config.types import Positive, Section, Url
-from gateway.core.providers import VENDORS, Load, Vendor
+from gateway.core.providers import VENDORS, Load, Provider
 
 Word = Annotated[str, Field(min_length=1)]
 
 
-class Run(Section):
+class EngineRun(Section):
     """`gateway up` starts this upstream itself, on a free port of this machine; `gateway serve` does not.
 
     engine: llama.cpp or vLLM; the same word as the upstream's kind. model: for llamacpp smollm2 or the path of a .gguf
@@ -56,7 +56,7 @@ class Upstream(Section):
 
     kind: str
     base_url: Url | None = None
-    run: Run | None = None
+    run: EngineRun | None = None
     api_key: str | None = None
     headers: dict[str, str] = Field({})
     api_version: str | None = None
@@ -74,7 +74,7 @@ class Upstream(Section):
     health: str | None = None
 
     @property
-    def vendor(self) -> Vendor:
+    def vendor(self) -> Provider:
         return VENDORS[self.kind]
 
     @property

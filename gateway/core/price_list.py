@@ -16,7 +16,7 @@ from gateway.core.prices import Price
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedPrice:
     """kind: of the upstream, as in vendors.py; its base_url must be the vendor's own. source: where it was read, and
     seen: when."""
 
@@ -33,34 +33,34 @@ _OPENAI_OLDER = "https://tokenmath.io/openai-api-pricing-explained"  # "OpenAI m
 _SEEN = date(2026, 11, 25)
 
 LISTED = (
-    Listed(
+    ListedPrice(
         "anthropic",
         ("claude-opus-5", "claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-opus-4-5"),
         Price(5.0, 25.0, cached_input=0.5),
         _ANTHROPIC,
         _SEEN,
     ),
-    Listed(
+    ListedPrice(
         "anthropic",
         ("claude-sonnet-4-6", "claude-sonnet-4-5"),
         Price(3.0, 15.0, cached_input=0.3),
         "https://platform.claude.com/docs/zh-CN/about-claude/pricing",
         _SEEN,
     ),
-    Listed(
+    ListedPrice(
         "anthropic",
         ("claude-haiku-4-5",),
         Price(1.0, 5.0, cached_input=0.1),
         "https://platform.claude.com/docs/zh-CN/about-claude/pricing",
         _SEEN,
     ),
-    Listed("openai", ("gpt-5.5",), Price(5.0, 30.0, cached_input=0.5), _OPENAI, _SEEN),
-    Listed("openai", ("gpt-5.4",), Price(2.5, 15.0, cached_input=0.25), _OPENAI, _SEEN),
-    Listed("openai", ("gpt-5.4-mini",), Price(0.75, 4.5, cached_input=0.075), _OPENAI, _SEEN),
-    Listed("openai", ("gpt-5.4-nano",), Price(0.2, 1.25, cached_input=0.02), _OPENAI, _SEEN),
-    Listed("openai", ("gpt-4.1",), Price(2.0, 8.0), _OPENAI_OLDER, _SEEN),
-    Listed("openai", ("gpt-4.1-mini",), Price(0.4, 1.6), _OPENAI_OLDER, _SEEN),
-    Listed("openai", ("text-embedding-3-small",), Price(0.02, 0.0), _OPENAI_OLDER, _SEEN),
+    ListedPrice("openai", ("gpt-5.5",), Price(5.0, 30.0, cached_input=0.5), _OPENAI, _SEEN),
+    ListedPrice("openai", ("gpt-5.4",), Price(2.5, 15.0, cached_input=0.25), _OPENAI, _SEEN),
+    ListedPrice("openai", ("gpt-5.4-mini",), Price(0.75, 4.5, cached_input=0.075), _OPENAI, _SEEN),
+    ListedPrice("openai", ("gpt-5.4-nano",), Price(0.2, 1.25, cached_input=0.02), _OPENAI, _SEEN),
+    ListedPrice("openai", ("gpt-4.1",), Price(2.0, 8.0), _OPENAI_OLDER, _SEEN),
+    ListedPrice("openai", ("gpt-4.1-mini",), Price(0.4, 1.6), _OPENAI_OLDER, _SEEN),
+    ListedPrice("openai", ("text-embedding-3-small",), Price(0.02, 0.0), _OPENAI_OLDER, _SEEN),
 )
 
 

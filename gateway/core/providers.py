@@ -14,7 +14,7 @@ Load = Literal["orca", "scrape", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class Provider:
     """One kind of upstream.
 
     base_url: with its version path; None: the config must give one. key_env: where its key usually lies. ports: where a
@@ -43,8 +43,8 @@ class Vendor:
 
 
 _ROWS = (
-    Vendor("openai", "OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", provider="openai"),
-    Vendor(
+    Provider("openai", "OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", provider="openai"),
+    Provider(
         "azure",
         "Azure OpenAI",
         dialect="azure",
@@ -52,7 +52,7 @@ _ROWS = (
         provider="azure.ai.openai",
         quirk="base_url is the resource's (https://NAME.openai.azure.com); a target's model is the deployment",
     ),
-    Vendor(
+    Provider(
         "anthropic",
         "Anthropic",
         dialect="anthropic",
@@ -60,7 +60,7 @@ _ROWS = (
         key_env="ANTHROPIC_API_KEY",
         provider="anthropic",
     ),
-    Vendor(
+    Provider(
         "vllm",
         "vLLM",
         base_url="http://127.0.0.1:8001/v1",
@@ -72,7 +72,7 @@ _ROWS = (
         quirk="load comes in the header of plain answers only; `priority` needs --scheduling-policy priority; "
         "tools need --enable-auto-tool-choice and a --tool-call-parser",
     ),
-    Vendor(
+    Provider(
         "ollama",
         "Ollama",
         base_url="http://127.0.0.1:11434/v1",
@@ -81,7 +81,7 @@ _ROWS = (
         provider="ollama",
         quirk="loads a model at its first request: give first_token_s room",
     ),
-    Vendor(
+    Provider(
         "llamacpp",
         "llama.cpp server",
         base_url="http://127.0.0.1:8080/v1",
@@ -90,7 +90,7 @@ _ROWS = (
         provider="llama_cpp",
         quirk="answers any model name with the model it has; context overflow is `exceed_context_size_error`",
     ),
-    Vendor(
+    Provider(
         "llamafile",
         "llamafile",
         base_url="http://127.0.0.1:8080/v1",
@@ -99,7 +99,7 @@ _ROWS = (
         provider="llamafile",
         quirk="embeds the llama.cpp server and shares its conduct",
     ),
-    Vendor(
+    Provider(
         "llama_cpp_python",
         "llama-cpp-python",
         base_url="http://127.0.0.1:8000/v1",
@@ -107,19 +107,19 @@ _ROWS = (
         stream_usage="never",
         quirk="never sends usage on a stream; has no /health",
     ),
-    Vendor("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", ports=(1234,), provider="lmstudio"),
-    Vendor(
+    Provider("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", ports=(1234,), provider="lmstudio"),
+    Provider(
         "sglang", "SGLang", base_url="http://127.0.0.1:30000/v1", ports=(30000,), health="/health", provider="sglang"
     ),
-    Vendor("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", provider="ray_serve"),
-    Vendor(
+    Provider("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", provider="ray_serve"),
+    Provider(
         "tgi",
         "Text Generation Inference",
         base_url="http://127.0.0.1:3000/v1",
         health="/health",
         provider="huggingface",
     ),
-    Vendor(
+    Provider(
         "transformers",
         "transformers serve",
         base_url="http://127.0.0.1:8000/v1",
@@ -127,14 +127,14 @@ _ROWS = (
         provider="huggingface",
         quirk="usage comes in the finish chunk, asked for or not; no [DONE]; /v1/models fails",
     ),
-    Vendor(
+    Provider(
         "huggingface",
         "Hugging Face router",
         base_url="https://router.huggingface.co/v1",
         key_env="HF_TOKEN",
         provider="huggingface",
     ),
-    Vendor(
+    Provider(
         "mistral",
         "Mistral",
         base_url="https://api.mistral.ai/v1",
@@ -143,11 +143,11 @@ _ROWS = (
         provider="mistral_ai",
         quirk="refuses stream_options; sends usage on the last chunk unasked",
     ),
-    Vendor("groq", "Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", provider="groq"),
-    Vendor(
+    Provider("groq", "Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", provider="groq"),
+    Provider(
         "together", "Together", base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", provider="together"
     ),
-    Vendor(
+    Provider(
         "openrouter",
         "OpenRouter",
         base_url="https://openrouter.ai/api/v1",
@@ -155,34 +155,34 @@ _ROWS = (
         provider="openrouter",
         quirk="sends `: OPENROUTER PROCESSING` comments while it waits",
     ),
-    Vendor(
+    Provider(
         "deepseek", "DeepSeek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", provider="deepseek"
     ),
-    Vendor(
+    Provider(
         "fireworks",
         "Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         key_env="FIREWORKS_API_KEY",
         provider="fireworks",
     ),
-    Vendor("xai", "xAI", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", provider="x_ai"),
-    Vendor(
+    Provider("xai", "xAI", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", provider="x_ai"),
+    Provider(
         "gemini",
         "Gemini (its OpenAI-compatible endpoint)",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_env="GEMINI_API_KEY",
         provider="gcp.gemini",
     ),
-    Vendor(
+    Provider(
         "bedrock",
         "Amazon Bedrock (its OpenAI-compatible endpoint)",
         key_env="AWS_BEARER_TOKEN_BEDROCK",
         provider="aws.bedrock",
         quirk="base_url is https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
     ),
-    Vendor(
+    Provider(
         "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, provider="fake"
     ),
 )
 
-VENDORS: dict[str, Vendor] = {row.kind: row for row in _ROWS}
+VENDORS: dict[str, Provider] = {row.kind: row for row in _ROWS}

@@ -16,22 +16,22 @@ _ASKING = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class OutputFormat:
     """The JSON that was asked for. schema: a JSON Schema; None: any JSON, or any object when object is set."""
 
     schema: Any = None
     object: bool = False
 
 
-def form(request: Request) -> Form | None:
+def form(request: Request) -> OutputFormat | None:
     """None: the request does not ask for JSON."""
     if _ASKING.isdisjoint(request):
         return None
     for asked in _formats(request):
         if asked.get("type") == "json_object":
-            return Form(asked.get("schema"), object=True)  # llama.cpp puts a schema beside json_object
+            return OutputFormat(asked.get("schema"), object=True)  # llama.cpp puts a schema beside json_object
         if asked.get("type") == "json_schema":
-            return Form(_dict(asked.get("json_schema")).get("schema", asked.get("schema")))
+            return OutputFormat(_dict(asked.get("json_schema")).get("schema", asked.get("schema")))
     return _server_form(request)
 
 
@@ -46,13 +46,13 @@ def _formats(request: Request) -> Iterator[Request]:
             yield asked
 
 
-def _server_form(request: Request) -> Form | None:
+def _server_form(request: Request) -> OutputFormat | None:
     """What vLLM (structured_outputs, guided_json) and llama.cpp (json_schema) take beside the API's own fields."""
     structured = _dict(request.get("structured_outputs"))
     for schema in (structured.get("json"), request.get("guided_json"), request.get("json_schema")):
         if schema is not None:
-            return Form(_parsed(schema))
-    return Form(object=True) if structured.get("json_object") else None
+            return OutputFormat(_parsed(schema))
+    return OutputFormat(object=True) if structured.get("json_object") else None
 
 
 def _parsed(schema: Any) -> Any:
@@ -80,7 +80,7 @@ def tools(request: Request) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ToolChoice:
     """What the request says of calling tools. name: the tool that must be called; None: any."""
 
     required: bool = False
@@ -88,24 +88,24 @@ class Choice:
     name: str | None = None
 
 
-FREE = Choice()
+FREE = ToolChoice()
 
 
-def choice(request: Request) -> Choice:
+def choice(request: Request) -> ToolChoice:
     asked = request.get("tool_choice", request.get("function_call"))
     if asked is None:
         return FREE
     if isinstance(asked, str):
-        return Choice(required=asked in ("required", "any"), forbidden=asked == "none")
+        return ToolChoice(required=asked in ("required", "any"), forbidden=asked == "none")
     if not isinstance(asked, dict):
-        return Choice()
+        return ToolChoice()
     kind = asked.get("type")
     if kind in ("none", "auto", "any"):
-        return Choice(required=kind == "any", forbidden=kind == "none")
+        return ToolChoice(required=kind == "any", forbidden=kind == "none")
     if kind == "allowed_tools":
-        return Choice(required=_dict(asked.get("allowed_tools", asked)).get("mode") == "required")
+        return ToolChoice(required=_dict(asked.get("allowed_tools", asked)).get("mode") == "required")
     name = _dict(asked.get("function") or asked.get("custom") or asked).get("name")
-    return Choice(required=True, name=name if isinstance(name, str) else None)
+    return ToolChoice(required=True, name=name if isinstance(name, str) else None)
 
 
 def question(request: Request) -> str:

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from gateway.core.errors import StreamDown
-from gateway.evals.entry_scoring import Judge, Read, batch_of, exchange_in
-from gateway.evals.experiments.engine import Experiments
+from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
+from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
 from gateway.evals.scoring.budget import spent_of
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.store.batches import Letter
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.store.batches import DeadLetterRow
 from gateway.evals.store.labels import labelled
-from gateway.evals.store.store import Refused, Store, StoreDown
+from gateway.evals.store.store import Store, StoreDown, WriteRejected
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.runtime.supervisor import Tasks
-from gateway.stream import EVICTS, Corridor, Entry
+from gateway.stream import EVICTS, Corridor, StreamEntry
 
 if TYPE_CHECKING:
-    from gateway.evals.otel_events import Events
+    from gateway.evals.otel_events import ScoreEvents
 
 BLOCKED_KEPT_S = 60
 VERDICT_KEPT_S = 60
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ConsumerTiming:
     """When a consumer does what. claim_idle_ms: an entry nobody has touched for so long belongs to whoever claims it.
     most_deliveries: an entry handed out more often is a dead letter."""
 
@@ -61,27 +61,33 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ConsumerContext:
     """What a consumer works with. experiments: None: it takes no part in moving them forward. events: None:
     nobody is told what scorers said."""
 
     corridor: Corridor
     store: Store
-    scorers: Mapping[str, Registered]
-    judge: Judge
+    scorers: Mapping[str, RegisteredScorer]
+    judge: EntryScorer
     gauges: Gauges
     metrics: EvalMetrics
-    experiments: Experiments | None = None
-    events: Events | None = None
+    experiments: ExperimentEngine | None = None
+    events: ScoreEvents | None = None
 
 
 class Consumer:
     """One consumer of the group. name: unique among all that run; clock: Unix time in seconds."""
 
-    def __init__(self, desk: Desk, name: str, pace: Pace | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        desk: ConsumerContext,
+        name: str,
+        pace: ConsumerTiming | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._desk = desk
         self._name = name
-        self._pace = pace or Pace()
+        self._pace = pace or ConsumerTiming()
         self._clock = clock
         self._stopping = asyncio.Event()
         self._in_hand: list[str] = []
@@ -147,11 +153,11 @@ class Consumer:
             else:
                 await self._settle(claimed)
 
-    async def _why_never(self, entry: Entry) -> str:
+    async def _why_never(self, entry: StreamEntry) -> str:
         last = await self._desk.corridor.recall(_failure(entry.id))
         return f"handed out {entry.deliveries} times, never stored; the last time: {last or KILLED}"
 
-    async def _settle(self, entries: Sequence[Entry]) -> None:
+    async def _settle(self, entries: Sequence[StreamEntry]) -> None:
         """Judges, stores and acknowledges these entries, however long the store and the stream server need.
 
         What breaks it leaves all of them as they were: they are claimed later, one at a time.
@@ -175,18 +181,18 @@ class Consumer:
         finally:
             self._in_hand = []
 
-    async def _store(self, read: Sequence[Read]) -> list[str]:
+    async def _store(self, read: Sequence[ReadEntry]) -> list[str]:
         """Returns the ids of the entries that are stored. What the database refuses is buried, and only that."""
         try:
             await self._write(read)
             return [r.entry.id for r in read]
-        except Refused as error:
+        except WriteRejected as error:
             if len(read) == 1:
                 await self._bury(read[0].entry, "refused", str(error))
                 return []
         return [i for r in read for i in await self._store([r])]
 
-    async def _write(self, read: Sequence[Read]) -> None:
+    async def _write(self, read: Sequence[ReadEntry]) -> None:
         if read:
             written = await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
             if self._desk.events is not None:
@@ -195,10 +201,10 @@ class Consumer:
                 with contextlib.suppress(StreamDown):  # whoever waits for it then hears nothing, and does not wait long
                     await self._desk.corridor.remember(f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S)
 
-    async def _bury(self, entry: Entry, reason: str, error: str) -> None:
+    async def _bury(self, entry: StreamEntry, reason: str, error: str) -> None:
         """Counted before it is moved: a crash in between counts it once all the same."""
         log.warning("entry %s becomes a dead letter: %s: %s", entry.id, reason, error)
-        letter = Letter(entry.id, reason, error, self._clock(), exchange_in(entry))
+        letter = DeadLetterRow(entry.id, reason, error, self._clock(), exchange_in(entry))
         await self._until_done(partial(self._desk.store.bury, [letter]))
         await self._until_done(partial(self._desk.corridor.bury, entry, reason, error))
 

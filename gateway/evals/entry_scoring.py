@@ -15,90 +15,92 @@ from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.scoring.run import Begun, score_later, score_now
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.scoring.run import StartedScores, score_later, score_now
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
-from gateway.evals.store.batches import Batch
+from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.ledger import position
-from gateway.evals.store.rows import Judged
-from gateway.stream import Entry
+from gateway.evals.store.rows import ScoredExchange
+from gateway.stream import StreamEntry
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadEntry:
     """An entry that can be read. judged: what was said of it, for an exchange."""
 
-    entry: Entry
+    entry: StreamEntry
     record: Record
-    judged: Judged | None = None
+    judged: ScoredExchange | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableEntry:
     """An entry that cannot be read, or whose answer cannot, and why."""
 
-    entry: Entry
+    entry: StreamEntry
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
-    read: list[Read] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
+class SortedEntries:
+    read: list[ReadEntry] = field(default_factory=list)
+    unreadable: list[UnreadableEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PendingScores:
     """An exchange of which some scorers have still to say something. judged: with what was said at once."""
 
-    entry: Entry
-    judged: Judged
-    begun: Begun
+    entry: StreamEntry
+    judged: ScoredExchange
+    begun: StartedScores
 
 
-class Judge:
+class EntryScorer:
     """Reads entries and asks every scorer about each exchange. prices: None: none are known."""
 
-    def __init__(self, scorers: Mapping[str, Registered], threads: Threads, prices: Prices | None = None) -> None:
+    def __init__(
+        self, scorers: Mapping[str, RegisteredScorer], threads: ScoringThreads, prices: Prices | None = None
+    ) -> None:
         self._scorers = scorers
         self._prices = prices or Prices()
         self._threads = threads
 
-    async def read(self, entries: Sequence[Entry]) -> Sorted:
+    async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for what stands in an entry: one bad entry must not stop the others."""
         found = [self._begin(entry) for entry in entries]
-        waiting = [at for at, each in enumerate(found) if isinstance(each, _Begun)]
-        ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _Begun)))
+        waiting = [at for at, each in enumerate(found) if isinstance(each, _PendingScores)]
+        ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _PendingScores)))
         for at, each in zip(waiting, ended, strict=True):
             found[at] = each
-        return Sorted(
-            read=[f for f in found if isinstance(f, Read)],
-            unreadable=[f for f in found if isinstance(f, Unreadable)],
+        return SortedEntries(
+            read=[f for f in found if isinstance(f, ReadEntry)],
+            unreadable=[f for f in found if isinstance(f, UnreadableEntry)],
         )
 
-    def _begin(self, entry: Entry) -> Read | Unreadable | _Begun:
+    def _begin(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _PendingScores:
         try:
             record = from_fields(entry.fields)
             if not isinstance(record, Exchange):
-                return Read(entry, record)
+                return ReadEntry(entry, record)
             judged, begun = self._judge(record, position(entry.id))
         except ValueError as error:
-            return Unreadable(entry, str(error))
+            return UnreadableEntry(entry, str(error))
         except Exception as error:  # whatever a strange record breaks, the others go on; it is counted as a dead letter
             return _broken(entry, error)
-        return _Begun(entry, judged, begun) if begun.waiting else Read(entry, record, judged)
+        return _PendingScores(entry, judged, begun) if begun.waiting else ReadEntry(entry, record, judged)
 
-    async def _end(self, begun: _Begun) -> Read | Unreadable:
+    async def _end(self, begun: _PendingScores) -> ReadEntry | UnreadableEntry:
         try:
             results = await score_later(begun.begun, self._threads)
         except Exception as error:  # the same
             return _broken(begun.entry, error)
-        return Read(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
+        return ReadEntry(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
 
-    def _judge(self, exchange: Exchange, place: str) -> tuple[Judged, Begun]:
+    def _judge(self, exchange: Exchange, place: str) -> tuple[ScoredExchange, StartedScores]:
         """What can be said at once, and what is still to be asked."""
         completion = completion_of(exchange)
         request = _object(exchange.request)
@@ -107,17 +109,17 @@ class Judge:
         subject = Subject(exchange, request, completion, reference, cost_usd)
         begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
         said = [r for r in begun.results if r is not None]
-        return Judged(exchange, completion, said, cost_usd, place), begun
+        return ScoredExchange(exchange, completion, said, cost_usd, place), begun
 
 
-def _broken(entry: Entry, error: Exception) -> Unreadable:
+def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:
     log.error("entry %s cannot be read", entry.id, exc_info=error)
-    return Unreadable(entry, f"{type(error).__name__}: {error}")
+    return UnreadableEntry(entry, f"{type(error).__name__}: {error}")
 
 
-def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:
+def batch_of(scorers: Mapping[str, RegisteredScorer], read: Iterable[ReadEntry]) -> ScoredBatch:
     read = list(read)
-    return Batch(
+    return ScoredBatch(
         scorers,
         judged=[r.judged for r in read if r.judged is not None],
         tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
@@ -125,7 +127,7 @@ def batch_of(scorers: Mapping[str, Registered], read: Iterable[Read]) -> Batch:
     )
 
 
-def exchange_in(entry: Entry) -> Exchange | None:
+def exchange_in(entry: StreamEntry) -> Exchange | None:
     """The exchange of an entry, so that its dead letter settles the ledger; None where there is none to be read."""
     try:
         record = from_fields(entry.fields)

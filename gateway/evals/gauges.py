@@ -8,12 +8,12 @@ from typing import Any
 
 from gateway.config.loading import Config
 from gateway.evals.annotation.corrected_means import corrected_figures
-from gateway.evals.scoring.registry import Registered, RegisteredPair
+from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.stratified import StratumSums, weighted_mean
-from gateway.evals.statistics.weights import Estimate
+from gateway.evals.statistics.weights import WeightedEstimate
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
-from gateway.evals.store.costs import Cost
-from gateway.evals.store.snapshot import Cell, Standing
+from gateway.evals.store.costs import ScorerCost
+from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.stream import Lag
 
@@ -24,10 +24,10 @@ class Gauges:
     """What to show of a store. Labels are the names of the config; whatever it no longer names is "other"."""
 
     def __init__(
-        self, config: Config, scorers: Mapping[str, Registered], pairs: Mapping[str, RegisteredPair] | None = None
+        self, config: Config, scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] | None = None
     ) -> None:
         self._scorers = scorers
-        gated: dict[str, Registered | RegisteredPair] = {**scorers, **(pairs or {})}
+        gated: dict[str, RegisteredScorer | RegisteredPair] = {**scorers, **(pairs or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(pairs or {})})
         self._models = frozenset(_models(config))
@@ -36,9 +36,9 @@ class Gauges:
             for name, section in config.scorers.items()
         }
 
-    def show(self, standing: Standing, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+    def show(self, standing: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
         """labelled: rows of store.labels.labelled."""
-        groups: dict[tuple[str, str, str], list[Cell]] = {}
+        groups: dict[tuple[str, str, str], list[ScoreCell]] = {}
         for cell in standing.cells:
             key = cell.key
             scorer = key.scorer if key.scorer in self._scorers else OTHER
@@ -77,21 +77,23 @@ class Gauges:
         """By scorer, of single answers or of pairs, that may be blocked: why it is; None: it is not."""
         return {name: gate.reason for name, gate in self._gates.items()}
 
-    def _corrected(self, cells: Sequence[Cell], labelled: Sequence[Mapping[str, Any]]) -> tuple[CorrectedFigures, ...]:
+    def _corrected(
+        self, cells: Sequence[ScoreCell], labelled: Sequence[Mapping[str, Any]]
+    ) -> tuple[CorrectedFigures, ...]:
         """Of models that the config names; a sum of others is no mean of anything."""
         means = corrected_figures(self._scorers, cells, labelled)
         return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
 
-    def _spent(self, costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:
         """By configured scorer; 0 for one that asks and has not spent yet, so that its series begins there."""
-        spent = {name: Cost() for name in self._gates}
+        spent = {name: ScorerCost() for name in self._gates}
         for name, cost in costs.items():
             shown = name if name in self._known else OTHER
-            so_far = spent.get(shown, Cost())
-            spent[shown] = Cost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+            so_far = spent.get(shown, ScorerCost())
+            spent[shown] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
         return spent
 
-    def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[Cell]) -> ScoreFigures:
+    def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[ScoreCell]) -> ScoreFigures:
         """The counters add all versions of a scorer, so that they never go back; the mean is of the one at work."""
         by_status: Counter[str] = Counter()
         for cell in cells:
@@ -110,13 +112,13 @@ class Gauges:
             effective_n=0.0 if found is None else found.effective_n,
         )  # fmt: skip
 
-    def _estimate(self, registered: Registered, cells: Iterable[Cell]) -> Estimate:
+    def _estimate(self, registered: RegisteredScorer, cells: Iterable[ScoreCell]) -> WeightedEstimate:
         now = (registered.scorer.version, registered.config_hash)
         at_work = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
         return weighted_mean(at_work, registered.scorer.bounds)
 
 
-def strata_of(cell: Cell) -> StratumSums:
+def strata_of(cell: ScoreCell) -> StratumSums:
     key, n = cell.key, cell.n
     return StratumSums(
         name=f"{key.alias} {key.model} {key.stratum}",
@@ -131,7 +133,7 @@ def strata_of(cell: Cell) -> StratumSums:
     )
 
 
-def _buckets(bounds: tuple[float, ...], cells: Iterable[Cell]) -> tuple[tuple[str, float], ...]:
+def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tuple[str, float], ...]:
     weights = [0.0] * COUNT
     for cell in cells:
         weights = [w + more for w, more in zip(weights, cell.bucket_weights, strict=True)]

@@ -29,12 +29,12 @@ class Unreachable(Exception):
     """No answer came: refused, lost, late, or larger than allowed. The message names the place, never a key."""
 
 
-class TooLate(Unreachable):
+class DeadlinePassed(Unreachable):
     """No answer came within the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An answer, of any status. seconds: from asking to its last byte. headers: names in lower case.
 
     exchange_id: the gateway's name for the call. target: who answered. usage: as the upstream counted it. Each is None
@@ -63,7 +63,7 @@ class Reply:
         return repr(self.body[:200].decode(errors="replace"))
 
 
-class Connections:
+class HttpConnections:
     """HTTP connections, kept open between calls. An async context manager.
 
     send() also works outside of it, and on another event loop (where golden cases run): then each call has a
@@ -93,7 +93,7 @@ class Connections:
         deadline_s: float,
         headers: Mapping[str, str] = _NOTHING,
         most_bytes: int = MOST_BYTES,
-    ) -> Reply:
+    ) -> HttpReply:
         """Raises Unreachable."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -106,7 +106,7 @@ class Connections:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise TooLate(f"{_place(url)} has not answered after {deadline_s:g} s") from None
+            raise DeadlinePassed(f"{_place(url)} has not answered after {deadline_s:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             said = str(error) or type(error).__name__
             raise Unreachable(f"{_place(url)} cannot be asked: {said}") from error
@@ -127,15 +127,15 @@ class Connections:
         return httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False, follow_redirects=False)
 
 
-class Client:
+class GatewayClient:
     """Asks the gateway. An async context manager.
 
     base_url: as in "http://127.0.0.1:8000/v1". api_key: of the gateway; None: it asks for none.
     """
 
-    def __init__(self, base_url: str, api_key: str | None = None, connections: Connections | None = None) -> None:
+    def __init__(self, base_url: str, api_key: str | None = None, connections: HttpConnections | None = None) -> None:
         self.base_url = base_url.rstrip("/")
-        self._connections = connections or Connections()
+        self._connections = connections or HttpConnections()
         # A key that may ask for it (or an open gateway) leaves the calls out of the sample; a key with `sample: never`
         # does so in any case.
         self._headers = {
@@ -152,7 +152,7 @@ class Client:
 
     async def ask(
         self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = _NOTHING
-    ) -> Reply:
+    ) -> HttpReply:
         """What the gateway answers, whatever its status. path: as in "/chat/completions".
 
         The gateway hears of the deadline too, and gives up at it. Raises Unreachable.
@@ -172,10 +172,10 @@ async def _whole(response: httpx2.Response, most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _reply(response: httpx2.Response, body: bytes, seconds: float) -> Reply:
+def _reply(response: httpx2.Response, body: bytes, seconds: float) -> HttpReply:
     headers = {name.lower(): value for name, value in response.headers.items()}
     upstream, model = headers.get("x-gateway-upstream"), headers.get("x-gateway-model")
-    return Reply(
+    return HttpReply(
         status=response.status_code,
         body=body,
         headers=headers,

@@ -11,30 +11,30 @@ from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 
-from gateway.config.otel import Otel
+from gateway.config.otel import OtelConfig
 from gateway.core.exchange import Exchange
-from gateway.evals.entry_scoring import Read
-from gateway.evals.scoring.run import Result
+from gateway.evals.entry_scoring import ReadEntry
+from gateway.evals.scoring.run import ScoreResult
 from gateway.observability.tracing import below, events, ids_of
 
 NAME = "gen_ai.evaluation.result"
 
 
-class Events:
+class ScoreEvents:
     """Of one consumer."""
 
-    def __init__(self, otel: Otel) -> None:
+    def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
         self._provider = events(otel)
         self._logger = self._provider.get_logger("gateway.evals")
 
-    def tell(self, read: Iterable[Read]) -> None:
+    def tell(self, read: Iterable[ReadEntry]) -> None:
         for each in read:
             if each.judged is not None and isinstance(each.record, Exchange):
                 for result in each.judged.results:
                     self._logger.emit(self._event(each.record, result))
 
-    def _event(self, exchange: Exchange, result: Result) -> LogRecord:
+    def _event(self, exchange: Exchange, result: ScoreResult) -> LogRecord:
         ids = ids_of(exchange.id, None, self._sample)
         return LogRecord(
             event_name=NAME,
@@ -49,7 +49,7 @@ class Events:
         self._provider.shutdown()
 
 
-def attributes(exchange: Exchange, result: Result) -> dict[str, Any]:
+def attributes(exchange: Exchange, result: ScoreResult) -> dict[str, Any]:
     found: dict[str, Any] = {
         "gen_ai.evaluation.name": result.scorer,
         "gen_ai.response.id": exchange.id,

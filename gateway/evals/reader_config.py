@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.config.environment import environment
-from gateway.config.experiments import Budget
-from gateway.config.privacy import Store
-from gateway.config.scorers import Scorer
-from gateway.config.stream import Stream
+from gateway.config.experiments import ExperimentBudget
+from gateway.config.privacy import StoreConfig
+from gateway.config.scorers import ScorerConfig
+from gateway.config.stream import StreamConfig
 from gateway.config.yaml_text import contents, read
 from gateway.core.errors import ConfigError
 from gateway.evals.store.engine import default_url
@@ -25,45 +25,45 @@ from gateway.runtime.embedded_socket import stream_url
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class StoreLocation:
     store: str
-    scorers: dict[str, Scorer] = field(default_factory=dict)
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class ReaderConfig:
     """store, url: of the store and of the stream server. budgets: of experiments, by name."""
 
     store: str
     url: str
-    stream: Stream
-    scorers: dict[str, Scorer] = field(default_factory=dict)
-    budgets: dict[str, Budget] = field(default_factory=dict)
+    stream: StreamConfig
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)
+    budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
 
 
-def where(config: Path | None, data: Path) -> Where:
+def where(config: Path | None, data: Path) -> StoreLocation:
     """config: None when there is no file; then the store is the data directory's. Raises ConfigError."""
     if config is None:
-        return Where(default_url(data))
+        return StoreLocation(default_url(data))
     raw = _sections(config, "store", "scorers")
     try:
         store, scorers = _store(raw), _scorers(raw)
     except ValidationError as error:
         raise _mistaken(config) from error
-    return Where(store.url or default_url(data), scorers)
+    return StoreLocation(store.url or default_url(data), scorers)
 
 
-def whole(config: Path | None, data: Path) -> Whole:
+def whole(config: Path | None, data: Path) -> ReaderConfig:
     """The same with the stream server. Raises ConfigError."""
     if config is None:
-        return Whole(default_url(data), stream_url(None, data), Stream())
+        return ReaderConfig(default_url(data), stream_url(None, data), StreamConfig())
     raw = _sections(config, "store", "stream", "scorers")
     try:
-        store, scorers, stream = _store(raw), _scorers(raw), Stream.model_validate(raw.get("stream") or {})
-        budgets = {name: Budget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
+        store, scorers, stream = _store(raw), _scorers(raw), StreamConfig.model_validate(raw.get("stream") or {})
+        budgets = {name: ExperimentBudget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
     except ValidationError as error:
         raise _mistaken(config) from error
-    return Whole(store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets)
+    return ReaderConfig(store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets)
 
 
 def _sections(config: Path, *names: str) -> dict[str, Any]:
@@ -75,12 +75,12 @@ def _sections(config: Path, *names: str) -> dict[str, Any]:
     return raw
 
 
-def _store(raw: dict[str, Any]) -> Store:
-    return Store.model_validate(raw.get("store") or {})
+def _store(raw: dict[str, Any]) -> StoreConfig:
+    return StoreConfig.model_validate(raw.get("store") or {})
 
 
-def _scorers(raw: dict[str, Any]) -> dict[str, Scorer]:
-    return TypeAdapter(dict[str, Scorer]).validate_python(raw.get("scorers") or {})
+def _scorers(raw: dict[str, Any]) -> dict[str, ScorerConfig]:
+    return TypeAdapter(dict[str, ScorerConfig]).validate_python(raw.get("scorers") or {})
 
 
 def _experiments(raw: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -20,18 +20,18 @@ from gateway.config.loading import Config, load
 from gateway.config.prices import prices_of
 from gateway.config.scorers import evals_of
 from gateway.core.errors import ConfigError
-from gateway.evals.consumer import Consumer, Desk, Pace
-from gateway.evals.entry_scoring import Judge
-from gateway.evals.experiments.engine import Experiments
+from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.evals.entry_scoring import EntryScorer
+from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
-from gateway.evals.http_client import Client, Connections
-from gateway.evals.scoring.asker import Outside
-from gateway.evals.scoring.budget import Ledger
-from gateway.evals.scoring.registry import Built, build_all, close_all
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.scoring.asker import ExternalServices
+from gateway.evals.scoring.budget import BudgetLedger
+from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.warnings import cautions, mistakes
 from gateway.evals.store.engine import default_url
-from gateway.evals.store.retention import Bounds
+from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import Store
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
@@ -41,7 +41,7 @@ from gateway.runtime.embedded_redis import keep
 from gateway.stream import Corridor
 
 if TYPE_CHECKING:
-    from gateway.evals.otel_events import Events
+    from gateway.evals.otel_events import ScoreEvents
 
 log = logging.getLogger("gateway")
 
@@ -76,25 +76,27 @@ async def opened(
     config: Config, store: str, stream: str, registry: CollectorRegistry, directory: Path = Path()
 ) -> AsyncIterator[Consumer]:
     """A consumer with all it works with. store, stream: URLs. Raises ConfigError."""
-    threads = Threads()
+    threads = ScoringThreads()
     corridor = Corridor.of(config.stream, stream)
-    built = Built({}, {})
+    built = BuiltScorers({}, {})
     try:
         async with (
             outside_of(config, corridor, directory) as outside,
-            Store(store, bounds=Bounds.of(config.store)) as opened_store,
+            Store(store, bounds=RetentionLimits.of(config.store)) as opened_store,
             AsyncExitStack() as stack,
         ):
             built = build_all(config.scorers, outside)
             _warn(config, built)
             scorers = built.single
-            judge = Judge(scorers, threads, prices_of(config))
+            judge = EntryScorer(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
-            experiments = Experiments(opened_store, corridor, built.pairs, threads)
+            experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads)
             events = stack.enter_context(_events(config))
-            desk = Desk(corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments, events)
+            desk = ConsumerContext(
+                corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments, events
+            )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            yield Consumer(desk, name, Pace(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
+            yield Consumer(desk, name, ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
     finally:
         await close_all(built)
         threads.close()
@@ -102,15 +104,15 @@ async def opened(
 
 
 @contextmanager
-def _events(config: Config) -> Iterator[Events | None]:
+def _events(config: Config) -> Iterator[ScoreEvents | None]:
     """Raises ConfigError where the extra is missing."""
     if config.otel is None:
         yield None
         return
     tracing.need()
-    from gateway.evals.otel_events import Events  # only who wants events pays for their SDK
+    from gateway.evals.otel_events import ScoreEvents  # only who wants events pays for their SDK
 
-    events = Events(config.otel)
+    events = ScoreEvents(config.otel)
     try:
         yield events
     finally:
@@ -118,15 +120,15 @@ def _events(config: Config) -> Iterator[Events | None]:
 
 
 @asynccontextmanager
-async def outside_of(config: Config, ledger: Ledger | None, directory: Path) -> AsyncIterator[Outside]:
+async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Path) -> AsyncIterator[ExternalServices]:
     """What the scorers of this config ask with. ledger: of their budgets; None: each process has its own."""
     evals = config.evals
-    async with Connections() as connections:
-        client = Client(evals.base_url, evals.api_key, connections) if evals.base_url else None
-        yield Outside(connections, client, prices_of(config), ledger, directory)
+    async with HttpConnections() as connections:
+        client = GatewayClient(evals.base_url, evals.api_key, connections) if evals.base_url else None
+        yield ExternalServices(connections, client, prices_of(config), ledger, directory)
 
 
-def _warn(config: Config, built: Built) -> None:
+def _warn(config: Config, built: BuiltScorers) -> None:
     """Raises ConfigError for judges that can ask nobody."""
     wrong = mistakes(config, built, gateway_known=config.evals.base_url is not None)
     if wrong:

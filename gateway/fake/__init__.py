@@ -10,9 +10,9 @@ on the wire.
         assert upstream.received[0].json["model"] == "fake-model"
 """
 
-from gateway.fake.answers import CUT, HOLD, Answer, Delay
+from gateway.fake.answers import CUT, HOLD, Delay, FakeAnswer
 from gateway.fake.faults import Fault, parse_fault
 from gateway.fake.upstream import FakeUpstream, serve
 from gateway.fake.wire import Received
 
-__all__ = ["CUT", "HOLD", "Answer", "Delay", "FakeUpstream", "Fault", "Received", "parse_fault", "serve"]
+__all__ = ["CUT", "HOLD", "Delay", "FakeAnswer", "FakeUpstream", "Fault", "Received", "parse_fault", "serve"]

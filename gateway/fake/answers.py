@@ -34,7 +34,7 @@ class Delta(bytes):
     """An event that carries content: what `cut_after(n)` and its kin count."""
 
 
-class Done(bytes):
+class StreamDone(bytes):
     """The event that ends a stream: `[DONE]`, or what the API says in its place."""
 
 
@@ -44,7 +44,7 @@ Dialect = Literal["openai", "anthropic", "responses"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FakeAnswer:
     """One right answer, before it meets the wire.
 
     events: of a stream, in order. pauses and body: of a plain answer; the pauses come before its first byte, and a CUT
@@ -62,7 +62,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class FakeToolCall:
     name: str
     arguments: str
     id: str
@@ -74,11 +74,11 @@ class Script:
 
     parts: tuple[Part, ...]
     chosen: bool = True
-    tool: ToolCall | None = None
+    tool: FakeToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FakeRequest:
     """One request as the answers need it. path: without /v1. orca: the load format asked for; None: not asked."""
 
     serial: int
@@ -114,8 +114,8 @@ class Ask:
         return bool((self.fields.get("stream_options") or {}).get("include_usage"))
 
 
-def streamed(events: list[Event], dialect: Dialect = "openai") -> Answer:
-    return Answer(events=events, stream=True, content_type=EVENT_STREAM, dialect=dialect)
+def streamed(events: list[Event], dialect: Dialect = "openai") -> FakeAnswer:
+    return FakeAnswer(events=events, stream=True, content_type=EVENT_STREAM, dialect=dialect)
 
 
 def named_event(event: dict[str, Any]) -> bytes:
@@ -131,10 +131,10 @@ def error(
     code: str | None = None,
     param: str | None = None,
     headers: tuple[tuple[str, str], ...] = (),
-) -> Answer:
+) -> FakeAnswer:
     """An error as the whole answer."""
     body = orjson.dumps(_error_object(dialect, status, message, code, param))
-    return Answer(body, status=status, headers=headers, dialect=dialect)
+    return FakeAnswer(body, status=status, headers=headers, dialect=dialect)
 
 
 def error_event(dialect: Dialect, message: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.fake.answers import Answer, Ask, Dialect, error
+from gateway.fake.answers import Dialect, FakeAnswer, FakeRequest, error
 from gateway.fake.chat import chat, completions
 from gateway.fake.messages import count_tokens, messages
 from gateway.fake.responses import responses
@@ -26,7 +26,7 @@ from gateway.fake.small import (
 )
 
 
-def right_answer(ask: Ask) -> Answer:
+def right_answer(ask: FakeRequest) -> FakeAnswer:
     """The right answer to this request; for a path no API has, or fields nobody could answer, the right error."""
     api = _APIS.get((ask.method, ask.path)) or next((a for p, a in _PREFIXES if ask.path.startswith(p)), None)
     if api is None:
@@ -57,7 +57,7 @@ def api_path(path: str) -> str:
     return path if path in _AT_THE_ROOT else f"(no /v1){path}"
 
 
-_APIS: Mapping[tuple[str, str], Callable[[Ask], Answer]] = {
+_APIS: Mapping[tuple[str, str], Callable[[FakeRequest], FakeAnswer]] = {
     ("POST", "/chat/completions"): chat,
     ("POST", "/completions"): completions,
     ("POST", "/responses"): responses,
@@ -77,7 +77,7 @@ _APIS: Mapping[tuple[str, str], Callable[[Ask], Answer]] = {
     ("GET", "/health"): health,
     ("GET", "/metrics"): metrics,
 }
-_PREFIXES: Sequence[tuple[str, Callable[[Ask], Answer]]] = (
+_PREFIXES: Sequence[tuple[str, Callable[[FakeRequest], FakeAnswer]]] = (
     ("/models/", models),
     ("/files", echo),
     ("/batches", echo),

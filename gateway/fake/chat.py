@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from gateway.fake.answers import CREATED, Answer, Ask, Delta, Done, Event, ToolCall, streamed
-from gateway.fake.speech import Speech, count_words, last_assistant, speech, split
+from gateway.fake.answers import CREATED, Delta, Event, FakeAnswer, FakeRequest, FakeToolCall, StreamDone, streamed
+from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, speech, split
 
 
-def chat(ask: Ask) -> Answer:
+def chat(ask: FakeRequest) -> FakeAnswer:
     continues = ask.vllm and ask.fields.get("continue_final_message")
     said = speech(ask, last_assistant(ask) if continues else "")
     usage = _usage(count_words(ask.fields["messages"]), said.words * ask.choices)
@@ -27,7 +27,7 @@ def chat(ask: Ask) -> Answer:
     return _plain(ask, "chatcmpl", "chat.completion", [choice | {"index": i} for i in range(ask.choices)], usage, said)
 
 
-def _chat_events(ask: Ask, said: Speech, frame: tuple[bytes, bytes]) -> Iterator[Event]:
+def _chat_events(ask: FakeRequest, said: ScriptedAnswer, frame: tuple[bytes, bytes]) -> Iterator[Event]:
     head, tail = frame
 
     def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -55,7 +55,7 @@ def _chat_events(ask: Ask, said: Speech, frame: tuple[bytes, bytes]) -> Iterator
         yield event(i, {}, said.finish("stop", "length", "tool_calls"))
 
 
-def completions(ask: Ask) -> Answer:
+def completions(ask: FakeRequest) -> FakeAnswer:
     said, prompt = speech(ask), ask.fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     choices = range(ask.choices * prompts)
@@ -77,22 +77,26 @@ def completions(ask: Ask) -> Answer:
     return streamed([*events, *_ending(ask, frame, usage)])
 
 
-def _frame(ask: Ask, prefix: str, object_: str) -> tuple[bytes, bytes]:
+def _frame(ask: FakeRequest, prefix: str, object_: str) -> tuple[bytes, bytes]:
     """What stands before and after the choices in every event of one stream."""
     named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
     head = b"data: " + orjson.dumps(named)[:-1] + b',"choices":['
     return head, b'],"usage":null}\n\n' if ask.usage_asked else b"]}\n\n"
 
 
-def _ending(ask: Ask, frame: tuple[bytes, bytes], usage: dict[str, Any]) -> Iterator[Event]:
+def _ending(ask: FakeRequest, frame: tuple[bytes, bytes], usage: dict[str, Any]) -> Iterator[Event]:
     if ask.usage_asked:
         yield b'%b],"usage":%b}\n\n' % (frame[0], orjson.dumps(usage))
-    yield Done(b"data: [DONE]\n\n")
+    yield StreamDone(b"data: [DONE]\n\n")
 
 
-def _plain(ask: Ask, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], said: Speech) -> Answer:
+def _plain(
+    ask: FakeRequest, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], said: ScriptedAnswer
+) -> FakeAnswer:
     named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
-    return Answer(orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=said.pauses, headers=_orca(ask))
+    return FakeAnswer(
+        orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=said.pauses, headers=_orca(ask)
+    )
 
 
 def _usage(prompt: int, completion: int) -> dict[str, Any]:
@@ -104,18 +108,18 @@ def _usage(prompt: int, completion: int) -> dict[str, Any]:
     }
 
 
-def _tool_object(tool: ToolCall, arguments: str | None = None) -> dict[str, Any]:
+def _tool_object(tool: FakeToolCall, arguments: str | None = None) -> dict[str, Any]:
     function = {"name": tool.name, "arguments": tool.arguments if arguments is None else arguments}
     return {"id": tool.id, "type": "function", "function": function}
 
 
-def _logprobs(words: Sequence[str], ask: Ask) -> dict[str, Any]:
+def _logprobs(words: Sequence[str], ask: FakeRequest) -> dict[str, Any]:
     tokens = [{"token": w, "logprob": -0.125, "bytes": list(w.encode())} for w in words]
     top = bool(ask.fields.get("top_logprobs"))
     return {"content": [t | {"top_logprobs": [t] if top else []} for t in tokens], "refusal": None}
 
 
-def _orca(ask: Ask) -> tuple[tuple[str, str], ...]:
+def _orca(ask: FakeRequest) -> tuple[tuple[str, str], ...]:
     """vLLM's load report: a header of plain answers, in the format that was asked for."""
     if not ask.vllm or ask.orca is None or ask.orca.lower() not in {"json", "text"}:
         return ()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WRITE_BYTES = 65_536  # neighbouring steps go out in writes of about this size
 
 
-class Connection(asyncio.Protocol):
+class FakeConnection(asyncio.Protocol):
     """Reads requests, plays the steps of one answer after another. Uses what is private to its FakeUpstream."""
 
     def __init__(self, upstream: FakeUpstream) -> None:

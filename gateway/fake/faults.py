@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Answer, Delay, Delta, Done, error, error_event
+from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Delay, Delta, FakeAnswer, StreamDone, error, error_event
 from gateway.fake.wire import LAST_CHUNK, NEVER, RESET, Received, Step, chunk, framed, halved, head, interrupted, right
 
 HALF_EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "hal\n\n'
-Bend = Callable[[Received, Answer], Iterable[Step]]
+Bend = Callable[[Received, FakeAnswer], Iterable[Step]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Fault:
         headers = () if retry_after is None else (("retry-after", f"{retry_after:g}"),)
         message = message or f"The fake upstream was told to answer {code}."
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             said = error(answer.dialect, code, message, code=error_code, headers=headers)
             if body is not None:
-                said = Answer(body, status=code, headers=headers)
+                said = FakeAnswer(body, status=code, headers=headers)
             return right(received, said)
 
         return cls(f"status:{code}", bend)
@@ -67,7 +67,7 @@ class Fault:
         """400 to a request that wants its last assistant message continued; the right answer to others."""
         refusal = cls.status(400, message="continue_final_message is not supported by this model.")
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             wanted = b"continue_final_message" in received.body and received.json.get("continue_final_message")
             return (refusal.bend if wanted else right)(received, answer)
 
@@ -92,7 +92,7 @@ class Fault:
     def slow_first_token(cls, seconds: float) -> Fault:
         """The headers at once; then a pause; then the rest."""
 
-        def bend(received: Received, answer: Answer) -> Iterator[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             yield head(received, answer)
             yield Delay(seconds)
             yield from [*framed(answer.events), LAST_CHUNK] if answer.stream else [*answer.pauses, answer.body]
@@ -103,7 +103,7 @@ class Fault:
     def cut_after(cls, n_deltas: int) -> Fault:
         """The connection closes after some content deltas; of a plain answer, after half of the body."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 return halved(received, answer, CUT)
             return interrupted(received, answer, n_deltas, CUT)
@@ -114,7 +114,7 @@ class Fault:
     def stall_after(cls, n_deltas: int) -> Fault:
         """As cut_after, but silent in place of closed; `release()` lets the rest come."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 return halved(received, answer, HOLD)
             return interrupted(received, answer, n_deltas, HOLD, rest=True)
@@ -125,10 +125,10 @@ class Fault:
     def malformed_after(cls, n: int) -> Fault:
         """One event that is no JSON after some deltas; then the rest. A plain answer: half of its JSON, well framed."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 half = answer.body[: len(answer.body) // 2]
-                return right(received, Answer(half, status=answer.status, headers=answer.headers))
+                return right(received, FakeAnswer(half, status=answer.status, headers=answer.headers))
             return interrupted(received, answer, n, chunk(HALF_EVENT), rest=True)
 
         return cls(f"malformed_after:{n}", bend)
@@ -137,7 +137,7 @@ class Fault:
     def broken_chunk_after(cls, n: int) -> Fault:
         """A chunk whose size is no number after some deltas. A plain answer: half of the body, then closed."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 return halved(received, answer, CUT)
             return interrupted(received, answer, n, b"zz\r\nno chunk\r\n", NEVER)
@@ -148,12 +148,12 @@ class Fault:
     def no_done(cls, *, close: bool = False) -> Fault:
         """A complete stream without its last event, `[DONE]`. close: then a clean end; else the stream stays open."""
 
-        def bend(received: Received, answer: Answer) -> Iterator[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             if not answer.stream:
                 yield from right(received, answer)
                 return
             yield head(received, answer, "connection: close\r\n" if close else "")
-            yield from framed(event for event in answer.events if not isinstance(event, Done))
+            yield from framed(event for event in answer.events if not isinstance(event, StreamDone))
             if close:
                 yield LAST_CHUNK
             yield CUT if close else NEVER
@@ -164,9 +164,9 @@ class Fault:
     def short(cls) -> Fault:
         """A clean HTTP end after half of the deltas: no finish_reason, no `[DONE]`. A plain answer: an empty body."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
-                return right(received, Answer())
+                return right(received, FakeAnswer())
             deltas = sum(isinstance(event, Delta) for event in answer.events)
             return interrupted(received, answer, max(1, deltas // 2), LAST_CHUNK)
 
@@ -176,11 +176,11 @@ class Fault:
     def error_body(cls) -> Fault:
         """200 with an error object: as the body, or as the first event."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             message = "The fake upstream failed behind a 200."
             if not answer.stream:
                 said = error(answer.dialect, 500, message, code="server_error")
-                return right(received, Answer(said.body))
+                return right(received, FakeAnswer(said.body))
             return [head(received, answer), chunk(error_event(answer.dialect, message)), LAST_CHUNK]
 
         return cls("error_body", bend)
@@ -189,7 +189,7 @@ class Fault:
     def error_event_after(cls, n: int) -> Fault:
         """An error event after some deltas, then a clean HTTP end. A plain answer: as error_body."""
 
-        def bend(received: Received, answer: Answer) -> Iterable[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 return cls.error_body().bend(received, answer)
             event = error_event(answer.dialect, "The fake upstream failed in the middle.")
@@ -201,7 +201,7 @@ class Fault:
     def header_drip(cls, seconds_between: float) -> Fault:
         """A response head that never ends: one more header after each pause."""
 
-        def bend(received: Received, answer: Answer) -> Iterator[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             yield b"HTTP/1.1 200 OK\r\n"
             number = 0
             while True:
@@ -215,9 +215,9 @@ class Fault:
     def comments_forever(cls, seconds_between: float) -> Fault:
         """A stream of nothing but `: keep-alive`; in place of a plain answer, a body of nothing but spaces."""
 
-        def bend(received: Received, answer: Answer) -> Iterator[Step]:
+        def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             kind = EVENT_STREAM if answer.stream else answer.content_type
-            yield head(received, Answer(stream=True, content_type=kind))
+            yield head(received, FakeAnswer(stream=True, content_type=kind))
             while True:
                 yield chunk(b": keep-alive\n\n" if answer.stream else b" ")
                 yield Delay(seconds_between)

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from gateway.fake.answers import Answer, Ask, Delta, Done, Event, ToolCall, named_event, streamed
-from gateway.fake.speech import Speech, count_words, last_assistant, speech
+from gateway.fake.answers import Delta, Event, FakeAnswer, FakeRequest, FakeToolCall, StreamDone, named_event, streamed
+from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, speech
 
 
-def messages(ask: Ask) -> Answer:
+def messages(ask: FakeRequest) -> FakeAnswer:
     said = speech(ask, last_assistant(ask))
     text = {"type": "text", "text": said.text}
     block = _tool_block(said.tool) if said.tool else text
@@ -33,10 +33,10 @@ def messages(ask: Ask) -> Answer:
     }
     if ask.stream:
         return streamed(list(_message_events(whole, said)), "anthropic")
-    return Answer(orjson.dumps(whole), pauses=said.pauses, dialect="anthropic")
+    return FakeAnswer(orjson.dumps(whole), pauses=said.pauses, dialect="anthropic")
 
 
-def _message_events(whole: dict[str, Any], said: Speech) -> Iterator[Event]:
+def _message_events(whole: dict[str, Any], said: ScriptedAnswer) -> Iterator[Event]:
     usage = whole["usage"]
     begun = whole | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
     empty = {"type": "text", "text": ""} if said.tool is None else _tool_block(said.tool) | {"input": {}}
@@ -52,10 +52,10 @@ def _message_events(whole: dict[str, Any], said: Speech) -> Iterator[Event]:
     yield named_event({"type": "content_block_stop", "index": 0})
     ending = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     yield named_event({"type": "message_delta", "delta": ending, "usage": usage})
-    yield Done(named_event({"type": "message_stop"}))
+    yield StreamDone(named_event({"type": "message_stop"}))
 
 
-def _tool_block(tool: ToolCall) -> dict[str, Any]:
+def _tool_block(tool: FakeToolCall) -> dict[str, Any]:
     """Arguments that are no JSON cannot be said as a block; they stand under a key of their own."""
     try:
         given = orjson.loads(tool.arguments)
@@ -64,6 +64,6 @@ def _tool_block(tool: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": tool.id, "name": tool.name, "input": given}
 
 
-def count_tokens(ask: Ask) -> Answer:
+def count_tokens(ask: FakeRequest) -> FakeAnswer:
     words = count_words(ask.fields["messages"]) + count_words(ask.fields.get("system"))
-    return Answer(orjson.dumps({"input_tokens": words}), dialect="anthropic")
+    return FakeAnswer(orjson.dumps({"input_tokens": words}), dialect="anthropic")

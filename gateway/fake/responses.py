@@ -7,21 +7,23 @@ from typing import Any
 
 import orjson
 
-from gateway.fake.answers import CREATED, Answer, Ask, Delta, Done, Event, named_event, streamed
-from gateway.fake.speech import Speech, count_words, speech
+from gateway.fake.answers import CREATED, Delta, Event, FakeAnswer, FakeRequest, StreamDone, named_event, streamed
+from gateway.fake.speech import ScriptedAnswer, count_words, speech
 
 
-def responses(ask: Ask) -> Answer:
+def responses(ask: FakeRequest) -> FakeAnswer:
     said = speech(ask)
     whole = _response_object(ask, said)
     if not ask.stream:
-        return Answer(orjson.dumps(whole), pauses=said.pauses, dialect="responses")
+        return FakeAnswer(orjson.dumps(whole), pauses=said.pauses, dialect="responses")
     serial = iter(range(1_000_000))
     events: list[Event] = []
     for event in _response_events(whole, said):
         if isinstance(event, dict):
             data = named_event(event | {"sequence_number": next(serial)})
-            kind = Delta if event["type"].endswith(".delta") else Done if event["type"] in _RESPONSE_ENDS else bytes
+            kind = (
+                Delta if event["type"].endswith(".delta") else StreamDone if event["type"] in _RESPONSE_ENDS else bytes
+            )
             events.append(kind(data))
         else:
             events.append(event)
@@ -31,7 +33,7 @@ def responses(ask: Ask) -> Answer:
 _RESPONSE_ENDS = {"response.completed", "response.incomplete"}
 
 
-def _response_object(ask: Ask, said: Speech) -> dict[str, Any]:
+def _response_object(ask: FakeRequest, said: ScriptedAnswer) -> dict[str, Any]:
     prompt = count_words(ask.fields["input"]) + count_words(ask.fields.get("instructions"))
     status = "completed" if said.whole else "incomplete"
     content = [{"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}]
@@ -61,7 +63,7 @@ def _response_object(ask: Ask, said: Speech) -> dict[str, Any]:
     }
 
 
-def _response_events(whole: dict[str, Any], said: Speech) -> Iterator[dict[str, Any] | Event]:
+def _response_events(whole: dict[str, Any], said: ScriptedAnswer) -> Iterator[dict[str, Any] | Event]:
     item = whole["output"][0]
     place = {"item_id": item["id"], "output_index": 0}
     begun = whole | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
@@ -82,7 +84,7 @@ def _response_events(whole: dict[str, Any], said: Speech) -> Iterator[dict[str, 
 
 
 def _response_text_events(
-    item: dict[str, Any], place: dict[str, Any], said: Speech
+    item: dict[str, Any], place: dict[str, Any], said: ScriptedAnswer
 ) -> Iterator[dict[str, Any] | Event]:
     content = item["content"][0]
     yield {"type": "response.content_part.added", **place, "part": content | {"text": ""}}

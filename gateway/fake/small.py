@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from gateway.fake.answers import CREATED, Answer, Ask, error
+from gateway.fake.answers import CREATED, FakeAnswer, FakeRequest, error
 from gateway.fake.speech import count_words, text_of
 
 
-def _json(value: Any) -> Answer:
-    return Answer(orjson.dumps(value))
+def _json(value: Any) -> FakeAnswer:
+    return FakeAnswer(orjson.dumps(value))
 
 
 def vector(text: str, dimensions: int = 64) -> list[float]:
@@ -34,7 +34,7 @@ def _likeness(a: str, b: str) -> float:
     return sum(x * y for x, y in zip(vector(a), vector(b), strict=True))
 
 
-def embeddings(ask: Ask) -> Answer:
+def embeddings(ask: FakeRequest) -> FakeAnswer:
     given = ask.fields["input"]
     texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
     vectors = [vector(str(t), int(ask.fields.get("dimensions") or 64)) for t in texts]
@@ -45,7 +45,7 @@ def embeddings(ask: Ask) -> Answer:
     return _json({"object": "list", "data": items, "model": ask.model, "usage": usage})
 
 
-def moderations(ask: Ask) -> Answer:
+def moderations(ask: FakeRequest) -> FakeAnswer:
     given = ask.fields["input"]
     texts = given if isinstance(given, list) else [given]
     result = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.0}}
@@ -56,7 +56,7 @@ def _document(value: Any) -> str:
     return str(value.get("text", "")) if isinstance(value, dict) else str(value)
 
 
-def rerank(ask: Ask) -> Answer:
+def rerank(ask: FakeRequest) -> FakeAnswer:
     query, documents = str(ask.fields["query"]), [_document(d) for d in ask.fields["documents"]]
     scored = sorted(((_likeness(query, d), -i) for i, d in enumerate(documents)), reverse=True)
     results = [{"index": -i, "document": {"text": documents[-i]}, "relevance_score": s} for s, i in scored]
@@ -65,7 +65,7 @@ def rerank(ask: Ask) -> Answer:
     return _json({"id": f"rerank-fake-{ask.serial}", "model": ask.model, "usage": usage, "results": kept})
 
 
-def score(ask: Ask) -> Answer:
+def score(ask: FakeRequest) -> FakeAnswer:
     one, two = ask.fields["text_1"], ask.fields["text_2"]
     lefts, rights = ([t] if isinstance(t, str) else t for t in (one, two))
     lefts = lefts * len(rights) if len(lefts) == 1 else lefts
@@ -77,17 +77,17 @@ def score(ask: Ask) -> Answer:
     return _json(named | {"data": items, "usage": usage})
 
 
-def tokenize(ask: Ask) -> Answer:
+def tokenize(ask: FakeRequest) -> FakeAnswer:
     """Tokens here are code points, so that detokenize can turn them back."""
     text = ask.fields.get("prompt") or "".join(_document(m) for m in ask.fields.get("messages") or ())
     return _json({"count": len(text), "max_model_len": 4096, "tokens": [ord(c) for c in text]})
 
 
-def detokenize(ask: Ask) -> Answer:
+def detokenize(ask: FakeRequest) -> FakeAnswer:
     return _json({"prompt": "".join(chr(t) for t in ask.fields["tokens"])})
 
 
-def transcription(ask: Ask) -> Answer:
+def transcription(ask: FakeRequest) -> FakeAnswer:
     """Says which file arrived, so that a test can hold it against the one sent. file: None: no file part came."""
     boundary = re.search(r'boundary="?([^";]+)', ask.content_type)
     if boundary is None:
@@ -108,37 +108,37 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def speech_audio(_: Ask) -> Answer:
-    return Answer(bytes(range(256)) * 16, content_type="audio/mpeg")
+def speech_audio(_: FakeRequest) -> FakeAnswer:
+    return FakeAnswer(bytes(range(256)) * 16, content_type="audio/mpeg")
 
 
-def images(ask: Ask) -> Answer:
+def images(ask: FakeRequest) -> FakeAnswer:
     pixel = base64.b64encode(b"\x89PNG\r\n\x1a\n fake").decode()
     return _json({"created": CREATED, "data": [{"b64_json": pixel} for _ in range(ask.choices)]})
 
 
-def echo(ask: Ask) -> Answer:
+def echo(ask: FakeRequest) -> FakeAnswer:
     """For paths that a gateway passes through: what came, as it came."""
     seen = {"method": ask.method, "path": ask.path, "content_type": ask.content_type}
     body = {"bytes": len(ask.body), "sha256": _sha256(ask.body)}
     return _json({"id": f"file-fake-{ask.serial}", "object": "file"} | seen | body)
 
 
-def models(ask: Ask) -> Answer:
+def models(ask: FakeRequest) -> FakeAnswer:
     length = {"max_model_len": 4096} if ask.vllm else {}
     model = {"id": ask.default_model, "object": "model", "created": CREATED, "owned_by": "fake"} | length
     named = ask.path.removeprefix("/models/")
     return _json(model | {"id": named} if named != ask.path else {"object": "list", "data": [model]})
 
 
-def health(_: Ask) -> Answer:
-    return Answer(content_type="text/plain")
+def health(_: FakeRequest) -> FakeAnswer:
+    return FakeAnswer(content_type="text/plain")
 
 
-def metrics(ask: Ask) -> Answer:
+def metrics(ask: FakeRequest) -> FakeAnswer:
     """The lines of vLLM's /metrics that a gateway reads for load."""
     lines = [
         f'# TYPE vllm:{name} gauge\nvllm:{name}{{engine="0",model_name="{ask.default_model}"}} {value}\n'
         for name, value in ask.load.items()
     ]
-    return Answer("".join(lines).encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return FakeAnswer("".join(lines).encode(), content_type="text/plain; version=0.0.4; charset=utf-8")

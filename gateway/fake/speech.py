@@ -9,18 +9,18 @@ from typing import Any
 
 import orjson
 
-from gateway.fake.answers import Ask, Event, Part, ToolCall
+from gateway.fake.answers import Event, FakeRequest, FakeToolCall, Part
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class ScriptedAnswer:
     """What is said to one request. whole: False when max_tokens ended it."""
 
     parts: tuple[Part, ...]
     text: str
     words: int
     whole: bool
-    tool: ToolCall | None
+    tool: FakeToolCall | None
 
     @property
     def pauses(self) -> tuple[Event, ...]:
@@ -36,10 +36,10 @@ class Speech:
         return [text[i : i + 8] for i in range(0, len(text), 8)]
 
 
-def speech(ask: Ask, prefix: str = "") -> Speech:
+def speech(ask: FakeRequest, prefix: str = "") -> ScriptedAnswer:
     """What the script gives for this request: after `prefix` if it begins with it, up to the token limit."""
     if ask.script.tool:
-        return Speech((), "", 1 + len(ask.script.tool.arguments.split()), True, ask.script.tool)
+        return ScriptedAnswer((), "", 1 + len(ask.script.tool.arguments.split()), True, ask.script.tool)
     parts: tuple[Part, ...] = ask.script.parts
     if not ask.script.chosen and _wants_json(ask.fields):
         parts = split(orjson.dumps({"answer": text_of(parts).strip()}).decode())
@@ -48,9 +48,9 @@ def speech(ask: Ask, prefix: str = "") -> Speech:
     text = text_of(parts)
     words, limit = len(text.split()), _limit(ask.fields)
     if limit is None or words <= limit:
-        return Speech(parts, text, words, True, None)
+        return ScriptedAnswer(parts, text, words, True, None)
     end = sum(len(word) for word in split(text)[:limit])
-    return Speech(_slice(parts, 0, end), text[:end], limit, False, None)
+    return ScriptedAnswer(_slice(parts, 0, end), text[:end], limit, False, None)
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def count_words(value: Any) -> int:
     return int(isinstance(value, int))
 
 
-def last_assistant(ask: Ask) -> str:
+def last_assistant(ask: FakeRequest) -> str:
     """The text of a last assistant message; empty: the last message is somebody else's."""
     messages = ask.fields.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None

@@ -13,9 +13,21 @@ from typing import Any, Self
 
 import orjson
 
-from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Answer, Ask, Delay, Delta, Event, Part, Script, ToolCall
+from gateway.fake.answers import (
+    CUT,
+    EVENT_STREAM,
+    HOLD,
+    Delay,
+    Delta,
+    Event,
+    FakeAnswer,
+    FakeRequest,
+    FakeToolCall,
+    Part,
+    Script,
+)
 from gateway.fake.apis import api_path, dialect_of, right_answer
-from gateway.fake.connection import WRITE_BYTES, Connection
+from gateway.fake.connection import WRITE_BYTES, FakeConnection
 from gateway.fake.faults import Fault
 from gateway.fake.speech import split
 from gateway.fake.wire import Received, Step, right
@@ -52,10 +64,10 @@ class FakeUpstream:
         self._host = "127.0.0.1"
         self._default = Script(split(text), chosen=False)
         self._script = self._default
-        self._whole: Answer | None = None
-        self._choose: Callable[[Received], Answer | str] | None = None
+        self._whole: FakeAnswer | None = None
+        self._choose: Callable[[Received], FakeAnswer | str] | None = None
         # Plain answers by what was asked, with the serial in their id: a benchmark asks the same a million times.
-        self._encoded: dict[tuple[str, bytes, str, bool], tuple[Answer, int]] = {}
+        self._encoded: dict[tuple[str, bytes, str, bool], tuple[FakeAnswer, int]] = {}
         self._faults: deque[Fault] = deque()
         self._always: Fault | None = None
         self._share = 1.0
@@ -63,16 +75,16 @@ class FakeUpstream:
         self._taken = 0
         self._requests = 0
         self._running = 0
-        self._connections: set[Connection] = set()
+        self._connections: set[FakeConnection] = set()
         self._connected_ever = 0
-        self._held: list[Connection] = []
+        self._held: list[FakeConnection] = []
         self._watchers: list[asyncio.Future[None]] = []
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listens. port: 0 takes a free one. May be started again after `stop`, on the same port if told so."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=4096)
+        self._server = await loop.create_server(lambda: FakeConnection(self), host, port, backlog=4096)
         self._host = host
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -141,12 +153,12 @@ class FakeUpstream:
 
     def tool_call(self, name: str, arguments: str, id: str = "call_1") -> None:
         """All following chat answers are this call. arguments: JSON text, sent as it is."""
-        self._say(Script((), tool=ToolCall(name, arguments, id)))
+        self._say(Script((), tool=FakeToolCall(name, arguments, id)))
 
     def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
         """Exactly these bytes as the whole answer to all following requests but probes."""
         self._choose = None
-        self._whole = Answer(body, status=status, headers=_pairs(headers), content_type=content_type)
+        self._whole = FakeAnswer(body, status=status, headers=_pairs(headers), content_type=content_type)
 
     def streams(
         self,
@@ -161,11 +173,11 @@ class FakeUpstream:
         for chunk in chunks:
             events += [Delta(chunk), Delay(0)] if isinstance(chunk, bytes) else [chunk]
         self._choose = None
-        self._whole = Answer(
+        self._whole = FakeAnswer(
             events=events, stream=True, status=status, headers=_pairs(headers), content_type=content_type
         )
 
-    def replies(self, choose: Callable[[Received], Answer | str]) -> None:
+    def replies(self, choose: Callable[[Received], FakeAnswer | str]) -> None:
         """All following requests but probes are answered with what this says of each: a text, as in `says`, or a whole
         Answer."""
         self._whole, self._choose = None, choose
@@ -196,13 +208,13 @@ class FakeUpstream:
         self._script = script
         self._encoded.clear()
 
-    def _connected(self, connection: Connection) -> int:
+    def _connected(self, connection: FakeConnection) -> int:
         self._connections.add(connection)
         self._connected_ever += 1
         self._changed()
         return self._connected_ever
 
-    def _disconnected(self, connection: Connection, received: Received | None) -> None:
+    def _disconnected(self, connection: FakeConnection, received: Received | None) -> None:
         """received: what was being answered; None: nothing."""
         self._connections.discard(connection)
         if connection in self._held:
@@ -239,14 +251,14 @@ class FakeUpstream:
         spent, due = int((received.serial - 1) * self._share), int(received.serial * self._share)
         return self._always if due > spent else None
 
-    def _right_answer(self, received: Received) -> Answer:
+    def _right_answer(self, received: Received) -> FakeAnswer:
         path = api_path(received.path)
         if self._whole is not None and not received.probe:
             return replace(self._whole, dialect=dialect_of(path))
         orca = received.header("endpoint-load-metrics-format")
         if self._choose is not None and not received.probe:
             chosen = self._choose(received)
-            if isinstance(chosen, Answer):
+            if isinstance(chosen, FakeAnswer):
                 return replace(chosen, dialect=dialect_of(path))
             return right_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
         asked = (path, received.body, self.model, self.vllm)
@@ -262,8 +274,8 @@ class FakeUpstream:
             self._encoded[asked] = answer, received.serial
         return answer
 
-    def _ask(self, received: Received, path: str, orca: str | None) -> Ask:
-        return Ask(
+    def _ask(self, received: Received, path: str, orca: str | None) -> FakeRequest:
+        return FakeRequest(
             serial=received.serial,
             method=received.method,
             path=path,

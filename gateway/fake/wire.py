@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from gateway.fake.answers import CUT, HOLD, Answer, Delay, Delta, Event
+from gateway.fake.answers import CUT, HOLD, Delay, Delta, Event, FakeAnswer
 
 
 class NEVER:
@@ -62,7 +62,7 @@ class Received:
         return next((value for key, value in self.headers if key == name.lower()), None)
 
 
-def head(received: Received, answer: Answer, more: str = "") -> bytes:
+def head(received: Received, answer: FakeAnswer, more: str = "") -> bytes:
     """The status line and the headers. more: further header lines, each with its end."""
     reason = _REASONS.get(answer.status, "Odd")
     framing = "transfer-encoding: chunked" if answer.stream else f"content-length: {len(answer.body)}"
@@ -88,7 +88,7 @@ def framed(events: Iterable[Event]) -> Iterator[Step]:
         yield chunk(event) if isinstance(event, bytes) else event
 
 
-def right(received: Received, answer: Answer) -> Iterator[Step]:
+def right(received: Received, answer: FakeAnswer) -> Iterator[Step]:
     """The answer as it should be on the wire."""
     if answer.stream:
         yield head(received, answer)
@@ -102,7 +102,7 @@ def right(received: Received, answer: Answer) -> Iterator[Step]:
         yield head(received, answer) + answer.body
 
 
-def halved(received: Received, answer: Answer, between: Step) -> Iterator[Step]:
+def halved(received: Received, answer: FakeAnswer, between: Step) -> Iterator[Step]:
     """A plain answer with something between the halves of its body."""
     middle = len(answer.body) // 2
     yield head(received, answer) + answer.body[:middle]
@@ -118,7 +118,9 @@ def _place_after(events: Sequence[Event], deltas: int) -> int:
     return places[-1] + 1 if places else len(events)
 
 
-def interrupted(received: Received, answer: Answer, deltas: int, *steps: Step, rest: bool = False) -> Iterator[Step]:
+def interrupted(
+    received: Received, answer: FakeAnswer, deltas: int, *steps: Step, rest: bool = False
+) -> Iterator[Step]:
     """A stream with these wire steps after some deltas. rest: it then goes on."""
     place = _place_after(answer.events, deltas)
     yield head(received, answer)

@@ -17,7 +17,7 @@ Room = Literal["gateway", "consumer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class MetricSpec:
     """One metric. name: as PromQL has it; a histogram's without _bucket, _sum and _count."""
 
     name: str
@@ -34,22 +34,22 @@ class Exported:
         return (self.name,)
 
 
-def catalogue() -> list[Exported]:
+def catalogue() -> list[MetricSpec]:
     """All of them, the gateway's first, in the order in which they are declared."""
     return [*_proxy(), *(_of(family) for family in EvalMetrics(CollectorRegistry()).collect())]
 
 
-def _proxy() -> Iterator[Exported]:
+def _proxy() -> Iterator[MetricSpec]:
     kinds: dict[str, Kind] = {"Counter": "counter", "Histogram": "histogram"}
     for _, each in declarations():
         kind = kinds.get(each.kind.__name__, "gauge")
-        yield Exported(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, "gateway")
+        yield MetricSpec(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, "gateway")
 
 
-def _of(family: Metric) -> Exported:
+def _of(family: Metric) -> MetricSpec:
     kind: Kind = "counter" if family.type == "counter" else "histogram" if family.type == "histogram" else "gauge"
     labels: tuple[str, ...] = getattr(family, "_labelnames", ())  # it has no public name, and the reference needs it
-    return Exported(family.name + "_total" * (kind == "counter"), kind, labels, family.documentation, "consumer")
+    return MetricSpec(family.name + "_total" * (kind == "counter"), kind, labels, family.documentation, "consumer")
 
 
 def unknown(names: set[str]) -> list[str]:

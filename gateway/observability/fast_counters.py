@@ -13,7 +13,7 @@ from weakref import WeakSet
 from prometheus_client import Counter, Histogram
 
 
-class Count:
+class FastCounter:
     """A counter's series. n: what came since the last flush; raise it by plain addition."""
 
     __slots__ = ("_series", "n")
@@ -28,7 +28,7 @@ class Count:
             self._series.inc(n)
 
 
-class Spread:
+class FastHistogram:
     """A histogram's series."""
 
     __slots__ = ("_bounds", "_counts", "_series", "_sum")
@@ -65,7 +65,7 @@ class Spread:
         self._sum = 0.0
 
 
-class Batch(Protocol):
+class CounterBatch(Protocol):
     """Whoever gathers what it will add to such numbers."""
 
     def fold(self) -> None:
@@ -73,26 +73,26 @@ class Batch(Protocol):
         ...
 
 
-class Counts:
+class FastCounters:
     """All such numbers of one process, found by metric and labels. One thread raises and flushes them."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[int, tuple[str, ...]], Count] = {}
-        self._spreads: dict[tuple[int, tuple[str, ...]], Spread] = {}
-        self.batches: WeakSet[Batch] = WeakSet()  # flushed first; whoever drops one flushes before
+        self._counts: dict[tuple[int, tuple[str, ...]], FastCounter] = {}
+        self._spreads: dict[tuple[int, tuple[str, ...]], FastHistogram] = {}
+        self.batches: WeakSet[CounterBatch] = WeakSet()  # flushed first; whoever drops one flushes before
 
-    def of(self, metric: Counter, *labels: str) -> Count:
+    def of(self, metric: Counter, *labels: str) -> FastCounter:
         key = (id(metric), labels)
         found = self._counts.get(key)
         if found is None:
-            found = self._counts[key] = Count(metric.labels(*labels) if labels else metric)
+            found = self._counts[key] = FastCounter(metric.labels(*labels) if labels else metric)
         return found
 
-    def spread(self, metric: Histogram, *labels: str) -> Spread:
+    def spread(self, metric: Histogram, *labels: str) -> FastHistogram:
         key = (id(metric), labels)
         found = self._spreads.get(key)
         if found is None:
-            found = self._spreads[key] = Spread(metric.labels(*labels) if labels else metric)
+            found = self._spreads[key] = FastHistogram(metric.labels(*labels) if labels else metric)
         return found
 
     def flush(self) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from gateway.config.log import Log
+from gateway.config.log import LogConfig
 
 WORDS = "%(asctime)s %(levelname)s %(message)s"
 TALKATIVE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they speak of every request, or of every table
@@ -34,11 +34,11 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def is_json(log: Log) -> bool:
+def is_json(log: LogConfig) -> bool:
     return log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
 
 
-def begin(log: Log) -> None:
+def begin(log: LogConfig) -> None:
     """From here on everything that this process logs goes to stderr so."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(WORDS))

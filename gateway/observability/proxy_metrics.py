@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.observability.fast_counters import Counts
+from gateway.observability.fast_counters import FastCounters
 
 _DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FIRST_TOKEN = (
@@ -28,7 +28,7 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 @dataclass(frozen=True, slots=True)
-class Declared(Generic[M]):
+class MetricDeclaration(Generic[M]):
     """One metric, as a class attribute. On an instance the attribute of that name is the metric itself."""
 
     kind: type[M]
@@ -38,27 +38,29 @@ class Declared(Generic[M]):
     more: dict[str, Any]
 
     @overload
-    def __get__(self, instance: None, owner: object) -> Declared[M]: ...
+    def __get__(self, instance: None, owner: object) -> MetricDeclaration[M]: ...
     @overload
     def __get__(self, instance: object, owner: object) -> M: ...
-    def __get__(self, instance: object, owner: object) -> Declared[M] | M:
+    def __get__(self, instance: object, owner: object) -> MetricDeclaration[M] | M:
         return self  # of the class: an instance has its own of the same name, which is found first
 
     def made(self, registry: CollectorRegistry) -> M:
         return self.kind(self.name, self.help, self.labels, registry=registry, **self.more)
 
 
-def _counter(name: str, help: str, *labels: str) -> Declared[Counter]:
-    return Declared(Counter, name, help, labels, {})
+def _counter(name: str, help: str, *labels: str) -> MetricDeclaration[Counter]:
+    return MetricDeclaration(Counter, name, help, labels, {})
 
 
-def _gauge(name: str, help: str, *labels: str, over: Literal["livesum", "livemax", "livemin"]) -> Declared[Gauge]:
+def _gauge(
+    name: str, help: str, *labels: str, over: Literal["livesum", "livemax", "livemin"]
+) -> MetricDeclaration[Gauge]:
     """over: how the values of several workers become one."""
-    return Declared(Gauge, name, help, labels, {"multiprocess_mode": over})
+    return MetricDeclaration(Gauge, name, help, labels, {"multiprocess_mode": over})
 
 
-def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...]) -> Declared[Histogram]:
-    return Declared(Histogram, name, help, labels, {"buckets": buckets})
+def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...]) -> MetricDeclaration[Histogram]:
+    return MetricDeclaration(Histogram, name, help, labels, {"buckets": buckets})
 
 
 class _Calls:
@@ -161,12 +163,12 @@ class ProxyMetrics(_Calls, _Upstreams, _Recorded, _Tried):
     """What room 1 counts. counts: the way to raise a counter or histogram on a call's path."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.counts = Counts()
+        self.counts = FastCounters()
         for attribute, declared in declarations():
             setattr(self, attribute, declared.made(registry))
 
 
-def declarations() -> Iterator[tuple[str, Declared[Any]]]:
+def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
     """Every metric of room 1 with its attribute's name, in order."""
     for subject in (_Calls, _Upstreams, _Recorded, _Tried):
-        yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, Declared))
+        yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, MetricDeclaration))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from gateway import __version__
-from gateway.config.otel import Otel
+from gateway.config.otel import OtelConfig
 from gateway.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LOW = (1 << 64) - 1
 _PARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
 
-class Ids(NamedTuple):
+class SpanIds(NamedTuple):
     """Of one call's span. parent: the client's span; 0: it brought none."""
 
     trace: int
@@ -41,7 +41,7 @@ class Ids(NamedTuple):
         return b"00-%032x-%016x-%02x" % (self.trace, self.span, self.sampled)
 
 
-def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> Ids:
+def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
     """exchange: its id, a UUID. A traceparent that is none (all zeros too) is as if there were none."""
     number = UUID(exchange).int
     span = number & _LOW
@@ -49,8 +49,8 @@ def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> Ids:
     if found is not None:
         trace, parent = int(found[1], 16), int(found[2], 16)
         if trace and parent:
-            return Ids(trace, span, parent, bool(int(found[3], 16) & 1))
-    return Ids(number, span, 0, (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1))
+            return SpanIds(trace, span, parent, bool(int(found[3], 16) & 1))
+    return SpanIds(number, span, 0, (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1))
 
 
 def need() -> None:
@@ -62,7 +62,7 @@ def need() -> None:
         raise ConfigError([MISSING]) from error
 
 
-def tracing(otel: Otel, ids: IdGenerator) -> TracerProvider:
+def tracing(otel: OtelConfig, ids: IdGenerator) -> TracerProvider:
     """Makes spans, and sends them from a thread. All that are made are sent: who is traced was decided before."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
@@ -75,7 +75,7 @@ def tracing(otel: Otel, ids: IdGenerator) -> TracerProvider:
     return provider
 
 
-def events(otel: Otel) -> LoggerProvider:
+def events(otel: OtelConfig) -> LoggerProvider:
     """Makes events, and sends them from a thread."""
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.sdk._logs import LoggerProvider
@@ -95,7 +95,7 @@ def below(trace: int, span: int, sampled: bool = True) -> Context:
     return set_span_in_context(NonRecordingSpan(SpanContext(trace, span, is_remote=True, trace_flags=flags)))
 
 
-def _resource(otel: Otel) -> Resource:
+def _resource(otel: OtelConfig) -> Resource:
     from opentelemetry.sdk.resources import Resource
 
     return Resource.create({"service.name": otel.service, "service.version": __version__})

@@ -17,23 +17,23 @@ from gateway.config.loading import Config
 from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.observability.tracing import Ids
-from gateway.proxy.experiments.shadow import Shadow
-from gateway.proxy.http.server import Asked
+from gateway.observability.tracing import SpanIds
+from gateway.proxy.experiments.shadow import ShadowSender
+from gateway.proxy.http.server import HttpRequest
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
-from gateway.proxy.http.write_batching import Outbox
+from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.recording.access_log import AccessLog, line_of
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.relay.progress import Client, Kept, Progress, Send
+from gateway.proxy.relay.progress import CallContext, ClientConnection, HeldBytes, Send
 from gateway.proxy.relay.relay import Relay
-from gateway.proxy.request.auth import Keys
+from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.request.parse import read_call, read_wishes
 from gateway.proxy.request.upload import ClientGone, Receive, Upload, begin_upload
-from gateway.proxy.routing.assignment import Experiments
-from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.assignment import ExperimentAssignments
+from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
@@ -54,14 +54,14 @@ class Gateway:
     """Everything one config makes. Built at start and swapped whole on a reload."""
 
     config: Config
-    keys: Keys
+    keys: KeyRing
     upstreams: dict[str, UpstreamState]
     router: Router
     relay: Relay
     settler: Settler
-    shadow: Shadow
+    shadow: ShadowSender
     recorder: Recorder
-    sticky: Sticky
+    sticky: ResponseAffinity
     metrics: ProxyMetrics
     tasks: Tasks
     ticker: Ticker
@@ -82,7 +82,7 @@ class App:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.gateways = [gateway]
-        self.outbox = Outbox()
+        self.outbox = WriteBatcher()
         self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
 
     def change(self, gateway: Gateway) -> Gateway:
@@ -97,7 +97,7 @@ class App:
         old.metrics.counts.flush()  # with what its calls have left to be counted
         self._show_upstreams(old, zero=True)
 
-    def experiments(self) -> list[Experiments]:
+    def experiments(self) -> list[ExperimentAssignments]:
         """Of every config that is still in use, the present one last."""
         return [gateway.router.experiments for gateway in self.gateways]
 
@@ -138,15 +138,15 @@ class App:
         """The endpoint of the hot path that this is; None: it is one of the pages."""
         return ROUTES.get(path) if method == b"POST" else None
 
-    async def answer(self, endpoint: Endpoint, request: Asked, client: Client) -> None:
+    async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
         """One call, from its first byte to its settlement."""
         gateway = self.gateway
         call: Call | None = None
         upload: Upload | None = None
         route: Route | None = None
-        ids: Ids | None = None
+        ids: SpanIds | None = None
         started = time.monotonic()
-        progress = Progress(Kept(False, 0), making=asyncio.current_task())
+        progress = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields
@@ -159,7 +159,7 @@ class App:
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_wishes(headers, caller), home)
-            progress.kept = Kept(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
+            progress.kept = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
             if upload is None:
                 request.watch(progress)
             else:  # until it is whole, whoever reads the form sees the client leave
@@ -191,7 +191,9 @@ class App:
             if gateway.spans is not None and call is not None and ids is not None:
                 gateway.spans.ended(ids, endpoint, call, progress)
 
-    async def _stop(self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress) -> None:
+    async def _stop(
+        self, client: ClientConnection, endpoint: Endpoint, call: Call | None, progress: CallContext
+    ) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
         for it."""
         error = stopping()
@@ -205,13 +207,18 @@ class App:
         else:
             await self._refuse(client, endpoint, call, progress, error)
 
-    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: Progress) -> None:
+    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: CallContext) -> None:
         if progress.gone:
             progress.outcome = "client_gone"
         gateway.settler.settle(call, endpoint, route, progress)
 
     async def _refuse(
-        self, client: Client, endpoint: Endpoint, call: Call | None, progress: Progress, error: GatewayError
+        self,
+        client: ClientConnection,
+        endpoint: Endpoint,
+        call: Call | None,
+        progress: CallContext,
+        error: GatewayError,
     ) -> None:
         """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
         metrics = self.gateway.metrics
@@ -226,7 +233,9 @@ class App:
         await send_error(client, error, call.id if call else new_id(), anthropic=anthropic)
 
 
-async def send_error(client: Client, error: GatewayError, request_id: str, *, anthropic: bool = False) -> None:
+async def send_error(
+    client: ClientConnection, error: GatewayError, request_id: str, *, anthropic: bool = False
+) -> None:
     """The error as a whole answer, in the shape of the client's API."""
     if client.started:
         return  # too late for a status; the connection closes unfinished

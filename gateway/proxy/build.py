@@ -16,8 +16,8 @@ from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
 from gateway.proxy.dialects.table import build as build_dialect
-from gateway.proxy.experiments.idle_queue import Aside
-from gateway.proxy.experiments.shadow import Shadow, Standing
+from gateway.proxy.experiments.idle_queue import IdleQueue
+from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client import Transport
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.recording.access_log import AccessLog
@@ -25,11 +25,11 @@ from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.policy import redactors
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
-from gateway.proxy.request.auth import Keys
-from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.request.auth import KeyRing
+from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
-from gateway.proxy.routing.target_state import Slots, UpstreamState
+from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState
 from gateway.proxy.settle import Settler
 from gateway.runtime.supervisor import Tasks
 
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Parts:
+class ProcessParts:
     """What outlives a config: the recorder and its counts, the metrics, the tasks; what is known of experiments. rng
     and clock come in."""
 
     recorder: Recorder
     metrics: ProxyMetrics
     tasks: Tasks
-    sticky: Sticky
+    sticky: ResponseAffinity
     ticker: Ticker
     access: AccessLog | None = None  # None: this process keeps none
     spans: Spans | None = None  # None: calls are not traced
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
-    shadows: Standing = field(default_factory=Standing)
+    shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as the stream server last said
 
 
-def build(config: Config, parts: Parts) -> Gateway:
+def build(config: Config, parts: ProcessParts) -> Gateway:
     """Raises ConfigError for what only shows when it is built: a CA file that is none, a proxy that cannot be."""
     transports: dict[object, Transport] = {}
     upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
@@ -68,13 +68,13 @@ def build(config: Config, parts: Parts) -> Gateway:
     parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors(config, parts.recorder.redactors)
     calls: Counter[str] = Counter()
-    aside = Aside(lambda: calls.total() > 0)
-    shadow = Shadow(
+    aside = IdleQueue(lambda: calls.total() > 0)
+    shadow = ShadowSender(
         router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng, aside
     )
     return Gateway(
         config=config,
-        keys=Keys(config.keys, open=config.open, redaction=config.redaction),
+        keys=KeyRing(config.keys, open=config.open, redaction=config.redaction),
         upstreams=upstreams,
         router=router,
         relay=relay,
@@ -107,7 +107,7 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
             raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
-    slots = Slots(upstream.concurrency, upstream.queue, upstream.queue_s)
+    slots = ConcurrencyLimiter(upstream.concurrency, upstream.queue, upstream.queue_s)
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], slots)
 
 

@@ -14,7 +14,7 @@ from gateway.config.environment import shared_metrics
 from gateway.config.loading import Config, load
 from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
-from gateway.proxy.build import Parts, build, close
+from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.routing.health import scrape, watch
 
 log = logging.getLogger("gateway")
@@ -50,7 +50,7 @@ def in_force() -> Path | None:
 class Reload:
     """Puts a changed gateway.yaml in force: validated, built, then swapped whole. A refused one leaves the old."""
 
-    def __init__(self, path: Path, app: App, parts: Parts) -> None:
+    def __init__(self, path: Path, app: App, parts: ProcessParts) -> None:
         self._path = path
         self._app = app
         self._parts = parts

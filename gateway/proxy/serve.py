@@ -22,24 +22,24 @@ from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway.config.environment import Served, pass_on, passed_on, shared_metrics
+from gateway.config.environment import WorkerEnvironment, pass_on, passed_on, shared_metrics
 from gateway.config.loading import Config, load
 from gateway.core.errors import ConfigError
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
-from gateway.proxy.build import Parts, build, close
-from gateway.proxy.endpoints.operational import Pages, for_browsers
-from gateway.proxy.experiments.plan_poller import Following
-from gateway.proxy.http.server import Alone
-from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.build import ProcessParts, build, close
+from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
+from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.http.server import UnsharedSocket
+from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.recording.access_log import AccessLog
-from gateway.proxy.recording.heartbeat import Presence
+from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
-from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.runtime.child import CannotRun
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.supervisor import Tasks
@@ -59,7 +59,7 @@ _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a red
 def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> None:
     """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
     config = load_served(config_path)
-    served = Served(config_path, data, is_loopback(host))
+    served = WorkerEnvironment(config_path, data, is_loopback(host))
     log_format.begin(config.log)
     try:
         if workers == 1:
@@ -70,7 +70,7 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
         sys.exit(1 if error.code else 0)
 
 
-def _several(settings: uvicorn.Config, served: Served) -> None:
+def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-workers-", ignore_cleanup_errors=True) as shared:
         pass_on(served, Path(shared))
         keep_in_force(served.config)
@@ -114,8 +114,8 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         port=port,
         workers=workers,
         factory=isinstance(app, str),
-        loop="uvloop" if workers == 1 else "gateway.proxy.http.server.sharing:Loop",
-        http=Protocol,
+        loop="uvloop" if workers == 1 else "gateway.proxy.http.server.sharing:SharingLoop",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -143,7 +143,7 @@ class Process:
 
     config: None: what the file says, or where that is refused, what the other workers have in force."""
 
-    def __init__(self, served: Served, config: Config | None = None) -> None:
+    def __init__(self, served: WorkerEnvironment, config: Config | None = None) -> None:
         self._served = served
         self.config, self._refused = self._load(served.config) if config is None else (config, False)
         self.app: App | None = None
@@ -190,24 +190,24 @@ class Process:
             corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             access = AccessLog(log_format.is_json(self.config.log))
-            parts = Parts(
-                recorder, metrics, tasks, Sticky(corridor, tasks), Ticker(), access, spans=_spans(self.config)
+            parts = ProcessParts(
+                recorder, metrics, tasks, ResponseAffinity(corridor, tasks), Ticker(), access, spans=_spans(self.config)
             )
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.recall
-            pages = Pages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
+            pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
             metrics.config_ok.set(not self._refused)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
-            following = Following(corridor, app.experiments, parts.plans, parts.shadows, metrics)
+            following = PlanPoller(corridor, app.experiments, parts.plans, parts.shadows, metrics)
             await following.look()
             tasks.start(following.run(), "experiments")
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
-            presence = Presence(corridor, recorder)
+            presence = Heartbeat(corridor, recorder)
             tasks.start(presence.run(), "presence")
             async with self._metrics_listener(pages):
                 gc.freeze()  # what is here now stays: the collector need not look at it again and again
@@ -224,7 +224,7 @@ class Process:
             await corridor.aclose()
 
     @contextlib.asynccontextmanager
-    async def _metrics_listener(self, pages: Pages) -> AsyncIterator[None]:
+    async def _metrics_listener(self, pages: OperationalPages) -> AsyncIterator[None]:
         """A listener of its own for /metrics and /ready, where the config gives one; open to whoever reaches it.
 
         With several workers each tries to bind it and the first has it: one scrape gives the total of all.
@@ -280,7 +280,7 @@ def _listener(bind: str) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # Listening at once: until one of them does, two workers could bind the same port.
-        return Alone(fileno=socket.create_server((host.strip("[]"), int(port)), family=family).detach())
+        return UnsharedSocket(fileno=socket.create_server((host.strip("[]"), int(port)), family=family).detach())
     except OSError as error:
         if error.errno == errno.EADDRINUSE and shared_metrics() is not None:
             return None

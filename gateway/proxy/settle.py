@@ -11,17 +11,17 @@ from gateway.core.completion import assemble
 from gateway.core.exchange import Exchange, Outcome, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.shadow import Offer, Shadow
+from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import Progress
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
-from gateway.proxy.routing.assignment import Part
+from gateway.proxy.routing.assignment import Assignment
 from gateway.proxy.routing.router import Route
-from gateway.proxy.routing.sampling import Ending, Sampler
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.sampling import CallEnding, Sampler
+from gateway.proxy.routing.target_state import TargetState
 
 _ERROR_TYPE: dict[Outcome, str] = {
     "ok": "",
@@ -38,12 +38,12 @@ Ended = tuple[Outcome, float, float, float | None, Usage | None, bool]
 """One call: outcome, seconds in all, of them ours, seconds to the first token of a stream, usage, at the first try."""
 
 
-class CallSeries:
+class CallMetrics:
     """The series that calls of one alias at one target raise. Calls are added to `waiting`, and counted together: each
     costs an append and its share of a few sorts.
     """
 
-    def __init__(self, m: ProxyMetrics, alias: str, place: Place, operation: str, price: Price | None) -> None:
+    def __init__(self, m: ProxyMetrics, alias: str, place: TargetState, operation: str, price: Price | None) -> None:
         counts, upstream = m.counts, place.target.upstream
         genai = (operation, place.upstream.config.vendor.provider, alias, place.target.model)
         self.waiting: list[Ended] = []
@@ -104,46 +104,51 @@ class CallSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledCall:
     """How a call ended, as far as it is known at once. exchange: its record, when it was sampled. offer: what became of
     its shadow; None: it was not drawn, or the call is not eligible."""
 
     exchange: Exchange | None = None
-    offer: Offer | None = None
+    offer: ShadowOffer | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SamplingDecision:
     """With which probability a call is recorded, as what. part: None: in no experiment."""
 
     pi: float
     stratum: str
-    part: Part | None = None
-    offer: Offer | None = None
+    part: Assignment | None = None
+    offer: ShadowOffer | None = None
 
 
 class Settler:
     """cap_bytes: of each of an exchange's two bodies. prices: None: none are known. shadow: None: there is none."""
 
     def __init__(
-        self, sampler: Sampler, recorder: Recorder, metrics: ProxyMetrics, cap_bytes: int,
-        prices: Prices | None = None, shadow: Shadow | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        sampler: Sampler,
+        recorder: Recorder,
+        metrics: ProxyMetrics,
+        cap_bytes: int,
+        prices: Prices | None = None,
+        shadow: ShadowSender | None = None,
+    ) -> None:
         self._shadow = shadow
         self._sampler = sampler
         self._prices = prices or Prices()
         self._recorder = recorder
         self._metrics = metrics
         self.cap_bytes = cap_bytes
-        self._series: dict[tuple[str, str, str], CallSeries] = {}  # by alias, place and operation
+        self._series: dict[tuple[str, str, str], CallMetrics] = {}  # by alias, place and operation
 
-    def settle(self, call: Call, endpoint: Endpoint, route: Route, progress: Progress) -> Settled:
+    def settle(self, call: Call, endpoint: Endpoint, route: Route, progress: CallContext) -> SettledCall:
         """Counts the call and, when it is sampled, records it. A call that reached no upstream leaves no exchange."""
         now = time.monotonic()
         place = progress.place
         self._count(call, endpoint, place, progress, now - call.started)
         if place is None or not progress.attempts or not endpoint.carries_text:
-            return Settled()
+            return SettledCall()
         own_pi, stratum = route.drawn.pi, route.drawn.stratum
         if self._sampler.reads_ending:
             own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
@@ -152,28 +157,42 @@ class Settler:
         reason = route.drawn.reason or (None if route.drawn.u < own_pi else "not_drawn")
         self._recorder.saw((stratum, call.alias, place.name, "", ""), reason)
         if reason is not None:
-            return Settled()
-        exchange = self._exchange(call, route, progress, place, Chosen(own_pi, stratum), now)
+            return SettledCall()
+        exchange = self._exchange(call, route, progress, place, SamplingDecision(own_pi, stratum), now)
         self._recorder.put(exchange)
-        return Settled(exchange)
+        return SettledCall(exchange)
 
     def _by_part(
-        self, call: Call, route: Route, part: Part, progress: Progress, place: Place, now: float, own_pi: float,
+        self,
+        call: Call,
+        route: Route,
+        part: Assignment,
+        progress: CallContext,
+        place: TargetState,
+        now: float,
+        own_pi: float,
         stratum: str,
-    ) -> Settled:  # fmt: skip
+    ) -> SettledCall:
         """Where a shadow was drawn there is more to do, and the next client may be waiting: that is done aside. What
         is large is not held there: only the recorder's buffer counts what it holds."""
         rest = partial(self._in_experiment, call, route, part, progress, place, now, own_pi, stratum)
         if self._shadow is not None:
             self._shadow.answered(call, part, progress, now)
             if part.shadowed and len(call.body) <= LARGE and self._shadow.later(rest):
-                return Settled()
+                return SettledCall()
         return rest()
 
     def _in_experiment(
-        self, call: Call, route: Route, part: Part, progress: Progress, place: Place, now: float, own_pi: float,
+        self,
+        call: Call,
+        route: Route,
+        part: Assignment,
+        progress: CallContext,
+        place: TargetState,
+        now: float,
+        own_pi: float,
         stratum: str,
-    ) -> Settled:  # fmt: skip
+    ) -> SettledCall:
         """The same for a call of an experiment: whether its shadow is asked is decided before its record is put."""
         drawn, whole = route.drawn, is_whole(part, place, progress)
         stands = whole if part.unit is None else stands_for(part, place, progress)
@@ -187,9 +206,9 @@ class Settler:
         cell = (stratum, call.alias, place.name, arm, "")
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
-            return Settled()
+            return SettledCall()
         offer = self._shadow.decide(call, part) if shadowed and self._shadow is not None else None
-        chosen = Chosen(pi, stratum, part if stands else None, offer)
+        chosen = SamplingDecision(pi, stratum, part if stands else None, offer)
         exchange = self._exchange(call, route, progress, place, chosen, now)
         kept = self._recorder.put(exchange)
         if offer is not None and self._shadow is not None:
@@ -197,24 +216,24 @@ class Settler:
                 self._shadow.ask(part, offer, call, route, exchange)
             else:
                 self._shadow.withdraw(part, offer)
-        return Settled(exchange, offer)
+        return SettledCall(exchange, offer)
 
-    def _count_split(self, part: Part, progress: Progress, stands: bool) -> None:
+    def _count_split(self, part: Assignment, progress: CallContext, stands: bool) -> None:
         """Every call of a split, also those that do not count: an arm whose calls go over to a fallback loses them."""
         failed = progress.outcome != "ok" or progress.status != 200
         result = "client_gone" if progress.outcome == "client_gone" else "failed" if failed else "ok"
         result = result if stands or result == "client_gone" else "continued" if progress.spliced else "elsewhere"
         self._metrics.counts.of(self._metrics.split, part.running.plan.name, part.arm, result).n += 1
 
-    def _ending(self, call: Call, progress: Progress, now: float) -> Ending:
+    def _ending(self, call: Call, progress: CallContext, now: float) -> CallEnding:
         first = progress.first_content
         finish = None
         if self._sampler.reads_finish and progress.kept.wanted:
             finish = assemble(call.api, call.stream, progress.kept.bytes()).finish_reason
-        return Ending(progress.outcome, finish, now - call.started, None if first is None else first - call.started)
+        return CallEnding(progress.outcome, finish, now - call.started, None if first is None else first - call.started)
 
     def _exchange(
-        self, call: Call, route: Route, progress: Progress, place: Place, chosen: Chosen, now: float
+        self, call: Call, route: Route, progress: CallContext, place: TargetState, chosen: SamplingDecision, now: float
     ) -> Exchange:
         part, offer = chosen.part, chosen.offer
         request, cut = progress.sent_body or call.body, False
@@ -223,22 +242,42 @@ class Settler:
         response = without_images(progress.kept.bytes())
         content = call.caller.content != "metadata"
         return Exchange(
-            id=call.id, received=call.received, caller=call.caller.name, api=call.api, alias=call.alias,
-            target=place.target, stream=call.stream,
-            request=request if content else b"{}", response=response if content else b"",
-            status=progress.status, outcome=progress.outcome, total_s=now - call.started,
-            unit=route.drawn.unit, u=route.drawn.u, pi=chosen.pi, stratum=chosen.stratum,
-            incarnation=self._recorder.incarnation, seq=self._recorder.seq,
-            experiment=part.running.plan.name if part else None, plan=part.running.hash if part else None,
-            arm=part.arm if part else None, cluster=cluster_of(call, part) if part else None,
-            asked=offer.arms if offer else (), not_asked=offer.reason if offer else None,
-            truncated=cut or progress.kept.truncated, spliced=progress.spliced, usage=progress.usage,
-            client_id=call.client_id, attempts=tuple(progress.attempts),
+            id=call.id,
+            received=call.received,
+            caller=call.caller.name,
+            api=call.api,
+            alias=call.alias,
+            target=place.target,
+            stream=call.stream,
+            request=request if content else b"{}",
+            response=response if content else b"",
+            status=progress.status,
+            outcome=progress.outcome,
+            total_s=now - call.started,
+            unit=route.drawn.unit,
+            u=route.drawn.u,
+            pi=chosen.pi,
+            stratum=chosen.stratum,
+            incarnation=self._recorder.incarnation,
+            seq=self._recorder.seq,
+            experiment=part.running.plan.name if part else None,
+            plan=part.running.hash if part else None,
+            arm=part.arm if part else None,
+            cluster=cluster_of(call, part) if part else None,
+            asked=offer.arms if offer else (),
+            not_asked=offer.reason if offer else None,
+            truncated=cut or progress.kept.truncated,
+            spliced=progress.spliced,
+            usage=progress.usage,
+            client_id=call.client_id,
+            attempts=tuple(progress.attempts),
             first_token_s=None if progress.first_content is None else progress.first_content - call.started,
             reference=call.reference if content else None,
-        )  # fmt: skip
+        )
 
-    def _count(self, call: Call, endpoint: Endpoint, place: Place | None, progress: Progress, total_s: float) -> None:
+    def _count(
+        self, call: Call, endpoint: Endpoint, place: TargetState | None, progress: CallContext, total_s: float
+    ) -> None:
         alias, outcome = call.alias, progress.outcome
         if place is None:
             self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
@@ -256,10 +295,10 @@ class Settler:
         if not alone:
             self._count_attempts(alias, progress)
 
-    def _bound(self, alias: str, place: Place, operation: str) -> CallSeries:
-        return CallSeries(self._metrics, alias, place, operation, self._prices.of(place.target))
+    def _bound(self, alias: str, place: TargetState, operation: str) -> CallMetrics:
+        return CallMetrics(self._metrics, alias, place, operation, self._prices.of(place.target))
 
-    def _count_attempts(self, alias: str, progress: Progress) -> None:
+    def _count_attempts(self, alias: str, progress: CallContext) -> None:
         """What each attempt cost, by the upstream that took its tokens."""
         m = self._metrics
         taken = [(a.target, a.usage) for a in progress.attempts if a.usage is not None]
@@ -271,7 +310,7 @@ class Settler:
             m.counts.of(m.unpriced, alias, progress.attempts[-1].target.upstream).n += 1
 
 
-def is_whole(part: Part, place: Place, progress: Progress) -> bool:
+def is_whole(part: Assignment, place: TargetState, progress: CallContext) -> bool:
     """Served by the control at the first try, whole, to a client that stayed: what a candidate can be compared with."""
     return (
         place.target == part.running.plan.control
@@ -282,7 +321,7 @@ def is_whole(part: Part, place: Place, progress: Progress) -> bool:
     )
 
 
-def stands_for(part: Part, place: Place, progress: Progress) -> bool:
+def stands_for(part: Assignment, place: TargetState, progress: CallContext) -> bool:
     """In a split: answered, or failed, by the arm's target and by no other, for a client that stayed."""
     return (
         place.target == part.target
@@ -292,7 +331,7 @@ def stands_for(part: Part, place: Place, progress: Progress) -> bool:
     )
 
 
-def cluster_of(call: Call, part: Part) -> str | None:
+def cluster_of(call: Call, part: Assignment) -> str | None:
     """What depends on each other: a split's unit, else the conversation. None: nothing that the call says."""
     unit = part.unit if part.unit is not None else call.conversation
     return None if unit is None else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -85,7 +85,7 @@ class Leash:
             self._shell.stdin.close()
 
 
-class Severity:
+class LineSeverity:
     """The level of each line a program writes: errors and warnings by their word, a traceback to its last line."""
 
     # Valkey warns of memory overcommit at each start, on every desktop.
@@ -105,7 +105,7 @@ class Severity:
         return logging.ERROR if found[1] else logging.WARNING
 
 
-class Program:
+class RunningChild:
     """A child that runs. Its output goes to the log line by line; code: its exit code, None while it runs.
 
     Threads read and wait, not the loop's own subprocesses: uvloop knows no process_group, and the log is written off
@@ -137,7 +137,7 @@ class Program:
 
     def _read(self) -> None:
         log = logging.getLogger(f"{CHILDREN}.{self.child.name}")
-        severity = Severity()
+        severity = LineSeverity()
         with self._process.stdout as output:  # type: ignore[union-attr]
             while raw := output.readline(MAX_LINE_BYTES):
                 line = raw.decode("utf-8", "replace").rstrip()

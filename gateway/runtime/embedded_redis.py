@@ -27,7 +27,7 @@ LOOK_S = 0.05
 TAKE_OVER_S = 0.5
 
 
-class Lock:
+class FileLock:
     """A file that one process holds at a time, together with the children that inherit its descriptor.
 
     The kernel frees it with the last of them, however they end.
@@ -65,7 +65,7 @@ def binary() -> Path:
     )
 
 
-def child(data: Path, lock: Lock) -> Child:
+def child(data: Path, lock: FileLock) -> Child:
     """The server as a program to run. It inherits the lock: while it lives, no other is started on its file."""
     directory = data.resolve() / "stream"
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -110,7 +110,7 @@ async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> As
         yield url
         return
     binary()
-    lock = Lock(data / "stream.lock")
+    lock = FileLock(data / "stream.lock")
     try:
         async with Supervisor() as supervisor, Tasks() as tasks:
             up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,7 +130,7 @@ async def _first_answer(up: asyncio.Future[None], url: str, patience_s: float | 
         logger.warning("no stream server at %s yet: what would be recorded is dropped (%s)", url, error)
 
 
-async def _run(supervisor: Supervisor, server: Child, lock: Lock, up: asyncio.Future[None]) -> None:
+async def _run(supervisor: Supervisor, server: Child, lock: FileLock, up: asyncio.Future[None]) -> None:
     """Waits until another's server answers or the lock is ours, and then runs one. up: done at the first answer."""
     while not lock.take():
         if not up.done() and await server.ready():

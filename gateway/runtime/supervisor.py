@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from gateway.runtime.child import CannotRun, Child, Leash, Program
+from gateway.runtime.child import CannotRun, Child, Leash, RunningChild
 
 __all__ = ["Backoff", "Child", "ChildFailed", "Supervisor", "Tasks", "cancel_when_told"]
 
@@ -95,7 +95,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._leash: Leash | None = None
-        self._running: dict[str, Program] = {}
+        self._running: dict[str, RunningChild] = {}
         self._keepers = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -104,7 +104,7 @@ class Supervisor:
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
-    def program(self, name: str) -> Program:
+    def program(self, name: str) -> RunningChild:
         """What runs under that name now; another one after a restart."""
         return self._running[name]
 
@@ -118,10 +118,10 @@ class Supervisor:
             raise
         self._keepers.start(self._keep(child), f"keeper of {child.name}")
 
-    def _spawn(self, child: Child) -> Program:
+    def _spawn(self, child: Child) -> RunningChild:
         if self._leash is None or not self._leash.held:
             self._leash = Leash()
-        program = self._running[child.name] = Program(child, self._leash.group)
+        program = self._running[child.name] = RunningChild(child, self._leash.group)
         return program
 
     async def _keep(self, child: Child) -> None:
@@ -147,7 +147,7 @@ class Supervisor:
             self._leash = None
 
 
-async def _until_ready(program: Program) -> None:
+async def _until_ready(program: RunningChild) -> None:
     child = program.child
     deadline = time.monotonic() + child.ready_s
     while not await child.ready() or program.code is not None:

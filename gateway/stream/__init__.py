@@ -2,6 +2,6 @@
 
 from gateway.stream.corridor import Corridor
 from gateway.stream.dead_letters import DeadLetter
-from gateway.stream.types import EVICTS, GROUP, Entry, Lag, Look, Trimmed
+from gateway.stream.types import EVICTS, GROUP, Lag, ShardSnapshot, StreamEntry, TrimmedEntries
 
-__all__ = ["EVICTS", "GROUP", "Corridor", "DeadLetter", "Entry", "Lag", "Look", "Trimmed"]
+__all__ = ["EVICTS", "GROUP", "Corridor", "DeadLetter", "Lag", "ShardSnapshot", "StreamEntry", "TrimmedEntries"]

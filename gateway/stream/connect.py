@@ -28,7 +28,7 @@ Client = Any  # redis.Redis or redis.RedisCluster: their verbs are the same, the
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Credentials:
     """How one enters. None: as the URL says, or not at all. sentinel_*: for the sentinels themselves."""
 
     username: str | None = None
@@ -42,7 +42,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ServerAddress:
     """A URL, taken apart. service: what sentinels call the primary."""
 
     kind: Kind
@@ -54,7 +54,7 @@ class Address:
     password: str | None = None
 
 
-def connect(url: str, access: Access) -> Client:
+def connect(url: str, access: Credentials) -> Client:
     """A client that has not connected yet: each verb does, when there is need."""
     if url.startswith("unix://"):
         return redis.Redis.from_url(url, retry=_once(), **_credentials(None, access), **_SOCKET)
@@ -64,7 +64,7 @@ def connect(url: str, access: Access) -> Client:
     return _cluster(address, access) if address.kind == "cluster" else _one(address, access)
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str) -> ServerAddress:
     """Of redis[s][+sentinel|+cluster]://[user:password@]host:port[,host:port…][/db or /service[/db]].
 
     Raises ValueError, with what is wrong; never with the password.
@@ -82,7 +82,7 @@ def address_of(url: str) -> Address:
         raise ValueError("sentinels are asked for a service by its name: redis+sentinel://host:26379/NAME")
     if kind == "one" and len(hosts) > 1:
         raise ValueError("several hosts are those of sentinels (redis+sentinel://) or of a cluster (redis+cluster://)")
-    return Address(kind, scheme == "rediss", hosts, service, _db(path), *user)
+    return ServerAddress(kind, scheme == "rediss", hosts, service, _db(path), *user)
 
 
 def described(url: str) -> str:
@@ -130,13 +130,13 @@ def _once() -> Retry:
     return Retry(NoBackoff(), 1)
 
 
-def _credentials(address: Address | None, access: Access) -> dict[str, Any]:
+def _credentials(address: ServerAddress | None, access: Credentials) -> dict[str, Any]:
     username = access.username or (address.username if address else None)
     password = access.password or (address.password if address else None)
     return {name: value for name, value in (("username", username), ("password", password)) if value is not None}
 
 
-def _tls(access: Access) -> dict[str, Any]:
+def _tls(access: Credentials) -> dict[str, Any]:
     return {
         "ssl_ca_certs": access.ca_file,
         "ssl_certfile": access.cert_file,
@@ -145,14 +145,14 @@ def _tls(access: Access) -> dict[str, Any]:
     }
 
 
-def _one(address: Address, access: Access) -> Client:
+def _one(address: ServerAddress, access: Credentials) -> Client:
     host, port = address.hosts[0]
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     credentials = _credentials(address, access)
     return redis.Redis(host=host, port=port, db=address.db, retry=_once(), **credentials, **tls, **_SOCKET)
 
 
-def _by_sentinel(address: Address, access: Access) -> Client:
+def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     entry = {"username": access.sentinel_username, "password": access.sentinel_password}
     ask = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
@@ -164,7 +164,7 @@ def _by_sentinel(address: Address, access: Access) -> Client:
     return client
 
 
-def _cluster(address: Address, access: Access) -> Client:
+def _cluster(address: ServerAddress, access: Credentials) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     retry = Retry(ConstantBackoff(0.05), 2)

@@ -10,14 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
-from gateway.config.stream import Stream
+from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
-from gateway.stream.connect import Access, close, connect
-from gateway.stream.dead_letters import Letters, shard_at
+from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.dead_letters import DeadLetterQueue, shard_at
 from gateway.stream.shard import Shard
-from gateway.stream.shared_state import Shared
-from gateway.stream.types import Entry, Lag, Look, order, shard_of
+from gateway.stream.shared_state import SharedState
+from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order, shard_of
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _LONGEST_PROBE_S = 15.0
 _REST_S = (0.005, 0.1)  # between looks at several streams: no server waits on more than one node
 
 
-class Corridor(Shared, Letters):
+class Corridor(SharedState, DeadLetterQueue):
     """A connection to the stream server, and the stream's verbs.
 
     url: redis://, rediss:// or unix://, redis+sentinel:// or redis+cluster://. name: prefix of the keys. max_mb,
@@ -51,10 +51,10 @@ class Corridor(Shared, Letters):
         *,
         max_age_h: float | None = None,
         shards: int = 1,
-        access: Access | None = None,
+        access: Credentials | None = None,
     ) -> None:
         self.prefix = name
-        self._redis = connect(url, access or Access())
+        self._redis = connect(url, access or Credentials())
         several = "+cluster://" in url
         self.shards = (
             tuple(Shard(self._redis, f"{{{name}:{i}}}", f"@{i}") for i in range(shards))
@@ -70,12 +70,12 @@ class Corridor(Shared, Letters):
         self._unread = 0  # and not yet said
         self._alarm_at = 0.0
         self._first = 0  # where reading begins: each time at another shard
-        self._rests: dict[Shard, Rest] = {}
+        self._rests: dict[Shard, ShardBreaker] = {}
 
     @classmethod
-    def of(cls, stream: Stream, url: str) -> Self:
+    def of(cls, stream: StreamConfig, url: str) -> Self:
         """The corridor of a config's section. url: its own, or the embedded server's."""
-        access = Access(
+        access = Credentials(
             stream.username, stream.password, stream.sentinel_username, stream.sentinel_password,
             stream.ca_file, stream.cert_file, stream.key_file, stream.check_hostname,
         )  # fmt: skip
@@ -130,7 +130,7 @@ class Corridor(Shared, Letters):
         """Makes the group, from the stream's beginning, where there is none."""
         await self._all(lambda shard: shard.join())
 
-    async def read(self, consumer: str, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
         """New entries for this consumer; [] when none came in block_ms. block_ms must be below 1000.
 
         Several shards are looked at in turn, each time from another one on, so that none waits behind a busy one.
@@ -147,9 +147,9 @@ class Corridor(Shared, Letters):
             await asyncio.sleep(min(rest_s, left_s))
             rest_s = min(2 * rest_s, longest_s)
 
-    async def _look(self, consumer: str, count: int) -> list[Entry]:
+    async def _look(self, consumer: str, count: int) -> list[StreamEntry]:
         self._first += 1
-        found: list[Entry] = []
+        found: list[StreamEntry] = []
 
         async def look(shard: Shard) -> None:
             if len(found) < count:
@@ -158,10 +158,10 @@ class Corridor(Shared, Letters):
         await self._all(look)
         return found
 
-    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
+    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
         """Takes over what a consumer was handed longer than idle_ms ago and has not acknowledged; [] when all that is
         pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
-        found: list[Entry] = []
+        found: list[StreamEntry] = []
 
         async def claim(shard: Shard) -> None:
             if not found:
@@ -199,7 +199,7 @@ class Corridor(Shared, Letters):
         """Removes entries before the watermarks, unless other groups read these streams too; returns how many."""
         return sum((await self._all(lambda shard: shard.trim_read())).values())
 
-    async def looks(self) -> dict[int, Look]:
+    async def looks(self) -> dict[int, ShardSnapshot]:
         """By shard, how it stands; without those that have no group and those that are away."""
         found = await self._all(lambda shard: shard.look())
         return {self.shards.index(shard): look for shard, look in found.items() if look is not None}
@@ -249,7 +249,7 @@ class Corridor(Shared, Letters):
         found: dict[Shard, T] = {}
         failed: StreamDown | None = None
         for shard in asked[turn:] + asked[:turn]:
-            rest = self._rests.setdefault(shard, Rest())
+            rest = self._rests.setdefault(shard, ShardBreaker())
             if len(asked) > 1 and rest.holds():
                 continue
             try:
@@ -263,7 +263,7 @@ class Corridor(Shared, Letters):
         return found
 
 
-class Rest:
+class ShardBreaker:
     """The breaker of one shard: after a failure it is left alone for a while, longer each time."""
 
     def __init__(self) -> None:

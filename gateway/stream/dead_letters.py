@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.core.exchange import Fields
 from gateway.stream.shard import Shard
-from gateway.stream.types import GROUP, Entry, order, shard_of, text
+from gateway.stream.types import GROUP, StreamEntry, order, shard_of, text
 
 _NOTES = (b"reason", b"error", b"entry")
 _PAGE = 100
@@ -50,7 +50,7 @@ class DeadLetter:
         return order(self.id)[0] / 1000
 
 
-class Letters:
+class DeadLetterQueue:
     """The verbs of a corridor on its dead letters. Every verb raises StreamDown."""
 
     shards: tuple[Shard, ...]
@@ -59,7 +59,7 @@ class Letters:
         """Raises StreamDown for an entry of more shards than the config gives."""
         raise NotImplementedError
 
-    async def bury(self, entry: Entry, reason: str, error: str) -> None:
+    async def bury(self, entry: StreamEntry, reason: str, error: str) -> None:
         """Moves an entry to the dead-letter stream, with why, and acknowledges it; both or neither."""
         shard = self._shard(entry.id)
         note = {b"reason": reason.encode(), b"error": error.encode()[:4000], b"entry": entry.id.encode()}
@@ -69,12 +69,12 @@ class Letters:
         pipe.xack(shard.key, GROUP, _bare(entry.id))
         await shard._do(pipe.execute())
 
-    async def dead(self, count: int = 100) -> list[Entry]:
+    async def dead(self, count: int = 100) -> list[StreamEntry]:
         """The dead letters as they lie there, oldest first."""
-        found: list[Entry] = []
+        found: list[StreamEntry] = []
         for shard in self.shards:
             reply: Any = await shard._do(shard._redis.xrange(shard.dead_key, count=count))
-            found += [Entry(text(i) + shard.mark, fields) for i, fields in reply]
+            found += [StreamEntry(text(i) + shard.mark, fields) for i, fields in reply]
         return sorted(found, key=lambda entry: order(entry.id))[:count]
 
     async def letters(self, page: int = _PAGE) -> AsyncIterator[DeadLetter]:

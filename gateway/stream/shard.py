@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Client, ask, is_cluster, node_of
-from gateway.stream.types import GROUP, Entry, Lag, Look, Trimmed, after, of_stream, order, text
+from gateway.stream.types import GROUP, Lag, ShardSnapshot, StreamEntry, TrimmedEntries, after, of_stream, order, text
 
 # KEYS: the stream. ARGV: how many fields an entry has, their names, each entry's values. An error is told as it is, and
 # ends it: redis-py knows by its first word that a primary has become a replica.
@@ -84,9 +84,9 @@ class Shard:
         pipe.hset(self.trimmed_key, "to", to)
         await self._do(pipe.execute())
 
-    async def trimmed(self) -> Trimmed:
+    async def trimmed(self) -> TrimmedEntries:
         reply: Any = await self._do(self._redis.hgetall(self.trimmed_key))
-        return Trimmed(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
+        return TrimmedEntries(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
 
     # ── room 2 ──
 
@@ -97,12 +97,12 @@ class Shard:
         except ResponseError:  # BUSYGROUP: there is one
             return
 
-    async def read(self, consumer: str, count: int, block_ms: int | None) -> list[Entry]:
+    async def read(self, consumer: str, count: int, block_ms: int | None) -> list[StreamEntry]:
         """New entries for this consumer; [] when none came in block_ms, below 1000; None: at once."""
         reply = await self._do(self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
-        return [Entry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
+        return [StreamEntry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
 
-    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
+    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
         """Takes over what a consumer was handed longer than idle_ms ago and has not acknowledged; [] when all that is
         pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
         cursor = "0-0"
@@ -115,13 +115,13 @@ class Shard:
             if claimed or cursor == "0-0":
                 return await self._with_deliveries(claimed)
 
-    async def _with_deliveries(self, claimed: list[tuple[str, dict[bytes, bytes]]]) -> list[Entry]:
+    async def _with_deliveries(self, claimed: list[tuple[str, dict[bytes, bytes]]]) -> list[StreamEntry]:
         pipe = self._redis.pipeline(transaction=False)
         for i, _ in claimed:
             pipe.xpending_range(self.key, GROUP, i, i, 1)
         rows: Any = await self._do(pipe.execute()) if claimed else []
         times = [row[0]["times_delivered"] if row else 1 for row in rows]
-        return [Entry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
+        return [StreamEntry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
 
     async def keep(self, consumer: str, ids: Sequence[str]) -> None:
         """Says that this consumer is still at work on these entries, so that no other claims them yet."""
@@ -164,7 +164,7 @@ class Shard:
         quiet = order(mark) > order(text(newest["last-generated-id"]))
         return max(f"{now_ms}-0", mark, key=order) if quiet else mark
 
-    async def look(self) -> Look | None:
+    async def look(self) -> ShardSnapshot | None:
         """None when there is no group. What is settled is asked first: whatever befell the server before that, the rest
         shows."""
         asked_ms = await self._time_ms()
@@ -173,7 +173,9 @@ class Shard:
             return None
         server = await self.info("server")
         up_ms = 1000 * int(server["uptime_in_seconds"])
-        return Look(settled, str(server["run_id"]), asked_ms, await self._time_ms(), await self.trimmed(), up_ms)
+        return ShardSnapshot(
+            settled, str(server["run_id"]), asked_ms, await self._time_ms(), await self.trimmed(), up_ms
+        )
 
     async def _time_ms(self) -> int:
         reply: Any = await self._do(self._of_node("time"))

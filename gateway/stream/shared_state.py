@@ -20,7 +20,7 @@ return 1
 """
 
 
-class Shared:
+class SharedState:
     """Verbs on small keys, each below one prefix. Every verb raises StreamDown."""
 
     prefix: str

@@ -11,7 +11,7 @@ EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEntry:
     """One record as it lies in the stream. id: the stream's ("ms-n", in a sharded stream "ms-n@shard").
     deliveries: how often it was handed out."""
 
@@ -41,7 +41,7 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
-class Trimmed:
+class TrimmedEntries:
     """What left the stream before the group had read it. to: the oldest id that stayed; "" when nothing ever did."""
 
     unread: int = 0
@@ -49,7 +49,7 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ShardSnapshot:
     """One shard at one moment, by its server's clock. settled: an id before which every entry has been read and
     acknowledged, and none will come; the server's time where nothing is under way. run_id: of the node that holds the
     stream: another one means that a server was restarted or replaced, and may have lost its last second.
@@ -59,7 +59,7 @@ class Look:
     run_id: str
     asked_ms: int
     answered_ms: int
-    trimmed: Trimmed = Trimmed()
+    trimmed: TrimmedEntries = TrimmedEntries()
     up_ms: int = 1 << 62
 
 

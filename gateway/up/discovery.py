@@ -16,7 +16,7 @@ import orjson
 
 from gateway.config.environment import key_of
 from gateway.config.loading import keys_in_environment
-from gateway.core.providers import VENDORS, Vendor
+from gateway.core.providers import VENDORS, Provider
 
 PORT_TIMEOUT_S = 0.5
 PROVIDER_TIMEOUT_S = 3.0
@@ -36,13 +36,13 @@ UNNAMED = VENDORS["openai"]  # speaks OpenAI's dialect, and says no more
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredUpstream:
     """An upstream that is there. port: of a local server; None: a provider with a key in the environment.
 
     models: as it names them. trouble: why it did not list them; None: it did.
     """
 
-    vendor: Vendor
+    vendor: Provider
     port: int | None = None
     models: tuple[str, ...] = ()
     trouble: str | None = None
@@ -52,7 +52,7 @@ class Found:
         return f"port {self.port}" if self.port else f"${self.vendor.key_env}"
 
 
-class NoList(Exception):
+class NoModelList(Exception):
     """An answer that lists no models; the message says what came instead. status: of the answer; 200: unreadable."""
 
     def __init__(self, message: str, status: int = 200) -> None:
@@ -64,7 +64,9 @@ def usual_ports() -> list[int]:
     return sorted({port for vendor in VENDORS.values() for port in vendor.ports})
 
 
-async def look(ports: Iterable[int] | None = None, providers: Sequence[Vendor] | None = None) -> list[Found]:
+async def look(
+    ports: Iterable[int] | None = None, providers: Sequence[Provider] | None = None
+) -> list[DiscoveredUpstream]:
     """All that is there, local servers first. ports: None: the usual ones. providers: None: those with a key."""
     ports = usual_ports() if ports is None else ports
     providers = keys_in_environment() if providers is None else providers
@@ -78,7 +80,7 @@ async def look(ports: Iterable[int] | None = None, providers: Sequence[Vendor] |
     return [each for each in found if each is not None]
 
 
-async def _port(client: httpx2.AsyncClient, port: int) -> Found | None:
+async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | None:
     """The server on a port; None: nothing that speaks this API, or a gateway of ours."""
     origin = f"http://127.0.0.1:{port}"
     try:
@@ -87,14 +89,14 @@ async def _port(client: httpx2.AsyncClient, port: int) -> Found | None:
             if OURS in (server, *(owner for _, owner in listed)):
                 return None
             vendor = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
-    except NoList as error:
-        return Found(UNNAMED, port, trouble="it asks for a key") if error.status == 401 else None
+    except NoModelList as error:
+        return DiscoveredUpstream(UNNAMED, port, trouble="it asks for a key") if error.status == 401 else None
     except (httpx2.HTTPError, TimeoutError):
         return None
-    return Found(vendor, port, tuple(model for model, _ in listed))
+    return DiscoveredUpstream(vendor, port, tuple(model for model, _ in listed))
 
 
-async def _provider(client: httpx2.AsyncClient, vendor: Vendor) -> Found:
+async def _provider(client: httpx2.AsyncClient, vendor: Provider) -> DiscoveredUpstream:
     key = key_of(vendor)
     headers = {"authorization": f"Bearer {key}"}
     if vendor.dialect == "anthropic":
@@ -102,13 +104,13 @@ async def _provider(client: httpx2.AsyncClient, vendor: Vendor) -> Found:
     try:
         async with asyncio.timeout(PROVIDER_TIMEOUT_S):
             _, listed = await _models(client, f"{vendor.base_url}/models", headers)
-    except NoList as error:
-        return Found(vendor, trouble=str(error))
+    except NoModelList as error:
+        return DiscoveredUpstream(vendor, trouble=str(error))
     except TimeoutError:
-        return Found(vendor, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
+        return DiscoveredUpstream(vendor, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
     except (httpx2.HTTPError, UnicodeEncodeError) as error:
-        return Found(vendor, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
-    return Found(vendor, models=tuple(model for model, _ in listed))
+        return DiscoveredUpstream(vendor, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
+    return DiscoveredUpstream(vendor, models=tuple(model for model, _ in listed))
 
 
 async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
@@ -116,7 +118,7 @@ async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str])
     server, answer = await _json(client, url, headers)
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list):
-        raise NoList("an answer that lists no models")
+        raise NoModelList("an answer that lists no models")
     return server, [
         (model["id"], str(model.get("owned_by")))
         for model in data
@@ -130,26 +132,26 @@ async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -
         server = answer.headers.get("server", "")
         if answer.status_code != 200:
             # Our own gateway asks for a key here too.
-            raise NoList(f"HTTP {answer.status_code}", 404 if server == OURS else answer.status_code)
+            raise NoModelList(f"HTTP {answer.status_code}", 404 if server == OURS else answer.status_code)
         body = bytearray()
         async for part in answer.aiter_bytes():
             body += part
             if len(body) > MAX_ANSWER_BYTES:
-                raise NoList("an endless answer")
+                raise NoModelList("an endless answer")
     try:
         return server, orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise NoList("an answer that is no JSON") from error
+        raise NoModelList("an answer that is no JSON") from error
 
 
-def _by_owner(listed: list[tuple[str, str]]) -> Vendor | None:
+def _by_owner(listed: list[tuple[str, str]]) -> Provider | None:
     return next((VENDORS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
 
 
-async def _by_version(client: httpx2.AsyncClient, origin: str) -> Vendor | None:
+async def _by_version(client: httpx2.AsyncClient, origin: str) -> Provider | None:
     """Only Ollama has /api/version."""
     try:
         _, answer = await _json(client, f"{origin}/api/version", {})
-    except (NoList, httpx2.HTTPError):
+    except (NoModelList, httpx2.HTTPError):
         return None
     return VENDORS["ollama"] if isinstance(answer, dict) and "version" in answer else None

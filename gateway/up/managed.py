@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from gateway.config.upstreams import Run
+from gateway.config.upstreams import EngineRun
 from gateway.core.providers import VENDORS
 from gateway.runtime.child import CannotRun, Child, NotInstalled
 from gateway.up import engines
@@ -29,7 +29,7 @@ def ours(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "gateway", *arguments)
 
 
-def child_of(upstream: str, run: Run, port: int, environ: Mapping[str, str]) -> Child:
+def child_of(upstream: str, run: EngineRun, port: int, environ: Mapping[str, str]) -> Child:
     """environ: ours. Raises CannotRun where the engine or its model is not there, with what to do."""
     return Child(
         f"engine-{upstream}",
@@ -46,7 +46,7 @@ def log_of(upstream: str) -> str:
     return f"engine-{re.sub(r'[^A-Za-z0-9._-]', '_', upstream)[:100]}.log"
 
 
-def name_of(run: Run) -> str:
+def name_of(run: EngineRun) -> str:
     """What requests call the model."""
     if run.name:
         return run.name
@@ -58,7 +58,7 @@ def _folder(model: str) -> str | None:
     return path.resolve().name if path.is_dir() else None
 
 
-def _llamacpp(upstream: str, run: Run, port: int) -> tuple[str, ...]:
+def _llamacpp(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
     if run.command is None:
         if lacks := engines.missing(run.model):
             raise NotInstalled("; ".join(lacks))
@@ -69,7 +69,7 @@ def _llamacpp(upstream: str, run: Run, port: int) -> tuple[str, ...]:
     return (*program, *asked, "--host", HOST, "--port", str(port), *run.args)
 
 
-def _vllm(upstream: str, run: Run, port: int) -> tuple[str, ...]:
+def _vllm(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
     program = _program(upstream, run.command) if run.command else (_installed_vllm(),)
     asked = ("serve", run.model, "--served-model-name", name_of(run), "--host", HOST, "--port", str(port))
     return (*program, *asked, *run.args)
@@ -94,7 +94,7 @@ def _program(upstream: str, command: tuple[str, ...]) -> tuple[str, ...]:
     return (found, *command[1:])
 
 
-def _environ(run: Run, environ: Mapping[str, str]) -> dict[str, str]:
+def _environ(run: EngineRun, environ: Mapping[str, str]) -> dict[str, str]:
     """Ours without vendors' keys and what `gateway up` tells its own programs. Neither engine reports its use."""
     secret = {v.key_env for v in VENDORS.values()} - {_HUB}
     kept = {k: v for k, v in environ.items() if k not in secret and not k.startswith("GATEWAY_")}

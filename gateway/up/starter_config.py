@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from gateway.up.discovery import Found
+from gateway.up.discovery import DiscoveredUpstream
 from gateway.up.engines import SMOLLM2
 
 MAX_MODELS = 20  # of one upstream; the others are a line away
@@ -46,24 +46,24 @@ scorers:                      # what is said of each recorded answer
 """
 
 
-def offers(found: Found) -> list[str]:
+def offers(found: DiscoveredUpstream) -> list[str]:
     """The models worth an alias: those that can chat and whose name can stand in a gateway.yaml."""
     models = dict.fromkeys(found.models)
     return [m for m in models if _NAME.fullmatch(m) and not _NO_CHAT.search(m)]
 
 
-def needs_local(found: Sequence[Found]) -> bool:
+def needs_local(found: Sequence[DiscoveredUpstream]) -> bool:
     """Nothing that was found offers a model: only then does `gateway up` start one itself."""
     return not any(offers(each) for each in found)
 
 
-def names(found: Sequence[Found]) -> list[str]:
+def names(found: Sequence[DiscoveredUpstream]) -> list[str]:
     """A name for each upstream: its kind, with its port where a kind stands twice."""
     kinds = Counter(each.vendor.kind for each in found)
     return [f"{f.vendor.kind}-{f.port}" if kinds[f.vendor.kind] > 1 and f.port else f.vendor.kind for f in found]
 
 
-def gateway_yaml(found: Sequence[Found], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
+def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
     """digest: the SHA-256 of the key that `gateway up` made, which lies in key_file."""
     named = list(zip(names(found), found, strict=True))
     lines = [_HEAD.format(digest=digest, key_file=key_file, name=name)]
@@ -79,7 +79,7 @@ def gateway_yaml(found: Sequence[Found], digest: str, key_file: str, name: str =
     return "".join([*lines, _TAIL])
 
 
-def _upstream(name: str, found: Found) -> Iterator[str]:
+def _upstream(name: str, found: DiscoveredUpstream) -> Iterator[str]:
     if found.port is None:
         yield f'  {name}: {{kind: {found.vendor.kind}, api_key: "${{{found.vendor.key_env}}}"}}\n'
         return
@@ -90,7 +90,7 @@ def _upstream(name: str, found: Found) -> Iterator[str]:
     yield f'  {comment}{name}: {{kind: {found.vendor.kind}, base_url: "http://127.0.0.1:{found.port}/v1"{key}}}\n'
 
 
-def _models(named: Sequence[tuple[str, Found]]) -> Iterator[str]:
+def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:
     taken: set[str] = set()
     for name, found in named:
         offered = offers(found)

@@ -22,7 +22,7 @@ from gateway.config.environment import environment, our_environment
 from gateway.config.loading import Config, load
 from gateway.config.scorers import keep_told
 from gateway.runtime.child import CannotRun, NotInstalled
-from gateway.runtime.embedded_redis import Lock, keep
+from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.supervisor import Child, Supervisor, cancel_when_told
 from gateway.up import engines, managed
 from gateway.up.child_logs import one_log, own_log
@@ -40,7 +40,7 @@ class AlreadyUp(CannotRun):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class UpOptions:
     """What the command line says. config: None: ./gateway.yaml, which is written when it is not there."""
 
     data: Path
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Up:
+class RunningGateway:
     """What runs, for its user. key: None: only the user knows it (one of `keys`), or none is needed."""
 
     base_url: str
@@ -62,11 +62,11 @@ class Up:
     config: Path
     data: Path
     log: Path
-    engines: tuple[Engine, ...] = ()
+    engines: tuple[StartedEngine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class StartedEngine:
     """A model server that was started for an upstream. model: what requests call it. log: all that it says."""
 
     upstream: str
@@ -75,7 +75,7 @@ class Engine:
     log: Path
 
 
-async def run(asked: Asked, say: Say, ready: Callable[[Up], None]) -> None:
+async def run(asked: UpOptions, say: Say, ready: Callable[[RunningGateway], None]) -> None:
     """Runs until SIGINT or SIGTERM. say: notes on the way; ready: called once, when all answer.
 
     Raises CannotRun (AlreadyUp, NotInstalled, ChildFailed) and ConfigError.
@@ -111,15 +111,15 @@ async def _write(path: Path, data: Path, say: Say) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class UpSetup:
     """All that is decided before anything is started. engines: each upstream that is run here, with its child."""
 
-    asked: Asked
+    asked: UpOptions
     path: Path
     config: Config
     port: int
     metrics_port: int
-    engines: Mapping[str, tuple[Engine, Child]]
+    engines: Mapping[str, tuple[StartedEngine, Child]]
     key: str | None
     digest: str
 
@@ -134,7 +134,7 @@ class Setup:
         return f"http://{host}:{self.port}"
 
 
-def _setup(path: Path, asked: Asked, say: Say) -> Setup:
+def _setup(path: Path, asked: UpOptions, say: Say) -> UpSetup:
     config = load(path)
     port = free_port(asked.host, asked.port)
     if port != asked.port:
@@ -146,7 +146,7 @@ def _setup(path: Path, asked: Asked, say: Say) -> Setup:
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    return Setup(asked, path, config, port, metrics_port, found, key, digest)
+    return UpSetup(asked, path, config, port, metrics_port, found, key, digest)
 
 
 def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
@@ -159,15 +159,15 @@ def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
     return ports
 
 
-def _engine(name: str, config: Config, port: int, data: Path) -> tuple[Engine, Child]:
+def _engine(name: str, config: Config, port: int, data: Path) -> tuple[StartedEngine, Child]:
     run = config.upstreams[name].run
     assert run is not None  # noqa: S101 - _engine_ports names only upstreams with one
     child = managed.child_of(name, run, port, our_environment())
     place = f"http://{managed.HOST}:{port}/v1"
-    return Engine(name, place, managed.name_of(run), data / managed.log_of(name)), child
+    return StartedEngine(name, place, managed.name_of(run), data / managed.log_of(name)), child
 
 
-async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:
+async def _run(setup: UpSetup, say: Say, ready: Callable[[RunningGateway], None]) -> None:
     async with AsyncExitStack() as stack:
         for engine, child in setup.engines.values():
             stack.enter_context(own_log(child.name, engine.log))
@@ -184,7 +184,7 @@ async def _run(setup: Setup, say: Say, ready: Callable[[Up], None]) -> None:
         await asyncio.Event().wait()
 
 
-def _children(setup: Setup) -> Iterator[Child]:
+def _children(setup: UpSetup) -> Iterator[Child]:
     config, data = setup.config, str(setup.asked.data.resolve())
     places = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
     yield from (child for _, child in setup.engines.values())
@@ -197,8 +197,8 @@ def _children(setup: Setup) -> Iterator[Child]:
     yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=told)
 
 
-def _running(setup: Setup) -> Up:
-    return Up(
+def _running(setup: UpSetup) -> RunningGateway:
+    return RunningGateway(
         base_url=f"{setup.origin}/v1",
         key=setup.key,
         keys=tuple(key.name for key in setup.config.keys),
@@ -247,7 +247,7 @@ def _own_key(data: Path) -> str:
 def _alone(data: Path) -> Iterator[None]:
     """Holds the data directory against a second `gateway up`."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = Lock(data / "up.lock")
+    lock = FileLock(data / "up.lock")
     try:
         if not lock.take():
             raise AlreadyUp(

@@ -19,13 +19,13 @@ from uvicorn.server import ServerState
 from gateway.config.loading import Config
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
-from gateway.proxy.build import Parts, build
-from gateway.proxy.http.client.connection import Connection
+from gateway.proxy.build import ProcessParts, build
+from gateway.proxy.http.client.connection import UpstreamConnection
 from gateway.proxy.http.client.http1 import Http1Transport
-from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.runtime.supervisor import Tasks
 from gateway.stream import Corridor
 
@@ -82,22 +82,24 @@ class Hot:
         self.recorder = Recorder(corridor, metrics, buffer_bytes=1 << 40)
         ticker = Ticker()
         ticker._running = True  # it believes so, and never ticks: whether it does between two requests is chance
-        sticky = Sticky(corridor, self.tasks)
-        parts = Parts(self.recorder, metrics, self.tasks, sticky, ticker, rng=random.Random(1), clock=lambda: 1.0)
+        sticky = ResponseAffinity(corridor, self.tasks)
+        parts = ProcessParts(
+            self.recorder, metrics, self.tasks, sticky, ticker, rng=random.Random(1), clock=lambda: 1.0
+        )
         config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
-        settings = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, proxy_headers=False)
+        settings = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, proxy_headers=False)
         settings.load()
         state = ServerState()
         state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"), (b"server", b"assay-gateway")]
-        self.protocol = Protocol(settings, state, {})
+        self.protocol = HttpProtocol(settings, state, {})
         self.protocol.connection_made(self.client)
         transport = gateway.upstreams["up"].transport
         assert isinstance(transport, Http1Transport)
         pool = transport._add_pool(ORIGIN)
-        self.connection = Connection(pool, loop, 60.0)
+        self.connection = UpstreamConnection(pool, loop, 60.0)
         self.connection.connection_made(self.upstream)
         pool._alive = 1
         pool.give_back(self.connection)

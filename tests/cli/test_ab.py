@@ -17,11 +17,11 @@ from gateway.cli import app
 from gateway.config.experiments import plans_of
 from gateway.config.loading import load
 from gateway.core.plan import PlanState
-from gateway.evals.experiments.metrics import Taken
-from gateway.evals.experiments.sequences import Rule, Sequence
+from gateway.evals.experiments.metrics import PairValue
+from gateway.evals.experiments.sequences import Sequence, SequenceRule
 from gateway.evals.store import engine
 from gateway.evals.store.experiments.plans import keep_plans
-from gateway.evals.store.experiments.sequences import Changes, Name, save
+from gateway.evals.store.experiments.sequences import SequenceChanges, SequenceName, save
 from gateway.runtime.child import CannotRun
 from gateway.stream import Corridor
 
@@ -165,11 +165,11 @@ def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         keep_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
-        sequence = Sequence(Rule("bernstein", 0.05, 50.0), bounded=True)
+        sequence = Sequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
         for i in range(40):
-            sequence.add(Taken(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))
-        name = Name(plan.hash, "repeat", "refusal", "1 c1")
-        save(connection, Changes({name: (40, sequence.state())}, [], {}, []), 1.0)
+            sequence.add(PairValue(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))
+        name = SequenceName(plan.hash, "repeat", "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
     opened.dispose()
     said = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
     assert said["variance"] == pytest.approx(0.01, rel=0.05)

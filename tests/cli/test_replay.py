@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.errors import ConfigError
 from gateway.core.randomization import draw
-from gateway.evals.http_client import Connections
+from gateway.evals.http_client import HttpConnections
 from gateway.evals.replay.own_gateway import answers
-from gateway.fake import Answer, FakeUpstream, Received
+from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.runtime.child import CannotRun
 
 ROWS = 200
@@ -99,7 +99,7 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = await program(folder, "serve", "--port", str(port), "--data", "gateway")
-    async with Connections() as connections, asyncio.timeout(30):
+    async with HttpConnections() as connections, asyncio.timeout(30):
         while not await answers(f"http://127.0.0.1:{port}", connections):
             assert process.returncode is None
     yield f"http://127.0.0.1:{port}"
@@ -157,7 +157,7 @@ async def killed(folder: Path, when: Callable[[], bool], *arguments: str) -> Non
 async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: Path, upstreams) -> None:
     """The double stands where the gateway stands."""
     one, _ = upstreams
-    one.replies(lambda asked: Answer(BODY, headers=(("x-gateway-upstream", "one"), ("x-gateway-model", "m"))))
+    one.replies(lambda asked: FakeAnswer(BODY, headers=(("x-gateway-upstream", "one"), ("x-gateway-model", "m"))))
     code, out, err = await ran(folder, "--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
     assert code == 1
     assert "Hold." in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.loading import parse
-from gateway.config.privacy import Redaction, compiled, content_of
+from gateway.config.privacy import RedactionConfig, compiled, content_of
 from gateway.core.errors import ConfigError
 
 BASE = """
@@ -25,11 +25,11 @@ def mistakes(text: str) -> list[str]:
     ("own", "redaction", "kept"),
     [
         (None, None, "full"),
-        (None, Redaction(), "redacted"),
-        (None, Redaction(default="metadata"), "metadata"),
-        ("full", Redaction(), "full"),
+        (None, RedactionConfig(), "redacted"),
+        (None, RedactionConfig(default="metadata"), "metadata"),
+        ("full", RedactionConfig(), "full"),
         ("redacted", None, "redacted"),
-        ("metadata", Redaction(default="full"), "metadata"),
+        ("metadata", RedactionConfig(default="full"), "metadata"),
     ],
 )
 def test_a_key_says_it_itself_or_the_section_does(own, redaction, kept):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.loading import parse
-from gateway.config.scorers import FILE, Evals, Scorer, add_evals, evals_mistakes, evals_of, keep_told
+from gateway.config.scorers import FILE, EvalsConfig, ScorerConfig, add_evals, evals_mistakes, evals_of, keep_told
 from gateway.core.errors import ConfigError
 
 TEXT = """
@@ -22,7 +22,7 @@ DIGEST = hashlib.sha256(b"sk-evals").hexdigest()
 
 
 def test_what_a_section_says_beside_the_common_words_are_the_scorers_options():
-    section = Scorer.model_validate(
+    section = ScorerConfig.model_validate(
         {"use": "judge", "share": 0.05, "budget_usd": 5, "model": "referee", "scale": [1, 5]}
     )
     assert (section.share, section.budget_usd) == (0.05, 5.0)
@@ -34,7 +34,7 @@ def test_what_a_section_says_beside_the_common_words_are_the_scorers_options():
 )
 def test_limits_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValidationError):
-        Scorer.model_validate(wrong)
+        ScorerConfig.model_validate(wrong)
 
 
 def test_a_key_whose_traffic_is_sampled_may_not_be_the_judges():
@@ -51,11 +51,11 @@ def test_the_consumers_key_is_kept_for_its_owner_alone_and_is_new_each_time(tmp_
     one, other = keep_told(tmp_path, "http://127.0.0.1:8000/v1"), keep_told(tmp_path, "http://127.0.0.1:8000/v1")
     assert one != other
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
-    found = evals_of(Evals(), tmp_path)
+    found = evals_of(EvalsConfig(), tmp_path)
     assert (found.base_url, found.api_key) == tuple(other.split(" "))
-    own = Evals(base_url="http://10.0.0.1/v1")
+    own = EvalsConfig(base_url="http://10.0.0.1/v1")
     assert evals_of(own, tmp_path) is own
-    assert evals_of(Evals(), tmp_path / "nowhere") == Evals()
+    assert evals_of(EvalsConfig(), tmp_path / "nowhere") == EvalsConfig()
 
 
 def test_what_up_tells_becomes_a_section_and_a_key_that_is_never_sampled():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.stream import Stream
+from gateway.config.stream import StreamConfig
 from gateway.stream.connect import address_of
 
 
@@ -23,7 +23,7 @@ from gateway.stream.connect import address_of
     ],
 )
 def test_every_way_in_is_one_url(section, address):
-    assert Stream.model_validate(section).address == address
+    assert StreamConfig.model_validate(section).address == address
     if address and not address.startswith("unix"):
         assert address_of(address).hosts
 
@@ -47,4 +47,4 @@ def test_every_way_in_is_one_url(section, address):
 )
 def test_a_mistake_is_named(section, said):
     with pytest.raises(ValidationError, match=said):
-        Stream.model_validate(section)
+        StreamConfig.model_validate(section)

@@ -6,12 +6,12 @@ from datetime import date
 
 import pytest
 
-from gateway.core.price_list import LISTED, Listed, listed
+from gateway.core.price_list import LISTED, ListedPrice, listed
 from gateway.core.providers import VENDORS
 
 
 @pytest.mark.parametrize("row", LISTED, ids=lambda row: row.models[0])
-def test_every_price_says_where_and_when_it_was_read(row: Listed) -> None:
+def test_every_price_says_where_and_when_it_was_read(row: ListedPrice) -> None:
     assert row.source.startswith("https://")
     assert date(2026, 1, 1) <= row.seen
     vendor = VENDORS[row.kind]
@@ -20,7 +20,7 @@ def test_every_price_says_where_and_when_it_was_read(row: Listed) -> None:
 
 
 @pytest.mark.parametrize("row", LISTED, ids=lambda row: row.models[0])
-def test_a_discount_is_one(row: Listed) -> None:
+def test_a_discount_is_one(row: ListedPrice) -> None:
     assert row.price.input > 0
     assert row.price.cached_input is None or 0 < row.price.cached_input < row.price.input
 

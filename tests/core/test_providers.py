@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.config.loading import Upstream
-from gateway.core.providers import VENDORS, DialectName, Load, Vendor
+from gateway.core.providers import VENDORS, DialectName, Load, Provider
 from gateway.proxy.dialects.table import build
 
 ROWS = pytest.mark.parametrize("row", VENDORS.values(), ids=list(VENDORS))
@@ -23,7 +23,7 @@ def test_no_kind_stands_twice() -> None:
 
 
 @ROWS
-def test_a_row_is_whole(row: Vendor) -> None:
+def test_a_row_is_whole(row: Provider) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", row.kind)
     assert row.title
     assert re.fullmatch(r"[a-z0-9_.]+", row.provider), "a gen_ai.provider.name"
@@ -34,7 +34,7 @@ def test_a_row_is_whole(row: Vendor) -> None:
 
 
 @ROWS
-def test_a_base_url_is_one_that_paths_can_follow(row: Vendor) -> None:
+def test_a_base_url_is_one_that_paths_can_follow(row: Provider) -> None:
     if row.base_url is None:
         assert "base_url" in row.quirk, "what it is must then be said"
         return
@@ -46,7 +46,7 @@ def test_a_base_url_is_one_that_paths_can_follow(row: Vendor) -> None:
 
 
 @ROWS
-def test_what_is_local_is_found_by_port_and_what_is_not_by_its_key(row: Vendor) -> None:
+def test_what_is_local_is_found_by_port_and_what_is_not_by_its_key(row: Provider) -> None:
     if row.local:
         assert urlsplit(row.base_url or "").hostname == "127.0.0.1"
     else:
@@ -61,7 +61,7 @@ def test_a_port_is_looked_at_for_those_who_usually_listen_there() -> None:
 
 
 @ROWS
-def test_every_kind_has_a_dialect_that_can_be_built(row: Vendor) -> None:
+def test_every_kind_has_a_dialect_that_can_be_built(row: Provider) -> None:
     where = {} if row.base_url else {"base_url": "https://example.com/openai/v1"}
     dialect = build(Upstream.model_validate({"kind": row.kind, "api_key": "k", **where}))
     assert dialect.origin.startswith(("http://", "https://"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.request_format import Choice, Form, choice, form, question, tools
+from gateway.core.request_format import OutputFormat, ToolChoice, choice, form, question, tools
 
 S = {"type": "object"}
 
@@ -16,22 +16,22 @@ S = {"type": "object"}
     [
         ({}, None),
         ({"response_format": {"type": "text"}}, None),
-        ({"response_format": {"type": "json_object"}}, Form(object=True)),
-        ({"response_format": {"type": "json_object", "schema": S}}, Form(S, object=True)),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": S}}}, Form(S)),
-        ({"response_format": {"type": "json_schema"}}, Form()),
-        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": S}}}, Form(S)),
-        ({"text": {"format": {"type": "json_object"}}}, Form(object=True)),
+        ({"response_format": {"type": "json_object"}}, OutputFormat(object=True)),
+        ({"response_format": {"type": "json_object", "schema": S}}, OutputFormat(S, object=True)),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": S}}}, OutputFormat(S)),
+        ({"response_format": {"type": "json_schema"}}, OutputFormat()),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": S}}}, OutputFormat(S)),
+        ({"text": {"format": {"type": "json_object"}}}, OutputFormat(object=True)),
         ({"text": {"format": {"type": "text"}}}, None),
-        ({"output_format": {"type": "json_schema", "schema": S}}, Form(S)),
-        ({"output_config": {"format": {"type": "json_schema", "schema": S}}}, Form(S)),
-        ({"guided_json": S}, Form(S)),
-        ({"guided_json": '{"type": "object"}'}, Form(S)),
-        ({"guided_json": "{"}, Form()),
-        ({"structured_outputs": {"json": S}}, Form(S)),
-        ({"structured_outputs": {"json_object": True}}, Form(object=True)),
+        ({"output_format": {"type": "json_schema", "schema": S}}, OutputFormat(S)),
+        ({"output_config": {"format": {"type": "json_schema", "schema": S}}}, OutputFormat(S)),
+        ({"guided_json": S}, OutputFormat(S)),
+        ({"guided_json": '{"type": "object"}'}, OutputFormat(S)),
+        ({"guided_json": "{"}, OutputFormat()),
+        ({"structured_outputs": {"json": S}}, OutputFormat(S)),
+        ({"structured_outputs": {"json_object": True}}, OutputFormat(object=True)),
         ({"structured_outputs": {"regex": "a+"}}, None),
-        ({"json_schema": S}, Form(S)),
+        ({"json_schema": S}, OutputFormat(S)),
     ],
 )
 def test_json_is_asked_for_in_many_ways(request_, expected):
@@ -58,21 +58,21 @@ def test_tools_are_offered_in_many_ways(request_, expected):
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ("auto", Choice()),
-        ("none", Choice(forbidden=True)),
-        ("required", Choice(required=True)),
-        ("any", Choice(required=True)),
-        ({"type": "auto"}, Choice()),
-        ({"type": "any"}, Choice(required=True)),
-        ({"type": "none"}, Choice(forbidden=True)),
-        ({"type": "tool", "name": "f"}, Choice(required=True, name="f")),
-        ({"type": "function", "name": "f"}, Choice(required=True, name="f")),
-        ({"type": "function", "function": {"name": "f"}}, Choice(required=True, name="f")),
-        ({"type": "custom", "custom": {"name": "f"}}, Choice(required=True, name="f")),
-        ({"type": "allowed_tools", "mode": "required", "tools": []}, Choice(required=True)),
-        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, Choice()),
-        ({"name": "f"}, Choice(required=True, name="f")),
-        (3, Choice()),
+        ("auto", ToolChoice()),
+        ("none", ToolChoice(forbidden=True)),
+        ("required", ToolChoice(required=True)),
+        ("any", ToolChoice(required=True)),
+        ({"type": "auto"}, ToolChoice()),
+        ({"type": "any"}, ToolChoice(required=True)),
+        ({"type": "none"}, ToolChoice(forbidden=True)),
+        ({"type": "tool", "name": "f"}, ToolChoice(required=True, name="f")),
+        ({"type": "function", "name": "f"}, ToolChoice(required=True, name="f")),
+        ({"type": "function", "function": {"name": "f"}}, ToolChoice(required=True, name="f")),
+        ({"type": "custom", "custom": {"name": "f"}}, ToolChoice(required=True, name="f")),
+        ({"type": "allowed_tools", "mode": "required", "tools": []}, ToolChoice(required=True)),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, ToolChoice()),
+        ({"name": "f"}, ToolChoice(required=True, name="f")),
+        (3, ToolChoice()),
     ],
 )
 def test_calling_is_required_or_forbidden_in_many_ways(asked, expected):

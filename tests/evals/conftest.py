@@ -19,26 +19,26 @@ from gateway.config.loading import Config, parse
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id
 from gateway.core.plan import REPEAT, Guardrail, Plan, PlanState
-from gateway.evals.consumer import Consumer, Desk, Pace
-from gateway.evals.entry_scoring import Judge
-from gateway.evals.experiments.engine import Cadence, Experiments
+from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.evals.entry_scoring import EntryScorer
+from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
-from gateway.evals.scoring.registry import Registered, RegisteredPair
-from gateway.evals.scoring.run import Result
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.evals.scoring.run import ScoreResult
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Score, Skipped, Subject
 from gateway.evals.store import engine
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import Batch
+from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.query import reading
-from gateway.evals.store.rows import Judged
-from gateway.evals.store.snapshot import Cell, Standing, standing
+from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot, standing
 from gateway.evals.store.store import Store
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
-QUICK = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
-HURRIED = Cadence(every_s=0.01, show_s=0.0, keep_s=1.0)
+QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+HURRIED = EngineTiming(every_s=0.01, show_s=0.0, keep_s=1.0)
 CONFIG = """
 open: true
 upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}
@@ -66,11 +66,11 @@ class Said:
 
 
 @pytest.fixture
-def said() -> Callable[..., Registered]:
+def said() -> Callable[..., RegisteredScorer]:
     """Makes the scorer above, with other fields where given."""
 
-    def make(config_hash: str = "c1", share: float = 1.0, **fields: Any) -> Registered:
-        return Registered(Said(**fields), share, 10.0, config_hash)  # type: ignore[arg-type]
+    def make(config_hash: str = "c1", share: float = 1.0, **fields: Any) -> RegisteredScorer:
+        return RegisteredScorer(Said(**fields), share, 10.0, config_hash)  # type: ignore[arg-type]
 
     return make
 
@@ -151,7 +151,7 @@ class Watched(Gauges):
 
     shown: list[EvalFigures]
 
-    def show(self, standing: Standing, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+    def show(self, standing: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
         self.shown.append(super().show(standing, lag, labelled))
         return self.shown[-1]
 
@@ -163,7 +163,7 @@ class Room:
     store_url: str
     stream_url: str
     stream_name: str
-    scorers: dict[str, Registered]
+    scorers: dict[str, RegisteredScorer]
     config: Config
     corridor: Corridor
     shown: list[EvalFigures] = field(default_factory=list)
@@ -173,23 +173,25 @@ class Room:
         await self.corridor.append([r.to_fields() for r in records])
 
     @contextlib.asynccontextmanager
-    async def opened(self, name: str = "c1", pace: Pace = QUICK) -> AsyncIterator[tuple[Consumer, Desk]]:
+    async def opened(
+        self, name: str = "c1", pace: ConsumerTiming = QUICK
+    ) -> AsyncIterator[tuple[Consumer, ConsumerContext]]:
         """A consumer that does not run yet, and its desk, for tests that break something on it first."""
         corridor = Corridor(self.stream_url, self.stream_name)
-        threads = Threads()
+        threads = ScoringThreads()
         async with Store(self.store_url) as store:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
-            judge = Judge(self.scorers, threads)
-            experiments = Experiments(store, corridor, self.pairs, threads, HURRIED)
+            judge = EntryScorer(self.scorers, threads)
+            experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED)
             metrics = EvalMetrics(CollectorRegistry())
-            desk = Desk(corridor, store, self.scorers, judge, gauges, metrics, experiments)
+            desk = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)
             yield Consumer(desk, name, pace), desk
         threads.close()
         await corridor.aclose()
 
     @contextlib.asynccontextmanager
-    async def consuming(self, name: str = "c1", pace: Pace = QUICK) -> AsyncIterator[Desk]:
+    async def consuming(self, name: str = "c1", pace: ConsumerTiming = QUICK) -> AsyncIterator[ConsumerContext]:
         """A consumer at work; stopped in order at the end."""
         async with self.opened(name, pace) as (consumer, desk), asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
@@ -224,17 +226,17 @@ class Room:
         with reading(self.store_url) as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
-    def standing(self) -> Standing:
+    def standing(self) -> StoreSnapshot:
         with reading(self.store_url) as connection:
             return standing(connection)
 
-    def cells(self) -> tuple[Cell, ...]:
+    def cells(self) -> tuple[ScoreCell, ...]:
         return self.standing().cells
 
 
 @pytest.fixture
 async def room(
-    tmp_path: Path, stream_url: str, stream_name: str, said: Callable[..., Registered]
+    tmp_path: Path, stream_url: str, stream_name: str, said: Callable[..., RegisteredScorer]
 ) -> AsyncIterator[Room]:
     corridor = Corridor(stream_url, stream_name)
     url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
@@ -243,7 +245,7 @@ async def room(
 
 
 @pytest.fixture
-def keep(tmp_path: Path, said: Callable[..., Registered]) -> Callable[..., str]:
+def keep(tmp_path: Path, said: Callable[..., RegisteredScorer]) -> Callable[..., str]:
     """keep(exchanges, …): a store that holds them, each scored by the number it says. Returns its URL."""
     url = f"sqlite:///{tmp_path / 'kept' / 'gateway.db'}"
 
@@ -254,11 +256,13 @@ def keep(tmp_path: Path, said: Callable[..., Registered]) -> Callable[..., str]:
         for each in exchanges:
             completion = completion_of(each)
             score = Score(float(completion.text.split()[0]), "label", "why")
-            result = Result(name, registered.scorer.version, registered.config_hash, "scored", score, "why", 0.1, 1.0)
-            judged.append(Judged(each, completion, [result]))
+            result = ScoreResult(
+                name, registered.scorer.version, registered.config_hash, "scored", score, "why", 0.1, 1.0
+            )
+            judged.append(ScoredExchange(each, completion, [result]))
         opened = engine.writer(url)
         with opened.begin() as connection:
-            writing.write(connection, Batch({name: registered}, judged, [], []), now)
+            writing.write(connection, ScoredBatch({name: registered}, judged, [], []), now)
         opened.dispose()
         return url
 

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from gateway.core.exchange import Feedback
-from gateway.evals.consumer import Pace
-from gateway.evals.store.retention import Bounds
+from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
 from gateway.stream import Corridor
 
@@ -270,8 +270,8 @@ async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchang
     assert room.shown[-1].oldest_unscored_s > 0
 
 
-def idle(idle_ms: int, **more: int) -> Pace:
-    quick = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+def idle(idle_ms: int, **more: int) -> ConsumerTiming:
+    quick = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
     return replace(quick, claim_idle_ms=idle_ms, **more)
 
 
@@ -310,10 +310,10 @@ async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange
     caplog.set_level(logging.INFO)
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (
-        room.opened(pace=Pace(block_ms=20, tick_s=0.0, keep_s=0.0)) as (consumer, desk),
+        room.opened(pace=ConsumerTiming(block_ms=20, tick_s=0.0, keep_s=0.0)) as (consumer, desk),
         asyncio.TaskGroup() as tasks,
     ):
-        desk.store._bounds = Bounds(keep_s=86_400.0)
+        desk.store._bounds = RetentionLimits(keep_s=86_400.0)
         tasks.create_task(consumer.run())
         await room.send(old, new)
         await room.until(lambda: "1 old exchanges are gone" in caplog.text)

@@ -8,23 +8,23 @@ import pytest
 from gateway.core.exchange import Feedback, Target
 from gateway.core.prices import Price, Prices
 from gateway.core.randomization import draw
-from gateway.evals.entry_scoring import Judge, batch_of, exchange_in
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.entry_scoring import EntryScorer, batch_of, exchange_in
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Score
-from gateway.stream import Entry
+from gateway.stream import StreamEntry
 
 
 @pytest.fixture
 def judge(said):
-    threads = Threads()
-    yield lambda **scorers: Judge(scorers or {"said": said()}, threads)
+    threads = ScoringThreads()
+    yield lambda **scorers: EntryScorer(scorers or {"said": said()}, threads)
     threads.close()
 
 
 async def test_records_become_a_batch(judge, said, exchange, tally):
     one = exchange("1")
     word = Feedback(one.id, "f", "web", 1.0, "thumb", 1.0)
-    entries = [Entry(f"{i}-0", r.to_fields()) for i, r in enumerate((one, tally([one]), word))]
+    entries = [StreamEntry(f"{i}-0", r.to_fields()) for i, r in enumerate((one, tally([one]), word))]
     found = await judge().read(entries)
     batch = batch_of({"said": said()}, found.read)
     assert [j.exchange for j in batch.judged] == [one]
@@ -35,7 +35,7 @@ async def test_records_become_a_batch(judge, said, exchange, tally):
 
 async def test_an_answer_that_breaks_its_reader_is_unreadable_and_the_others_go_on(judge, exchange):
     odd = exchange(form="assembled", response=b'{"tool_calls": [{"what": 1}]}')
-    found = await judge().read([Entry("1-0", odd.to_fields()), Entry("2-0", exchange("1").to_fields())])
+    found = await judge().read([StreamEntry("1-0", odd.to_fields()), StreamEntry("2-0", exchange("1").to_fields())])
     assert [r.entry.id for r in found.read] == ["2-0"]
     (bad,) = found.unreadable
     assert bad.entry.id == "1-0"
@@ -53,24 +53,24 @@ async def test_an_exchange_costs_what_the_model_that_answered_costs(said, exchan
 
     registered = said()
     scorers = {"said": type(registered)(Curious(), 1.0, 10.0, "c1")}
-    threads = Threads()
-    judge = Judge(scorers, threads, Prices({"local/small": Price(2.0, 8.0)}))
+    threads = ScoringThreads()
+    judge = EntryScorer(scorers, threads, Prices({"local/small": Price(2.0, 8.0)}))
     strange = exchange(target=Target("local", "who"))
-    found = await judge.read([Entry("1-0", exchange().to_fields()), Entry("2-0", strange.to_fields())])
+    found = await judge.read([StreamEntry("1-0", exchange().to_fields()), StreamEntry("2-0", strange.to_fields())])
     threads.close()
     assert seen == [pytest.approx((3 * 2.0 + 5 * 8.0) / 1e6), None]
     assert [r.judged.cost_usd for r in found.read] == seen
 
 
 def test_an_entry_that_is_no_exchange_has_none(tally, exchange):
-    assert exchange_in(Entry("1-0", {b"kind": b"junk"})) is None
-    assert exchange_in(Entry("1-0", tally([exchange()]).to_fields())) is None
+    assert exchange_in(StreamEntry("1-0", {b"kind": b"junk"})) is None
+    assert exchange_in(StreamEntry("1-0", tally([exchange()]).to_fields())) is None
 
 
 async def test_a_share_is_drawn_by_the_unit_in_a_domain_of_the_scorer(judge, said, exchange):
     exchanges = [exchange("1") for _ in range(40)]
     found = await judge(half=said(name="half", share=0.5)).read(
-        [Entry(f"{i}-0", e.to_fields()) for i, e in enumerate(exchanges)]
+        [StreamEntry(f"{i}-0", e.to_fields()) for i, e in enumerate(exchanges)]
     )
     seen = [bool(r.judged.results) for r in found.read]
     assert seen == [draw("score:half", e.unit) < 0.5 for e in exchanges]
@@ -97,6 +97,8 @@ async def test_the_client_may_give_the_right_answer(judge, said, exchange, reque
     registered = said()
     curious = type(registered)(Curious(), 1.0, 10.0, "c1")
     for given in (None, "by header"):
-        await judge(said=curious).read([Entry("1-0", exchange(request=request_body, reference=given).to_fields())])
+        await judge(said=curious).read(
+            [StreamEntry("1-0", exchange(request=request_body, reference=given).to_fields())]
+        )
     assert [reference for reference, _ in seen] == [expected, "by header"]
     assert seen[0][1] == (orjson.loads(request_body) if request_body[:1] == b"{" else {})

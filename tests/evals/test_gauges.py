@@ -13,7 +13,7 @@ from gateway.core.exchange import Target
 from gateway.evals.gauges import Gauges
 from gateway.evals.store.batches import CellKey
 from gateway.evals.store.buckets import COUNT
-from gateway.evals.store.snapshot import Cell, Standing
+from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Lag
 
@@ -30,17 +30,17 @@ def scraped(figures: EvalFigures) -> dict[str, dict[tuple[tuple[str, str], ...],
     return found
 
 
-def cell(scorer="said", version="1", model="local/small", arm="", stratum="default", weight=0.0, **n) -> Cell:
+def cell(scorer="said", version="1", model="local/small", arm="", stratum="default", weight=0.0, **n) -> ScoreCell:
     counts = {"scored": 0, "not_applicable": 0, "error": 0, "timeout": 0, "budget": 0, **n}
     ones = float(counts["scored"])
     key = CellKey(scorer, version, "c1", "chat", model, arm, stratum)
     buckets = (*(0.0,) * 10, weight, 0.0)
     assert len(buckets) == COUNT
-    return Cell(key, counts, ones, ones, 2.0 * sum(counts.values()), 0, weight, weight, buckets)
+    return ScoreCell(key, counts, ones, ones, 2.0 * sum(counts.values()), 0, weight, weight, buckets)
 
 
 def test_the_promised_names_are_there(room):
-    standing = Standing((cell(scored=3, error=1, weight=8.0),), {"unreadable": 2}, 5, 7)
+    standing = StoreSnapshot((cell(scored=3, error=1, weight=8.0),), {"unreadable": 2}, 5, 7)
     found = scraped(Gauges(room.config, room.scorers).show(standing, Lag(9, 4, 2, 1.5)))
     of = (("arm", ""), ("model", "local/small"), ("scorer", "said"))
     assert found["gateway_eval_scores_total"] == {
@@ -65,7 +65,7 @@ def test_the_promised_names_are_there(room):
 
 def test_labels_stay_a_closed_set(room):
     cells = (cell(model="u/unknown", scored=1), cell(scorer="gone", scored=1), cell(arm="odd", scored=1))
-    figures = Gauges(room.config, room.scorers).show(Standing(cells, {}, 0, 0), NO_LAG)
+    figures = Gauges(room.config, room.scorers).show(StoreSnapshot(cells, {}, 0, 0), NO_LAG)
     assert sorted((f.scorer, f.model, f.arm) for f in figures.scores) == [
         ("other", "local/small", ""),
         ("said", "local/small", "other"),
@@ -75,11 +75,11 @@ def test_labels_stay_a_closed_set(room):
 
 def test_the_mean_is_of_the_version_at_work_and_the_counters_are_of_all(room):
     cells = (cell(version="0", scored=9, weight=9.0), cell(version="1", scored=2, weight=4.0))
-    (figures,) = Gauges(room.config, room.scorers).show(Standing(cells, {}, 0, 0), NO_LAG).scores
+    (figures,) = Gauges(room.config, room.scorers).show(StoreSnapshot(cells, {}, 0, 0), NO_LAG).scores
     assert figures.by_status == {"scored": 11}
     assert figures.weight == 13.0
     assert figures.mean == 1.0
-    old = Gauges(room.config, room.scorers).show(Standing(cells[:1], {}, 0, 0), NO_LAG).scores[0]
+    old = Gauges(room.config, room.scorers).show(StoreSnapshot(cells[:1], {}, 0, 0), NO_LAG).scores[0]
     assert (old.mean, old.low, old.high) == (None, None, None)
 
 

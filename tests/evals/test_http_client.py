@@ -8,8 +8,8 @@ import json
 import pytest
 
 from gateway.core.exchange import Target, Usage
-from gateway.evals.http_client import Client, Connections, Unreachable
-from gateway.fake import CUT, HOLD, Answer, FakeUpstream, Fault
+from gateway.evals.http_client import GatewayClient, HttpConnections, Unreachable
+from gateway.fake import CUT, HOLD, FakeAnswer, FakeUpstream, Fault
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "two words"}]}
 
@@ -23,8 +23,8 @@ async def upstream():
 async def test_a_reply_says_who_answered_and_what_it_took(upstream):
     headers = (("X-Gateway-Upstream", "up"), ("X-Gateway-Model", "small"), ("X-Request-Id", "e-1"))
     body = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
-    upstream.replies(lambda _: Answer(json.dumps(body).encode(), headers=headers))
-    async with Client(upstream.base_url, "sk-1") as client:
+    upstream.replies(lambda _: FakeAnswer(json.dumps(body).encode(), headers=headers))
+    async with GatewayClient(upstream.base_url, "sk-1") as client:
         reply = await client.ask("/chat/completions", CHAT, deadline_s=5)
     assert (reply.status, reply.exchange_id, reply.target) == (200, "e-1", Target("up", "small"))
     assert (reply.usage, reply.object()) == (Usage(3, 5), body)
@@ -32,7 +32,7 @@ async def test_a_reply_says_who_answered_and_what_it_took(upstream):
 
 
 async def test_a_stream_is_read_whole_with_its_usage(upstream):
-    async with Client(upstream.base_url) as client:
+    async with GatewayClient(upstream.base_url) as client:
         asked = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
         reply = await client.ask("/chat/completions", asked, deadline_s=5)
     assert reply.body.endswith(b"data: [DONE]\n\n")
@@ -40,7 +40,7 @@ async def test_a_stream_is_read_whole_with_its_usage(upstream):
 
 
 async def test_without_a_key_none_is_sent_and_never_a_sample(upstream):
-    async with Client(upstream.base_url + "/") as client:
+    async with GatewayClient(upstream.base_url + "/") as client:
         await client.ask("chat/completions", CHAT, deadline_s=5, headers={"x-more": "1"})
     received = upstream.calls[0]
     assert (received.path, received.header("authorization")) == ("/v1/chat/completions", None)
@@ -48,14 +48,14 @@ async def test_without_a_key_none_is_sent_and_never_a_sample(upstream):
 
 
 async def test_connections_are_kept_open_between_calls(upstream):
-    async with Client(upstream.base_url) as client:
+    async with GatewayClient(upstream.base_url) as client:
         for _ in range(3):
             await client.ask("/chat/completions", CHAT, deadline_s=5)
     assert len({r.connection for r in upstream.calls}) == 1
 
 
 async def test_outside_of_its_context_and_on_another_loop_each_call_has_its_own(upstream):
-    client = Client(upstream.base_url)
+    client = GatewayClient(upstream.base_url)
     await client.ask("/chat/completions", CHAT, deadline_s=5)
     async with client:
         reply = await asyncio.to_thread(lambda: asyncio.run(client.ask("/chat/completions", CHAT, deadline_s=5)))
@@ -65,7 +65,7 @@ async def test_outside_of_its_context_and_on_another_loop_each_call_has_its_own(
 
 async def test_an_answer_that_does_not_come_in_time_is_unreachable(upstream):
     upstream.says(HOLD)
-    async with Client(upstream.base_url) as client:
+    async with GatewayClient(upstream.base_url) as client:
         with pytest.raises(Unreachable, match=r"has not answered after 0\.05 s"):
             await client.ask("/chat/completions", CHAT, deadline_s=0.05)
         await upstream.until(lambda u: u.cancelled == 1)
@@ -75,14 +75,14 @@ async def test_an_answer_that_does_not_come_in_time_is_unreachable(upstream):
 async def test_a_connection_that_breaks_is_unreachable(upstream, fault):
     upstream.always(fault)
     upstream.says("half an ans", CUT)
-    async with Client(upstream.base_url) as client:
+    async with GatewayClient(upstream.base_url) as client:
         with pytest.raises(Unreachable, match="cannot be asked"):
             await client.ask("/chat/completions", CHAT, deadline_s=5)
 
 
 async def test_no_more_is_read_than_allowed(upstream):
     upstream.answers(200, b"x" * 10_000)
-    async with Connections() as connections:
+    async with HttpConnections() as connections:
         with pytest.raises(Unreachable, match="more than 9999 bytes"):
             await connections.send("GET", upstream.origin + "/x", deadline_s=5, most_bytes=9999)
         whole = await connections.send("GET", upstream.origin + "/x", deadline_s=5, most_bytes=10_000)
@@ -91,14 +91,14 @@ async def test_no_more_is_read_than_allowed(upstream):
 
 async def test_a_redirect_is_an_answer_and_is_not_followed(upstream):
     upstream.answers(302, b"", headers=(("location", f"{upstream.origin}/elsewhere"),))
-    async with Connections() as connections:
+    async with HttpConnections() as connections:
         reply = await connections.send("GET", upstream.origin + "/x", deadline_s=5)
     assert (reply.status, len(upstream.calls)) == (302, 1)
 
 
 async def test_a_message_holds_neither_password_nor_query(upstream):
     await upstream.stop()
-    async with Connections() as connections:
+    async with HttpConnections() as connections:
         with pytest.raises(Unreachable) as caught:
             await connections.send("GET", f"http://me:secret@127.0.0.1:{upstream.port}/x?key=secret", deadline_s=5)
     assert "secret" not in str(caught.value)
@@ -107,7 +107,7 @@ async def test_a_message_holds_neither_password_nor_query(upstream):
 @pytest.mark.parametrize(("body", "said"), [(b"<html>", "not JSON"), (b"[1]", "no JSON object")])
 async def test_what_is_no_json_object_says_how_it_begins(upstream, body, said):
     upstream.answers(200, body)
-    async with Client(upstream.base_url) as client:
+    async with GatewayClient(upstream.base_url) as client:
         reply = await client.ask("/chat/completions", CHAT, deadline_s=5)
     assert reply.usage is None
     with pytest.raises(ValueError, match=said) as caught:

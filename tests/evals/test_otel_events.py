@@ -12,15 +12,15 @@ from typing import Any
 
 import yaml
 
-from gateway.config.otel import Otel
+from gateway.config.otel import OtelConfig
 from gateway.evals.consumer import Consumer
-from gateway.evals.otel_events import NAME, Events
+from gateway.evals.otel_events import NAME, ScoreEvents
 
 
 async def scored(room: Any, url: str, *sent: Any) -> None:
     """These are scored by a consumer that tells this collector."""
     await room.send(*sent)
-    events = Events(Otel(endpoint=url))
+    events = ScoreEvents(OtelConfig(endpoint=url))
     async with room.opened() as (_, desk):
         consumer = Consumer(dataclasses.replace(desk, events=events), "c1")
         async with asyncio.TaskGroup() as tasks:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from gateway.config.loading import Scorer
-from gateway.evals.consumer import Pace
+from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.scoring.registry import build
 
 Start = Callable[[], contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
@@ -114,7 +114,7 @@ async def test_killed_in_the_midst_of_its_work_it_loses_and_doubles_nothing(room
     assert killed_at < 2000, "it was done before it was killed"
 
     room.scorers = build({"length": Scorer(), "refusal": Scorer()})
-    pace = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05, claim_idle_ms=0)
+    pace = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05, claim_idle_ms=0)
     async with room.consuming("heir", pace):
         await room.until_read()
     assert room.sql("SELECT count(*) FROM exchanges") == [(2000,)]

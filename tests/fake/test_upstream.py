@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.fake import Answer, FakeUpstream, Fault, Received, serve
+from gateway.fake import FakeAnswer, FakeUpstream, Fault, Received, serve
 
 Chat = Callable[..., dict[str, Any]]
 WireTo = Callable[[FakeUpstream], AbstractAsyncContextManager[Any]]
@@ -121,8 +121,8 @@ async def test_serve_runs_until_cancelled(unused_tcp_port: int, chat: Chat) -> N
 
 
 async def test_what_was_asked_may_decide_what_is_said(upstream: FakeUpstream, http, chat) -> None:
-    def choose(asked: Received) -> Answer | str:
-        return Answer(b"{}", status=418) if asked.json["model"] == "teapot" else f"you asked {asked.json['model']}"
+    def choose(asked: Received) -> FakeAnswer | str:
+        return FakeAnswer(b"{}", status=418) if asked.json["model"] == "teapot" else f"you asked {asked.json['model']}"
 
     upstream.replies(choose)
     said = (await http.post("/chat/completions", json=chat(model="one"))).json()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from gateway.observability.fast_counters import Counts
+from gateway.observability.fast_counters import FastCounters
 
 BUCKETS = (0.1, 1.0, 10.0)
 values = st.floats(0, 100) | st.sampled_from([0.1, 1.0, 10.0])
@@ -20,7 +20,7 @@ def lines(registry: CollectorRegistry) -> list[str]:
 @given(st.lists(st.lists(values, max_size=5), max_size=5))
 def test_a_histogram_has_the_same_buckets_count_and_sum(rounds: list[list[float]]) -> None:
     mine, theirs = CollectorRegistry(), CollectorRegistry()
-    counts = Counts()
+    counts = FastCounters()
     spread = counts.spread(Histogram("h", "h", ["a"], buckets=BUCKETS, registry=mine), "x")
     reference = Histogram("h", "h", ["a"], buckets=BUCKETS, registry=theirs).labels("x")
     for observed in rounds:
@@ -34,7 +34,7 @@ def test_a_histogram_has_the_same_buckets_count_and_sum(rounds: list[list[float]
 
 
 def test_a_counter_shows_what_was_added_once_it_is_flushed_and_no_more_after() -> None:
-    registry, counts = CollectorRegistry(), Counts()
+    registry, counts = CollectorRegistry(), FastCounters()
     metric = Counter("c", "c", ["a"], registry=registry)
     counts.of(metric, "x").n += 2
     counts.of(metric, "y").n += 1
@@ -47,7 +47,7 @@ def test_a_counter_shows_what_was_added_once_it_is_flushed_and_no_more_after() -
 
 
 def test_the_same_labels_of_the_same_metric_are_one_number() -> None:
-    registry, counts = CollectorRegistry(), Counts()
+    registry, counts = CollectorRegistry(), FastCounters()
     a, b = (Counter(n, n, ["l"], registry=registry) for n in "ab")
     assert counts.of(a, "x") is counts.of(a, "x")
     assert counts.of(a, "x") is not counts.of(b, "x")
@@ -57,7 +57,7 @@ def test_the_same_labels_of_the_same_metric_are_one_number() -> None:
 
 
 def test_what_was_never_raised_shows_as_nothing_or_zero() -> None:
-    registry, counts = CollectorRegistry(), Counts()
+    registry, counts = CollectorRegistry(), FastCounters()
     counts.of(Counter("c", "c", ["a"], registry=registry), "x")
     counts.spread(Histogram("h", "h", registry=registry, buckets=BUCKETS))
     counts.flush()
@@ -67,7 +67,7 @@ def test_what_was_never_raised_shows_as_nothing_or_zero() -> None:
 @given(st.lists(st.lists(values, max_size=9), max_size=4))
 def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) -> None:
     registries = [CollectorRegistry(), CollectorRegistry()]
-    counts = Counts()
+    counts = FastCounters()
     once, each = (counts.spread(Histogram("h", "h", buckets=BUCKETS, registry=r)) for r in registries)
     for observed in rounds:
         for value in observed:
@@ -80,7 +80,7 @@ def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) 
 
 
 def test_what_is_added_in_batches_is_whole_at_each_flush() -> None:
-    registry, counts = CollectorRegistry(), Counts()
+    registry, counts = CollectorRegistry(), FastCounters()
     count = counts.of(Counter("c", "c", registry=registry))
 
     class Batch:

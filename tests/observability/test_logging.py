@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from gateway.config.log import Log
+from gateway.config.log import LogConfig
 from gateway.observability.logging import JsonFormatter, is_json, timestamp
 
 PROGRAM = """
 import logging, sys
-from gateway.config.log import Log
+from gateway.config.log import LogConfig
 from gateway.observability.logging import begin
-begin(Log.model_validate_json(sys.argv[1]))
+begin(LogConfig.model_validate_json(sys.argv[1]))
 logging.getLogger("gateway").info("said \\"so\\", %s", "né")
 logging.getLogger("gateway").debug("detail")
 logging.getLogger("httpx2").info("a request")
@@ -27,31 +27,31 @@ except ZeroDivisionError:
 """
 
 
-def said(log: Log) -> str:
+def said(log: LogConfig) -> str:
     command = [sys.executable, "-c", PROGRAM, log.model_dump_json()]
     return subprocess.run(command, capture_output=True, check=True).stderr.decode()
 
 
 def test_where_stderr_is_no_terminal_each_line_is_one_json_object() -> None:
-    first, second = [json.loads(line) for line in said(Log()).splitlines()]
+    first, second = [json.loads(line) for line in said(LogConfig()).splitlines()]
     assert (first["level"], first["logger"], first["message"]) == ("INFO", "gateway", 'said "so", né')
     assert second["message"] == "failed"
     assert "ZeroDivisionError" in second["exception"]
 
 
 def test_words_where_they_are_asked_for() -> None:
-    assert 'INFO said "so", né' in said(Log(format="text")).splitlines()[0]
+    assert 'INFO said "so", né' in said(LogConfig(format="text")).splitlines()[0]
 
 
 @pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("info", 2), ("error", 1)])
 def test_the_level_is_the_least_that_is_said(level: str, seen: int) -> None:
-    assert len(said(Log.model_validate({"level": level})).splitlines()) == seen
+    assert len(said(LogConfig.model_validate({"level": level})).splitlines()) == seen
 
 
 def test_auto_asks_whether_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert not is_json(Log())
-    assert is_json(Log(format="json"))
+    assert not is_json(LogConfig())
+    assert is_json(LogConfig(format="json"))
 
 
 def test_what_cannot_be_json_is_said_as_text() -> None:

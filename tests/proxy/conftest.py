@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 import yaml
 
-from gateway.config.environment import Served
+from gateway.config.environment import WorkerEnvironment
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
@@ -156,7 +156,7 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
 
 @contextlib.asynccontextmanager
 async def running(path: Path, config: dict[str, Any], key: str | None) -> AsyncIterator[Running]:
-    process = Process(Served(path, path.parent / "data", loopback=True))
+    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True))
     settings = _settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     server = uvicorn.Server(settings)

@@ -14,7 +14,7 @@ from gateway.config.loading import Config
 from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.build import Parts, build, close
+from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
@@ -34,15 +34,15 @@ def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 # ── one config ──
 
 
-def some_parts() -> Parts:
+def some_parts() -> ProcessParts:
     """Of a gateway that answers nobody, and records nothing."""
     nothing: Any = None
     metrics = ProxyMetrics(CollectorRegistry())
-    return Parts(Recorder(nothing, metrics), metrics, Tasks(), nothing, Ticker())
+    return ProcessParts(Recorder(nothing, metrics), metrics, Tasks(), nothing, Ticker())
 
 
 @pytest.fixture
-async def parts() -> Parts:
+async def parts() -> ProcessParts:
     return some_parts()
 
 
@@ -52,7 +52,7 @@ def config_of(**upstreams: dict[str, Any]) -> Config:
     return Config.model_validate({"open": True, "upstreams": rows, "models": {"chat": {"targets": [target]}}})
 
 
-async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Parts) -> None:
+async def test_upstreams_share_a_transport_where_they_connect_alike(parts: ProcessParts) -> None:
     gateway = build(config_of(a={}, b={"concurrency": 1}, c={"transport": "httpx"}, d={"http2": True}), parts)
     a, b, c, d = (gateway.upstreams[name].transport for name in "abcd")
     assert a is b
@@ -60,7 +60,7 @@ async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Parts
     await close(gateway)
 
 
-async def test_what_is_limited_is_limited_for_each_upstream(parts: Parts) -> None:
+async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts) -> None:
     gateway = build(config_of(a={"concurrency": 1}, b={"concurrency": 1}), parts)
     await gateway.upstreams["a"].slots.enter()
     assert not gateway.upstreams["a"].slots.free
@@ -76,13 +76,13 @@ async def test_what_is_limited_is_limited_for_each_upstream(parts: Parts) -> Non
     ],
     ids=["no CA file", "what is no CA file", "no proxy"],
 )
-async def test_what_cannot_be_built_says_what_it_is(parts: Parts, row: dict[str, Any], said: str) -> None:
+async def test_what_cannot_be_built_says_what_it_is(parts: ProcessParts, row: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         build(config_of(a=row), parts)
     assert str(error.value).startswith(said)
 
 
-async def test_a_closed_gateway_has_no_connections(parts: Parts, upstream: FakeUpstream) -> None:
+async def test_a_closed_gateway_has_no_connections(parts: ProcessParts, upstream: FakeUpstream) -> None:
     gateway = build(config_of(a={"base_url": upstream.base_url}, b={"base_url": upstream.base_url}), parts)
     for name in "ab":
         reply = await gateway.upstreams[name].transport.send(UpstreamRequest(b"GET", upstream.origin, b"/health"), 2)

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.fake import HOLD, Answer, FakeUpstream, Fault, Received
+from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault, Received
 
 Configured = Callable[..., dict[str, Any]]
 MB = 1 << 20
@@ -292,7 +292,7 @@ class Flood:
     asked: int = 0
     event: bytes = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"' + b"x" * 65_000 + b'"}}]}\n\n'
 
-    def bend(self, received: Received, answer: Answer) -> Iterator[Any]:
+    def bend(self, received: Received, answer: FakeAnswer) -> Iterator[Any]:
         yield b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % self.kind
         chunk = b"%x\r\n%b\r\n" % (len(self.event), self.event)
         while self.asked < self.total:

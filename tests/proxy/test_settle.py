@@ -10,26 +10,26 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.experiments import Experiment, plan_of
-from gateway.config.loading import Retries, Rule, Sampling, Timeouts, Upstream, When
+from gateway.config.loading import Retries, RuleCondition, Sampling, SamplingRule, Timeouts, Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.shadow import Offer
+from gateway.proxy.experiments.shadow import ShadowOffer
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.routing.assignment import Part, Running, part_of, running, shadowed
+from gateway.proxy.routing.assignment import Assignment, RunningExperiment, part_of, running, shadowed
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
-from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState
-from gateway.proxy.settle import Settled, Settler, cluster_of, is_whole, stands_for
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.settle import SettledCall, Settler, cluster_of, is_whole, stands_for
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 
 
-def an_experiment(**changes: Any) -> Running:
+def an_experiment(**changes: Any) -> RunningExperiment:
     arms = {"control": {"upstream": "u", "model": "m"}, "candidate": {"upstream": "v", "model": "m"}}
     settings = Experiment.model_validate({"model": "chat", "shadow": 0.3, **arms, **changes})
     return running(plan_of("swap", settings, 600.0), settings)
@@ -42,7 +42,7 @@ class Asked:
     """What the settler asks of the shadow. says: to every call that is drawn. aside: takes pieces of work, or does not;
     put: those it took."""
 
-    def __init__(self, says: Offer) -> None:
+    def __init__(self, says: ShadowOffer) -> None:
         self.says = says
         self.aside = False
         self.put: list[Any] = []
@@ -54,18 +54,18 @@ class Asked:
             self.put.append(piece)
         return self.aside
 
-    def decide(self, call: Call, part: Part) -> Offer:
+    def decide(self, call: Call, part: Assignment) -> ShadowOffer:
         self.done.append(("decide", call.id))
         return self.says
 
-    def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
+    def ask(self, part: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         assert served.id == call.id
         self.done.append(("ask", call.id))
 
-    def withdraw(self, part: Part, offer: Offer) -> None:
+    def withdraw(self, part: Assignment, offer: ShadowOffer) -> None:
         self.done.append(("withdraw", ""))
 
-    def answered(self, call: Call, part: Part, progress: Progress, now: float) -> None:
+    def answered(self, call: Call, part: Assignment, progress: CallContext, now: float) -> None:
         self.answers += 1
 
 
@@ -83,13 +83,13 @@ class Room:
     settler: Settler
     registry: CollectorRegistry
     metrics: ProxyMetrics
-    place: Place
+    place: TargetState
     shadow: Asked
-    experiment: Running | None = None
+    experiment: RunningExperiment | None = None
 
     def settle(
-        self, call: Call, progress: Progress | None = None, *, endpoint: Any = CHAT, wish: Any = None
-    ) -> Settled:
+        self, call: Call, progress: CallContext | None = None, *, endpoint: Any = CHAT, wish: Any = None
+    ) -> SettledCall:
         drawn = self.sampler.head(call, wish)
         part = part_of(self.experiment, call, True) if self.experiment is not None else None
         kept = drawn.possible or (part is not None and (part.shadowed or drawn.u < part.record))
@@ -98,8 +98,8 @@ class Room:
         progress.kept.wanted = kept
         return self.settler.settle(call, endpoint, route, progress)
 
-    def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> Progress:
-        progress = Progress(Kept(True, 1000), outcome, self.place, status=status)
+    def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> CallContext:
+        progress = CallContext(HeldBytes(True, 1000), outcome, self.place, status=status)
         progress.attempts = [Attempt(self.place.target, status, None, 0.1)]
         progress.kept.add(answer)
         for name, value in changes.items():
@@ -115,15 +115,17 @@ class Room:
         return self.registry.get_sample_value(name, labels) or 0.0
 
 
-def a_room(*rules: tuple[dict[str, Any], float], rate: float = 1.0, experiment: Running | None = None) -> Room:
-    made = tuple(Rule(when=When(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
+def a_room(
+    *rules: tuple[dict[str, Any], float], rate: float = 1.0, experiment: RunningExperiment | None = None
+) -> Room:
+    made = tuple(SamplingRule(when=RuleCondition(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
     registry = CollectorRegistry()
     metrics = ProxyMetrics(registry)
     sampler = Sampler(Sampling(rate=rate, rules=made))
     recorder = Recorder(Nowhere(), metrics, buffer_bytes=1 << 40)
-    state = UpstreamState("u", Upstream(kind="openai"), Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
-    place = Place(Target("u", "m"), state, Breaker(lambda: 0.0), lambda: 0.0)
-    asked = Asked(Offer(("candidate",)))
+    state = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+    place = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
+    asked = Asked(ShadowOffer(("candidate",)))
     settler = Settler(sampler, recorder, metrics, 1000, shadow=asked)  # type: ignore[arg-type]
     return Room(sampler, recorder, settler, registry, metrics, place, asked, experiment)
 
@@ -163,11 +165,11 @@ async def test_the_record_says_what_happened(room: Room) -> None:
 
 async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchange(room: Room) -> None:
     for progress, endpoint in (
-        (Progress(Kept(True, 10), "upstream_error"), CHAT),
+        (CallContext(HeldBytes(True, 10), "upstream_error"), CHAT),
         (room.ended(attempts=[]), CHAT),
         (room.ended(), ENDPOINTS[b"/embeddings"]),
     ):
-        assert room.settle(a_call(), progress, endpoint=endpoint) == Settled()
+        assert room.settle(a_call(), progress, endpoint=endpoint) == SettledCall()
     assert not room.recorded
     assert not room.recorder.ledger.seen
 
@@ -198,7 +200,7 @@ async def test_opted_out_calls_are_seen_and_out_of_the_population() -> None:
         room.settle(a_call(), wish="never"),
         room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut")),
     ]
-    assert settled == [Settled()] * 3
+    assert settled == [SettledCall()] * 3
     reasons = [cell[4] for cell in room.recorder.ledger.unsampled.elements()]
     assert sorted(reasons) == ["forbidden", "opted_out", "opted_out"]
     assert sum(room.recorder.ledger.seen.values()) == 3
@@ -346,7 +348,7 @@ def test_pi_is_constant_in_each_stratum_and_the_realised_rate_is_it() -> None:
 async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
     room.settle(a_call(), room.ended(usage=Usage(10, 5, 4, 2)))
     room.settle(a_call(), room.ended("timeout", 504))
-    room.settle(a_call(), Progress(Kept(False, 0), "upstream_error"))
+    room.settle(a_call(), CallContext(HeldBytes(False, 0), "upstream_error"))
     for upstream, outcome in (("u", "ok"), ("u", "timeout"), ("none", "upstream_error")):
         labels = {"alias": "chat", "upstream": upstream, "outcome": outcome}
         assert room.value("gateway_requests_total", **labels) == 1

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from gateway.core.exchange import Exchange, Tally, from_fields
-from gateway.fake import Answer, Delay, FakeUpstream, Fault, Received
+from gateway.fake import Delay, FakeAnswer, FakeUpstream, Fault, Received
 from gateway.stream import Corridor
 
 Configured = Callable[..., dict[str, Any]]
@@ -41,7 +41,7 @@ FAULTS = (
 def mixed() -> Fault:
     """Each in turn."""
 
-    def bend(received: Received, answer: Answer) -> Any:
+    def bend(received: Received, answer: FakeAnswer) -> Any:
         return FAULTS[received.serial % len(FAULTS)].bend(received, answer)
 
     return Fault("mixed", bend)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runtime.child import Severity
+from gateway.runtime.child import LineSeverity
 
 PARENT = """
     import asyncio, sys
@@ -74,11 +74,11 @@ def test_children_and_grandchildren_end_when_their_parent_is_killed(tmp_path: Pa
     ],
 )
 def test_a_line_has_the_level_its_words_say(line: str, level: int) -> None:
-    assert Severity().of(line) == level
+    assert LineSeverity().of(line) == level
 
 
 def test_a_traceback_is_an_error_to_its_last_line() -> None:
-    severity = Severity()
+    severity = LineSeverity()
     lines = [
         "starting",
         "Traceback (most recent call last):",

@@ -18,7 +18,7 @@ from gateway.config.loading import Config, parse
 from gateway.core.errors import StreamDown
 from gateway.runtime import embedded_redis
 from gateway.runtime.child import NotInstalled
-from gateway.runtime.embedded_redis import Lock, keep
+from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.embedded_socket import MAX_SOCKET_BYTES, socket_path, stream_url
 from gateway.runtime.supervisor import ChildFailed
 from gateway.stream import Corridor
@@ -227,7 +227,7 @@ async def test_who_has_little_patience_goes_on_without_and_recovers(
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
-    first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert first.take()
     assert not second.take()
     assert second.holder() == str(os.getpid())

@@ -21,7 +21,7 @@ from gateway.core.exchange import Record, Tally, from_fields
 from gateway.evals.serve import opened
 from gateway.evals.store.delivery import Delivery, delivery
 from gateway.evals.store.query import reading
-from gateway.evals.store.snapshot import Cell, standing
+from gateway.evals.store.snapshot import ScoreCell, standing
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
 
@@ -194,7 +194,7 @@ def rows(store: str, query: str) -> list[tuple[Any, ...]]:
 def sums(store: str) -> dict[Any, Any]:
     """All that was added up, but the weights: which exchanges close one together depends on when one looks."""
 
-    def of(cell: Cell) -> tuple[Any, ...]:
+    def of(cell: ScoreCell) -> tuple[Any, ...]:
         return dict(cell.n), cell.total, cell.squares, cell.inverse_pi, cell.population
 
     found: dict[Any, Any] = {cell.key: of(cell) for cell in read(store, standing).cells}

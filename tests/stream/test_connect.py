@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config.stream import Stream
+from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 from gateway.stream import Corridor
-from gateway.stream.connect import Access, Address, address_of, connect, described
+from gateway.stream.connect import Credentials, ServerAddress, address_of, connect, described
 
 SECRET = "h-u:s@h/%"
 QUOTED = "h-u%3As%40h%2F%25"
@@ -27,12 +27,12 @@ RULES = "+@stream +@hash +@string +@keyspace +@connection +@transaction +eval +e
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://a", Address("one", False, (("a", 6379),))),
-        (f"rediss://u:{QUOTED}@a:1/3", Address("one", True, (("a", 1),), "", 3, "u", SECRET)),
-        (f"redis://:{QUOTED}@a", Address("one", False, (("a", 6379),), password=SECRET)),
-        ("redis+sentinel://a,b:2/main/1", Address("sentinel", False, (("a", 26379), ("b", 2)), "main", 1)),
-        ("rediss+cluster://a:1,[::1]:2", Address("cluster", True, (("a", 1), ("::1", 2)))),
-        ("redis://[::1]", Address("one", False, (("::1", 6379),))),
+        ("redis://a", ServerAddress("one", False, (("a", 6379),))),
+        (f"rediss://u:{QUOTED}@a:1/3", ServerAddress("one", True, (("a", 1),), "", 3, "u", SECRET)),
+        (f"redis://:{QUOTED}@a", ServerAddress("one", False, (("a", 6379),), password=SECRET)),
+        ("redis+sentinel://a,b:2/main/1", ServerAddress("sentinel", False, (("a", 26379), ("b", 2)), "main", 1)),
+        ("rediss+cluster://a:1,[::1]:2", ServerAddress("cluster", True, (("a", 1), ("::1", 2)))),
+        ("redis://[::1]", ServerAddress("one", False, (("::1", 6379),))),
     ],
 )
 def test_an_address_is_taken_apart(url, address):
@@ -71,10 +71,10 @@ def test_a_server_is_described_without_how_one_enters(url, said):
 
 
 def test_credentials_of_the_config_go_before_those_of_the_url():
-    client = connect(f"redis://u:{QUOTED}@a", Access(username="v", password="w"))
+    client = connect(f"redis://u:{QUOTED}@a", Credentials(username="v", password="w"))
     said = client.connection_pool.connection_kwargs
     assert (said["username"], said["password"]) == ("v", "w")
-    said = connect(f"redis://u:{QUOTED}@a", Access()).connection_pool.connection_kwargs
+    said = connect(f"redis://u:{QUOTED}@a", Credentials()).connection_pool.connection_kwargs
     assert (said["username"], said["password"]) == ("u", SECRET)
 
 
@@ -88,7 +88,7 @@ def place(servers: Any) -> Iterator[Path]:
 
 
 def config_of(url: str, **section: Any) -> Corridor:
-    stream = Stream.model_validate({"url": url, "name": "acl", **section})
+    stream = StreamConfig.model_validate({"url": url, "name": "acl", **section})
     assert stream.address is not None
     return Corridor.of(stream, stream.address)
 

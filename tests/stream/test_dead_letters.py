@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.core.errors import StreamDown
-from gateway.stream import Entry
+from gateway.stream import StreamEntry
 
 
 async def buried(corridor, n: int, reason: str = "unreadable") -> None:
@@ -69,4 +69,4 @@ async def test_more_letters_than_a_page_are_thrown_away(corridor):
 
 async def test_an_entry_of_a_shard_that_the_config_does_not_know_is_said(corridor):
     with pytest.raises(StreamDown, match="shard 7 of 1"):
-        await corridor.bury(Entry("1-0@7", {}), "unreadable", "why")
+        await corridor.bury(StreamEntry("1-0@7", {}), "unreadable", "why")

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.core.providers import VENDORS
 from gateway.up import discovery
-from gateway.up.discovery import Found, look, usual_ports
+from gateway.up.discovery import DiscoveredUpstream, look, usual_ports
 
 
 @dataclass
@@ -82,7 +82,7 @@ def models(owner: str | None, *names: str) -> dict[str, Any]:
 )
 async def test_a_server_is_known_by_what_it_answers(answers: dict[str, Any], kind: str) -> None:
     async with Server(answers).running() as server:
-        assert await look([server.port], []) == [Found(VENDORS[kind], server.port, ("m",))]
+        assert await look([server.port], []) == [DiscoveredUpstream(VENDORS[kind], server.port, ("m",))]
 
 
 async def test_all_ports_are_asked_and_the_dead_ones_are_left_out() -> None:
@@ -124,7 +124,9 @@ async def test_what_does_not_list_models_is_no_upstream(answers: dict[str, Any])
 
 async def test_a_server_that_asks_for_a_key_is_said_to() -> None:
     async with Server({"/v1/models": {}}, status=401).running() as server:
-        assert await look([server.port], []) == [Found(VENDORS["openai"], server.port, trouble="it asks for a key")]
+        assert await look([server.port], []) == [
+            DiscoveredUpstream(VENDORS["openai"], server.port, trouble="it asks for a key")
+        ]
 
 
 async def test_a_silent_or_endless_port_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +169,7 @@ async def test_a_provider_is_asked_with_its_own_key(
         vendor = replace(VENDORS[kind], base_url=f"http://127.0.0.1:{server.port}/v1")
         monkeypatch.setenv(str(vendor.key_env), "sk-1")
         found = await look([], [vendor])
-    assert found == [Found(vendor, models=("m-1",))]
+    assert found == [DiscoveredUpstream(vendor, models=("m-1",))]
     assert expected.lower() in server.requests[0].lower()
     assert found[0].where == f"${vendor.key_env}"
 
@@ -176,7 +178,7 @@ async def test_a_provider_that_refuses_is_still_found_and_why_is_said(monkeypatc
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
     async with Server({"/v1/models": {}}, status=401).running() as server:
         refusing = replace(VENDORS["mistral"], base_url=f"http://127.0.0.1:{server.port}/v1")
-        assert await look([], [refusing]) == [Found(refusing, trouble="HTTP 401")]
+        assert await look([], [refusing]) == [DiscoveredUpstream(refusing, trouble="HTTP 401")]
     (gone,) = await look([], [refusing])
     assert gone.trouble is not None
     assert "ConnectError" in gone.trouble

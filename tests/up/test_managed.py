@@ -17,7 +17,7 @@ import yaml
 from openai import OpenAI
 
 from gateway.config.loading import load
-from gateway.config.upstreams import Run
+from gateway.config.upstreams import EngineRun
 from gateway.runtime.child import CannotRun, NotInstalled
 from gateway.up import engines, managed
 
@@ -47,8 +47,8 @@ def vllm(tmp_path: Path) -> Path:
     return program
 
 
-def run_of(**section: Any) -> Run:
-    return Run.model_validate(section)
+def run_of(**section: Any) -> EngineRun:
+    return EngineRun.model_validate(section)
 
 
 def test_vllm_is_told_its_model_name_and_place_and_what_the_file_adds(vllm: Path) -> None:

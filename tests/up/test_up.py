@@ -24,8 +24,8 @@ from gateway.config.loading import load
 from gateway.core.providers import VENDORS
 from gateway.runtime.child import CannotRun, NotInstalled
 from gateway.up import discovery, engines, up
-from gateway.up.discovery import Found, look
-from gateway.up.up import Asked, free_port
+from gateway.up.discovery import DiscoveredUpstream, look
+from gateway.up.up import UpOptions, free_port
 
 OPEN = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
 
@@ -52,8 +52,8 @@ def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         free_port("127.0.0.1", 20000, range(20000, 20100))
 
 
-async def wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *found: Found) -> tuple[Path, list[str]]:
-    async def look() -> list[Found]:
+async def wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *found: DiscoveredUpstream) -> tuple[Path, list[str]]:
+    async def look() -> list[DiscoveredUpstream]:
         return list(found)
 
     monkeypatch.setattr(discovery, "look", look)
@@ -66,7 +66,10 @@ async def test_what_is_found_is_named_and_written_with_the_digest_of_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
-    found = [Found(VENDORS["vllm"], 8001, ("m", "n")), Found(VENDORS["mistral"], trouble="HTTP 401")]
+    found = [
+        DiscoveredUpstream(VENDORS["vllm"], 8001, ("m", "n")),
+        DiscoveredUpstream(VENDORS["mistral"], trouble="HTTP 401"),
+    ]
     path, said = await wrote(tmp_path, monkeypatch, *found)
     assert said == [
         "found vllm (vLLM, port 8001): 2 models",
@@ -83,7 +86,7 @@ async def test_what_is_found_is_named_and_written_with_the_digest_of_a_key(
 async def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gateway.yaml").write_text("mine")
     with pytest.raises(FileExistsError):
-        await wrote(tmp_path, monkeypatch, Found(VENDORS["vllm"], 8001, ("m",)))
+        await wrote(tmp_path, monkeypatch, DiscoveredUpstream(VENDORS["vllm"], 8001, ("m",)))
     assert (tmp_path / "gateway.yaml").read_text() == "mine"
 
 
@@ -96,11 +99,11 @@ async def test_without_upstream_and_without_local_model_the_commands_are_named_a
     assert not (tmp_path / "gateway.yaml").exists()
 
 
-def setup(tmp_path: Path, text: str, **asked: object) -> tuple[up.Setup, list[str]]:
+def setup(tmp_path: Path, text: str, **asked: object) -> tuple[up.UpSetup, list[str]]:
     path = tmp_path / "f.yaml"
     path.write_text(text)
     said: list[str] = []
-    return up._setup(path, Asked(tmp_path, path, **asked), said.append), said  # type: ignore[arg-type]
+    return up._setup(path, UpOptions(tmp_path, path, **asked), said.append), said  # type: ignore[arg-type]
 
 
 def test_a_taken_port_is_said_and_no_two_programs_get_one_port(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ GOOD = 0.5  # from here on people's verdict is "good"
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateEstimate:
     """A share and its interval, for one look."""
 
     value: float
@@ -28,7 +28,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ConfusionTable:
     """How many labelled answers: hit and miss are good by people's word, called good and bad; false_alarm and
     correct_rejection bad by people's word, called good and bad."""
 
@@ -43,16 +43,16 @@ class Agreement:
     """kappa: None: undefined, since both always say the same one word. tpr, tnr: None: people called nothing good, or
     nothing bad."""
 
-    table: Table
-    kappa: Rate | None
-    tpr: Rate | None
-    tnr: Rate | None
+    table: ConfusionTable
+    kappa: RateEstimate | None
+    tpr: RateEstimate | None
+    tnr: RateEstimate | None
 
 
 def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:
     """cut: the verdict in [0, 1] from which the scorer calls an answer good."""
     good, called = labels.y >= GOOD, labels.f >= cut
-    table = Table(
+    table = ConfusionTable(
         int((good & called).sum()), int((good & ~called).sum()),
         int((~good & called).sum()), int((~good & ~called).sum()),
     )  # fmt: skip
@@ -60,11 +60,11 @@ def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:
     if rates is None:
         return Agreement(table, _kappa(labels, cut, alpha), None, None)
     (low0, high0), (low1, high1) = rates.intervals(alpha)
-    tpr, tnr = Rate(rates.tpr, low1, high1, rates.m1), Rate(rates.tnr, low0, high0, rates.m0)
+    tpr, tnr = RateEstimate(rates.tpr, low1, high1, rates.m1), RateEstimate(rates.tnr, low0, high0, rates.m0)
     return Agreement(table, _kappa(labels, cut, alpha), tpr, tnr)
 
 
-def _kappa(labels: Labels, cut: float, alpha: float) -> Rate | None:
+def _kappa(labels: Labels, cut: float, alpha: float) -> RateEstimate | None:
     counts = np.zeros((2, 2))
     places = ((labels.y >= GOOD).astype(int), (labels.f >= cut).astype(int))
     np.add.at(counts, places, labels.shares * labels.effective)
@@ -72,16 +72,16 @@ def _kappa(labels: Labels, cut: float, alpha: float) -> Rate | None:
         found = cohen_kappa(counts, alpha)
     except ValueError:  # one word only
         return None
-    return Rate(found.kappa, max(-1.0, found.low), min(1.0, found.high), round(labels.effective))
+    return RateEstimate(found.kappa, max(-1.0, found.low), min(1.0, found.high), round(labels.effective))
 
 
-def share_of(flags: Sequence[float], alpha: float = 0.05) -> Rate | None:
+def share_of(flags: Sequence[float], alpha: float = 0.05) -> RateEstimate | None:
     """The share of those that are 1, with Wilson's interval; None of nothing."""
     if not flags:
         return None
     hits = float(sum(flags))
     low, high = wilson(hits, len(flags), alpha)
-    return Rate(hits / len(flags), low, high, len(flags))
+    return RateEstimate(hits / len(flags), low, high, len(flags))
 
 
 def between_people(said: Iterable[Mapping[str, float]]) -> float | None:

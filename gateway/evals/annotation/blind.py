@@ -19,7 +19,7 @@ NOTHING = "(no text)"
 
 
 @dataclass(frozen=True, slots=True)
-class Blind:
+class BlindItem:
     """asked: who said what before the answer. answers: one, or a pair's two as they are shown; turned: its second
     answer stands first."""
 
@@ -29,16 +29,16 @@ class Blind:
     turned: bool = False
 
 
-def of_exchange(found: Found) -> Blind:
-    return Blind(found["id"], tuple(turns(found["request"])), (said(found),))
+def of_exchange(found: Found) -> BlindItem:
+    return BlindItem(found["id"], tuple(turns(found["request"])), (said(found),))
 
 
-def of_pair(scorer: str, served: Found, other: Found) -> Blind:
+def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
     """other: the pair's second answer, whose id is the pair's. The order is drawn by hash: every labeller sees the
     same, and a sheet that comes back means what it meant."""
     turned = draw(f"label-order:{scorer}", other["id"]) < 0.5
     answers = (said(other), said(served)) if turned else (said(served), said(other))
-    return Blind(other["id"], tuple(turns(served["request"])), answers, turned)
+    return BlindItem(other["id"], tuple(turns(served["request"])), answers, turned)
 
 
 def said(found: Found) -> str:
@@ -47,17 +47,17 @@ def said(found: Found) -> str:
     return "\n".join(part for part in (found["text"], found["refusal"], *calls) if part) or NOTHING
 
 
-def question(blind: Blind) -> str:
+def question(blind: BlindItem) -> str:
     """All that was said before the answer, as one text."""
     return "\n\n".join(f"[{who}]\n{text}" for who, text in blind.asked)
 
 
-def page(blind: Blind, criterion: str | None) -> RenderableType:
+def page(blind: BlindItem, criterion: str | None) -> RenderableType:
     """criterion: what the scorer judges by; None: it does not say."""
     return Group(*_lines(blind, criterion))
 
 
-def _lines(blind: Blind, criterion: str | None) -> Iterator[RenderableType]:
+def _lines(blind: BlindItem, criterion: str | None) -> Iterator[RenderableType]:
     for who, text in blind.asked:
         yield Text(f"\n{plain(who)}", "bold cyan")
         yield Text(plain(text))

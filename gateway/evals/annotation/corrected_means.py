@@ -7,16 +7,16 @@ from typing import Any
 
 from gateway.evals.annotation.correction import corrected
 from gateway.evals.annotation.label_data import items_of, judged_of, labels_in, weights_of
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.store.labels_sums import CellSums, Key
-from gateway.evals.store.snapshot import Cell
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.store.labels_sums import JudgedSums, Key
+from gateway.evals.store.snapshot import ScoreCell
 from gateway.observability.eval_metrics import CorrectedFigures
 
 ALPHA = 0.05
 
 
 def corrected_figures(
-    scorers: Mapping[str, Registered], cells: Iterable[Cell], labelled: Sequence[Mapping[str, Any]]
+    scorers: Mapping[str, RegisteredScorer], cells: Iterable[ScoreCell], labelled: Sequence[Mapping[str, Any]]
 ) -> tuple[CorrectedFigures, ...]:
     """labelled: rows of store.labels.labelled. Of the versions at work, where there are labels enough. Values are on
     [0, 1], 1 best."""
@@ -31,7 +31,7 @@ def corrected_figures(
     return tuple(found)
 
 
-def _of(scorer: str, rows: Sequence[Mapping[str, Any]], sums: Mapping[Key, CellSums]) -> list[CorrectedFigures]:
+def _of(scorer: str, rows: Sequence[Mapping[str, Any]], sums: Mapping[Key, JudgedSums]) -> list[CorrectedFigures]:
     items = items_of(scorer, rows)
     weights = weights_of(sums)
     found = []
@@ -44,12 +44,12 @@ def _of(scorer: str, rows: Sequence[Mapping[str, Any]], sums: Mapping[Key, CellS
     return found
 
 
-def _sums(registered: Registered, name: str, cells: Iterable[Cell]) -> dict[Key, CellSums]:
+def _sums(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[Key, JudgedSums]:
     """The scorer's cells with its values moved onto [0, 1], 1 best; none where it has no bounds."""
     low, high = registered.scorer.bounds
     if low is None or high is None or low == high:
         return {}
-    found: dict[Key, CellSums] = {}
+    found: dict[Key, JudgedSums] = {}
     for cell in cells:
         key = cell.key
         if key.scorer == name and _at_work(registered, key.version, key.config_hash):
@@ -58,15 +58,15 @@ def _sums(registered: Registered, name: str, cells: Iterable[Cell]) -> dict[Key,
     return found
 
 
-def _on_unit(cell: Cell, low: float, high: float, *, turned: bool) -> CellSums:
+def _on_unit(cell: ScoreCell, low: float, high: float, *, turned: bool) -> JudgedSums:
     n, width = cell.n["scored"], high - low
     total = (cell.total - n * low) / width
     squares = (cell.squares - 2 * low * cell.total + n * low * low) / width**2
     if turned:  # of 1 - x
         total, squares = n - total, n - 2 * total + squares
     responded = n + cell.n["not_applicable"]
-    return CellSums(n, responded, sum(cell.n.values()), total, squares, 0, cell.inverse_pi, cell.population)
+    return JudgedSums(n, responded, sum(cell.n.values()), total, squares, 0, cell.inverse_pi, cell.population)
 
 
-def _at_work(registered: Registered, version: str, config_hash: str) -> bool:
+def _at_work(registered: RegisteredScorer, version: str, config_hash: str) -> bool:
     return (version, config_hash) == (registered.scorer.version, registered.config_hash)

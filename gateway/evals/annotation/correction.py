@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gateway.evals.statistics.domains import Floats, inside, positive, same_length, vector
-from gateway.evals.statistics.judge import Calibration, CorrectedRate, corrected_rate
+from gateway.evals.statistics.judge import CorrectedRate, JudgeAccuracy, corrected_rate
 from gateway.evals.statistics.special import student_quantile
 
 LEAST = 10  # labels below which nothing is said
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedSample:
     """All that a scorer judged, of one kind of traffic. weight: the calls it stands for; mean, variance: of verdicts
     in [0, 1], by these weights; good: the share called good; effective: as many equally weighted ones tell as much."""
 
@@ -83,7 +83,7 @@ class Corrected:
     of_judged: float
 
 
-def corrected(labels: Labels, judged: Judged, alpha: float = 0.05) -> Corrected | None:
+def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corrected | None:
     """lambda mean(f) + mean of (y - lambda f) over the labels, each standing for weight / pi calls; None below LEAST.
 
     lambda = cov(y, f) / var(f), in [0, 1]. se^2 = sum (1 - pi) s^2 (e - mean e)^2 + sum s w (y - mean)^2 / W, s the
@@ -121,7 +121,7 @@ def _left_open(labels: Labels, trust: float, middle: float) -> float:
     return added
 
 
-def _trust(labels: Labels, judged: Judged) -> float:
+def _trust(labels: Labels, judged: JudgedSample) -> float:
     if judged.variance <= 0:
         return 0.0
     share = labels.shares
@@ -129,7 +129,7 @@ def _trust(labels: Labels, judged: Judged) -> float:
     return _clip(float((share * y * f).sum()) / judged.variance)
 
 
-def rogan_gladen(labels: Labels, judged: Judged, cut: float, alpha: float = 0.05) -> CorrectedRate | None:
+def rogan_gladen(labels: Labels, judged: JudgedSample, cut: float, alpha: float = 0.05) -> CorrectedRate | None:
     """The share of good answers, by both error rates and their uncertainty; None where a rate is not known, or the
     scorer is no better than chance. Sizes are effective ones. Only for labels that say good or bad."""
     rates = error_rates(labels, cut)
@@ -141,7 +141,7 @@ def rogan_gladen(labels: Labels, judged: Judged, cut: float, alpha: float = 0.05
         return None
 
 
-def error_rates(labels: Labels, cut: float) -> Calibration | None:
+def error_rates(labels: Labels, cut: float) -> JudgeAccuracy | None:
     """TNR and TPR, weighted, with effective sizes rounded down; None where people called nothing bad, or nothing good.
 
     cut: the verdict from which the scorer calls an answer good; people's is one half.
@@ -150,7 +150,7 @@ def error_rates(labels: Labels, cut: float) -> Calibration | None:
     if not good.any() or good.all():
         return None
     (tnr, m0), (tpr, m1) = _rate(labels, ~good, ~called), _rate(labels, good, called)
-    return Calibration(tnr, m0, tpr, m1)
+    return JudgeAccuracy(tnr, m0, tpr, m1)
 
 
 def _rate(labels: Labels, among: Mask, right: Mask) -> tuple[float, int]:

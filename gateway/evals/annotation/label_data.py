@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gateway.evals.annotation.correction import Judged, Labels
-from gateway.evals.annotation.sampling import Candidate, Design, Items, probabilities, seen_in_order
-from gateway.evals.store.labels_sums import CellSums, Key
+from gateway.evals.annotation.correction import JudgedSample, Labels
+from gateway.evals.annotation.sampling import ItemArrays, LabelCandidate, SamplingDesign, probabilities, seen_in_order
+from gateway.evals.store.labels_sums import JudgedSums, Key
 
 Found = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class LabelledItem:
     """A labelled answer. y: the mean of what people said of it; f: the scorer's verdict. pi: probability of having been
     drawn, once judged; 0.0: it was not drawn by any design, somebody brought it."""
 
@@ -33,15 +33,15 @@ class Item:
     by: Mapping[str, float]  # labeller → value
 
 
-def designs_of(rows: Iterable[Found]) -> list[Design]:
+def designs_of(rows: Iterable[Found]) -> list[SamplingDesign]:
     """How the labels of one version came about; each way once."""
     return sorted(
-        {Design(r["pool"], r["favour"], r["threshold"], r["share"], r["horizon"]) for r in rows},
+        {SamplingDesign(r["pool"], r["favour"], r["threshold"], r["share"], r["horizon"]) for r in rows},
         key=lambda d: d.horizon,
     )
 
 
-def items_of(scorer: str, rows: Sequence[Found]) -> list[Item]:
+def items_of(scorer: str, rows: Sequence[Found]) -> list[LabelledItem]:
     """rows: of one version of one scorer, skipped ones included: they, too, were drawn."""
     by_id: dict[str, list[Found]] = {}
     for row in rows:
@@ -55,28 +55,30 @@ def items_of(scorer: str, rows: Sequence[Found]) -> list[Item]:
             key = (first["alias"], first["model"], first["arm"], first["stratum"])
             y = sum(by.values()) / len(by)
             found.append(
-                Item(first["subject_id"], y, first["judged"], key, first["experiment"], first["plan"], float(pi), by)
+                LabelledItem(
+                    first["subject_id"], y, first["judged"], key, first["experiment"], first["plan"], float(pi), by
+                )
             )
     return found
 
 
-def _drawn(scorer: str, rows: Sequence[Found], designs: Sequence[Design], brought: set[str]) -> Any:
-    candidates = [Candidate(r["subject_id"], r["judged"], r["created"], r["experiment"]) for r in rows]
-    items = Items.of(scorer, candidates)
+def _drawn(scorer: str, rows: Sequence[Found], designs: Sequence[SamplingDesign], brought: set[str]) -> Any:
+    candidates = [LabelCandidate(r["subject_id"], r["judged"], r["created"], r["experiment"]) for r in rows]
+    items = ItemArrays.of(scorer, candidates)
     known = (items.u < seen_in_order(items, designs)) | np.array([c.id in brought for c in candidates], dtype=np.bool_)
     return np.where(known, probabilities(items, designs), 0.0)
 
 
-def judged_of(cells: Mapping[Key, CellSums]) -> Judged:
+def judged_of(cells: Mapping[Key, JudgedSums]) -> JudgedSample:
     """All kinds of traffic together, each with its weight."""
     weights = weights_of(cells)
     known = [(weights[key], cell) for key, cell in cells.items() if cell.scored and weights[key] > 0]
     weight = sum(w * c.scored for w, c in known)
     if weight == 0:
-        return Judged(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return JudgedSample(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     mean = sum(w * c.total for w, c in known) / weight
     squares = sum(w * c.squares for w, c in known) / weight
-    return Judged(
+    return JudgedSample(
         sum(c.scored for _, c in known),
         weight,
         mean,
@@ -86,7 +88,7 @@ def judged_of(cells: Mapping[Key, CellSums]) -> Judged:
     )
 
 
-def weights_of(cells: Mapping[Key, CellSums]) -> dict[Key, float]:
+def weights_of(cells: Mapping[Key, JudgedSums]) -> dict[Key, float]:
     """Calls for each judged answer: N_h / n_h with n_h = scored + not applicable; nominal ones (1 / pi) while no Tally
     has come for any."""
     counted = any(cell.population for cell in cells.values())
@@ -94,7 +96,7 @@ def weights_of(cells: Mapping[Key, CellSums]) -> dict[Key, float]:
     return {k: sizes[k] / c.responded if c.responded else 0.0 for k, c in cells.items()}
 
 
-def labels_in(items: Iterable[Item], weights: Mapping[Key, float]) -> Labels:
+def labels_in(items: Iterable[LabelledItem], weights: Mapping[Key, float]) -> Labels:
     """The labelled answers that were drawn, of these kinds of traffic."""
     these = [i for i in items if i.pi > 0 and weights.get(i.key, 0.0) > 0]
     return Labels.of([i.y for i in these], [i.f for i in these], [weights[i.key] for i in these], [i.pi for i in these])

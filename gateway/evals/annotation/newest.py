@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from gateway.evals.store.labels import Version, scorers_seen, version_of
+from gateway.evals.store.labels import ScorerVersion, scorers_seen, version_of
 from gateway.evals.store.query import Reading
 from gateway.runtime.child import CannotRun
 
 
-class NotJudged(CannotRun):
+class NothingScored(CannotRun):
     """This scorer has judged nothing; the message says what to do."""
 
 
-def newest(connection: Reading, scorer: str) -> Version:
+def newest(connection: Reading, scorer: str) -> ScorerVersion:
     """The version that judged last. Raises NotJudged."""
     of = version_of(connection, scorer)
     if of is not None:
         return of
     known = ", ".join(scorers_seen(connection))
-    raise NotJudged(
+    raise NothingScored(
         f'scorer "{scorer}" has judged nothing yet'
         + (f"; these have: {known}" if known else "; no scorer has: `gateway evaluate` judges what was recorded")
     )

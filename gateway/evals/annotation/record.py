@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.randomization import draw
-from gateway.evals.annotation.desk import Desk, Drawn, Wish
+from gateway.evals.annotation.desk import Desk, DrawnItem, LabelRequest
 from gateway.evals.annotation.sheets import Form, blind_sheet, read, sheet
 from gateway.evals.store import engine
 from gateway.evals.store.labels import Label, listed, save, with_verdicts
@@ -17,13 +17,13 @@ from gateway.evals.store.query import reading
 ALL = 1 << 62
 
 
-def desk_at(url: str, wish: Wish) -> Desk:
+def desk_at(url: str, wish: LabelRequest) -> Desk:
     """Raises NoStore, NotJudged, ValueError."""
     with reading(url) as connection:
         return Desk(connection, wish)
 
 
-def next_at(url: str, desk: Desk) -> Drawn | None:
+def next_at(url: str, desk: Desk) -> DrawnItem | None:
     """Its next item. Read for itself: a person thinks for minutes, and no transaction may stay open so long."""
     with reading(url) as connection:
         return desk.next(connection)
@@ -39,7 +39,7 @@ def keep(url: str, labels: Sequence[Label]) -> None:
         opened.dispose()
 
 
-def taken(url: str, path: Path, wish: Wish, share: float | None) -> list[Label]:
+def taken(url: str, path: Path, wish: LabelRequest, share: float | None) -> list[Label]:
     """The labels of a sheet, saved. Raises BadSheet, NotJudged, NoStore and ValueError; then none is."""
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
@@ -50,7 +50,7 @@ def taken(url: str, path: Path, wish: Wish, share: float | None) -> list[Label]:
     return labels
 
 
-def to_fill(url: str, wish: Wish, count: int, form: Form) -> str:
+def to_fill(url: str, wish: LabelRequest, count: int, form: Form) -> str:
     """The next items as a sheet to be filled."""
     with reading(url) as connection:
         return blind_sheet(Desk(connection, wish).sheet(connection, count), form)

@@ -26,7 +26,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class LabelCandidate:
     """A judged item. judged: the scorer's verdict in [0, 1], 1 best. created: when it was scored, Unix seconds."""
 
     id: str
@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class SamplingDesign:
     """How one label came to be given. pool: the experiment that was drawn from; "": everything. favour: how much more
     often an item is drawn that the scorer calls bad. threshold: as above; None: not drawn in order. share: of the
     items, all equally likely, where somebody else drew them; None: not so. horizon: the newest item's time."""
@@ -49,7 +49,7 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class ItemArrays:
     """Where judged items stand, as arrays of shape (n,)."""
 
     u: Floats
@@ -58,7 +58,7 @@ class Items:
     experiment: Sequence[str]
 
     @classmethod
-    def of(cls, scorer: str, candidates: Sequence[Candidate]) -> Items:
+    def of(cls, scorer: str, candidates: Sequence[LabelCandidate]) -> ItemArrays:
         return cls(
             np.array([place(scorer, c.id) for c in candidates], dtype=np.float64),
             np.array([c.judged for c in candidates], dtype=np.float64),
@@ -76,23 +76,23 @@ def rate(judged: float, favour: float) -> float:
     return min(1.0, favour) if judged < HALF else min(1.0, 1.0 / favour)
 
 
-def in_order(scorer: str, candidates: Iterable[Candidate], favour: float) -> list[tuple[float, Candidate]]:
+def in_order(scorer: str, candidates: Iterable[LabelCandidate], favour: float) -> list[tuple[float, LabelCandidate]]:
     """The items with their keys, smallest first."""
     keyed = [(place(scorer, c.id) / rate(c.judged, favour), c) for c in candidates]
     return sorted(keyed, key=lambda pair: (pair[0], pair[1].id))
 
 
-def threshold(ordered: Iterable[tuple[float, Candidate]], seen: Collection[str]) -> float:
+def threshold(ordered: Iterable[tuple[float, LabelCandidate]], seen: Collection[str]) -> float:
     """The smallest key among the items that nobody has seen."""
     return next((key for key, candidate in ordered if candidate.id not in seen), EVERYTHING)
 
 
-def probabilities(items: Items, designs: Iterable[Design]) -> Floats:
+def probabilities(items: ItemArrays, designs: Iterable[SamplingDesign]) -> Floats:
     """Of each item, the probability with which it came to be seen; 0: it cannot have been, by any of these designs.
 
     Draws of two kinds are independent: in order by u, and the shares of those that others drew.
     """
-    ordered: dict[tuple[str, float], list[Design]] = {}
+    ordered: dict[tuple[str, float], list[SamplingDesign]] = {}
     left = np.ones(items.u.size)
     for design in designs:
         if design.threshold is not None:
@@ -106,12 +106,12 @@ def probabilities(items: Items, designs: Iterable[Design]) -> Floats:
     return np.asarray(by_order + (1.0 - by_order) * (1.0 - left), dtype=np.float64)
 
 
-def seen_in_order(items: Items, designs: Iterable[Design]) -> Floats:
+def seen_in_order(items: ItemArrays, designs: Iterable[SamplingDesign]) -> Floats:
     """The probabilities by order alone: an item with u below it was drawn; others were brought by somebody."""
     return probabilities(items, [d for d in designs if d.threshold is not None and d.share is None])
 
 
-def _reached(created: Floats, group: Sequence[Design]) -> Floats:
+def _reached(created: Floats, group: Sequence[SamplingDesign]) -> Floats:
     """The highest threshold that was noted while each item was there."""
     by_horizon = sorted(group, key=lambda d: d.horizon)
     horizons = np.array([d.horizon for d in by_horizon])
@@ -124,5 +124,5 @@ def _rates(judged: Floats, favour: float) -> Floats:
     return np.where(judged < HALF, min(1.0, favour), min(1.0, 1.0 / favour))
 
 
-def _within(items: Items, pool: str) -> NDArray[np.bool_]:
+def _within(items: ItemArrays, pool: str) -> NDArray[np.bool_]:
     return np.array([pool in ("", each) for each in items.experiment], dtype=np.bool_)

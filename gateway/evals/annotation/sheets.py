@@ -12,23 +12,23 @@ from typing import Any, Literal
 import orjson
 
 from gateway.core.sanitize import cell, to_json
-from gateway.evals.annotation.blind import Blind, question
-from gateway.evals.annotation.verdict_words import Verdict, verdict
+from gateway.evals.annotation.blind import BlindItem, question
+from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
 from gateway.evals.store.labels import Subject
 from gateway.runtime.child import CannotRun
 
 Form = Literal["csv", "jsonl"]
-Given = tuple[str, Verdict, str]  # id, verdict, labeller; "": whoever brings the sheet
+Given = tuple[str, LabelVerdict, str]  # id, verdict, labeller; "": whoever brings the sheet
 MOST_BYTES, MOST_CELL = 256 << 20, 1 << 20
 MOST_MISTAKES = 20
 _ID = ("id", "subject_id", "exchange_id")
 
 
-class BadSheet(CannotRun):
+class SheetError(CannotRun):
     """A sheet that cannot be taken; every mistake in it, with its line."""
 
 
-def blind_sheet(items: Iterable[Blind], form: Form) -> str:
+def blind_sheet(items: Iterable[BlindItem], form: Form) -> str:
     """id, question, the answers, and an empty column for the verdict."""
     rows = []
     for each in items:
@@ -70,7 +70,7 @@ def read(path: Path, subject: Subject, turned: Callable[[str], bool], known: Cal
             given += [] if said is None else [said]
     if wrong:
         more = [f"… and {len(wrong) - MOST_MISTAKES} more"] if len(wrong) > MOST_MISTAKES else []
-        raise BadSheet("\n".join([*wrong[:MOST_MISTAKES], *more]))
+        raise SheetError("\n".join([*wrong[:MOST_MISTAKES], *more]))
     return given
 
 
@@ -107,10 +107,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Each row with its line, the header's being 1."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise BadSheet(f"{path} is larger than {MOST_BYTES >> 20} MB")
+            raise SheetError(f"{path} is larger than {MOST_BYTES >> 20} MB")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSheet(f"{path} cannot be read: {error}") from error
+        raise SheetError(f"{path} cannot be read: {error}") from error
     return _objects(path, text) if form_of(path) == "jsonl" else _table(path, text)
 
 
@@ -122,9 +122,9 @@ def _objects(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
         try:
             value = orjson.loads(each)
         except orjson.JSONDecodeError as error:
-            raise BadSheet(f"{path.name}, line {line}: no JSON: {error}") from None
+            raise SheetError(f"{path.name}, line {line}: no JSON: {error}") from None
         if not isinstance(value, dict):
-            raise BadSheet(f"{path.name}, line {line}: no JSON object")
+            raise SheetError(f"{path.name}, line {line}: no JSON object")
         found.append((line, value))
     return found
 
@@ -138,7 +138,7 @@ def _table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
     try:
         return [(reader.line_num, {str(k).strip().lower(): v for k, v in row.items()}) for row in reader]
     except csv.Error as error:
-        raise BadSheet(f"{path.name}, line {reader.line_num}: {error}") from None
+        raise SheetError(f"{path.name}, line {reader.line_num}: {error}") from None
 
 
 def _cell(value: Any) -> Any:

@@ -18,7 +18,7 @@ _SKIP, _STOP = ("s", "skip"), ("q", "quit", "stop")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LabelVerdict:
     """value: in [0, 1], 1 best; of a pair: the preference for its second answer; None: skipped. stop: no verdict, and
     no more wanted."""
 
@@ -28,26 +28,26 @@ class Verdict:
     stop: bool = False
 
 
-def verdict(text: str, subject: Subject, *, turned: bool = False) -> Verdict:
+def verdict(text: str, subject: Subject, *, turned: bool = False) -> LabelVerdict:
     """turned: the pair's second answer was shown first. Raises ValueError for what is no verdict."""
     word, _, rest = text.strip().partition(" ")
     key, comment = word.lower().rstrip(",;:"), rest.strip() or None
     if key in _STOP:
-        return Verdict(None, stop=True)
+        return LabelVerdict(None, stop=True)
     if key in _SKIP:
-        return Verdict(None, None, comment)
+        return LabelVerdict(None, None, comment)
     if subject == "pair":
         return _preference(key, comment, turned, text)
     value = _GOOD[key] if key in _GOOD else _number(key, text)
-    return Verdict(value, "good" if value == 1.0 else "bad" if value == 0.0 else None, comment)
+    return LabelVerdict(value, "good" if value == 1.0 else "bad" if value == 0.0 else None, comment)
 
 
-def _preference(key: str, comment: str | None, turned: bool, text: str) -> Verdict:
+def _preference(key: str, comment: str | None, turned: bool, text: str) -> LabelVerdict:
     if key not in _BETTER:
         raise ValueError(f"{text.strip()!r} is no verdict: {HELP['pair']}")
     for_second_shown = _BETTER[key]
     value = 1.0 - for_second_shown if turned else for_second_shown
-    return Verdict(value, "tie" if value == 0.5 else "b" if value == 1.0 else "a", comment)
+    return LabelVerdict(value, "tie" if value == 0.5 else "b" if value == 1.0 else "a", comment)
 
 
 def _number(key: str, text: str) -> float:

@@ -8,14 +8,14 @@ import orjson
 
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import question
-from gateway.evals.experiments.findings import Finding, Looked, spelled
+from gateway.evals.experiments.findings import Finding, SequenceStates, spelled
 from gateway.evals.experiments.latency_difference import quantile
-from gateway.evals.experiments.report import Arm, Estimate, Example, Latency, Stratum
+from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
 from gateway.evals.statistics.confidence import EmpiricalBernstein
-from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
     ArmCounts,
-    Said,
+    RecordedAnswer,
     arm_counts,
     distances_of,
     durations,
@@ -33,7 +33,7 @@ READ = 4000  # characters of each text of an example
 POINTS = 100  # of a latency curve
 
 
-def arms_of(connection: Reading, plan: Kept) -> tuple[Arm, ...]:
+def arms_of(connection: Reading, plan: StoredPlan) -> tuple[Arm, ...]:
     paired = plan.plan.mode != "split"
     counts = arm_counts(connection, plan.hash, paired and plan.plan.mode == "shadow")
     lost = lost_by_arm(connection, plan.hash) if paired else {}
@@ -41,7 +41,7 @@ def arms_of(connection: Reading, plan: Kept) -> tuple[Arm, ...]:
     return tuple(_arm(plan, arm, counts.get(arm), lost.get(arm, (0, 0))[1]) for arm in names)
 
 
-def _arm(plan: Kept, arm: str, c: ArmCounts | None, lost: int) -> Arm:
+def _arm(plan: StoredPlan, arm: str, c: ArmCounts | None, lost: int) -> Arm:
     target = spelled(plan.plan.target(arm))
     if c is None:
         return Arm(arm, target, lost, 0, 0, None, None, None)
@@ -49,10 +49,10 @@ def _arm(plan: Kept, arm: str, c: ArmCounts | None, lost: int) -> Arm:
     return Arm(arm, target, c.n + lost, c.n - c.whole, c.served, cost, c.input_tokens, c.output_tokens)
 
 
-def latency_of(connection: Reading, plan: Kept) -> tuple[Latency, ...]:
+def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
     """Whole answers only. In a shadow the served answers came by another path than what was asked beside them."""
     shadow = plan.plan.mode == "shadow"
-    found: list[Latency] = []
+    found: list[ArmLatency] = []
     for measure in ("total_s", "first_token_s"):
         by_arm = durations(connection, plan.hash, measure, shadow)
         for arm in plan.plan.arms:
@@ -63,10 +63,10 @@ def latency_of(connection: Reading, plan: Kept) -> tuple[Latency, ...]:
     return tuple(found)
 
 
-def _latency(arm: str, measure: str, values: Sequence[float], alpha: float, comparable: bool) -> Latency:
+def _latency(arm: str, measure: str, values: Sequence[float], alpha: float, comparable: bool) -> ArmLatency:
     n = len(values)
     steps = sorted({max(0, -(-n * (i + 1) // POINTS) - 1) for i in range(POINTS)})
-    return Latency(
+    return ArmLatency(
         arm=arm,
         measure="total_s" if measure == "total_s" else "first_token_s",
         n=n,
@@ -77,7 +77,7 @@ def _latency(arm: str, measure: str, values: Sequence[float], alpha: float, comp
     )
 
 
-def strata_of(connection: Reading, plan: Kept, found: Finding) -> tuple[Stratum, ...]:
+def strata_of(connection: Reading, plan: StoredPlan, found: Finding) -> tuple[StratumDifference, ...]:
     """The primary by each field of the plan's strata. Their intervals are for each alone."""
     primary = found.primary
     name = found.names.get(primary.metric) if primary else None
@@ -88,11 +88,11 @@ def strata_of(connection: Reading, plan: Kept, found: Finding) -> tuple[Stratum,
         sequence = EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
         for difference in differences:
             sequence.add(difference)
-        made.append(Stratum(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
+        made.append(StratumDifference(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
     return tuple(made)
 
 
-def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[Example, ...]:
+def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[ExamplePair, ...]:
     """The pairs in which the arms differ most on the primary, in either way; then those whose answers lie farthest
     apart."""
     if found.primary is None:
@@ -108,14 +108,14 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tu
     return tuple(example for example in made if example is not None)
 
 
-def _example(connection: Reading, pair: str, arm: str, why: str) -> Example | None:
+def _example(connection: Reading, pair: str, arm: str, why: str) -> ExamplePair | None:
     answers = said(connection, pair)
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
     scores = scores_of(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
-    return Example(
+    return ExamplePair(
         exchange=a.id,
         beside=b.id,
         why=why,
@@ -135,13 +135,13 @@ def _question(request: bytes) -> str:
     return question(asked) if isinstance(asked, dict) else ""
 
 
-def _answer(said: Said) -> str:
+def _answer(said: RecordedAnswer) -> str:
     if said.outcome != "ok":
         return f"[{said.outcome}] {said.text}".strip()
     return said.text or (said.tool_calls if said.tool_calls != "[]" else "")
 
 
-def withheld_of(found: Finding, look: Looked) -> tuple[tuple[str, int], ...]:
+def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], ...]:
     """By reason, in words: whole pairs first, then what the primary's sequence could not take."""
     refused = (found.pairs.not_asked or {}).items()
     rows = [(f"not offered: {reason}", n) for reason, n in sorted(refused)]

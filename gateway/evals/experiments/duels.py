@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.evals.experiments.report import Strength, Wins
+from gateway.evals.experiments.report import ArmStrength, Wins
 from gateway.evals.statistics.bradley_terry import Duels, fit
-from gateway.evals.store.experiments.queries import Verdict
+from gateway.evals.store.experiments.queries import PairwiseVerdict
 
 
-def wins_of(verdicts: Sequence[Verdict], arm: str) -> Wins | None:
+def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
     """Of one arm against the served answers. None: no verdict."""
     ours = [v for v in verdicts if v.arm == arm]
     if not ours:
@@ -27,7 +27,7 @@ def wins_of(verdicts: Sequence[Verdict], arm: str) -> Wins | None:
     )
 
 
-def duels_of(verdicts: Sequence[Verdict]) -> list[Duels]:
+def duels_of(verdicts: Sequence[PairwiseVerdict]) -> list[Duels]:
     """Each verdict as it fell in both orders: a verdict that stood in both is a win in each; one that flipped is two
     wins of the same place."""
     won: Counter[tuple[str, str]] = Counter()
@@ -47,7 +47,7 @@ def duels_of(verdicts: Sequence[Verdict]) -> list[Duels]:
     return [Duels(first, second, won[first, second], lost[first, second]) for first, second in sorted(won)]
 
 
-def strengths_of(verdicts: Sequence[Verdict]) -> tuple[tuple[Strength, ...], float | None]:
+def strengths_of(verdicts: Sequence[PairwiseVerdict]) -> tuple[tuple[ArmStrength, ...], float | None]:
     """(arms, advantage of the first place); nothing for fewer than three models, or where one never lost."""
     duels = duels_of(verdicts)
     if len({name for d in duels for name in (d.first, d.second)}) < 3:
@@ -58,5 +58,5 @@ def strengths_of(verdicts: Sequence[Verdict]) -> tuple[tuple[Strength, ...], flo
         return (), None
     # Both orders of one pair are one verdict, so there are half as many as rows say.
     wider = 2**0.5
-    made = tuple(Strength(arm, value, wider * found.robust_se[arm]) for arm, value in found.strength.items())
+    made = tuple(ArmStrength(arm, value, wider * found.robust_se[arm]) for arm, value in found.strength.items())
     return made, found.order

@@ -25,12 +25,12 @@ from gateway.core.randomization import draw
 from gateway.evals.experiments.gauge_values import figures_of
 from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import RegisteredPair
-from gateway.evals.scoring.run import Result, opinion_of
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.run import ScoreResult, opinion_of
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
-from gateway.evals.store.experiments.advance import LEASE, Deposed, Leader, advance, keep_ratio
-from gateway.evals.store.experiments.pairs import Row, Settled, add_pair_scores, settled, whole_exchanges
-from gateway.evals.store.experiments.plans import Kept, hold, keep_plans, kept_plans, let_go
+from gateway.evals.store.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
+from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled, whole_exchanges
+from gateway.evals.store.experiments.plans import StoredPlan, hold, keep_plans, kept_plans, let_go
 from gateway.evals.store.experiments.queries import scored_beside
 from gateway.evals.store.store import Store, StoreDown
 from gateway.observability.experiment_metrics import ExperimentFigures
@@ -42,7 +42,7 @@ SLACK_S = 30.0  # for a record's way through the recorder into the stream
 
 
 @dataclass(frozen=True, slots=True)
-class Cadence:
+class EngineTiming:
     """keep_s: a lease is somebody else's after so long without a sign of life. window: pairs of one transaction.
     at_once: pairs that are compared at the same time. show_s: how often the figures are worked out anew."""
 
@@ -53,7 +53,7 @@ class Cadence:
     at_once: int = 8
 
 
-class Experiments:
+class ExperimentEngine:
     """One consumer's part in experiments. clock: Unix time in seconds. leads: whether it had the lease at its last
     step. figures: for Prometheus, while it leads; none otherwise, so that one consumer alone shows them."""
 
@@ -62,14 +62,14 @@ class Experiments:
         store: Store,
         corridor: Corridor,
         scorers: Mapping[str, RegisteredPair],
-        threads: Threads,
-        cadence: Cadence | None = None,
+        threads: ScoringThreads,
+        cadence: EngineTiming | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._corridor = store, corridor
         self._scorers = scorers
         self._threads = threads
-        self._cadence = cadence or Cadence()
+        self._cadence = cadence or EngineTiming()
         self._clock = clock
         self._turn = asyncio.Semaphore(self._cadence.at_once)
         self._told = False
@@ -102,7 +102,7 @@ class Experiments:
 
     async def step(self, name: str) -> bool:
         """Everything that can be settled now. False: another consumer does it."""
-        leader = Leader(name, self._cadence.keep_s)
+        leader = LeaseHolder(name, self._cadence.keep_s)
         await self._keep_plans()
         self.leads = await self._store.run(lambda c: hold(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
@@ -128,7 +128,7 @@ class Experiments:
         if states:
             await self._store.run(lambda c: keep_plans(c, states.values(), self._clock()))
 
-    async def _window(self, leader: Leader, plan: Kept, watermark: str) -> bool:
+    async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
         """The next pairs of one plan. Returns whether there may be more."""
         deadline_ms = int(1000 * ((plan.plan.deadline_s or DEADLINE_S) + SLACK_S))
         most = self._cadence.window
@@ -138,12 +138,12 @@ class Experiments:
         await self._compare(leader, plan, found)
         try:
             await self._store.run(lambda c: advance(c, leader, plan, found, self._clock()))
-        except Deposed:
+        except LeaseLost:
             self.leads = False
             return False
         return len(found) == most
 
-    async def _compare(self, leader: Leader, plan: Kept, found: Sequence[Settled]) -> None:
+    async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
         """Asks every pair scorer about every pair that it has not judged yet; what it says is stored at once, so that a
         judge is asked once, whoever leads."""
         if not self._scorers:
@@ -167,12 +167,14 @@ class Experiments:
             await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
             await self._store.run(lambda c: hold(c, LEASE, leader.holder, self._clock(), leader.keep_s))
 
-    async def _opinion(self, plan: Kept, name: str, arm: str, served: Subject, other: Subject) -> Row:
+    async def _opinion(self, plan: StoredPlan, name: str, arm: str, served: Subject, other: Subject) -> Row:
         registered = self._scorers[name]
         pair = Pair(served, other, "a" if draw(f"first:{name}", served.exchange.id + arm) < 0.5 else "b")
         certain = _certain(registered, served.exchange, other.exchange)
         if certain is not None:
-            result = Result(name, registered.scorer.version, registered.config_hash, "scored", None, "failed", 0.0, 1.0)
+            result = ScoreResult(
+                name, registered.scorer.version, registered.config_hash, "scored", None, "failed", 0.0, 1.0
+            )
         else:
             async with self._turn:
                 result = await opinion_of(name, registered, lambda: registered.scorer.compare(pair), self._threads)
@@ -203,7 +205,13 @@ def _subject(exchange: Exchange) -> Subject:
 
 
 def _row(
-    plan: Kept, arm: str, pair: Pair, registered: RegisteredPair, result: Result, certain: float | None, now: float
+    plan: StoredPlan,
+    arm: str,
+    pair: Pair,
+    registered: RegisteredPair,
+    result: ScoreResult,
+    certain: float | None,
+    now: float,
 ) -> Row:
     scorer, score, spent = registered.scorer, result.score, result.spent
     identity = (pair.a.exchange.id, arm, result.scorer, result.version, result.config_hash)

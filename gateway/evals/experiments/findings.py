@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 
 from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, REPEAT, Plan
-from gateway.evals.experiments.gates import Losses, aa_gate, losses_gate, same_path_gate
+from gateway.evals.experiments.gates import PairLosses, aa_gate, losses_gate, same_path_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Comparison, Estimate, Gate, Role
+from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Role
 from gateway.evals.experiments.sequences import WORDS
 from gateway.evals.experiments.sequences import Sequence as Differences
-from gateway.evals.experiments.split import Split, split_of
-from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide, faster, judged
+from gateway.evals.experiments.split import SplitResult, split_of
+from gateway.evals.experiments.verdict import Decision, SwapDescription, cheaper, decide, faster, judged
 from gateway.evals.statistics.evalues import e_bh
 from gateway.evals.store.experiments import sequences as kept
-from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pair_counts
-from gateway.evals.store.experiments.sequences import Name
+from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
 _GATES = (LOST, JUDGED)
@@ -33,32 +33,32 @@ class Finding:
     """Of one candidate. names: of the sequences behind the comparisons, by metric. split: None: nobody was served by a
     candidate."""
 
-    kept: Kept
+    kept: StoredPlan
     candidate: str
     primary: Comparison | None
     guardrails: tuple[Comparison, ...]
     others: tuple[Comparison, ...]
-    gates: tuple[Gate, ...]
+    gates: tuple[GateResult, ...]
     decision: Decision
     pairs: PairCounts
-    withheld: Mapping[tuple[Name, str, str], int]
-    names: Mapping[str, Name]
-    split: Split | None
+    withheld: Mapping[tuple[SequenceName, str, str], int]
+    names: Mapping[str, SequenceName]
+    split: SplitResult | None
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
         return (*((self.primary,) if self.primary else ()), *self.guardrails, *self.others)
 
 
-class Looked:
+class SequenceStates:
     """The sequences of one plan, as they stand in the store."""
 
-    def __init__(self, connection: Reading, plan: Kept) -> None:
+    def __init__(self, connection: Reading, plan: StoredPlan) -> None:
         self.plan = plan.plan
         self.connection = connection
         states = kept.states(connection, plan.hash)
         newest = kept.newest_identities(connection, plan.hash)
-        self.names = {key: Name(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
+        self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
         self.sequences = {key: Differences.from_state(states[name]) for key, name in self.names.items() if key[0]}
 
     def metrics(self, candidate: str) -> list[str]:
@@ -110,9 +110,9 @@ def nothing(plan: Plan, metric: str) -> Comparison:
     )  # fmt: skip
 
 
-def finding(connection: Reading, plan: Kept, candidate: str) -> Finding:
+def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
     """Of one candidate of a plan, as the store has it now."""
-    looked = Looked(connection, plan)
+    looked = SequenceStates(connection, plan)
     split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
     found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
     total = looked.names.get((candidate, "total_s"))
@@ -148,9 +148,9 @@ def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparis
 
 
 def _gates(
-    looked: Looked, plan: Kept, candidate: str, primary: Comparison | None, split: Split | None
-) -> tuple[Gate, ...]:
-    gates: list[Gate] = []
+    looked: SequenceStates, plan: StoredPlan, candidate: str, primary: Comparison | None, split: SplitResult | None
+) -> tuple[GateResult, ...]:
+    gates: list[GateResult] = []
     delta = delta_of(plan.plan, primary)
     if plan.plan.mode != "split" and primary is not None:
         gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
@@ -164,7 +164,7 @@ def delta_of(plan: Plan, primary: Comparison | None) -> float:
     return plan.margin or FALLBACK if primary is None or not primary.unit else FALLBACK
 
 
-def _aa(looked: Looked, candidate: str, primary: Comparison, delta: float) -> Gate:
+def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: float) -> GateResult:
     plan, metric = looked.plan, primary.metric
     name = looked.names.get((candidate, metric))
     distance = name is not None and name.identity != BUILT_IN and looked.sequences[candidate, metric].test is not None
@@ -175,14 +175,14 @@ def _aa(looked: Looked, candidate: str, primary: Comparison, delta: float) -> Ga
     return aa_gate(metric, estimate, noise.n if noise else 0, plan.margin or delta, plan.repeat_control > 0)
 
 
-def _losses(looked: Looked, plan: Kept, candidate: str, delta: float) -> list[Gate]:
+def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
     none = Estimate(None)
     lost = looked.sequences.get((candidate, LOST))
     by_arm = {
         arm: n for arm, n in lost_by_arm(looked.connection, plan.hash).items() if arm in (CONTROL, REPEAT, candidate)
     }
     gates = [
-        losses_gate("losses", "records lost on their way", Losses(by_arm, lost.estimate() if lost else none), delta)
+        losses_gate("losses", "records lost on their way", PairLosses(by_arm, lost.estimate() if lost else none), delta)
     ]
     failed = looked.sequences.get((candidate, JUDGED))
     if failed is not None:
@@ -191,26 +191,26 @@ def _losses(looked: Looked, plan: Kept, candidate: str, delta: float) -> list[Ga
             CONTROL: (n, round((failed.arm("a").value or 0.0) * n)),
             candidate: (n, round((failed.arm("b").value or 0.0) * n)),
         }
-        gates.append(losses_gate("judge", "judgements that failed", Losses(arms, failed.estimate()), delta))
+        gates.append(losses_gate("judge", "judgements that failed", PairLosses(arms, failed.estimate()), delta))
     return gates
 
 
-def _swap(plan: Plan, candidate: str) -> Swap:
-    return Swap(plan.model, spelled(plan.control), spelled(plan.target(candidate)))
+def _swap(plan: Plan, candidate: str) -> SwapDescription:
+    return SwapDescription(plan.model, spelled(plan.control), spelled(plan.target(candidate)))
 
 
 def spelled(target: Target) -> str:
     return f"{target.upstream}/{target.model}"
 
 
-def chosen_plan(plans: Sequence[Kept]) -> Kept | None:
+def chosen_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
     """The one that runs, else the newest. plans: oldest first."""
     running = [each for each in plans if each.state == "running"]
     found = running or list(plans)
     return found[-1] if found else None
 
 
-def of_noise(names: Mapping[str, Name], metric: str) -> Name | None:
+def of_noise(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
     """The A/A sequence beside a metric's."""
     name = names.get(metric)
     return None if name is None else replace(name, candidate=REPEAT)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.evals.experiments.details import withheld_of
-from gateway.evals.experiments.findings import Finding, Looked, chosen_plan, finding
+from gateway.evals.experiments.findings import Finding, SequenceStates, chosen_plan, finding
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.split import SRM
-from gateway.evals.store.experiments.plans import Kept, kept_plans
+from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
 from gateway.evals.store.query import Reading
 from gateway.observability.experiment_metrics import ExperimentFigures, MetricFigures
 
@@ -20,14 +20,14 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
     """now: Unix seconds."""
     found: list[ExperimentFigures] = []
     for plan in _shown(kept_plans(connection), now):
-        look = Looked(connection, plan)
+        look = SequenceStates(connection, plan)
         found += [_figures(finding(connection, plan, arm), look) for arm, _ in plan.plan.candidates]
     return tuple(found)
 
 
-def _shown(plans: Iterable[Kept], now: float) -> list[Kept]:
+def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
     """Of each experiment the plan that its report speaks of; the latest begun last."""
-    by_name: dict[str, list[Kept]] = {}
+    by_name: dict[str, list[StoredPlan]] = {}
     for plan in plans:
         by_name.setdefault(plan.plan.name, []).append(plan)
     chosen = [c for c in map(chosen_plan, by_name.values()) if c is not None]
@@ -35,7 +35,7 @@ def _shown(plans: Iterable[Kept], now: float) -> list[Kept]:
     return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST:]
 
 
-def _figures(found: Finding, look: Looked) -> ExperimentFigures:
+def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
     return ExperimentFigures(
         experiment=found.kept.plan.name,
         candidate=found.candidate,

@@ -22,7 +22,7 @@ ANSWERED = ("scored", "not_applicable")
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class StoredScore:
     """A row of scores. value: on [0, 1] with 1 best where the scorer has bounds; raw: as it was said."""
 
     status: str
@@ -32,7 +32,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ArmObservation:
     """One arm of a pair. state: failed: asked, and no whole answer came; lost: its record never came. beside: what pair
     scorers said of the served answer and this one."""
 
@@ -43,8 +43,8 @@ class Seen:
     first_token_s: float | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
-    scores: Mapping[Key, Opinion] = field(default_factory=dict)
-    beside: Mapping[Key, Opinion] = field(default_factory=dict)
+    scores: Mapping[Key, StoredScore] = field(default_factory=dict)
+    beside: Mapping[Key, StoredScore] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -52,12 +52,12 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedPair:
     """A settled pair. arms: those that were asked beside the served answer."""
 
     id: str
-    control: Seen
-    arms: Mapping[str, Seen]
+    control: ArmObservation
+    arms: Mapping[str, ArmObservation]
     cluster: str | None = None
 
 
@@ -77,7 +77,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PairValue:
     """a: of the control; b: of the arm; both in the metric's units. difference: positive is better for the arm."""
 
     a: float
@@ -86,7 +86,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class WithheldPair:
     """reason: lost, judge_failed, not_applicable or incomplete. arm: whose doing it is; "": nobody's."""
 
     reason: str
@@ -99,7 +99,7 @@ SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # claims o
 LOST, JUDGED = "lost", "judge failed"  # sequences of the gates
 
 
-def metrics_of(plan: Plan, joined: Joined) -> list[Metric]:
+def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     """All that this pair may say something of, in one order everywhere."""
     again: Against = "repeat" if plan.repeat_control else "control"
     found = [Metric("error_rate", "failed", against=again), Metric("completion", "completed", against=again)]
@@ -113,7 +113,7 @@ def metrics_of(plan: Plan, joined: Joined) -> list[Metric]:
     return [*found, Metric(JUDGED, "judge", primary.identity, primary.against)] if primary else found
 
 
-def _scored(joined: Joined) -> Iterator[Metric]:
+def _scored(joined: JoinedPair) -> Iterator[Metric]:
     seen = [joined.control, *joined.arms.values()]
     singles = {key: o for arm in seen for key, o in arm.scores.items() if o.status == "scored"}
     for key in {key for arm in seen for key in arm.scores}:
@@ -127,7 +127,7 @@ def _scored(joined: Joined) -> Iterator[Metric]:
         yield Metric(key[0], "distance" if distance else "preference", key[1], "repeat" if distance else "control")
 
 
-def take(plan: Plan, metric: Metric, joined: Joined, arm: str) -> Taken | Withheld | None:
+def take(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
     """None: the arm was not asked here, or not what it is compared with, or the scorer was not drawn."""
     that = joined.arms.get(arm)
     base = joined.control if metric.against == CONTROL else joined.arms.get(REPEAT)
@@ -137,26 +137,26 @@ def take(plan: Plan, metric: Metric, joined: Joined, arm: str) -> Taken | Withhe
         return _indicator(base.state == "lost", that.state == "lost")
     for name, each in ((arm, that), (metric.against, base)):
         if each.state == "lost":
-            return Withheld("lost", name)
+            return WithheldPair("lost", name)
     if metric.source == "judge":
         return _judged(plan, metric, base, that)
     return _TAKERS[metric.source](metric, base, that, arm)
 
 
-def _indicator(a: bool, b: bool) -> Taken:
+def _indicator(a: bool, b: bool) -> PairValue:
     """Of something bad."""
-    return Taken(float(a), float(b), float(a) - float(b))
+    return PairValue(float(a), float(b), float(a) - float(b))
 
 
-def _failed(_: Metric, base: Seen, that: Seen, arm: str) -> Taken:
+def _failed(_: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue:
     return _indicator(base.failed, that.failed)
 
 
-def _completed(_: Metric, base: Seen, that: Seen, arm: str) -> Taken:
-    return Taken(float(not base.failed), float(not that.failed), float(base.failed) - float(that.failed))
+def _completed(_: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue:
+    return PairValue(float(not base.failed), float(not that.failed), float(base.failed) - float(that.failed))
 
 
-def _score(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld | None:
+def _score(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
     key = (metric.name, metric.identity)
     if key not in base.scores or key not in that.scores:
         return None
@@ -166,15 +166,15 @@ def _score(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld
         if each.failed:
             found.append(0.0)
         elif opinion.status not in ANSWERED:
-            return Withheld("judge_failed", name)
+            return WithheldPair("judge_failed", name)
         elif opinion.value is None:
-            return Withheld("not_applicable")
+            return WithheldPair("not_applicable")
         else:
             found.append(opinion.value)
-    return Taken(found[0], found[1], found[1] - found[0])
+    return PairValue(found[0], found[1], found[1] - found[0])
 
 
-def _value(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld | None:
+def _value(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
     """A scorer without bounds: nothing stands for a failed answer."""
     key = (metric.name, metric.identity)
     if key not in base.scores or key not in that.scores:
@@ -182,26 +182,28 @@ def _value(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld
     opinions = base.scores[key], that.scores[key]
     for name, opinion in zip((metric.against, arm), opinions, strict=True):
         if opinion.status not in ANSWERED:
-            return Withheld("judge_failed", name)
+            return WithheldPair("judge_failed", name)
     a, b = opinions[0].raw, opinions[1].raw
     if a is None or b is None or base.failed or that.failed:
-        return Withheld("not_applicable")
-    return Taken(a, b, a - b if opinions[0].direction == "minimise" else b - a)
+        return WithheldPair("not_applicable")
+    return PairValue(a, b, a - b if opinions[0].direction == "minimise" else b - a)
 
 
-def _preference(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld | None:
+def _preference(
+    metric: Metric, base: ArmObservation, that: ArmObservation, arm: str
+) -> PairValue | WithheldPair | None:
     """The share of wins (ties half) of each; their difference is in [−1, 1]."""
     opinion = that.beside.get((metric.name, metric.identity))
     if opinion is None:
         return None
     if opinion.status not in ANSWERED:
-        return Withheld("judge_failed", arm)
+        return WithheldPair("judge_failed", arm)
     if opinion.raw is None:
-        return Withheld("not_applicable")
-    return Taken(1 - opinion.raw, opinion.raw, 2 * opinion.raw - 1)
+        return WithheldPair("not_applicable")
+    return PairValue(1 - opinion.raw, opinion.raw, 2 * opinion.raw - 1)
 
 
-def _distance(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld | None:
+def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
     """How far the served answer is from the control's next one, and how far from the candidate's."""
     opinions = {name: s.beside.get((metric.name, metric.identity)) for name, s in ((REPEAT, base), (arm, that))}
     values = []
@@ -209,22 +211,22 @@ def _distance(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withh
         if opinion is None:
             return None
         if opinion.status not in ANSWERED:
-            return Withheld("judge_failed", name)
+            return WithheldPair("judge_failed", name)
         if opinion.raw is None:
-            return Withheld("not_applicable")
+            return WithheldPair("not_applicable")
         values.append(opinion.raw)
-    return Taken(values[0], values[1], values[0] - values[1])
+    return PairValue(values[0], values[1], values[0] - values[1])
 
 
-def _measure(metric: Metric, base: Seen, that: Seen, arm: str) -> Taken | Withheld:
+def _measure(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
     """Less is better. One that was given up counts with the time until then, since it took at least so long."""
     a, b = (_measured(metric.name, each) for each in (base, that))
     if a is None or b is None:
-        return Withheld("incomplete", metric.against if a is None else arm)
-    return Taken(a, b, a - b)
+        return WithheldPair("incomplete", metric.against if a is None else arm)
+    return PairValue(a, b, a - b)
 
 
-def _measured(name: str, seen: Seen) -> float | None:
+def _measured(name: str, seen: ArmObservation) -> float | None:
     if name == "total_s" and seen.outcome == "timeout":
         return seen.total_s
     if seen.failed:
@@ -238,11 +240,11 @@ def _measured(name: str, seen: Seen) -> float | None:
     return None if value is None else float(value)
 
 
-def _judged(plan: Plan, metric: Metric, base: Seen, that: Seen) -> Taken | None:
+def _judged(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
     """Whether the primary's judge failed, by arm."""
     key = (str(plan.primary), metric.identity)
 
-    def failed(seen: Seen) -> bool | None:
+    def failed(seen: ArmObservation) -> bool | None:
         opinion = seen.scores.get(key) or seen.beside.get(key)
         return None if opinion is None else opinion.status not in ANSWERED
 

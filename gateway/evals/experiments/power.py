@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.plan import REPEAT, Plan
-from gateway.evals.experiments.findings import Looked
+from gateway.evals.experiments.findings import SequenceStates
 from gateway.evals.experiments.metrics import Metric, Source
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.experiments.sequences import Rule, rule_of
+from gateway.evals.experiments.sequences import SequenceRule, rule_of
 from gateway.evals.experiments.verdict import pairs_needed
-from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import pair_counts
 from gateway.evals.store.query import Reading
 
@@ -39,7 +39,7 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PowerForecast:
     """a_day: pairs that came in a day, as it went so far; None: too few to say."""
 
     metrics: tuple[Power, ...]
@@ -52,17 +52,19 @@ class Outlook:
         return None if None in counts else max((n for n in counts if n is not None), default=None)
 
 
-def outlook(connection: Reading | None, plan: Kept, margin: float | None = None, alpha: float | None = None) -> Outlook:
+def outlook(
+    connection: Reading | None, plan: StoredPlan, margin: float | None = None, alpha: float | None = None
+) -> PowerForecast:
     """connection: None: there is no store yet. margin, alpha: of the primary and of the plan, to try others."""
     design = plan.plan
     design = replace(design, alpha=design.alpha if alpha is None else alpha)
     design = replace(design, margin=design.margin if margin is None else margin)
-    look = None if connection is None else Looked(connection, plan)
+    look = None if connection is None else SequenceStates(connection, plan)
     names = ([design.primary] if design.primary else []) + [g.metric for g in design.guardrails]
-    return Outlook(tuple(_power(design, look, name) for name in names), _a_day(connection, plan))
+    return PowerForecast(tuple(_power(design, look, name) for name in names), _a_day(connection, plan))
 
 
-def _power(plan: Plan, look: Looked | None, metric: str) -> Power:
+def _power(plan: Plan, look: SequenceStates | None, metric: str) -> Power:
     margin = margin_of(plan, metric) or 0.0
     variance, basis, rule, have = _known(plan, look, metric, margin)
     if variance is None:
@@ -70,13 +72,15 @@ def _power(plan: Plan, look: Looked | None, metric: str) -> Power:
     return Power(metric, margin, variance, basis, have, needed(rule, variance, margin))
 
 
-def needed(rule: Rule, variance: float, margin: float) -> int | None:
+def needed(rule: SequenceRule, variance: float, margin: float) -> int | None:
     """Pairs until a candidate without any difference is shown to be inside the margin. None: out of sight."""
     more = pairs_needed(Estimate(0.0), 2, variance, margin, rule) if margin > 0 else None
     return None if more is None else more + 2
 
 
-def _known(plan: Plan, look: Looked | None, metric: str, margin: float) -> tuple[float | None, str, Rule, int]:
+def _known(
+    plan: Plan, look: SequenceStates | None, metric: str, margin: float
+) -> tuple[float | None, str, SequenceRule, int]:
     """(variance of a difference, where it is from, the rule of the sequence, pairs so far)."""
     alpha = plan.alpha / len(plan.candidates)
     candidate = plan.candidates[0][0]
@@ -100,7 +104,7 @@ def _known(plan: Plan, look: Looked | None, metric: str, margin: float) -> tuple
     return guess, f"fewer than {LEAST} pairs yet; a variance of {guess:g} is assumed", rule, have
 
 
-def _a_day(connection: Reading | None, plan: Kept) -> float | None:
+def _a_day(connection: Reading | None, plan: StoredPlan) -> float | None:
     counts = None if connection is None else pair_counts(connection, plan.hash)
     if counts is None or counts.first is None or counts.last is None or counts.joined < LEAST:
         return None

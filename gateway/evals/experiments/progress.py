@@ -11,32 +11,44 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gateway.core.plan import REPEAT, Plan
-from gateway.evals.experiments.metrics import Joined, Metric, Taken, Withheld, metrics_of, noise_metrics, take
+from gateway.evals.experiments.metrics import (
+    JoinedPair,
+    Metric,
+    PairValue,
+    WithheldPair,
+    metrics_of,
+    noise_metrics,
+    take,
+)
 from gateway.evals.experiments.sequences import Sequence, rule_of, trail_point
-from gateway.evals.store.experiments.sequences import Changes, Increment, Name, Point, State
+from gateway.evals.store.experiments.sequences import Increment, SequenceChanges, SequenceName, State, TrailPoint
 
 
-class Progress:
+class PlanProgress:
     """A plan's sequences on their way through a run of pairs. key: the hash under which the plan is stored. states: as
     they were stored. taken: which sequences have had a pair of which cluster."""
 
     def __init__(
-        self, plan: Plan, key: str, states: Mapping[Name, State], taken: set[tuple[Name, str]] | None = None
+        self,
+        plan: Plan,
+        key: str,
+        states: Mapping[SequenceName, State],
+        taken: set[tuple[SequenceName, str]] | None = None,
     ) -> None:
         self._plan = plan
         self._hash = key
         self._sequences = {name: Sequence.from_state(state) for name, state in states.items()}
         self._clusters = set(taken or ())
-        self._moved: set[Name] = set()
+        self._moved: set[SequenceName] = set()
         self._increments: list[Increment] = []
-        self._withheld: Counter[tuple[Name, str, str]] = Counter()
-        self._points: list[Point] = []
+        self._withheld: Counter[tuple[SequenceName, str, str]] = Counter()
+        self._points: list[TrailPoint] = []
 
     @property
-    def sequences(self) -> Mapping[Name, Sequence]:
+    def sequences(self) -> Mapping[SequenceName, Sequence]:
         return self._sequences
 
-    def take(self, place: int, joined: Joined) -> None:
+    def take(self, place: int, joined: JoinedPair) -> None:
         """The next pair. place: its index in the plan."""
         metrics = metrics_of(self._plan, joined)
         for arm, _ in self._plan.candidates:
@@ -47,17 +59,17 @@ class Progress:
             for metric in noise_metrics(metrics):
                 self._one(place, joined, metric, REPEAT)
 
-    def _one(self, place: int, joined: Joined, metric: Metric, arm: str) -> None:
+    def _one(self, place: int, joined: JoinedPair, metric: Metric, arm: str) -> None:
         said = take(self._plan, metric, joined, arm)
-        name = Name(self._hash, arm, metric.name, metric.identity)
-        if isinstance(said, Withheld):
+        name = SequenceName(self._hash, arm, metric.name, metric.identity)
+        if isinstance(said, WithheldPair):
             self._withheld[name, said.reason, said.arm] += 1
         elif said is not None and joined.cluster is not None and (name, joined.cluster) in self._clusters:
             self._withheld[name, "same_cluster", ""] += 1
         elif said is not None:
             self._add(place, joined, metric, name, said)
 
-    def _add(self, place: int, joined: Joined, metric: Metric, name: Name, taken: Taken) -> None:
+    def _add(self, place: int, joined: JoinedPair, metric: Metric, name: SequenceName, taken: PairValue) -> None:
         sequence = self._sequences.get(name)
         if sequence is None:
             sequence = self._sequences[name] = self.begun(metric, name.candidate)
@@ -68,7 +80,7 @@ class Progress:
         self._increments.append(Increment(name, joined.id, place, joined.cluster, taken.a, taken.b, taken.difference))
         if trail_point(sequence.n):
             low, high = sequence.interval()
-            self._points.append(Point(name, sequence.n, sequence.spread.mean, low, high))
+            self._points.append(TrailPoint(name, sequence.n, sequence.spread.mean, low, high))
 
     def begun(self, metric: Metric, arm: str) -> Sequence:
         """An empty sequence, laid by the plan. The error is split evenly over the candidates."""
@@ -77,9 +89,9 @@ class Progress:
         distance = metric.source == "distance" and arm != REPEAT
         return Sequence(rule, metric.bounded, distance, metric.source == "preference")
 
-    def changes(self) -> Changes:
+    def changes(self) -> SequenceChanges:
         """All that happened since the beginning."""
-        return Changes(
+        return SequenceChanges(
             {name: (self._sequences[name].n, self._sequences[name].state()) for name in self._moved},
             self._increments,
             self._withheld,

@@ -49,7 +49,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateResult:
     """A condition of any verdict. says: why it stands so, in one sentence."""
 
     name: str
@@ -59,7 +59,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class IntervalTrail:
     """A difference and its interval as pairs came: (pairs, value, low, high) each, in order."""
 
     metric: str
@@ -79,7 +79,7 @@ class Wins:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class ArmLatency:
     """Of one arm, whole answers only. curve: (seconds, share of answers at most so late). comparable: asked by the
     same path as the arm it is compared with."""
 
@@ -107,7 +107,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Stratum:
+class StratumDifference:
     """The primary difference in one part of the traffic."""
 
     name: str
@@ -116,7 +116,7 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ExamplePair:
     """A pair worth reading. why: what makes it so. scores: metric → (control, candidate)."""
 
     exchange: str
@@ -130,7 +130,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class SimilarityTest:
     """The test "is the candidate like the control?" by one distance: how much farther the served answer is from the
     candidate's than from the control's own next one. farther: the mean of that; p: valid at any time. A large p proves
     nothing: another distance may see what this one does not."""
@@ -142,7 +142,7 @@ class Likeness:
 
 
 @dataclass(frozen=True, slots=True)
-class Strength:
+class ArmStrength:
     """Of three or more arms, by pairwise verdicts: log odds against the control (Bradley–Terry)."""
 
     arm: str
@@ -166,15 +166,15 @@ class Report:
     primary: Comparison | None
     guardrails: tuple[Comparison, ...]
     metrics: tuple[Comparison, ...]
-    gates: tuple[Gate, ...]
+    gates: tuple[GateResult, ...]
     arms: tuple[Arm, ...]
     pairs: int
     withheld: tuple[tuple[str, int], ...]
-    trails: tuple[Trail, ...]
+    trails: tuple[IntervalTrail, ...]
     wins: Wins | None
-    latency: tuple[Latency, ...]
-    strata: tuple[Stratum, ...]
-    examples: tuple[Example, ...]
+    latency: tuple[ArmLatency, ...]
+    strata: tuple[StratumDifference, ...]
+    examples: tuple[ExamplePair, ...]
     limits: tuple[str, ...]
     design: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -182,6 +182,6 @@ class Report:
     last: float | None
     created: float
     command: str
-    likeness: tuple[Likeness, ...] = ()
-    strengths: tuple[Strength, ...] = ()
+    likeness: tuple[SimilarityTest, ...] = ()
+    strengths: tuple[ArmStrength, ...] = ()
     first_place: float | None = None  # the advantage of being shown first, in the same log odds

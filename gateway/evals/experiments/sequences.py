@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.evals.experiments.metrics import Metric, Taken
+from gateway.evals.experiments.metrics import Metric, PairValue
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.asymptotic import AsymptoticMean, best_rho
 from gateway.evals.statistics.betting import BettingMean
@@ -36,7 +36,7 @@ _FAILURES = ("failed", "completed", "lost", "judge")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SequenceRule:
     """How a sequence is laid; from the plan alone, never from the values. v_opt, n_opt: where it is tightest."""
 
     method: Method
@@ -45,20 +45,20 @@ class Rule:
     n_opt: float = 500.0
 
 
-def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool) -> Rule:
+def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool) -> SequenceRule:
     """Tightest where an effect of the size of the margin is about decided, for the variance that is to be expected."""
     if not metric.bounded:
-        return Rule("asymptotic", alpha)
+        return SequenceRule("asymptotic", alpha)
     guess = _RARE if metric.source in _FAILURES else _GUESS
     v_opt = 9.0 * (guess / margin) ** 2 if margin else 10.0
-    return Rule("betting" if stationary else "bernstein", alpha, min(max(v_opt, 10.0), 1e4))
+    return SequenceRule("betting" if stationary else "bernstein", alpha, min(max(v_opt, 10.0), 1e4))
 
 
 class Sequence:
     """a, b: of the arms; difference: what is decided on. test: of distances: "is the candidate like the control?".
     preference: the values are a pairwise judge's."""
 
-    def __init__(self, rule: Rule, bounded: bool, distance: bool = False, preference: bool = False) -> None:
+    def __init__(self, rule: SequenceRule, bounded: bool, distance: bool = False, preference: bool = False) -> None:
         self.rule = rule
         self.preference = preference
         self.difference = _begun(rule)
@@ -71,7 +71,7 @@ class Sequence:
     def n(self) -> int:
         return self.difference.n
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: PairValue) -> None:
         """Takes the next pair (of a cluster the one that counts), in order."""
         self.difference.add((taken.difference + 1) / 2 if self.rule.method == "betting" else taken.difference)
         self.a.add(taken.a)
@@ -130,7 +130,7 @@ class Sequence:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Sequence:
         """Raises ValueError or KeyError if the state is of another kind."""
-        made = cls(Rule(*state["rule"]), state["bounded"], preference=state["preference"])
+        made = cls(SequenceRule(*state["rule"]), state["bounded"], preference=state["preference"])
         made.difference = type(made.difference).from_state(state["difference"])
         made.a, made.b = (type(made.a).from_state(state[name]) for name in ("a", "b"))
         made.spread = Moments(*state["spread"])
@@ -144,7 +144,7 @@ def trail_point(n: int) -> bool:
     return n <= 10 or math.floor(24 * math.log10(n)) != math.floor(24 * math.log10(n - 1))
 
 
-def _begun(rule: Rule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
+def _begun(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
     one_of("method", rule.method, WORDS)
     if rule.method == "betting":
         return BettingMean(rule.alpha)
@@ -153,7 +153,7 @@ def _begun(rule: Rule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
     return EmpiricalBernstein(rule.alpha, -1.0, 1.0, rule.v_opt)
 
 
-def _arm(rule: Rule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
+def _arm(rule: SequenceRule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
     return EmpiricalBernstein(rule.alpha) if bounded else AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
 
 

@@ -19,17 +19,17 @@ from gateway.evals.experiments.gates import srm_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Comparison, Estimate, Gate
-from gateway.evals.experiments.sequences import BURN_IN, Rule
+from gateway.evals.experiments.report import Comparison, Estimate, GateResult
+from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.verdict import judged
 from gateway.evals.statistics.asymptotic import Tuning, best_rho, half_width
 from gateway.evals.statistics.boundaries import NormalMixture
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
 from gateway.evals.store.experiments import sequences as kept
-from gateway.evals.store.experiments.plans import Kept
-from gateway.evals.store.experiments.sequences import Name
-from gateway.evals.store.experiments.split import Served, assigned, before, only_plan, populations, scored, served
+from gateway.evals.store.experiments.plans import StoredPlan
+from gateway.evals.store.experiments.sequences import SequenceName
+from gateway.evals.store.experiments.split import ServedAnswer, assigned, before, only_plan, populations, scored, served
 from gateway.evals.store.query import Reading
 
 SRM = "srm"
@@ -39,7 +39,7 @@ Said = tuple[str, float | None, str]  # status, value on [0, 1], identity of the
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class ArmOutcomes:
     """One metric on the records that have it. values: in its units, NaN where it does not apply; sign: 1 where more is
     better. bounded: on [0, 1]. responded: which records count for the sampling rate: also where it does not apply,
     none whose scorer failed. None: all."""
@@ -52,11 +52,11 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitResult:
     """units: by arm."""
 
     comparisons: tuple[Comparison, ...]
-    gate: Gate
+    gate: GateResult
     units: Mapping[str, int]
 
 
@@ -70,8 +70,8 @@ class ArmMean:
     units: int
 
 
-def ratio_name(plan: Kept) -> Name:
-    return Name(plan.hash, "", SRM, "-")
+def ratio_name(plan: StoredPlan) -> SequenceName:
+    return SequenceName(plan.hash, "", SRM, "-")
 
 
 def shares(plan: Plan) -> dict[str, float]:
@@ -88,13 +88,13 @@ def looked_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialR
     return test
 
 
-def split_of(connection: Reading, plan: Kept, candidate: str) -> Split:
+def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResult:
     """What the store holds of a split, now."""
     stored = kept.states(connection, plan.hash).get(ratio_name(plan))
     counts = assigned(connection, plan.hash, plan.plan)
     arms = [arm for arm, share in shares(plan.plan).items() if share > 0]
     if len(arms) < 2:
-        gate = Gate(SRM, 0, "no share is split")
+        gate = GateResult(SRM, 0, "no share is split")
     else:
         gate = srm_gate(looked_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
     rows = served(connection, plan.hash, (CONTROL, candidate))
@@ -102,35 +102,35 @@ def split_of(connection: Reading, plan: Kept, candidate: str) -> Split:
     known = before(connection, plan.since, sorted({row.unit for row in rows}))
     made = [compared(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
     p95 = _p95(rows, candidate, plan.plan)
-    return Split(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
+    return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
 
 
-def outcomes(connection: Reading, rows: Sequence[Served]) -> list[Outcomes]:
+def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
     """Every metric of these records: built-in ones, and each scorer's newest version."""
     failed = np.array([float(_failed(row)) for row in rows])
     found = [
-        Outcomes("error_rate", failed, -1.0, True),
-        Outcomes("completion", 1.0 - failed, 1.0, True),
-        Outcomes("total_s", _column(rows, "total_s", timeouts=True), -1.0, False),
-        Outcomes("first_token_s", _column(rows, "first_token_s"), -1.0, False),
-        Outcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
-        Outcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
+        ArmOutcomes("error_rate", failed, -1.0, True),
+        ArmOutcomes("completion", 1.0 - failed, 1.0, True),
+        ArmOutcomes("total_s", _column(rows, "total_s", timeouts=True), -1.0, False),
+        ArmOutcomes("first_token_s", _column(rows, "first_token_s"), -1.0, False),
+        ArmOutcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
+        ArmOutcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
     ]
     for scorer, said in sorted(scored(connection, [row.id for row in rows]).items()):
         newest = list(said.values())[-1][2]
         values = [_score(row, said.get(row.id), newest) for row in rows]
         if any(not math.isnan(v) for v in values):
             answered = [_responded(said.get(row.id), newest) for row in rows]
-            found.append(Outcomes(scorer, np.array(values), 1.0, True, answered))
+            found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered))
     return found
 
 
-def _failed(row: Served) -> bool:
+def _failed(row: ServedAnswer) -> bool:
     return row.outcome != "ok" or row.status >= 400
 
 
-def _column(rows: Sequence[Served], name: str, *, timeouts: bool = False) -> Floats:
-    def value(row: Served) -> float:
+def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) -> Floats:
+    def value(row: ServedAnswer) -> float:
         found = getattr(row, name)
         kept_ = not _failed(row) or (timeouts and row.outcome == "timeout")
         return math.nan if found is None or not kept_ else float(found)
@@ -142,7 +142,7 @@ def _responded(said: Said | None, identity: str) -> bool:
     return said is not None and said[2] == identity and said[0] in ANSWERED
 
 
-def _score(row: Served, said: Said | None, identity: str) -> float:
+def _score(row: ServedAnswer, said: Said | None, identity: str) -> float:
     if said is None or not _responded(said, identity):
         return math.nan
     if _failed(row):
@@ -151,8 +151,8 @@ def _score(row: Served, said: Said | None, identity: str) -> float:
 
 
 def compared(
-    rows: Sequence[Served],
-    of: Outcomes,
+    rows: Sequence[ServedAnswer],
+    of: ArmOutcomes,
     plan: Plan,
     population: Mapping[Cell, int],
     known: Mapping[str, tuple[float, float]],
@@ -187,23 +187,23 @@ def compared(
         log_evalue=_evidence(difference.value or 0.0, n, variance, tuning),
         method=METHOD,
     )
-    return judged(made, Rule("asymptotic", alpha), variance)
+    return judged(made, SequenceRule("asymptotic", alpha), variance)
 
 
-def _weights(rows: Sequence[Served], of: Outcomes, population: Mapping[Cell, int]) -> Floats:
+def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:
     """N_h / n_h where the Tallies say N_h, else 1 / pi. n_h: scored and not applicable."""
     n: Counter[Cell] = Counter()
     for i, row in enumerate(rows):
         n[row.cell] += of.responded is None or of.responded[i]
 
-    def weight(row: Served) -> float:
+    def weight(row: ServedAnswer) -> float:
         known = population.get(row.cell)
         return 1 / row.pi if known is None or not n[row.cell] else max(known, n[row.cell]) / n[row.cell]
 
     return np.array([weight(row) for row in rows])
 
 
-def _covariates(rows: Sequence[Served], metric: str, known: Mapping[str, tuple[float, float]]) -> Floats:
+def _covariates(rows: Sequence[ServedAnswer], metric: str, known: Mapping[str, tuple[float, float]]) -> Floats:
     """Of each record: the size of its prompt, and what its unit was like before; the mean where that is not known."""
     prompt = np.log1p(np.array([float(row.prompt_bytes) for row in rows]))
     which = 0 if metric in ("total_s", "first_token_s", "output_tokens") else 1
@@ -229,7 +229,7 @@ def _adjusted(values: Floats, weights: Floats, covariates: Floats) -> Floats:
 
 
 def _arm_mean(
-    values: Floats, weights: Floats, rows: Sequence[Served], side: Floats, bounded: bool, tuning: Tuning
+    values: Floats, weights: Floats, rows: Sequence[ServedAnswer], side: Floats, bounded: bool, tuning: Tuning
 ) -> ArmMean:
     at = np.flatnonzero(side).tolist()
     y, w = values[at], weights[at]
@@ -265,7 +265,7 @@ def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
     return mixture.log_mixture(n * value / math.sqrt(variance), n)
 
 
-def _p95(rows: Sequence[Served], candidate: str, plan: Plan) -> Comparison | None:
+def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
     """Only where every record stands for the same number of calls, and every unit has one: the sequences of quantiles
     know neither weights nor units."""
     if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):

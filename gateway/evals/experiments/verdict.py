@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.evals.experiments.gates import worst
-from gateway.evals.experiments.report import Comparison, Direction, Estimate, Gate, Margin, Verdict
-from gateway.evals.experiments.sequences import Rule
+from gateway.evals.experiments.report import Comparison, Direction, Estimate, GateResult, Margin, Verdict
+from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.experiments.wording import counted, digits, interval, number
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.confidence import bernstein_bound
@@ -33,7 +33,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
+class SwapDescription:
     """Of what the sentence speaks."""
 
     model: str
@@ -59,7 +59,7 @@ def margin_of(difference: Estimate, margin: float) -> Margin:
     return "equivalent" if high is not None and high < margin else "non_inferior"
 
 
-def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, rule: Rule) -> int | None:
+def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule) -> int | None:
     """About how many pairs more until the margin is decided, if mean and variance stay. None: decided, or out of sight.
 
     The smallest n at which the interval, around the same mean, ends on one side of −margin.
@@ -80,7 +80,7 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
     return max(1, high - n)
 
 
-def half_width_of(rule: Rule, variance: float) -> Callable[[float], float]:
+def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], float]:
     """n → half of the interval's width after n differences of this variance. Betting is taken to be as wide as
     empirical Bernstein, which errs to the wide side."""
     if rule.method == "asymptotic":
@@ -90,10 +90,10 @@ def half_width_of(rule: Rule, variance: float) -> Callable[[float], float]:
 
 
 def decide(
-    swap: Swap,
+    swap: SwapDescription,
     primary: Comparison | None,
     guardrails: Sequence[Comparison],
-    gates: Sequence[Gate],
+    gates: Sequence[GateResult],
     claims: Sequence[str],
 ) -> Decision:
     """claims: what may be said beside the verdict ("71 % cheaper"), from a fair comparison only."""
@@ -173,7 +173,7 @@ def faster(p95: Comparison | None) -> str | None:
     return f"p95 {abs(p95.difference.value):.2g} s {'lower' if p95.direction_found == 'better' else 'higher'}"
 
 
-def judged(c: Comparison, rule: Rule, variance: float) -> Comparison:
+def judged(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
     """The same comparison with direction, margin and what is still needed filled in."""
     if c.margin is None:
         return replace(c, direction_found=direction_of(c.difference), margin_found="unclear", pairs_needed=None)

@@ -10,9 +10,9 @@ from gateway.evals.experiments.report import Arm, Comparison, Report
 from gateway.evals.experiments.report import Estimate as Shown
 from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.stratified import weighted_mean
-from gateway.evals.statistics.weights import Estimate
+from gateway.evals.statistics.weights import WeightedEstimate
 from gateway.evals.store.experiments import arms
-from gateway.evals.store.experiments.arms import Plan
+from gateway.evals.store.experiments.arms import LatestPlan
 from gateway.evals.store.query import Reading
 
 NO_PLAN = "its plan is not in the store, so there is nothing to decide by"
@@ -25,11 +25,11 @@ _MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
 }
 
 
-def without_plan(connection: Reading, plan: Plan) -> Report:
+def without_plan(connection: Reading, plan: LatestPlan) -> Report:
     """Weighted means of both arms, each with an interval valid at any time; no difference is claimed."""
     counted = arms.counts(connection, plan)
     candidate = next((arm for arm in counted if arm != CONTROL), "candidate")
-    means: dict[tuple[str, str], Estimate] = {}
+    means: dict[tuple[str, str], WeightedEstimate] = {}
     for (arm, name), sums in arms.measures(connection, plan).items():
         if name in _MEASURES:
             means[arm, name] = weighted_mean(sums, _MEASURES[name][2])
@@ -73,7 +73,7 @@ def _arm(arm: str, parts: list[tuple[str, str, int]]) -> Arm:
     return Arm(arm, ", ".join(sorted({target for _, target, _ in parts})), n, 0, served, None, None, None)
 
 
-def _beside(name: str, a: Estimate | None, b: Estimate | None) -> Comparison:
+def _beside(name: str, a: WeightedEstimate | None, b: WeightedEstimate | None) -> Comparison:
     title, unit, _ = _MEASURES.get(name, (name, "", _UNBOUNDED))
     n = min(a.n if a else 0, b.n if b else 0)
     effective = min(a.effective_n if a else 0.0, b.effective_n if b else 0.0)
@@ -83,7 +83,7 @@ def _beside(name: str, a: Estimate | None, b: Estimate | None) -> Comparison:
     )  # fmt: skip
 
 
-def _shown(e: Estimate | None) -> Shown:
+def _shown(e: WeightedEstimate | None) -> Shown:
     if e is None or e.mean is None:
         return Shown(None)
     low, high = (None if abs(v) == float("inf") else v for v in (e.low, e.high))

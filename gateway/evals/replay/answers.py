@@ -11,11 +11,11 @@ import orjson
 from gateway.core.completion import Completion, assemble
 from gateway.core.exchange import Exchange, Target, Usage
 from gateway.core.prices import Prices
-from gateway.evals.http_client import Reply
-from gateway.evals.replay.design import Contender
-from gateway.evals.replay.items import Item
+from gateway.evals.http_client import HttpReply
+from gateway.evals.replay.design import ReplayTarget
+from gateway.evals.replay.items import DatasetItem
 from gateway.evals.scoring.types import Subject
-from gateway.evals.store.replays import Answer
+from gateway.evals.store.replays import ReplayAnswer
 
 Outcome = Literal["ok", "refused", "failed", "timeout"]
 _NAMESPACE = UUID("5b1f8f5e-5c1f-5d5b-9a3c-2f1f3a6f7d10")
@@ -24,12 +24,12 @@ _WAITS = (408, 409, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ReplayRequest:
     """One question to one target. repeat: from 1. body: as it is sent."""
 
     replay: str
-    item: Item
-    target: Contender
+    item: DatasetItem
+    target: ReplayTarget
     repeat: int
     body: dict[str, Any]
 
@@ -39,7 +39,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ReplayFailure:
     """No answer worth keeping. status: None: no answer at all. retry_after_s: what the answer asked to wait."""
 
     outcome: Outcome
@@ -54,25 +54,25 @@ class Failure:
         return self.outcome != "refused"
 
 
-def judged_reply(ask: Ask, reply: Reply) -> Completion | Failure:
+def judged_reply(ask: ReplayRequest, reply: HttpReply) -> Completion | ReplayFailure:
     """What an answer says, or why it is none: an HTTP error, no JSON, an error in its body."""
     if reply.status >= 400:
         kind: Outcome = "failed" if reply.status >= 500 or reply.status in _WAITS else "refused"
         kind = "timeout" if reply.status in (408, 504) else kind
-        return Failure(kind, _message(reply), reply.seconds, reply.status, _retry_after_s(reply))
+        return ReplayFailure(kind, _message(reply), reply.seconds, reply.status, _retry_after_s(reply))
     said = assemble(ask.item.api, False, reply.body)
     if said.error is not None:
-        return Failure("failed", said.error[:_ERROR_CHARACTERS], reply.seconds, reply.status)
+        return ReplayFailure("failed", said.error[:_ERROR_CHARACTERS], reply.seconds, reply.status)
     try:
         reply.object()
     except ValueError as error:
-        return Failure("failed", str(error)[:_ERROR_CHARACTERS], reply.seconds, reply.status)
+        return ReplayFailure("failed", str(error)[:_ERROR_CHARACTERS], reply.seconds, reply.status)
     return said
 
 
-def answered(ask: Ask, reply: Reply, said: Completion, asked_at: float, prices: Prices) -> Answer:
+def answered(ask: ReplayRequest, reply: HttpReply, said: Completion, asked_at: float, prices: Prices) -> ReplayAnswer:
     usage, by = said.usage or reply.usage, reply.target
-    return Answer(
+    return ReplayAnswer(
         item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
         cluster=ask.item.cluster, outcome="ok", status=reply.status, seconds=reply.seconds, asked=asked_at,
         upstream=by.upstream if by else None, model=by.model if by else None, finish_reason=said.finish_reason,
@@ -82,15 +82,15 @@ def answered(ask: Ask, reply: Reply, said: Completion, asked_at: float, prices: 
     )  # fmt: skip
 
 
-def unanswered(ask: Ask, failure: Failure, asked_at: float) -> Answer:
-    return Answer(
+def unanswered(ask: ReplayRequest, failure: ReplayFailure, asked_at: float) -> ReplayAnswer:
+    return ReplayAnswer(
         item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
         cluster=ask.item.cluster, outcome=failure.outcome, status=failure.status, error=failure.error,
         seconds=failure.seconds, asked=asked_at,
     )  # fmt: skip
 
 
-def subject(ask: Ask, answer: Answer) -> Subject:
+def subject(ask: ReplayRequest, answer: ReplayAnswer) -> Subject:
     """For scorers: the same for an answer that was just given and for one read from the store."""
     said = assemble(ask.item.api, False, answer.response)
     usage = None
@@ -107,7 +107,7 @@ def subject(ask: Ask, answer: Answer) -> Subject:
     return Subject(exchange, ask.body, said, ask.item.reference, answer.cost_usd)
 
 
-def _message(reply: Reply) -> str:
+def _message(reply: HttpReply) -> str:
     try:
         error = reply.object().get("error")
     except ValueError:
@@ -116,7 +116,7 @@ def _message(reply: Reply) -> str:
     return f"HTTP {reply.status}: {said}"[:_ERROR_CHARACTERS]
 
 
-def _retry_after_s(reply: Reply) -> float | None:
+def _retry_after_s(reply: HttpReply) -> float | None:
     """In seconds; a date is none of what the gateway sends."""
     try:
         seconds = float(reply.headers.get("retry-after", ""))

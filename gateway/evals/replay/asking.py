@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
-from gateway.evals.http_client import Client, Reply, Unreachable
-from gateway.evals.replay.answers import Ask, Failure, answered, judged_reply, unanswered
+from gateway.evals.http_client import GatewayClient, HttpReply, Unreachable
+from gateway.evals.replay.answers import ReplayFailure, ReplayRequest, answered, judged_reply, unanswered
 from gateway.evals.replay.items import PATHS
-from gateway.evals.store.replays import Answer
+from gateway.evals.store.replays import ReplayAnswer
 from gateway.runtime.child import CannotRun
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -24,7 +24,7 @@ class Misconfigured(CannotRun):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RequestPacing:
     """rate: questions a second, all targets together, repeated ones too; None: as fast as concurrency allows. attempts:
     at one question. backoff_s: before the second, doubled after, up to longest_s; also what a Retry-After is cut to.
     stop_after: failures in a row after which a replay stops. budget_usd: what its answers may cost; None: no bound.
@@ -40,7 +40,7 @@ class Pace:
     budget_usd: float | None = None
 
 
-class Turns:
+class RequestPacer:
     """Gives every asking its time: 1 / rate apart, and none to a target that asked to wait. clock: of seconds, from
     anywhere."""
 
@@ -66,21 +66,21 @@ class Turns:
         self._waits[target] = max(until, self._waits.get(target, 0.0))
 
 
-class Asker:
+class RetryingRequester:
     """clock: Unix time in seconds."""
 
     def __init__(
         self,
-        client: Client,
-        pace: Pace,
+        client: GatewayClient,
+        pace: RequestPacing,
         prices: Prices,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client, self._pace, self._prices, self._sleep, self._clock = client, pace, prices, sleep, clock
-        self._turns = Turns(pace.rate, sleep)
+        self._turns = RequestPacer(pace.rate, sleep)
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: ReplayRequest) -> ReplayAnswer:
         """The answer, or the last failure, as the store keeps it. Raises Misconfigured."""
         attempt = 0
         while True:
@@ -88,13 +88,13 @@ class Asker:
             await self._turns.turn(ask.target.name)
             asked_at = self._clock()
             found = await self._once(ask)
-            if isinstance(found, Answer):
+            if isinstance(found, ReplayAnswer):
                 return found
             if not found.passing or attempt >= self._pace.attempts:
                 return unanswered(ask, found, asked_at)
             await self._wait(ask, found, attempt)
 
-    async def _once(self, ask: Ask) -> Answer | Failure:
+    async def _once(self, ask: ReplayRequest) -> ReplayAnswer | ReplayFailure:
         asked_at, began = self._clock(), time.perf_counter()
         try:
             reply = await self._client.ask(
@@ -102,14 +102,14 @@ class Asker:
             )
         except Unreachable as error:
             seconds = time.perf_counter() - began
-            return Failure("timeout" if seconds >= self._pace.deadline_s else "failed", str(error), seconds)
+            return ReplayFailure("timeout" if seconds >= self._pace.deadline_s else "failed", str(error), seconds)
         found = judged_reply(ask, reply)
-        if isinstance(found, Failure):
+        if isinstance(found, ReplayFailure):
             _check(ask, reply, found)
             return found
         return answered(ask, reply, found, asked_at, self._prices)
 
-    async def _wait(self, ask: Ask, failure: Failure, attempt: int) -> None:
+    async def _wait(self, ask: ReplayRequest, failure: ReplayFailure, attempt: int) -> None:
         pace = self._pace
         if failure.retry_after_s is not None:
             self._turns.hold(ask.target.name, min(failure.retry_after_s, pace.longest_s))
@@ -118,6 +118,6 @@ class Asker:
         await self._sleep(min(pace.backoff_s * 2 ** (attempt - 1) * spread, pace.longest_s))
 
 
-def _check(ask: Ask, reply: Reply, failure: Failure) -> None:
+def _check(ask: ReplayRequest, reply: HttpReply, failure: ReplayFailure) -> None:
     if reply.status in _NO_USE:
         raise Misconfigured(f"{ask.target.name} cannot be asked: {failure.error}")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.evals.experiments.report import Comparison, Estimate, Trail
+from gateway.evals.experiments.report import Comparison, Estimate, IntervalTrail
 from gateway.evals.experiments.verdict import direction_of, margin_of
-from gateway.evals.replay.sheet import Floats, Kind, Metric
+from gateway.evals.replay.sheet import Floats, Kind, ReplayMetric
 from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
@@ -25,7 +25,7 @@ _TRAIL_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ComparisonTerms:
     """What is asked of one metric. alpha: of this comparison. margin: None: it is shown and not tested. whole: all
     that was planned is answered, so that the fixed-n interval may be used."""
 
@@ -36,7 +36,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedValues:
     """The items that both targets have a number for. clusters: labels; better: differences, positive for b."""
 
     a: Floats
@@ -49,15 +49,17 @@ class Paired:
         return int(self.a.size)
 
 
-def paired(metric: Metric, a: Floats, b: Floats, clusters: Sequence[str]) -> Paired:
+def paired(metric: ReplayMetric, a: Floats, b: Floats, clusters: Sequence[str]) -> PairedValues:
     both = np.isfinite(a) & np.isfinite(b)
     kept = [c for c, here in zip(clusters, both, strict=True) if here]
     first, second = a[both], b[both]
     better = first - second if metric.direction == "minimise" else second - first
-    return Paired(first, second, kept, better)
+    return PairedValues(first, second, kept, better)
 
 
-def comparison(metric: Metric, pairs: Paired, terms: Terms, noise: Estimate | None = None) -> tuple[Comparison, Trail]:
+def comparison(
+    metric: ReplayMetric, pairs: PairedValues, terms: ComparisonTerms, noise: Estimate | None = None
+) -> tuple[Comparison, IntervalTrail]:
     """The comparison, and how the betting interval narrowed (no points where the metric is not bounded)."""
     trail = betting_trail(metric, pairs, terms.alpha)
     n, clusters = pairs.n, len(set(pairs.clusters))
@@ -75,7 +77,9 @@ def comparison(metric: Metric, pairs: Paired, terms: Terms, noise: Estimate | No
     return said, trail
 
 
-def _difference(metric: Metric, pairs: Paired, terms: Terms, trail: Trail) -> tuple[Estimate, str]:
+def _difference(
+    metric: ReplayMetric, pairs: PairedValues, terms: ComparisonTerms, trail: IntervalTrail
+) -> tuple[Estimate, str]:
     n, clusters = pairs.n, len(set(pairs.clusters))
     value = float(pairs.better.mean()) if n else None
     _, _, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
@@ -94,7 +98,7 @@ def _difference(metric: Metric, pairs: Paired, terms: Terms, trail: Trail) -> tu
     return Estimate(value, found_t.low, found_t.high), method
 
 
-def _mcnemar(pairs: Paired) -> str:
+def _mcnemar(pairs: PairedValues) -> str:
     """For single yes-or-no pairs, the usual test of no difference beside the interval."""
     known = set(np.unique((pairs.a, pairs.b)).tolist()) <= {0.0, 1.0}
     if not known or len(set(pairs.clusters)) < pairs.n:
@@ -106,7 +110,7 @@ def _joined(*parts: str) -> str:
     return "; ".join(p for p in parts if p)
 
 
-def sparse_interval(pairs: Paired, span: float, alpha: float) -> tuple[float, float] | None:
+def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[float, float] | None:
     """For differences of which fewer than SPARSE clusters have any; None: more do.
 
     One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
@@ -132,10 +136,10 @@ def cluster_means(values: Floats, clusters: Sequence[str]) -> Floats:
     return np.asarray(totals / np.bincount(index, minlength=len(places)), dtype=np.float64)
 
 
-def betting_trail(metric: Metric, pairs: Paired, alpha: float) -> Trail:
+def betting_trail(metric: ReplayMetric, pairs: PairedValues, alpha: float) -> IntervalTrail:
     """The running interval, one step a cluster, differences moved onto [0, 1]; thinned to a few hundred points."""
     if not metric.bounded or metric.direction == "neutral" or not pairs.n or metric.span <= 0:
-        return Trail(metric.name, ())
+        return IntervalTrail(metric.name, ())
     means, span = cluster_means(pairs.better, pairs.clusters), metric.span
     bets = BettingMean(alpha)
     step = max(1, math.ceil(means.size / _TRAIL_POINTS))
@@ -145,7 +149,7 @@ def betting_trail(metric: Metric, pairs: Paired, alpha: float) -> Trail:
         if i % step == 0 or i == means.size:
             low, high = bets.running_interval()
             points.append((i, float(means[:i].mean()), (2.0 * low - 1.0) * span, (2.0 * high - 1.0) * span))
-    return Trail(metric.name, tuple(points))
+    return IntervalTrail(metric.name, tuple(points))
 
 
 def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds: Bounds = (None, None)) -> Estimate:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from gateway.core.sanitize import plain
-from gateway.evals.replay.items import Item, item_of
+from gateway.evals.replay.items import DatasetItem, item_of
 from gateway.evals.replay.row_files import DatasetError, rows
 
 __all__ = ["Dataset", "DatasetError", "scan"]
@@ -35,7 +35,7 @@ class Dataset:
     def name(self) -> str:
         return self.path.name
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[DatasetItem]:
         """The rows in order, one at a time. Raises DatasetError when the file is not what it was."""
         number = 0
         for item in _items(self.path):
@@ -83,7 +83,7 @@ def scan(path: Path) -> Dataset:
     return Dataset(path, whole.hexdigest(), **counts, ignored=names, _digests=bytes(digests))
 
 
-def _items(path: Path) -> Iterator[Item]:
+def _items(path: Path) -> Iterator[DatasetItem]:
     number = 0
     for row in rows(path):
         if row.mistake is not None:
@@ -97,5 +97,5 @@ def _items(path: Path) -> Iterator[Item]:
             raise DatasetError(f"{path}: {row.place}: {error}") from error
 
 
-def _digest(item: Item) -> bytes:
+def _digest(item: DatasetItem) -> bytes:
     return sha256(item.canonical()).digest()[:_DIGEST_BYTES]

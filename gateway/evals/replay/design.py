@@ -13,7 +13,7 @@ import orjson
 
 from gateway.config.loading import Config
 from gateway.core.exchange import Target
-from gateway.evals.replay.items import Item
+from gateway.evals.replay.items import DatasetItem
 from gateway.runtime.child import CannotRun
 
 # Kinds of upstream that take `seed` (others refuse what they do not know).
@@ -26,12 +26,12 @@ _ALIAS = "replay-target"
 _SYSTEM: Mapping[str, str] = MappingProxyType({"responses": "instructions", "messages": "system"})
 
 
-class WrongTarget(CannotRun):
+class TargetError(CannotRun):
     """A target of the replay cannot be asked; the message names it and what there is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class ReplayTarget:
     """One target of a replay. name: as the user wrote it. alias: the model name that is asked for. forced: the one
     target of the alias that may answer; None: any. extra: the alias is not in the config, and made for this replay.
     definition: a hash of what the config says of it: answers of another definition are another replay's. seeded: every
@@ -51,7 +51,7 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RequestSettings:
     """What is the same in every request. fields: members of the body, before what a row says. system: in place of a
     row's own. seed: of the first repeat, each further one has the next; None: none is sent."""
 
@@ -61,12 +61,12 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class ReplayDesign:
     """dataset: its hash."""
 
     dataset: str
-    targets: tuple[Contender, ...]
-    settings: Settings
+    targets: tuple[ReplayTarget, ...]
+    settings: RequestSettings
 
     @property
     def json(self) -> str:
@@ -80,7 +80,7 @@ class Design:
         return sha256(self.json.encode()).hexdigest()[:16]
 
 
-def body(item: Item, target: Contender, settings: Settings, repeat: int) -> dict[str, Any]:
+def body(item: DatasetItem, target: ReplayTarget, settings: RequestSettings, repeat: int) -> dict[str, Any]:
     """The request. repeat: from 1."""
     asked = {"model": target.alias, **item.request, **dict(settings.fields)}
     if settings.system is not None:
@@ -112,42 +112,42 @@ def setting(word: str) -> tuple[str, Any]:
         return name, value
 
 
-def contenders(names: Sequence[str], config: Config, *, own: bool) -> tuple[Contender, ...]:
+def contenders(names: Sequence[str], config: Config, *, own: bool) -> tuple[ReplayTarget, ...]:
     """Names to targets: an alias of the config, or "upstream/model". own: the gateway is started for this replay, so
     that a target needs no alias. Raises WrongTarget with every mistake.
     """
     mistakes = [f"--targets: {n!r} stands twice" for n in dict.fromkeys(names) if names.count(n) > 1]
-    found: list[Contender] = []
+    found: list[ReplayTarget] = []
     for at, name in enumerate(names):
         try:
             found.append(_contender(name, at, config, own))
-        except WrongTarget as wrong:
+        except TargetError as wrong:
             mistakes.append(f"--targets: {wrong}")
     if mistakes:
-        raise WrongTarget("\n".join(mistakes))
+        raise TargetError("\n".join(mistakes))
     return tuple(found)
 
 
-def _contender(name: str, at: int, config: Config, own: bool) -> Contender:
+def _contender(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     if name in config.models:
         model = config.models[name]
         targets = [Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)]
         said = model.model_dump_json(include={"targets", "fallback", "strategy"})
-        return Contender(name, name, definition=_defined(config, targets, said), seeded=_seeded(config, targets))
+        return ReplayTarget(name, name, definition=_defined(config, targets, said), seeded=_seeded(config, targets))
     upstream, _, model_name = name.partition("/")
     if not model_name or upstream not in config.upstreams:
-        raise WrongTarget(f"{name!r} is no target: {_known(name, upstream, config)}")
+        raise TargetError(f"{name!r} is no target: {_known(name, upstream, config)}")
     target = Target(upstream, model_name)
     alias = _holding(target, config)
     if alias is None and not own:
-        raise WrongTarget(
+        raise TargetError(
             f"{name!r} is a target of no model of the config, and a gateway that runs already asks only those; "
             "add it to one, or leave --gateway out"
         )
     definition, seeded = _defined(config, [target], name), _seeded(config, [target])
     if own:
-        return Contender(name, f"{_ALIAS}-{at + 1}", None, True, definition, seeded)
-    return Contender(name, alias or "", target, False, definition, seeded)
+        return ReplayTarget(name, f"{_ALIAS}-{at + 1}", None, True, definition, seeded)
+    return ReplayTarget(name, alias or "", target, False, definition, seeded)
 
 
 def _known(name: str, upstream: str, config: Config) -> str:

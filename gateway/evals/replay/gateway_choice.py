@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config.loading import Config
-from gateway.config.scorers import Evals, evals_of
-from gateway.evals.http_client import Connections
-from gateway.evals.replay.design import Contender, WrongTarget, contenders
-from gateway.evals.replay.own_gateway import Reached, answers, own_gateway
+from gateway.config.scorers import EvalsConfig, evals_of
+from gateway.evals.http_client import HttpConnections
+from gateway.evals.replay.design import ReplayTarget, TargetError, contenders
+from gateway.evals.replay.own_gateway import ReachedGateway, answers, own_gateway
 from gateway.evals.store.engine import default_url
 from gateway.runtime.child import CannotRun
 
@@ -19,12 +19,12 @@ Say = Callable[[str], None]
 OWN = "replay"  # in the data directory: what the replay's own gateway keeps
 
 
-class NoGateway(CannotRun):
+class GatewayUnreachable(CannotRun):
     """The gateway that was named does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GatewayLocation:
     """What the command line says of the gateway. config: the gateway.yaml, read from path. url: of a gateway; None:
     not said."""
 
@@ -34,13 +34,15 @@ class Place:
     url: str | None = None
 
 
-def store_of(place: Place) -> str:
+def store_of(place: GatewayLocation) -> str:
     """Where answers are kept, and where the log is: a URL."""
     return place.config.store.url or default_url(place.data)
 
 
 @asynccontextmanager
-async def reached(place: Place, names: Sequence[str], say: Say) -> AsyncIterator[tuple[Reached, tuple[Contender, ...]]]:
+async def reached(
+    place: GatewayLocation, names: Sequence[str], say: Say
+) -> AsyncIterator[tuple[ReachedGateway, tuple[ReplayTarget, ...]]]:
     """The gateway, while the context is open, and the targets as it knows them. Raises NoGateway, WrongTarget."""
     running, targets = await _running(place, names)
     if running is not None:
@@ -53,26 +55,28 @@ async def reached(place: Place, names: Sequence[str], say: Say) -> AsyncIterator
         yield own, targets
 
 
-async def _running(place: Place, names: Sequence[str]) -> tuple[Reached | None, tuple[Contender, ...]]:
+async def _running(
+    place: GatewayLocation, names: Sequence[str]
+) -> tuple[ReachedGateway | None, tuple[ReplayTarget, ...]]:
     """A gateway that runs and knows these targets; None: there is none."""
     evals = evals_of(place.config.evals, place.data)
     url = place.url or evals.base_url
     if url is None:
         return None, ()
-    gateway = Reached(_v1(url), _key(evals, place, url))
+    gateway = ReachedGateway(_v1(url), _key(evals, place, url))
     if not await _answers(gateway):
         if place.url or place.config.evals.base_url:
-            raise NoGateway(f"no gateway answers at {gateway.base_url}; start it, or leave it out")
+            raise GatewayUnreachable(f"no gateway answers at {gateway.base_url}; start it, or leave it out")
         return None, ()  # that of a `gateway up` that has ended
     try:
         return gateway, contenders(names, place.config, own=False)
-    except WrongTarget:
+    except TargetError:
         if place.url or place.config.evals.base_url:
             raise
         return None, ()
 
 
-def _key(evals: Evals, place: Place, url: str) -> str | None:
+def _key(evals: EvalsConfig, place: GatewayLocation, url: str) -> str | None:
     """A key goes only to the gateway that it is for."""
     known = evals.base_url or ""
     return evals.api_key if place.url is None or _v1(known) == _v1(url) or place.config.evals.api_key else None
@@ -83,6 +87,6 @@ def _v1(url: str) -> str:
     return url if url.endswith("/v1") else f"{url}/v1"
 
 
-async def _answers(gateway: Reached) -> bool:
-    async with Connections() as connections:
+async def _answers(gateway: ReachedGateway) -> bool:
+    async with HttpConnections() as connections:
         return await answers(gateway.base_url.removesuffix("/v1"), connections)

@@ -32,7 +32,7 @@ _NOT_ASKED = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class DatasetItem:
     """A question that is asked of every target.
 
     number: its place among the dataset's questions, from 1. request: the body, without a model. reference: the right
@@ -64,14 +64,14 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ParsedRow:
     """A row as it was read. ignored: names in it that mean nothing here."""
 
-    item: Item
+    item: DatasetItem
     ignored: frozenset[str] = frozenset()
 
 
-def item_of(row: Mapping[str, Any], number: int) -> Read:
+def item_of(row: Mapping[str, Any], number: int) -> ParsedRow:
     """A row in any of its forms. Raises ValueError, with what was expected.
 
     {"examples", "ground_truth"}: a question and its answer. {"messages", …}: a request, where a last message of the
@@ -90,7 +90,7 @@ def item_of(row: Mapping[str, Any], number: int) -> Read:
         raise ValueError(f"cluster must be text, not {_kind(cluster)}")
     named = _digest(request) if cluster is None or cluster == "" else str(cluster)
     ignored = frozenset(k for k, v in row.items() if v is not None) - known - {*REFERENCES, "cluster"}
-    return Read(Item(number, api, request, reference, named), ignored)
+    return ParsedRow(DatasetItem(number, api, request, reference, named), ignored)
 
 
 Parts = tuple[Api, dict[str, Any], str | None, frozenset[str]]

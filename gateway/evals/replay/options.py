@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from gateway.config.loading import Config, Scorer
+from gateway.config.loading import Config
+from gateway.config.scorers import ScorerConfig
 from gateway.core.plan import Guardrail
-from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.design import Settings
-from gateway.evals.replay.report import Question
-from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Metric
-from gateway.evals.scoring.registry import DEFAULTS, Built, Registered
+from gateway.evals.replay.design import RequestSettings
+from gateway.evals.replay.report import ReportScope
+from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
+from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredScorer
 from gateway.runtime.child import CannotRun
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
@@ -22,12 +23,12 @@ MEASURED = (FAILED, SECONDS, OUTPUT, COST)
 ERROR_RATE = Guardrail(FAILED.name, 0.02)
 
 
-class WrongOption(CannotRun):
+class OptionError(CannotRun):
     """An option does not fit the others, or the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ReplayOptions:
     """targets: the first is the control. scorers: empty: those that fit the dataset. primary: None: the first scorer
     with a best and a worst value. guardrails: beside that of the error rate. limit: of rows, the first ones; None: all.
     command: what was typed."""
@@ -40,12 +41,12 @@ class Options:
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
     limit: int | None = None
-    settings: Settings = field(default_factory=Settings)
-    pace: Pace = field(default_factory=Pace)
+    settings: RequestSettings = field(default_factory=RequestSettings)
+    pace: RequestPacing = field(default_factory=RequestPacing)
     command: str = ""
 
 
-def rows_of(options: Options, dataset: Dataset) -> int:
+def rows_of(options: ReplayOptions, dataset: Dataset) -> int:
     return min(options.limit or dataset.rows, dataset.rows)
 
 
@@ -55,27 +56,27 @@ def name_of(dataset: Dataset, design: str) -> str:
     return f"{stem}-{design}"
 
 
-def sections(options: Options, dataset: Dataset, config: Config) -> dict[str, Scorer]:
+def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[str, ScorerConfig]:
     """The scorers of this replay: as the config has them, or with their usual options."""
     names = options.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise WrongOption(f"--scorers: {', '.join(twice)} stands twice")
+        raise OptionError(f"--scorers: {', '.join(twice)} stands twice")
     # A share is of traffic; of a dataset every answer is judged.
-    return {name: (config.scorers.get(name) or Scorer()).model_copy(update={"share": 1.0}) for name in names}
+    return {name: (config.scorers.get(name) or ScorerConfig()).model_copy(update={"share": 1.0}) for name in names}
 
 
-def single(options: Options, built: Built) -> dict[str, Registered]:
+def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
     """The scorers that judge one answer by itself. Raises WrongOption where others were asked for by name."""
     if wrong := [name for name in options.scorers if name in built.pairs]:
-        raise WrongOption(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
+        raise OptionError(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
     return built.single
 
 
-def metrics(scorers: Mapping[str, Registered]) -> tuple[Metric, ...]:
-    return tuple(Metric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
+def metrics(scorers: Mapping[str, RegisteredScorer]) -> tuple[ReplayMetric, ...]:
+    return tuple(ReplayMetric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
 
 
-def question_of(options: Options, dataset: Dataset, found: Sequence[Metric]) -> Question:
+def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:
     """The frame of the report; who calls fills in what only the end knows. Raises WrongOption."""
     primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
@@ -83,26 +84,26 @@ def question_of(options: Options, dataset: Dataset, found: Sequence[Metric]) -> 
     known = [m.name for m in (*found, *MEASURED)]
     for metric in guards:
         if metric not in known:
-            raise WrongOption(f"--guard {metric}: no such metric{_near(metric, known)}")
+            raise OptionError(f"--guard {metric}: no such metric{_near(metric, known)}")
         if metric == primary:
-            raise WrongOption(f"--guard {metric}: it is the primary metric already; its margin is --margin")
+            raise OptionError(f"--guard {metric}: it is the primary metric already; its margin is --margin")
     rows = rows_of(options, dataset)
-    return Question(
+    return ReportScope(
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
         repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
         guardrails=tuple(guards.values()), settings=_said(options.settings), command=options.command,
     )  # fmt: skip
 
 
-def _check_primary(primary: str | None, found: Sequence[Metric]) -> None:
+def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
     metric = next((m for m in found if m.name == primary), None)
     if primary is not None and metric is None:
-        raise WrongOption(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
+        raise OptionError(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
     if metric is not None and metric.direction == "neutral":
-        raise WrongOption(f"--primary {primary}: neither more nor less of it is better; choose another")
+        raise OptionError(f"--primary {primary}: neither more nor less of it is better; choose another")
 
 
-def _said(settings: Settings) -> tuple[tuple[str, str], ...]:
+def _said(settings: RequestSettings) -> tuple[tuple[str, str], ...]:
     said = [(name, str(value)) for name, value in settings.fields]
     said += [("system", settings.system)] if settings.system is not None else []
     return (*said, ("seed", "none" if settings.seed is None else str(settings.seed)))

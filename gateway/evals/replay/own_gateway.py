@@ -20,8 +20,8 @@ import yaml
 
 from gateway.config.loading import Config
 from gateway.config.yaml_text import contents, read
-from gateway.evals.http_client import Connections, Unreachable
-from gateway.evals.replay.design import Contender
+from gateway.evals.http_client import HttpConnections, Unreachable
+from gateway.evals.replay.design import ReplayTarget
 from gateway.runtime.child import runs
 from gateway.runtime.supervisor import Child, Supervisor
 
@@ -34,7 +34,7 @@ _ENGINE_READY_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ReachedGateway:
     """A gateway that answers. base_url: as in "http://127.0.0.1:8000/v1". api_key: None: it asks for none."""
 
     base_url: str
@@ -43,15 +43,15 @@ class Reached:
 
 @asynccontextmanager
 async def own_gateway(
-    path: Path, config: Config, targets: Sequence[Contender], directory: Path
-) -> AsyncIterator[Reached]:
+    path: Path, config: Config, targets: Sequence[ReplayTarget], directory: Path
+) -> AsyncIterator[ReachedGateway]:
     """path, config: of the gateway.yaml. targets: those that need a name of their own get one. directory: where its
     config lies meanwhile, for its owner only. Raises ChildFailed with what it said when it does not start.
     """
     key = f"sk-replay-{secrets.token_urlsafe(24)}"
     engines = {name: _free_port() for name in _engines(config, targets)}
     text = gateway_yaml(path, targets, hashlib.sha256(key.encode()).hexdigest(), engines)
-    async with Supervisor() as supervisor, Connections() as connections:
+    async with Supervisor() as supervisor, HttpConnections() as connections:
         with _kept(directory, text) as own:
             for name, port in engines.items():
                 run = config.upstreams[name].run
@@ -60,10 +60,10 @@ async def own_gateway(
             port = _free_port()
             serve = ("serve", "--config", str(own), "--host", _HOST, "--port", str(port), "--data", str(directory))
             await supervisor.start(_child("replay-gateway", serve, port, connections, _READY_S))
-            yield Reached(f"http://{_HOST}:{port}/v1", key)
+            yield ReachedGateway(f"http://{_HOST}:{port}/v1", key)
 
 
-def gateway_yaml(path: Path, targets: Sequence[Contender], digest: str, engines: Mapping[str, int]) -> str:
+def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engines: Mapping[str, int]) -> str:
     """The config of the replay's own gateway: the same upstreams and models, ${NAME} left as it stands."""
     raw, _ = read(contents(path), path.name, _Unread())
     kept: dict[str, Any] = {name: raw[name] for name in _KEPT if name in raw}
@@ -93,7 +93,7 @@ class _Unread(Mapping[str, str]):
         return 0
 
 
-def _engines(config: Config, targets: Sequence[Contender]) -> list[str]:
+def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
     """The upstreams that are run here and that these targets may ask."""
     wanted: set[str] = set()
     for target in targets:
@@ -123,7 +123,7 @@ def _kept(directory: Path, text: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _child(name: str, argv: tuple[str, ...], port: int, connections: Connections, ready_s: float) -> Child:
+def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnections, ready_s: float) -> Child:
     """-P: modules in the working directory do not shadow those that are installed."""
 
     async def ready() -> bool:
@@ -132,7 +132,7 @@ def _child(name: str, argv: tuple[str, ...], port: int, connections: Connections
     return Child(name, (sys.executable, "-P", "-m", "gateway", *argv), ready, ready_s, _GRACE_S)
 
 
-async def answers(origin: str, connections: Connections) -> bool:
+async def answers(origin: str, connections: HttpConnections) -> bool:
     """Whether a gateway, or an engine, is there and well."""
     try:
         reply = await connections.send("GET", f"{origin}/health", deadline_s=_LOOK_S)

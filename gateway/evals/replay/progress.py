@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.evals.replay.run import Progress as State
+from gateway.evals.replay.run import ReplayProgress as State
 
 
 @contextmanager

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.gateway_choice import Place, Say, store_of
-from gateway.evals.replay.options import Options
+from gateway.evals.replay.gateway_choice import GatewayLocation, Say, store_of
+from gateway.evals.replay.options import ReplayOptions
 from gateway.evals.replay.replay import Watch, carried_out, opened
-from gateway.evals.replay.run import Job
+from gateway.evals.replay.run import ReplayJob
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import texts
 
 _CHUNK = 500
 
 
-async def write_references(dataset: Dataset, options: Options, place: Place, say: Say, watch: Watch) -> Path:
+async def write_references(
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, say: Say, watch: Watch
+) -> Path:
     """Asks the one target of the options, and writes DATASET.with-references.jsonl beside the dataset.
 
     Rows that it did not answer keep no reference. Raises what a replay raises.
@@ -32,7 +34,7 @@ async def write_references(dataset: Dataset, options: Options, place: Place, say
     return path
 
 
-def _write(job: Job, store: str, path: Path) -> int:
+def _write(job: ReplayJob, store: str, path: Path) -> int:
     """How many rows have a reference. The file is there when it is whole, and not before."""
     [target] = job.design.targets
     part = path.with_suffix(".part")

@@ -13,49 +13,60 @@ import orjson
 from gateway.config.loading import Config
 from gateway.config.prices import prices_of
 from gateway.evals.experiments.report import Report
-from gateway.evals.http_client import Client, Connections
-from gateway.evals.replay.asking import Asker
+from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.replay.asking import RetryingRequester
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.design import Design
-from gateway.evals.replay.gateway_choice import Place, Say, reached, store_of
-from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
-from gateway.evals.replay.report import Question, Said, examples_of, reports
-from gateway.evals.replay.run import Job, Progress, Run, Stopped
+from gateway.evals.replay.design import ReplayDesign
+from gateway.evals.replay.gateway_choice import GatewayLocation, Say, reached, store_of
+from gateway.evals.replay.options import (
+    OptionError,
+    ReplayOptions,
+    metrics,
+    name_of,
+    question_of,
+    rows_of,
+    sections,
+    single,
+)
+from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
+from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
 from gateway.evals.replay.sheet import sheet
-from gateway.evals.replay.targets import Standing, standing
+from gateway.evals.replay.targets import TargetSummary, standing
 from gateway.evals.reports.samples import turns
-from gateway.evals.scoring.asker import Outside
-from gateway.evals.scoring.registry import Built, build_all, close_all
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.asker import ExternalServices
+from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.warnings import cautions, mistakes
 from gateway.evals.store.query import reading
-from gateway.evals.store.replays import Replay, Replays, outcomes, scored, texts
-from gateway.evals.store.store import Refused, StoreDown
+from gateway.evals.store.replays import Replay, ReplayStore, outcomes, scored, texts
+from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.child import CannotRun
 from gateway.runtime.supervisor import cancel_when_told
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[ReplayProgress], None]
 
 
 class Interrupted(CannotRun):
     """Ctrl-C; what was answered is stored."""
 
 
-class NotStored(CannotRun):
+class StoreWriteFailed(CannotRun):
     """The store could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """What came of it. reports: one for each candidate; none where there is one target."""
 
-    progress: Progress
-    question: Question
-    targets: tuple[Standing, ...]
+    progress: ReplayProgress
+    question: ReportScope
+    targets: tuple[TargetSummary, ...]
     reports: tuple[Report, ...]
 
 
-async def replay(dataset: Dataset, options: Options, place: Place, say: Say, watch: Watch) -> Replayed:
+async def replay(
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, say: Say, watch: Watch
+) -> ReplayResult:
     """Asks what is not asked yet, and reports. say: notes on the way; watch: told after every answer.
 
     Raises CannotRun in its many kinds, ConfigError, StoreDown and Refused.
@@ -67,45 +78,47 @@ async def replay(dataset: Dataset, options: Options, place: Place, say: Say, wat
 
 
 @asynccontextmanager
-async def opened(dataset: Dataset, options: Options, place: Place, say: Say) -> AsyncIterator[tuple[Job, Asker]]:
+async def opened(
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, say: Say
+) -> AsyncIterator[tuple[ReplayJob, RetryingRequester]]:
     """A gateway that answers, and the job that it is to do."""
-    async with reached(place, options.targets, say) as (gateway, targets), Connections() as connections:
-        client, prices = Client(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
-        outside = Outside(connections, client, prices, directory=place.path.parent)
+    async with reached(place, options.targets, say) as (gateway, targets), HttpConnections() as connections:
+        client, prices = GatewayClient(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
+        outside = ExternalServices(connections, client, prices, directory=place.path.parent)
         built = build_all(sections(options, dataset, place.config), outside)
         _look_at(place.config, built, say)
-        design = Design(dataset.hash, targets, options.settings)
+        design = ReplayDesign(dataset.hash, targets, options.settings)
         try:
             yield (
-                Job(
+                ReplayJob(
                     name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
                     repeats=options.repeats, scorers=single(options, built), pace=options.pace,
                 ),
-                Asker(client, options.pace, prices),
+                RetryingRequester(client, options.pace, prices),
             )  # fmt: skip
         finally:
             await close_all(built)
 
 
-def _look_at(config: Config, built: Built, say: Say) -> None:
+def _look_at(config: Config, built: BuiltScorers, say: Say) -> None:
     """Judges that nobody serves are a mistake; one of the family of what it judges is said. Raises WrongOption."""
     if wrong := mistakes(config, built):
-        raise WrongOption("\n".join(wrong))
+        raise OptionError("\n".join(wrong))
     for caution in cautions(config, built):
         say(f"caution: {caution}")
 
 
-async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Progress:
+async def carried_out(job: ReplayJob, asker: RetryingRequester, place: GatewayLocation, watch: Watch) -> ReplayProgress:
     """Runs the job to its end, in the store of the config. Raises Interrupted, and what Run raises."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
     cancel_when_told(this)
-    threads = Threads()
+    threads = ScoringThreads()
     try:
-        async with Replays(store_of(place)) as store:
+        async with ReplayStore(store_of(place)) as store:
             design = job.design
             await store.begin(Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, time.time()))
-            run = Run(job, store, asker, threads, watch)
+            run = ReplayRun(job, store, asker, threads, watch)
             try:
                 return await run.run()
             except asyncio.CancelledError:
@@ -113,15 +126,17 @@ async def carried_out(job: Job, asker: Asker, place: Place, watch: Watch) -> Pro
                 raise Interrupted(
                     f"stopped with {done} of {job.total} answers stored; the same command goes on from there"
                 ) from None
-            except Stopped as error:
-                raise Stopped(f"{error}. What was answered is stored; the same command goes on from there") from None
-    except (StoreDown, Refused) as error:
-        raise NotStored(f"{error}. The same command goes on from what is stored") from error
+            except ReplayStopped as error:
+                raise ReplayStopped(
+                    f"{error}. What was answered is stored; the same command goes on from there"
+                ) from None
+    except (StoreDown, WriteRejected) as error:
+        raise StoreWriteFailed(f"{error}. The same command goes on from what is stored") from error
     finally:
         threads.close()
 
 
-def _reported(job: Job, question: Question, progress: Progress, store: str) -> Replayed:
+def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, store: str) -> ReplayResult:
     versions = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
     targets = [t.name for t in job.design.targets]
     with reading(store) as connection:
@@ -137,10 +152,10 @@ def _reported(job: Job, question: Question, progress: Progress, store: str) -> R
     questions = _questions(job, wanted)
     answers_said = {(key.item, key.target): text for key, text in said.items() if key.repeat == 1}
     alone = tuple(standing(made, target, question.metrics, question.alpha) for target in targets)
-    return Replayed(progress, question, alone, reports(made, question, Said(questions, answers_said)))
+    return ReplayResult(progress, question, alone, reports(made, question, ReplayAnswers(questions, answers_said)))
 
 
-def _questions(job: Job, wanted: Sequence[int]) -> dict[int, str]:
+def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:
     last = max(wanted, default=0)
     found = {}
     for item in job.items() if last else ():

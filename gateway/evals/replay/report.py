@@ -9,10 +9,26 @@ import numpy as np
 
 from gateway import __version__
 from gateway.core.plan import Guardrail
-from gateway.evals.experiments.report import Comparison, Estimate, Example, Gate, Report, State, Trail, Wins
-from gateway.evals.experiments.verdict import Decision, Swap, cheaper, decide
-from gateway.evals.replay.compare import Paired, Terms, comparison, mean_estimate, paired, sparse_interval
-from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, Metric, Sheet
+from gateway.evals.experiments.report import (
+    Comparison,
+    Estimate,
+    ExamplePair,
+    GateResult,
+    IntervalTrail,
+    Report,
+    State,
+    Wins,
+)
+from gateway.evals.experiments.verdict import Decision, SwapDescription, cheaper, decide
+from gateway.evals.replay.compare import (
+    ComparisonTerms,
+    PairedValues,
+    comparison,
+    mean_estimate,
+    paired,
+    sparse_interval,
+)
+from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, ReplayMetric, ScoreSheet
 from gateway.evals.replay.targets import standing
 
 LEAST_CLUSTERS = 20  # with fewer, no verdict
@@ -29,7 +45,7 @@ LIMITS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportScope:
     """What a report is about. rows: asked, of `of` in the dataset. metrics: of the scorers, in order. primary: one of
     them, None: there is none to test. planned: answers of one target. versions: scorer → version."""
 
@@ -40,7 +56,7 @@ class Question:
     rows: int
     of: int
     repeats: int
-    metrics: tuple[Metric, ...]
+    metrics: tuple[ReplayMetric, ...]
     primary: str | None
     margin: float
     alpha: float
@@ -63,7 +79,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReplayAnswers:
     """What stands behind examples: questions by item, answers by (item, target)."""
 
     questions: Mapping[int, str] = field(default_factory=dict)
@@ -71,11 +87,11 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class _Versus:
+class _CandidateReport:
     """One candidate against the control, under one question. alpha: of each of its comparisons."""
 
-    sheet: Sheet
-    question: Question
+    sheet: ScoreSheet
+    question: ReportScope
     control: str
     candidate: str
     alpha: float
@@ -84,24 +100,26 @@ class _Versus:
     def whole(self) -> bool:
         return all(self.sheet.answers(t) >= self.question.planned for t in (self.control, self.candidate))
 
-    def pairs(self, metric: Metric) -> Paired:
+    def pairs(self, metric: ReplayMetric) -> PairedValues:
         return paired(metric, self.of(metric, self.control), self.of(metric, self.candidate), self.sheet.clusters)
 
-    def of(self, metric: Metric, target: str) -> Floats:
+    def of(self, metric: ReplayMetric, target: str) -> Floats:
         if metric.name in _MEASURES:
             name, factor = _MEASURES[metric.name]
             return self.sheet.measured(name, target) * factor
         return self.sheet.values(metric, target, (self.control, self.candidate))
 
 
-def reports(sheet: Sheet, question: Question, said: Said | None = None) -> tuple[Report, ...]:
+def reports(sheet: ScoreSheet, question: ReportScope, said: ReplayAnswers | None = None) -> tuple[Report, ...]:
     """alpha is shared by the candidates (Bonferroni), so that with many of them none ships by chance."""
     control, *candidates = sheet.targets
     alpha = question.alpha / max(1, len(candidates))
-    return tuple(_report(_Versus(sheet, question, control, c, alpha), said or Said()) for c in candidates)
+    return tuple(
+        _report(_CandidateReport(sheet, question, control, c, alpha), said or ReplayAnswers()) for c in candidates
+    )
 
 
-def examples_of(sheet: Sheet, question: Question) -> dict[str, list[int]]:
+def examples_of(sheet: ScoreSheet, question: ReportScope) -> dict[str, list[int]]:
     """By candidate, the items on which it differs most from the control, by the primary metric."""
     metric = next((m for m in question.metrics if m.name == question.primary), None)
     if metric is None:
@@ -109,14 +127,14 @@ def examples_of(sheet: Sheet, question: Question) -> dict[str, list[int]]:
     control, *candidates = sheet.targets
     found = {}
     for candidate in candidates:
-        versus = _Versus(sheet, question, control, candidate, question.alpha)
+        versus = _CandidateReport(sheet, question, control, candidate, question.alpha)
         apart = np.abs(versus.of(metric, candidate) - versus.of(metric, control))
         order = np.argsort(-np.nan_to_num(apart), kind="stable")[:EXAMPLES]
         found[candidate] = [int(i) + 1 for i in order if np.isfinite(apart[i]) and apart[i] > 0]
     return found
 
 
-def _report(versus: _Versus, said: Said) -> Report:
+def _report(versus: _CandidateReport, said: ReplayAnswers) -> Report:
     question, sheet = versus.question, versus.sheet
     compared = {metric.name: _compared(versus, metric) for metric in (*question.metrics, FAILED, SECONDS, OUTPUT, COST)}
     # A guardrail without a number is shown: it holds the verdict up.
@@ -141,30 +159,32 @@ def _report(versus: _Versus, said: Said) -> Report:
 
 
 def _decided(
-    versus: _Versus,
+    versus: _CandidateReport,
     primary: Comparison | None,
     guardrails: tuple[Comparison, ...],
-    gates: tuple[Gate, ...],
+    gates: tuple[GateResult, ...],
     cheaper: str | None,
 ) -> Decision:
     """As of an experiment; the sentence begins with the rows it speaks of."""
     question, claims = versus.question, () if cheaper is None else (cheaper,)
-    made = decide(Swap(question.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims)
+    made = decide(
+        SwapDescription(question.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims
+    )
     _, _, said = made.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
     head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "
     return replace(made, sentence=head + said)
 
 
-def _compared(versus: _Versus, metric: Metric) -> tuple[Comparison, Trail]:
+def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Comparison, IntervalTrail]:
     margins = {g.metric: g.margin for g in versus.question.guardrails}
     role: Kind = "guardrail" if metric.name in margins else "other"
     role = "primary" if metric.name == versus.question.primary else role
     margin = versus.question.margin if role == "primary" else margins.get(metric.name)
-    terms = Terms(role, versus.alpha, margin, versus.whole)
+    terms = ComparisonTerms(role, versus.alpha, margin, versus.whole)
     return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
 
 
-def _noise(versus: _Versus, metric: Metric) -> Estimate | None:
+def _noise(versus: _CandidateReport, metric: ReplayMetric) -> Estimate | None:
     """The control against itself: its second answer to each item against its first."""
     scored = versus.sheet.scores.get((metric.name, versus.control))
     if scored is None or scored.shape[1] < 2:
@@ -177,40 +197,44 @@ def _noise(versus: _Versus, metric: Metric) -> Estimate | None:
     return mean if few is None else Estimate(mean.value, *few)
 
 
-def _gates(versus: _Versus, primary: Comparison | None) -> tuple[Gate, ...]:
+def _gates(versus: _CandidateReport, primary: Comparison | None) -> tuple[GateResult, ...]:
     sheet, planned = versus.sheet, versus.question.planned
     answered = min(sheet.answers(t) for t in (versus.control, versus.candidate))
     whole = f"{answered} of {planned} questions to each target are asked"
     clusters = int(primary.effective_n) if primary else 0
     few = f"{clusters} independent items have two scores; a verdict needs {LEAST_CLUSTERS}"
     return (
-        Gate("whole", 1 if versus.whole else 0, whole, float(answered)),
-        Gate("items", 1 if clusters >= LEAST_CLUSTERS else 0, few, float(clusters)),
+        GateResult("whole", 1 if versus.whole else 0, whole, float(answered)),
+        GateResult("items", 1 if clusters >= LEAST_CLUSTERS else 0, few, float(clusters)),
         _scored_gate(versus),
-        *([Gate("telling", 0, _SILENT.format(primary.metric))] if primary and _says_nothing(versus, primary) else []),
+        *(
+            [GateResult("telling", 0, _SILENT.format(primary.metric))]
+            if primary and _says_nothing(versus, primary)
+            else []
+        ),
     )
 
 
-def _says_nothing(versus: _Versus, primary: Comparison) -> bool:
+def _says_nothing(versus: _CandidateReport, primary: Comparison) -> bool:
     """Two that always fail are the same, and nobody wants either."""
     worst = next(m.worst for m in versus.question.metrics if m.name == primary.metric)
     return worst is not None and primary.a.value == primary.b.value == worst
 
 
-def _scored_gate(versus: _Versus) -> Gate:
+def _scored_gate(versus: _CandidateReport) -> GateResult:
     lost, target = max((_lost(versus, t), t) for t in (versus.control, versus.candidate))
     state: State = 1 if lost <= FEW_LOST else -1 if lost > MANY_LOST else 0
     says = f"{lost:.1%} of the answers of {target} have no {versus.question.primary} score, because the scorer failed"
-    return Gate("scored", state, says, lost)
+    return GateResult("scored", state, says, lost)
 
 
-def _lost(versus: _Versus, target: str) -> float:
+def _lost(versus: _CandidateReport, target: str) -> float:
     silent: Mapping[str, int] = versus.sheet.silent.get((versus.question.primary or "", target), {})
     n = sum(n for status, n in silent.items() if status != "not_applicable")
     return n / max(1, versus.sheet.answers(target))
 
 
-def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
+def _withheld(versus: _CandidateReport) -> tuple[tuple[str, int], ...]:
     """Items without two primary scores, by why."""
     sheet, name = versus.sheet, versus.question.primary
     both = [sheet.failed(t) for t in (versus.control, versus.candidate)]
@@ -224,7 +248,7 @@ def _withheld(versus: _Versus) -> tuple[tuple[str, int], ...]:
     return tuple((why, n) for why, n in counts.items() if n)
 
 
-def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
+def _wins(versus: _CandidateReport, primary: Comparison | None) -> Wins | None:
     metric = next((m for m in versus.question.metrics if primary and m.name == primary.metric), None)
     if metric is None:
         return None
@@ -232,7 +256,7 @@ def _wins(versus: _Versus, primary: Comparison | None) -> Wins | None:
     return Wins(int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), None, None)
 
 
-def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:
+def _examples(versus: _CandidateReport, said: ReplayAnswers) -> tuple[ExamplePair, ...]:
     found = []
     for number in examples_of(versus.sheet, versus.question).get(versus.candidate, []):
         if number not in said.questions:
@@ -242,7 +266,7 @@ def _examples(versus: _Versus, said: Said) -> tuple[Example, ...]:
             for m in versus.question.metrics
         )
         found.append(
-            Example(
+            ExamplePair(
                 exchange=f"row {number}", beside=f"row {number}", question=said.questions[number],
                 why=f"among the largest differences in {versus.question.primary}",
                 control=said.answers.get((number, versus.control), ""),
@@ -257,7 +281,7 @@ def _at(values: Floats, number: int) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _limits(versus: _Versus) -> tuple[str, ...]:
+def _limits(versus: _CandidateReport) -> tuple[str, ...]:
     others = [(t, versus.sheet.others[t]) for t in (versus.control, versus.candidate) if versus.sheet.others[t]]
     return (
         *LIMITS,
@@ -265,7 +289,7 @@ def _limits(versus: _Versus) -> tuple[str, ...]:
     )
 
 
-def _design(versus: _Versus) -> tuple[tuple[str, str], ...]:
+def _design(versus: _CandidateReport) -> tuple[tuple[str, str], ...]:
     question = versus.question
     return (
         ("kind", "replay"),
@@ -280,5 +304,5 @@ def _design(versus: _Versus) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _versions(question: Question) -> tuple[tuple[str, str], ...]:
+def _versions(question: ReportScope) -> tuple[tuple[str, str], ...]:
     return (("gateway", __version__), *question.versions)

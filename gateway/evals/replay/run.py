@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.core.sanitize import plain
-from gateway.evals.replay.answers import Ask, subject
-from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.answers import ReplayRequest, subject
+from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.design import Contender, Design, body
-from gateway.evals.replay.items import Item
-from gateway.evals.scoring.registry import Registered
+from gateway.evals.replay.design import ReplayDesign, ReplayTarget, body
+from gateway.evals.replay.items import DatasetItem
+from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import score_all
-from gateway.evals.scoring.threads import Threads
-from gateway.evals.store.replays import Answer, Key, Known, Replays
-from gateway.evals.store.rows import Judged
-from gateway.evals.store.store import Refused, StoreDown
+from gateway.evals.scoring.threads import ScoringThreads
+from gateway.evals.store.replays import KnownAnswer, ReplayAnswer, ReplayKey, ReplayStore
+from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.child import CannotRun
 from gateway.runtime.supervisor import Tasks
 
@@ -28,41 +28,41 @@ _BATCH = 64  # answers in one transaction
 _WAITING = 256  # answers between asking and storing
 
 
-class Stopped(CannotRun):
+class ReplayStopped(CannotRun):
     """The replay gave up before its end; what was answered is stored."""
 
 
 class Asks(Protocol):
-    async def ask(self, ask: Ask) -> Answer: ...
+    async def ask(self, ask: ReplayRequest) -> ReplayAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReplayJob:
     """One replay, whole. name: of its rows in the store. rows: of the dataset, from the first; repeats: of each."""
 
     name: str
     dataset: Dataset
-    design: Design
+    design: ReplayDesign
     rows: int
     repeats: int
-    scorers: Mapping[str, Registered]
-    pace: Pace = field(default_factory=Pace)
+    scorers: Mapping[str, RegisteredScorer]
+    pace: RequestPacing = field(default_factory=RequestPacing)
 
     @property
     def total(self) -> int:
         return self.rows * len(self.design.targets) * self.repeats
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[DatasetItem]:
         return itertools.islice(self.dataset.items(), self.rows)
 
-    def chunks(self, size: int) -> Iterator[list[Item]]:
+    def chunks(self, size: int) -> Iterator[list[DatasetItem]]:
         items = self.items()
         while chunk := list(itertools.islice(items, size)):
             yield chunk
 
 
 @dataclass(slots=True)
-class Progress:
+class ReplayProgress:
     """total: answers in the end. before: answered by an earlier run. done: now, failures included. usd: of the answers
     of all runs that have a price. over_budget: it stopped there."""
 
@@ -79,8 +79,8 @@ class Progress:
 class _Rescore:
     """An answer that is there, and the scorers that have not judged it."""
 
-    ask: Ask
-    scorers: Mapping[str, Registered]
+    ask: ReplayRequest
+    scorers: Mapping[str, RegisteredScorer]
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class _Streaks:
     failures: dict[str, int] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
 
-    def take(self, answer: Answer) -> None:
+    def take(self, answer: ReplayAnswer) -> None:
         """Raises Stopped."""
         name = answer.target
         if answer.outcome == "ok":
@@ -101,22 +101,29 @@ class _Streaks:
         elif answer.outcome != "refused" or name not in self.answered:
             self.failures[name] = self.failures.get(name, 0) + 1
             if self.failures[name] >= self.stop_after:
-                raise Stopped(f"{self.failures[name]} questions to {name} failed in a row; the last: {answer.error}")
+                raise ReplayStopped(
+                    f"{self.failures[name]} questions to {name} failed in a row; the last: {answer.error}"
+                )
 
 
-class Run:
+class ReplayRun:
     """One run of a job. watch: told after every answer."""
 
     def __init__(
-        self, job: Job, store: Replays, asker: Asks, threads: Threads, watch: Callable[[Progress], None]
+        self,
+        job: ReplayJob,
+        store: ReplayStore,
+        asker: Asks,
+        threads: ScoringThreads,
+        watch: Callable[[ReplayProgress], None],
     ) -> None:
         self._job, self._store, self._asker, self._threads, self._watch = job, store, asker, threads, watch
-        self.progress = Progress(job.total)
+        self.progress = ReplayProgress(job.total)
         self._streaks = _Streaks(job.pace.stop_after)
-        self._results: asyncio.Queue[tuple[Answer, Judged | None]] = asyncio.Queue(_WAITING)
+        self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(_WAITING)
         self._turn = asyncio.Lock()
 
-    async def run(self) -> Progress:
+    async def run(self) -> ReplayProgress:
         """Until everything is asked and stored, or the budget is spent. However it ends, what was answered is stored.
 
         Raises Stopped, Misconfigured, DatasetError, StoreDown and Refused.
@@ -136,7 +143,7 @@ class Run:
                 await self._flush()
         return self.progress
 
-    async def _work(self, todo: AsyncIterator[Ask | _Rescore]) -> Exception | None:
+    async def _work(self, todo: AsyncIterator[ReplayRequest | _Rescore]) -> Exception | None:
         try:
             while True:
                 async with self._turn:
@@ -144,7 +151,7 @@ class Run:
                 if job is None:
                     return None
                 await (self._rescore(job) if isinstance(job, _Rescore) else self._ask(job))
-        except (CannotRun, StoreDown, Refused) as error:
+        except (CannotRun, StoreDown, WriteRejected) as error:
             return error
 
     def _spent(self) -> bool:
@@ -154,7 +161,7 @@ class Run:
             self.progress.over_budget = True
         return self.progress.over_budget
 
-    async def _ask(self, ask: Ask) -> None:
+    async def _ask(self, ask: ReplayRequest) -> None:
         answer = await self._asker.ask(ask)
         judged = await self._judge(ask, answer, self._job.scorers) if answer.outcome == "ok" else None
         await self._results.put((answer, judged))
@@ -165,12 +172,14 @@ class Run:
         answer = await self._store.answer(job.ask.answer_id)
         await self._results.put((answer, await self._judge(job.ask, answer, job.scorers)))
 
-    async def _judge(self, ask: Ask, answer: Answer, scorers: Mapping[str, Registered]) -> Judged:
+    async def _judge(
+        self, ask: ReplayRequest, answer: ReplayAnswer, scorers: Mapping[str, RegisteredScorer]
+    ) -> ScoredExchange:
         judged = subject(ask, answer)
         results = await score_all(scorers, judged, lambda _: 0.0, self._threads)
-        return Judged(judged.exchange, judged.completion, results)
+        return ScoredExchange(judged.exchange, judged.completion, results)
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: ReplayAnswer) -> None:
         progress = self.progress
         progress.done += 1
         if answer.outcome != "ok":
@@ -185,10 +194,10 @@ class Run:
             first = await self._results.get()
             try:
                 await self._keep([first, *_waiting(self._results, _BATCH - 1)])
-            except (StoreDown, Refused) as error:
+            except (StoreDown, WriteRejected) as error:
                 return error
 
-    async def _keep(self, batch: list[tuple[Answer, Judged | None]]) -> None:
+    async def _keep(self, batch: list[tuple[ReplayAnswer, ScoredExchange | None]]) -> None:
         # Shielded: a cancelled replay stores what it has paid for.
         await asyncio.shield(self._store.keep(self._job.name, batch, self._job.scorers))
 
@@ -198,18 +207,20 @@ class Run:
 
     # ── what is left to do ──
 
-    async def _todo(self) -> AsyncGenerator[Ask | _Rescore]:
+    async def _todo(self) -> AsyncGenerator[ReplayRequest | _Rescore]:
         for chunk in self._job.chunks(_CHUNK):
             known = await self._store.known(self._job.name, chunk[0].number, chunk[-1].number)
             for item, repeat, target in itertools.product(
                 chunk, range(1, self._job.repeats + 1), self._job.design.targets
             ):
-                left = self._left(item, target, repeat, known.get(Key(item.number, target.name, repeat)))
+                left = self._left(item, target, repeat, known.get(ReplayKey(item.number, target.name, repeat)))
                 if left is not None:
                     yield left
 
-    def _left(self, item: Item, target: Contender, repeat: int, known: Known | None) -> Ask | _Rescore | None:
-        ask = Ask(self._job.name, item, target, repeat, body(item, target, self._job.design.settings, repeat))
+    def _left(
+        self, item: DatasetItem, target: ReplayTarget, repeat: int, known: KnownAnswer | None
+    ) -> ReplayRequest | _Rescore | None:
+        ask = ReplayRequest(self._job.name, item, target, repeat, body(item, target, self._job.design.settings, repeat))
         if known is None or not known.ok:
             return ask
         self.progress.before += 1
@@ -222,7 +233,9 @@ class Run:
         return _Rescore(ask, lacking) if lacking else None
 
 
-def _waiting(results: asyncio.Queue[tuple[Answer, Judged | None]], most: int) -> list[tuple[Answer, Judged | None]]:
+def _waiting(
+    results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]], most: int
+) -> list[tuple[ReplayAnswer, ScoredExchange | None]]:
     return [results.get_nowait() for _ in range(min(most, results.qsize()))]
 
 

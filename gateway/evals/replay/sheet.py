@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.evals.scoring.types import Bounds, Direction
-from gateway.evals.store.replays import Answer, Scored
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
 Floats = NDArray[np.float64]
 MEASURES = ("failed", "seconds", "input_tokens", "output_tokens", "cost_usd")
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class ReplayMetric:
     """What is compared. bounds: of its values."""
 
     name: str
@@ -43,14 +43,14 @@ class Metric:
         return float(high or 0.0) - float(low or 0.0)
 
 
-FAILED = Metric("error_rate", "minimise", (0.0, 1.0))
-SECONDS = Metric("total_s", "minimise", (0.0, None), "s")
-OUTPUT = Metric("output_tokens", "neutral", (0.0, None), "tokens")
-COST = Metric("cost_per_1k", "minimise", (0.0, None), "USD per 1k")
+FAILED = ReplayMetric("error_rate", "minimise", (0.0, 1.0))
+SECONDS = ReplayMetric("total_s", "minimise", (0.0, None), "s")
+OUTPUT = ReplayMetric("output_tokens", "neutral", (0.0, None), "tokens")
+COST = ReplayMetric("cost_per_1k", "minimise", (0.0, None), "USD per 1k")
 
 
 @dataclass(slots=True)
-class Sheet:
+class ScoreSheet:
     """One replay as arrays: shape (items, repeats) for each target, NaN where there is no number.
 
     clusters: of each item. silent: scores that came to nothing, by (scorer, target) and status.
@@ -70,7 +70,7 @@ class Sheet:
         """Options, the failed included."""
         return int(np.isfinite(self.failed(target)).sum())
 
-    def values(self, metric: Metric, target: str, others: Sequence[str] = ()) -> Floats:
+    def values(self, metric: ReplayMetric, target: str, others: Sequence[str] = ()) -> Floats:
         """One number for each item, NaN where there is none. others: the targets it is compared with.
 
         A failed answer counts as the worst, where the metric has one and another answer to the same item was scored,
@@ -101,12 +101,12 @@ def sheet(
     shape: tuple[int, int],
     targets: Sequence[str],
     scorers: Mapping[str, tuple[str, str]],
-    answers: Iterable[Answer],
-    scored: Iterable[Scored],
-) -> Sheet:
+    answers: Iterable[ReplayAnswer],
+    scored: Iterable[ReplayScore],
+) -> ScoreSheet:
     """shape: (items, repeats); what is beyond is left out. scorers: of each the version and config hash that count."""
     items, repeats = shape
-    made = Sheet(
+    made = ScoreSheet(
         tuple(targets), [""] * items,
         {(m, t): np.full(shape, np.nan) for m in MEASURES for t in targets},
         {(s, t): np.full(shape, np.nan) for s in scorers for t in targets},
@@ -126,7 +126,7 @@ def sheet(
     return made
 
 
-def _take(made: Sheet, a: Answer) -> None:
+def _take(made: ScoreSheet, a: ReplayAnswer) -> None:
     at = (a.item - 1, a.repeat - 1)
     made.measures["failed", a.target][at] = float(a.outcome != "ok")
     if a.outcome == "ok":
@@ -135,7 +135,7 @@ def _take(made: Sheet, a: Answer) -> None:
             made.measures[name, a.target][at] = np.nan if value is None else value
 
 
-def _score(made: Sheet, s: Scored) -> None:
+def _score(made: ScoreSheet, s: ReplayScore) -> None:
     key = (s.scorer, s.target)
     if key not in made.scores:
         return

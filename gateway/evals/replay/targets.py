@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.evals.experiments.report import Arm, Estimate, Latency
+from gateway.evals.experiments.report import Arm, ArmLatency, Estimate
 from gateway.evals.replay.compare import mean_estimate
-from gateway.evals.replay.sheet import Floats, Metric, Sheet
+from gateway.evals.replay.sheet import Floats, ReplayMetric, ScoreSheet
 from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.quantiles import quantile_ranks
 
@@ -17,7 +17,7 @@ _CURVE_POINTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TargetSummary:
     """asked: the failed included. means: by metric, over the items it has a score for. cost_per_1k: None: no answer has
     a price. curve: (seconds, share of answers at most so late)."""
 
@@ -37,18 +37,18 @@ class Standing:
         tokens = self.input_tokens, self.output_tokens
         return Arm(self.target, self.target, self.asked, self.failed, answered, self.cost_per_1k, *tokens)
 
-    def latency(self) -> Latency:
-        return Latency(
+    def latency(self) -> ArmLatency:
+        return ArmLatency(
             self.target, "total_s", self.asked - self.failed, self.p50, self.p95, self.curve, comparable=True
         )
 
 
-def standing(sheet: Sheet, target: str, metrics: Sequence[Metric], alpha: float) -> Standing:
+def standing(sheet: ScoreSheet, target: str, metrics: Sequence[ReplayMetric], alpha: float) -> TargetSummary:
     """alpha: of each interval by itself."""
     times = sheet.measures["seconds", target]
     seconds = np.sort(times[np.isfinite(times)])
     cost = _mean(1000.0 * sheet.measured("cost_usd", target), sheet, alpha)
-    return Standing(
+    return TargetSummary(
         target=target, asked=sheet.answers(target), failed=int(np.nansum(sheet.failed(target))),
         means={m.name: _mean(sheet.values(m, target, sheet.targets), sheet, alpha, m.bounds) for m in metrics},
         cost_per_1k=None if cost.value is None else cost,
@@ -57,13 +57,13 @@ def standing(sheet: Sheet, target: str, metrics: Sequence[Metric], alpha: float)
     )  # fmt: skip
 
 
-def _mean(values: Floats, sheet: Sheet, alpha: float, bounds: Bounds = (None, None)) -> Estimate:
+def _mean(values: Floats, sheet: ScoreSheet, alpha: float, bounds: Bounds = (None, None)) -> Estimate:
     known = np.isfinite(values)
     clusters = [c for c, k in zip(sheet.clusters, known, strict=True) if k]
     return mean_estimate(values[known], clusters, alpha, bounds)
 
 
-def _tokens(sheet: Sheet, name: str, target: str) -> float | None:
+def _tokens(sheet: ScoreSheet, name: str, target: str) -> float | None:
     counted = sheet.measures[name, target]
     return float(np.nanmean(counted)) if np.isfinite(counted).any() else None
 

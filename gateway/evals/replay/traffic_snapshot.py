@@ -12,20 +12,20 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.replay.items import Item, item_of
+from gateway.evals.replay.items import DatasetItem, item_of
 from gateway.evals.store.query import reading
-from gateway.evals.store.replays import Logged, Wanted, logged
+from gateway.evals.store.replays import LoggedCall, LogSelection, logged
 from gateway.runtime.child import CannotRun
 
 _REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # what stands in the log for an image or a file
 
 
-class NothingLogged(CannotRun):
+class NoLoggedCalls(CannotRun):
     """The store has no exchange that could be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FrozenTraffic:
     """rows: written. left_out: of the exchanges that were wished for, by why."""
 
     rows: int
@@ -36,7 +36,7 @@ class Frozen:
         return f"{self.rows} logged questions frozen" + (f"; left out: {out}" if out else "")
 
 
-def freeze(store: str, wanted: Wanted, path: Path) -> Frozen:
+def freeze(store: str, wanted: LogSelection, path: Path) -> FrozenTraffic:
     """Writes the served calls of an alias, oldest first, as JSONL. The file is for its owner only: it holds what users
     said. Raises NothingLogged, NoStore, FileExistsError.
     """
@@ -45,14 +45,14 @@ def freeze(store: str, wanted: Wanted, path: Path) -> Frozen:
         found = [row for row in (_row(each, left_out) for each in logged(connection, wanted)) if row is not None]
     if not found:
         since = "" if wanted.since is None else f" since {time.strftime('%F %T', time.localtime(wanted.since))}"
-        raise NothingLogged(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
+        raise NoLoggedCalls(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.writelines(row + b"\n" for row in found)
-    return Frozen(len(found), left_out)
+    return FrozenTraffic(len(found), left_out)
 
 
-def _row(each: Logged, left_out: Counter[str]) -> bytes | None:
+def _row(each: LoggedCall, left_out: Counter[str]) -> bytes | None:
     if _REPLACED.search(each.request):
         left_out["with images or files, which the log does not hold"] += 1
         return None
@@ -63,7 +63,7 @@ def _row(each: Logged, left_out: Counter[str]) -> bytes | None:
         return None
 
 
-def _item(each: Logged) -> Item:
+def _item(each: LoggedCall) -> DatasetItem:
     """Raises ValueError."""
     row: dict[str, Any] = {"api": each.api, "request": orjson.loads(each.request)}
     return item_of({**row, "cluster": each.cluster, "reference": each.correction}, 1).item

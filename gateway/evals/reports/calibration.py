@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.evals.annotation.agreement import Rate
-from gateway.evals.annotation.calibrate import Calibration, Group
+from gateway.evals.annotation.agreement import RateEstimate
+from gateway.evals.annotation.calibrate import CalibrationResult, CorrectedGroup
 from gateway.evals.annotation.correction import LEAST
 
 _NO_LABELS = "`gateway label next --scorer {scorer}` takes them"
 
 
-def to_dict(found: Calibration) -> dict[str, Any]:
+def to_dict(found: CalibrationResult) -> dict[str, Any]:
     """Every number of the page, by the names of this package's own words."""
     asked, of = found.asked, found.of
     return {
@@ -43,11 +43,11 @@ def to_dict(found: Calibration) -> dict[str, Any]:
     }
 
 
-def page(found: Calibration) -> RenderableType:
+def page(found: CalibrationResult) -> RenderableType:
     return Lines(*_lines(found))
 
 
-def _lines(found: Calibration) -> Iterator[RenderableType]:
+def _lines(found: CalibrationResult) -> Iterator[RenderableType]:
     of = found.of
     yield Text(plain(f"{of.scorer}  version {of.version}, config {of.config_hash}, judges each {of.subject}"), "bold")
     yield Text(_counted(found))
@@ -65,7 +65,7 @@ def _lines(found: Calibration) -> Iterator[RenderableType]:
     yield from _hints(found)
 
 
-def _counted(found: Calibration) -> str:
+def _counted(found: CalibrationResult) -> str:
     who = f" by {plain(', '.join(found.labellers))}" if found.labellers else ""
     said = [f"{found.labels} labels{who}"]
     said += [f"{found.brought} of unknown draw left out"] if found.brought else []
@@ -74,13 +74,13 @@ def _counted(found: Calibration) -> str:
     return "; ".join(said)
 
 
-def _rates(found: Calibration) -> Table:
+def _rates(found: CalibrationResult) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     level = f"{100 * (1 - found.asked.alpha):g} % interval"
     for name, how in (("", "left"), ("value", "right"), (level, "left"), ("n", "right")):
         drawn.add_column(name, justify=how)  # type: ignore[arg-type]
     agreed = found.agreement
-    people = Rate(found.people, found.people, found.people, 0) if found.people is not None else None
+    people = RateEstimate(found.people, found.people, found.people, 0) if found.people is not None else None
     rows = [
         ("Cohen's kappa with people", agreed.kappa if agreed else None),
         ("TPR: good answers called good", agreed.tpr if agreed else None),
@@ -95,11 +95,11 @@ def _rates(found: Calibration) -> Table:
     return drawn
 
 
-def _cells(rate: Rate | None) -> tuple[str, str, str]:
+def _cells(rate: RateEstimate | None) -> tuple[str, str, str]:
     return ("–", "", "") if rate is None else (f"{rate.value:.3f}", _interval(rate.low, rate.high), f"{rate.n}")
 
 
-def _means(found: Calibration) -> Table:
+def _means(found: CalibrationResult) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("mean of", "judged", "labels", "as judged", "corrected (PPI++)", "", "Rogan–Gladen", ""):
         drawn.add_column(name, justify="left" if name in ("mean of", "") else "right")
@@ -108,7 +108,7 @@ def _means(found: Calibration) -> Table:
     return drawn
 
 
-def _mean(group: Group) -> tuple[str, ...]:
+def _mean(group: CorrectedGroup) -> tuple[str, ...]:
     c, r = group.corrected, group.rogan_gladen
     corrected = (f"{c.mean:.3f}", _interval(c.low, c.high)) if c else ("–", "")
     rogan = (f"{r.rate:.3f}", _interval(r.low, r.high)) if r else ("–", "")
@@ -116,7 +116,7 @@ def _mean(group: Group) -> tuple[str, ...]:
     return f"{group.judged.n}", f"{group.labels}", judged, *corrected, *rogan
 
 
-def _hints(found: Calibration) -> Iterator[RenderableType]:
+def _hints(found: CalibrationResult) -> Iterator[RenderableType]:
     for group in found.groups:
         if group.corrected is None:
             continue

@@ -15,8 +15,8 @@ from rich.text import Text
 from gateway.core.sanitize import plain
 from gateway.evals.experiments import wording as say
 from gateway.evals.experiments.report import Estimate, Report
-from gateway.evals.replay.replay import Replayed
-from gateway.evals.replay.targets import Standing
+from gateway.evals.replay.replay import ReplayResult
+from gateway.evals.replay.targets import TargetSummary
 from gateway.evals.reports.experiment.as_json import to_dict as report_dict
 from gateway.evals.reports.experiment.html.document import document, html
 from gateway.evals.reports.experiment.html.markup import Child, Markup, tag
@@ -26,7 +26,7 @@ from gateway.evals.reports.experiment.terminal import page as report_page
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 
 
-def to_dict(found: Replayed) -> dict[str, Any]:
+def to_dict(found: ReplayResult) -> dict[str, Any]:
     """Deterministic but for its times: the same answers give the same numbers."""
     question = found.question
     return {
@@ -44,18 +44,18 @@ def to_dict(found: Replayed) -> dict[str, Any]:
     }
 
 
-def page(found: Replayed) -> RenderableType:
+def page(found: ReplayResult) -> RenderableType:
     reports = (part for report in found.reports for part in (Text(), report_page(report)))
     return Group(Text(plain(_head(found)), "bold"), _targets(found), *reports)
 
 
-def _head(found: Replayed) -> str:
+def _head(found: ReplayResult) -> str:
     question = found.question
     repeats = f", {question.repeats} times each" if question.repeats > 1 else ""
     return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
 
 
-def _targets(found: Replayed) -> Table:
+def _targets(found: ReplayResult) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column("target")
     for title in _titles(found):
@@ -66,11 +66,11 @@ def _targets(found: Replayed) -> Table:
     return drawn
 
 
-def _titles(found: Replayed) -> list[str]:
+def _titles(found: ReplayResult) -> list[str]:
     return [*(m.name for m in found.question.metrics), *_NUMBERS]
 
 
-def _cells(each: Standing) -> Iterator[tuple[str, str]]:
+def _cells(each: TargetSummary) -> Iterator[tuple[str, str]]:
     """For each title a value, and its interval."""
     yield from (_over(e) for e in each.means.values())
     yield say.count(each.asked), ""
@@ -89,7 +89,7 @@ def _over(e: Estimate) -> tuple[str, str]:
     return say.number(e.value, places), say.interval(e, places, signed=False) if known else ""
 
 
-def pages(found: Replayed, path: Path) -> Iterator[tuple[Path, str]]:
+def pages(found: ReplayResult, path: Path) -> Iterator[tuple[Path, str]]:
     """At the path the report, where two targets are compared; else all targets, and each report beside it."""
     if len(found.reports) == 1:
         yield path, html(found.reports[0])
@@ -103,7 +103,7 @@ def _file_name(path: Path, number: int, report: Report) -> str:
     return f"{path.stem}-{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', report.candidate)}{path.suffix}"
 
 
-def _overview(found: Replayed, beside: list[Path]) -> Markup:
+def _overview(found: ReplayResult, beside: list[Path]) -> Markup:
     columns = (Column("Target", "text"), *(Column(title) for title in _titles(found)))
     rows = [(each.target, [_cell(*cell) for cell in _cells(each)]) for each in found.targets]
     links = [

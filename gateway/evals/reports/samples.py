@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.evals.store.engine import NoStore
-from gateway.evals.store.query import Found, Wish, listed, reading, whole
+from gateway.evals.store.engine import StoreUnavailable
+from gateway.evals.store.query import ExchangeFilter, Found, listed, reading, whole
 from gateway.evals.store.where import parse
 from gateway.runtime.child import CannotRun
 
@@ -23,11 +23,11 @@ _LOOK_S = 0.1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class NoSample(CannotRun):
+class SampleNotFound(CannotRun):
     """No exchange has this id."""
 
 
-class NoSpan(ValueError):
+class InvalidDuration(ValueError):
     """A text that is no time span."""
 
 
@@ -35,17 +35,17 @@ def seconds_of(span: str) -> float:
     """ "90s", "30m", "2h", "1d", "1w". Raises NoSpan."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
     if found is None:
-        raise NoSpan(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
+        raise InvalidDuration(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
     return float(found[1]) * _UNITS[found[2]]
 
 
-def wish_of(limit: int, alias: str | None, since: str | None, where: str | None) -> Wish:
+def wish_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
     """since: as seconds_of reads it; where: as query.py does; None: without bound. Raises NoSpan, QueryError."""
     after = None if since is None else time.time() - seconds_of(since)
-    return Wish(limit, alias, after, None if where is None else parse(where))
+    return ExchangeFilter(limit, alias, after, None if where is None else parse(where))
 
 
-def list_of(url: str, wish: Wish) -> list[Found]:
+def list_of(url: str, wish: ExchangeFilter) -> list[Found]:
     """The newest exchanges. Raises QueryError, NoStore."""
     with reading(url) as connection:
         return [readable(each) for each in listed(connection, wish)]
@@ -58,14 +58,14 @@ def find(url: str, exchange_id: str, wait_s: float) -> Found:
         try:
             with reading(url) as connection:
                 found = whole(connection, exchange_id)
-        except NoStore:
+        except StoreUnavailable:
             if time.monotonic() >= ends:
                 raise
             found = None
         if found is not None:
             return readable(found)
         if time.monotonic() >= ends:
-            raise NoSample(
+            raise SampleNotFound(
                 f"no exchange {exchange_id} in the store: it was not sampled, or is not scored yet (--wait 5 waits)"
             )
         time.sleep(_LOOK_S)

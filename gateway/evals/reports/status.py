@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import StreamDown
-from gateway.evals.reader_config import Whole
+from gateway.evals.reader_config import ReaderConfig
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.evals.store.engine import NoStore
+from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.query import reading
 from gateway.stream import Corridor, Lag
 from gateway.stream.connect import described
@@ -23,7 +23,7 @@ OLD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayStatus:
     """age_s: since it last said so. rates: a second, over the last few. waiting: records in its buffer."""
 
     incarnation: str
@@ -37,7 +37,7 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerStands:
+class ConsumerStatus:
     """age_s: since its heartbeat. blocked: scorers that it does not ask now, and why."""
 
     name: str
@@ -46,7 +46,7 @@ class ConsumerStands:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class BudgetStatus:
     """Of today's budget (UTC). limit: None: none is set, and what is spent is only shown."""
 
     kind: str  # scorer or shadow
@@ -57,7 +57,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamStatus:
     """letters: dead letters that lie there, by reason. evicts: a maxmemory-policy that may throw the stream away."""
 
     lag: Lag
@@ -65,9 +65,9 @@ class Stream:
     shards_away: int
     trimmed_unread: int
     letters: Mapping[str, int]
-    gateways: tuple[Gateway, ...] = ()
-    consumers: tuple[ConsumerStands, ...] = ()
-    spent: tuple[Spent, ...] = ()
+    gateways: tuple[GatewayStatus, ...] = ()
+    consumers: tuple[ConsumerStatus, ...] = ()
+    spent: tuple[BudgetStatus, ...] = ()
     evicts: str | None = None
 
 
@@ -78,7 +78,7 @@ class Status:
 
     at: float
     server: str
-    stream: Stream | None
+    stream: StreamStatus | None
     delivery: Delivery | None
     problems: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ class Status:
         return asdict(self)
 
 
-async def look(around: Whole, corridor: Corridor, now: float | None = None) -> Status:
+async def look(around: ReaderConfig, corridor: Corridor, now: float | None = None) -> Status:
     """now: Unix time in seconds; None: the clock's. Never raises for a server or a store that is not there."""
     now = time.time() if now is None else now
     problems: list[str] = []
@@ -98,17 +98,17 @@ async def look(around: Whole, corridor: Corridor, now: float | None = None) -> S
     try:
         with reading(around.store) as connection:
             stood = delivery(connection)
-    except NoStore as error:
+    except StoreUnavailable as error:
         problems.append(str(error))
     problems += _of_stream(stream) if stream else []
     problems += _of_delivery(stood) if stood else []
     return Status(now, described(around.url), stream, stood, tuple(problems))
 
 
-async def _stream(around: Whole, corridor: Corridor, now: float) -> Stream:
+async def _stream(around: ReaderConfig, corridor: Corridor, now: float) -> StreamStatus:
     lag = await corridor.lag(now)
     seen = await corridor.reachable()
-    return Stream(
+    return StreamStatus(
         lag=lag,
         shards=len(corridor.shards),
         shards_away=len(corridor.shards) - seen,
@@ -128,9 +128,9 @@ async def _evicts(corridor: Corridor) -> str | None:
         return None
 
 
-async def _gateways(corridor: Corridor, now: float) -> tuple[Gateway, ...]:
+async def _gateways(corridor: Corridor, now: float) -> tuple[GatewayStatus, ...]:
     found = [
-        Gateway(
+        GatewayStatus(
             incarnation, str(says["host"]), int(says["pid"]), str(says.get("version", "")),
             max(0.0, now - says["at"]), max(0.0, now - says["started"]), dict(says["rates"]), int(says["waiting"]),
         )
@@ -139,15 +139,15 @@ async def _gateways(corridor: Corridor, now: float) -> tuple[Gateway, ...]:
     return tuple(sorted(found, key=lambda g: (g.age_s > SILENT_S, g.host, g.pid)))
 
 
-async def _consumers(corridor: Corridor, now: float) -> tuple[ConsumerStands, ...]:
+async def _consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatus, ...]:
     found = []
     for name, at in sorted((await corridor.consumers()).items()):
         blocked = orjson.loads(await corridor.recall(f"blocked:{name}") or "{}")
-        found.append(ConsumerStands(name, max(0.0, now - at), blocked))
+        found.append(ConsumerStatus(name, max(0.0, now - at), blocked))
     return tuple(found)
 
 
-async def _spent(around: Whole, corridor: Corridor, now: float) -> tuple[Spent, ...]:
+async def _spent(around: ReaderConfig, corridor: Corridor, now: float) -> tuple[BudgetStatus, ...]:
     judges = await corridor.sums(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}")
     shadows = await corridor.sums(f"spent:{int(now // DAY_S)}")
     found = [_one("scorer", field_, n, _limits(around.scorers.get(_name(field_)))) for field_, n in judges.items()]
@@ -166,12 +166,12 @@ def _name(field_: str) -> str:
     return field_.rpartition(":")[0]
 
 
-def _one(kind: str, field_: str, n: float, limits: Mapping[str, float | None]) -> Spent:
+def _one(kind: str, field_: str, n: float, limits: Mapping[str, float | None]) -> BudgetStatus:
     name, _, unit = field_.rpartition(":")
-    return Spent(kind, name, unit, max(0.0, n), limits.get(unit))
+    return BudgetStatus(kind, name, unit, max(0.0, n), limits.get(unit))
 
 
-def _of_stream(stream: Stream) -> list[str]:
+def _of_stream(stream: StreamStatus) -> list[str]:
     silent = [c.name for c in stream.consumers if c.age_s > SILENT_S]
     gone = [f"{g.host}/{g.pid}" for g in stream.gateways if g.age_s > SILENT_S]
     alive = len(stream.consumers) - len(silent)

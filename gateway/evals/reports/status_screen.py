@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.evals.reports.status import SILENT_S, Status, Stream
+from gateway.evals.reports.status import SILENT_S, Status, StreamStatus
 from gateway.evals.store.delivery import STATUSES, Delivery
 
 _MOST = 12  # rows of one table: it is one screen
@@ -29,7 +29,7 @@ def _head(status: Status) -> Iterator[RenderableType]:
         yield _safe(f"! {problem}", "bold red")
 
 
-def _stream(stream: Stream) -> Iterator[RenderableType]:
+def _stream(stream: StreamStatus) -> Iterator[RenderableType]:
     lag = stream.lag
     yield Text()
     yield _line(
@@ -42,7 +42,7 @@ def _stream(stream: Stream) -> Iterator[RenderableType]:
     yield from _spent(stream)
 
 
-def _gateways(stream: Stream) -> Iterator[RenderableType]:
+def _gateways(stream: StreamStatus) -> Iterator[RenderableType]:
     yield Text()
     drawn = _table("gateway", "calls/s", "sampled/s", "recorded/s", "dropped/s", "buffered", "up", "seen")
     for g in stream.gateways[:_MOST]:
@@ -56,7 +56,7 @@ def _gateways(stream: Stream) -> Iterator[RenderableType]:
     yield drawn if stream.gateways else _line("gateways", "none lives")
 
 
-def _consumers(stream: Stream) -> Iterator[RenderableType]:
+def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:
     if not stream.consumers:
         yield _line("consumers", "none lives")
         return
@@ -71,7 +71,7 @@ def _consumers(stream: Stream) -> Iterator[RenderableType]:
     yield drawn
 
 
-def _spent(stream: Stream) -> Iterator[RenderableType]:
+def _spent(stream: StreamStatus) -> Iterator[RenderableType]:
     if not stream.spent:
         return
     yield Text()

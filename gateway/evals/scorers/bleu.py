@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scoring.types import Golden
 
 ORDER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Bleu(Compared):
+class Bleu(ReferenceScorer):
     """BLEU of one text, in [0, 1]: for whole corpora it means more than for one answer.
 
     Equal to sacrebleu's sentence BLEU (nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp), divided by 100.
@@ -37,7 +37,7 @@ class Bleu(Compared):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class NgramCounts:
     """Of one text or, added up, of many. right and all: n-grams for n = 1 to ORDER."""
 
     answer: int = 0
@@ -45,13 +45,13 @@ class Counts:
     right: Sequence[int] = field(default=(0,) * ORDER)
     all: Sequence[int] = field(default=(0,) * ORDER)
 
-    def __add__(self, other: Counts) -> Counts:
+    def __add__(self, other: NgramCounts) -> NgramCounts:
         right = tuple(a + b for a, b in zip(self.right, other.right, strict=True))
         every = tuple(a + b for a, b in zip(self.all, other.all, strict=True))
-        return Counts(self.answer + other.answer, self.reference + other.reference, right, every)
+        return NgramCounts(self.answer + other.answer, self.reference + other.reference, right, every)
 
 
-def counts(answer: Sequence[str], references: Sequence[Sequence[str]]) -> Counts:
+def counts(answer: Sequence[str], references: Sequence[Sequence[str]]) -> NgramCounts:
     """With several references an n-gram counts as often as in the one that has most of it, and the length that
     matters is the nearest (of two equally near, the shorter)."""
     nearest = min((abs(len(r) - len(answer)), len(r)) for r in references)[1]
@@ -62,14 +62,14 @@ def counts(answer: Sequence[str], references: Sequence[Sequence[str]]) -> Counts
             wanted |= _grams(reference, n)
         right.append((said & wanted).total())
         every.append(said.total())
-    return Counts(len(answer), nearest, right, every)
+    return NgramCounts(len(answer), nearest, right, every)
 
 
 def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(of[i:] for i in range(n)), strict=False))
 
 
-def bleu(counted: Counts, *, effective: bool = False) -> float:
+def bleu(counted: NgramCounts, *, effective: bool = False) -> float:
     """The geometric mean of the n-gram precisions, times a penalty for being shorter than the reference.
 
     An order without a match counts as 1/2, 1/4, … of a match. effective: orders that the answer is too short for are

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scoring.types import Golden
 
 ORDER = 6
@@ -15,7 +15,7 @@ Grams = tuple[int, int, int]  # of the answer, of the reference, of both
 
 
 @dataclass(frozen=True, slots=True)
-class Chrf(Compared):
+class Chrf(ReferenceScorer):
     """chrF2 of one text: character n-grams up to 6 without white space, recall weighted 4 to 1. In [0, 1].
 
     Equal to sacrebleu's sentence chrF (nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no), divided by 100.

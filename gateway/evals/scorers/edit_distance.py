@@ -8,14 +8,14 @@ from rapidfuzz.distance import Levenshtein
 
 from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import NO_TEXT
-from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
 from gateway.evals.scoring.types import Score, Skipped
 
 READ = 20_000  # characters of each text: 10 ms of work at most
 
 
 @dataclass(frozen=True, slots=True)
-class EditDistance(Distance):
+class EditDistance(DistanceScorer):
     """Insertions, deletions and replacements of characters, over the length of the longer text.
 
     white_space: false takes every run of it for one blank, and none at the ends.

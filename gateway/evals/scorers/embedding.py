@@ -19,7 +19,7 @@ from gateway.core.completion import Completion
 from gateway.core.request_format import question
 from gateway.evals.scorers.answered import untold
 from gateway.evals.scoring.asker import Asker
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
 
@@ -36,7 +36,7 @@ HOW_TO_GET = (
 )
 
 
-class Vectors(Protocol):
+class VectorSource(Protocol):
     """Where vectors come from. local: computed here, and proven on golden cases. model: the alias that is asked."""
 
     @property
@@ -49,15 +49,15 @@ class Vectors(Protocol):
 
 def embedding(
     name: str, asker: Asker, compare: Compare = "reference", model: Annotated[str, Field(min_length=1)] | None = None
-) -> Similarity | Distance:
+) -> EmbeddingSimilarity | EmbeddingDistance:
     """model: an alias of the gateway; None: MiniLM, here. Raises Mistaken where that is not installed."""
     vectors = vectors_of(asker, model)
-    return Distance(name, vectors) if compare == "arms" else Similarity(name, vectors, compare)
+    return EmbeddingDistance(name, vectors) if compare == "arms" else EmbeddingSimilarity(name, vectors, compare)
 
 
-def vectors_of(asker: Asker, model: str | None) -> Vectors:
+def vectors_of(asker: Asker, model: str | None) -> VectorSource:
     """Raises Mistaken where they would be MiniLM's, and it is not installed."""
-    return Served(asker, model) if model else _local()
+    return ServedVectors(asker, model) if model else _local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _Embedding:
     bounds: ClassVar[Bounds] = (0.0, 1.0)
 
     name: str
-    vectors: Vectors
+    vectors: VectorSource
 
     @property
     def heavy(self) -> bool:
@@ -88,7 +88,7 @@ class _Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Similarity(_Embedding):
+class EmbeddingSimilarity(_Embedding):
     """1: the same in meaning; 0: unrelated, or opposed."""
 
     direction: ClassVar[Direction] = "maximise"
@@ -118,7 +118,7 @@ class Similarity(_Embedding):
 
 
 @dataclass(frozen=True, slots=True)
-class Distance(_Embedding):
+class EmbeddingDistance(_Embedding):
     """Of two arms' answers: 0: the same in meaning; 1: unrelated, or opposed."""
 
     direction: ClassVar[Direction] = "minimise"
@@ -137,7 +137,7 @@ class Distance(_Embedding):
         return (*local, case(_LOVELY, "", None))
 
 
-class Served:
+class ServedVectors:
     """Vectors of a model behind the gateway."""
 
     local = False
@@ -159,7 +159,7 @@ class Served:
         return vectors, spent
 
 
-class Local:
+class LocalVectors:
     """Vectors of MiniLM, computed here. The weights are read at the first text."""
 
     local = True
@@ -176,14 +176,14 @@ class Local:
         return [self._minilm.vector(text) for text in texts], None
 
 
-def _local() -> Local:
+def _local() -> LocalVectors:
     try:
         from gateway.evals.scorers.minilm import MiniLM, directory
 
         files = directory()
     except ModuleNotFoundError as error:
-        raise Mistaken([f": {HOW_TO_GET} (no {error.name})"]) from error
-    return Local(lambda: MiniLM(files))
+        raise InvalidOptions([f": {HOW_TO_GET} (no {error.name})"]) from error
+    return LocalVectors(lambda: MiniLM(files))
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scorers.squad import words
 from gateway.evals.scoring.types import Golden
 
 
 @dataclass(frozen=True, slots=True)
-class Exact(Compared):
+class Exact(ReferenceScorer):
     """1: the same words, without regard to case, punctuation and the articles a, an, the, as SQuAD counts; 0: not.
 
     literal: only white space at the ends is disregarded.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scorers.squad import f1, words
 from gateway.evals.scoring.types import Golden
 
 
 @dataclass(frozen=True, slots=True)
-class F1(Compared):
+class F1(ReferenceScorer):
     """SQuAD's F1 of the words, without regard to order, case, punctuation and the articles a, an, the."""
 
     def compare(self, answer: str, reference: str) -> float:

@@ -11,17 +11,25 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.embedding import Vectors, cosine, vectors_of
+from gateway.evals.scorers.embedding import VectorSource, cosine, vectors_of
 from gateway.evals.scorers.grading import variables
 from gateway.evals.scorers.grading.formula import Formula
 from gateway.evals.scorers.grading.similarity import similarity
-from gateway.evals.scorers.grading.variables import Lacking
-from gateway.evals.scorers.grading.words import LabelModel, Leaf, Multi, ScoreModel, StringCheck, TextSimilarity, read
+from gateway.evals.scorers.grading.variables import MissingVariable
+from gateway.evals.scorers.grading.words import (
+    LabelModel,
+    Leaf,
+    MultiGrader,
+    ScoreModel,
+    StringCheck,
+    TextSimilarity,
+    read,
+)
 from gateway.evals.scorers.judging import verdicts
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
-from gateway.evals.scorers.judging.model import JudgeModel, Question
+from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion
 from gateway.evals.scoring.asker import Asker, total
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
 
 Values = Mapping[str, Any]
@@ -47,27 +55,27 @@ def grader(
     """grader: OpenAI's JSON. model: the alias that is asked in place of the one it names. embedding: the alias whose
     vectors `cosine` compares; None: MiniLM. Raises Mistaken and ValueError."""
     made = read(grader)
-    if not isinstance(made, Multi):
+    if not isinstance(made, MultiGrader):
         return Grader(name, {"": made}, None, _graded("", made, asker, model, embedding), made.pass_threshold)
     parts = {key: _leaf(read(raw, f".grader.graders.{key}", nested=True)) for key, raw in made.graders.items()}
     try:
         formula = Formula(made.calculate_output, parts)
     except ValueError as error:
-        raise Mistaken([f".grader.calculate_output: {error}"]) from None
-    asks: dict[str, JudgeModel | Vectors] = {}
+        raise InvalidOptions([f".grader.calculate_output: {error}"]) from None
+    asks: dict[str, JudgeModel | VectorSource] = {}
     for key, part in parts.items():
         asks |= _graded(key, part, asker, model, embedding)
     return Grader(name, parts, formula, asks, made.pass_threshold)
 
 
-def _leaf(made: Leaf | Multi) -> Leaf:
-    assert not isinstance(made, Multi)  # noqa: S101 - refused where it is read
+def _leaf(made: Leaf | MultiGrader) -> Leaf:
+    assert not isinstance(made, MultiGrader)  # noqa: S101 - refused where it is read
     return made
 
 
 def _graded(
     key: str, made: Leaf, asker: Asker, model: str | None, embedding: str | None
-) -> dict[str, JudgeModel | Vectors]:
+) -> dict[str, JudgeModel | VectorSource]:
     """What this grader asks; its texts checked."""
     at = f".grader.graders.{key}" if key else ".grader"
     if isinstance(made, StringCheck | TextSimilarity):
@@ -92,7 +100,7 @@ class Grader:
     name: str
     parts: Mapping[str, Leaf]
     formula: Formula | None
-    asks: Mapping[str, JudgeModel | Vectors]
+    asks: Mapping[str, JudgeModel | VectorSource]
     threshold: float | None
 
     @property
@@ -122,7 +130,7 @@ class Grader:
         for key, part in self.parts.items():
             try:
                 grades[key] = await self._grade(key, part, values)
-            except Lacking as lacking:
+            except MissingVariable as lacking:
                 return Skipped(_need(lacking.name), _spent(grades))
         return self._score(grades)
 
@@ -190,7 +198,7 @@ async def _scored(asked: JudgeModel, part: ScoreModel, values: Values) -> Grade:
     low, high = part.range
     told = f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
     form = verdicts.schema("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
-    question = Question(
+    question = JudgeQuestion(
         _messages(part, values, told), "result", form, lambda v: verdicts.number(v, "result", low, high)
     )
     verdict = await asked.verdict(question)
@@ -210,7 +218,7 @@ async def _labelled(asked: JudgeModel, part: LabelModel, values: Values) -> Grad
                 return each
         raise verdicts.NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
 
-    verdict = await asked.verdict(Question(_messages(part, values, told), "label", form, read_label))
+    verdict = await asked.verdict(JudgeQuestion(_messages(part, values, told), "label", form, read_label))
     passed = float(verdict.said in part.passing_labels)
     return Grade(passed, verdict.said, verdicts.reason(verdict.raw), verdict.spent)
 

@@ -15,10 +15,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.core.completion import Completion
-from gateway.evals.http_client import Connections, Reply
+from gateway.evals.http_client import HttpConnections, HttpReply
 from gateway.evals.scorers.judging.repeats import standard_error
 from gateway.evals.scoring.asker import total
-from gateway.evals.scoring.budget import Budget
+from gateway.evals.scoring.budget import ScorerBudget
 from gateway.evals.scoring.golden import wrong_in
 from gateway.evals.scoring.types import Bounds, Denied, Direction, Golden, Kind, Score, Scorer, Skipped, Spent, Subject
 
@@ -27,11 +27,11 @@ MOST_BYTES = 1 << 20  # of what comes back
 MAX_KB = 4096  # of what is sent
 
 
-class NoOpinion(Exception):
+class InvalidServiceReply(Exception):
     """The service answered with something that is no opinion."""
 
 
-class Case(BaseModel):
+class ServiceCase(BaseModel):
     """A golden case as JSON: expected: a value, or null for "not applicable"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class Case(BaseModel):
     expected: float | None
 
 
-class Said(BaseModel):
+class ServiceOpinion(BaseModel):
     """An opinion as JSON. skipped: what was missing, in place of a value."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
@@ -58,8 +58,8 @@ class Said(BaseModel):
     judge_model: str | None = None
 
 
-_SAID = TypeAdapter[Said | list[Said]](Said | list[Said])
-_CASES = TypeAdapter[list[Case]](list[Case])
+_SAID = TypeAdapter[ServiceOpinion | list[ServiceOpinion]](ServiceOpinion | list[ServiceOpinion])
+_CASES = TypeAdapter[list[ServiceCase]](list[ServiceCase])
 
 
 class HttpService:
@@ -75,15 +75,15 @@ class HttpService:
         self,
         name: str,
         url: str,
-        connections: Connections,
+        connections: HttpConnections,
         deadline_s: float,
-        budget: Budget | None = None,
+        budget: ScorerBudget | None = None,
         headers: dict[str, str] | None = None,
         version: str = "1",
         kind: Kind = "model",
         direction: Direction = "maximise",
         bounds: tuple[float | None, float | None] = (0.0, 1.0),
-        golden: tuple[Case, ...] = (),
+        golden: tuple[ServiceCase, ...] = (),
         max_kb: Annotated[int, Field(ge=1)] = MAX_KB,
     ) -> None:
         self.name, self.version, self.kind = name, version, kind
@@ -144,7 +144,7 @@ class HttpService:
         told = spent if spent and (spent.cost_usd or spent.tokens or spent.judge_model) else None
         return _opinion(said, told)
 
-    async def _send(self, method: Literal["GET", "POST"], url: str, body: bytes | None = None) -> Reply:
+    async def _send(self, method: Literal["GET", "POST"], url: str, body: bytes | None = None) -> HttpReply:
         return await self._connections.send(
             method, url, body, deadline_s=self._deadline_s, headers=self._headers, most_bytes=MOST_BYTES
         )
@@ -184,33 +184,33 @@ def as_json(scorer: str, subject: Subject) -> dict[str, Any]:
     }
 
 
-def _golden(case: Case) -> Golden:
+def _golden(case: ServiceCase) -> Golden:
     known = {k: v for k, v in case.completion.items() if k in Completion.__dataclass_fields__}
     known.setdefault("finish_reason", "stop")
     return Golden(case.name, case.request, Completion(**known), case.expected, reference=case.reference)
 
 
-def _check(reply: Reply) -> None:
+def _check(reply: HttpReply) -> None:
     if reply.status in (401, 402, 403):
         raise Denied(f"the service says HTTP {reply.status}")
     if reply.status != 200:
-        raise NoOpinion(f"the service says HTTP {reply.status}: {reply.body[:200].decode(errors='replace')}")
+        raise InvalidServiceReply(f"the service says HTTP {reply.status}: {reply.body[:200].decode(errors='replace')}")
 
 
-def _read(reply: Reply) -> list[Said]:
+def _read(reply: HttpReply) -> list[ServiceOpinion]:
     try:
         said = _SAID.validate_json(reply.body)
     except ValidationError as error:
-        raise NoOpinion(
+        raise InvalidServiceReply(
             f'the service says no opinion ({_first(error)}): expected {{"value": …}}, {{"skipped": "…"}} or a list'
         ) from None
     listed = said if isinstance(said, list) else [said]
     if not listed or any((s.value is None) == (s.skipped is None) for s in listed):
-        raise NoOpinion('the service says no opinion: each must have either "value" or "skipped"')
+        raise InvalidServiceReply('the service says no opinion: each must have either "value" or "skipped"')
     return listed
 
 
-def _opinion(said: Sequence[Said], spent: Spent | None) -> Score | Skipped:
+def _opinion(said: Sequence[ServiceOpinion], spent: Spent | None) -> Score | Skipped:
     """Of several opinions about the one subject: their mean, and how far they scatter."""
     scored = [s for s in said if s.value is not None]
     if not scored:

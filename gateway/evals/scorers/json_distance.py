@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.core.completion import Completion
-from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
 from gateway.evals.scoring.types import Score, Skipped
 
 NO_JSON = Skipped("an answer in JSON")
@@ -18,7 +18,7 @@ _DEEP = 64
 
 
 @dataclass(frozen=True, slots=True)
-class JsonDistance(Distance):
+class JsonDistance(DistanceScorer):
     """The share of fields, by their path and over both answers, that are not in both with the same value.
 
     A field is what is neither object nor array (or an empty one); numbers are compared as numbers. An answer that is no

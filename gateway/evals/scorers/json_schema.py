@@ -10,8 +10,8 @@ import orjson
 from gateway.core.completion import Completion
 from gateway.core.request_format import form
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scoring.json_schema import Compiled, Schemas, Slow
-from gateway.evals.scoring.schema_cost import REMOTE, Unbounded
+from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow
+from gateway.evals.scoring.schema_cost import REMOTE, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NOT_ASKED = Skipped("a response_format of type json_schema")
@@ -29,7 +29,7 @@ class JsonSchema(Rule):
 
     heavy: ClassVar[bool] = True
 
-    schemas: Schemas = field(default_factory=Schemas, init=False, repr=False, compare=False)
+    schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def at_once(self, subject: Subject) -> Score | Skipped | None:
         asked = form(subject.request)
@@ -44,9 +44,9 @@ class JsonSchema(Rule):
         try:
             compiled = self.schemas.find(asked.schema)
             return None if compiled is None else _judge(said.text, compiled, at_once=True)
-        except Unbounded as unbounded:
+        except UnboundedSchema as unbounded:
             return Skipped(unbounded.need)
-        except Slow:
+        except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
@@ -56,7 +56,7 @@ class JsonSchema(Rule):
             return said or NOT_ASKED
         try:
             return _judge(subject.completion.text, self.schemas.compile(asked.schema))
-        except Unbounded as unbounded:
+        except UnboundedSchema as unbounded:
             return Skipped(unbounded.need)
 
     def golden(self) -> tuple[Golden, ...]:
@@ -73,7 +73,7 @@ class JsonSchema(Rule):
         )
 
 
-def _judge(text: str, schema: Compiled, *, at_once: bool = False) -> Score:
+def _judge(text: str, schema: CompiledSchema, *, at_once: bool = False) -> Score:
     try:
         answer = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.judge_pairs import JudgePairs
+from gateway.evals.scorers.judge_pairs import PairwiseJudge
 from gateway.evals.scorers.judging import material, templates, verdicts, weighting
-from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, Question, Verdict
-from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score
+from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, JudgeQuestion, JudgeVerdict
+from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score
 from gateway.evals.scorers.judging.templates import Template
 from gateway.evals.scoring.asker import Asker
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
 
 JudgeKind = Literal["pointwise", "reference", "rubric", "groundedness", "pairwise"]
@@ -42,7 +42,7 @@ _NEEDED = {
 }
 
 
-class Item(BaseModel):
+class RubricItem(BaseModel):
     """One yes/no item of a rubric. ask: what is true of a good answer; of a bad one, with a negative weight."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ def judge(
     criterion: Annotated[str, Field(min_length=1)] | None = None,
     template: str | None = None,
     scale: tuple[int, int] = (1, 5),
-    items: tuple[Item | str, ...] = (),
+    items: tuple[RubricItem | str, ...] = (),
     context: str | None = None,
     weighted: bool = True,
     repeats: Annotated[int, Field(ge=1, le=100)] = 1,
@@ -69,26 +69,26 @@ def judge(
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None,
     max_tokens: Annotated[int, Field(ge=1)] = MAX_TOKENS,
     params: dict[str, Any] | None = None,
-) -> Judge | JudgePairs:
+) -> Judge | PairwiseJudge:
     """The judge of that kind. temperature: None: 0, or 1 where it is asked several times, since the same answer each
     time would say nothing of how sure it is. Raises Mistaken and ValueError."""
     _check(kind, criterion, scale, items, context)
-    often = Repeats(repeats, max_repeats, standard_error)
+    often = RepeatPolicy(repeats, max_repeats, standard_error)
     known = (*_MATERIAL[kind], "criterion", "low", "high", "items")
     loaded = templates.load(kind, template, directory, known, _NEEDED[kind])
     if temperature is None:
         temperature = 0.0 if (max_repeats or repeats) == 1 else 1.0
     asked = JudgeModel(asker, model, temperature, max_tokens, params)
     if kind == "pairwise":
-        return JudgePairs(name, asked, loaded, criterion or CRITERION, often)
-    listed = tuple(Item(ask=i) if isinstance(i, str) else i for i in items)
+        return PairwiseJudge(name, asked, loaded, criterion or CRITERION, often)
+    listed = tuple(RubricItem(ask=i) if isinstance(i, str) else i for i in items)
     low, high = scale
-    setting = Setting(asked, loaded, criterion or CRITERION, low, high, listed, context, weighted, often)
+    setting = JudgeSettings(asked, loaded, criterion or CRITERION, low, high, listed, context, weighted, often)
     return _KINDS[kind](name, setting)
 
 
 def _check(
-    kind: str, criterion: str | None, scale: tuple[int, int], items: tuple[Item | str, ...], context: str | None
+    kind: str, criterion: str | None, scale: tuple[int, int], items: tuple[RubricItem | str, ...], context: str | None
 ) -> None:
     lines = []
     if not 0 <= scale[0] < scale[1] <= 1000:
@@ -101,15 +101,15 @@ def _check(
         lines.append(".criterion: a rubric's items are its criterion; name them in `items`")
     if kind != "groundedness" and context is not None:
         lines.append(f".context: only groundedness looks at a context, and this judge is {kind}")
-    weights = [i.weight for i in items if isinstance(i, Item)]
+    weights = [i.weight for i in items if isinstance(i, RubricItem)]
     if items and any(w == 0 for w in weights):
         lines.append(".items: an item of weight 0 decides nothing; leave it out")
     if lines:
-        raise Mistaken(lines)
+        raise InvalidOptions(lines)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class JudgeSettings:
     """What a judge was told in the config."""
 
     model: JudgeModel
@@ -117,10 +117,10 @@ class Setting:
     criterion: str
     low: int
     high: int
-    items: tuple[Item, ...]
+    items: tuple[RubricItem, ...]
     context: str | None
     weighted: bool
-    repeats: Repeats
+    repeats: RepeatPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Judge:
     heavy: ClassVar[bool] = False
 
     name: str
-    setting: Setting
+    setting: JudgeSettings
 
     @property
     def fingerprint(self) -> str:
@@ -160,7 +160,7 @@ class Judge:
             "answer": material.answer(subject.completion),
         }
 
-    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+    async def opinion(self, given: Mapping[str, str], seed: int) -> RepeatedVerdict:
         raise NotImplementedError
 
     def messages(self, given: Mapping[str, str], verdict: str) -> list[dict[str, str]]:
@@ -182,7 +182,7 @@ class Pointwise(Judge):
 
     __slots__ = ()
 
-    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+    async def opinion(self, given: Mapping[str, str], seed: int) -> RepeatedVerdict:
         s = self.setting
         told = (
             'Answer with one JSON object: {"reason": "…", "score": N}, where N is a whole number '
@@ -190,16 +190,16 @@ class Pointwise(Judge):
         )
         score_is = {"type": "integer", "minimum": s.low, "maximum": s.high}
         form = verdicts.schema("verdict", {"reason": {"type": "string"}, "score": score_is})
-        question = Question(
+        question = JudgeQuestion(
             self.messages(given, told), "score", form, lambda v: verdicts.number(v, "score", s.low, s.high), seed
         )
         return self._opinion(await s.model.verdict(question, logprobs=s.weighted))
 
-    def _opinion(self, verdict: Verdict[float]) -> Opinion:
+    def _opinion(self, verdict: JudgeVerdict[float]) -> RepeatedVerdict:
         s = self.setting
         weights = weighting.distribution(verdict.tokens, "score", s.low, s.high) if s.weighted else None
         given = weighting.expected(weights) if weights else verdict.said
-        return Opinion(
+        return RepeatedVerdict(
             value=(given - s.low) / (s.high - s.low),
             reason=verdicts.reason(verdict.raw),
             label=f"{verdict.said:g} of {s.high}",
@@ -230,7 +230,7 @@ class Rubric(Judge):
 
     __slots__ = ()
 
-    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+    async def opinion(self, given: Mapping[str, str], seed: int) -> RepeatedVerdict:
         n = len(self.setting.items)
         told = (
             'Answer with one JSON object: {"items": [{"reason": "…", "met": true or false}, …]}, '
@@ -243,12 +243,12 @@ class Rubric(Judge):
             "additionalProperties": False,
         }
         form = verdicts.schema("verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}})
-        question = Question(self.messages(given, told), "items", form, self._met, seed)
+        question = JudgeQuestion(self.messages(given, told), "items", form, self._met, seed)
         verdict = await self.setting.model.verdict(question)
         items = self.setting.items
         right = sum(abs(i.weight) for i, met in zip(items, verdict.said, strict=True) if met == (i.weight > 0))
         missed = [i.ask for i, met in zip(items, verdict.said, strict=True) if met != (i.weight > 0)]
-        return Opinion(
+        return RepeatedVerdict(
             value=right / sum(abs(i.weight) for i in items),
             reason="all items are as wanted" if not missed else "not as wanted: " + "; ".join(missed),
             label=f"{n - len(missed)} of {n}",
@@ -278,7 +278,7 @@ class Groundedness(Judge):
     def _context(self, subject: Subject) -> str:
         return material.context(subject.request, self.setting.context)
 
-    async def opinion(self, given: Mapping[str, str], seed: int) -> Opinion:
+    async def opinion(self, given: Mapping[str, str], seed: int) -> RepeatedVerdict:
         told = (
             'Answer with one JSON object: {"claims": [{"claim": "…", "supported": true or false}, …]}; '
             "with an empty list when the answer claims nothing."
@@ -290,10 +290,12 @@ class Groundedness(Judge):
             "additionalProperties": False,
         }
         form = verdicts.schema("verdict", {"claims": {"type": "array", "items": entry, "maxItems": MOST_CLAIMS}})
-        verdict = await self.setting.model.verdict(Question(self.messages(given, told), "claims", form, _claims, seed))
+        verdict = await self.setting.model.verdict(
+            JudgeQuestion(self.messages(given, told), "claims", form, _claims, seed)
+        )
         claims = verdict.said
         unfounded = [claim for claim, supported in claims if not supported]
-        return Opinion(
+        return RepeatedVerdict(
             # An answer that claims nothing claims nothing that is not in the context.
             value=1.0 - len(unfounded) / len(claims) if claims else 1.0,
             reason="not in the context: " + "; ".join(unfounded) if unfounded else "nothing beyond the context",

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 from gateway.core.completion import Completion
 from gateway.evals.scorers.answered import unanswered
 from gateway.evals.scorers.judging import material, verdicts
-from gateway.evals.scorers.judging.model import JudgeModel, Question, Verdict
-from gateway.evals.scorers.judging.repeats import Opinion, Repeats, score
+from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion, JudgeVerdict
+from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score
 from gateway.evals.scorers.judging.templates import Template
 from gateway.evals.scoring.asker import total
 from gateway.evals.scoring.pairs import GoldenPair, Pair
@@ -24,7 +24,7 @@ _FORM = verdicts.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class JudgePairs:
+class PairwiseJudge:
     """The preference for b over a: 1, 0, or ½ for a tie. Answers that are the same are a tie, and nobody is asked.
 
     detail: flip: 1 where the order decided. first_slot: 1 where, in the order that the pair drew, the answer shown
@@ -41,7 +41,7 @@ class JudgePairs:
     asked: JudgeModel
     template: Template
     criterion: str
-    repeats: Repeats
+    repeats: RepeatPolicy
 
     @property
     def fingerprint(self) -> str:
@@ -60,14 +60,14 @@ class JudgePairs:
             return Score(0.5, "the same", "both answers say the same")
         return await score(lambda seed: self._both_orders(pair, texts, seed), self.repeats)
 
-    async def _both_orders(self, pair: Pair, texts: Mapping[str, str], seed: int) -> Opinion:
+    async def _both_orders(self, pair: Pair, texts: Mapping[str, str], seed: int) -> RepeatedVerdict:
         second: Side = "b" if pair.first == "a" else "a"
         drawn = await self._winner(pair, texts, pair.first, seed)
         turned = await self._winner(pair, texts, second, seed)
         won = {1: pair.first, 2: second}.get(drawn.said), {1: second, 2: pair.first}.get(turned.said)
         flip = None not in won and won[0] != won[1]
         value = sum({"a": 0.0, "b": 1.0}.get(side or "", 0.5) for side in won) / 2
-        return Opinion(
+        return RepeatedVerdict(
             value=value,
             reason=_reason(drawn, turned, pair.first, flip),
             label="tie" if value == 0.5 else "b" if value > 0.5 else "a",
@@ -75,7 +75,7 @@ class JudgePairs:
             detail={"flip": float(flip), "first_slot": {1: 1.0, 2: 0.0}.get(drawn.said, 0.5)},
         )
 
-    async def _winner(self, pair: Pair, texts: Mapping[str, str], first: Side, seed: int) -> Verdict[int]:
+    async def _winner(self, pair: Pair, texts: Mapping[str, str], first: Side, seed: int) -> JudgeVerdict[int]:
         """1, 2, or 0 for neither; as they were shown."""
         shown = (texts["a"], texts["b"]) if first == "a" else (texts["b"], texts["a"])
         given = {
@@ -85,7 +85,7 @@ class JudgePairs:
             "reference": pair.a.reference or "",
         }
         messages = self.template.messages({"criterion": self.criterion}, given, _TOLD)
-        return await self.asked.verdict(Question(messages, "better", _FORM, _better, seed))
+        return await self.asked.verdict(JudgeQuestion(messages, "better", _FORM, _better, seed))
 
     def golden(self) -> tuple[GoldenPair, ...]:
         paris = Completion("Paris", finish_reason="stop")
@@ -104,7 +104,7 @@ def _better(verdict: dict[str, Any]) -> int:
     return places[said]
 
 
-def _reason(drawn: Verdict[int], turned: Verdict[int], first: Side, flip: bool) -> str:
+def _reason(drawn: JudgeVerdict[int], turned: JudgeVerdict[int], first: Side, flip: bool) -> str:
     order = f"with {first} first: {verdicts.reason(drawn.raw) or 'no reason given'}"
     other = f"the other way round: {verdicts.reason(turned.raw) or 'no reason given'}"
     return f"{'The order decided, so it is a tie. ' if flip else ''}{order} — {other}"

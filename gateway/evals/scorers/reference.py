@@ -14,7 +14,7 @@ READ = 100_000  # characters of each text
 
 
 @dataclass(frozen=True, slots=True)
-class Compared(Rule):
+class ReferenceScorer(Rule):
     """An answer compared with its reference. A failed or silent answer counts as an empty text, and so as wrong."""
 
     heavy: ClassVar[bool] = True

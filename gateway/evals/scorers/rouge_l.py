@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.evals.scorers.reference import Compared, case
+from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scoring.types import Golden
 
 _WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class RougeL(Compared):
+class RougeL(ReferenceScorer):
     """ROUGE-L (F-measure) of one text: words are runs of a–z and 0–9 in lower case, without stemming.
 
     A reference in a script without such letters is not applicable. Equal to `rouge_score` with use_stemmer=False.

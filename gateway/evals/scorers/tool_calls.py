@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import orjson
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.core.request_format import Choice, choice, tools
+from gateway.core.request_format import ToolChoice, choice, tools
 from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scoring.json_schema import Compiled, Schemas, Slow
-from gateway.evals.scoring.schema_cost import Unbounded
+from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow
+from gateway.evals.scoring.schema_cost import UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NO_TOOLS = Skipped("a request that offers tools")
@@ -29,7 +29,7 @@ class ToolCalls(Rule):
 
     heavy: ClassVar[bool] = True
 
-    schemas: Schemas = field(default_factory=Schemas, init=False, repr=False, compare=False)
+    schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def at_once(self, subject: Subject) -> Score | Skipped | None:
         made, asked = subject.completion.tool_calls, choice(subject.request)
@@ -44,7 +44,7 @@ class ToolCalls(Rule):
         schemas = _schemas(made, offered, self.schemas.find)
         try:
             return None if schemas is None else _judge(subject, offered, schemas, at_once=True)
-        except Slow:
+        except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
@@ -76,15 +76,15 @@ class ToolCalls(Rule):
 
 
 def _schemas(
-    made: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], Compiled | None]
-) -> dict[str, Compiled] | None:
+    made: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], CompiledSchema | None]
+) -> dict[str, CompiledSchema] | None:
     """The schemas of the called tools, as far as they may be used. None: one has to be compiled first."""
-    found: dict[str, Compiled] = {}
+    found: dict[str, CompiledSchema] = {}
     for name in {c.name for c in made}:
         schema = offered.get(name)
         try:
             compiled = None if schema is None else get(schema)
-        except Unbounded:
+        except UnboundedSchema:
             continue
         if compiled is not None:
             found[name] = compiled
@@ -94,7 +94,7 @@ def _schemas(
 
 
 def _judge(
-    subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, Compiled], *, at_once: bool = False
+    subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, CompiledSchema], *, at_once: bool = False
 ) -> Score:
     made = subject.completion.tool_calls
     if not made:
@@ -113,7 +113,7 @@ def _judge(
     return Score(1 - len(mistakes) / len(made), label, why, detail)
 
 
-def _in_name(name: str, asked: Choice, offered: Mapping[str, Any]) -> str | None:
+def _in_name(name: str, asked: ToolChoice, offered: Mapping[str, Any]) -> str | None:
     if asked.forbidden:
         return "called though tool_choice is none"
     if name not in offered:
@@ -123,7 +123,7 @@ def _in_name(name: str, asked: Choice, offered: Mapping[str, Any]) -> str | None
     return None
 
 
-def _in_arguments(text: str, schema: Compiled | None, *, at_once: bool) -> str | None:
+def _in_arguments(text: str, schema: CompiledSchema | None, *, at_once: bool) -> str | None:
     """schema: None where it may not be used."""
     try:
         arguments = orjson.loads(text)
@@ -133,5 +133,5 @@ def _in_arguments(text: str, schema: Compiled | None, *, at_once: bool) -> str |
         return "arguments are no JSON object"
     try:
         return None if schema is None else schema.mistake(arguments, len(text), at_once=at_once)
-    except Unbounded:
+    except UnboundedSchema:
         return None

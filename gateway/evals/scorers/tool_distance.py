@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.json_distance import apart, leaves_of
-from gateway.evals.scoring.pairs import Distance, GoldenPair, Pair
+from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
 from gateway.evals.scoring.types import Score, Skipped
 
 NO_CALLS = Skipped("a tool call in either answer")
@@ -16,7 +16,7 @@ NAME = 0.5  # what the right tool is worth before its arguments are looked at
 
 
 @dataclass(frozen=True, slots=True)
-class ToolDistance(Distance):
+class ToolDistance(DistanceScorer):
     """1 − the likeness of the calls, over the larger number of calls.
 
     Calls of one tool are matched, the likest first; a matched call is worth ½ for its name and ½ for the share of equal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.core.request_format import Form, form
+from gateway.core.request_format import OutputFormat, form
 from gateway.evals.scorers.answered import unfinished
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
@@ -52,7 +52,7 @@ class ValidJson(Rule):
         )
 
 
-def judge(text: str, asked: Form) -> Score:
+def judge(text: str, asked: OutputFormat) -> Score:
     try:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.prices import Prices
-from gateway.evals.http_client import Client, Connections, Reply
-from gateway.evals.scoring.budget import Budget, Ledger
+from gateway.evals.http_client import GatewayClient, HttpConnections, HttpReply
+from gateway.evals.scoring.budget import BudgetLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied, Spent
 
 NO_GATEWAY = (
@@ -19,7 +19,7 @@ NO_GATEWAY = (
 _DENIED = frozenset({401, 402, 403})
 
 
-class Refused(Exception):
+class ModelRefused(Exception):
     """The model's answer is an error. status: the HTTP status; param: the field of the request it complains of."""
 
     def __init__(self, status: int, message: str, param: str = "") -> None:
@@ -28,14 +28,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ExternalServices:
     """All that scorers reach outside of their process. client: None: no gateway is known. ledger: of budgets.
     directory: where the files lie that the config names."""
 
-    connections: Connections
-    client: Client | None = None
+    connections: HttpConnections
+    client: GatewayClient | None = None
     prices: Prices = field(default_factory=Prices)
-    ledger: Ledger | None = None
+    ledger: BudgetLedger | None = None
     directory: Path = Path()
 
 
@@ -43,7 +43,7 @@ class Asker:
     """What one scorer asks with. budget: None: it has none. deadline_s: of one call."""
 
     def __init__(
-        self, client: Client | None, prices: Prices, budget: Budget | None = None, deadline_s: float = 60.0
+        self, client: GatewayClient | None, prices: Prices, budget: ScorerBudget | None = None, deadline_s: float = 60.0
     ) -> None:
         self._client, self._prices, self._budget = client, prices, budget
         self.deadline_s = deadline_s
@@ -64,7 +64,7 @@ class Asker:
             raise Denied(f"budget_usd cannot be kept: {spent.judge_model} has no price, or told no usage; see `prices`")
         return reply.object(), spent
 
-    def _spent(self, reply: Reply) -> Spent:
+    def _spent(self, reply: HttpReply) -> Spent:
         target, usage = reply.target, reply.usage
         return Spent(
             cost_usd=self._prices.cost(target, usage) if target else None,
@@ -73,17 +73,17 @@ class Asker:
         )
 
 
-def _check(reply: Reply) -> None:
+def _check(reply: HttpReply) -> None:
     """Raises Denied for an authentication or billing error, Refused for any other."""
     if reply.status < 400:
         return
     message, code, param = _error(reply)
     if reply.status in _DENIED or code in ("insufficient_quota", "invalid_api_key", "billing_not_active"):
         raise Denied(f"HTTP {reply.status}: {message or code}")
-    raise Refused(reply.status, message, param)
+    raise ModelRefused(reply.status, message, param)
 
 
-def _error(reply: Reply) -> tuple[str, str, str]:
+def _error(reply: HttpReply) -> tuple[str, str, str]:
     """Message, code and param, as far as an error says them."""
     try:
         error = reply.object().get("error")

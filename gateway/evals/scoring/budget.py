@@ -30,14 +30,14 @@ def spent_of(now: float) -> str:
     return sums_of(day_of(now))
 
 
-class Ledger(Protocol):
+class BudgetLedger(Protocol):
     """Where sums are kept: gateway.stream.Corridor."""
 
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
         """Adds to named sums and returns them. Raises StreamDown."""
 
 
-class InMemory:
+class InMemoryLedger:
     """A ledger of one process, for tests and for verbs that judge without a stream server."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class InMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
+class Reservation:
     """What was set aside for one call, and on which day."""
 
     day: str
@@ -58,7 +58,7 @@ class Reserved:
     tokens: int
 
 
-class Budget:
+class ScorerBudget:
     """usd, tokens: of a day; None: no limit. clock: Unix time in seconds."""
 
     def __init__(
@@ -66,18 +66,18 @@ class Budget:
         scorer: str,
         usd: float | None,
         tokens: int | None,
-        ledger: Ledger,
+        ledger: BudgetLedger,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.usd, self.tokens = usd, tokens
         self._scorer, self._ledger, self._clock = scorer, ledger, clock
         self._calls, self._usd_so_far, self._tokens_so_far = 0, 0.0, 0
 
-    async def reserve(self) -> Reserved:
+    async def reserve(self) -> Reservation:
         """Sets the mean cost of a call aside. Raises OverBudget when the day's budget has none left for it."""
         day = day_of(self._clock())
         calls = max(1, self._calls)
-        reserved = Reserved(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
+        reserved = Reservation(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
         usd, tokens = await self._add(day, reserved.usd, reserved.tokens)
         over = self._over(usd, tokens, reserved)
         if over is not None:
@@ -85,7 +85,7 @@ class Budget:
             raise OverBudget(over)
         return reserved
 
-    async def correct(self, reserved: Reserved, usd: float | None, tokens: int | None) -> None:
+    async def correct(self, reserved: Reservation, usd: float | None, tokens: int | None) -> None:
         """What the call really took; None: not known, and then what was reserved stays."""
         usd = reserved.usd if usd is None else usd
         tokens = reserved.tokens if tokens is None else tokens
@@ -99,7 +99,7 @@ class Budget:
         sums = await self._ledger.add(sums_of(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
         return sums[names[0]], round(sums[names[1]])
 
-    def _over(self, usd: float, tokens: int, reserved: Reserved) -> str | None:
+    def _over(self, usd: float, tokens: int, reserved: Reservation) -> str | None:
         """Spent up to the limit, or about to go beyond it."""
         if self.usd is not None and (usd - reserved.usd >= self.usd or usd > self.usd):
             return f"budget_usd: {usd - reserved.usd:.4g} of today's {self.usd:g} USD are spent"

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.evals.scoring.threads import Late
+from gateway.evals.scoring.threads import ScoringTimeout
 
 log = logging.getLogger(__name__)
 MOST_LATE = 32  # deadlines missed in a row, with none kept
@@ -28,11 +28,11 @@ class Backoff:
     most_s: float = 600.0
 
 
-class Closed(Exception):
+class GateClosed(Exception):
     """The scorer is blocked; the message says since what, and for how long still."""
 
 
-class Gate:
+class ScorerGate:
     """Built once for each scorer. at_once: subjects under way. clock: monotonic seconds."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Gate:
                 async with asyncio.timeout_at(ends):
                     await self._turn.acquire()
             except TimeoutError:
-                raise Late(f"waited {deadline_s:g} s for its turn") from None
+                raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
             try:
                 if not probe:
                     self._refuse()  # others may have been denied while this one waited
@@ -91,7 +91,7 @@ class Gate:
     def _refuse(self) -> None:
         if self._reason is not None:
             left = max(0.0, self._until - self._clock())
-            raise Closed(f"blocked: {self._reason}; tried again in {left:.0f} s")
+            raise GateClosed(f"blocked: {self._reason}; tried again in {left:.0f} s")
 
     def denied(self, why: str) -> None:
         """It may not ask what it must ask."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
 
@@ -31,7 +31,7 @@ HEAD = struct.Struct("!I")
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.evals.scoring.isolate_worker")
 
 
-class Crashed(Exception):
+class WorkerCrashed(Exception):
     """The child ended in the midst of an opinion, or said something that is none."""
 
 
@@ -47,12 +47,12 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
             timeout=LOAD_S, env={}, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Mistaken([f": its golden cases took longer than {LOAD_S:g} s"]) from None
+        raise InvalidOptions([f": its golden cases took longer than {LOAD_S:g} s"]) from None
     said = _object(done.stdout[HEAD.size :])
     if "mistakes" in said:
-        raise Mistaken([str(m) for m in said["mistakes"]])
+        raise InvalidOptions([str(m) for m in said["mistakes"]])
     if "attributes" not in said:
-        raise Mistaken([f": its process {_end(done.returncode)} while it was loaded (memory_mb: {memory_mb})"])
+        raise InvalidOptions([f": its process {_end(done.returncode)} while it was loaded (memory_mb: {memory_mb})"])
     attributes = said["attributes"]
     stands = IsolatedPair if attributes.pop("pairs") else Isolated
     return stands(spec, attributes)
@@ -128,7 +128,7 @@ class _Child:
         try:
             said = await child.ask(spec)
             if "attributes" not in said:
-                raise Crashed(f"its process could not load it again: {said.get('mistakes')}")
+                raise WorkerCrashed(f"its process could not load it again: {said.get('mistakes')}")
         except BaseException:
             await child.kill()
             raise
@@ -144,11 +144,11 @@ class _Child:
             await stdin.drain()
             (size,) = HEAD.unpack(await stdout.readexactly(HEAD.size))
             if size > MOST_BYTES:
-                raise Crashed(f"its process says {size} bytes, more than {MOST_BYTES}")
+                raise WorkerCrashed(f"its process says {size} bytes, more than {MOST_BYTES}")
             return _object(await stdout.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await self._process.wait()
-            raise Crashed(f"its process {_end(code)}") from None
+            raise WorkerCrashed(f"its process {_end(code)}") from None
 
     async def kill(self) -> None:
         """With whatever it started."""
@@ -178,11 +178,11 @@ def _opinion(said: Mapping[str, Any]) -> Score | Skipped:
     if "need" in said:
         return Skipped(str(said["need"]))
     if "error" in said:
-        raise Crashed(str(said["error"]))
+        raise WorkerCrashed(str(said["error"]))
     value, label, explanation = said.get("value"), said.get("label"), said.get("explanation")
     detail = said.get("detail")
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise Crashed(f"its process says {value!r} for a value")
+        raise WorkerCrashed(f"its process says {value!r} for a value")
     return Score(
         value,
         label if isinstance(label, str) else None,

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gateway.config.scorers import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
 from gateway.evals.scoring.isolate import HEAD
 from gateway.evals.scoring.pairs import Pair

@@ -17,7 +17,7 @@ from gateway.evals.scoring.schema_cost import (
     MAX_WORK,
     SMALL_PATTERN,
     WORK,
-    Unbounded,
+    UnboundedSchema,
     inspect,
     size_of,
     visits,
@@ -33,12 +33,12 @@ _LARGE = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 <<
 _GAVE_UP = ("BacktrackLimitExceeded", "RegexEngineFailure")
 
 
-class Slow(Exception):
+class SchemaTooSlow(Exception):
     """Not now: it would hold up the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledSchema:
     """A schema that may be used. visits: see schema_work.py."""
 
     validator: Any
@@ -51,20 +51,20 @@ class Compiled:
         it has to be done at once and would take longer than about a millisecond.
         """
         if at_once and self.visits[-1] * size > CHEAP:
-            raise Slow
+            raise SchemaTooSlow
         self._allow(answer, size)
         try:
             if self.validator.is_valid(answer):
                 return None
             if at_once and self.visits[-1] * size > EXPLAINED:
-                raise Slow
+                raise SchemaTooSlow
             self.validator.validate(answer)
         except jsonschema_rs.ValidationError as error:
             if type(error.kind).__name__.split("_")[-1] in _GAVE_UP:
-                raise Unbounded(WORK) from None
+                raise UnboundedSchema(WORK) from None
             return _where(error)
         except ValueError as error:
-            raise Unbounded(f"an answer that can be compared ({_short(str(error))})") from None
+            raise UnboundedSchema(f"an answer that can be compared ({_short(str(error))})") from None
         return "not valid against the schema"
 
     def _allow(self, answer: Any, size: int) -> None:
@@ -72,10 +72,10 @@ class Compiled:
             return
         levels, size = size_of(answer)
         if self.visits[min(levels, len(self.visits) - 1)] * size > MAX_WORK:
-            raise Unbounded(WORK)
+            raise UnboundedSchema(WORK)
 
 
-class Schemas:
+class SchemaCache:
     """Compiled schemas by the hash of their text, the latest used kept. May be used from several threads.
 
     Both ways to get one raise Unbounded, with the reason, for what is no schema or leaves the bounds.
@@ -83,15 +83,15 @@ class Schemas:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._kept: OrderedDict[bytes, Compiled | Unbounded] = OrderedDict()
+        self._kept: OrderedDict[bytes, CompiledSchema | UnboundedSchema] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, schema: Any) -> Compiled | None:
+    def find(self, schema: Any) -> CompiledSchema | None:
         """None: it has to be compiled first."""
         key, _ = _key(schema)
         return self._find(key)
 
-    def compile(self, schema: Any) -> Compiled:
+    def compile(self, schema: Any) -> CompiledSchema:
         key, text = _key(schema)
         found = self._find(key)
         if found is not None:
@@ -103,7 +103,7 @@ class Schemas:
                 self._kept.popitem(last=False)
         return _usable(made)
 
-    def _find(self, key: bytes) -> Compiled | None:
+    def _find(self, key: bytes) -> CompiledSchema | None:
         with self._lock:
             found = self._kept.get(key)
             if found is None:
@@ -112,36 +112,36 @@ class Schemas:
         return _usable(found)
 
 
-def _usable(found: Compiled | Unbounded) -> Compiled:
-    if isinstance(found, Unbounded):
-        raise Unbounded(found.need)
+def _usable(found: CompiledSchema | UnboundedSchema) -> CompiledSchema:
+    if isinstance(found, UnboundedSchema):
+        raise UnboundedSchema(found.need)
     return found
 
 
 def _key(schema: Any) -> tuple[bytes, bytes]:
     if not isinstance(schema, dict | bool):
-        raise Unbounded("a schema that is an object")
+        raise UnboundedSchema("a schema that is an object")
     try:
         text = orjson.dumps(schema)
     except TypeError:
-        raise Unbounded(DEPTH) from None
+        raise UnboundedSchema(DEPTH) from None
     return hashlib.sha256(text).digest(), text
 
 
-def _compile(schema: Any, size: int) -> Compiled | Unbounded:
+def _compile(schema: Any, size: int) -> CompiledSchema | UnboundedSchema:
     try:
         if size > MAX_BYTES:
-            raise Unbounded(f"a schema of at most {MAX_BYTES // 1024} KB")
+            raise UnboundedSchema(f"a schema of at most {MAX_BYTES // 1024} KB")
         references = inspect(schema)
         counted = visits(schema, references, SMALL_PATTERN)
         try:
-            return Compiled(_validator(schema, _SMALL), counted)
+            return CompiledSchema(_validator(schema, _SMALL), counted)
         except jsonschema_rs.ValidationError:  # also what a pattern is that the linear engine does not know
-            return Compiled(_validator(schema, _LARGE), visits(schema, references, LARGE_PATTERN))
-    except Unbounded as unbounded:
+            return CompiledSchema(_validator(schema, _LARGE), visits(schema, references, LARGE_PATTERN))
+    except UnboundedSchema as unbounded:
         return unbounded
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        return Unbounded(f"a schema that compiles ({_short(str(error))})")
+        return UnboundedSchema(f"a schema that compiles ({_short(str(error))})")
 
 
 def _validator(schema: Any, patterns: Any) -> Any:

@@ -17,7 +17,7 @@ _EMPTY = inspect.Parameter.empty
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-class Mistaken(Exception):
+class InvalidOptions(Exception):
     """lines: each begins with the rest of the path, as in ".share: …" or ": …"."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -34,24 +34,24 @@ def construct(
     Raises Mistaken for unknown options, missing ones, wrong types, and whatever the class itself refuses.
     """
     if not callable(kind):
-        raise Mistaken([f".use: {kind!r} is no class"])
+        raise InvalidOptions([f".use: {kind!r} is no class"])
     try:
         takes = inspect.signature(kind).parameters
     except ValueError:
-        raise Mistaken([f".use: {kind!r} does not say what it takes"]) from None
+        raise InvalidOptions([f".use: {kind!r} does not say what it takes"]) from None
     open_to = {n: p for n, p in takes.items() if n not in given}
     chosen, lines = _checked(open_to, _hints(kind), options)
     if lines:
-        raise Mistaken(lines)
+        raise InvalidOptions(lines)
     if "name" in takes:
         chosen["name"] = name
     try:
         scorer: Scorer = kind(**chosen, **given)
-    except Mistaken:
+    except InvalidOptions:
         raise
     except Exception as error:  # a stranger's constructor may raise anything; it is a mistake of this scorer
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise Mistaken([f": {said}"]) from error
+        raise InvalidOptions([f": {said}"]) from error
     return scorer
 
 

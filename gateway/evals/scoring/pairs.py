@@ -63,7 +63,7 @@ class PairScorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
+class DistanceScorer:
     """What distances of kind "code" have in common. A distance's further fields are its options in the config."""
 
     version: ClassVar[str] = "1"

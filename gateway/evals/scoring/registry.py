@@ -16,17 +16,17 @@ from typing import Any, cast, get_args
 
 import orjson
 
-from gateway.config.scorers import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
-from gateway.evals.http_client import Connections
-from gateway.evals.scoring.asker import Asker, Outside
-from gateway.evals.scoring.budget import Budget, InMemory
-from gateway.evals.scoring.gate import AT_ONCE, Gate
+from gateway.evals.http_client import HttpConnections
+from gateway.evals.scoring.asker import Asker, ExternalServices
+from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
+from gateway.evals.scoring.gate import AT_ONCE, ScorerGate
 from gateway.evals.scoring.golden import check_golden
 from gateway.evals.scoring.isolate import isolated
-from gateway.evals.scoring.options import Mistaken, construct, near
+from gateway.evals.scoring.options import InvalidOptions, construct, near
 from gateway.evals.scoring.pairs import PairScorer
-from gateway.evals.scoring.types import Direction, Kind, Prompt, Scorer
+from gateway.evals.scoring.types import Direction, ImmediateScorer, Kind, Scorer
 
 GROUP = "gateway.scorers"  # entry points of other packages
 _HERE = "gateway.evals.scorers"
@@ -77,7 +77,7 @@ _ATTRIBUTES = ("name", "version", "kind", "direction", "bounds", "heavy", "score
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredScorer:
     """A scorer that may judge.
 
     share: of the exchanges, by its own draw. config_hash: of use and options; scores with different ones do not mix.
@@ -91,9 +91,9 @@ class Registered:
     deadline_s: float
     config_hash: str
     foreign: bool = False
-    prompt: Prompt | None = None
+    prompt: ImmediateScorer | None = None
     waits: bool = False
-    gate: Gate | None = None
+    gate: ScorerGate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,37 +105,37 @@ class RegisteredPair:
     deadline_s: float
     config_hash: str
     foreign: bool = False
-    gate: Gate | None = None
+    gate: ScorerGate | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltScorers:
     """Every configured scorer, by its name. pairs: those that compare two answers."""
 
-    single: dict[str, Registered]
+    single: dict[str, RegisteredScorer]
     pairs: dict[str, RegisteredPair]
 
-    def all(self) -> dict[str, Registered | RegisteredPair]:
+    def all(self) -> dict[str, RegisteredScorer | RegisteredPair]:
         return {**self.single, **self.pairs}
 
 
-def build(configured: Mapping[str, Section], outside: Outside | None = None) -> dict[str, Registered]:
+def build(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> dict[str, RegisteredScorer]:
     """Every configured scorer of single answers, by its name; see build_all."""
     return build_all(configured, outside).single
 
 
-def build_all(configured: Mapping[str, Section], outside: Outside | None = None) -> Built:
+def build_all(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> BuiltScorers:
     """Every configured scorer. Raises ConfigError with every mistake; imports what `use` names, and asks nobody.
 
     outside: what scorers ask with; None: they can be built, and cannot ask.
     """
-    outside = outside or Outside(Connections())
-    built = Built({}, {})
+    outside = outside or ExternalServices(HttpConnections())
+    built = BuiltScorers({}, {})
     mistakes: list[str] = []
     for name, section in configured.items():
         try:
             made = _register(name, section, outside)
-        except Mistaken as mistaken:
+        except InvalidOptions as mistaken:
             mistakes += [f"scorers.{name}{m}" for m in mistaken.lines]
         else:
             if isinstance(made, RegisteredPair):
@@ -147,7 +147,7 @@ def build_all(configured: Mapping[str, Section], outside: Outside | None = None)
     return built
 
 
-async def close_all(built: Built) -> None:
+async def close_all(built: BuiltScorers) -> None:
     """Ends the processes that scorers have of their own."""
     for registered in built.all().values():
         close = getattr(registered.scorer, "aclose", None)
@@ -155,7 +155,7 @@ async def close_all(built: Built) -> None:
             await close()
 
 
-def _register(name: str, section: Section, outside: Outside) -> Registered | RegisteredPair:
+def _register(name: str, section: Section, outside: ExternalServices) -> RegisteredScorer | RegisteredPair:
     use = section.use or name
     scorer, foreign = _made(name, use, section, outside)
     unhashed = getattr(scorer, "unhashed", ())
@@ -163,15 +163,15 @@ def _register(name: str, section: Section, outside: Outside) -> Registered | Reg
     hashed = config_hash(use, told, getattr(scorer, "fingerprint", ""))
     waits = scorer.kind == "llm" or getattr(scorer, "waits", False)
     at_once = section.concurrency or (1 if section.isolate else ASKS_AT_ONCE if waits else AT_ONCE)
-    gate = Gate(name, at_once) if waits or foreign else None
+    gate = ScorerGate(name, at_once) if waits or foreign else None
     deadline_s = section.deadline_s or (ASKER_DEADLINE_S if waits else DEADLINE_S)
     if not hasattr(scorer, "score"):
         return RegisteredPair(cast(PairScorer, scorer), section.share, deadline_s, hashed, foreign, gate)
-    prompt = scorer if isinstance(scorer, Prompt) else None
-    return Registered(scorer, section.share, deadline_s, hashed, foreign, prompt, waits, gate)
+    prompt = scorer if isinstance(scorer, ImmediateScorer) else None
+    return RegisteredScorer(scorer, section.share, deadline_s, hashed, foreign, prompt, waits, gate)
 
 
-def _made(name: str, use: str, section: Section, outside: Outside) -> tuple[Any, bool]:
+def _made(name: str, use: str, section: Section, outside: ExternalServices) -> tuple[Any, bool]:
     """The scorer, proven on its golden cases, and whether it is foreign: of another package, and in our process."""
     scorer: Any
     if section.isolate:
@@ -184,18 +184,18 @@ def _made(name: str, use: str, section: Section, outside: Outside) -> tuple[Any,
     _check_attributes(use, scorer)
     _check_section(inspect.signature(kind).parameters, section)
     if wrong := check_golden(scorer, section.deadline_s or GOLDEN_S):
-        raise Mistaken([f": {w}" for w in wrong])
+        raise InvalidOptions([f": {w}" for w in wrong])
     return scorer, foreign
 
 
-def _given(name: str, use: str, kind: Any, section: Section, outside: Outside) -> dict[str, Any]:
+def _given(name: str, use: str, kind: Any, section: Section, outside: ExternalServices) -> dict[str, Any]:
     """What scorers of this package are given beside their options: those that name it among their parameters."""
     takes = inspect.signature(kind).parameters
     given: dict[str, Any] = {"url": use} if use.startswith(HTTP) else {}
     if "asker" in takes or "budget" in takes:
         limited = section.budget_usd is not None or section.budget_tokens is not None
-        ledger = outside.ledger or InMemory()
-        budget = Budget(name, section.budget_usd, section.budget_tokens, ledger) if limited else None
+        ledger = outside.ledger or InMemoryLedger()
+        budget = ScorerBudget(name, section.budget_usd, section.budget_tokens, ledger) if limited else None
         deadline_s = section.deadline_s or ASKER_DEADLINE_S
         given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s)
         given["budget"], given["deadline_s"] = budget, deadline_s
@@ -213,13 +213,13 @@ def _check_section(takes: Mapping[str, Any], section: Section) -> None:
     if section.memory_mb is not None and not section.isolate:
         lines.append(".memory_mb: holds only with `isolate: true`")
     if lines:
-        raise Mistaken(lines)
+        raise InvalidOptions(lines)
 
 
 def _check_attributes(use: str, scorer: Scorer) -> None:
     lacking = [a for a in _ATTRIBUTES if not hasattr(scorer, a) and not (a == "score" and hasattr(scorer, "compare"))]
     if lacking:
-        raise Mistaken([f".use: {use} is no scorer: it has no {', '.join(lacking)}"])
+        raise InvalidOptions([f".use: {use} is no scorer: it has no {', '.join(lacking)}"])
     allowed = {"kind": get_args(Kind), "direction": get_args(Direction)}
     wrong = [
         f".use: {use} is no scorer: its {a} is {getattr(scorer, a)!r}, expected one of {', '.join(words)}"
@@ -230,7 +230,7 @@ def _check_attributes(use: str, scorer: Scorer) -> None:
     if not isinstance(bounds, tuple) or len(bounds) != 2:
         wrong.append(f".use: {use} is no scorer: its bounds are {bounds!r}, expected (low, high)")
     if wrong:
-        raise Mistaken(wrong)
+        raise InvalidOptions(wrong)
 
 
 def config_hash(use: str, options: Mapping[str, Any], fingerprint: str = "") -> str:
@@ -257,17 +257,19 @@ def _find(use: str, *, named: bool) -> tuple[Any, bool]:
         near(use, known) or f"; known: {', '.join(known)}, an entry point of {GROUP}, package.module:Class, or http://…"
     )
     at = ".use" if named else ""
-    raise Mistaken([f'{at}: no scorer "{use}"{close}'])
+    raise InvalidOptions([f'{at}: no scorer "{use}"{close}'])
 
 
 def _built_in(use: str) -> Any:
     try:
         return _imported(SCORERS[use])
-    except Mistaken as mistaken:
+    except InvalidOptions as mistaken:
         absent = mistaken.__cause__
         if isinstance(absent, ModuleNotFoundError) and absent.name:
             package = absent.name.partition(".")[0]
-            raise Mistaken([f": {use} needs {package}, which is not installed: pip install {package}"]) from absent
+            raise InvalidOptions(
+                [f": {use} needs {package}, which is not installed: pip install {package}"]
+            ) from absent
         raise
 
 
@@ -275,7 +277,7 @@ def _loaded(use: str, entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except Exception as error:  # whatever importing a stranger's module raises is a mistake of this line of the config
-        raise Mistaken([f'.use: "{use}" ({entry.value}) cannot be loaded: {_said(error)}']) from error
+        raise InvalidOptions([f'.use: "{use}" ({entry.value}) cannot be loaded: {_said(error)}']) from error
 
 
 def _imported(dotted: str) -> Any:
@@ -283,9 +285,9 @@ def _imported(dotted: str) -> Any:
     try:
         module = import_module(module_name)
     except Exception as error:  # the same
-        raise Mistaken([f".use: cannot import {module_name}: {_said(error)}"]) from error
+        raise InvalidOptions([f".use: cannot import {module_name}: {_said(error)}"]) from error
     if not hasattr(module, name):
-        raise Mistaken([f".use: {module_name} has no {name}{near(name, vars(module))}"])
+        raise InvalidOptions([f".use: {module_name} has no {name}{near(name, vars(module))}"])
     return getattr(module, name)
 
 

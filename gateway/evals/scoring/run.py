@@ -8,10 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
-from gateway.evals.http_client import TooLate
-from gateway.evals.scoring.gate import Closed
-from gateway.evals.scoring.registry import Registered, RegisteredPair
-from gateway.evals.scoring.threads import Late, Threads
+from gateway.evals.http_client import DeadlinePassed
+from gateway.evals.scoring.gate import GateClosed
+from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.evals.scoring.threads import ScoringThreads, ScoringTimeout
 from gateway.evals.scoring.types import Bounds, Denied, OverBudget, Score, Skipped, Spent, Subject
 
 Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
@@ -20,7 +20,7 @@ MAX_EXPLANATION = 2000  # characters
 _NUMBERS = (int, float)
 
 
-class Result(NamedTuple):
+class ScoreResult(NamedTuple):
     """What came of asking one scorer about one subject.
 
     scorer: its name in the config. score: None unless scored. explanation: the score's; what it needed, when not
@@ -43,18 +43,18 @@ _Said = tuple[Status, Score | None, str | None, Spent | None]
 _a_tuple = tuple.__new__  # a NamedTuple's own __new__ costs twice as much, and this runs for every score
 
 
-class Begun(NamedTuple):
+class StartedScores(NamedTuple):
     """What scorers said at once of one subject, in the order of the config. waiting: (place in results, name, scorer)
     of those that need time; their results are None."""
 
     subject: Subject
-    results: list[Result | None]
-    waiting: list[tuple[int, str, Registered]]
+    results: list[ScoreResult | None]
+    waiting: list[tuple[int, str, RegisteredScorer]]
 
 
 async def score_all(
-    scorers: Mapping[str, Registered], subject: Subject, draw: Callable[[str], float], threads: Threads
-) -> list[Result]:
+    scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float], threads: ScoringThreads
+) -> list[ScoreResult]:
     """One result for each scorer that sees the subject, in the order of the config.
 
     draw: a domain → this subject's place in [0, 1) there. A scorer with a share below 1 sees the subject when
@@ -63,9 +63,9 @@ async def score_all(
     return await score_later(score_now(scorers, subject, draw), threads)
 
 
-def score_now(scorers: Mapping[str, Registered], subject: Subject, draw: Callable[[str], float]) -> Begun:
+def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float]) -> StartedScores:
     """The part of it that waits for nothing."""
-    begun = Begun(subject, [], [])
+    begun = StartedScores(subject, [], [])
     for name, registered in scorers.items():
         if registered.share < 1 and draw(f"score:{name}") >= registered.share:
             continue
@@ -76,7 +76,7 @@ def score_now(scorers: Mapping[str, Registered], subject: Subject, draw: Callabl
     return begun
 
 
-async def score_later(begun: Begun, threads: Threads) -> list[Result]:
+async def score_later(begun: StartedScores, threads: ScoringThreads) -> list[ScoreResult]:
     """The rest of it; a task costs more than a rule does, so there is none where nothing waits."""
     if begun.waiting:
         later = await asyncio.gather(*(_later(name, of, begun.subject, threads) for _, name, of in begun.waiting))
@@ -85,7 +85,7 @@ async def score_later(begun: Begun, threads: Threads) -> list[Result]:
     return [r for r in begun.results if r is not None]
 
 
-def _at_once(name: str, registered: Registered, subject: Subject) -> Result | None:
+def _at_once(name: str, registered: RegisteredScorer, subject: Subject) -> ScoreResult | None:
     """Without a task: what a scorer says that waits for nothing and computes little. None: ask later."""
     began = time.perf_counter()
     try:
@@ -95,7 +95,7 @@ def _at_once(name: str, registered: Registered, subject: Subject) -> Result | No
     return None if said is None else _result(name, registered, began, _checked(said, registered.scorer.bounds))
 
 
-def _said_at_once(registered: Registered, subject: Subject) -> Score | Skipped | None:
+def _said_at_once(registered: RegisteredScorer, subject: Subject) -> Score | Skipped | None:
     scorer = registered.scorer
     if registered.foreign or registered.waits:
         return None
@@ -113,17 +113,19 @@ def _said_at_once(registered: Registered, subject: Subject) -> Score | Skipped |
     return None
 
 
-async def _later(name: str, registered: Registered, subject: Subject, threads: Threads) -> Result:
+async def _later(name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads) -> ScoreResult:
     return await opinion_of(name, registered, lambda: registered.scorer.score(subject), threads)
 
 
-async def opinion_of(name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads) -> Result:
+async def opinion_of(
+    name: str, registered: RegisteredScorer | RegisteredPair, opinion: Opinion, threads: ScoringThreads
+) -> ScoreResult:
     """What comes of one scorer's opinion: within its turn, its deadline and its budget. Never raises for it."""
     said: _Said
     began = time.perf_counter()
     try:
         said = await _asked(name, registered, opinion, threads)
-    except Late as late:
+    except ScoringTimeout as late:
         said = "timeout", None, str(late), late.spent
     except OverBudget as over:
         said = "budget", None, str(over), None
@@ -132,19 +134,21 @@ async def opinion_of(name: str, registered: Registered | RegisteredPair, opinion
     return _result(name, registered, began, said)
 
 
-async def _asked(name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads) -> _Said:
+async def _asked(
+    name: str, registered: RegisteredScorer | RegisteredPair, opinion: Opinion, threads: ScoringThreads
+) -> _Said:
     gate, deadline_s = registered.gate, registered.deadline_s
     if gate is None:
         return _checked(await _in_time(name, registered, opinion, threads, deadline_s), registered.scorer.bounds)
     async with gate.turn(deadline_s) as left_s:
         try:
             said = await _in_time(name, registered, opinion, threads, left_s)
-        except Late:
+        except ScoringTimeout:
             gate.late()
             raise
-        except TooLate as error:  # what was asked missed the same deadline, a moment before we did
+        except DeadlinePassed as error:  # what was asked missed the same deadline, a moment before we did
             gate.late()
-            late = Late(str(error))
+            late = ScoringTimeout(str(error))
             late.spent = getattr(error, "spent", None)
             raise late from error
         except Denied as error:
@@ -160,7 +164,11 @@ async def _asked(name: str, registered: Registered | RegisteredPair, opinion: Op
 
 
 async def _in_time(
-    name: str, registered: Registered | RegisteredPair, opinion: Opinion, threads: Threads, deadline_s: float
+    name: str,
+    registered: RegisteredScorer | RegisteredPair,
+    opinion: Opinion,
+    threads: ScoringThreads,
+    deadline_s: float,
 ) -> Score | Skipped:
     if registered.foreign or registered.scorer.heavy:
         return await threads.run(name, opinion, deadline_s, heavy=registered.scorer.heavy)
@@ -169,7 +177,7 @@ async def _in_time(
             return await opinion()
     except TimeoutError:
         if limit.expired():
-            raise Late(f"not done after {registered.deadline_s:g} s") from None
+            raise ScoringTimeout(f"not done after {registered.deadline_s:g} s") from None
         raise
 
 
@@ -189,13 +197,13 @@ def _checked(said: object, bounds: Bounds) -> _Said:
 
 
 def _failed(error: Exception) -> _Said:
-    told = str(error) if isinstance(error, Closed) else f"{type(error).__name__}: {error}"
+    told = str(error) if isinstance(error, GateClosed) else f"{type(error).__name__}: {error}"
     spent = getattr(error, "spent", None)
     return "error", None, told[:MAX_EXPLANATION], spent if isinstance(spent, Spent) else None
 
 
-def _result(name: str, registered: Registered | RegisteredPair, began: float, said: _Said) -> Result:
+def _result(name: str, registered: RegisteredScorer | RegisteredPair, began: float, said: _Said) -> ScoreResult:
     status, score, explanation, spent = said
     pi = registered.share if registered.share < 1 else 1.0
     of = registered.scorer.version, registered.config_hash
-    return _a_tuple(Result, (name, *of, status, score, explanation, time.perf_counter() - began, pi, spent))
+    return _a_tuple(ScoreResult, (name, *of, status, score, explanation, time.perf_counter() - began, pi, spent))

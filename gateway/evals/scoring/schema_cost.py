@@ -28,7 +28,7 @@ _ONE_BELOW = ("additionalProperties", "items", "additionalItems", "contains", "p
 _UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 
 
-class Unbounded(Exception):
+class UnboundedSchema(Exception):
     """need: what would have made the schema one that may be used."""
 
     def __init__(self, need: str) -> None:
@@ -50,7 +50,7 @@ def inspect(schema: Any) -> list[str]:
     patterns = 0
     for depth, at in _walk(schema):
         if depth > MAX_DEPTH:
-            raise Unbounded(DEPTH)
+            raise UnboundedSchema(DEPTH)
         if not isinstance(at, dict):
             continue
         patterns += isinstance(at.get("pattern"), str) + len(_inside(at.get("patternProperties")))
@@ -58,18 +58,18 @@ def inspect(schema: Any) -> list[str]:
         if isinstance(at.get("$ref"), str):
             found[at["$ref"]] = None
     if patterns > MAX_PATTERNS:
-        raise Unbounded(PATTERNS)
+        raise UnboundedSchema(PATTERNS)
     return list(found)
 
 
 def _refuse_names(at: Mapping[str, Any], *, root: bool, old: bool) -> None:
     for name in ("$ref", "$dynamicRef", "$recursiveRef"):
         if isinstance(at.get(name), str) and not at[name].startswith("#"):
-            raise Unbounded(REMOTE)
+            raise UnboundedSchema(REMOTE)
     renamed = isinstance(at.get("$id"), str) or (old and isinstance(at.get("id"), str))
     moving = isinstance(at.get("$dynamicRef"), str) or isinstance(at.get("$recursiveRef"), str)
     if moving or (renamed and not root):
-        raise Unbounded(POINTERS)
+        raise UnboundedSchema(POINTERS)
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
@@ -91,7 +91,7 @@ def size_of(answer: Any) -> tuple[int, int]:
         texts = (*at.keys(), *at.values()) if isinstance(at, dict) else at
         size += len(at) + sum(len(t) for t in texts if isinstance(t, str)) // 16
     if levels > MAX_DEPTH:
-        raise Unbounded(f"an answer of at most {MAX_DEPTH} levels")
+        raise UnboundedSchema(f"an answer of at most {MAX_DEPTH} levels")
     return levels, size
 
 
@@ -116,14 +116,14 @@ def _resolve(schema: Any, reference: str) -> Any:
     """What a JSON pointer (RFC 6901, in a URI fragment) points at. Raises Unbounded."""
     pointer = unquote(reference[1:])
     if pointer and not pointer.startswith("/"):
-        raise Unbounded(POINTERS)
+        raise UnboundedSchema(POINTERS)
     at = schema
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         try:
             at = at[int(key)] if isinstance(at, list) else at[key]
         except (KeyError, TypeError, ValueError, IndexError):
-            raise Unbounded(f"a schema that holds what it refers to ({reference[:80]})") from None
+            raise UnboundedSchema(f"a schema that holds what it refers to ({reference[:80]})") from None
     return at
 
 
@@ -151,7 +151,7 @@ class _Counter:
         if reference in self.here:
             return self.here[reference]
         if reference in self.open or len(self.open) >= MAX_NESTED:
-            raise Unbounded(WORK)  # refers to itself at the same place, or through too many others
+            raise UnboundedSchema(WORK)  # refers to itself at the same place, or through too many others
         self.open.add(reference)
         self.here[reference] = self._count(self.targets[reference], here=True)
         self.open.discard(reference)
@@ -162,7 +162,7 @@ class _Counter:
         than there is and never less."""
         self.steps += 1
         if self.steps > STEPS:
-            raise Unbounded(WORK)
+            raise UnboundedSchema(WORK)
         if not isinstance(at, dict):
             return 1
         total = sum(self._count(s, here=here) for s in _in_place(at))

@@ -19,17 +19,17 @@ LAST_WORDS_S = 0.1  # for calls that are cancelled because their thread is stopp
 Scoring = Callable[[], Awaitable[Score | Skipped]]
 
 
-class Late(Exception):
+class ScoringTimeout(Exception):
     """The deadline passed; the call was cancelled or left behind. spent: what it had cost by then; None: not known."""
 
     spent: Spent | None = None
 
 
-class Blocked(Exception):
+class ScorerBlocked(Exception):
     """Too many threads of this scorer never came back; it is asked no more until one does."""
 
 
-class Died(Exception):
+class ScorerDied(Exception):
     """A scoring ended with something that would end a program (SystemExit, CancelledError, a panic in Rust)."""
 
 
@@ -91,11 +91,11 @@ class _Call:
         except Exception as error:
             self.ended.set_exception(error)
         except BaseException as error:  # raised on, it would end the thread, or look like the caller's own cancellation
-            self.ended.set_exception(Died(f"{type(error).__name__}: {error}"))
+            self.ended.set_exception(ScorerDied(f"{type(error).__name__}: {error}"))
 
     def close(self, _: object) -> None:
         if not self.ended.done():  # cancelled before it began
-            self.ended.set_exception(Died("cancelled"))
+            self.ended.set_exception(ScorerDied("cancelled"))
 
     def cancel(self) -> None:
         if self.task is not None:
@@ -116,7 +116,7 @@ class _Lane:
         return len(self.left)
 
 
-class Threads:
+class ScoringThreads:
     """Runs scorings off the caller's event loop. Built once; close() when the consumer stops.
 
     most_lost: threads of one scorer that may be left behind before it is blocked. grace_s: how long a call has to end
@@ -141,17 +141,17 @@ class Threads:
             async with asyncio.timeout_at(ends):
                 await lane.turn.acquire()
         except TimeoutError:
-            raise Late(f"waited {deadline_s:g} s for its turn") from None
+            raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
         try:
             return await self._call(name, lane, _Call(scoring), ends)
-        except Late:
-            raise Late(f"not done after {deadline_s:g} s") from None
+        except ScoringTimeout:
+            raise ScoringTimeout(f"not done after {deadline_s:g} s") from None
         finally:
             lane.turn.release()
 
     async def _call(self, name: str, lane: _Lane, call: _Call, ends: float) -> Score | Skipped:
         if lane.lost() >= self._most_lost:
-            raise Blocked(f"{lane.lost()} of its threads never came back; repair or remove the scorer")
+            raise ScorerBlocked(f"{lane.lost()} of its threads never came back; repair or remove the scorer")
         lane.now = thread = lane.now or _Thread(name)
         ended = asyncio.wrap_future(call.ended)
         thread.start(call)
@@ -163,7 +163,7 @@ class Threads:
             await asyncio.wait((ended,), timeout=self._grace_s)
             if not ended.done():
                 self._leave(name, lane, thread)
-            raise Late
+            raise ScoringTimeout
         finally:
             if not ended.cancel():
                 ended.exception()  # looked at, so that asyncio does not complain of an error nobody saw

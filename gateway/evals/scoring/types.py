@@ -126,7 +126,7 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class Prompt(Protocol):
+class ImmediateScorer(Protocol):
     """What a heavy scorer may also have: an answer at once, on the event loop, where that takes no longer than a
     millisecond. None: score() must be asked, on its thread."""
 

@@ -11,12 +11,12 @@ from gateway.core.exchange import Target
 from gateway.evals.scorers.judging.families import kin
 from gateway.evals.scoring.asker import NO_GATEWAY
 from gateway.evals.scoring.options import near
-from gateway.evals.scoring.registry import Built
+from gateway.evals.scoring.registry import BuiltScorers
 
 MOST_NAMED = 3
 
 
-def mistakes(config: Config, built: Built, *, gateway_known: bool = True) -> list[str]:
+def mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
     """Aliases that judges would ask and nobody serves; and, for whoever runs them, judges that reach no gateway."""
     lines = []
     for name, alias in _asked(built):
@@ -28,12 +28,12 @@ def mistakes(config: Config, built: Built, *, gateway_known: bool = True) -> lis
     return lines
 
 
-def cautions(config: Config, built: Built) -> list[str]:
+def cautions(config: Config, built: BuiltScorers) -> list[str]:
     """Judges of the family of what they judge, and budgets in USD without a price."""
     return [*_kin(config, built), *_unpriced(config, built)]
 
 
-def _kin(config: Config, built: Built) -> Iterator[str]:
+def _kin(config: Config, built: BuiltScorers) -> Iterator[str]:
     for name, alias in _asked(built):
         if alias not in config.models or built.all()[name].scorer.kind != "llm":
             continue
@@ -50,7 +50,7 @@ def _kin(config: Config, built: Built) -> Iterator[str]:
                 break
 
 
-def _unpriced(config: Config, built: Built) -> Iterator[str]:
+def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
     prices = prices_of(config)
     for name, alias in _asked(built):
         section = config.scorers.get(name)
@@ -64,7 +64,7 @@ def _unpriced(config: Config, built: Built) -> Iterator[str]:
                 )
 
 
-def _asked(built: Built) -> Iterator[tuple[str, str]]:
+def _asked(built: BuiltScorers) -> Iterator[tuple[str, str]]:
     """Each scorer that asks the gateway, and the alias that it asks."""
     for name, registered in built.all().items():
         if not registered.foreign:

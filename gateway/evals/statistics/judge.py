@@ -9,7 +9,7 @@ from gateway.evals.statistics.special import two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class JudgeAccuracy:
     """A judge against labels. Always show both rates beside kappa: kappa hides which way it errs."""
 
     tnr: float  # share of m0 truly bad answers that the judge calls bad (specificity)
@@ -24,7 +24,7 @@ class Calibration:
         at_least("m1", self.m1, 1)
 
     @classmethod
-    def from_counts(cls, tp: int, fn: int, tn: int, fp: int) -> "Calibration":
+    def from_counts(cls, tp: int, fn: int, tn: int, fp: int) -> "JudgeAccuracy":
         """tp, fn: truly good, called good and bad; tn, fp: truly bad, called bad and good. All >= 0."""
         for name, count in (("tp", tp), ("fn", fn), ("tn", tn), ("fp", fp)):
             at_least(name, count, 0)
@@ -45,7 +45,7 @@ class CorrectedRate:
     high: float
 
 
-def corrected_rate(p: float, n: int, judge: Calibration, alpha: float = 0.05) -> CorrectedRate:
+def corrected_rate(p: float, n: int, judge: JudgeAccuracy, alpha: float = 0.05) -> CorrectedRate:
     """Rogan-Gladen: (p + tnr - 1) / (tnr + tpr - 1), p the share of n answers that the judge called good.
 
     The interval carries the uncertainty of p, tnr and tpr: with z^2/2 added to successes and failures of p, 1 to those

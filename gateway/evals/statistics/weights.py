@@ -75,7 +75,7 @@ def realised_weight(population: float, responded: float) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class WeightedEstimate:
     """A weighted mean and what it rests on."""
 
     mean: float | None  # None: a stratum without a single answer (see missing), or nothing applicable
@@ -195,7 +195,7 @@ class WeightedMean:
         population: Mapping[str, float] | None = None,
         tuning: Tuning | None = None,
         support: tuple[float, float] = SCORES,
-    ) -> Estimate:
+    ) -> WeightedEstimate:
         """The Hajek mean over the applicable part of the population, with an interval valid at any time.
 
         mean = sum_h f_h sum(u x) / sum_h f_h sum(u), f_h = N_h / sum(u over scored and not applicable). The interval is
@@ -218,7 +218,7 @@ class WeightedMean:
         low, high = support if mean is None else _interval(known, mean, size, tuning or Tuning(), support)
         scored = sum(sums.n for sums in self.strata.values())
         aside = sum(sums.not_applicable for sums in self.strata.values())
-        return Estimate(mean, low, high, scored, aside, size, self._nonresponse(population), missing)
+        return WeightedEstimate(mean, low, high, scored, aside, size, self._nonresponse(population), missing)
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues with the same bits."""

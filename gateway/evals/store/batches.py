@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway.core.exchange import Exchange, Feedback, Tally
-from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.buckets import bucket_of
-from gateway.evals.store.rows import Judged
+from gateway.evals.store.rows import ScoredExchange
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ScoredBatch:
     """What was read from the stream and judged. tallies: with the stream id of their entry.
 
     scorers: those at work, by name; the population that a Tally reports counts for each of them.
     """
 
-    scorers: Mapping[str, Registered]
-    judged: Sequence[Judged] = ()
+    scorers: Mapping[str, RegisteredScorer]
+    judged: Sequence[ScoredExchange] = ()
     tallies: Sequence[tuple[str, Tally]] = ()
     feedback: Sequence[Feedback] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetterRow:
     """A dead letter. entry: its id in the stream. exchange: None where the entry could not be read."""
 
     entry: str
@@ -38,16 +38,16 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """new: exchanges stored now. duplicates: exchanges that were there before. met: what became of feedback."""
 
     new: int = 0
     duplicates: int = 0
-    met: Sequence[Met] = ()
+    met: Sequence[JoinedFeedback] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class JoinedFeedback:
     """What is known of one word of feedback. at: when it was said. exchange: ours, of the caller; None: none is here,
     or, where foreign, only somebody else's."""
 
@@ -74,7 +74,7 @@ class CellKey:
 
 
 @dataclass(slots=True)
-class CellSums:
+class CellDelta:
     """What newly stored scores add to one cell. unit_*: what its sums over units gain beyond scored, total and squares,
     since some scores belong to one unit."""
 

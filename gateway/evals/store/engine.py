@@ -18,7 +18,7 @@ _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
 
-class NoStore(CannotRun):
+class StoreUnavailable(CannotRun):
     """There is no store to read at this URL, or not one of this version; the message says what to do."""
 
 
@@ -34,7 +34,7 @@ def writer(url: str) -> Engine:
         migrate(engine)
     except DBAPIError as error:
         engine.dispose()
-        raise NoStore(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
     return engine
 
 
@@ -55,7 +55,7 @@ def migrated(url: str) -> str | None:
         found = _version(opened)
         migrate(opened)
     except DBAPIError as error:
-        raise NoStore(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
     finally:
         opened.dispose()
     return found
@@ -67,13 +67,13 @@ def reader(url: str) -> Engine:
     if target.get_backend_name() == "sqlite":
         path = Path(target.database or "")
         if not path.is_file():
-            raise NoStore(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
+            raise StoreUnavailable(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
         target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
     engine = _made(target)
     event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
     try:
         _check_version(engine, url)
-    except NoStore:
+    except StoreUnavailable:
         engine.dispose()
         raise
     return engine
@@ -143,11 +143,13 @@ def _url(url: str) -> URL:
     try:
         target = make_url(url)
     except ArgumentError:
-        raise NoStore("store.url is no URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
+        raise StoreUnavailable(
+            "store.url is no URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        ) from None
     if target.drivername in ("postgresql", "postgres"):
         target = target.set(drivername="postgresql+psycopg")
     if target.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise NoStore(f"store.url: {target.drivername} is no store; expected sqlite:///FILE or postgresql://…")
+        raise StoreUnavailable(f"store.url: {target.drivername} is no store; expected sqlite:///FILE or postgresql://…")
     return target
 
 
@@ -194,6 +196,8 @@ def _check_version(engine: Engine, url: str) -> None:
         with engine.connect() as connection:
             found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
-        raise NoStore(f"{shown(url)} cannot be read as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{shown(url)} cannot be read as a store: {error.orig}") from error
     if found != head():
-        raise NoStore(f"{shown(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`")
+        raise StoreUnavailable(
+            f"{shown(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"
+        )

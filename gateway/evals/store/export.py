@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
 
 from gateway.evals.store import engine
-from gateway.evals.store.query import Found, Wish, conditions, scores_of
+from gateway.evals.store.query import ExchangeFilter, Found, conditions, scores_of
 from gateway.evals.store.tables import exchanges, feedback, scores
 
 _MOST = 500  # exchanges in a batch
@@ -19,10 +19,10 @@ _MOST_BYTES = 8_000_000
 Place = tuple[float, str]  # received, id
 
 
-class Source:
+class ExportSource:
     """The exchanges that meet a wish, but for its limit. until: Unix seconds. Raises NoStore, QueryError."""
 
-    def __init__(self, url: str, wish: Wish, until: float) -> None:
+    def __init__(self, url: str, wish: ExchangeFilter, until: float) -> None:
         self._engine: Engine = engine.reader(url)
         try:
             with self._engine.connect() as connection:

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
 from gateway.core.exchange import Feedback, only_word_id
-from gateway.evals.store.batches import Met
+from gateway.evals.store.batches import JoinedFeedback
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Judged, feedback_row
+from gateway.evals.store.rows import ScoredExchange, feedback_row
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 
 PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
@@ -28,7 +28,7 @@ _WAITING = select(feedback.c.feedback_id).where(
 _ANY = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None)).limit(1)
 
 
-def write(connection: Connection, given: Sequence[Feedback], now: float) -> list[Met]:
+def write(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
     """The newest word under one feedback_id stays; one on somebody else's exchange is not kept."""
     for each in given:
         _keep(connection, dict(zip(_NAMES, feedback_row(each), strict=True)))
@@ -43,18 +43,18 @@ def _keep(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["feedback_id"], set_=later, where=newer))
 
 
-def _met(connection: Connection, given: Feedback, exchange: str | None) -> Met:
+def _met(connection: Connection, given: Feedback, exchange: str | None) -> JoinedFeedback:
     if exchange is not None:
-        return Met(given.feedback_id, given.at, exchange)
+        return JoinedFeedback(given.feedback_id, given.at, exchange)
     e = exchanges.c
     named = or_(e.id == given.id, e.upstream_id == given.id)
     foreign = connection.execute(select(e.id).where(named, e.role == "served").limit(1)).first() is not None
     if foreign:
         connection.execute(delete(feedback).where(feedback.c.feedback_id == given.feedback_id))
-    return Met(given.feedback_id, given.at, None, foreign)
+    return JoinedFeedback(given.feedback_id, given.at, None, foreign)
 
 
-def arrived(connection: Connection, new: Sequence[Judged], now: float) -> None:
+def arrived(connection: Connection, new: Sequence[ScoredExchange], now: float) -> None:
     """Exchanges that are stored now: what was said of them earlier meets them."""
     if connection.execute(_ANY).first() is None:  # mostly nothing waits, and to ask for hundreds by name is dear
         return

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.engine import Dialect
 
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import OWN, SHARED, Opinions, Row
+from gateway.evals.store.rows import OWN, SHARED, Row, ScoreRows
 from gateway.evals.store.tables import scores
 
 _MOST = 40  # scores in one statement: SQLite before 3.32 takes 999 parameters
 
 
-class Raced(Exception):
+class WriteConflict(Exception):
     """Another consumer wrote one of these rows at this moment: the whole transaction is to be run again."""
 
 
@@ -39,7 +39,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> Non
     _insert(connection, rows, 1, *_compiled(table, connection.dialect))
 
 
-def insert_opinions(connection: Connection, said: Iterable[Opinions]) -> None:
+def insert_opinions(connection: Connection, said: Iterable[ScoreRows]) -> None:
     """All scores of an exchange by one statement, in which what they share stands once: to bind a parameter costs as
     much as to store it. Raises Raced where one of them is there already."""
     shared, own, most = len(SHARED), len(OWN), _MOST * len(OWN)
@@ -60,7 +60,7 @@ def _insert(connection: Connection, rows: Sequence[Row], each: int, sql: str, na
         return
     values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
     if connection.exec_driver_sql(sql, values).rowcount != each * len(rows):
-        raise Raced
+        raise WriteConflict
 
 
 def add_to(

@@ -19,7 +19,7 @@ Subject = Literal["exchange", "pair"]
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ScorerVersion:
     """The scorer as it judged last. subject: what it judges."""
 
     scorer: str
@@ -55,15 +55,15 @@ class Label:
         return str(uuid5(NAMESPACE_OID, "\0".join((self.scorer, self.subject, self.subject_id, self.labeller))))
 
 
-def version_of(connection: Connection, scorer: str) -> Version | None:
+def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
     """None: it has judged nothing yet."""
-    found: list[tuple[float, Version]] = []
+    found: list[tuple[float, ScorerVersion]] = []
     for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
         c = table.c
         query = select(c.version, c.config_hash, c.direction, c.created).where(c.scorer == scorer)
         row = connection.execute(query.order_by(c.created.desc()).limit(1)).first()
         if row is not None:
-            found.append((row.created, Version(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
+            found.append((row.created, ScorerVersion(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
@@ -73,7 +73,7 @@ def scorers_seen(connection: Connection) -> list[str]:
     return sorted(names)
 
 
-def judged(connection: Connection, of: Version, experiment: str = "") -> list[dict[str, Any]]:
+def judged(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
     """Of everything that this version judged: id, judged (in [0, 1], 1 best), created, experiment."""
     if of.subject == "pair":
         p = pair_scores.c
@@ -115,7 +115,7 @@ def listed(connection: Connection, scorer: str | None, limit: int) -> list[Label
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
-def labelled(connection: Connection, of: Version | None = None) -> list[dict[str, Any]]:
+def labelled(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
     """Labels beside the scorer's verdicts on the same exchanges: a row of `labels` each, with judged, created,
     experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: of all scorers and versions."""
     s, e = scores.c, exchanges.c
@@ -138,7 +138,7 @@ def labelled(connection: Connection, of: Version | None = None) -> list[dict[str
     return _rows(connection, query)
 
 
-def labelled_pairs(connection: Connection, of: Version) -> list[dict[str, Any]]:
+def labelled_pairs(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
     """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
     p = pair_scores.c
     same = and_(
@@ -156,7 +156,7 @@ def labelled_pairs(connection: Connection, of: Version) -> list[dict[str, Any]]:
 def with_verdicts(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
     """What the scorer had said of what these labels are about, by the label's id."""
     found: dict[str, float] = {}
-    for of in {Version(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
+    for of in {ScorerVersion(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
         rows = labelled_pairs(connection, of) if of.subject == "pair" else labelled(connection, of)
         found |= {row["label_id"]: row["judged"] for row in rows}
     return found
@@ -170,7 +170,7 @@ def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
     return [row._asdict() for row in connection.execute(query)]
 
 
-def _these(table: Any, of: Version) -> tuple[Any, ...]:
+def _these(table: Any, of: ScorerVersion) -> tuple[Any, ...]:
     return table.c.scorer == of.scorer, table.c.version == of.version, table.c.config_hash == of.config_hash
 
 

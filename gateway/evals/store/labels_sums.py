@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, Double, case, cast, func, literal, select
 
 from gateway.core.plan import REPEAT
-from gateway.evals.store.labels import Version
+from gateway.evals.store.labels import ScorerVersion
 from gateway.evals.store.tables import exchanges, score_cells, scores
 from gateway.evals.store.tables_experiments import pair_scores
 
@@ -17,7 +17,7 @@ Key = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScoreSelection:
     """Which of a scorer's verdicts. None: all."""
 
     experiment: str | None = None
@@ -26,7 +26,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class CellSums:
+class JudgedSums:
     """Of one kind of traffic. total, squares: of verdicts in [0, 1], 1 best; good: how many reach the cut. asked: all
     rows, scored or not. inverse_pi: over them. population: N_h from the Tallies; 0: none has come."""
 
@@ -40,7 +40,7 @@ class CellSums:
     population: int = 0
 
 
-def sums(connection: Connection, of: Version, part: Part, cut: float) -> dict[Key, CellSums]:
+def sums(connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float) -> dict[Key, JudgedSums]:
     """Populations come with the whole only: Tallies know no experiments."""
     if of.subject == "pair":
         return _pair_sums(connection, of, part, cut)
@@ -65,7 +65,7 @@ def sums(connection: Connection, of: Version, part: Part, cut: float) -> dict[Ke
     return {key: replace(cell, population=populations.get(key, 0)) for key, cell in found.items()}
 
 
-def flips(connection: Connection, of: Version, part: Part) -> list[tuple[float | None, float | None]]:
+def flips(connection: Connection, of: ScorerVersion, part: ScoreSelection) -> list[tuple[float | None, float | None]]:
     """Of each pair that was judged in both orders: whether the winner changed, whether the first answer won."""
     p = pair_scores.c
     query = select(p.detail).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)
@@ -74,7 +74,7 @@ def flips(connection: Connection, of: Version, part: Part) -> list[tuple[float |
     return [(d.get("flip"), d.get("first_slot")) for d in details if "flip" in d or "first_slot" in d]
 
 
-def judged_after(connection: Connection, of: Version, moment: float) -> int:
+def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
     """How many answers this version judged since; moment: Unix seconds."""
     table = pair_scores if of.subject == "pair" else scores
     c = table.c
@@ -82,7 +82,7 @@ def judged_after(connection: Connection, of: Version, moment: float) -> int:
     return connection.execute(query.where(c.status == "scored", c.created > moment)).scalar_one()
 
 
-def _pair_sums(connection: Connection, of: Version, part: Part, cut: float) -> dict[Key, CellSums]:
+def _pair_sums(connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float) -> dict[Key, JudgedSums]:
     p = pair_scores.c
     query = select(
         p.arm, func.count(p.value), func.count(case((p.status.in_(("scored", "not_applicable")), 1))), func.count(),
@@ -92,19 +92,19 @@ def _pair_sums(connection: Connection, of: Version, part: Part, cut: float) -> d
     return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query)}
 
 
-def _only(table: Any, part: Part) -> list[Any]:
+def _only(table: Any, part: ScoreSelection) -> list[Any]:
     wanted = {"experiment": part.experiment, "plan": part.plan, "arm": part.arm}
     return [table.c[name] == value for name, value in wanted.items() if value is not None]
 
 
-def _sums(row: tuple[Any, ...]) -> CellSums:
+def _sums(row: tuple[Any, ...]) -> JudgedSums:
     scored, responded, asked, total, squares, good, inverse_pi = row
-    return CellSums(
+    return JudgedSums(
         scored, responded, asked, float(total or 0.0), float(squares or 0.0), good, float(inverse_pi or 0.0)
     )
 
 
-def _populations(connection: Connection, of: Version) -> dict[Key, int]:
+def _populations(connection: Connection, of: ScorerVersion) -> dict[Key, int]:
     c = score_cells.c
     query = select(c.alias, c.model, c.arm, c.stratum, c.population)
     query = query.where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, case, delete, func, select, union, update
 from gateway.core.exchange import Count, Tally
 from gateway.evals.store import loss_accounting
 from gateway.evals.store.engine import insert
-from gateway.evals.store.loss_accounting import Gap
+from gateway.evals.store.loss_accounting import SequenceGap
 from gateway.evals.store.score_sums import Place
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
 from gateway.stream.types import order, shard_of
@@ -29,7 +29,7 @@ Seen = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LedgerMark:
     """Before this place in the stream its process had appended everything up to last_seq."""
 
     incarnation: str
@@ -133,9 +133,9 @@ def close(connection: Connection, settled: Mapping[int, str]) -> int:
     """
     for shard, before in settled.items():
         below = select(marks).where(marks.c.shard == shard, marks.c.position < position(before))
-        by_incarnation: dict[str, list[Mark]] = {}
+        by_incarnation: dict[str, list[LedgerMark]] = {}
         for row in connection.execute(below.order_by(marks.c.position)):
-            mark = Mark(row.incarnation, row.position, row.last_seq, row.enqueued, row.shard)
+            mark = LedgerMark(row.incarnation, row.position, row.last_seq, row.enqueued, row.shard)
             by_incarnation.setdefault(mark.incarnation, []).append(mark)
         for incarnation, its in by_incarnation.items():
             _close(connection, its)
@@ -145,7 +145,7 @@ def close(connection: Connection, settled: Mapping[int, str]) -> int:
     return loss_accounting.unaccounted(connection)
 
 
-def _close(connection: Connection, its: Sequence[Mark]) -> None:
+def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
     """its: marks of one process, in the stream's order. All at once; one by one where something is missing, so that
     it is known between which of them."""
     row = connection.execute(select(ledgers).where(ledgers.c.incarnation == its[0].incarnation).with_for_update()).one()
@@ -166,7 +166,7 @@ def _close(connection: Connection, its: Sequence[Mark]) -> None:
     for mark in its:
         if mark.last_seq > low:
             missing = mark.last_seq - low - _came(connection, mark.incarnation, low, mark.last_seq)
-            gap = Gap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
+            gap = SequenceGap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
             loss_accounting.keep(connection, gap)
         low, since = max(low, mark.last_seq), mark.position
 
@@ -197,7 +197,7 @@ def end_the_silent(connection: Connection, settled: Mapping[int, str], silent_ms
             for t in (exchanges, dead_letters)
         ]
         last_seq = max(row.closed_seq, *(seq or 0 for seq in newest))
-        mark = Mark(row.incarnation, position(before), last_seq, last_seq, row.shard)
+        mark = LedgerMark(row.incarnation, position(before), last_seq, last_seq, row.shard)
         _close(connection, [mark])
         values = {"state": "dead", "gateway_lost": max(0, row.taken - last_seq)}
         connection.execute(update(ledgers).where(ledgers.c.incarnation == row.incarnation).values(values))

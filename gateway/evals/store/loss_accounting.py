@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, exists, func, select, update
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import ledgers
 from gateway.evals.store.tables_delivery import gaps, incidents, stream_nodes
-from gateway.stream.types import Look, order
+from gateway.stream.types import ShardSnapshot, order
 
 STREAM_LOST = "stream_lost"
 TRIMMED = "trimmed"
@@ -23,7 +23,7 @@ EVER = ""  # a position before all others
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class SequenceGap:
     """Of the numbers in (low_seq, high_seq], `missing` never came. Positions: of the tallies around them."""
 
     incarnation: str
@@ -36,7 +36,7 @@ class Gap:
     reason: str = ""
 
 
-def keep(connection: Connection, gap: Gap) -> None:
+def keep(connection: Connection, gap: SequenceGap) -> None:
     if gap.missing:
         connection.execute(insert(connection.dialect, gaps).values(asdict(gap)).on_conflict_do_nothing())
 
@@ -50,7 +50,7 @@ def found(connection: Connection, incarnation: str, seqs: Iterable[int]) -> None
     connection.execute(delete(gaps).where(its, gaps.c.missing <= 0))
 
 
-def note(connection: Connection, looks: Mapping[int, Look]) -> None:
+def note(connection: Connection, looks: Mapping[int, ShardSnapshot]) -> None:
     """Keeps what befell each shard since it was last looked at: another server process, or entries trimmed unread."""
     for shard, look in looks.items():
         now = {"run_id": look.run_id, "confirmed": _at(look.asked_ms), "trimmed_to": look.trimmed.to}

@@ -21,7 +21,7 @@ _LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExchangeFilter:
     """Which exchanges to list, newest first. since: Unix time; None: no bound. alias: None: all. where: a query."""
 
     limit: int = 20
@@ -41,7 +41,7 @@ def reading(url: str) -> Iterator[Reading]:
         opened.dispose()
 
 
-def listed(connection: Connection, wish: Wish) -> list[Found]:
+def listed(connection: Connection, wish: ExchangeFilter) -> list[Found]:
     """Exchanges without what was said, each with its `scores`. Raises QueryError."""
     query = select(*_LISTED).where(*conditions(connection, wish)).order_by(exchanges.c.received.desc())
     query = query.limit(wish.limit)
@@ -66,7 +66,7 @@ def whole(connection: Connection, exchange_id: str) -> Found | None:
     }
 
 
-def conditions(connection: Connection, wish: Wish) -> list[ColumnElement[bool]]:
+def conditions(connection: Connection, wish: ExchangeFilter) -> list[ColumnElement[bool]]:
     """What the wish asks of `exchanges`, but for its limit. Raises QueryError."""
     found: list[ColumnElement[bool]] = []
     if wish.alias is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
-from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import Judged, Scribe
+from gateway.evals.store.rows import ScoredExchange, ScoreRowBuilder
 from gateway.evals.store.store import Store
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 from gateway.evals.store.tables_replay import replay_answers, replays
@@ -33,14 +33,14 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ReplayKey:
     item: int
     target: str
     repeat: int
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplayAnswer:
     """A row of `replay_answers`. outcome: ok; refused (a 4xx that stays); failed (429, 5xx, no connection); timeout.
 
     What is None was not said, or there was no answer to say it.
@@ -69,12 +69,12 @@ class Answer:
     response: bytes = b""
 
     @property
-    def key(self) -> Key:
-        return Key(self.item, self.target, self.repeat)
+    def key(self) -> ReplayKey:
+        return ReplayKey(self.item, self.target, self.repeat)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownAnswer:
     """What is there of one answer. settled: (scorer, version, config_hash) of the scores that need no second asking."""
 
     answer_id: str
@@ -83,7 +83,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ReplayScore:
     """A score of one answer. value: None unless status is "scored"."""
 
     item: int
@@ -98,7 +98,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogSelection:
     """Which logged calls: the newest so many of an alias. since: Unix time; None: from the beginning."""
 
     alias: str
@@ -107,7 +107,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedCall:
     """A served call. cluster: whose calls depend on each other; None: nobody's. correction: what its caller would have
     liked to hear; None: nothing was said."""
 
@@ -117,7 +117,7 @@ class Logged:
     correction: str | None
 
 
-class Replays(Store):
+class ReplayStore(Store):
     """The store as a replay sees it. Raises StoreDown or Refused; then nothing of that call is stored."""
 
     async def begin(self, replay: Replay) -> None:
@@ -128,7 +128,7 @@ class Replays(Store):
 
         await self._transaction(beginning)
 
-    async def known(self, replay: str, first: int, last: int) -> dict[Key, Known]:
+    async def known(self, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
         """What is stored of the items first to last."""
         return await self._transaction(lambda connection: known(connection, replay, first, last))
 
@@ -137,11 +137,14 @@ class Replays(Store):
         total = select(func.coalesce(func.sum(replay_answers.c.cost_usd), 0.0)).where(replay_answers.c.replay == replay)
         return await self._transaction(lambda connection: float(connection.execute(total).scalar_one()))
 
-    async def answer(self, answer_id: str) -> Answer:
+    async def answer(self, answer_id: str) -> ReplayAnswer:
         return await self._transaction(lambda connection: _answers(connection, [answer_id])[0])
 
     async def keep(
-        self, replay: str, written: Sequence[tuple[Answer, Judged | None]], scorers: Mapping[str, Registered]
+        self,
+        replay: str,
+        written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
+        scorers: Mapping[str, RegisteredScorer],
     ) -> None:
         """Answers with what was said of them. An answer that is there stays; a failure gives way to what came later."""
         now = self._clock()
@@ -151,8 +154,8 @@ class Replays(Store):
 def write(
     connection: Connection,
     replay: str,
-    written: Sequence[tuple[Answer, Judged | None]],
-    scorers: Mapping[str, Registered],
+    written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
+    scorers: Mapping[str, RegisteredScorer],
     now: float,
 ) -> None:
     answers = insert(connection.dialect, replay_answers)
@@ -165,7 +168,7 @@ def write(
     rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
     if rows:
         connection.execute(keep_good, rows)
-    scribe = Scribe(scorers)
+    scribe = ScoreRowBuilder(scorers)
     said_of = (scribe.opinions(j, now) for _, j in written if j is not None)
     judged = [{**row, "subject": SUBJECT} for opinions in said_of for row in opinions.by_column()]
     if judged:
@@ -182,7 +185,7 @@ def _clean(value: Any) -> Any:
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
-def known(connection: Connection, replay: str, first: int, last: int) -> dict[Key, Known]:
+def known(connection: Connection, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
     a = replay_answers.c
     these = (a.replay == replay, a.item.between(first, last))
     query = select(a.item, a.target, a.repeat, a.answer_id, a.outcome).where(*these)
@@ -196,14 +199,14 @@ def known(connection: Connection, replay: str, first: int, last: int) -> dict[Ke
     for answer_id, *which in connection.execute(said):
         settled.setdefault(answer_id, set()).add((which[0], which[1], which[2]))
     return {
-        Key(item, target, repeat): Known(answer_id, outcome == "ok", frozenset(settled.get(answer_id, ())))
+        ReplayKey(item, target, repeat): KnownAnswer(answer_id, outcome == "ok", frozenset(settled.get(answer_id, ())))
         for item, target, repeat, answer_id, outcome in answers
     }
 
 
-def _answers(connection: Connection, ids: Sequence[str]) -> list[Answer]:
+def _answers(connection: Connection, ids: Sequence[str]) -> list[ReplayAnswer]:
     query = select(replay_answers).where(replay_answers.c.answer_id.in_(ids))
-    return [Answer(**_named(row)) for row in connection.execute(query).mappings()]
+    return [ReplayAnswer(**_named(row)) for row in connection.execute(query).mappings()]
 
 
 def _named(row: RowMapping) -> dict[str, Any]:
@@ -211,16 +214,16 @@ def _named(row: RowMapping) -> dict[str, Any]:
     return {str(name): value for name, value in row.items() if name != "replay"}
 
 
-def outcomes(connection: Connection, replay: str) -> Iterator[Answer]:
+def outcomes(connection: Connection, replay: str) -> Iterator[ReplayAnswer]:
     """Every answer in order of item, target and repeat, without what it says."""
     a = replay_answers.c
     columns = [c for c in replay_answers.columns if c.name not in ("text", "response")]
     query = select(*columns).where(a.replay == replay).order_by(a.item, a.target, a.repeat)
     for row in connection.execution_options(yield_per=_MANY).execute(query).mappings():
-        yield Answer(**_named(row))
+        yield ReplayAnswer(**_named(row))
 
 
-def scored(connection: Connection, replay: str) -> Iterator[Scored]:
+def scored(connection: Connection, replay: str) -> Iterator[ReplayScore]:
     """Every score of the replay's good answers, in the same order."""
     a, s = replay_answers.c, scores.c
     columns = (a.item, a.target, a.repeat, s.scorer, s.version, s.config_hash, s.status, s.value, s.cost_usd)
@@ -231,17 +234,17 @@ def scored(connection: Connection, replay: str) -> Iterator[Scored]:
         .order_by(a.item, a.target, a.repeat, s.scorer)
     )
     for row in connection.execution_options(yield_per=_MANY).execute(query):
-        yield Scored(*row)
+        yield ReplayScore(*row)
 
 
-def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[Key, str]:
+def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[ReplayKey, str]:
     """What was answered to a few items."""
     a = replay_answers.c
     query = select(a.item, a.target, a.repeat, a.text).where(a.replay == replay, a.item.in_(items))
-    return {Key(*row[:3]): row[3] for row in connection.execute(query)}
+    return {ReplayKey(*row[:3]): row[3] for row in connection.execute(query)}
 
 
-def logged(connection: Connection, wanted: Wanted) -> list[Logged]:
+def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     """In the order in which they came. Only calls that were answered whole; none that a shadow or a control asked."""
     e = exchanges.c
     f = feedback.c
@@ -254,4 +257,4 @@ def logged(connection: Connection, wanted: Wanted) -> list[Logged]:
     )
     if wanted.since is not None:
         query = query.where(e.received >= wanted.since)
-    return [Logged(*row) for row in connection.execute(query)][::-1]
+    return [LoggedCall(*row) for row in connection.execute(query)][::-1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
-from gateway.config.privacy import Store
+from gateway.config.privacy import StoreConfig
 from gateway.evals.store.experiments.plans import hold
 from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.evals.store.tables_experiments import pair_scores
@@ -29,20 +29,20 @@ _WORDLESS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RetentionLimits:
     """keep_s: age in seconds; most_bytes: of all that is kept. None: without bound."""
 
     keep_s: float | None = None
     most_bytes: float | None = None
 
     @classmethod
-    def of(cls, store: Store) -> Bounds:
+    def of(cls, store: StoreConfig) -> RetentionLimits:
         days, gb = store.keep_days, store.max_gb
         return cls(None if days is None else days * 86_400, None if gb is None else gb * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class RetentionResult:
     """removed: exchanges gone; emptied: those that only lost their words. more: there was no time for all."""
 
     removed: int = 0
@@ -57,10 +57,10 @@ class _Old:
     stays: bool  # its numbers do
 
 
-def sweep(connection: Connection, bounds: Bounds, holder: str, now: float) -> Swept:
+def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
     """One step, of one consumer at a time. holder: who asks; now: Unix seconds."""
-    if bounds == Bounds() or not hold(connection, LEASE, holder, now, 60.0):
-        return Swept()
+    if bounds == RetentionLimits() or not hold(connection, LEASE, holder, now, 60.0):
+        return RetentionResult()
     found = list(_old(connection, bounds, now))
     gone, emptied = [o.id for o in found if not o.stays], [o.id for o in found if o.stays]
     for chunk in _chunks(gone):
@@ -69,7 +69,7 @@ def sweep(connection: Connection, bounds: Bounds, holder: str, now: float) -> Sw
         _empty(connection, chunk)
     if bounds.keep_s is not None:
         connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - bounds.keep_s))
-    return Swept(len(gone), len(emptied), len(found) == _MOST)
+    return RetentionResult(len(gone), len(emptied), len(found) == _MOST)
 
 
 def size(connection: Connection) -> int:
@@ -77,7 +77,7 @@ def size(connection: Connection) -> int:
     return int(connection.execute(select(func.sum(exchanges.c.bytes))).scalar() or 0)
 
 
-def _old(connection: Connection, bounds: Bounds, now: float) -> Iterator[_Old]:
+def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterator[_Old]:
     too_much = 0.0 if bounds.most_bytes is None else size(connection) - bounds.most_bytes
     since = None if bounds.keep_s is None else now - bounds.keep_s
     e = exchanges.c

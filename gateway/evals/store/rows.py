@@ -14,8 +14,8 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange, Feedback, Usage
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.scoring.run import ScoreResult
 from gateway.evals.scoring.types import Score, Scorer, Spent
 
 Row = tuple[Any, ...]
@@ -23,13 +23,13 @@ _BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, 
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredExchange:
     """One exchange, what its answer says, and what the scorers said of it. cost_usd: None: not known. position: its
     place in the stream, as ledger.position writes it."""
 
     exchange: Exchange
     completion: Completion
-    results: Sequence[Result]
+    results: Sequence[ScoreResult]
     cost_usd: float | None = None
     position: str = ""
 
@@ -39,7 +39,7 @@ def model_of(exchange: Exchange) -> str:
     return f"{exchange.target.upstream}/{exchange.target.model}"
 
 
-def exchange_row(judged: Judged, now: float) -> Row:
+def exchange_row(judged: ScoredExchange, now: float) -> Row:
     """A row of `exchanges`. The upstream's own usage counts; what room 1 noted stands in for it."""
     e, said = judged.exchange, judged.completion
     usage = said.usage or e.usage
@@ -72,7 +72,7 @@ OWN = (
 )  # fmt: skip
 
 
-class Opinions(NamedTuple):
+class ScoreRows(NamedTuple):
     """The rows of `scores` of one exchange. values: of SHARED once, then of OWN for each result, in order."""
 
     values: list[Any]
@@ -84,19 +84,19 @@ class Opinions(NamedTuple):
             yield {**shared, **own}
 
 
-class Scribe:
+class ScoreRowBuilder:
     """Makes rows of `scores`; remembers what those of one scorer have in common, and rules say the same Score often.
 
     null: what stands for None, in an Opinions' values.
     """
 
-    def __init__(self, scorers: Mapping[str, Registered], null: Any = None) -> None:
+    def __init__(self, scorers: Mapping[str, RegisteredScorer], null: Any = None) -> None:
         self._scorers = scorers
         self._null = null
         self._unpaid, self._unscored = (null,) * 3, (null,) * 6
-        self._voices: dict[tuple[str, ...], _Voice] = {}
+        self._voices: dict[tuple[str, ...], _ScorerColumns] = {}
 
-    def opinions(self, judged: Judged, now: float) -> Opinions:
+    def opinions(self, judged: ScoredExchange, now: float) -> ScoreRows:
         e, null = judged.exchange, self._null
         namespace = _namespace(e.id)
         time, exchange_pi = _time(namespace), e.pi
@@ -110,7 +110,7 @@ class Scribe:
             why = null if explanation is None else _text(explanation)
             i = _hashed(namespace, time, voice.identity)
             values += (i, *voice.columns, status, why, exchange_pi * pi, seconds, *paid, *said)
-        return Opinions(values)
+        return ScoreRows(values)
 
     def _paid(self, spent: Spent) -> Row:
         return self._filled((spent.cost_usd, _text(spent.judge_model), spent.tokens))
@@ -118,21 +118,21 @@ class Scribe:
     def _filled(self, row: Row) -> Row:
         return tuple([self._null if value is None else value for value in row])
 
-    def score_ids(self, judged: Judged) -> list[str]:
+    def score_ids(self, judged: ScoredExchange) -> list[str]:
         """Of its results, in order."""
         namespace = _namespace(judged.exchange.id)
         time = _time(namespace)
         return [_hashed(namespace, time, self._voice(r).identity) for r in judged.results]
 
-    def _voice(self, result: Result) -> _Voice:
+    def _voice(self, result: ScoreResult) -> _ScorerColumns:
         key = result[:3]
         voice = self._voices.get(key)
         if voice is None:
-            voice = self._voices[key] = _Voice(self._scorers[result.scorer].scorer, self._filled, *key)
+            voice = self._voices[key] = _ScorerColumns(self._scorers[result.scorer].scorer, self._filled, *key)
         return voice
 
 
-class _Voice:
+class _ScorerColumns:
     """What all rows of one scorer share. identity: what makes its opinions its own, for score_id."""
 
     def __init__(self, scorer: Scorer, filled: Callable[[Row], Row], name: str, version: str, config_hash: str) -> None:

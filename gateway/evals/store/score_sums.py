@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 
 from gateway.core.exchange import Exchange
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.scoring.run import Result
-from gateway.evals.store.batches import CellSums
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.scoring.run import ScoreResult
+from gateway.evals.store.batches import CellDelta
 from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
 from gateway.evals.store.inserting import add_to
@@ -29,15 +29,17 @@ _CLOSED = ("weighted_sum", "weight")
 _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
 
 
-class Sums:
+class ScoreSums:
     """What one transaction adds, by cell."""
 
     def __init__(self) -> None:
-        self.by_cell: dict[tuple[str, ...], CellSums] = {}
-        self.units: dict[tuple[str, ...], Unit] = {}  # by cell and unit; only those of several exchanges
-        self._by_place: dict[Place, dict[tuple[str, ...], tuple[CellSums, Buckets]]] = {}
+        self.by_cell: dict[tuple[str, ...], CellDelta] = {}
+        self.units: dict[tuple[str, ...], UnitSums] = {}  # by cell and unit; only those of several exchanges
+        self._by_place: dict[Place, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
 
-    def count(self, exchange: Exchange, results: Iterable[Result], scorers: Mapping[str, Registered]) -> None:
+    def count(
+        self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, RegisteredScorer]
+    ) -> None:
         e = exchange
         pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
         alone = e.unit in (e.id, e.pair)
@@ -57,28 +59,28 @@ class Sums:
 
     def _cell(
         self,
-        here: dict[tuple[str, ...], tuple[CellSums, Buckets]],
+        here: dict[tuple[str, ...], tuple[CellDelta, Buckets]],
         cell: tuple[str, str, str],
         place: Place,
-        scorers: Mapping[str, Registered],
-    ) -> tuple[CellSums, Buckets]:
-        sums = self.by_cell[*cell, *place] = CellSums()
+        scorers: Mapping[str, RegisteredScorer],
+    ) -> tuple[CellDelta, Buckets]:
+        sums = self.by_cell[*cell, *place] = CellDelta()
         here[cell] = sums, bounds_of(*scorers[cell[0]].scorer.bounds)
         return here[cell]
 
-    def _of_unit(self, sums: CellSums, key: tuple[str, ...], value: float, at: float) -> None:
+    def _of_unit(self, sums: CellDelta, key: tuple[str, ...], value: float, at: float) -> None:
         """One score that is not a unit of its own."""
         sums.unit_sizes -= 1.0
         sums.unit_products -= value
         sums.unit_squares -= value * value
-        unit = self.units.setdefault(key, Unit())
+        unit = self.units.setdefault(key, UnitSums())
         unit.n += 1
         unit.total += value
         unit.at = max(unit.at, at)
 
 
 @dataclass(slots=True)
-class Unit:
+class UnitSums:
     """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
 
     n: int = 0
@@ -86,12 +88,12 @@ class Unit:
     at: float = 0.0
 
 
-def add(connection: Connection, sums: Sums) -> None:
+def add(connection: Connection, sums: ScoreSums) -> None:
     """Adds to the stored sums, never replaces them."""
     for key, unit in sorted(sums.units.items()):  # one order of locks
         _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
     rows = [{**_key(key), **_cell_values(s)} for key, s in sums.by_cell.items()]
-    add_to(connection, score_cells, rows, CELL, tuple(_cell_values(CellSums())))
+    add_to(connection, score_cells, rows, CELL, tuple(_cell_values(CellDelta())))
     buckets = [
         {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
         for key, s in sums.by_cell.items()
@@ -100,7 +102,7 @@ def add(connection: Connection, sums: Sums) -> None:
     add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
 
 
-def _add_unit(connection: Connection, key: tuple[str, ...], more: Unit, sums: CellSums) -> None:
+def _add_unit(connection: Connection, key: tuple[str, ...], more: UnitSums, sums: CellDelta) -> None:
     """Adds to the conversation, and to its cell's sums what it thereby gains: its scores depend on each other, so that
     an interval is made of conversations. The row stays locked until the transaction ends."""
     u = score_units.c
@@ -122,12 +124,12 @@ def forget_units(connection: Connection, before: float) -> None:
     connection.execute(delete(score_units).where(score_units.c.at < before))
 
 
-def add_population(connection: Connection, scorers: Mapping[str, Registered], more: Mapping[Place, int]) -> None:
+def add_population(connection: Connection, scorers: Mapping[str, RegisteredScorer], more: Mapping[Place, int]) -> None:
     """What a Tally counted since the one before, for every scorer that is at work."""
     rows = [
         {
             **_key((name, r.scorer.version, r.config_hash, *place)),
-            **_cell_values(CellSums()),
+            **_cell_values(CellDelta()),
             "population": n,
         }
         for name, r in scorers.items()
@@ -190,7 +192,7 @@ def _key(values: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(CELL, values, strict=True))
 
 
-def _cell_values(sums: CellSums) -> dict[str, float]:
+def _cell_values(sums: CellDelta) -> dict[str, float]:
     return {
         **{f"n_{status}": getattr(sums, status) for status in _STATUS},
         "total": sums.total,

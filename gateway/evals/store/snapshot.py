@@ -10,12 +10,12 @@ from sqlalchemy import Connection, func, select
 from gateway.evals.store import loss_accounting
 from gateway.evals.store.batches import CellKey
 from gateway.evals.store.buckets import COUNT
-from gateway.evals.store.costs import Cost, costs
+from gateway.evals.store.costs import ScorerCost, costs
 from gateway.evals.store.tables import CELL, counters, dead_letters, score_buckets, score_cells
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ScoreCell:
     """A row of score_cells. bucket_weights: closed weights by bucket, not cumulative. units: its sums over units: n²,
     n t and t²; None: every exchange is its own."""
 
@@ -32,21 +32,21 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StoreSnapshot:
     """Everything the gauges show, at one moment. dead_letters, lost: by reason. costs: by scorer."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[ScoreCell, ...]
     dead_letters: Mapping[str, int]
     duplicates: int
     unaccounted: int
-    costs: Mapping[str, Cost] = field(default_factory=dict)
+    costs: Mapping[str, ScorerCost] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
 
 
-def standing(connection: Connection) -> Standing:
+def standing(connection: Connection) -> StoreSnapshot:
     letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
     duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
-    return Standing(
+    return StoreSnapshot(
         cells=_cells(connection),
         dead_letters={reason: n for reason, n in connection.execute(letters)},
         duplicates=connection.execute(duplicates).scalar() or 0,
@@ -56,7 +56,7 @@ def standing(connection: Connection) -> Standing:
     )
 
 
-def _cells(connection: Connection) -> tuple[Cell, ...]:
+def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
     weights: dict[CellKey, list[float]] = {}
     for row in connection.execute(select(score_buckets)).mappings():
         key = CellKey(**{name: row[name] for name in CELL})
@@ -66,7 +66,7 @@ def _cells(connection: Connection) -> tuple[Cell, ...]:
         key = CellKey(**{name: row[name] for name in CELL})
         n = {column.removeprefix("n_"): row[column] for column in row if column.startswith("n_")}
         found.append(
-            Cell(
+            ScoreCell(
                 key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
                 row["weight"], tuple(weights.get(key, (0.0,) * COUNT)),
                 (row["unit_sizes"], row["unit_products"], row["unit_squares"]),

@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import Batch, Letter, Written
-from gateway.evals.store.inserting import Raced
+from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
+from gateway.evals.store.inserting import WriteConflict
 from gateway.evals.store.query import Reading, reading
-from gateway.evals.store.retention import Bounds, Swept
-from gateway.evals.store.snapshot import Standing, standing
-from gateway.stream.types import Look
+from gateway.evals.store.retention import RetentionLimits, RetentionResult
+from gateway.evals.store.snapshot import StoreSnapshot, standing
+from gateway.stream.types import ShardSnapshot
 
 T = TypeVar("T")
 _RACES = 5
@@ -31,7 +31,7 @@ class StoreDown(Exception):
     """The store cannot write now (locked, full, away): the same write is to be tried again later."""
 
 
-class Refused(Exception):
+class WriteRejected(Exception):
     """The database refuses these rows as they are; trying again does not help."""
 
 
@@ -41,10 +41,10 @@ class Store:
     clock: Unix time in seconds. bounds: of what is kept; None: all is.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time, bounds: Bounds | None = None) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.time, bounds: RetentionLimits | None = None) -> None:
         self._url = url
         self._clock = clock
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or RetentionLimits()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def __aenter__(self) -> Self:
@@ -55,22 +55,22 @@ class Store:
         await self._on_thread(self._engine.dispose)
         self._thread.shutdown(wait=False)
 
-    async def write(self, batch: Batch) -> Written:
+    async def write(self, batch: ScoredBatch) -> WriteResult:
         """Everything of the batch, or nothing."""
         return await self._transaction(lambda connection: writing.write(connection, batch, self._clock()))
 
-    async def bury(self, letters: Sequence[Letter]) -> None:
+    async def bury(self, letters: Sequence[DeadLetterRow]) -> None:
         """Notes what is moved to the dead-letter stream."""
         await self._transaction(lambda connection: writing.bury(connection, letters))
 
-    async def close(self, looks: Mapping[int, Look]) -> Standing:
+    async def close(self, looks: Mapping[int, ShardSnapshot]) -> StoreSnapshot:
         """Closes the ledgers and the weights, and says how all stands.
 
         looks: how each shard of the stream stands; of one that is not there nothing is known, and its ledgers stay as
         they are.
         """
 
-        def closing(connection: Connection) -> Standing:
+        def closing(connection: Connection) -> StoreSnapshot:
             settled = {shard: look.settled for shard, look in looks.items()}
             loss_accounting.note(connection, looks)
             ledger.close(connection, settled)
@@ -83,13 +83,13 @@ class Store:
 
         return await self._transaction(closing)
 
-    async def retain(self, holder: str) -> Swept:
+    async def retain(self, holder: str) -> RetentionResult:
         """One step of what is done now and then: feedback meets its exchange, what is too old or too much goes.
 
         holder: the consumer that asks; one of them does it at a time.
         """
 
-        def retaining(connection: Connection) -> Swept:
+        def retaining(connection: Connection) -> RetentionResult:
             now = self._clock()
             feedback.sweep(connection, now - _MEETS_S, now)
             score_sums.forget_units(connection, now - _GOES_ON_S)
@@ -121,13 +121,13 @@ class Store:
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
-            except Raced:
+            except WriteConflict:
                 continue
             except DBAPIError as error:
-                kind = StoreDown if engine.transient(error) else Refused
+                kind = StoreDown if engine.transient(error) else WriteRejected
                 raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
             except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
-                raise Refused(f"store: {type(error).__name__}: {error}") from error
+                raise WriteRejected(f"store: {type(error).__name__}: {error}") from error
         raise StoreDown(f"store: other consumers wrote the same exchanges {_RACES} times in a row")
 
     async def _on_thread(self, work: Callable[[], T]) -> T:

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from gateway.evals.store import costs, feedback, ledger, score_sums
-from gateway.evals.store.batches import Batch, Letter, Written
+from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.evals.store.engine import insert
 from gateway.evals.store.experiments import pairs
 from gateway.evals.store.inserting import insert_new, insert_opinions, null_of
-from gateway.evals.store.rows import Judged, Scribe, exchange_row
+from gateway.evals.store.rows import ScoredExchange, ScoreRowBuilder, exchange_row
 from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
 
 _KNOWN_EXCHANGES = select(exchanges.c.id).where(exchanges.c.id.in_(bindparam("ids", expanding=True)))
@@ -25,7 +25,7 @@ _KNOWN_SCORES = select(scores.c.score_id).where(scores.c.exchange_id.in_(bindpar
 _CHUNK = 500
 
 
-def write(connection: Connection, batch: Batch, now: float) -> Written:
+def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult:
     """Raises Raced, and what the database raises; then nothing of the batch is stored."""
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, _KNOWN_EXCHANGES, by_id)
@@ -41,10 +41,10 @@ def write(connection: Connection, batch: Batch, now: float) -> Written:
     met = feedback.write(connection, batch.feedback, now)
     duplicates = len(batch.judged) - len(new)
     count(connection, "duplicates", duplicates)
-    return Written(len(new), duplicates, tuple(met))
+    return WriteResult(len(new), duplicates, tuple(met))
 
 
-def bury(connection: Connection, letters: Sequence[Letter]) -> None:
+def bury(connection: Connection, letters: Sequence[DeadLetterRow]) -> None:
     """Notes dead letters; noting one twice counts it once."""
     statement = insert(connection.dialect, dead_letters).on_conflict_do_nothing()
     ledger.arriving(connection, [(x.exchange.incarnation, x.exchange.seq) for x in letters if x.exchange])
@@ -69,9 +69,9 @@ def count(connection: Connection, name: str, n: int) -> None:
         connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=more))
 
 
-def _scores(connection: Connection, judged: Sequence[Judged], batch: Batch, now: float) -> None:
+def _scores(connection: Connection, judged: Sequence[ScoredExchange], batch: ScoredBatch, now: float) -> None:
     """What was said of these, and is not there yet; with the sums over it."""
-    sums, scribe = score_sums.Sums(), Scribe(batch.scorers, null_of(connection))
+    sums, scribe = score_sums.ScoreSums(), ScoreRowBuilder(batch.scorers, null_of(connection))
     for j in judged:
         sums.count(j.exchange, j.results, batch.scorers)
     insert_opinions(connection, [scribe.opinions(j, now) for j in judged])
@@ -79,9 +79,9 @@ def _scores(connection: Connection, judged: Sequence[Judged], batch: Batch, now:
     score_sums.add(connection, sums)
 
 
-def _unscored(connection: Connection, known: Sequence[Judged], batch: Batch) -> list[Judged]:
+def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
     """What a redelivery brings that is not there yet: the scores of scorers that were configured in between."""
-    stored, scribe = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), Scribe(batch.scorers)
+    stored, scribe = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), ScoreRowBuilder(batch.scorers)
     fresh = ([r for r, i in zip(j.results, scribe.score_ids(j), strict=True) if i not in stored] for j in known)
     return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
 

@@ -9,7 +9,7 @@ import orjson
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, GatewayError
-from gateway.proxy.dialects import Answered, Reader, lenient
+from gateway.proxy.dialects import PlainReply, Reader, lenient
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
@@ -60,14 +60,14 @@ class Anthropic:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return MessagesReader() if call.api in _OWN else ToChatReader(call, keep_text=keep_text)
 
-    def answer(self, call: Call, body: bytes) -> Answered:
+    def answer(self, call: Call, body: bytes) -> PlainReply:
         usage = read_answer(body)
         if call.api in _OWN:
-            return Answered(body, usage)
+            return PlainReply(body, usage)
         message = lenient.loads(body)
         if not isinstance(message.get("content"), list):
             raise ValueError("its body is no message: it has no content")
-        return Answered(lenient.dumps(to_chat(message, int(call.received))), usage)
+        return PlainReply(lenient.dumps(to_chat(message, int(call.received))), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return body if call.api in _OWN else lenient.dumps(to_openai_error(status, body))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import GatewayError, NotImplementedHere
-from gateway.proxy.dialects import Answered, Reader, lenient
+from gateway.proxy.dialects import PlainReply, Reader, lenient
 from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
@@ -41,10 +41,10 @@ class Messages:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return ToMessagesReader()
 
-    def answer(self, call: Call, body: bytes) -> Answered:
+    def answer(self, call: Call, body: bytes) -> PlainReply:
         usage = read_answer(body)
         try:
-            return Answered(lenient.dumps(to_message(lenient.loads(body))), usage)
+            return PlainReply(lenient.dumps(to_message(lenient.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:
             raise ValueError(f"its body is no chat completion: {error}") from error
 

@@ -15,7 +15,7 @@ from gateway.config.loading import Upstream
 from gateway.core.completion import usage_of
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
-from gateway.proxy.dialects import Answered, Reader, lenient
+from gateway.proxy.dialects import PlainReply, Reader, lenient
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
 from gateway.proxy.dialects.usage import tail_usage
@@ -97,10 +97,10 @@ class OpenAI:
             return ChatReader(call, drops_usage=self._adds_usage(call), keep_text=keep_text and call.api == "chat")
         return ResponsesReader() if call.api == "responses" else RawReader()
 
-    def answer(self, call: Call, body: bytes) -> Answered:
+    def answer(self, call: Call, body: bytes) -> PlainReply:
         if call.api in _NOT_JSON:
-            return Answered(body, tail_usage(body))
-        return Answered(body, read_answer(body, lists=call.api in _LISTS))
+            return PlainReply(body, tail_usage(body))
+        return PlainReply(body, read_answer(body, lists=call.api in _LISTS))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return body

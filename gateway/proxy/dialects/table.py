@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable
 from gateway.config.loading import Upstream
 from gateway.core.errors import GatewayError
 from gateway.core.providers import DialectName
-from gateway.proxy.dialects import Answered, Dialect, Reader
+from gateway.proxy.dialects import Dialect, PlainReply, Reader
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
@@ -18,7 +18,7 @@ from gateway.proxy.request.call import Call
 _ANTHROPIC_APIS = ("messages", "count_tokens")
 
 
-class ForBoth:
+class DualDialect:
     """An upstream that speaks OpenAI, for OpenAI's clients and for Anthropic's: picked by the API that was called."""
 
     def __init__(self, upstream: Upstream, native: OpenAI) -> None:
@@ -35,7 +35,7 @@ class ForBoth:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return self._for(call).reader(call, keep_text)
 
-    def answer(self, call: Call, body: bytes) -> Answered:
+    def answer(self, call: Call, body: bytes) -> PlainReply:
         return self._for(call).answer(call, body)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
@@ -49,8 +49,8 @@ class ForBoth:
 
 
 _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
-    "openai": lambda upstream: ForBoth(upstream, OpenAI(upstream)),
-    "azure": lambda upstream: ForBoth(upstream, Azure(upstream)),
+    "openai": lambda upstream: DualDialect(upstream, OpenAI(upstream)),
+    "azure": lambda upstream: DualDialect(upstream, Azure(upstream)),
     "anthropic": Anthropic,
 }
 

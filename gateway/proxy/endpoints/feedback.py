@@ -38,7 +38,7 @@ async def nobody(_: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class FeedbackWait:
     """How long a verdict is waited for, and how often it is looked for. late_s: an exchange that is not in the store so
     long after its call does not come any more."""
 
@@ -51,11 +51,11 @@ def feedback_page(
     gateway: Callable[[], Gateway],
     recall: Recall = nobody,
     clock: Callable[[], float] = time.time,
-    patience: Patience | None = None,
+    patience: FeedbackWait | None = None,
 ) -> Any:
     """200 when the exchange is known, 202 when it may still come, 404 when it is none of the caller's. The same id
     replaces what was said before."""
-    pace = patience or Patience()
+    pace = patience or FeedbackWait()
 
     async def page(request: Request) -> Response:
         now = gateway()
@@ -83,7 +83,7 @@ def feedback_page(
     return page
 
 
-async def _verdict(recall: Recall, given: Feedback, pace: Patience) -> dict[str, Any] | None:
+async def _verdict(recall: Recall, given: Feedback, pace: FeedbackWait) -> dict[str, Any] | None:
     """What room 2 says of this word, and not of an earlier one under the same id. None: nothing yet."""
     looks = max(1, round(pace.wait_s / pace.look_s))
     for _ in range(looks):
@@ -99,7 +99,7 @@ async def _verdict(recall: Recall, given: Feedback, pace: Patience) -> dict[str,
     return None
 
 
-def _too_late(verdict: dict[str, Any], given: Feedback, pace: Patience) -> bool:
+def _too_late(verdict: dict[str, Any], given: Feedback, pace: FeedbackWait) -> bool:
     """Whether an exchange that is not there will not come: our ids say when their call came."""
     ours = _OURS.fullmatch(given.id)
     called = int(ours[1] + ours[2], 16) / 1000 if ours else given.at

@@ -22,7 +22,7 @@ from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, nobody
-from gateway.proxy.endpoints.passthrough import Carrying, forward
+from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.request.auth import matches
 from gateway.proxy.request.upload import ClientGone
@@ -31,7 +31,7 @@ Page = Callable[[Request], Awaitable[Response]]
 OWNER = "assay-gateway"
 
 
-class Pages:
+class OperationalPages:
     """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics.
     loopback: the main port listens only on this machine, so that metrics and readiness need no key there. recall: what
     room 2 says of feedback."""
@@ -72,7 +72,7 @@ class Pages:
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own: whoever reaches it may look."""
-        pages = Pages(self._gateway, self._show, self._registry, loopback=True)
+        pages = OperationalPages(self._gateway, self._show, self._registry, loopback=True)
         pages._open = True
         return Router(
             [
@@ -195,7 +195,7 @@ class _Asgi:
         self._gateway = gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        carrying = Carrying(self._gateway(), receive, send)
+        carrying = PassthroughCall(self._gateway(), receive, send)
         try:
             await carrying.run(self._app, scope)
         except GatewayError as error:

@@ -14,8 +14,8 @@ from gateway.core.errors import TransportError, UpstreamFailed
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, calm, stopping
 from gateway.proxy.http.client import UpstreamReply
-from gateway.proxy.http.server.asgi import Watch, current_task
-from gateway.proxy.relay.progress import Kept, Progress, Send
+from gateway.proxy.http.server.asgi import DisconnectWatcher, current_task
+from gateway.proxy.relay.progress import CallContext, HeldBytes, Send
 from gateway.proxy.request.headers import for_client, for_upstream
 from gateway.proxy.request.upload import ClientGone, Receive
 from gateway.proxy.routing.target_state import UpstreamState
@@ -65,7 +65,7 @@ async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> 
         reply.close()
 
 
-class Carrying:
+class PassthroughCall:
     """A request under way outside the hot path: its config stays open for it, and it ends when its client leaves.
 
     started: the answer's head has gone out.
@@ -76,8 +76,8 @@ class Carrying:
         self._calls = gateway.calls
         self._receive = receive
         self._send = send
-        self._progress = Progress(Kept(False, 0))
-        self._watch = Watch(receive, self._progress, gateway.tasks, current_task())
+        self._progress = CallContext(HeldBytes(False, 0))
+        self._watch = DisconnectWatcher(receive, self._progress, gateway.tasks, current_task())
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
         """Raises ClientGone, and whatever the application raises."""

@@ -11,7 +11,7 @@ from gateway.proxy.endpoints.passthrough import forward, open_reply, send_on
 from gateway.proxy.relay.progress import Send
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.upload import Receive
-from gateway.proxy.routing.response_affinity import Sticky
+from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.target_state import UpstreamState
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
@@ -20,7 +20,7 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stand
 async def by_id(
     response_id: str,
     caller: Caller,
-    sticky: Sticky,
+    sticky: ResponseAffinity,
     upstreams: Iterable[UpstreamState],
     scope: dict[str, Any],
     receive: Receive,

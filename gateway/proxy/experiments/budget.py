@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from gateway.config.experiments import Budget
+from gateway.config.experiments import ExperimentBudget
 from gateway.core.exchange import Usage
 
 DAY_S = 86400
@@ -23,13 +23,13 @@ COUNTS = "shadows"  # results of shadows, by "<plan hash>:<result>", for ever
 _BYTES_A_TOKEN = 3  # for an upstream that does not say what it used: rather too many tokens than too few
 
 
-class Sums(Protocol):
+class BudgetStore(Protocol):
     """What the stream server does for it."""
 
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
 
 
-class Spending:
+class ShadowSpending:
     """One process's share of it, and what is known of all. clock: Unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -45,13 +45,13 @@ class Spending:
         field = f"{experiment}:{what}"
         return self._known.get(field, 0.0) + self._own[field]
 
-    def over(self, experiment: str, budget: Budget) -> bool:
+    def over(self, experiment: str, budget: ExperimentBudget) -> bool:
         tokens, usd = budget.tokens_per_day, budget.usd_per_day
         if tokens is not None and self.spent(experiment, "tokens") >= tokens:
             return True
         return usd is not None and self.spent(experiment, "usd") >= usd
 
-    def used(self, experiment: str, budget: Budget) -> float | None:
+    def used(self, experiment: str, budget: ExperimentBudget) -> float | None:
         """The larger share of the day's two limits; None: it has none."""
         limits = {"tokens": budget.tokens_per_day, "usd": budget.usd_per_day}
         shares = [self.spent(experiment, what) / limit for what, limit in limits.items() if limit]
@@ -66,7 +66,7 @@ class Spending:
         """For `gateway ab status`."""
         self._results[f"{plan_hash}:{result}"] += 1
 
-    async def share(self, sums: Sums, experiments: list[str]) -> None:
+    async def share(self, sums: BudgetStore, experiments: list[str]) -> None:
         """Adds what is new and reads what all have used. Raises StreamDown, and has then forgotten nothing."""
         self._turn()
         day = self._day

@@ -25,7 +25,7 @@ ROOM = 256
 Piece = Callable[[], object]
 
 
-class Aside:
+class IdleQueue:
     """busy: whether a call is under way. clock: monotonic seconds. call_later: None: the running loop's."""
 
     def __init__(

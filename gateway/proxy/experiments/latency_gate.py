@@ -34,7 +34,7 @@ class LatencyGate:
     def __init__(self) -> None:
         self.open = True
         self.paused_until = 0.0
-        self._series = (Series(), Series())  # streams, plain answers
+        self._series = (LatencySeries(), LatencySeries())  # streams, plain answers
         self._pause_s = FIRST_PAUSE_S
         self._spell_until: float | None = None  # None: no spell is held
         self._quiet_since: float | None = None  # in a spell: since when no shadow runs
@@ -106,7 +106,7 @@ class LatencyGate:
         self.open = True
 
 
-class Series:
+class LatencySeries:
     """Times of one kind of answer. beside: while shadows ran; quiet: of the spell that is held; reference: of the last
     one that had enough. since: how many came beside shadows since it."""
 

@@ -16,15 +16,15 @@ from typing import Protocol
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.shadow import Standing
-from gateway.proxy.routing.assignment import Experiments
+from gateway.proxy.experiments.shadow import ShadowState
+from gateway.proxy.routing.assignment import ExperimentAssignments
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
 
 
-class Shared(Protocol):
+class PlanStore(Protocol):
     """The stream server, as far as experiments need it."""
 
     async def plans(self) -> dict[str, PlanState]: ...
@@ -32,16 +32,16 @@ class Shared(Protocol):
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
 
 
-class Following:
+class PlanPoller:
     """One process's view of the plans. states: as last read, shared with whoever builds a gateway. experiments: of
     every config from which calls are still under way, the present one last."""
 
     def __init__(
         self,
-        shared: Shared,
-        experiments: Callable[[], Sequence[Experiments]],
+        shared: PlanStore,
+        experiments: Callable[[], Sequence[ExperimentAssignments]],
         states: dict[str, PlanState],
-        standing: Standing,
+        standing: ShadowState,
         metrics: ProxyMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,7 +51,7 @@ class Following:
         self._standing = standing
         self._metrics = metrics
         self._clock = clock
-        self._published: Experiments | None = None  # the config whose plans have been offered
+        self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
         self._told_down = False
 
     async def run(self) -> None:
@@ -72,7 +72,7 @@ class Following:
                 self._told_down = True
         self._put_in_force()
 
-    async def _exchange(self, present: Experiments) -> None:
+    async def _exchange(self, present: ExperimentAssignments) -> None:
         states = await self._shared.plans()
         if self._published is not present and await self._publish(present, states):
             self._published = present
@@ -82,7 +82,7 @@ class Following:
         self._told_down = False
         await self._standing.spending.share(self._shared, list(present.plans))
 
-    async def _publish(self, present: Experiments, states: Mapping[str, PlanState]) -> bool:
+    async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:
         """Whether all of them now stand there, or are kept from it; another's change between is looked at again."""
         done = True
         for name, plan in present.plans.items():
@@ -109,7 +109,7 @@ class Following:
             gate.tick(now)
         self._show(self._experiments()[-1])
 
-    def _show(self, present: Experiments) -> None:
+    def _show(self, present: ExperimentAssignments) -> None:
         m, standing = self._metrics, self._standing
         for name in present.plans:
             if not present.enabled(name):

@@ -20,27 +20,27 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.budget import Spending, usage_or_guess
-from gateway.proxy.experiments.idle_queue import Aside, Piece
+from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
+from gateway.proxy.experiments.idle_queue import IdleQueue, Piece
 from gateway.proxy.experiments.latency_gate import LatencyGate
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import Kept, NoClient, Progress
+from gateway.proxy.relay.progress import CallContext, DetachedClient, HeldBytes
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.call import Call
-from gateway.proxy.routing.assignment import Part, Running, arms_asked
-from gateway.proxy.routing.router import Candidate, Route, Router
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked
+from gateway.proxy.routing.router import Route, RouteOption, Router
+from gateway.proxy.routing.target_state import TargetState
 from gateway.runtime.supervisor import Tasks
 
 
 @dataclass(slots=True)
-class Standing:
+class ShadowState:
     """What this process knows of its shadows, by experiment. Outlives configs."""
 
-    spending: Spending = field(default_factory=Spending)
+    spending: ShadowSpending = field(default_factory=ShadowSpending)
     running: Counter[str] = field(default_factory=Counter)
     tasks: defaultdict[str, set[asyncio.Task[None]]] = field(default_factory=lambda: defaultdict(set))
     gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
@@ -52,19 +52,19 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ShadowOffer:
     """arms: to ask, in the order in which they are asked; (): none, and reason says why."""
 
     arms: tuple[str, ...]
     reason: str | None = None
 
 
-class Shadow:
+class ShadowSender:
     """Of one config. rng: for the order of asking."""
 
     def __init__(
         self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
-        prices: Prices, standing: Standing, rng: random.Random, aside: Aside,
+        prices: Prices, standing: ShadowState, rng: random.Random, aside: IdleQueue,
     ) -> None:  # fmt: skip
         self._router = router
         self._relay = relay
@@ -94,19 +94,19 @@ class Shadow:
         """Whether the rest of a call's settlement is done aside; False: there is no room, and it is to be done now."""
         return not self._given_up and self._aside.later(piece)
 
-    def decide(self, call: Call, part: Part) -> Offer:
+    def decide(self, call: Call, part: Assignment) -> ShadowOffer:
         """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
         running = part.running
         arms = arms_asked(running, call.id)
         reason = self._why_not(call, running, arms)
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
-            return Offer((), reason)
+            return ShadowOffer((), reason)
         self._standing.running[running.plan.name] += len(arms)
         self._running += len(arms)
-        return Offer(tuple(self._rng.sample(arms, len(arms))))
+        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))))
 
-    def _why_not(self, call: Call, running: Running, arms: tuple[str, ...]) -> str | None:
+    def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
         if self._given_up or self._aside.full:
             return "busy"
@@ -127,24 +127,24 @@ class Shadow:
         full = self._standing.running[name] + len(arms) > settings.budget.concurrency
         return "busy" if full or not _room(places) else None
 
-    def _unpriced(self, running: Running, places: list[Place]) -> bool:
+    def _unpriced(self, running: RunningExperiment, places: list[TargetState]) -> bool:
         """A budget in USD cannot hold what has no price."""
         limited = running.settings.budget.usd_per_day is not None
         return limited and any(self._prices.of(place.target) is None for place in places)
 
-    def withdraw(self, part: Part, offer: Offer) -> None:
+    def withdraw(self, part: Assignment, offer: ShadowOffer) -> None:
         """The served exchange was not recorded: there can be no pair."""
         for _ in offer.arms:
             self._ended(part.running.plan.name)
         if offer.arms:
             self._count(part.running, "", "not_offered_not_recorded")
 
-    def ask(self, part: Part, offer: Offer, call: Call, route: Route, served: Exchange) -> None:
+    def ask(self, part: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Sees to it that the arms are asked. Returns at once."""
         for arm in offer.arms:
             self._aside.do(partial(self._begin, call, route, part.running, arm, served))
 
-    def _begin(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+    def _begin(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
         name = running.plan.name
         if self._given_up or self._router.experiments.in_force.get(name) is not running:
             self._ended(name)
@@ -166,7 +166,7 @@ class Shadow:
         self._standing.running[name] -= 1
         self._running -= 1
 
-    def answered(self, call: Call, part: Part, progress: Progress, now: float) -> None:
+    def answered(self, call: Call, part: Assignment, progress: CallContext, now: float) -> None:
         """A served call of an experiment has ended, at `now` (monotonic): how long clients wait beside its shadows."""
         if not part.running.settings.gate.latency or not part.running.shadows:
             return
@@ -175,20 +175,20 @@ class Shadow:
         gate = self._standing.gates[part.running.plan.name]
         gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
 
-    async def _ask(self, call: Call, route: Route, running: Running, arm: str, served: Exchange) -> None:
+    async def _ask(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
         place = self._router.place(running.plan.target(arm))
         again = asked_again(call, place)
         total_s = running.plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
-            candidates=(Candidate(place, frozenset()),),
+            candidates=(RouteOption(place, frozenset()),),
             timeouts=route.timeouts.model_copy(update={"total_s": total_s}),
             retries=Retries(attempts=1),
             on_cut="error",
         )
-        progress = Progress(Kept(True, self._cap_bytes))
+        progress = CallContext(HeldBytes(True, self._cap_bytes))
         try:
-            await self._relay.ask(again, alone, NoClient(), progress, held=True)
+            await self._relay.ask(again, alone, DetachedClient(), progress, held=True)
         except GatewayError:
             pass  # the failure stands in progress: it is this arm's result
         except asyncio.CancelledError:
@@ -201,7 +201,7 @@ class Shadow:
         total_s = time.monotonic() - again.started
         self._aside.do(partial(self._record, again, running, arm, place, served, progress, total_s))
 
-    def _spent(self, running: Running, arm: str, place: Place, progress: Progress) -> None:
+    def _spent(self, running: RunningExperiment, arm: str, place: TargetState, progress: CallContext) -> None:
         if progress.usage is None and progress.status != 200:
             return
         usage = usage_or_guess(progress.usage, progress.sent_body, progress.kept.bytes())
@@ -212,7 +212,14 @@ class Shadow:
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
 
     def _record(
-        self, call: Call, running: Running, arm: str, place: Place, served: Exchange, progress: Progress, total_s: float
+        self,
+        call: Call,
+        running: RunningExperiment,
+        arm: str,
+        place: TargetState,
+        served: Exchange,
+        progress: CallContext,
+        total_s: float,
     ) -> None:
         request, cut = progress.sent_body, False
         if len(request) <= LARGE:
@@ -236,19 +243,19 @@ class Shadow:
         self._recorder.put(exchange)
         self._count(running, arm, "asked" if progress.outcome == "ok" else "asked_failed")
 
-    def _count(self, running: Running, arm: str, result: str) -> None:
+    def _count(self, running: RunningExperiment, arm: str, result: str) -> None:
         """arm: "" where no arm was asked."""
         self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
         self._standing.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
 
 
-def _loaded(place: Place, limit: float | None) -> bool:
+def _loaded(place: TargetState, limit: float | None) -> bool:
     """The target says that too many already wait there."""
     waiting = place.waiting
     return limit is not None and waiting is not None and waiting > limit
 
 
-def _room(places: list[Place]) -> bool:
+def _room(places: list[TargetState]) -> bool:
     """Every arm has a place at its upstream at once, and none that a client waits for."""
     wanted = Counter(place.upstream.name for place in places)
     return all(place.upstream.slots.room(wanted[place.upstream.name]) for place in places)

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.core.exchange import new_id
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import remove_member, set_member
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.target_state import TargetState
 
 _LAST = b"100"  # vLLM serves lower numbers first
 # A cache on the way gives the first answer again; this is how HTTP asks it not to (RFC 9111, section 5.2.1.4).
@@ -19,7 +19,7 @@ _STATE = ("store", "previous_response_id", "conversation", "background", "plugin
 _CLIENTS_OWN = ("function", "custom")  # tools that the client runs; a shadow's calls of them are never run
 
 
-def asked_again(call: Call, place: Place) -> Call:
+def asked_again(call: Call, place: TargetState) -> Call:
     """The same request under an id of its own: without its seed, with which two answers would not be independent, and
     without its idempotency key, for which a vendor would give the first answer again. Where the upstream schedules by
     priority, behind everybody else's."""

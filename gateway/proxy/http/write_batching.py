@@ -13,15 +13,15 @@ import asyncio
 FEW = 4  # calls under way, from which on others are likely to write in the same round
 
 
-class Outbox:
+class WriteBatcher:
     """Of one event loop: whose bytes wait for the end of the round."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[Outgoing] = []
+        self._waiting: list[WriteQueue] = []
 
-    def add(self, outgoing: Outgoing) -> None:
+    def add(self, outgoing: WriteQueue) -> None:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send)
         self._waiting.append(outgoing)
@@ -36,12 +36,12 @@ class Outbox:
                 asyncio.get_running_loop().call_exception_handler(said)
 
 
-class Outgoing:
+class WriteQueue:
     """A connection's way out: bytes leave in the order they were put. waiting: those not yet given to the socket."""
 
     __slots__ = ("_box", "_transport", "waiting")
 
-    def __init__(self, box: Outbox, transport: asyncio.WriteTransport) -> None:
+    def __init__(self, box: WriteBatcher, transport: asyncio.WriteTransport) -> None:
         self._box = box
         self._transport = transport
         self.waiting = b""

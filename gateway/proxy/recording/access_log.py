@@ -20,8 +20,8 @@ import orjson
 
 from gateway.core.exchange import Outcome, Usage
 from gateway.observability.logging import timestamp
-from gateway.observability.tracing import Ids
-from gateway.proxy.relay.progress import Progress
+from gateway.observability.tracing import SpanIds
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 
@@ -32,7 +32,7 @@ _PAUSE_S = 0.001  # between them; so 40 000 lines a second can be written
 _ATOMIC = 4096  # bytes that a pipe takes in one piece, so that lines of several workers do not mix
 
 
-class Line(NamedTuple):
+class AccessLine(NamedTuple):
     """One call. alias, upstream, model: "" where none was chosen: what a client invents is not kept. error: the code of
     our own error, else the last attempt's failure. first_token_s: None: no stream, or nothing came. trace: its id in
     hex; "": it is not traced."""
@@ -56,11 +56,13 @@ class Line(NamedTuple):
     trace: str
 
 
-def line_of(endpoint: Endpoint, call: Call | None, progress: Progress, started: float, ids: Ids | None = None) -> Line:
+def line_of(
+    endpoint: Endpoint, call: Call | None, progress: CallContext, started: float, ids: SpanIds | None = None
+) -> AccessLine:
     """started: monotonic. call: None: the request could not be read, or its key is none."""
     place, first, now = progress.place, progress.first_content, time.monotonic()
     attempts = progress.attempts
-    return Line(
+    return AccessLine(
         time.time() - (now - started) if call is None else call.received,
         "" if call is None else call.id,
         "" if call is None else call.caller.name,
@@ -94,11 +96,11 @@ class AccessLog:
         self._write = write or _to_stderr
         self._pause = pause
         self._writing = threading.Lock()  # lines are taken and written in order, whichever thread flushes
-        self._waiting: deque[Line] = deque()
+        self._waiting: deque[AccessLine] = deque()
         self._left_out = 0
         self._left_out_said = 0
 
-    def note(self, line: Line) -> None:
+    def note(self, line: AccessLine) -> None:
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(line)
         else:
@@ -146,7 +148,7 @@ def pieces(lines: list[bytes]) -> list[bytes]:
     return [*found, b"".join(held)] if held else found
 
 
-def as_json(line: Line) -> bytes:
+def as_json(line: AccessLine) -> bytes:
     """Put together from encoded pieces: what is the same in most lines is encoded once."""
     usage = line.usage
     return (
@@ -188,7 +190,7 @@ def _text(text: str) -> bytes:
     return orjson.dumps(text or None)
 
 
-def as_words(line: Line) -> bytes:
+def as_words(line: AccessLine) -> bytes:
     """200 chat → local/smollm2 0.51 s, first 0.08 s, 12 + 34 tokens."""
     parts = [timestamp(line.at)[11:23], str(line.status), line.alias or line.api]
     parts += [f"→ {line.upstream}/{line.model}"] if line.upstream else []

@@ -20,7 +20,7 @@ _FORGOTTEN_S = 86_400.0  # what a killed process said last
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
 
-class Shared(Protocol):
+class HeartbeatStore(Protocol):
     """The stream server, as far as it is told who lives."""
 
     async def gateway_lives(self, incarnation: str, says: dict[str, Any]) -> None: ...
@@ -28,10 +28,10 @@ class Shared(Protocol):
     async def gateways(self) -> dict[str, dict[str, Any]]: ...
 
 
-class Presence:
+class Heartbeat:
     """One process's word. clock: Unix time in seconds."""
 
-    def __init__(self, shared: Shared, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, shared: HeartbeatStore, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
         self._shared = shared
         self._recorder = recorder
         self._clock = clock

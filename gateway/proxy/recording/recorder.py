@@ -37,7 +37,7 @@ Cell = tuple[str, str, str, str, str]
 """(stratum, alias, target, arm, reason); reason only for unsampled and dropped."""
 
 
-class Stream(Protocol):
+class RecordStream(Protocol):
     async def append(self, entries: list[Fields]) -> None: ...
 
 
@@ -55,7 +55,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class Held:
+class HeldRecord:
     """A record that must not leave as it is. redactor: None once it may. size: what it takes of the buffer. whole: its
     request still holds its images, and has no cap yet."""
 
@@ -75,7 +75,7 @@ class Recorder:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: RecordStream,
         metrics: ProxyMetrics,
         *,
         buffer_bytes: int = 32_000_000,
@@ -91,12 +91,12 @@ class Recorder:
         self._buffer_bytes = self._room = buffer_bytes
         self._tally_s = tally_s
         self._clock = clock
-        self._waiting: deque[Exchange | Feedback | Held] = deque()
+        self._waiting: deque[Exchange | Feedback | HeldRecord] = deque()
         self._seq = 0
         self._last_seq = 0
         self._wake = asyncio.Event()
         self._known: dict[
-            tuple[Cell, str | None], tuple[Cell, fast_counters.Count, Cell, fast_counters.Count | None]
+            tuple[Cell, str | None], tuple[Cell, fast_counters.FastCounter, Cell, fast_counters.FastCounter | None]
         ] = {}
         self._closing = False
         self._told_down = False
@@ -150,7 +150,7 @@ class Recorder:
     def _wait(self, record: Exchange | Feedback, size: int) -> None:
         redactor = self.redactors.get(record.caller) if self.redactors else None
         whole = size > LARGE and isinstance(record, Exchange) and len(record.request) > LARGE
-        self._waiting.append(Held(record, redactor, size, whole) if whole or redactor is not None else record)
+        self._waiting.append(HeldRecord(record, redactor, size, whole) if whole or redactor is not None else record)
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
@@ -166,7 +166,7 @@ class Recorder:
 
     def _counted(
         self, cell: Cell, reason: str | None
-    ) -> tuple[Cell, fast_counters.Count, Cell, fast_counters.Count | None]:
+    ) -> tuple[Cell, fast_counters.FastCounter, Cell, fast_counters.FastCounter | None]:
         m, named = self._metrics, cell[:4]
         unsampled = None if reason is None else m.counts.of(m.unsampled, reason)
         return (*named, ""), m.counts.of(m.seen, cell[0]), (*named, reason or ""), unsampled
@@ -217,7 +217,7 @@ class Recorder:
 
     async def _flush(self) -> None:
         """Appends one batch. It is kept until the server has acknowledged it: twice is harmless, lost is not."""
-        batch: list[Exchange | Feedback | Held] = []
+        batch: list[Exchange | Feedback | HeldRecord] = []
         size = 0
         for item in self._waiting:
             if len(batch) == _BATCH or size > _BATCH_BYTES:
@@ -225,7 +225,7 @@ class Recorder:
             batch.append(item)
             size += _size(item)
         for item in batch:
-            if type(item) is Held:
+            if type(item) is HeldRecord:
                 await self._prepare(item)
         if not await self._append(await self._encoded(batch)):
             return
@@ -238,7 +238,7 @@ class Recorder:
                 self.ledger.enqueued[cell_of(record)] += 1
                 self._metrics.counts.of(self._metrics.enqueued, record.stratum).n += 1
 
-    async def _encoded(self, batch: list[Exchange | Feedback | Held]) -> list[Fields]:
+    async def _encoded(self, batch: list[Exchange | Feedback | HeldRecord]) -> list[Fields]:
         entries: list[Fields] = []
         turn = _AT_ONCE
         for item in batch:
@@ -248,13 +248,13 @@ class Recorder:
             entries.append(_record(item).to_fields())
         return entries
 
-    async def _prepare(self, held: Held) -> None:
+    async def _prepare(self, held: HeldRecord) -> None:
         if held.whole:
             await self._shrink(held)
         if held.redactor is not None:
             await self._redact(held, held.redactor)
 
-    async def _shrink(self, held: Held) -> None:
+    async def _shrink(self, held: HeldRecord) -> None:
         """Takes images out of a large request, which may be tens of megabytes; the room that it gives back is free."""
         record: Exchange = held.record  # type: ignore[assignment]
         request, cut = await asyncio.to_thread(without_data_urls, record.request, self.cap_bytes)
@@ -263,7 +263,7 @@ class Recorder:
         self._room += held.size - _size(held.record)
         held.size = _size(held.record)
 
-    async def _redact(self, held: Held, redactor: Redactor) -> None:
+    async def _redact(self, held: HeldRecord, redactor: Redactor) -> None:
         done, failure = await redacted(redactor, held.record, held.size)
         held.record, held.redactor = done.record, None
         for rule, n in done.counts.items():
@@ -312,14 +312,14 @@ def _counts(counter: Counter[Cell]) -> tuple[Count, ...]:
     return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items())
 
 
-def _record(item: Exchange | Feedback | Held) -> Exchange | Feedback:
-    return item.record if type(item) is Held else item  # type: ignore[return-value]
+def _record(item: Exchange | Feedback | HeldRecord) -> Exchange | Feedback:
+    return item.record if type(item) is HeldRecord else item  # type: ignore[return-value]
 
 
-def _size(item: Exchange | Feedback | Held) -> int:
+def _size(item: Exchange | Feedback | HeldRecord) -> int:
     """Of the buffer: what was reserved for it, also once it is redacted."""
     if isinstance(item, Exchange):
         return 1024 + len(item.request) + len(item.response)
-    if isinstance(item, Held):
+    if isinstance(item, HeldRecord):
         return item.size
     return 1024 + 4 * sum(len(text) for text in (item.label, item.comment, item.correction) if text)

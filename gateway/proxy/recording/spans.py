@@ -12,9 +12,9 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from gateway.config.otel import Otel
-from gateway.observability.tracing import Ids, below, ids_of, tracing
-from gateway.proxy.relay.progress import Progress
+from gateway.config.otel import OtelConfig
+from gateway.observability.tracing import SpanIds, below, ids_of, tracing
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 
@@ -39,13 +39,13 @@ class _Next(IdGenerator):
 class Spans:
     """Of one process."""
 
-    def __init__(self, otel: Otel) -> None:
+    def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
         self._next = _Next()
         self._provider = tracing(otel, self._next)
         self._tracer = self._provider.get_tracer("gateway")
 
-    def carry(self, call: Call) -> Ids:
+    def carry(self, call: Call) -> SpanIds:
         """Names this call's span as the parent of whatever its upstream does."""
         given = next((value for name, value in call.headers if name == _NAME), None)
         ids = ids_of(call.id, given, self._sample)
@@ -53,7 +53,7 @@ class Spans:
         call.headers.append((_NAME, ids.traceparent))
         return ids
 
-    def ended(self, ids: Ids, endpoint: Endpoint, call: Call, progress: Progress) -> None:
+    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, progress: CallContext) -> None:
         if not ids.sampled:
             return
         parent = below(ids.trace, ids.parent) if ids.parent else Context()
@@ -72,7 +72,7 @@ class Spans:
         self._provider.shutdown()
 
 
-def failure_of(progress: Progress) -> str:
+def failure_of(progress: CallContext) -> str:
     """ "": it went well, or its client left."""
     if progress.refused:
         return progress.refused
@@ -81,7 +81,7 @@ def failure_of(progress: Progress) -> str:
     return progress.outcome
 
 
-def attributes(endpoint: Endpoint, call: Call, progress: Progress) -> dict[str, AttributeValue]:
+def attributes(endpoint: Endpoint, call: Call, progress: CallContext) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {
         "gen_ai.operation.name": endpoint.operation,
         "gen_ai.response.id": call.id,

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 TICK_S = 0.01
 
 
-class LimitPassed(Exception):
+class DeadlineExceeded(Exception):
     """A limit of time passed. phase: which one; seconds: how long it was. at_rest: nothing was awaited from an
     upstream, but from the client, which did not read."""
 
@@ -25,7 +25,7 @@ class LimitPassed(Exception):
         self.at_rest = at_rest
 
 
-class Timed(Protocol):
+class TimerEntry(Protocol):
     """What a ticker fires, once the loop's time has reached `at`."""
 
     at: float
@@ -40,20 +40,20 @@ class Ticker:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due: set[Timed] = set()
+        self._due: set[TimerEntry] = set()
         self._running = False
 
     @property
     def waiting(self) -> int:
         return len(self._due)
 
-    def add(self, due: Timed) -> None:
+    def add(self, due: TimerEntry) -> None:
         self._due.add(due)
         if not self._running:
             self._running = True
             self._loop.call_later(TICK_S, self._tick)
 
-    def remove(self, due: Timed) -> None:
+    def remove(self, due: TimerEntry) -> None:
         self._due.discard(due)
 
     def _tick(self) -> None:
@@ -65,7 +65,7 @@ class Ticker:
             self._loop.call_later(TICK_S, self._tick)
 
 
-class Due:
+class Timer:
     """Something that happens once, when the loop's time reaches `at`. Removed from its ticker when it fires."""
 
     __slots__ = ("_act", "_ticker", "at")
@@ -84,7 +84,7 @@ class Due:
         self._ticker.remove(self)
 
 
-class Limit:
+class Deadlines:
     """Cancels the running task when the present phase, or the whole, takes too long.
 
     Use as a context manager, in the task it is to cancel; task: that one, where its caller knows it. A cancellation of
@@ -134,7 +134,7 @@ class Limit:
         """The whole time has passed: nothing may be tried any more."""
         return self._loop.time() >= self._total_at
 
-    def taken(self) -> LimitPassed:
+    def taken(self) -> DeadlineExceeded:
         """Turns the cancellation that this limit caused into an error; call it once, in the handler that caught it.
 
         The phase's limit may be set again afterwards; the whole does not fire a second time.
@@ -142,10 +142,10 @@ class Limit:
         self.passed = False
         self._task.uncancel()
         if self.spent:
-            return LimitPassed("end of the call", self._total_s, at_rest=self._at_rest)
+            return DeadlineExceeded("end of the call", self._total_s, at_rest=self._at_rest)
         self.at = self._total_at
         self._ticker.add(self)
-        return LimitPassed(self._phase, self._seconds)
+        return DeadlineExceeded(self._phase, self._seconds)
 
     def fire(self) -> None:
         """For the ticker."""

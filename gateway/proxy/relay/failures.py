@@ -28,7 +28,7 @@ from gateway.core.errors import (
 )
 from gateway.core.exchange import Outcome
 from gateway.proxy.http.client import Headers
-from gateway.proxy.relay.deadlines import LimitPassed
+from gateway.proxy.relay.deadlines import DeadlineExceeded
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CONTEXT_WORDS = ("maximum context length", "context window", "prompt is too long", "max_model_len")
@@ -36,7 +36,7 @@ _FILTER_CODES = frozenset({"content_policy_violation", "content_filter", "modera
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorReply:
     """What an upstream said when it refused, in the client's dialect: passed on when nothing better comes."""
 
     status: int
@@ -59,7 +59,7 @@ class Failure:
     again: bool = False
     after_s: float | None = None
     target_fault: bool = True
-    answer: Answer | None = None
+    answer: ErrorReply | None = None
     status: int | None = None
 
 
@@ -82,14 +82,14 @@ def of_transport(error: TransportError) -> Failure:
     return Failure("error", "sent what is not HTTP", again=True)
 
 
-def of_limit(limit: LimitPassed) -> Failure:
+def of_limit(limit: DeadlineExceeded) -> Failure:
     """A silent target is not asked again: it would be silent again, at the client's cost."""
     return Failure("timeout", f"timed out: {limit}", "timeout", target_fault=not limit.at_rest)
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:
     """body: as the client will see it. An upstream's own 4xx is the client's; 429 and 5xx are ours to survive."""
-    answer = Answer(status, headers, body)
+    answer = ErrorReply(status, headers, body)
     code = error_code(body)
     text = f"HTTP {status}" + (f" {code}" if code else "")
     if status == 429:
@@ -161,7 +161,7 @@ def _until(value: bytes, now: datetime) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedAttempt:
     """One failure with who and how long, for the sentence that lists them."""
 
     name: str
@@ -169,7 +169,7 @@ class Failed:
     seconds: float
 
 
-def verdict(alias: str, failed: Sequence[Failed], closed_s: float | None) -> Answer | GatewayError:
+def verdict(alias: str, failed: Sequence[FailedAttempt], closed_s: float | None) -> ErrorReply | GatewayError:
     """What the client gets when nobody answered. closed_s: seconds until a target that was not asked may be.
 
     A refusal of the request itself is passed on, the first one: a later target's complaint must not hide it.

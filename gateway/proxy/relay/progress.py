@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from gateway.core.exchange import Attempt, Outcome, Usage
 from gateway.proxy.http.client import Headers
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.target_state import TargetState
 
 Send = Callable[[Any], Awaitable[None]]
 
 
-class Client(Protocol):
+class ClientConnection(Protocol):
     """Whoever gets the answer. started: its head has gone out, so that nothing can be asked elsewhere any more. free:
     what is written need not be waited for now."""
 
@@ -39,7 +39,7 @@ class Client(Protocol):
         ...
 
 
-class NoClient:
+class DetachedClient:
     """Nobody waits: a shadow's answer is only kept."""
 
     __slots__ = ("started",)
@@ -67,7 +67,7 @@ class NoClient:
         pass
 
 
-class Kept:
+class HeldBytes:
     """The answer's bytes, held by reference until it is known whether they are recorded.
 
     wanted: False keeps nothing. cap_bytes: beyond it the rest is left out, and `truncated` says so.
@@ -95,7 +95,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Progress:
+class CallContext:
     """making: the task that makes the answer, where its maker knows it. place: the one that answered, or was asked
     last; None: nobody was asked. ended: nothing more goes to the client.
 
@@ -103,9 +103,9 @@ class Progress:
     overhead_s: what else had passed when the answer's head went out. beginning: the answer's first bytes, by reference.
     """
 
-    kept: Kept
+    kept: HeldBytes
     outcome: Outcome = "ok"
-    place: Place | None = None
+    place: TargetState | None = None
     sent_body: bytes = b""
     status: int = 0
     attempts: list[Attempt] = field(default_factory=list)

@@ -18,26 +18,26 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.http.client import UpstreamReply
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
-from gateway.proxy.relay.deadlines import Limit, Ticker
+from gateway.proxy.relay.deadlines import Deadlines, Ticker
 from gateway.proxy.relay.failures import (
-    Answer,
     AttemptFailed,
-    Failed,
+    ErrorReply,
+    FailedAttempt,
     Failure,
     of_limit,
     of_status,
     of_transport,
     verdict,
 )
-from gateway.proxy.relay.progress import Client, Progress
-from gateway.proxy.relay.state import Asking
+from gateway.proxy.relay.progress import CallContext, ClientConnection
+from gateway.proxy.relay.state import RelayState
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.headers import for_client
 from gateway.proxy.request.upload import ClientGone
-from gateway.proxy.routing.router import Candidate, Route
-from gateway.proxy.routing.target_state import Place, jitter
+from gateway.proxy.routing.router import Route, RouteOption
+from gateway.proxy.routing.target_state import TargetState, jitter
 
-Act = Callable[[Asking, Place, UpstreamReply], Awaitable[None]]
+Act = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
 
 _MAX_ERROR_BYTES = 1 << 20
 
@@ -59,13 +59,15 @@ class Relay:
         self._clock = clock
         self._sleep = sleep
 
-    async def ask(self, call: Call, route: Route, client: Client, progress: Progress, *, held: bool) -> None:
+    async def ask(
+        self, call: Call, route: Route, client: ClientConnection, progress: CallContext, *, held: bool
+    ) -> None:
         """Gives the client one whole answer, or raises the GatewayError that is its answer.
 
         held: the answer is one JSON object. What happened is in `progress`, whatever happens.
         """
-        with Limit(route.timeouts.total_s, self._ticker, progress.making) as limit:
-            asking = Asking(call, route, client, progress, limit, held)
+        with Deadlines(route.timeouts.total_s, self._ticker, progress.making) as limit:
+            asking = RelayState(call, route, client, progress, limit, held)
             try:
                 await self._candidates(asking)
             except asyncio.CancelledError:
@@ -74,7 +76,7 @@ class Relay:
                 progress.outcome = "timeout"
                 raise UpstreamTimedOut(str(limit.taken()), retry=False) from None
 
-    async def _candidates(self, asking: Asking) -> None:
+    async def _candidates(self, asking: RelayState) -> None:
         closed_s: float | None = None
         failure: Failure | None = None
         for candidate in asking.route.candidates:
@@ -96,7 +98,7 @@ class Relay:
                 break
         await self._nobody(asking, verdict(asking.call.alias, asking.failed, closed_s))
 
-    async def _again(self, asking: Asking, place: Place, failure: Failure) -> Failure | None:
+    async def _again(self, asking: RelayState, place: TargetState, failure: Failure) -> Failure | None:
         """Asks the same target until it answers (None) or there is no use in asking it again."""
         retries = asking.route.retries
         last: Failure | None = failure
@@ -118,7 +120,7 @@ class Relay:
             last = await self._attempt(asking, place, asking.call, replies.relay)
         return last
 
-    async def _attempt(self, asking: Asking, place: Place, call: Call, act: Act) -> Failure | None:
+    async def _attempt(self, asking: RelayState, place: TargetState, call: Call, act: Act) -> Failure | None:
         """One try. None: it did what `act` does with a good reply. The target's state learns how it went."""
         started = self._clock()
         failure: Failure | None = None
@@ -163,7 +165,7 @@ class Relay:
         self._answered(asking, place, started)
         return None
 
-    async def _exchange(self, asking: Asking, place: Place, call: Call, act: Act) -> None:
+    async def _exchange(self, asking: RelayState, place: TargetState, call: Call, act: Act) -> None:
         timeouts, progress, limit = asking.route.timeouts, asking.progress, asking.limit
         request = place.upstream.dialect.request(call, place.target.model)
         if isinstance(request.body, bytes) and not asking.client.started:
@@ -194,7 +196,7 @@ class Relay:
 
     # ── how an attempt went ──
 
-    def _answered(self, asking: Asking, place: Place, started: float) -> None:
+    def _answered(self, asking: RelayState, place: TargetState, started: float) -> None:
         status = asking.progress.status
         if asking.progress.outcome == "upstream_error":  # it said so itself, in its stream
             place.breaker.failed()
@@ -203,12 +205,12 @@ class Relay:
         place.breaker.succeeded()
         self._note(asking, place, started, "ok", status, None)
 
-    def _left(self, asking: Asking, place: Place, started: float) -> None:
+    def _left(self, asking: RelayState, place: TargetState, started: float) -> None:
         place.breaker.left()
         result, why = ("client_gone", "client gone") if asking.progress.gone else ("stopped", "gateway stopped")
         self._note(asking, place, started, result, asking.progress.status or None, why)
 
-    def _failed(self, asking: Asking, place: Place, failure: Failure, started: float) -> Failure:
+    def _failed(self, asking: RelayState, place: TargetState, failure: Failure, started: float) -> Failure:
         breaker = place.breaker
         if failure.cause == "rate_limit":
             breaker.cool(failure.after_s if failure.after_s is not None else 0.5)
@@ -217,11 +219,17 @@ class Relay:
         else:
             breaker.left()
         self._note(asking, place, started, failure.cause or "refused", failure.status, failure.text)
-        asking.failed.append(Failed(place.name, failure, self._clock() - started))
+        asking.failed.append(FailedAttempt(place.name, failure, self._clock() - started))
         return failure
 
     def _note(
-        self, asking: Asking, place: Place, started: float, result: str, status: int | None, failure: str | None
+        self,
+        asking: RelayState,
+        place: TargetState,
+        started: float,
+        result: str,
+        status: int | None,
+        failure: str | None,
     ) -> None:
         progress = asking.progress
         seconds = self._clock() - started
@@ -231,7 +239,7 @@ class Relay:
 
     # ── what the client gets when there is no answer, or half of one ──
 
-    async def _nobody(self, asking: Asking, answer: Answer | GatewayError) -> None:
+    async def _nobody(self, asking: RelayState, answer: ErrorReply | GatewayError) -> None:
         progress = asking.progress
         progress.outcome = asking.failed[-1].failure.outcome if asking.failed else "upstream_error"
         if progress.outcome == "cut":
@@ -249,7 +257,7 @@ class Relay:
         progress.ended = True
         await asking.client.end(answer.body)
 
-    async def _after_a_cut(self, asking: Asking, failure: Failure) -> None:
+    async def _after_a_cut(self, asking: RelayState, failure: Failure) -> None:
         progress, said = asking.progress, asking.said
         if said is not None and asking.route.on_cut == "continue" and said.reader.continuable:
             said.text = said.text or said.reader.text
@@ -269,7 +277,7 @@ class Relay:
         progress.kept.add(event)
         await asking.client.cut(event)
 
-    async def _go_on(self, asking: Asking, place: Place) -> bool:
+    async def _go_on(self, asking: RelayState, place: TargetState) -> bool:
         """Whether the stream was brought to its end on this target."""
         ways = (True, False) if place.upstream.config.continues_prefill else (False,)
         for prefill in ways:
@@ -288,12 +296,12 @@ class Relay:
         return False
 
 
-def _may_go_on(asking: Asking, candidate: Candidate, failure: Failure) -> bool:
+def _may_go_on(asking: RelayState, candidate: RouteOption, failure: Failure) -> bool:
     said = asking.said
     return said is not None and candidate.place is not said.place and failure.cause in candidate.on
 
 
-async def _refusal(call: Call, place: Place, reply: UpstreamReply) -> Failure:
+async def _refusal(call: Call, place: TargetState, reply: UpstreamReply) -> Failure:
     body = await replies.read(reply, _MAX_ERROR_BYTES)
     if body is None:
         return Failure("error", f"HTTP {reply.status} with an endless body", status=reply.status)

@@ -14,16 +14,16 @@ from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.http.client import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
-from gateway.proxy.relay.state import Asking, Said
+from gateway.proxy.relay.state import RelayState, SentText
 from gateway.proxy.request.headers import for_client
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.target_state import TargetState
 
 _MAX_HELD_BYTES = 64 << 20  # a JSON answer larger than this is refused rather than held
 _CLOSING_S = 1.0  # between the model's last word and the stream's end
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
-def relay(asking: Asking, place: Place, reply: UpstreamReply) -> Awaitable[None]:
+def relay(asking: RelayState, place: TargetState, reply: UpstreamReply) -> Awaitable[None]:
     """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
     call = asking.call
     if call.stream and is_events(reply):
@@ -59,7 +59,7 @@ def length_of(reply: UpstreamReply) -> int | None:
 # ── plain answers ──
 
 
-async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+async def _whole(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
     progress, body, now = asking.progress, reply.whole(), time.monotonic()
     if body is None:
         waiting = now
@@ -83,7 +83,7 @@ async def _whole(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     await asking.client.end(answer)
 
 
-async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+async def _through(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
     """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
     client, progress, limit = asking.client, asking.progress, asking.limit
     data = await reply.chunk()
@@ -98,7 +98,7 @@ async def _through(asking: Asking, place: Place, reply: UpstreamReply) -> None:
     await client.end()
 
 
-def _learn_load(place: Place, reply: UpstreamReply) -> None:
+def _learn_load(place: TargetState, reply: UpstreamReply) -> None:
     for name, value in reply.headers:
         if name == b"endpoint-load-metrics":
             place.told_load(value)
@@ -107,12 +107,12 @@ def _learn_load(place: Place, reply: UpstreamReply) -> None:
 # ── streams ──
 
 
-async def _stream(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+async def _stream(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
     keep_text = asking.route.on_cut == "continue" and continuable(asking.call)
     reader = place.upstream.dialect.reader(asking.call, keep_text)
     try:
         head = await _to_first_content(asking, reply, reader)
-        asking.said = Said(place, reader, first_id(head))
+        asking.said = SentText(place, reader, first_id(head))
         asking.progress.beginning = head
         asking.start(place, reply.status, for_client(reply.headers), time.monotonic())
         await _send(asking, head)
@@ -125,7 +125,7 @@ async def _stream(asking: Asking, place: Place, reply: UpstreamReply) -> None:
         asking.progress.usage = asking.progress.attempt_usage = reader.usage
 
 
-async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader) -> bytes:
+async def _to_first_content(asking: RelayState, reply: UpstreamReply, reader: Reader) -> bytes:
     """Everything up to the first content: held, since until then another target can still be asked."""
     progress = asking.progress
     waiting = time.monotonic()
@@ -147,7 +147,7 @@ async def _to_first_content(asking: Asking, reply: UpstreamReply, reader: Reader
     return held
 
 
-async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
+async def _events(asking: RelayState, reply: UpstreamReply, reader: Reader) -> None:
     """Most events pass from one socket to the other within the callback that brought them; what must be read, or waited
     for, comes here."""
     client, kept, limit = asking.client, asking.progress.kept, asking.limit
@@ -179,7 +179,7 @@ async def _events(asking: Asking, reply: UpstreamReply, reader: Reader) -> None:
     await asking.client.end(owed)
 
 
-async def _next(asking: Asking, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
+async def _next(asking: RelayState, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
     """The next bytes. Once the model has said that it is done, only its usage and a [DONE] can still come: a server
     that sends neither, or closes badly, does not make a whole answer a broken one."""
     limit = asking.limit
@@ -200,12 +200,12 @@ async def _next(asking: Asking, reply: UpstreamReply, reader: Reader | Splicer) 
     return b""
 
 
-async def _send(asking: Asking, data: bytes) -> None:
+async def _send(asking: RelayState, data: bytes) -> None:
     asking.progress.kept.add(data)
     await asking.client.write(data)
 
 
-async def _close_with_its_error(asking: Asking) -> None:
+async def _close_with_its_error(asking: RelayState) -> None:
     """The upstream said in the stream that it failed; its words have gone out. No [DONE] follows them."""
     asking.progress.outcome = "upstream_error"
     asking.progress.ended = True
@@ -215,17 +215,17 @@ async def _close_with_its_error(asking: Asking) -> None:
 # ── going on after a cut ──
 
 
-async def go_on(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+async def go_on(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
     """Joins an answer asked afresh to what was said."""
     await _join(asking, place, reply, align=True)
 
 
-async def go_on_prefilled(asking: Asking, place: Place, reply: UpstreamReply) -> None:
+async def go_on_prefilled(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
     """Joins an answer that continues what was said."""
     await _join(asking, place, reply, align=False)
 
 
-async def _join(asking: Asking, place: Place, reply: UpstreamReply, *, align: bool) -> None:
+async def _join(asking: RelayState, place: TargetState, reply: UpstreamReply, *, align: bool) -> None:
     said, limit, idle_s = asking.said, asking.limit, asking.route.timeouts.idle_s
     if said is None:
         raise AttemptFailed(Failure("error", "nothing was said"))
@@ -254,6 +254,6 @@ async def _join(asking: Asking, place: Place, reply: UpstreamReply, *, align: bo
     await _send_last(asking, owed)
 
 
-async def _send_last(asking: Asking, owed: bytes) -> None:
+async def _send_last(asking: RelayState, owed: bytes) -> None:
     asking.progress.kept.add(owed)
     await asking.client.end(owed)

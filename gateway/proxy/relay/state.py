@@ -6,41 +6,41 @@ from dataclasses import dataclass, field
 
 from gateway.proxy.dialects import Reader
 from gateway.proxy.http.client import Headers
-from gateway.proxy.relay.deadlines import Limit
-from gateway.proxy.relay.failures import Failed
-from gateway.proxy.relay.progress import Client, Progress
+from gateway.proxy.relay.deadlines import Deadlines
+from gateway.proxy.relay.failures import FailedAttempt
+from gateway.proxy.relay.progress import CallContext, ClientConnection
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.target_state import TargetState
 
 
 @dataclass(slots=True)
-class Said:
+class SentText:
     """A stream of which the client has a part. text: all the client has; id: the first chunk's, kept to the end."""
 
-    place: Place
+    place: TargetState
     reader: Reader
     id: str
     text: str = ""
 
 
 @dataclass(slots=True)
-class Asking:
+class RelayState:
     """held: the answer is one JSON object, kept until it is whole. said: set once a stream's head has gone out."""
 
     call: Call
     route: Route
-    client: Client
-    progress: Progress
-    limit: Limit
+    client: ClientConnection
+    progress: CallContext
+    limit: Deadlines
     held: bool
-    failed: list[Failed] = field(default_factory=list)
-    said: Said | None = None
+    failed: list[FailedAttempt] = field(default_factory=list)
+    said: SentText | None = None
     waited_s: float = 0.0
 
     def start(
         self,
-        place: Place,
+        place: TargetState,
         status: int,
         headers: Headers,
         now: float,

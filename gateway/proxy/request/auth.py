@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
-from gateway.config.loading import Key
-from gateway.config.privacy import Redaction, content_of
+from gateway.config.loading import ApiKey
+from gateway.config.privacy import RedactionConfig, content_of
 from gateway.core.errors import InvalidKey
 from gateway.proxy.request.call import Caller
 
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 
 
-class Keys:
+class KeyRing:
     """The callers of one config. open: whoever has no key is a caller too (loopback, or somebody else checks).
     redaction: what it says of keys that do not say how much of their content is kept."""
 
-    def __init__(self, keys: Iterable[Key], *, open: bool = False, redaction: Redaction | None = None) -> None:
+    def __init__(self, keys: Iterable[ApiKey], *, open: bool = False, redaction: RedactionConfig | None = None) -> None:
         self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction) for k in keys}
         self._open = open
 
@@ -49,6 +49,6 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 
-def _caller(key: Key, redaction: Redaction | None) -> Caller:
+def _caller(key: ApiKey, redaction: RedactionConfig | None) -> Caller:
     models = None if key.models is None else frozenset(key.models)
     return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content_of(key.content, redaction))

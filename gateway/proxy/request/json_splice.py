@@ -37,7 +37,7 @@ _SPELLED = re.compile(rb"\\u00[2-7]")  # a name may be spelled with escapes: "\u
 _PLAIN_VALUE = re.compile(_S + rb":" + _S + rb"(" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++)", re.S)
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """One top-level member. key: offset of its opening quote; start, end: of its value."""
 
     name: bytes
@@ -54,7 +54,7 @@ def scan(body: bytes) -> dict[bytes, tuple[int, int]]:
     return {m.name: (m.start, m.end) for m in members(body)}
 
 
-def members(body: bytes) -> Iterator[Member]:
+def members(body: bytes) -> Iterator[JsonMember]:
     """Every top-level member, in order. Raises ValueError as `scan` does, when it gets there."""
     opened = _OPEN.match(body)
     if opened is None:
@@ -67,7 +67,7 @@ def members(body: bytes) -> Iterator[Member]:
         if key is None:
             raise ValueError(f"expected a member name at byte {at}")
         end = _value_end(body, key.end())
-        yield Member(_name(key[1]), key.start(1), key.end(), end)
+        yield JsonMember(_name(key[1]), key.start(1), key.end(), end)
         follows = _NEXT.match(body, end)
         if follows is None:
             raise ValueError(f"expected , or }} at byte {end}")

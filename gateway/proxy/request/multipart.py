@@ -14,7 +14,7 @@ _MAX_DELIMITER = 76  # RFC 2046, section 5.1.1: a boundary has at most 70 charac
 _MAX_HEAD = 4096
 
 
-class Field(NamedTuple):
+class FormField(NamedTuple):
     """One part that is no file. start, end: offsets of its value."""
 
     name: bytes
@@ -22,7 +22,7 @@ class Field(NamedTuple):
     end: int
 
 
-class Fields:
+class FormFieldReader:
     """Finds the parts that are no file, in order, in a form that comes in pieces. Holds no more than a part's head.
 
     counted: a name; count: how many parts of that name have begun, files too.
@@ -39,13 +39,13 @@ class Fields:
         self._delimiter = b""
         self._name: bytes | None = None  # of the field under way; None: a file
         self._start = 0
-        self._step: Callable[[bytes], Field | bool] | None = self._first_line  # None: what follows is no form
+        self._step: Callable[[bytes], FormField | bool] | None = self._first_line  # None: what follows is no form
 
-    def feed(self, data: bytes) -> Iterator[Field]:
+    def feed(self, data: bytes) -> Iterator[FormField]:
         """The fields whose end has come with these bytes; to be read to its end."""
         held = self._held = self._held + data
         while self._step is not None and (found := self._step(held)):
-            if isinstance(found, Field):
+            if isinstance(found, FormField):
                 yield found
         self._held = held[self._at :] if self._step is not None else b""
         self._base += self._at
@@ -79,7 +79,7 @@ class Fields:
         self._step = self._value
         return True
 
-    def _value(self, held: bytes) -> Field | bool:
+    def _value(self, held: bytes) -> FormField | bool:
         delimiter, at = self._delimiter, self._at
         while (at := held.find(delimiter, at)) >= 0:
             after = held[at + len(delimiter) : at + len(delimiter) + 2]
@@ -90,15 +90,15 @@ class Fields:
                 self._at = at + len(delimiter)
                 self._step = self._head
                 end = self._base + at
-                return True if self._name is None else Field(self._name, min(self._start, end), end)
+                return True if self._name is None else FormField(self._name, min(self._start, end), end)
             at += len(delimiter)
         self._at = max(self._at, len(held) - len(delimiter) + 1)
         return False
 
 
-def fields(body: bytes) -> Iterator[Field]:
+def fields(body: bytes) -> Iterator[FormField]:
     """The parts that are no file, in order, as far as the body is a form."""
-    yield from Fields().feed(body)
+    yield from FormFieldReader().feed(body)
 
 
 def field(body: bytes, name: bytes) -> bytes | None:

@@ -11,13 +11,13 @@ import orjson
 
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import new_id
-from gateway.proxy.http.server import Asked
+from gateway.proxy.http.server import HttpRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import for_upstream, sane_id
 from gateway.proxy.request.json_splice import scan
 from gateway.proxy.request.upload import Upload
-from gateway.proxy.routing.router import NO_WISHES, Wishes
+from gateway.proxy.routing.router import NO_WISHES, RequestOptions
 
 _PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
 _PARSED_MEMBER = 1 << 16
@@ -26,7 +26,7 @@ _PARSED_MEMBER = 1 << 16
 def read_call(
     endpoint: Endpoint,
     caller: Caller,
-    request: Asked,
+    request: HttpRequest,
     body: bytes,
     started: float,
     upload: Upload | None = None,
@@ -130,7 +130,7 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
 _WISHED = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s"})
 
 
-def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:
+def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
     """What the x-gateway-* request headers ask for. Raises BadRequest for what cannot be read."""
     if not (_WISHED & headers.keys()):
         return NO_WISHES
@@ -140,7 +140,7 @@ def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> Wishes:
     if "sample" not in caller.allow:
         sample = None
     target = headers.get(b"x-gateway-target", b"").decode("latin-1") or None
-    return Wishes(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")))
+    return RequestOptions(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")))
 
 
 def _seconds(value: bytes | None) -> float | None:

@@ -14,8 +14,8 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
-from gateway.proxy.relay.deadlines import Limit
-from gateway.proxy.request.multipart import Field, Fields
+from gateway.proxy.relay.deadlines import Deadlines
+from gateway.proxy.request.multipart import FormField, FormFieldReader
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -112,10 +112,10 @@ class Upload:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._spool = Spool()
-        self._fields = Fields(counted=b"model")
-        self._known: dict[bytes, Field] = {}  # of `model` and `stream`, the first
+        self._fields = FormFieldReader(counted=b"model")
+        self._known: dict[bytes, FormField] = {}  # of `model` and `stream`, the first
         self._broken: Exception | None = None  # why no more can be read
-        self._limit: Limit | None = None
+        self._limit: Deadlines | None = None
         self._then: Callable[[], None] | None = None
 
     async def to_model(self) -> None:
@@ -135,7 +135,7 @@ class Upload:
             self._then = then
 
     @contextmanager
-    def pausing(self, limit: Limit) -> Iterator[None]:
+    def pausing(self, limit: Deadlines) -> Iterator[None]:
         """Here the limit rests while the client is waited for: its slowness is not the upstream's."""
         self._limit = limit
         try:
@@ -143,12 +143,12 @@ class Upload:
         finally:
             self._limit = None
 
-    def naming(self, model: str) -> Spliced:
+    def naming(self, model: str) -> SplicedUpload:
         """The form with that model in place of the client's."""
         field = self._known[b"model"]
         if model == self.alias:
-            return Spliced(self, 0, 0, b"")
-        return Spliced(self, field.start, field.end, model.encode())
+            return SplicedUpload(self, 0, 0, b"")
+        return SplicedUpload(self, field.start, field.end, model.encode())
 
     @property
     def size(self) -> int | None:
@@ -222,7 +222,7 @@ class Upload:
         return data
 
 
-class Spliced:
+class SplicedUpload:
     """An upload with another model, as often as it is asked for. length: None where nobody knows it yet."""
 
     def __init__(self, upload: Upload, start: int, end: int, value: bytes) -> None:

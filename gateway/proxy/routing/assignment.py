@@ -19,7 +19,7 @@ from gateway.proxy.request.call import Call
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Running:
+class RunningExperiment:
     """An experiment in force: its plan, with what every call asks of it worked out beforehand.
 
     settings: this gateway's section, for what only paces. keys: whose calls are in it, allowed: whose prompts the
@@ -45,11 +45,11 @@ class Running:
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
-class Part:
+class Assignment:
     """A call's part in an experiment. arm: of the served answer; target: who must give it. unit: what was drawn for
     the arm; None: it is not split. shadowed: the shadow was drawn. record: the rate at which a split is recorded."""
 
-    running: Running
+    running: RunningExperiment
     arm: str
     target: Target
     unit: str | None
@@ -78,18 +78,18 @@ class Part:
         return rate, 1 - (1 - rate) * (1 - self.running.plan.shadow), f"{stratum}+{name}"
 
 
-class Experiments:
+class ExperimentAssignments:
     """The experiments of one config. Empty until the stream server has been read."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.plans = plans_of(config)
-        self.in_force: dict[str, Running] = {}
-        self._by_alias: dict[str, tuple[Running, ...]] = {}
+        self.in_force: dict[str, RunningExperiment] = {}
+        self._by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
 
     def follow(self, states: Mapping[str, PlanState], now: float) -> None:
         """What the stream server says, at `now` (Unix seconds). A plan that goes on keeps its Running."""
-        in_force: dict[str, Running] = {}
+        in_force: dict[str, RunningExperiment] = {}
         for name, settings in sorted(self._config.experiments.items()):
             state = states.get(name)
             if state is None or not state.running or not settings.enabled or not self.knows(state.plan):
@@ -98,7 +98,7 @@ class Experiments:
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
                 in_force[name] = before if goes_on and before is not None else running(state.plan, settings)
-        by_alias: dict[str, tuple[Running, ...]] = {}
+        by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
         self.in_force, self._by_alias = in_force, by_alias
@@ -118,7 +118,7 @@ class Experiments:
             return False
         return all(target.upstream in self._config.upstreams for _, target in plan.candidates)
 
-    def of(self, call: Call, free: bool) -> Part | None:
+    def of(self, call: Call, free: bool) -> Assignment | None:
         """free: nothing in the call says where it must go; otherwise its arm cannot be drawn, and it is in no split."""
         candidates = self._by_alias.get(call.alias)
         if candidates is None:
@@ -129,9 +129,9 @@ class Experiments:
         return None
 
 
-def running(plan: Plan, settings: Experiment) -> Running:
+def running(plan: Plan, settings: Experiment) -> RunningExperiment:
     name = plan.name.encode()
-    return Running(
+    return RunningExperiment(
         plan=plan,
         hash=plan.hash,
         settings=settings,
@@ -144,17 +144,17 @@ def running(plan: Plan, settings: Experiment) -> Running:
     )
 
 
-def part_of(running: Running, call: Call, free: bool) -> Part | None:
+def part_of(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
     """None: the experiment is a split, and the call cannot be in it."""
     plan = running.plan
     if not running.splits:
-        return Part(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
+        return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
     if not free or not running.allows(call):
         return None
     unit = unit_of(plan, call)
     arm = arm_of(plan, running.hash, unit)
     drawn = running.shadows and arm == CONTROL and shadowed(running, call.id)
-    return Part(running, arm, plan.target(arm), unit, drawn, running.settings.record)
+    return Assignment(running, arm, plan.target(arm), unit, drawn, running.settings.record)
 
 
 def unit_of(plan: Plan, call: Call) -> str:
@@ -177,17 +177,17 @@ def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
     return plan.candidates[min(int(u / plan.split * len(plan.candidates)), len(plan.candidates) - 1)][0]
 
 
-def shadowed(running: Running, call_id: str) -> bool:
+def shadowed(running: RunningExperiment, call_id: str) -> bool:
     """Whether this call's shadow is drawn: a domain of its own for each plan, so that draws are independent."""
     return draw(f"shadow:{running.hash}", call_id) < running.plan.shadow
 
 
-def repeated(running: Running, call_id: str) -> bool:
+def repeated(running: RunningExperiment, call_id: str) -> bool:
     """Whether the control is asked again beside this call's shadow."""
     return draw(f"repeat:{running.hash}", call_id) < running.plan.repeat_control
 
 
-def arms_asked(running: Running, call_id: str) -> tuple[str, ...]:
+def arms_asked(running: RunningExperiment, call_id: str) -> tuple[str, ...]:
     """The arms of a call's shadow."""
     candidates = tuple(name for name, _ in running.plan.candidates)
     return (*candidates, REPEAT) if repeated(running, call_id) else candidates

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from gateway.core.errors import TransportError
 from gateway.proxy.http.client import UpstreamRequest
-from gateway.proxy.routing.target_state import Place, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> Non
         await asyncio.sleep(every_s)
 
 
-async def scrape(upstreams: Iterable[UpstreamState], places: Iterable[Place], every_s: float = 1.0) -> None:
+async def scrape(upstreams: Iterable[UpstreamState], places: Iterable[TargetState], every_s: float = 1.0) -> None:
     """Reads the load of every upstream that says `load: scrape` from its /metrics, for ever. For servers that mostly
     stream: the load header comes with plain answers only."""
     asked = {u.name: u for u in upstreams if (u.config.load or u.config.vendor.load) == "scrape"}

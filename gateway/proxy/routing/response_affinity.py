@@ -26,17 +26,17 @@ _FIRST_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
 _HEAD_BYTES = 8192
 
 
-class Shelf(Protocol):
+class HomeStore(Protocol):
     """Where homes are shared: the stream server."""
 
     async def remember(self, name: str, value: str, keep_s: int) -> None: ...
     async def recall(self, name: str) -> str | None: ...
 
 
-class Sticky:
+class ResponseAffinity:
     """shelf: None keeps homes in this process only."""
 
-    def __init__(self, shelf: Shelf | None, tasks: Tasks) -> None:
+    def __init__(self, shelf: HomeStore | None, tasks: Tasks) -> None:
         self._shelf = shelf
         self._tasks = tasks
         self._homes: OrderedDict[str, tuple[str, str]] = OrderedDict()  # id → (caller, upstream)

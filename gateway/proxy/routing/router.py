@@ -13,24 +13,24 @@ from gateway.config.loading import Config, Model, OnCut, Retries, Timeouts
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.routing.assignment import Experiments, Part
-from gateway.proxy.routing.sampling import Draw, Sampler
-from gateway.proxy.routing.strategies import Weighted, order
-from gateway.proxy.routing.target_state import Breaker, Clock, Place, UpstreamState
+from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
+from gateway.proxy.routing.sampling import SampleDraw, Sampler
+from gateway.proxy.routing.strategies import WeightedTargetState, order
+from gateway.proxy.routing.target_state import CircuitBreaker, Clock, TargetState, UpstreamState
 
 _ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RouteOption:
     """A place that may be asked. on: the causes of the failure before it for which it is."""
 
-    place: Place
+    place: TargetState
     on: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class AliasRoutes:
     """One alias, with all of its routing that does not change from call to call.
 
     at: where each target's share of the weights ends, of `weight` in all. first: the candidates when the target of that
@@ -38,10 +38,10 @@ class Lane:
     """
 
     model: Model
-    targets: tuple[Weighted, ...]
-    fallbacks: tuple[Candidate, ...]
+    targets: tuple[WeightedTargetState, ...]
+    fallbacks: tuple[RouteOption, ...]
     at: tuple[float, ...]
-    first: tuple[tuple[Candidate, ...], ...]
+    first: tuple[tuple[RouteOption, ...], ...]
     weighted: bool
     on_cut: OnCut
 
@@ -55,13 +55,13 @@ class Lane:
         return True
 
 
-def lane_of(model: Model, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]) -> Lane:
+def lane_of(model: Model, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]) -> AliasRoutes:
     first = []
     for drawn in targets:
         rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
-        first.append((*(Candidate(t.place, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
+        first.append((*(RouteOption(t.place, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
     at = tuple(accumulate(t.weight for t in targets))
-    return Lane(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
+    return AliasRoutes(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
@@ -69,17 +69,17 @@ class Route:
     """What was decided for one call. part: its part in an experiment; None: it is in none. kept: its answer may be
     recorded, and is held until it is known whether it is."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RouteOption, ...]
     timeouts: Timeouts
     retries: Retries
     on_cut: OnCut
-    drawn: Draw
-    part: Part | None = None
+    drawn: SampleDraw
+    part: Assignment | None = None
     kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestOptions:
     """What a request asks for by header, where its key allows it. timeout_s needs no leave: it only shortens."""
 
     target: str | None = None
@@ -87,7 +87,7 @@ class Wishes:
     timeout_s: float | None = None
 
 
-NO_WISHES = Wishes()
+NO_WISHES = RequestOptions()
 
 
 class Router:
@@ -99,30 +99,30 @@ class Router:
         self._models = config.models
         self._sampler = sampler
         self._rng = rng
-        self._places: dict[Target, Place] = {}
+        self._places: dict[Target, TargetState] = {}
         self._upstreams = upstreams
         self._clock = clock
-        self.experiments = Experiments(config)
+        self.experiments = ExperimentAssignments(config)
         self._lanes = {alias: self._lane(model) for alias, model in config.models.items()}
         for plan in self.experiments.plans.values():
             for _, target in plan.candidates:
                 self.place(target)  # so that its load is read before it is asked
 
-    def _lane(self, model: Model) -> Lane:
-        targets = tuple(Weighted(self.place(Target(t.upstream, t.model)), t.weight) for t in model.targets)
-        after = tuple(Candidate(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback)
+    def _lane(self, model: Model) -> AliasRoutes:
+        targets = tuple(WeightedTargetState(self.place(Target(t.upstream, t.model)), t.weight) for t in model.targets)
+        after = tuple(RouteOption(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback)
         return lane_of(model, targets, after)
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[TargetState, ...]:
         return tuple(self._places.values())
 
-    def place(self, target: Target) -> Place:
+    def place(self, target: Target) -> TargetState:
         """The one place of a target, shared by every alias that names it: what one learns of it, all know."""
         known = self._places.get(target)
         if known is None:
             upstream = self._upstreams[target.upstream]
-            known = self._places[target] = Place(target, upstream, Breaker(self._clock), self._clock)
+            known = self._places[target] = TargetState(target, upstream, CircuitBreaker(self._clock), self._clock)
         return known
 
     def unready(self) -> list[str]:
@@ -138,11 +138,11 @@ class Router:
         places = (p for a in self.aliases(caller) for p in self._of_alias(a))
         return list({p.upstream.name: p.upstream for p in places}.values())
 
-    def _of_alias(self, alias: str) -> list[Place]:
+    def _of_alias(self, alias: str) -> list[TargetState]:
         lane = self._lanes[alias]
         return [*(t.place for t in lane.targets), *(f.place for f in lane.fallbacks)]
 
-    def check(self, alias: str, caller: Caller) -> Lane:
+    def check(self, alias: str, caller: Caller) -> AliasRoutes:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
         lane = self._lanes.get(alias)
         if lane is None or not (caller.models is None or alias in caller.models):
@@ -151,7 +151,7 @@ class Router:
             raise ModelNotFound(f'The model "{alias[:100]}" does not exist here.{hint}', param="model")
         return lane
 
-    def decide(self, call: Call, wishes: Wishes, home: str | None = None) -> Route:
+    def decide(self, call: Call, wishes: RequestOptions, home: str | None = None) -> Route:
         """home: the upstream that holds what this call continues; None: any may answer."""
         lane = self.check(call.alias, call.caller)
         model = lane.model
@@ -167,12 +167,12 @@ class Router:
         timeouts = model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s)
         return Route(candidates, timeouts, model.retries, lane.on_cut, drawn, part, kept)
 
-    def _arm_first(self, part: Part, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    def _arm_first(self, part: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """A split asks the arm's target, and then whom it would have asked without."""
         place = self.place(part.target)
-        return (Candidate(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
+        return (RouteOption(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
 
-    def _candidates(self, call: Call, lane: Lane, wishes: Wishes) -> tuple[Candidate, ...]:
+    def _candidates(self, call: Call, lane: AliasRoutes, wishes: RequestOptions) -> tuple[RouteOption, ...]:
         if wishes.target is not None:
             return (self._wished(call, wishes.target, lane.targets, lane.fallbacks),)
         if len(lane.first) == 1:
@@ -180,22 +180,22 @@ class Router:
         if lane.weighted and lane.calm:
             return lane.first[bisect_right(lane.at, self._rng.random() * lane.at[-1], 0, len(lane.at) - 1)]
         first = order(lane.targets, lane.model.strategy, call, self._rng)
-        return (*(Candidate(place, _ON_TARGETS) for place in first), *lane.fallbacks)
+        return (*(RouteOption(place, _ON_TARGETS) for place in first), *lane.fallbacks)
 
     def _wished(
-        self, call: Call, wish: str, targets: tuple[Weighted, ...], fallbacks: tuple[Candidate, ...]
-    ) -> Candidate:
+        self, call: Call, wish: str, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]
+    ) -> RouteOption:
         if "target" not in call.caller.allow:
             raise NotAllowed("this key may not choose a target: keys[].allow does not name `target`", retry=False)
         known = [*(t.place for t in targets), *(f.place for f in fallbacks)]
         for place in known:
             if place.name == wish:
-                return Candidate(place, _ON_TARGETS)
+                return RouteOption(place, _ON_TARGETS)
         names = ", ".join(p.name for p in known)
         raise BadRequest(f'x-gateway-target: "{wish[:100]}" is no target of "{call.alias}"; it has {names}')
 
 
-def _at_home(candidates: tuple[Candidate, ...], home: str) -> tuple[Candidate, ...]:
+def _at_home(candidates: tuple[RouteOption, ...], home: str) -> tuple[RouteOption, ...]:
     return tuple(c for c in candidates if c.place.target.upstream == home) or candidates
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.config.loading import Rule, Sampling
+from gateway.config.loading import Sampling, SamplingRule
 from gateway.core.exchange import Outcome
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call
@@ -18,7 +18,7 @@ FORCED = "forced"
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
-class Draw:
+class SampleDraw:
     """One unit's place, and what the head rules say. most: the highest rate that can still apply: u ≥ most means that
     the answer need not be held. reason: why it is outside the population ("opted_out", "forbidden"); None: inside."""
 
@@ -35,7 +35,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CallEnding:
     """What tail rules look at."""
 
     outcome: Outcome
@@ -57,24 +57,24 @@ class Sampler:
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
 
-    def head(self, call: Call, wish: str | None = None) -> Draw:
+    def head(self, call: Call, wish: str | None = None) -> SampleDraw:
         """wish: "always" or "never", from a header, where the key allows it."""
         unit = call.conversation if self._by_conversation and call.conversation else call.id
         if not call.caller.sampled or wish == "never":
-            return Draw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
+            return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
         if wish == "always":
-            return Draw(unit, 0.0, 1.0, FORCED, 1.0)
+            return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
         u = draw("sample", unit)
         pi, stratum = self._rate, DEFAULT
         if not (self._head or self._tail):
-            return Draw(unit, u, pi, stratum, pi)
+            return SampleDraw(unit, u, pi, stratum, pi)
         for name, rule in self._head:
             if rule.rate > pi and _head_matches(rule, call):
                 pi, stratum = rule.rate, name
         most = max([pi, *(_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))])
-        return Draw(unit, u, pi, stratum, most)
+        return SampleDraw(unit, u, pi, stratum, most)
 
-    def tail(self, drawn: Draw, call: Call, ending: Ending) -> tuple[float, str]:
+    def tail(self, drawn: SampleDraw, call: Call, ending: CallEnding) -> tuple[float, str]:
         """π and the stratum, once the answer has ended. The call is sampled when drawn.u < π."""
         pi, stratum = drawn.pi, drawn.stratum
         if drawn.reason is None:
@@ -84,13 +84,13 @@ class Sampler:
         return pi, stratum
 
 
-def _reach(rule: Rule) -> float:
+def _reach(rule: SamplingRule) -> float:
     """The u below which an answer is held for this tail rule. A finish reason is read from the answer, and decides the
     stratum of the unsampled too, which N counts: then every answer is held."""
     return rule.rate if rule.when.finish_reason is None else 1.0
 
 
-def _head_matches(rule: Rule, call: Call) -> bool:
+def _head_matches(rule: SamplingRule, call: Call) -> bool:
     when = rule.when
     return (
         when.alias in (None, call.alias)
@@ -100,7 +100,7 @@ def _head_matches(rule: Rule, call: Call) -> bool:
     )
 
 
-def _tail_matches(rule: Rule, ending: Ending) -> bool:
+def _tail_matches(rule: SamplingRule, ending: CallEnding) -> bool:
     when = rule.when
     if when.outcome == "error":
         if ending.outcome not in ("upstream_error", "timeout", "cut"):

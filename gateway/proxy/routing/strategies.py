@@ -11,17 +11,17 @@ from typing import Any
 
 from gateway.config.loading import Strategy
 from gateway.proxy.request.call import Call
-from gateway.proxy.routing.target_state import Place
+from gateway.proxy.routing.target_state import TargetState
 
 _BOUND = 1.25  # how far above the mean load a hashed target may go before the next one is taken
 _PREFIX_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedTargetState:
     """A place as one alias sees it. weight: its share of the alias's calls, relative to the others'."""
 
-    place: Place
+    place: TargetState
     weight: float
 
     @property
@@ -29,7 +29,9 @@ class Weighted:
         return self.place.load / self.weight
 
 
-def order(targets: Sequence[Weighted], strategy: Strategy, call: Call, rng: random.Random) -> list[Place]:
+def order(
+    targets: Sequence[WeightedTargetState], strategy: Strategy, call: Call, rng: random.Random
+) -> list[TargetState]:
     """The places in the order in which to ask them: the strategy's choice, then the others, by weight.
 
     Places that are not ready come last, so that they are asked only when nothing else is left.
@@ -42,7 +44,9 @@ def order(targets: Sequence[Weighted], strategy: Strategy, call: Call, rng: rand
     return [t.place for t in ([first, *rest] if first else rest)]
 
 
-def _choose(places: list[Weighted], strategy: Strategy, call: Call, rng: random.Random) -> Weighted:
+def _choose(
+    places: list[WeightedTargetState], strategy: Strategy, call: Call, rng: random.Random
+) -> WeightedTargetState:
     if len(places) == 1:
         return places[0]
     if strategy == "least_in_flight":
@@ -56,7 +60,7 @@ def _choose(places: list[Weighted], strategy: Strategy, call: Call, rng: random.
     return _weighted(places, rng)
 
 
-def _weighted(targets: list[Weighted], rng: random.Random) -> Weighted:
+def _weighted(targets: list[WeightedTargetState], rng: random.Random) -> WeightedTargetState:
     at = rng.random() * sum(t.weight for t in targets)
     for target in targets:
         at -= target.weight
@@ -65,7 +69,7 @@ def _weighted(targets: list[Weighted], rng: random.Random) -> Weighted:
     return targets[-1]
 
 
-def _hashed(targets: list[Weighted], key: bytes) -> Weighted:
+def _hashed(targets: list[WeightedTargetState], key: bytes) -> WeightedTargetState:
     """Weighted rendezvous hashing with bounded load: the highest score whose target is not above 1.25 × the mean.
 
     Source: Mirrokni, Thorup & Zadimoghaddam, "Consistent hashing with bounded loads", arXiv:1608.01350.
@@ -75,7 +79,7 @@ def _hashed(targets: list[Weighted], key: bytes) -> Weighted:
     return next((t for t in ranked if t.place.in_flight + 1 <= bound), ranked[0])
 
 
-def _score(target: Weighted, key: bytes) -> float:
+def _score(target: WeightedTargetState, key: bytes) -> float:
     digest = blake2b(target.place.name.encode() + b"\0" + key, digest_size=8).digest()
     return -target.weight / math.log((int.from_bytes(digest) + 1) / 2**64)
 

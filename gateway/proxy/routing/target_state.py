@@ -24,7 +24,7 @@ _LONGEST_OPEN_S = 15.0
 _LOAD_FRESH_S = 10.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Keeps a failing target from being asked: closed, open for a while, then one probe decides.
 
     Opens after 5 failures in a row, or when half of at least 20 calls in 10 s failed; for 1 s, doubled with each
@@ -117,7 +117,7 @@ class Breaker:
         self._failed += failed
 
 
-class Slots:
+class ConcurrencyLimiter:
     """At most `limit` attempts at once at an upstream; at most `queue` wait, first come first served, `wait_s` long.
 
     limit None: no limit, nothing is counted but what is in flight.
@@ -187,17 +187,17 @@ class UpstreamState:
     config: Upstream
     dialect: Dialect
     transport: Transport
-    slots: Slots
+    slots: ConcurrencyLimiter
     down: bool = False
 
 
 @dataclass(slots=True)
-class Place:
+class TargetState:
     """One target: a model at an upstream. latency_s: moving average of the time to the first byte."""
 
     target: Target
     upstream: UpstreamState
-    breaker: Breaker
+    breaker: CircuitBreaker
     clock: Clock
     in_flight: int = 0
     latency_s: float = 0.0

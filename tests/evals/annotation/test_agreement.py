@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from gateway.evals.annotation.agreement import Table, agreement, between_people, share_of
+from gateway.evals.annotation.agreement import ConfusionTable, agreement, between_people, share_of
 from gateway.evals.annotation.correction import Labels
 
 
@@ -18,7 +18,7 @@ def of(hit, miss, false_alarm, correct_rejection, weight=1.0):
 def test_kappa_and_both_rates_with_their_intervals():
     """The textbook table 20, 5, 10, 15: kappa 0.4."""
     found = agreement(of(20, 5, 10, 15), 0.5)
-    assert found.table == Table(20, 5, 10, 15)
+    assert found.table == ConfusionTable(20, 5, 10, 15)
     assert found.kappa.value == pytest.approx(0.4)
     assert found.kappa.low < 0.4 < found.kappa.high
     assert (found.tpr.value, found.tnr.value) == (pytest.approx(0.8), pytest.approx(0.6))
@@ -27,7 +27,7 @@ def test_kappa_and_both_rates_with_their_intervals():
 
 
 def test_the_cut_decides_what_is_called_good():
-    assert agreement(of(20, 5, 10, 15), 0.85).table == Table(20, 5, 0, 25)
+    assert agreement(of(20, 5, 10, 15), 0.85).table == ConfusionTable(20, 5, 0, 25)
 
 
 def test_where_only_one_word_is_said_there_is_no_kappa_and_no_rate():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from gateway.evals.annotation.blind import NOTHING, Blind, of_exchange, of_pair, page, question, said
+from gateway.evals.annotation.blind import NOTHING, BlindItem, of_exchange, of_pair, page, question, said
 
 REQUEST = b'{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Why?"}]}'
 
@@ -37,7 +37,9 @@ def test_a_pair_stands_in_an_order_that_its_id_decides():
 
 
 def test_escapes_markup_and_marks_of_direction_do_nothing():
-    text = shown(Blind("e", (("user", "[bold]x[/bold] \x1b]0;owned\x07"),), ("a\x1b[2Jb\u202ec\x9b31m",)), "\x1b[8m")
+    text = shown(
+        BlindItem("e", (("user", "[bold]x[/bold] \x1b]0;owned\x07"),), ("a\x1b[2Jb\u202ec\x9b31m",)), "\x1b[8m"
+    )
     assert "[bold]x[/bold]" in text
     assert "\x1b]0" not in text
     assert "\x1b[2J" not in text

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from gateway.evals.annotation.calibrate import Asked, calibrate, corrected_mean
-from gateway.evals.annotation.newest import NotJudged
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_mean
+from gateway.evals.annotation.newest import NothingScored
 
 RUNS = 200
 LEAST = 0.95 - 3 * math.sqrt(0.05 * 0.95 / RUNS)  # what 95 % intervals hold in 200 runs, but for one time in 700
@@ -57,7 +57,7 @@ def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
         f = np.where(rng.random(answers) < np.where(y, tpr, tnr), y, ~y).astype(float)
         bench.judge(f)
         bench.label(f, y, 100, favour)
-        found = calibrate(bench.connection, Asked("said"))
+        found = calibrate(bench.connection, CalibrationOptions("said"))
         (group,) = found.groups
         assert (found.labels, found.brought, group.labels) == (100, 0, 100)
         agreed = found.agreement
@@ -76,7 +76,7 @@ def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
         f = np.clip(0.5 + 0.35 * y + rng.normal(0, 0.1, answers), 0, 1)
         bench.judge(f)
         bench.label(f, y, 80)
-        (group,) = calibrate(bench.connection, Asked("said")).groups
+        (group,) = calibrate(bench.connection, CalibrationOptions("said")).groups
         seen.look(corrected=group.corrected)
         alone += 2 * 1.98 * math.sqrt(TRUTH * (1 - TRUTH) / 80)
     seen.check()
@@ -97,7 +97,7 @@ def test_a_judge_of_the_first_place_shows_its_slot_and_flip_rates(pairs):
         details = [json.dumps({"flip": float(x), "first_slot": float(s)}) for x, s in zip(biased, slot, strict=True)]
         pairs.judge(f, details)
         pairs.label(f, y, 80)
-        found = calibrate(pairs.connection, Asked("said"))
+        found = calibrate(pairs.connection, CalibrationOptions("said"))
         (group,) = found.groups
         seen.look(first_slot=found.first_slot, flip=found.flip, tpr=found.agreement.tpr, tnr=found.agreement.tnr,
                   corrected=group.corrected)  # fmt: skip
@@ -108,7 +108,7 @@ def test_too_few_labels_say_nothing_but_how_many_there_are(bench, answers):
     f = np.ones(answers)
     bench.judge(f)
     bench.label(f, f, 5)
-    found = calibrate(bench.connection, Asked("said"))
+    found = calibrate(bench.connection, CalibrationOptions("said"))
     assert (found.too_few, found.agreement, found.labels, found.labellers) == (True, None, 5, ("ada",))
     assert [g.corrected for g in found.groups] == [None]
     assert corrected_mean(bench.connection, "said", None) is None
@@ -120,11 +120,11 @@ def test_the_corrected_mean_of_everything_is_the_same_number(bench, answers):
     f = np.where(rng.random(answers) < 0.8, y, ~y).astype(float)
     bench.judge(f)
     bench.label(f, y, 100)
-    (group,) = calibrate(bench.connection, Asked("said")).groups
+    (group,) = calibrate(bench.connection, CalibrationOptions("said")).groups
     assert corrected_mean(bench.connection, "said", None).value == pytest.approx(group.corrected.mean)
     assert corrected_mean(bench.connection, "said", "candidate") is None
 
 
 def test_a_scorer_that_judged_nothing_is_named(bench):
-    with pytest.raises(NotJudged, match="these have: said"):
-        calibrate(bench.connection, Asked("sayd"))
+    with pytest.raises(NothingScored, match="these have: said"):
+        calibrate(bench.connection, CalibrationOptions("sayd"))

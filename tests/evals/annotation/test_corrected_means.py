@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config.loading import parse
-from gateway.evals.annotation.calibrate import Asked, calibrate
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate
 from gateway.evals.annotation.corrected_means import corrected_figures
 from gateway.evals.gauges import Gauges
 from gateway.evals.store.labels import labelled
@@ -26,24 +26,24 @@ models: {chat: {targets: [{upstream: local, model: small}]}}
 @pytest.fixture
 def labelled_store(keep, exchange, said):
     """80 answers, judged 1, 1, 0 in turn, of which people labelled 40 and contradicted 5."""
-    from gateway.evals.annotation.desk import Wish
+    from gateway.evals.annotation.desk import LabelRequest
     from gateway.evals.annotation.record import desk_at, next_at
     from gateway.evals.annotation.record import keep as save
-    from gateway.evals.annotation.verdict_words import Verdict
+    from gateway.evals.annotation.verdict_words import LabelVerdict
 
     url = keep([exchange(f"{int(i % 3 > 0)} n {i}") for i in range(80)])
-    desk = desk_at(url, Wish("said", "ada"))
+    desk = desk_at(url, LabelRequest("said", "ada"))
     for n in range(40):
         drawn = next_at(url, desk)
         judged = float(drawn.blind.answers[0].split()[0])
-        save(url, [desk.label(drawn, Verdict(1 - judged if n % 8 == 0 else judged))])
+        save(url, [desk.label(drawn, LabelVerdict(1 - judged if n % 8 == 0 else judged))])
     return url
 
 
 def test_the_exported_mean_is_the_one_that_calibrate_prints(labelled_store, said):
     with reading(labelled_store) as connection:
         (figures,) = corrected_figures({"said": said()}, standing(connection).cells, labelled(connection))
-        (group,) = calibrate(connection, Asked("said")).groups
+        (group,) = calibrate(connection, CalibrationOptions("said")).groups
     assert (figures.scorer, figures.model, figures.arm, figures.labels) == ("said", "local/small", "", 40)
     assert figures.mean == pytest.approx(group.corrected.mean)
     assert (figures.low, figures.high) == (pytest.approx(group.corrected.low), pytest.approx(group.corrected.high))

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.evals.annotation.correction import (
     LEAST,
-    Judged,
+    JudgedSample,
     Labels,
     corrected,
     error_rates,
@@ -27,7 +27,7 @@ def labels(y, f, weight=1.0, pi=0.1):
 def judged(f, weight=1.0):
     f = np.asarray(f, dtype=float)
     n = f.size
-    return Judged(n, n * weight, float(f.mean()), float(f.var()), float((f >= 0.5).mean()), n)
+    return JudgedSample(n, n * weight, float(f.mean()), float(f.var()), float((f >= 0.5).mean()), n)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_equal_labels_leave_something_open():
 
 def test_below_ten_nothing_is_said():
     assert corrected(labels([1.0] * 9, [1.0] * 9), judged(np.ones(50))) is None
-    assert corrected(labels([1.0] * 20, [1.0] * 20), Judged(0, 0.0, 0.0, 0.0, 0.0, 0.0)) is None
+    assert corrected(labels([1.0] * 20, [1.0] * 20), JudgedSample(0, 0.0, 0.0, 0.0, 0.0, 0.0)) is None
 
 
 def test_error_rates_are_weighted_and_none_where_they_cannot_be(noisy):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import insert
 
-from gateway.evals.annotation.desk import Desk, Wish
-from gateway.evals.annotation.newest import NotJudged
+from gateway.evals.annotation.desk import Desk, LabelRequest
+from gateway.evals.annotation.newest import NothingScored
 from gateway.evals.annotation.record import keep as save
 from gateway.evals.annotation.sampling import EVERYTHING
-from gateway.evals.annotation.verdict_words import Verdict, verdict
+from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
 from gateway.evals.store import engine
 from gateway.evals.store.labels import labelled_pairs, labels_of
 from gateway.evals.store.query import reading
 from gateway.evals.store.tables_experiments import pair_scores
 
-GOOD = Verdict(1.0, "good")
+GOOD = LabelVerdict(1.0, "good")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def label(url):
     def give(count, labeller="ada", said=GOOD, **wish):
         made = []
         with reading(url) as connection:
-            desk = Desk(connection, Wish("said", labeller, **wish), clock=lambda: 5.0)
+            desk = Desk(connection, LabelRequest("said", labeller, **wish), clock=lambda: 5.0)
             for _ in range(count):
                 drawn = desk.next(connection)
                 assert drawn is not None
@@ -47,7 +47,7 @@ def test_each_item_comes_once_until_none_is_left(url, label):
     assert [m.threshold for m in made] == sorted(m.threshold for m in made)
     assert made[-1].threshold == EVERYTHING
     with reading(url) as connection:
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         assert (desk.judged, desk.left, desk.next(connection)) == (12, 0, None)
         assert [(x.value, x.at, x.labeller) for x in labels_of(connection, "said")] == [(1.0, 5.0, "ada")] * 12
 
@@ -67,7 +67,7 @@ def test_again_is_what_others_have_labelled_with_the_same_design(label):
 
 
 def test_skipped_counts_as_seen(label):
-    first = label(3, said=Verdict(None))
+    first = label(3, said=LabelVerdict(None))
     assert not {m.subject_id for m in first} & {m.subject_id for m in label(9)}
 
 
@@ -79,7 +79,7 @@ def test_what_the_scorer_calls_bad_may_be_favoured(label):
 
 def test_a_sheet_notes_nothing_before_it_comes_back(url):
     with reading(url) as connection:
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         sheet = desk.sheet(connection, 5)
         assert [b.id for b in sheet] == [b.id for b in desk.sheet(connection, 5)]
         assert len(desk.sheet(connection, 100)) == 12
@@ -87,12 +87,12 @@ def test_a_sheet_notes_nothing_before_it_comes_back(url):
 
 def test_a_sheet_filled_without_gaps_is_a_draw_in_order_and_one_with_gaps_reaches_to_the_gap(url):
     with reading(url) as connection:
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         ids = [b.id for b in desk.sheet(connection, 6)]
         whole = desk.brought([(i, GOOD, "") for i in ids], None)
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         gap = desk.brought([(i, GOOD, "bob") for i in (*ids[:2], *ids[3:])], None)
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         random = desk.brought([(ids[4], GOOD, "")], 0.25)
     assert len({m.threshold for m in whole}) == 1
     assert gap[0].threshold < whole[0].threshold
@@ -104,15 +104,15 @@ def test_another_version_of_the_scorer_begins_anew(url, label, keep, exchange):
     label(12)
     keep([exchange("1") for _ in range(3)], now=2000.0, config_hash="c2")
     with reading(url) as connection:
-        assert Desk(connection, Wish("said", "ada")).left == 3
+        assert Desk(connection, LabelRequest("said", "ada")).left == 3
 
 
 def test_a_scorer_that_judged_nothing_is_named_with_those_that_did(url):
     with reading(url) as connection:
-        with pytest.raises(NotJudged, match='scorer "sayd" has judged nothing yet; these have: said'):
-            Desk(connection, Wish("sayd", "ada"))
+        with pytest.raises(NothingScored, match='scorer "sayd" has judged nothing yet; these have: said'):
+            Desk(connection, LabelRequest("sayd", "ada"))
         with pytest.raises(ValueError, match="favour is 0"):
-            Desk(connection, Wish("said", "ada", favour=0.0))
+            Desk(connection, LabelRequest("said", "ada", favour=0.0))
 
 
 def test_pairs_are_shown_blind_and_the_verdict_is_of_the_second_answer(keep, exchange):
@@ -127,7 +127,7 @@ def test_pairs_are_shown_blind_and_the_verdict_is_of_the_second_answer(keep, exc
         connection.execute(insert(pair_scores), rows)
     opened.dispose()
     with reading(url) as connection:
-        desk = Desk(connection, Wish("said", "ada"))
+        desk = Desk(connection, LabelRequest("said", "ada"))
         assert (desk.of.subject, desk.judged) == ("pair", 8)
         turned = set()
         for _ in range(8):

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.evals.annotation.label_data import designs_of, items_of, judged_of, labels_in, weights_of
 from gateway.evals.annotation.sampling import place
-from gateway.evals.store.labels_sums import CellSums
+from gateway.evals.store.labels_sums import JudgedSums
 
 KEY = ("chat", "local/small", "", "default")
 
@@ -48,11 +48,13 @@ def test_each_way_of_drawing_is_listed_once():
 
 def test_weights_are_calls_over_answers():
     cells = {
-        KEY: CellSums(scored=8, responded=10, asked=12, total=4.0, squares=2.0, good=4, inverse_pi=120, population=100),
-        ("chat", "local/small", "", "error"): CellSums(5, 5, 5, 5.0, 5.0, 5, inverse_pi=5, population=5),
+        KEY: JudgedSums(
+            scored=8, responded=10, asked=12, total=4.0, squares=2.0, good=4, inverse_pi=120, population=100
+        ),
+        ("chat", "local/small", "", "error"): JudgedSums(5, 5, 5, 5.0, 5.0, 5, inverse_pi=5, population=5),
     }
     assert list(weights_of(cells).values()) == [10.0, 1.0]
-    uncounted = {k: CellSums(c.scored, c.responded, c.asked, c.total, c.squares, c.good, c.inverse_pi)
+    uncounted = {k: JudgedSums(c.scored, c.responded, c.asked, c.total, c.squares, c.good, c.inverse_pi)
                  for k, c in cells.items()}  # fmt: skip
     assert list(weights_of(uncounted).values()) == [12.0, 1.0]
     found = judged_of(cells)
@@ -63,4 +65,4 @@ def test_weights_are_calls_over_answers():
 
 def test_of_nothing_there_is_nothing():
     assert judged_of({}).n == 0
-    assert weights_of({KEY: CellSums(0, 0, 3, 0.0, 0.0, 0, 3.0)}) == {KEY: 0.0}
+    assert weights_of({KEY: JudgedSums(0, 0, 3, 0.0, 0.0, 0, 3.0)}) == {KEY: 0.0}

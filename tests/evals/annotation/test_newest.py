@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.annotation.newest import NotJudged, newest
+from gateway.evals.annotation.newest import NothingScored, newest
 from gateway.evals.store.query import reading
 
 
@@ -15,10 +15,10 @@ def test_the_version_that_judged_last(keep, exchange):
     with reading(url) as connection:
         found = newest(connection, "said")
         assert (found.version, found.subject, found.direction) == ("3", "exchange", "minimise")
-        with pytest.raises(NotJudged, match="these have: said"):
+        with pytest.raises(NothingScored, match="these have: said"):
             newest(connection, "other")
 
 
 def test_where_nothing_was_judged_it_says_what_to_do(keep):
-    with reading(keep([])) as connection, pytest.raises(NotJudged, match="no scorer has: `gateway evaluate`"):
+    with reading(keep([])) as connection, pytest.raises(NothingScored, match="no scorer has: `gateway evaluate`"):
         newest(connection, "said")

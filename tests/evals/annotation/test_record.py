@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.evals.annotation.desk import Wish
+from gateway.evals.annotation.desk import LabelRequest
 from gateway.evals.annotation.record import desk_at, given, taken, to_fill
-from gateway.evals.annotation.sheets import BadSheet
+from gateway.evals.annotation.sheets import SheetError
 
 HOSTILE = "1 \x1b]0;owned\x07\x1b[2J<script>alert(1)</script>=cmd"
 
@@ -73,12 +73,12 @@ def test_a_sheet_goes_out_is_filled_and_comes_back(label, tmp_path):
 
 
 def test_a_sheet_with_a_mistake_is_not_taken_at_all(label, tmp_path):
-    text = to_fill(label.url, Wish("said", "ada"), 2, "jsonl")
+    text = to_fill(label.url, LabelRequest("said", "ada"), 2, "jsonl")
     rows = [json.loads(line) for line in text.splitlines()]
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(json.dumps({**r, "verdict": v}) for r, v in zip(rows, ("g", "great"), strict=True)))
-    with pytest.raises(BadSheet, match=r"bad\.jsonl, line 2: 'great' is no verdict"):
-        taken(label.url, path, Wish("said", "ada"), None)
+    with pytest.raises(SheetError, match=r"bad\.jsonl, line 2: 'great' is no verdict"):
+        taken(label.url, path, LabelRequest("said", "ada"), None)
     assert given(label.url, None, "jsonl") == ""
     said = label("import", str(path), "--scorer", "said")
     assert said.exit_code != 0
@@ -88,4 +88,4 @@ def test_wrong_questions_are_told(label, tmp_path):
     (tmp_path / "f.csv").write_text("id,verdict\n")
     assert "above 0" in label("import", "f.csv", "--scorer", "said", "--share", "2").stderr
     assert "--scorer" in label("export", "--next", "3").stderr
-    assert desk_at(label.url, Wish("said", "ada")).knows("nobody") is False
+    assert desk_at(label.url, LabelRequest("said", "ada")).knows("nobody") is False

@@ -11,9 +11,9 @@ import pytest
 
 from gateway.evals.annotation.sampling import (
     EVERYTHING,
-    Candidate,
-    Design,
-    Items,
+    ItemArrays,
+    LabelCandidate,
+    SamplingDesign,
     in_order,
     place,
     probabilities,
@@ -25,7 +25,7 @@ from gateway.evals.annotation.sampling import (
 
 def candidates(n, seed=0, bad=0.3, experiment=""):
     rng = random.Random(seed)
-    return [Candidate(f"{seed}-{i}", float(rng.random() > bad), float(i), experiment) for i in range(n)]
+    return [LabelCandidate(f"{seed}-{i}", float(rng.random() > bad), float(i), experiment) for i in range(n)]
 
 
 def label(scorer, found, count, favour=1.0, seen=frozenset()):
@@ -33,7 +33,7 @@ def label(scorer, found, count, favour=1.0, seen=frozenset()):
     ordered = in_order(scorer, found, favour)
     chosen = [c.id for _, c in ordered if c.id not in seen][:count]
     reached = threshold(ordered, {*seen, *chosen})
-    return chosen, Design("", favour, reached, None, max(c.created for c in found))
+    return chosen, SamplingDesign("", favour, reached, None, max(c.created for c in found))
 
 
 def test_a_place_never_changes_and_is_the_scorers_own():
@@ -59,7 +59,7 @@ def test_sums_over_drawn_items_by_their_probabilities_are_unbiased(favour):
     for number in range(300):
         scorer = f"s{number}"
         chosen, design = label(scorer, found, 40, favour)
-        pi = probabilities(Items.of(scorer, found), [design])
+        pi = probabilities(ItemArrays.of(scorer, found), [design])
         sums.append(sum(truth[at[i]] / pi[at[i]] for i in chosen))
     error = np.std(sums) / math.sqrt(len(sums))
     assert abs(np.mean(sums) - truth.sum()) < 3 * error
@@ -75,7 +75,7 @@ def test_stopping_going_on_and_new_answers_keep_the_probabilities_right():
         scorer = f"s{number}"
         first, one = label(scorer, old, 40)
         second, two = label(scorer, [*old, *new], 40, seen=frozenset(first))
-        pi = probabilities(Items.of(scorer, [*old, *new]), [one, two])
+        pi = probabilities(ItemArrays.of(scorer, [*old, *new]), [one, two])
         assert all(pi[at[i]] > 0 for i in (*first, *second))
         sums.append(sum(truth[at[i]] / pi[at[i]] for i in (*first, *second)))
     assert abs(np.mean(sums) - truth.sum()) < 3 * np.std(sums) / math.sqrt(len(sums))
@@ -85,26 +85,26 @@ def test_when_everything_was_seen_it_was_certain():
     found = candidates(5)
     _, design = label("s", found, 5)
     assert design.threshold == EVERYTHING
-    assert probabilities(Items.of("s", found), [design]).tolist() == [1.0] * 5
+    assert probabilities(ItemArrays.of("s", found), [design]).tolist() == [1.0] * 5
 
 
 def test_what_came_after_the_last_draw_cannot_have_been_seen():
     found = candidates(50)
     _, design = label("s", found, 10)
     late = [replace(c, created=c.created + 1000) for c in found]
-    assert probabilities(Items.of("s", late), [design]).tolist() == [0.0] * 50
+    assert probabilities(ItemArrays.of("s", late), [design]).tolist() == [0.0] * 50
 
 
 def test_a_draw_of_one_experiment_says_nothing_of_the_others():
     found = [*candidates(20, 1, experiment="swap"), *candidates(20, 2)]
-    design = Design("swap", 1.0, 0.5, None, 100.0)
-    pi = probabilities(Items.of("s", found), [design])
+    design = SamplingDesign("swap", 1.0, 0.5, None, 100.0)
+    pi = probabilities(ItemArrays.of("s", found), [design])
     assert (set(pi[:20]), set(pi[20:])) == ({0.5}, {0.0})
 
 
 def test_two_ways_to_be_drawn_are_independent():
     found = candidates(3)
-    both = [Design("", 1.0, 0.5, None, 100.0), Design("", 1.0, None, 0.2, 100.0)]
-    items = Items.of("s", found)
+    both = [SamplingDesign("", 1.0, 0.5, None, 100.0), SamplingDesign("", 1.0, None, 0.2, 100.0)]
+    items = ItemArrays.of("s", found)
     assert probabilities(items, both) == pytest.approx([0.6] * 3)
     assert seen_in_order(items, both) == pytest.approx([0.5] * 3)

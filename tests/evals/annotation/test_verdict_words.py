@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.annotation.verdict_words import Verdict, verdict
+from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("g", Verdict(1.0, "good")), ("Good", Verdict(1.0, "good")), ("yes", Verdict(1.0, "good")),
-        ("b it is wrong", Verdict(0.0, "bad", "it is wrong")), ("n", Verdict(0.0, "bad")),
-        ("0.7", Verdict(0.7)), ("1", Verdict(1.0, "good")), ("0: no", Verdict(0.0, "bad", "no")),
-        ("s too long", Verdict(None, None, "too long")), ("q", Verdict(None, stop=True)),
+        ("g", LabelVerdict(1.0, "good")), ("Good", LabelVerdict(1.0, "good")), ("yes", LabelVerdict(1.0, "good")),
+        ("b it is wrong", LabelVerdict(0.0, "bad", "it is wrong")), ("n", LabelVerdict(0.0, "bad")),
+        ("0.7", LabelVerdict(0.7)), ("1", LabelVerdict(1.0, "good")), ("0: no", LabelVerdict(0.0, "bad", "no")),
+        ("s too long", LabelVerdict(None, None, "too long")), ("q", LabelVerdict(None, stop=True)),
     ],
 )  # fmt: skip
 def test_of_an_answer(text, expected):

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from gateway.evals.experiments.duels import duels_of, strengths_of, wins_of
-from gateway.evals.store.experiments.queries import Verdict
+from gateway.evals.store.experiments.queries import PairwiseVerdict
 
 
-def verdict(arm: str, value: float, flip: bool = False, first: float = 0.5) -> Verdict:
-    return Verdict(arm, value, {"flip": float(flip), "first_slot": first})
+def verdict(arm: str, value: float, flip: bool = False, first: float = 0.5) -> PairwiseVerdict:
+    return PairwiseVerdict(arm, value, {"flip": float(flip), "first_slot": first})
 
 
 def test_wins_ties_losses_and_what_the_order_does() -> None:
@@ -21,7 +21,7 @@ def test_wins_ties_losses_and_what_the_order_does() -> None:
     assert (found.wins, found.ties, found.losses) == (2, 1, 1)
     assert (found.flip_rate, found.first_slot_rate) == (0.25, 0.625)
     assert wins_of(said, "d") is None
-    bare = wins_of([Verdict("b", 1.0, {})], "b")
+    bare = wins_of([PairwiseVerdict("b", 1.0, {})], "b")
     assert bare is not None
     assert bare.flip_rate is None
 

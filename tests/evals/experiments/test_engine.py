@@ -10,17 +10,17 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.evals.consumer import Pace
+from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.scorers.edit_distance import EditDistance
-from gateway.evals.scoring.gate import Gate
+from gateway.evals.scoring.gate import ScorerGate
 from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.types import Score
-from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.query import reading
 
 # What a dead consumer was handed is anybody's at once.
-AT_ONCE = Pace(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)
+AT_ONCE = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)
 
 
 def outcome(room: Any, plan: Any) -> Any:
@@ -147,7 +147,7 @@ class Prefers:
 
 async def test_each_pair_is_judged_once_and_failed_arms_are_not_shown(room: Any, plan: Any, paired: Any) -> None:
     judge = Prefers()
-    room.pairs = {"prefers": RegisteredPair(judge, 1.0, 10.0, "c1", gate=Gate("prefers"))}  # type: ignore[arg-type]
+    room.pairs = {"prefers": RegisteredPair(judge, 1.0, 10.0, "c1", gate=ScorerGate("prefers"))}  # type: ignore[arg-type]
     await room.begin(plan)
     sent = traffic(plan, paired, 20)
     async with room.consuming("one"):
@@ -209,7 +209,7 @@ async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any
         await room.send(*traffic(plan, paired, 5))
         await room.until_settled(5)
     with reading(room.store_url) as connection:
-        assert kept_plans(connection) == [Kept(plan, plan.hash, "stopped", known.since + 1)]
+        assert kept_plans(connection) == [StoredPlan(plan, plan.hash, "stopped", known.since + 1)]
 
 
 async def test_the_last_pairs_are_settled_when_it_is_told_to_stop(room: Any, plan: Any, paired: Any) -> None:

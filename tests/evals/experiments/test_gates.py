@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.experiments.gates import Losses, aa_gate, losses_gate, same_path_gate, srm_gate, worst
+from gateway.evals.experiments.gates import PairLosses, aa_gate, losses_gate, same_path_gate, srm_gate, worst
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.srm import SequentialRatio
 
@@ -44,7 +44,7 @@ def test_what_is_compared_by_one_path_needs_no_control_of_the_path() -> None:
     ids=["nothing settled", "too few to matter", "one arm", "alike", "too few to tell", "no interval"],
 )
 def test_losses_must_be_few_or_alike(arms: dict[str, tuple[int, int]], difference: Estimate, state: int) -> None:
-    assert losses_gate("losses", "records", Losses(arms, difference), 0.02).state == state
+    assert losses_gate("losses", "records", PairLosses(arms, difference), 0.02).state == state
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from gateway.core.plan import Plan
 from gateway.evals.experiments.metrics import (
     JUDGED,
     LOST,
-    Joined,
+    ArmObservation,
+    JoinedPair,
     Metric,
-    Opinion,
-    Seen,
-    Taken,
-    Withheld,
+    PairValue,
+    StoredScore,
+    WithheldPair,
     metrics_of,
     noise_metrics,
     take,
@@ -34,80 +34,88 @@ def plan(**changes: Any) -> Plan:
                    "repeat_control": 0.5, "primary": "said", **changes})  # fmt: skip
 
 
-def seen(value: float | None = None, status: str = "scored", state: Any = "ok", **more: Any) -> Seen:
-    return Seen(state, "x", scores={KEY: Opinion(status, value, value)}, **more)
+def seen(value: float | None = None, status: str = "scored", state: Any = "ok", **more: Any) -> ArmObservation:
+    return ArmObservation(state, "x", scores={KEY: StoredScore(status, value, value)}, **more)
 
 
-def beside(status: str, value: float | None, direction: str, name: str) -> Seen:
-    return Seen("ok", "x", beside={(name, "1 c1"): Opinion(status, value, value, direction)})
+def beside(status: str, value: float | None, direction: str, name: str) -> ArmObservation:
+    return ArmObservation("ok", "x", beside={(name, "1 c1"): StoredScore(status, value, value, direction)})
 
 
-def taken(metric: Metric, control: Seen, candidate: Seen, repeat: Seen | None = None, arm: str = "candidate") -> Any:
+def taken(
+    metric: Metric,
+    control: ArmObservation,
+    candidate: ArmObservation,
+    repeat: ArmObservation | None = None,
+    arm: str = "candidate",
+) -> Any:
     arms = {"candidate": candidate} | ({"repeat": repeat} if repeat else {})
-    return take(plan(), metric, Joined("p", control, arms), arm)
+    return take(plan(), metric, JoinedPair("p", control, arms), arm)
 
 
-LOST_ARM = Seen("lost")
-FAILED = Seen("failed", "x", "upstream_error", 0.1, scores={KEY: Opinion("scored", 0.9, 0.9)})
+LOST_ARM = ArmObservation("lost")
+FAILED = ArmObservation("failed", "x", "upstream_error", 0.1, scores={KEY: StoredScore("scored", 0.9, 0.9)})
 
 
 @pytest.mark.parametrize(
     ("control", "candidate", "expected"),
     [
-        (seen(0.5), seen(0.75), Taken(0.5, 0.75, 0.25)),
-        (seen(0.5), FAILED, Taken(0.5, 0.0, -0.5)),
-        (FAILED, seen(0.5), Taken(0.0, 0.5, 0.5)),
-        (seen(0.5), LOST_ARM, Withheld("lost", "candidate")),
-        (seen(0.5), seen(None, "error"), Withheld("judge_failed", "candidate")),
-        (seen(None, "timeout"), seen(0.5), Withheld("judge_failed", "control")),
-        (seen(0.5), seen(None, "not_applicable"), Withheld("not_applicable")),
-        (seen(0.5), Seen("ok", "x"), None),
+        (seen(0.5), seen(0.75), PairValue(0.5, 0.75, 0.25)),
+        (seen(0.5), FAILED, PairValue(0.5, 0.0, -0.5)),
+        (FAILED, seen(0.5), PairValue(0.0, 0.5, 0.5)),
+        (seen(0.5), LOST_ARM, WithheldPair("lost", "candidate")),
+        (seen(0.5), seen(None, "error"), WithheldPair("judge_failed", "candidate")),
+        (seen(None, "timeout"), seen(0.5), WithheldPair("judge_failed", "control")),
+        (seen(0.5), seen(None, "not_applicable"), WithheldPair("not_applicable")),
+        (seen(0.5), ArmObservation("ok", "x"), None),
     ],
     ids=["better", "failed", "the control failed", "lost", "no judgement", "none of the control", "n/a", "not drawn"],
 )
-def test_a_score(control: Seen, candidate: Seen, expected: Any) -> None:
+def test_a_score(control: ArmObservation, candidate: ArmObservation, expected: Any) -> None:
     assert taken(SAID, control, candidate) == expected
 
 
 def test_a_failure_counts_against_the_arm_and_its_opposite_is_completion() -> None:
     errors, completion = Metric("error_rate", "failed"), Metric("completion", "completed")
-    assert taken(errors, seen(1), FAILED) == Taken(0.0, 1.0, -1.0)
-    assert taken(completion, seen(1), FAILED) == Taken(1.0, 0.0, -1.0)
-    assert taken(errors, FAILED, seen(1)) == Taken(1.0, 0.0, 1.0)
+    assert taken(errors, seen(1), FAILED) == PairValue(0.0, 1.0, -1.0)
+    assert taken(completion, seen(1), FAILED) == PairValue(1.0, 0.0, -1.0)
+    assert taken(errors, FAILED, seen(1)) == PairValue(1.0, 0.0, 1.0)
 
 
 def test_a_loss_is_counted_where_it_is_the_matter_and_withheld_elsewhere() -> None:
     lost = Metric(LOST, "lost")
-    assert taken(lost, seen(1), LOST_ARM) == Taken(0.0, 1.0, -1.0)
-    assert taken(lost, seen(1), seen(1)) == Taken(0.0, 0.0, 0.0)
+    assert taken(lost, seen(1), LOST_ARM) == PairValue(0.0, 1.0, -1.0)
+    assert taken(lost, seen(1), seen(1)) == PairValue(0.0, 0.0, 0.0)
 
 
 def test_a_distance_is_compared_with_the_controls_own() -> None:
     near, far = beside("scored", 0.2, "minimise", "edit"), beside("scored", 0.5, "minimise", "edit")
-    assert taken(EDIT, seen(1), far, near) == Taken(0.2, 0.5, -0.3)
+    assert taken(EDIT, seen(1), far, near) == PairValue(0.2, 0.5, -0.3)
     assert taken(EDIT, seen(1), far) is None, "the control was not asked again"
-    assert taken(EDIT, seen(1), far, beside("error", None, "minimise", "edit")) == Withheld("judge_failed", "repeat")
+    assert taken(EDIT, seen(1), far, beside("error", None, "minimise", "edit")) == WithheldPair(
+        "judge_failed", "repeat"
+    )
 
 
 def test_a_preference_is_a_share_of_wins() -> None:
-    assert taken(PREFERS, seen(1), beside("scored", 1.0, "maximise", "prefers")) == Taken(0.0, 1.0, 1.0)
-    assert taken(PREFERS, seen(1), beside("scored", 0.5, "maximise", "prefers")) == Taken(0.5, 0.5, 0.0)
-    assert taken(PREFERS, seen(1), beside("budget", None, "maximise", "prefers")) == Withheld(
+    assert taken(PREFERS, seen(1), beside("scored", 1.0, "maximise", "prefers")) == PairValue(0.0, 1.0, 1.0)
+    assert taken(PREFERS, seen(1), beside("scored", 0.5, "maximise", "prefers")) == PairValue(0.5, 0.5, 0.0)
+    assert taken(PREFERS, seen(1), beside("budget", None, "maximise", "prefers")) == WithheldPair(
         "judge_failed", "candidate"
     )
 
 
 def test_of_latency_an_answer_that_was_given_up_counts_with_its_time() -> None:
     total, cost = Metric("total_s", "measure"), Metric("cost_per_1k", "measure")
-    quick, late = Seen("ok", "x", total_s=1.0, cost_usd=0.002), Seen("failed", "x", "timeout", 9.0)
-    assert taken(total, quick, late) == Taken(1.0, 9.0, -8.0)
-    assert taken(total, quick, FAILED) == Withheld("incomplete", "candidate"), "an error is no fast answer"
-    assert taken(cost, quick, Seen("ok", "x", cost_usd=0.0005)) == Taken(2.0, 0.5, 1.5)
-    assert taken(cost, quick, Seen("ok", "x")) == Withheld("incomplete", "candidate")
+    quick, late = ArmObservation("ok", "x", total_s=1.0, cost_usd=0.002), ArmObservation("failed", "x", "timeout", 9.0)
+    assert taken(total, quick, late) == PairValue(1.0, 9.0, -8.0)
+    assert taken(total, quick, FAILED) == WithheldPair("incomplete", "candidate"), "an error is no fast answer"
+    assert taken(cost, quick, ArmObservation("ok", "x", cost_usd=0.0005)) == PairValue(2.0, 0.5, 1.5)
+    assert taken(cost, quick, ArmObservation("ok", "x")) == WithheldPair("incomplete", "candidate")
 
 
 def test_claims_of_latency_need_the_control_asked_again() -> None:
-    joined = Joined("p", seen(0.5), {"candidate": seen(0.5)})
+    joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.5)})
     names = {m.name: m.against for m in metrics_of(plan(), joined)}
     assert (names["total_s"], names["error_rate"], names["said"]) == ("repeat", "repeat", "control")
     without = {m.name for m in metrics_of(plan(repeat_control=0.0), joined)}
@@ -116,12 +124,12 @@ def test_claims_of_latency_need_the_control_asked_again() -> None:
 
 
 def test_the_noise_floor_is_of_what_is_compared_with_the_served_answer() -> None:
-    joined = Joined("p", seen(0.5), {"candidate": seen(0.5), "repeat": seen(0.5)})
+    joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.5), "repeat": seen(0.5)})
     assert [m.name for m in noise_metrics(metrics_of(plan(), joined))] == ["cost_per_1k", "output_tokens", "said"]
 
 
 def test_a_judge_that_fails_is_seen_by_arm() -> None:
     judge = Metric(JUDGED, "judge", "1 c1")
-    assert taken(judge, seen(1), seen(None, "error")) == Taken(0.0, 1.0, -1.0)
-    assert taken(judge, seen(None, "timeout"), seen(1)) == Taken(1.0, 0.0, 1.0)
-    assert taken(judge, seen(1), Seen("ok", "x")) is None
+    assert taken(judge, seen(1), seen(None, "error")) == PairValue(0.0, 1.0, -1.0)
+    assert taken(judge, seen(None, "timeout"), seen(1)) == PairValue(1.0, 0.0, 1.0)
+    assert taken(judge, seen(1), ArmObservation("ok", "x")) is None

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.evals.experiments.metrics import Metric
-from gateway.evals.experiments.progress import Progress, margin_of
-from gateway.evals.store.experiments.sequences import Name
+from gateway.evals.experiments.progress import PlanProgress, margin_of
+from gateway.evals.store.experiments.sequences import SequenceName
 
 
 def pairs(simulation: Any, n: int, cluster: Any = None) -> list[Any]:
@@ -27,11 +27,11 @@ def pairs(simulation: Any, n: int, cluster: Any = None) -> list[Any]:
 
 def gone_over(plan: Any, made: list[Any], cuts: list[int]) -> tuple[Any, list[Any]]:
     """Through runs that end at these places, each beginning with what the one before has stored."""
-    states: dict[Name, Any] = {}
-    taken: set[tuple[Name, str]] = set()
+    states: dict[SequenceName, Any] = {}
+    taken: set[tuple[SequenceName, str]] = set()
     increments: list[Any] = []
     for start, end in zip([0, *cuts], [*cuts, len(made)], strict=True):
-        progress = Progress(plan, plan.hash, states, taken)
+        progress = PlanProgress(plan, plan.hash, states, taken)
         for place, pair in enumerate(made[start:end], start + 1):
             progress.take(place, pair)
         changes = progress.changes()
@@ -55,7 +55,7 @@ def test_of_a_cluster_the_first_pair_that_says_something_counts(simulation: Any)
         simulation.a_pair(1, simulation.seen(0.5), "c", candidate=simulation.seen(0.7)),
         simulation.a_pair(2, simulation.seen(0.5), "c", candidate=simulation.seen(0.9)),
     ]
-    progress = Progress(plan, plan.hash, {})
+    progress = PlanProgress(plan, plan.hash, {})
     for place, pair in enumerate(made, 1):
         progress.take(place, pair)
     changes = progress.changes()
@@ -68,7 +68,7 @@ def test_each_candidate_has_its_part_of_the_error(simulation: Any) -> None:
     one = simulation.a_plan()
     two = simulation.a_plan(candidates=(*one.candidates, ("other", one.control)))
     for plan, alpha in ((one, 0.05), (two, 0.025)):
-        progress = Progress(plan, plan.hash, {})
+        progress = PlanProgress(plan, plan.hash, {})
         progress.take(1, pairs(simulation, 1)[0])
         (sequence,) = [s for n, s in progress.sequences.items() if (n.candidate, n.metric) == ("candidate", "said")]
         assert sequence.rule.alpha == alpha

@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.evals.experiments.metrics import Metric, Taken
-from gateway.evals.experiments.sequences import BURN_IN, Rule, Sequence, rule_of, trail_point
+from gateway.evals.experiments.metrics import Metric, PairValue
+from gateway.evals.experiments.sequences import BURN_IN, Sequence, SequenceRule, rule_of, trail_point
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
-RULES = [Rule("bernstein", 0.05), Rule("betting", 0.05), Rule("asymptotic", 0.05)]
+RULES = [SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)]
 
 
-def taken(a: float, b: float) -> Taken:
-    return Taken(a, b, b - a)
+def taken(a: float, b: float) -> PairValue:
+    return PairValue(a, b, b - a)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.method)
 @settings(max_examples=25)
 @given(first=SCORES, then=SCORES)
 def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
-    rule: Rule, first: list[tuple[float, float]], then: list[tuple[float, float]]
+    rule: SequenceRule, first: list[tuple[float, float]], then: list[tuple[float, float]]
 ) -> None:
     whole = Sequence(rule, rule.method != "asymptotic", distance=rule.method != "asymptotic")
     for pair in first:
@@ -63,7 +63,7 @@ def test_it_is_laid_where_its_margin_is_about_decided() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=["bernstein", "betting"])
-def test_a_difference_is_found_and_its_evidence_grows(rule: Rule) -> None:
+def test_a_difference_is_found_and_its_evidence_grows(rule: SequenceRule) -> None:
     rng, sequence = random.Random(1), Sequence(rule, bounded=True)
     assert sequence.log_evalue() == 0.0
     for _ in range(400):
@@ -76,10 +76,10 @@ def test_a_difference_is_found_and_its_evidence_grows(rule: Rule) -> None:
 
 
 def test_before_its_burn_in_an_unbounded_one_says_nothing() -> None:
-    sequence = Sequence(Rule("asymptotic", 0.05), bounded=False)
+    sequence = Sequence(SequenceRule("asymptotic", 0.05), bounded=False)
     for i in range(int(BURN_IN) + 1):
         assert (sequence.estimate().low is None) == (i < BURN_IN)
-        sequence.add(Taken(i % 3, i % 2, i % 3 - i % 2))
+        sequence.add(PairValue(i % 3, i % 2, i % 3 - i % 2))
     assert sequence.estimate().low is not None
 
 

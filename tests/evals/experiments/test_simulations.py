@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evals.experiments.metrics import Metric, Taken
+from gateway.evals.experiments.metrics import Metric, PairValue
 from gateway.evals.experiments.sequences import Sequence, rule_of
 from gateway.evals.statistics.confidence import bernstein_bound
 from gateway.evals.statistics.domains import Floats
@@ -69,7 +69,7 @@ def test_the_arrays_are_the_sequences() -> None:
     sequence = Sequence(RULE, bounded=True)
     low, high = intervals(x)
     for i, difference in enumerate(x[0]):
-        sequence.add(Taken(0.0, max(0.0, float(difference)), float(difference)))
+        sequence.add(PairValue(0.0, max(0.0, float(difference)), float(difference)))
         if i % 50 == 49:
             assert sequence.interval() == pytest.approx((max(-1, low[0, i]), min(1, high[0, i])), abs=1e-4)
 

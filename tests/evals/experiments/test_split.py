@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evals.experiments.split import Outcomes, compared, looked_at, shares
-from gateway.evals.store.experiments.split import Served
+from gateway.evals.experiments.split import ArmOutcomes, compared, looked_at, shares
+from gateway.evals.store.experiments.split import ServedAnswer
 
 RUNS = 60
 
@@ -20,15 +20,17 @@ def plan(simulation: Any) -> Any:
     return simulation.a_plan(mode="split", split=0.5, repeat_control=0.0, shadow=0.0, primary="said", margin=0.1)
 
 
-def row(i: int, arm: str, unit: str, pi: float = 1.0, stratum: str = "split:swap", prompt: int = 100) -> Served:
-    return Served(f"e{i}", arm, unit, (arm, "chat", f"a/{arm}", stratum), "ok", 200, 1.0, None, 5, None, pi, prompt)
+def row(i: int, arm: str, unit: str, pi: float = 1.0, stratum: str = "split:swap", prompt: int = 100) -> ServedAnswer:
+    return ServedAnswer(
+        f"e{i}", arm, unit, (arm, "chat", f"a/{arm}", stratum), "ok", 200, 1.0, None, 5, None, pi, prompt
+    )
 
 
-def said(values: list[float]) -> Outcomes:
-    return Outcomes("said", np.array(values), 1.0, True)
+def said(values: list[float]) -> ArmOutcomes:
+    return ArmOutcomes("said", np.array(values), 1.0, True)
 
 
-def traffic(rng: random.Random, n: int, effect: float = 0.0, turns: int = 1) -> tuple[list[Served], list[float]]:
+def traffic(rng: random.Random, n: int, effect: float = 0.0, turns: int = 1) -> tuple[list[ServedAnswer], list[float]]:
     """Units whose level depends on the size of their prompts, each with several turns of about the same score."""
     rows, values = [], []
     for unit in range(n):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.evals.experiments.metrics import Metric
-from gateway.evals.experiments.report import Comparison, Estimate, Gate
+from gateway.evals.experiments.report import Comparison, Estimate, GateResult
 from gateway.evals.experiments.sequences import rule_of
 from gateway.evals.experiments.verdict import (
-    Swap,
+    SwapDescription,
     cheaper,
     decide,
     direction_of,
@@ -21,8 +21,8 @@ from gateway.evals.experiments.verdict import (
     pairs_needed,
 )
 
-SWAP = Swap("chat", "openai/gpt-x", "local/llama-y")
-GREEN = Gate("aa", 1, "fine")
+SWAP = SwapDescription("chat", "openai/gpt-x", "local/llama-y")
+GREEN = GateResult("aa", 1, "fine")
 RULE = rule_of(Metric("helpfulness", "score"), 0.05, 0.02, stationary=False)
 
 
@@ -85,7 +85,7 @@ def test_hold_names_what_is_undecided_and_how_much_is_needed() -> None:
 
 @pytest.mark.parametrize("state", [0, -1])
 def test_nothing_is_said_while_a_gate_is_not_green(state: int) -> None:
-    gate = Gate("aa", state, "the pipeline alone makes a difference")  # type: ignore[arg-type]
+    gate = GateResult("aa", state, "the pipeline alone makes a difference")  # type: ignore[arg-type]
     said = decide(SWAP, comparison("helpfulness", -0.09, -0.07, -0.05), [RAIL], [GREEN, gate], ["71 % cheaper"])
     assert said.verdict == "hold"
     assert "verdict withheld" in said.sentence

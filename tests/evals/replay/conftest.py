@@ -15,19 +15,19 @@ import yaml
 
 from gateway.config.loading import Config, Scorer, load
 from gateway.core.randomization import draw
-from gateway.evals.replay.answers import Ask, unanswered
-from gateway.evals.replay.answers import Failure as Failed
-from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.answers import ReplayFailure as Failed
+from gateway.evals.replay.answers import ReplayRequest, unanswered
+from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset, scan
-from gateway.evals.replay.design import Contender, Design, Settings
-from gateway.evals.replay.gateway_choice import Place
-from gateway.evals.replay.run import Job, Progress, Run
-from gateway.evals.scoring.registry import Registered, build
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.replay.design import ReplayDesign, ReplayTarget, RequestSettings
+from gateway.evals.replay.gateway_choice import GatewayLocation
+from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun
+from gateway.evals.scoring.registry import RegisteredScorer, build
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.store.query import reading
-from gateway.evals.store.replays import Answer as Row
-from gateway.evals.store.replays import Replay, Replays
-from gateway.fake import Answer, FakeUpstream, Received
+from gateway.evals.store.replays import Replay, ReplayStore
+from gateway.evals.store.replays import ReplayAnswer as Row
+from gateway.fake import FakeAnswer, FakeUpstream, Received
 
 
 def right(target: str, question: str, share: float) -> bool:
@@ -94,13 +94,13 @@ def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
 
 
 @pytest.fixture
-def place(gateway_yaml: Write, tmp_path: Path) -> Place:
+def place(gateway_yaml: Write, tmp_path: Path) -> GatewayLocation:
     path = gateway_yaml()
-    return Place(path, load(path), tmp_path / "data")
+    return GatewayLocation(path, load(path), tmp_path / "data")
 
 
 @pytest.fixture
-def config(place: Place) -> Config:
+def config(place: GatewayLocation) -> Config:
     return place.config
 
 
@@ -112,12 +112,12 @@ async def served() -> AsyncIterator[FakeUpstream]:
     """It stands where the gateway stands, and answers for the models one and two as `saying` does."""
     choose = {"one": saying("one", 0.8), "two": saying("two", 0.6)}
 
-    def answer(asked: Received) -> Answer:
+    def answer(asked: Received) -> FakeAnswer:
         name = asked.json["model"]
         message = {"role": "assistant", "content": choose[name](asked)}
         body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 10, "completion_tokens": 2}}  # fmt: skip
-        return Answer(orjson.dumps(body), headers=(("x-gateway-upstream", name), ("x-gateway-model", "m")))
+        return FakeAnswer(orjson.dumps(body), headers=(("x-gateway-upstream", name), ("x-gateway-model", "m")))
 
     async with FakeUpstream() as fake:
         fake.replies(answer)
@@ -125,12 +125,12 @@ async def served() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-def named(place: Place, served: FakeUpstream) -> Place:
+def named(place: GatewayLocation, served: FakeUpstream) -> GatewayLocation:
     """The place with that gateway named."""
     return replace(place, url=served.base_url)
 
 
-TARGETS = (Contender("one", "one", definition="d1", seeded=True), Contender("two", "two", definition="d2"))
+TARGETS = (ReplayTarget("one", "one", definition="d1", seeded=True), ReplayTarget("two", "two", definition="d2"))
 
 
 @dataclass
@@ -138,11 +138,11 @@ class Scripted:
     """Answers without a gateway: as `saying` does, or as fails says. at: what was asked, in order."""
 
     shares: dict[str, float] = field(default_factory=lambda: {"one": 0.8, "two": 0.6})
-    fails: Callable[[Ask, int], bool] = lambda ask, n: False
-    at: list[Ask] = field(default_factory=list)
+    fails: Callable[[ReplayRequest, int], bool] = lambda ask, n: False
+    at: list[ReplayRequest] = field(default_factory=list)
     cost_usd: float | None = 0.001
 
-    async def ask(self, ask: Ask) -> Row:
+    async def ask(self, ask: ReplayRequest) -> Row:
         self.at.append(ask)
         await asyncio.sleep(0)
         if self.fails(ask, len(self.at)):
@@ -163,19 +163,27 @@ class Desk:
 
     store: str
     dataset: Dataset
-    scorers: dict[str, Registered]
+    scorers: dict[str, RegisteredScorer]
     rows: int
-    threads: Threads
+    threads: ScoringThreads
 
-    def job(self, targets: Sequence[Contender] = TARGETS, repeats: int = 1, **pace: Any) -> Job:
-        design = Design(self.dataset.hash, tuple(targets), Settings())
-        return Job("replay", self.dataset, design, self.rows, repeats, self.scorers, Pace(**{"concurrency": 4, **pace}))
+    def job(self, targets: Sequence[ReplayTarget] = TARGETS, repeats: int = 1, **pace: Any) -> ReplayJob:
+        design = ReplayDesign(self.dataset.hash, tuple(targets), RequestSettings())
+        return ReplayJob(
+            "replay",
+            self.dataset,
+            design,
+            self.rows,
+            repeats,
+            self.scorers,
+            RequestPacing(**{"concurrency": 4, **pace}),
+        )
 
-    async def run(self, asker: Any, job: Job | None = None) -> Progress:
+    async def run(self, asker: Any, job: ReplayJob | None = None) -> ReplayProgress:
         job = job or self.job()
-        async with Replays(self.store, lambda: 5.0) as store:
+        async with ReplayStore(self.store, lambda: 5.0) as store:
             await store.begin(Replay(job.name, "d", job.design.dataset, job.design.hash, job.design.json, 1.0))
-            return await Run(job, store, asker, self.threads, lambda _: None).run()
+            return await ReplayRun(job, store, asker, self.threads, lambda _: None).run()
 
     def rowsof(self, query: str) -> list[tuple[Any, ...]]:
         with reading(self.store) as connection:
@@ -190,14 +198,14 @@ class Desk:
 
 
 @pytest.fixture
-def threads() -> Iterator[Threads]:
-    pool = Threads(grace_s=5)
+def threads() -> Iterator[ScoringThreads]:
+    pool = ScoringThreads(grace_s=5)
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def desk(questions: Callable[[int], Path], tmp_path: Path, threads: Threads) -> Desk:
+def desk(questions: Callable[[int], Path], tmp_path: Path, threads: ScoringThreads) -> Desk:
     """40 questions, scored by exact and f1."""
     dataset = scan(questions(40))
     scorers = build({"exact": Scorer(), "f1": Scorer()})

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.prices import Prices
-from gateway.evals.http_client import Client, Connections
-from gateway.evals.replay.answers import Ask
-from gateway.evals.replay.asking import Asker, Misconfigured, Pace, Turns
-from gateway.evals.replay.design import Contender
+from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.replay.answers import ReplayRequest
+from gateway.evals.replay.asking import Misconfigured, RequestPacer, RequestPacing, RetryingRequester
+from gateway.evals.replay.design import ReplayTarget
 from gateway.evals.replay.items import item_of
 from gateway.fake import HOLD, FakeUpstream, Fault
 
 ITEM = item_of({"examples": "hi"}, 1).item
-TARGET = Contender("one", "chat")
-ASK = Ask("r", ITEM, TARGET, 1, {"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
+TARGET = ReplayTarget("one", "chat")
+ASK = ReplayRequest("r", ITEM, TARGET, 1, {"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
 
 
 class Sleeper:
@@ -40,14 +40,16 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-async def connections() -> AsyncIterator[Connections]:
-    async with Connections() as connections:
+async def connections() -> AsyncIterator[HttpConnections]:
+    async with HttpConnections() as connections:
         yield connections
 
 
-def asker(upstream: FakeUpstream, connections: Connections, sleep: Sleeper, pace: Pace | None = None) -> Asker:
-    client = Client(upstream.base_url, None, connections)
-    return Asker(client, pace or Pace(), Prices({}, {}), sleep, lambda: 12.0)
+def asker(
+    upstream: FakeUpstream, connections: HttpConnections, sleep: Sleeper, pace: RequestPacing | None = None
+) -> RetryingRequester:
+    client = GatewayClient(upstream.base_url, None, connections)
+    return RetryingRequester(client, pace or RequestPacing(), Prices({}, {}), sleep, lambda: 12.0)
 
 
 async def test_a_failure_that_passes_is_asked_again_later_and_later(upstream, connections) -> None:
@@ -65,7 +67,7 @@ async def test_a_failure_that_passes_is_asked_again_later_and_later(upstream, co
 
 async def test_it_gives_up_after_its_attempts_and_says_the_last_failure(upstream, connections) -> None:
     upstream.always(Fault.status(503))
-    answer = await asker(upstream, connections, Sleeper(), Pace(attempts=3)).ask(ASK)
+    answer = await asker(upstream, connections, Sleeper(), RequestPacing(attempts=3)).ask(ASK)
     assert (answer.outcome, answer.status) == ("failed", 503)
     assert len(upstream.calls) == 3
 
@@ -83,13 +85,13 @@ async def test_a_wait_that_is_asked_for_holds_that_target_and_no_other(upstream,
     made = asker(upstream, connections, sleep)
     await made.ask(ASK)
     assert sleep.slept[0] == pytest.approx(30, abs=5)
-    await made.ask(Ask("r", ITEM, Contender("two", "chat"), 1, ASK.body))
+    await made.ask(ReplayRequest("r", ITEM, ReplayTarget("two", "chat"), 1, ASK.body))
     assert len(sleep.slept) == 1
 
 
 async def test_a_late_answer_is_a_timeout(upstream, connections) -> None:
     upstream.says(HOLD)
-    answer = await asker(upstream, connections, Sleeper(), Pace(deadline_s=0.1, attempts=1)).ask(ASK)
+    answer = await asker(upstream, connections, Sleeper(), RequestPacing(deadline_s=0.1, attempts=1)).ask(ASK)
     assert answer.outcome == "timeout"
 
 
@@ -102,7 +104,7 @@ async def test_what_every_further_question_would_meet_too_ends_it(upstream, conn
 
 async def test_questions_are_a_rate_apart_all_targets_together() -> None:
     sleep = Sleeper()
-    turns = Turns(2.0, sleep, lambda: 100.0)
+    turns = RequestPacer(2.0, sleep, lambda: 100.0)
     for target in ("a", "b", "a", "b"):
         await turns.turn(target)
     assert sleep.slept == [0.5, 1.0, 1.5]
@@ -111,7 +113,7 @@ async def test_questions_are_a_rate_apart_all_targets_together() -> None:
 async def test_the_headers_name_the_target_that_must_answer(upstream, connections) -> None:
     from gateway.core.exchange import Target
 
-    forced = Contender("u/m", "chat", Target("u", "m"))
-    await asker(upstream, connections, Sleeper()).ask(Ask("r", ITEM, forced, 1, ASK.body))
+    forced = ReplayTarget("u/m", "chat", Target("u", "m"))
+    await asker(upstream, connections, Sleeper()).ask(ReplayRequest("r", ITEM, forced, 1, ASK.body))
     assert upstream.calls[0].header("x-gateway-target") == "u/m"
     assert upstream.calls[0].header("x-gateway-sample") == "never"

@@ -10,8 +10,8 @@ import pytest
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.replay.compare import (
     SPARSE,
-    Paired,
-    Terms,
+    ComparisonTerms,
+    PairedValues,
     betting_trail,
     cluster_means,
     comparison,
@@ -20,15 +20,15 @@ from gateway.evals.replay.compare import (
     pairs_needed,
     sparse_interval,
 )
-from gateway.evals.replay.sheet import Metric
+from gateway.evals.replay.sheet import ReplayMetric
 from gateway.evals.statistics.paired import paired_difference
 
-EXACT = Metric("exact", "maximise", (0.0, 1.0))
-SECONDS = Metric("total_s", "minimise", (0.0, None), "s")
-TERMS = Terms("primary", 0.05, 0.02)
+EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
+SECONDS = ReplayMetric("total_s", "minimise", (0.0, None), "s")
+TERMS = ComparisonTerms("primary", 0.05, 0.02)
 
 
-def pairs(a: object, b: object, metric: Metric = EXACT, clusters: list[str] | None = None) -> Paired:
+def pairs(a: object, b: object, metric: ReplayMetric = EXACT, clusters: list[str] | None = None) -> PairedValues:
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     return paired(metric, first, second, clusters or [f"c{i}" for i in range(first.size)])
 
@@ -55,10 +55,12 @@ def test_a_whole_replay_has_the_clustered_t_interval() -> None:
 def test_a_replay_that_is_not_whole_has_only_the_interval_that_holds_at_any_time() -> None:
     rng = np.random.default_rng(2)
     found = pairs(rng.random(80), rng.random(80))
-    said, trail = comparison(EXACT, found, Terms("primary", 0.05, 0.02, whole=False))
+    said, trail = comparison(EXACT, found, ComparisonTerms("primary", 0.05, 0.02, whole=False))
     assert said.method == "betting confidence sequence, one step a cluster"
     assert (said.difference.low, said.difference.high) == trail.points[-1][2:]
-    times, _ = comparison(SECONDS, pairs(rng.random(80), rng.random(80), SECONDS), Terms("other", 0.05, whole=False))
+    times, _ = comparison(
+        SECONDS, pairs(rng.random(80), rng.random(80), SECONDS), ComparisonTerms("other", 0.05, whole=False)
+    )
     assert (times.difference.low, times.method) == (None, "no interval before the replay is whole")
 
 
@@ -69,7 +71,7 @@ def test_the_true_difference_is_covered(rates: tuple[float, float], whole: bool)
     rng, missed, runs = np.random.default_rng(3), 0, 200
     for _ in range(runs):
         a, b = (rng.random((2, 60)) < np.array(rates)[:, None]).astype(float)
-        said, _ = comparison(EXACT, pairs(a, b), Terms("primary", 0.05, 0.02, whole))
+        said, _ = comparison(EXACT, pairs(a, b), ComparisonTerms("primary", 0.05, 0.02, whole))
         assert said.difference.low is not None
         assert said.difference.high is not None
         missed += not said.difference.low <= rates[1] - rates[0] <= said.difference.high
@@ -123,8 +125,8 @@ def test_what_is_too_little_has_no_interval() -> None:
 
 
 def test_a_neutral_metric_is_neither_better_nor_worse() -> None:
-    tokens = Metric("output_tokens", "neutral", (0.0, None))
-    said, _ = comparison(tokens, pairs([1.0] * 30, np.arange(30) + 50, tokens), Terms("other", 0.05))
+    tokens = ReplayMetric("output_tokens", "neutral", (0.0, None))
+    said, _ = comparison(tokens, pairs([1.0] * 30, np.arange(30) + 50, tokens), ComparisonTerms("other", 0.05))
     assert said.direction_found == "unclear"
 
 

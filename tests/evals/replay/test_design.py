@@ -8,7 +8,15 @@ import pytest
 
 from gateway.config.loading import Config, parse
 from gateway.core.exchange import Target
-from gateway.evals.replay.design import Contender, Design, Settings, WrongTarget, body, contenders, setting
+from gateway.evals.replay.design import (
+    ReplayDesign,
+    ReplayTarget,
+    RequestSettings,
+    TargetError,
+    body,
+    contenders,
+    setting,
+)
 from gateway.evals.replay.items import item_of
 
 CONFIG = """
@@ -45,12 +53,12 @@ def test_an_upstream_and_model_ask_that_target_alone(config: Config) -> None:
 
 
 def test_a_gateway_that_runs_asks_only_targets_of_its_models(config: Config) -> None:
-    with pytest.raises(WrongTarget, match=r"claude/other.*is a target of no model of the config"):
+    with pytest.raises(TargetError, match=r"claude/other.*is a target of no model of the config"):
         contenders(["claude/other"], config, own=False)
 
 
 def test_every_wrong_name_is_said_with_what_was_meant(config: Config) -> None:
-    with pytest.raises(WrongTarget) as error:
+    with pytest.raises(TargetError) as error:
         contenders(["chatt", "locla/small", "nothing", "fast", "fast"], config, own=True)
     assert str(error.value).splitlines() == [
         "--targets: 'fast' stands twice",
@@ -61,21 +69,21 @@ def test_every_wrong_name_is_said_with_what_was_meant(config: Config) -> None:
 
 
 def test_each_repeat_has_the_next_seed_where_upstreams_take_one() -> None:
-    seeded, not_seeded = Contender("a", "a", seeded=True), Contender("b", "b")
-    assert [body(ITEM, seeded, Settings(seed=7), repeat)["seed"] for repeat in (1, 2, 3)] == [7, 8, 9]
-    assert "seed" not in body(ITEM, not_seeded, Settings(), 1)
-    assert "seed" not in body(ITEM, seeded, Settings(seed=None), 1)
+    seeded, not_seeded = ReplayTarget("a", "a", seeded=True), ReplayTarget("b", "b")
+    assert [body(ITEM, seeded, RequestSettings(seed=7), repeat)["seed"] for repeat in (1, 2, 3)] == [7, 8, 9]
+    assert "seed" not in body(ITEM, not_seeded, RequestSettings(), 1)
+    assert "seed" not in body(ITEM, seeded, RequestSettings(seed=None), 1)
     own = item_of({"messages": [{"role": "user", "content": "q"}], "seed": 40}, 1).item
-    assert body(own, seeded, Settings(), 2)["seed"] == 41
+    assert body(own, seeded, RequestSettings(), 2)["seed"] == 41
 
 
 def test_settings_win_over_the_row_and_a_system_message_over_its_own() -> None:
-    made = body(ITEM, Contender("a", "alias"), Settings((("temperature", 0),), system="be short"), 1)
+    made = body(ITEM, ReplayTarget("a", "alias"), RequestSettings((("temperature", 0),), system="be short"), 1)
     assert made["model"] == "alias"
     assert made["temperature"] == 0
     assert made["messages"] == [{"role": "system", "content": "be short"}, {"role": "user", "content": "q"}]
     responses = item_of({"request": {"input": "x"}, "api": "responses"}, 1).item
-    assert body(responses, Contender("a", "a"), Settings(system="s"), 1)["instructions"] == "s"
+    assert body(responses, ReplayTarget("a", "a"), RequestSettings(system="s"), 1)["instructions"] == "s"
 
 
 @pytest.mark.parametrize(
@@ -94,13 +102,17 @@ def test_what_cannot_be_set_is_refused(word: str) -> None:
 
 def test_the_hash_changes_with_all_that_decides_an_answer_and_with_nothing_else(config: Config) -> None:
     targets = contenders(["chat", "fast"], config, own=False)
-    base = Design("d", targets, Settings())
-    assert base.hash == Design("d", targets[::-1], Settings()).hash
+    base = ReplayDesign("d", targets, RequestSettings())
+    assert base.hash == ReplayDesign("d", targets[::-1], RequestSettings()).hash
     elsewhere = contenders(["chat", "fast"], parse(CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False)
-    other = [Design("e", targets, Settings()), Design("d", targets[:1], Settings()),
-             Design("d", targets, Settings(seed=1)), Design("d", targets, Settings((("top_p", 1),))),
-             Design("d", elsewhere, Settings())]  # fmt: skip
+    other = [
+        ReplayDesign("e", targets, RequestSettings()),
+        ReplayDesign("d", targets[:1], RequestSettings()),
+        ReplayDesign("d", targets, RequestSettings(seed=1)),
+        ReplayDesign("d", targets, RequestSettings((("top_p", 1),))),
+        ReplayDesign("d", elsewhere, RequestSettings()),
+    ]
     assert len({base.hash, *(d.hash for d in other)}) == 6
     rotated = contenders(["chat", "fast"], parse(CONFIG.replace("secret-of-mine", "another")), own=False)
-    assert Design("d", rotated, Settings()).hash == base.hash
+    assert ReplayDesign("d", rotated, RequestSettings()).hash == base.hash
     assert "secret" not in base.json

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.config.loading import load
 from gateway.config.scorers import keep_told
-from gateway.evals.replay.design import WrongTarget
-from gateway.evals.replay.gateway_choice import NoGateway, Place, reached, store_of
+from gateway.evals.replay.design import TargetError
+from gateway.evals.replay.gateway_choice import GatewayLocation, GatewayUnreachable, reached, store_of
 from gateway.fake import FakeUpstream
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -24,39 +24,45 @@ async def running() -> AsyncIterator[FakeUpstream]:
         yield fake
 
 
-async def asked(place: Place, *names: str) -> tuple[str, str | None, list[str]]:
+async def asked(place: GatewayLocation, *names: str) -> tuple[str, str | None, list[str]]:
     said: list[str] = []
     async with reached(place, names, said.append) as (gateway, targets):
         assert [t.name for t in targets] == list(names)
         return gateway.base_url, gateway.api_key, said
 
 
-async def test_the_one_that_is_named_is_asked_and_gets_no_key_of_another(place: Place, running: FakeUpstream) -> None:
+async def test_the_one_that_is_named_is_asked_and_gets_no_key_of_another(
+    place: GatewayLocation, running: FakeUpstream
+) -> None:
     place.data.mkdir()
     keep_told(place.data, DEAD)
     named = replace(place, url=running.origin)
     assert await asked(named, "one", "two/m") == (running.base_url, None, [f"asking the gateway at {running.base_url}"])
 
 
-async def test_the_one_of_gateway_up_is_asked_with_the_key_it_made(place: Place, running: FakeUpstream) -> None:
+async def test_the_one_of_gateway_up_is_asked_with_the_key_it_made(
+    place: GatewayLocation, running: FakeUpstream
+) -> None:
     place.data.mkdir()
     told = keep_told(place.data, running.base_url)
     url, key, _ = await asked(place, "one")
     assert (url, key) == (running.base_url, told.partition(" ")[2])
 
 
-async def test_one_that_is_named_and_silent_is_a_mistake(place: Place) -> None:
-    with pytest.raises(NoGateway, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave it out"):
+async def test_one_that_is_named_and_silent_is_a_mistake(place: GatewayLocation) -> None:
+    with pytest.raises(
+        GatewayUnreachable, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave it out"
+    ):
         await asked(replace(place, url=DEAD), "one")
 
 
-async def test_a_wrong_target_of_a_named_gateway_is_a_mistake(place: Place, running: FakeUpstream) -> None:
-    with pytest.raises(WrongTarget, match="one/other"):
+async def test_a_wrong_target_of_a_named_gateway_is_a_mistake(place: GatewayLocation, running: FakeUpstream) -> None:
+    with pytest.raises(TargetError, match="one/other"):
         await asked(replace(place, url=running.base_url), "one/other")
 
 
 def test_answers_lie_in_the_store_of_the_config_or_of_the_data_directory(gateway_yaml, tmp_path: Path) -> None:
     path = gateway_yaml(store={"url": "sqlite:////elsewhere.db"})
-    assert store_of(Place(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"
+    assert store_of(GatewayLocation(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"
     path = gateway_yaml()
-    assert store_of(Place(path, load(path), tmp_path)).startswith(f"sqlite:///{tmp_path}")
+    assert store_of(GatewayLocation(path, load(path), tmp_path)).startswith(f"sqlite:///{tmp_path}")

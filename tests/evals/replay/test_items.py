@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.replay.items import Item, bare, item_of
+from gateway.evals.replay.items import DatasetItem, bare, item_of
 
 USER = {"role": "user", "content": "hi"}
 TURNS = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}), min_size=1)
@@ -85,6 +85,6 @@ def test_its_canonical_form_is_a_row_that_reads_as_the_same_item(
 ) -> None:
     row = {"request": {"messages": turns}, "reference": reference, "cluster": cluster}
     item = item_of(row, 3).item
-    again: Item = item_of(orjson.loads(item.canonical()), 3).item
+    again: DatasetItem = item_of(orjson.loads(item.canonical()), 3).item
     assert again == item
     assert again.canonical() == item.canonical()

@@ -11,8 +11,17 @@ import pytest
 from gateway.config.loading import Config, Scorer, parse
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.datasets import Dataset, scan
-from gateway.evals.replay.design import Settings
-from gateway.evals.replay.options import Options, WrongOption, metrics, name_of, question_of, rows_of, sections, single
+from gateway.evals.replay.design import RequestSettings
+from gateway.evals.replay.options import (
+    OptionError,
+    ReplayOptions,
+    metrics,
+    name_of,
+    question_of,
+    rows_of,
+    sections,
+    single,
+)
 from gateway.evals.scoring.registry import build, build_all
 
 BARE = """
@@ -20,7 +29,7 @@ open: true
 upstreams: {a: {kind: fake}}
 models: {m: {targets: [{upstream: a, model: m}]}}
 """
-OPTIONS = Options(("one", "two"))
+OPTIONS = ReplayOptions(("one", "two"))
 
 
 @pytest.fixture
@@ -42,10 +51,10 @@ def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare:
 
 
 def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
-    with pytest.raises(WrongOption, match="--scorers: exact stands twice"):
+    with pytest.raises(OptionError, match="--scorers: exact stands twice"):
         sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
     pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
-    with pytest.raises(WrongOption, match="--scorers: edit_distance: compares two answers"):
+    with pytest.raises(OptionError, match="--scorers: edit_distance: compares two answers"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
 
 
@@ -73,12 +82,12 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
 )
 def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
     found = metrics(build({"length": Scorer(), "exact": Scorer()}))
-    with pytest.raises(WrongOption, match=said.replace("?", r"\?")):
+    with pytest.raises(OptionError, match=said.replace("?", r"\?")):
         question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
 
 
 def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
-    asked = replace(OPTIONS, settings=Settings((("temperature", 0),), "be short", None), repeats=3)
+    asked = replace(OPTIONS, settings=RequestSettings((("temperature", 0),), "be short", None), repeats=3)
     made = question_of(asked, dataset, metrics(build({"exact": Scorer()})))
     assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
     assert made.planned == 90

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from gateway.config.loading import load
-from gateway.evals.http_client import Client, Connections
+from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.design import contenders
 from gateway.evals.replay.own_gateway import answers, gateway_yaml, own_gateway
 from gateway.runtime.child import CannotRun
@@ -57,14 +57,18 @@ async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_pat
     another = directory / f"gateway-{os.getppid()}.yaml"
     another.write_text("of a replay that runs")
     targets = contenders(["one", "two/other"], place.config, own=True)
-    async with Connections() as connections:
+    async with HttpConnections() as connections:
         async with own_gateway(place.path, place.config, targets, directory) as own:
             [file] = set(directory.glob("*.yaml")) - {another}
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             body = {"model": targets[1].alias, "messages": [{"role": "user", "content": "question 1"}]}
-            reply = await Client(own.base_url, own.api_key, connections).ask("/chat/completions", body, deadline_s=10)
+            reply = await GatewayClient(own.base_url, own.api_key, connections).ask(
+                "/chat/completions", body, deadline_s=10
+            )
             assert reply.status == 200
-            stranger = await Client(own.base_url, "sk-wrong", connections).ask("/chat/completions", body, deadline_s=10)
+            stranger = await GatewayClient(own.base_url, "sk-wrong", connections).ask(
+                "/chat/completions", body, deadline_s=10
+            )
             assert stranger.status == 401
         assert not await answers(own.base_url.removesuffix("/v1"), connections)
     assert upstreams["two"].calls[0].json["model"] == "other"

@@ -7,21 +7,21 @@ import io
 from rich.console import Console
 
 from gateway.evals.replay.progress import bar, every, line
-from gateway.evals.replay.run import Progress
+from gateway.evals.replay.run import ReplayProgress
 
 
 def test_a_line_for_each_tenth_and_none_between() -> None:
     said: list[str] = []
     watch = every(said.append)
     for done in range(1, 41):
-        watch(Progress(total=50, before=10, done=done))
+        watch(ReplayProgress(total=50, before=10, done=done))
     assert said[0] == "11 of 50 answers"
     assert said[1:] == [f"{n} of 50 answers" for n in (15, 20, 25, 30, 35, 40, 45, 50)]
 
 
 def test_failures_and_money_are_named_where_there_are_any() -> None:
-    assert line(Progress(10)) == ""
-    state = Progress(10, failed=2, usd=0.5, last_error="one: HTTP 503: no")
+    assert line(ReplayProgress(10)) == ""
+    state = ReplayProgress(10, failed=2, usd=0.5, last_error="one: HTTP 503: no")
     assert line(state) == "$0.5000  2 failed, the last: one: HTTP 503: no"
 
 
@@ -30,6 +30,6 @@ def test_the_bar_shows_counts_and_never_reads_markup() -> None:
     able = {"TERM": "xterm"}  # whatever terminal the tests have
     console = Console(file=drawn, force_terminal=True, width=160, color_system=None, _environ=able)
     with bar(console) as watch:
-        watch(Progress(total=50, before=10, done=15, failed=1, last_error="[red]no[/red]"))
+        watch(ReplayProgress(total=50, before=10, done=15, failed=1, last_error="[red]no[/red]"))
     assert "25/50" in drawn.getvalue()
     assert "1 failed, the last: [red]no[/red]" in drawn.getvalue()

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.gateway_choice import Place
-from gateway.evals.replay.options import Options
+from gateway.evals.replay.gateway_choice import GatewayLocation
+from gateway.evals.replay.options import ReplayOptions
 from gateway.evals.replay.references import write_references
-from gateway.fake import Answer, Received
+from gateway.fake import FakeAnswer, Received
 
 
 async def test_every_row_has_what_the_model_says_for_its_reference(
-    named: Place, questions: Callable[[int], Path], served
+    named: GatewayLocation, questions: Callable[[int], Path], served
 ) -> None:
-    def choose(asked: Received) -> Answer | str:
+    def choose(asked: Received) -> FakeAnswer | str:
         question = asked.json["messages"][-1]["content"]
         if question == "question 3":
-            return Answer(b'{"error":{"message":"too long"}}', status=400)
+            return FakeAnswer(b'{"error":{"message":"too long"}}', status=400)
         return f"an answer to {question}"
 
     served.replies(choose)
     said: list[str] = []
     dataset = scan(questions(12))
-    asked = Options(("one",), pace=Pace(attempts=1))
+    asked = ReplayOptions(("one",), pace=RequestPacing(attempts=1))
     path = await write_references(dataset, asked, named, said.append, lambda _: None)
     assert path == dataset.path.with_name("questions.with-references.jsonl")
     assert said[-1] == "1 of 12 rows have no answer, and no reference"

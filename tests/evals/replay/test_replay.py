@@ -12,22 +12,24 @@ import pytest
 
 from gateway.config.loading import load
 from gateway.config.scorers import keep_told
-from gateway.evals.replay.asking import Pace
+from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.gateway_choice import NoGateway, Place
-from gateway.evals.replay.options import Options, WrongOption
+from gateway.evals.replay.gateway_choice import GatewayLocation, GatewayUnreachable
+from gateway.evals.replay.options import OptionError, ReplayOptions
 from gateway.evals.replay.replay import Interrupted, replay
-from gateway.evals.replay.run import Progress, Stopped
-from gateway.evals.store.engine import NoStore
+from gateway.evals.replay.run import ReplayProgress, ReplayStopped
+from gateway.evals.store.engine import StoreUnavailable
 from gateway.fake import Fault, Received
 
-OPTIONS = Options(("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=Pace(attempts=1), command="gateway replay")
+OPTIONS = ReplayOptions(
+    ("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=RequestPacing(attempts=1), command="gateway replay"
+)
 QUALITY = replace(OPTIONS, scorers=("quality",))
 QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
 
 
 async def test_a_gateway_of_its_own_is_asked_for_a_target_that_the_one_that_runs_does_not_know(
-    place: Place, questions: Callable[[int], Path], upstreams, served
+    place: GatewayLocation, questions: Callable[[int], Path], upstreams, served
 ) -> None:
     place.data.mkdir()
     keep_told(place.data, served.base_url)
@@ -43,7 +45,7 @@ async def test_a_gateway_of_its_own_is_asked_for_a_target_that_the_one_that_runs
 
 
 async def test_two_targets_are_asked_scored_and_compared(
-    named: Place, questions: Callable[[int], Path], served
+    named: GatewayLocation, questions: Callable[[int], Path], served
 ) -> None:
     seen: list[int] = []
     asked = replace(OPTIONS, repeats=2)
@@ -62,11 +64,11 @@ async def test_two_targets_are_asked_scored_and_compared(
     assert "no idea" in (report.examples[0].control, report.examples[0].candidate)
 
 
-async def test_what_is_interrupted_goes_on(named: Place, questions: Callable[[int], Path], served) -> None:
-    dataset, asked = scan(questions(30)), replace(OPTIONS, pace=Pace(concurrency=2, attempts=1))
+async def test_what_is_interrupted_goes_on(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
+    dataset, asked = scan(questions(30)), replace(OPTIONS, pace=RequestPacing(concurrency=2, attempts=1))
     running: list[asyncio.Task[object]] = []
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: ReplayProgress) -> None:
         if progress.done == 20:
             running[0].cancel()
 
@@ -79,30 +81,32 @@ async def test_what_is_interrupted_goes_on(named: Place, questions: Callable[[in
     assert len(served.calls) <= 60 + 2, "only those under way were asked twice"
 
 
-async def test_a_dead_target_stops_it(named: Place, questions: Callable[[int], Path], served) -> None:
+async def test_a_dead_target_stops_it(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
     served.always(Fault.status(500))
-    asked = replace(OPTIONS, pace=Pace(concurrency=2, attempts=1, stop_after=3))
-    with pytest.raises(NoGateway):
+    asked = replace(OPTIONS, pace=RequestPacing(concurrency=2, attempts=1, stop_after=3))
+    with pytest.raises(GatewayUnreachable):
         await replay(scan(questions(30)), asked, named, QUIET, QUIET)
     served.always(None)
     served.answers(500, b'{"error": {"message": "out of memory"}}')
     with pytest.raises(
-        Stopped, match=r"3 questions to \w+ failed in a row.*memory.*the same command goes on from there"
+        ReplayStopped, match=r"3 questions to \w+ failed in a row.*memory.*the same command goes on from there"
     ):
         await replay(scan(questions(30)), asked, named, QUIET, QUIET)
 
 
-async def test_a_spent_budget_leaves_a_report_of_what_there_is(named: Place, questions: Callable[[int], Path]) -> None:
-    asked = replace(OPTIONS, pace=Pace(concurrency=2, budget_usd=0.0004))
+async def test_a_spent_budget_leaves_a_report_of_what_there_is(
+    named: GatewayLocation, questions: Callable[[int], Path]
+) -> None:
+    asked = replace(OPTIONS, pace=RequestPacing(concurrency=2, budget_usd=0.0004))
     found = await replay(scan(questions(60)), asked, named, QUIET, QUIET)
     assert found.progress.over_budget
     assert 0 < found.targets[0].asked < 60
     assert found.reports[0].verdict == "hold"
 
 
-async def test_a_store_that_cannot_be_opened_says_so(named: Place, questions: Callable[[int], Path]) -> None:
+async def test_a_store_that_cannot_be_opened_says_so(named: GatewayLocation, questions: Callable[[int], Path]) -> None:
     (named.data / "gateway.db").mkdir(parents=True)
-    with pytest.raises(NoStore, match=r"sqlite:///.*gateway\.db cannot be opened"):
+    with pytest.raises(StoreUnavailable, match=r"sqlite:///.*gateway\.db cannot be opened"):
         await replay(scan(questions(3)), OPTIONS, named, QUIET, QUIET)
 
 
@@ -120,7 +124,7 @@ async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, q
     upstream_of = {"one": "one", "two": "two", "judge": "one"}
     models = {name: {"targets": [{"upstream": u, "model": f"llama-{name}"}]} for name, u in upstream_of.items()}
     path = gateway_yaml(models=models, scorers={"quality": judge})
-    place = Place(path, load(path), tmp_path / "data", served.base_url)
+    place = GatewayLocation(path, load(path), tmp_path / "data", served.base_url)
     said: list[str] = []
     found = await replay(scan(questions(30)), QUALITY, place, said.append, QUIET)
     one, two = (target.means["quality"].value for target in found.targets)
@@ -128,5 +132,5 @@ async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, q
     assert sum(r.json["model"] == "judge" for r in served.calls) == 60
     assert any(line.startswith("caution: scorers.quality: its judge one/llama-judge is of one family") for line in said)
     nobody = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
-    with pytest.raises(WrongOption, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
+    with pytest.raises(OptionError, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
         await replay(scan(questions(3)), QUALITY, replace(place, config=load(nobody)), QUIET, QUIET)

@@ -10,17 +10,28 @@ import pytest
 
 from gateway.core.plan import Guardrail
 from gateway.evals.experiments.report import Report
-from gateway.evals.replay.report import Question, Said, examples_of, reports
-from gateway.evals.replay.sheet import Metric, Sheet, sheet
-from gateway.evals.store.replays import Answer, Scored
+from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
+from gateway.evals.replay.sheet import ReplayMetric, ScoreSheet, sheet
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
-EXACT = Metric("exact", "maximise", (0.0, 1.0))
+EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
 N = 400
-QUESTION = Question(
-    name="r", design="d", dataset="q.csv", dataset_hash="ab" * 32, rows=N, of=N, repeats=1, metrics=(EXACT,),
-    primary="exact", margin=0.05, alpha=0.05, guardrails=(Guardrail("error_rate", 0.05),), command="replay q.csv",
-)  # fmt: skip
-Make = Callable[..., Sheet]
+QUESTION = ReportScope(
+    name="r",
+    design="d",
+    dataset="q.csv",
+    dataset_hash="ab" * 32,
+    rows=N,
+    of=N,
+    repeats=1,
+    metrics=(EXACT,),
+    primary="exact",
+    margin=0.05,
+    alpha=0.05,
+    guardrails=(Guardrail("error_rate", 0.05),),
+    command="replay q.csv",
+)
+Make = Callable[..., ScoreSheet]
 
 
 @pytest.fixture
@@ -29,9 +40,13 @@ def made() -> Make:
     is. failed: target → of how many items it fails. prices: target → USD an answer. rows: how many are asked."""
 
     def make(
-        rights: dict[str, float], failed: dict[str, int] | None = None, prices: dict[str, float] | None = None,
-        rows: int = N, repeats: int = 1, errors: int = 0,
-    ) -> Sheet:  # fmt: skip
+        rights: dict[str, float],
+        failed: dict[str, int] | None = None,
+        prices: dict[str, float] | None = None,
+        rows: int = N,
+        repeats: int = 1,
+        errors: int = 0,
+    ) -> ScoreSheet:
         rng = np.random.default_rng(5)
         hard, noise = rng.random(N), rng.random((N, len(rights), repeats)) * 0.1
         answers, scores = [], []
@@ -40,21 +55,41 @@ def made() -> Make:
                 for r in range(repeats):
                     bad = i < (failed or {}).get(target, 0)
                     answers.append(
-                        Answer(item=i + 1, target=target, repeat=r + 1, answer_id=f"{i}{target}{r}", cluster=f"c{i}",
-                               outcome="failed" if bad else "ok", seconds=1.0 + at + noise[i, at, r], asked=float(i),
-                               cost_usd=(prices or {}).get(target), output_tokens=5)
-                    )  # fmt: skip
+                        ReplayAnswer(
+                            item=i + 1,
+                            target=target,
+                            repeat=r + 1,
+                            answer_id=f"{i}{target}{r}",
+                            cluster=f"c{i}",
+                            outcome="failed" if bad else "ok",
+                            seconds=1.0 + at + noise[i, at, r],
+                            asked=float(i),
+                            cost_usd=(prices or {}).get(target),
+                            output_tokens=5,
+                        )
+                    )
                     value = float(hard[i] + noise[i, at, r] < share)
                     status = "error" if i < errors else "scored"
                     if not bad:
-                        scores.append(Scored(i + 1, target, r + 1, "exact", "1", "h", status,
-                                             value if status == "scored" else None, None))  # fmt: skip
+                        scores.append(
+                            ReplayScore(
+                                i + 1,
+                                target,
+                                r + 1,
+                                "exact",
+                                "1",
+                                "h",
+                                status,
+                                value if status == "scored" else None,
+                                None,
+                            )
+                        )
         return sheet((N, repeats), tuple(rights), {"exact": ("1", "h")}, answers, scores)
 
     return make
 
 
-def one(sheet: Sheet, asked: Question = QUESTION, said: Said | None = None) -> Report:
+def one(sheet: ScoreSheet, asked: ReportScope = QUESTION, said: ReplayAnswers | None = None) -> Report:
     [report] = reports(sheet, asked, said)
     return report
 
@@ -147,7 +182,7 @@ def test_the_largest_differences_are_shown_with_what_was_said(made: Make) -> Non
     found = made({"one": 0.8, "two": 0.5})
     wanted = examples_of(found, QUESTION)["two"]
     assert len(wanted) == 6
-    said = Said({wanted[0]: "why?"}, {(wanted[0], "one"): "because", (wanted[0], "two"): "no idea"})
+    said = ReplayAnswers({wanted[0]: "why?"}, {(wanted[0], "one"): "because", (wanted[0], "two"): "no idea"})
     [example] = one(found, said=said).examples
     assert (example.question, example.control, example.candidate) == ("why?", "because", "no idea")
     assert example.scores == (("exact", 1.0, 0.0),)

@@ -9,16 +9,16 @@ from dataclasses import replace
 import pytest
 
 from gateway.config.loading import Scorer
-from gateway.evals.replay.answers import Ask
-from gateway.evals.replay.design import Contender
-from gateway.evals.replay.run import Progress, Stopped
+from gateway.evals.replay.answers import ReplayRequest
+from gateway.evals.replay.design import ReplayTarget
+from gateway.evals.replay.run import ReplayProgress, ReplayStopped
 from gateway.evals.scoring.registry import build
-from gateway.evals.store.replays import Replays
+from gateway.evals.store.replays import ReplayStore
 
 Key = tuple[int, str, int]
 
 
-def keys(asked: list[Ask]) -> Counter[Key]:
+def keys(asked: list[ReplayRequest]) -> Counter[Key]:
     return Counter((ask.item.number, ask.target.name, ask.repeat) for ask in asked)
 
 
@@ -43,12 +43,12 @@ async def test_a_run_that_is_cancelled_anywhere_goes_on_to_the_same_end(desk, sc
     await desk.run(scripted())
     undisturbed = desk.said()
     desk.store = f"sqlite:///{tmp_path / 'other.db'}"
-    asked: list[Ask] = []
+    asked: list[ReplayRequest] = []
     for after in (7, 11, 30):
         asker, reached = scripted(), asyncio.Event()
 
         class Watched:
-            async def ask(self, ask: Ask, asker=asker, reached=reached, after=after):
+            async def ask(self, ask: ReplayRequest, asker=asker, reached=reached, after=after):
                 if len(asker.at) == after:
                     reached.set()
                     await asyncio.Event().wait()
@@ -91,7 +91,7 @@ async def test_a_scorer_that_comes_later_judges_what_is_there(desk, scripted) ->
 
 async def test_a_target_that_fails_all_the_time_stops_it(desk, scripted) -> None:
     asker = scripted(fails=lambda ask, n: ask.target.name == "two" and ask.item.number > 5)
-    with pytest.raises(Stopped, match="6 questions to two failed in a row; the last: HTTP 503: no"):
+    with pytest.raises(ReplayStopped, match="6 questions to two failed in a row; the last: HTTP 503: no"):
         await desk.run(asker, desk.job(stop_after=6))
     stored = Counter(row[3] for row in desk.said() if row[1] == "two")
     assert stored["failed"] >= 6
@@ -120,20 +120,20 @@ async def test_answers_without_a_price_spend_nothing(desk, scripted) -> None:
 
 async def test_targets_of_one_design_do_not_mix_with_those_of_another(desk, scripted) -> None:
     await desk.run(scripted())
-    other = replace(desk.job((Contender("one", "one", definition="changed"),)), name="other")
+    other = replace(desk.job((ReplayTarget("one", "one", definition="changed"),)), name="other")
     asker = scripted()
     await desk.run(asker, other)
     assert len(asker.at) == 40
 
 
 async def test_whoever_watches_is_told_after_every_answer(desk, scripted, threads) -> None:
-    from gateway.evals.replay.run import Run
+    from gateway.evals.replay.run import ReplayRun
 
     seen: list[int] = []
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: ReplayProgress) -> None:
         seen.append(progress.done)
 
-    async with Replays(desk.store) as store:
-        await Run(desk.job(), store, scripted(), threads, watch).run()
+    async with ReplayStore(desk.store) as store:
+        await ReplayRun(desk.job(), store, scripted(), threads, watch).run()
     assert seen == list(range(1, 81))

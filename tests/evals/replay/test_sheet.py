@@ -7,26 +7,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.evals.replay.sheet import FAILED, SECONDS, Metric, Sheet, row_means, sheet
-from gateway.evals.store.replays import Answer, Scored
+from gateway.evals.replay.sheet import FAILED, SECONDS, ReplayMetric, ScoreSheet, row_means, sheet
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
-GOOD = Answer(item=1, target="a", repeat=1, answer_id="x", cluster="c1", outcome="ok", seconds=2.0, asked=1.0,
+GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c1", outcome="ok", seconds=2.0, asked=1.0,
               upstream="u", model="m", output_tokens=4)  # fmt: skip
-EXACT = Metric("exact", "maximise", (0.0, 1.0))
+EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
 SCORERS = {"exact": ("1", "h")}
 NAN = float("nan")
 
 
-def answer(item: int, target: str, repeat: int = 1, **more: object) -> Answer:
+def answer(item: int, target: str, repeat: int = 1, **more: object) -> ReplayAnswer:
     return replace(GOOD, item=item, target=target, repeat=repeat, cluster=f"c{item}", **more)  # type: ignore[arg-type]
 
 
-def score(item: int, target: str, value: float | None, repeat: int = 1, **more: object) -> Scored:
-    plain = Scored(item, target, repeat, "exact", "1", "h", "scored" if value is not None else "error", value, None)
+def score(item: int, target: str, value: float | None, repeat: int = 1, **more: object) -> ReplayScore:
+    plain = ReplayScore(
+        item, target, repeat, "exact", "1", "h", "scored" if value is not None else "error", value, None
+    )
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-def made(answers: list[Answer], scores: list[Scored], shape: tuple[int, int] = (2, 1)) -> Sheet:
+def made(answers: list[ReplayAnswer], scores: list[ReplayScore], shape: tuple[int, int] = (2, 1)) -> ScoreSheet:
     return sheet(shape, ("a", "b"), SCORERS, answers, scores)
 
 
@@ -45,9 +47,9 @@ def test_a_failed_answer_is_the_worst_where_the_metric_applies_to_the_item() -> 
     assert found.values(EXACT, "b", ("a", "b")).tolist() == [0.0, pytest.approx(NAN, nan_ok=True)]
     assert found.measured("failed", "b").tolist() == [1.0, 1.0]
     assert np.isnan(found.measured("seconds", "b")).all(), "how long a failure took is no latency of an answer"
-    worse_is_more = Metric("exact", "minimise", (0.0, 1.0))
+    worse_is_more = ReplayMetric("exact", "minimise", (0.0, 1.0))
     assert found.values(worse_is_more, "b", ("a", "b"))[0] == 1.0
-    assert np.isnan(found.values(Metric("exact", "neutral", (0.0, 1.0)), "b", ("a", "b"))).all()
+    assert np.isnan(found.values(ReplayMetric("exact", "neutral", (0.0, 1.0)), "b", ("a", "b"))).all()
 
 
 def test_scores_of_another_version_or_config_and_answers_beyond_the_rows_are_left_out() -> None:
@@ -74,4 +76,4 @@ def test_a_row_without_numbers_has_no_mean() -> None:
 def test_what_is_bounded_has_a_worst_and_a_span() -> None:
     assert (FAILED.worst, FAILED.bounded, FAILED.span) == (1.0, True, 1.0)
     assert (SECONDS.worst, SECONDS.bounded) == (None, False)
-    assert Metric("x", "maximise", (-1.0, 1.0)).span == 2.0
+    assert ReplayMetric("x", "maximise", (-1.0, 1.0)).span == 2.0

@@ -7,26 +7,26 @@ from dataclasses import replace
 import pytest
 
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.replay.sheet import Metric, Sheet, sheet
+from gateway.evals.replay.sheet import ReplayMetric, ScoreSheet, sheet
 from gateway.evals.replay.targets import standing
-from gateway.evals.store.replays import Answer, Scored
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
-EXACT = Metric("exact", "maximise", (0.0, 1.0))
-GOOD = Answer(item=1, target="a", repeat=1, answer_id="x", cluster="c", outcome="ok", seconds=1.0, asked=1.0)
+EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
+GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c", outcome="ok", seconds=1.0, asked=1.0)
 
 
 @pytest.fixture
-def made() -> Sheet:
+def made() -> ScoreSheet:
     """100 items: a answers all but the last, in 0.01 to 0.99 s; b fails in all."""
     items = range(1, 101)
     a = [replace(GOOD, item=i, cluster=f"c{i}", seconds=i / 100, cost_usd=0.002, input_tokens=10, output_tokens=i,
                  outcome="ok" if i < 100 else "timeout") for i in items]  # fmt: skip
     b = [replace(GOOD, item=i, target="b", cluster=f"c{i}", outcome="failed") for i in items]
-    scores = [Scored(i, "a", 1, "exact", "1", "h", "scored", float(i % 2), None) for i in items if i < 100]
+    scores = [ReplayScore(i, "a", 1, "exact", "1", "h", "scored", float(i % 2), None) for i in items if i < 100]
     return sheet((100, 1), ("a", "b"), {"exact": ("1", "h")}, [*a, *b], scores)
 
 
-def test_what_it_scored_cost_and_took_stands_with_intervals(made: Sheet) -> None:
+def test_what_it_scored_cost_and_took_stands_with_intervals(made: ScoreSheet) -> None:
     found = standing(made, "a", [EXACT], 0.05)
     assert (found.asked, found.failed, found.input_tokens, found.output_tokens) == (100, 1, 10.0, 50.0)
     exact = found.means["exact"]
@@ -41,7 +41,7 @@ def test_what_it_scored_cost_and_took_stands_with_intervals(made: Sheet) -> None
     assert found.curve[-1] == (0.99, 1.0)
 
 
-def test_one_that_never_answered_is_the_worst_and_has_no_latency(made: Sheet) -> None:
+def test_one_that_never_answered_is_the_worst_and_has_no_latency(made: ScoreSheet) -> None:
     found = standing(made, "b", [EXACT], 0.05)
     assert (found.asked, found.failed, found.cost_per_1k, found.curve) == (100, 100, None, ())
     assert found.p50 == Estimate(None)

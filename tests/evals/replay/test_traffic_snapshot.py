@@ -13,10 +13,10 @@ import pytest
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.traffic_snapshot import NothingLogged, freeze
-from gateway.evals.store.batches import Batch
-from gateway.evals.store.replays import Wanted
-from gateway.evals.store.rows import Judged
+from gateway.evals.replay.traffic_snapshot import NoLoggedCalls, freeze
+from gateway.evals.store.batches import ScoredBatch
+from gateway.evals.store.replays import LogSelection
+from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import Store
 
 DATA_URL = "data:image/png;base64,sha256=" + "ab" * 32 + ";bytes=12"
@@ -42,7 +42,7 @@ def logged(exchange, tmp_path: Path) -> str:
 
     async def write() -> None:
         async with Store(url) as store:
-            await store.write(Batch({}, [Judged(e, completion_of(e), []) for e in calls], [], [said]))
+            await store.write(ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], [said]))
 
     asyncio.run(write())
     return url
@@ -50,7 +50,7 @@ def logged(exchange, tmp_path: Path) -> str:
 
 def test_it_is_a_dataset_of_what_can_be_asked_again(logged: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    frozen = freeze(logged, Wanted("chat", None, 100), path)
+    frozen = freeze(logged, LogSelection("chat", None, 100), path)
     assert str(frozen) == (
         "2 logged questions frozen; left out: 1 whose questions the log does not hold, "
         "1 with images or files, which the log does not hold"
@@ -66,15 +66,15 @@ def test_a_file_that_is_there_is_not_written_over(logged: str, tmp_path: Path) -
     path = tmp_path / "log.jsonl"
     path.write_text("mine")
     with pytest.raises(FileExistsError):
-        freeze(logged, Wanted("chat", None, 100), path)
+        freeze(logged, LogSelection("chat", None, 100), path)
     assert path.read_text() == "mine"
 
 
 def test_nothing_to_replay_is_said_with_why(logged: str, tmp_path: Path) -> None:
-    with pytest.raises(NothingLogged, match='no call of "gone" to replay'):
-        freeze(logged, Wanted("gone", None, 100), tmp_path / "x.jsonl")
-    with pytest.raises(NothingLogged, match=r'no call of "chat" since .* \(1 whose questions'):
-        freeze(logged, Wanted("chat", 4.0, 100), tmp_path / "x.jsonl")
-    with pytest.raises(NothingLogged, match="since"):
-        freeze(logged, Wanted("chat", time.time(), 100), tmp_path / "x.jsonl")
+    with pytest.raises(NoLoggedCalls, match='no call of "gone" to replay'):
+        freeze(logged, LogSelection("gone", None, 100), tmp_path / "x.jsonl")
+    with pytest.raises(NoLoggedCalls, match=r'no call of "chat" since .* \(1 whose questions'):
+        freeze(logged, LogSelection("chat", 4.0, 100), tmp_path / "x.jsonl")
+    with pytest.raises(NoLoggedCalls, match="since"):
+        freeze(logged, LogSelection("chat", time.time(), 100), tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.evals.annotation.desk import Wish
+from gateway.evals.annotation.desk import LabelRequest
 from gateway.evals.annotation.record import desk_at, next_at
 from gateway.evals.annotation.record import keep as save
-from gateway.evals.annotation.verdict_words import Verdict
+from gateway.evals.annotation.verdict_words import LabelVerdict
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def calibrate(tmp_path, keep, exchange, monkeypatch):
         return CliRunner().invoke(app, ["judge", "calibrate", "said", *arguments, "--data", str(tmp_path / "kept")])
 
     def label(count, agree=lambda n: True, labeller="ada"):
-        desk = desk_at(url, Wish("said", labeller, again=labeller != "ada"))
+        desk = desk_at(url, LabelRequest("said", labeller, again=labeller != "ada"))
         for n in range(count):
             drawn = next_at(url, desk)
             judged = float(drawn.blind.answers[0].split()[0])
-            save(url, [desk.label(drawn, Verdict(judged if agree(n) else 1 - judged))])
+            save(url, [desk.label(drawn, LabelVerdict(judged if agree(n) else 1 - judged))])
 
     run.label = label
     return run

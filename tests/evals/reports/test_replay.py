@@ -11,34 +11,58 @@ from rich.console import Console
 from gateway.core.plan import Guardrail
 from gateway.core.sanitize import to_json
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.replay.replay import Replayed
-from gateway.evals.replay.report import Question, reports
-from gateway.evals.replay.run import Progress
-from gateway.evals.replay.sheet import Metric, sheet
+from gateway.evals.replay.replay import ReplayResult
+from gateway.evals.replay.report import ReportScope, reports
+from gateway.evals.replay.run import ReplayProgress
+from gateway.evals.replay.sheet import ReplayMetric, sheet
 from gateway.evals.replay.targets import standing
 from gateway.evals.reports.replay import page, pages, to_dict
-from gateway.evals.store.replays import Answer, Scored
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
-EXACT = Metric("exact", "maximise", (0.0, 1.0))
+EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
 HOSTILE = "<script>[red]\x1b[31m"
 
 
-def replayed(*targets: str) -> Replayed:
+def replayed(*targets: str) -> ReplayResult:
     """40 rows; each target is right in every second one."""
     rows = [(i, t) for i in range(1, 41) for t in targets]
-    answers = [Answer(item=i, target=t, repeat=1, answer_id=f"{i}{t}", cluster=f"c{i}", outcome="ok", seconds=i / 10,
-                      asked=1.0, cost_usd=0.001, output_tokens=7) for i, t in rows]  # fmt: skip
-    scores = [Scored(i, t, 1, "exact", "1", "h", "scored", float(i % 2), None) for i, t in rows]
+    answers = [
+        ReplayAnswer(
+            item=i,
+            target=t,
+            repeat=1,
+            answer_id=f"{i}{t}",
+            cluster=f"c{i}",
+            outcome="ok",
+            seconds=i / 10,
+            asked=1.0,
+            cost_usd=0.001,
+            output_tokens=7,
+        )
+        for i, t in rows
+    ]
+    scores = [ReplayScore(i, t, 1, "exact", "1", "h", "scored", float(i % 2), None) for i, t in rows]
     made = sheet((40, 1), targets, {"exact": ("1", "h")}, answers, scores)
-    asked = Question(
-        name="r", design="d", dataset="q.csv", dataset_hash="ab" * 32, rows=40, of=50, repeats=1, metrics=(EXACT,),
-        primary="exact", margin=0.2, alpha=0.05, guardrails=(Guardrail("error_rate", 0.2),), command="gateway replay",
-    )  # fmt: skip
+    asked = ReportScope(
+        name="r",
+        design="d",
+        dataset="q.csv",
+        dataset_hash="ab" * 32,
+        rows=40,
+        of=50,
+        repeats=1,
+        metrics=(EXACT,),
+        primary="exact",
+        margin=0.2,
+        alpha=0.05,
+        guardrails=(Guardrail("error_rate", 0.2),),
+        command="gateway replay",
+    )
     alone = tuple(standing(made, t, asked.metrics, asked.alpha) for t in targets)
-    return Replayed(Progress(40), asked, alone, reports(made, asked))
+    return ReplayResult(ReplayProgress(40), asked, alone, reports(made, asked))
 
 
-def drawn(found: Replayed) -> str:
+def drawn(found: ReplayResult) -> str:
     out = io.StringIO()
     Console(file=out, width=200).print(page(found))
     return out.getvalue()
@@ -91,11 +115,20 @@ def test_a_name_is_text_wherever_it_stands(count: int) -> None:
 
 
 def test_a_target_that_never_answered_has_dashes() -> None:
-    made = sheet((1, 1), ("one",), {}, [Answer(item=1, target="one", repeat=1, answer_id="a", cluster="c",
-                                              outcome="failed", seconds=1.0, asked=1.0)], [])  # fmt: skip
+    made = sheet(
+        (1, 1),
+        ("one",),
+        {},
+        [
+            ReplayAnswer(
+                item=1, target="one", repeat=1, answer_id="a", cluster="c", outcome="failed", seconds=1.0, asked=1.0
+            )
+        ],
+        [],
+    )
     alone = standing(made, "one", [], 0.05)
     assert alone.p50 == Estimate(None)
-    assert "–" in drawn(Replayed(Progress(1), replayed("one").question, (alone,), ()))
+    assert "–" in drawn(ReplayResult(ReplayProgress(1), replayed("one").question, (alone,), ()))
 
 
 def test_an_interval_for_one_look_is_not_called_one_for_every_look() -> None:

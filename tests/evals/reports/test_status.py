@@ -14,7 +14,7 @@ from gateway.cli import app
 from gateway.core.exchange import Count
 from gateway.evals.reader_config import whole
 from gateway.evals.reports.status import look
-from gateway.stream.types import Trimmed
+from gateway.stream.types import TrimmedEntries
 
 SECRET = "not-for-anybodys-eyes"
 
@@ -107,7 +107,7 @@ async def test_losses_with_a_cause_are_named(room, exchange, tally, command):
         await room.until(lambda: desk.metrics.figures.trimmed_unread == 2)
         await room.send(tally(sent))
         await room.until(lambda: desk.metrics.figures.lost.get("trimmed") == 2)
-    assert await room.corridor.home.trimmed() == Trimmed(2, entry)
+    assert await room.corridor.home.trimmed() == TrimmedEntries(2, entry)
     assert "lost on the way: trimmed 2" in (await command()).output
 
 

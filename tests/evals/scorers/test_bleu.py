@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.evals.scorers.bleu import Bleu, Counts, bleu, counts, words
+from gateway.evals.scorers.bleu import Bleu, NgramCounts, bleu, counts, words
 
 sacrebleu = pytest.importorskip("sacrebleu")
 RULE = Bleu("bleu")
@@ -17,7 +17,7 @@ TEXT = st.text(alphabet=SIGNS, max_size=50) | st.lists(st.sampled_from(["the", "
 def test_the_numbers_of_the_design_notes(readme):
     one = counts(words("the cat sat on the mat"), [words("the cat is on the mat")])
     assert 100 * bleu(one, effective=True) == pytest.approx(37.99178428257963)
-    corpus = sum((counts(words(said), [words(r) for r in refs]) for said, refs in readme), Counts())
+    corpus = sum((counts(words(said), [words(r) for r in refs]) for said, refs in readme), NgramCounts())
     assert 100 * bleu(corpus) == pytest.approx(48.530827009929865)
 
 

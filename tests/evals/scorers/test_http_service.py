@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
-from gateway.fake import HOLD, Answer
+from gateway.fake import HOLD, FakeAnswer
 
 
 class Service:
@@ -28,9 +28,9 @@ class Service:
 
     def _reply(self, received):
         if received.path.endswith("/golden"):
-            return Answer(b"", status=404) if self.golden is None else Answer(json.dumps(self.golden).encode())
+            return FakeAnswer(b"", status=404) if self.golden is None else FakeAnswer(json.dumps(self.golden).encode())
         said = self.opinion(received.json)
-        return said if isinstance(said, Answer) else Answer(json.dumps(said).encode())
+        return said if isinstance(said, FakeAnswer) else FakeAnswer(json.dumps(said).encode())
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ async def test_it_may_say_what_was_missing(model, service, far, subject):
         ({"value": "1"}, "the service says no opinion"),
         ({"value": 3}, "value 3.0 is outside its bounds"),
         ({"value": 1, "cost_usd": -1}, "the service says no opinion"),
-        (Answer(b"<html>"), "the service says no opinion"),
-        (Answer(b"broken", status=500), "the service says HTTP 500: broken"),
-        (Answer(b'{"value": NaN}'), "value nan is no finite number"),
-        (Answer(b"[" * 500_000), "the service says no opinion"),
-        (Answer(b" " * (1 << 21)), "answered with more than 1048576 bytes"),
+        (FakeAnswer(b"<html>"), "the service says no opinion"),
+        (FakeAnswer(b"broken", status=500), "the service says HTTP 500: broken"),
+        (FakeAnswer(b'{"value": NaN}'), "value nan is no finite number"),
+        (FakeAnswer(b"[" * 500_000), "the service says no opinion"),
+        (FakeAnswer(b" " * (1 << 21)), "answered with more than 1048576 bytes"),
     ],
 )
 async def test_what_is_no_opinion_is_an_error(model, service, far, subject, opinion, said):
@@ -102,7 +102,7 @@ async def test_what_is_no_opinion_is_an_error(model, service, far, subject, opin
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 async def test_a_wrong_key_blocks_it(model, service, far, subject, status):
-    service.opinion = lambda _: Answer(b"", status=status)
+    service.opinion = lambda _: FakeAnswer(b"", status=status)
     registered = far()
     await model.result(registered, subject("x"))
     asked = len(service.subjects)
@@ -153,7 +153,7 @@ async def test_a_subject_that_is_too_large_is_not_sent(model, service, far, subj
 
 
 async def test_one_that_hangs_is_late(model, service, far, subject):
-    service.opinion = lambda _: Answer(b"{}", pauses=[HOLD])
+    service.opinion = lambda _: FakeAnswer(b"{}", pauses=[HOLD])
     result = await model.result(far(deadline_s=0.2), subject("x"))
     assert result.status == "timeout"
     assert "0.2 s" in result.explanation

@@ -10,7 +10,7 @@ import pytest
 from gateway.core.completion import Completion
 from gateway.core.errors import ConfigError
 from gateway.evals.scoring.gate import MOST_LATE
-from gateway.fake import HOLD, Answer
+from gateway.fake import HOLD, FakeAnswer
 
 QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}
 
@@ -163,7 +163,7 @@ def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_pa
 
 async def test_a_judge_that_hangs_times_out_and_is_blocked_after_enough_of_it(model, subject):
     judge = model.build(use="judge", model="referee", deadline_s=0.05, concurrency=MOST_LATE)
-    model.think = lambda body: Answer(b"{}", pauses=[HOLD])
+    model.think = lambda body: FakeAnswer(b"{}", pauses=[HOLD])
     found = await asyncio.gather(*(model.result(judge, subject("blue")) for _ in range(MOST_LATE)))
     assert {r.status for r in found} == {"timeout"}
     asked = len(model.bodies)

@@ -19,16 +19,16 @@ import yaml
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
-from gateway.evals.http_client import Client, Connections
-from gateway.evals.scoring.asker import Outside
+from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.golden import PLAIN
 from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import build_all
 from gateway.evals.scoring.run import opinion_of
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.query import reading
-from gateway.fake import Answer, FakeUpstream, Received
+from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.up import engines
 
 CALLS = 12
@@ -75,12 +75,12 @@ async def until(holds: Callable[[], Any]) -> None:
 # ── a scripted judge behind a real gateway ──
 
 
-def says(received: Received) -> Answer | str:
+def says(received: Received) -> FakeAnswer | str:
     """One model answers; the other judges, until it is told that its key is wrong."""
     if received.json["model"] != "judge-1":
         return "It is blue."
     if "please fail" in received.body.decode():
-        return Answer(b'{"error": {"message": "no credit"}}', status=402)
+        return FakeAnswer(b'{"error": {"message": "no credit"}}', status=402)
     return json.dumps({"reason": "it is a colour", "score": 4})
 
 
@@ -129,7 +129,7 @@ def metric(up: Any, start: str) -> float:
 
 
 async def ask(up: Any, text: str) -> None:
-    async with Connections() as connections:
+    async with HttpConnections() as connections:
         body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": text}]}).encode()
         url = f"{up['base_url']}/chat/completions"
         reply = await connections.send("POST", url, body, deadline_s=10, headers={"content-type": "application/json"})
@@ -173,14 +173,14 @@ async def test_a_judge_is_asked_through_the_gateway_paid_for_and_never_judged(up
 
 
 @pytest.fixture
-async def real(tmp_path: Path) -> AsyncIterator[Outside]:
+async def real(tmp_path: Path) -> AsyncIterator[ExternalServices]:
     port = free_port()
     async with (
         program(tmp_path, b"", "engine", "--model", "smollm2", "--port", str(port)),
-        Connections() as connections,
+        HttpConnections() as connections,
     ):
         await until(lambda: healthy(port))
-        yield Outside(connections, Client(f"http://127.0.0.1:{port}/v1", None, connections))
+        yield ExternalServices(connections, GatewayClient(f"http://127.0.0.1:{port}/v1", None, connections))
 
 
 def healthy(port: int) -> bool:
@@ -193,7 +193,7 @@ def healthy(port: int) -> bool:
 @pytest.mark.model
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(bool(engines.missing()), reason="; ".join(engines.missing()))
-async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Outside) -> None:
+async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: ExternalServices) -> None:
     """SmolLM2 is no good judge. That its verdicts can be read, weighed and set against each other is what is tested."""
     asked = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}
     right, wrong = (
@@ -202,7 +202,9 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ou
     )
     section = {"use": "judge", "model": "smollm2", "max_tokens": 96, "deadline_s": 60}
     built = build_all({"one": Section(**section), "two": Section(**section, kind="pairwise")}, real)
-    one = await opinion_of("one", built.single["one"], lambda: built.single["one"].scorer.score(right), Threads())
+    one = await opinion_of(
+        "one", built.single["one"], lambda: built.single["one"].scorer.score(right), ScoringThreads()
+    )
     assert one.status == "scored", one.explanation
     assert one.score is not None
     assert sum((one.score.distribution or {}).values()) == pytest.approx(1.0)
@@ -210,7 +212,7 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ou
     assert one.spent is not None
     assert (one.spent.tokens or 0) > 50
     pair = built.pairs["two"]
-    two = await opinion_of("two", pair, lambda: pair.scorer.compare(Pair(right, wrong)), Threads())
+    two = await opinion_of("two", pair, lambda: pair.scorer.compare(Pair(right, wrong)), ScoringThreads())
     assert two.status == "scored", two.explanation
     assert two.score is not None
     assert two.score.value in (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -14,7 +14,7 @@ import yaml
 
 from gateway.config.loading import Scorer as Section
 from gateway.config.loading import parse
-from gateway.evals.scoring.asker import Outside
+from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import SCORERS, build_all
 
 PAGE = (Path(__file__).parents[3] / "docs" / "scorers.md").read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def test_every_config_of_the_page_is_one(module, tmp_path):
         raw = yaml.safe_load(text)
         key = 'keys: [{name: evals, sha256: "%s", sample: never}]\n' % ("0" * 64) if "evals" in raw else ""
         read = parse(CONFIG.replace("open: true", key or "open: true") + text, environ={"EVALS_KEY": "sk-x"})
-        outside = Outside(None, directory=tmp_path)  # type: ignore[arg-type]
+        outside = ExternalServices(None, directory=tmp_path)  # type: ignore[arg-type]
         built = build_all(read.scorers, outside)
         assert set(built.all()) == set(raw.get("scorers", {}))
 

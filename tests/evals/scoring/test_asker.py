@@ -8,8 +8,8 @@ import pytest
 
 from gateway.core.prices import Prices
 from gateway.evals.http_client import Unreachable
-from gateway.evals.scoring.asker import Asker, Refused, total
-from gateway.evals.scoring.budget import Budget, InMemory
+from gateway.evals.scoring.asker import Asker, ModelRefused, total
+from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied, Spent
 
 BODY = {"model": "m", "messages": []}
@@ -51,23 +51,23 @@ async def test_authentication_and_billing_errors_deny(model, ask, status, code):
 
 async def test_other_errors_refuse_and_name_the_field(model, ask):
     model.think = lambda body: model.refuses(400, "too hot", param="temperature")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ModelRefused) as caught:
         await ask().ask("/chat/completions", BODY)
     assert (caught.value.status, caught.value.message, caught.value.param) == (400, "too hot", "temperature")
 
 
 async def test_a_budget_in_usd_needs_a_price(model, ask):
-    budget = Budget("j", 1.0, None, InMemory())
+    budget = ScorerBudget("j", 1.0, None, InMemoryLedger())
     with pytest.raises(Denied, match="budget_usd cannot be kept: up/judge-1 has no price"):
         await ask(budget, Prices()).ask("/chat/completions", BODY)
 
 
 async def test_what_failed_costs_nothing_of_the_budget(model, ask):
-    ledger = InMemory()
-    budget = Budget("j", 1.0, 1000, ledger)
+    ledger = InMemoryLedger()
+    budget = ScorerBudget("j", 1.0, 1000, ledger)
     await ask(budget).ask("/chat/completions", BODY)
     model.think = lambda body: model.refuses(500)
-    with pytest.raises(Refused):
+    with pytest.raises(ModelRefused):
         await ask(budget).ask("/chat/completions", BODY)
     assert [round(v, 9) for (_, f), v in ledger.sums.items() if f == "j:tokens"] == [110]
 

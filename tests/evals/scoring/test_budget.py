@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.evals.scoring.budget import Budget, InMemory
+from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.types import OverBudget
 from gateway.stream import Corridor
 
@@ -18,7 +18,7 @@ async def spend(budget, usd, tokens=0):
 
 
 async def test_what_is_spent_is_spent():
-    budget = Budget("j", 1.0, None, InMemory(), lambda: DAY)
+    budget = ScorerBudget("j", 1.0, None, InMemoryLedger(), lambda: DAY)
     for _ in range(4):
         await spend(budget, 0.25)
     with pytest.raises(OverBudget, match=r"budget_usd: 1 of today's 1 USD are spent"):
@@ -26,7 +26,7 @@ async def test_what_is_spent_is_spent():
 
 
 async def test_tokens_are_counted_apart():
-    budget = Budget("j", None, 100, InMemory(), lambda: DAY)
+    budget = ScorerBudget("j", None, 100, InMemoryLedger(), lambda: DAY)
     await spend(budget, 0.0, 60)
     with pytest.raises(OverBudget, match=r"budget_tokens: 60 of today's 100 tokens are spent"):
         await budget.reserve()  # another 60 would be too many
@@ -34,7 +34,7 @@ async def test_tokens_are_counted_apart():
 
 async def test_the_next_day_begins_anew():
     now = [DAY]
-    budget = Budget("j", 1.0, None, InMemory(), lambda: now[0])
+    budget = ScorerBudget("j", 1.0, None, InMemoryLedger(), lambda: now[0])
     await spend(budget, 1.0)
     with pytest.raises(OverBudget):
         await budget.reserve()
@@ -44,13 +44,13 @@ async def test_the_next_day_begins_anew():
 
 async def test_a_budget_of_nothing_asks_nobody():
     with pytest.raises(OverBudget):
-        await Budget("j", 0.0, None, InMemory()).reserve()
+        await ScorerBudget("j", 0.0, None, InMemoryLedger()).reserve()
 
 
 async def test_calls_under_way_together_do_not_overrun_it():
     """32 at once, 0.1 USD each, of a budget of 1: the first tells the price, and then it is kept to the call."""
-    ledger = InMemory()
-    budget = Budget("j", 1.0, None, ledger, lambda: DAY)
+    ledger = InMemoryLedger()
+    budget = ScorerBudget("j", 1.0, None, ledger, lambda: DAY)
     await spend(budget, 0.1)
     asked = 0
 
@@ -69,9 +69,9 @@ async def test_calls_under_way_together_do_not_overrun_it():
 
 async def test_consumers_share_it_through_the_stream_server(stream_url, stream_name):
     corridor = Corridor(stream_url, stream_name)
-    one, other = (Budget("j", None, 100, corridor, lambda: DAY) for _ in range(2))
+    one, other = (ScorerBudget("j", None, 100, corridor, lambda: DAY) for _ in range(2))
     await spend(one, 0.0, 100)
     with pytest.raises(OverBudget, match="100 of today's 100"):
         await other.reserve()
-    await Budget("k", None, 100, corridor, lambda: DAY).reserve()
+    await ScorerBudget("k", None, 100, corridor, lambda: DAY).reserve()
     await corridor.aclose()

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.evals.scoring.gate import MOST_LATE, Backoff, Closed, Gate
-from gateway.evals.scoring.threads import Late
+from gateway.evals.scoring.gate import MOST_LATE, Backoff, GateClosed, ScorerGate
+from gateway.evals.scoring.threads import ScoringTimeout
 
 
 class Clock:
@@ -25,7 +25,7 @@ def clock():
 
 @pytest.fixture
 def gate(clock):
-    return Gate("j", 2, Backoff(60, 200), clock)
+    return ScorerGate("j", 2, Backoff(60, 200), clock)
 
 
 async def enter(gate, deadline_s=1.0):
@@ -38,7 +38,7 @@ async def test_a_denied_scorer_is_blocked_and_says_why(gate, clock):
     gate.denied("HTTP 401: no key")
     assert gate.reason == "HTTP 401: no key"
     clock.now = 10
-    with pytest.raises(Closed, match="blocked: HTTP 401: no key; tried again in 50 s"):
+    with pytest.raises(GateClosed, match="blocked: HTTP 401: no key; tried again in 50 s"):
         await enter(gate)
 
 
@@ -47,10 +47,10 @@ async def test_one_is_let_through_after_a_while_and_the_wait_doubles(gate, clock
     for until, wait in ((60, 120), (180, 200), (380, 200)):
         clock.now = until
         async with gate.turn(1.0):
-            with pytest.raises(Closed):
+            with pytest.raises(GateClosed):
                 await enter(gate)  # only one probe at a time
             gate.denied("still no")
-        with pytest.raises(Closed, match=f"in {wait} s"):
+        with pytest.raises(GateClosed, match=f"in {wait} s"):
             await enter(gate)
 
 
@@ -76,7 +76,7 @@ async def test_deadline_after_deadline_blocks_and_one_answer_in_between_does_not
 
 async def test_only_so_many_at_once_and_the_others_wait_no_longer_than_their_deadline(gate):
     async with gate.turn(1.0), gate.turn(1.0):
-        with pytest.raises(Late, match=r"waited 0\.01 s for its turn"):
+        with pytest.raises(ScoringTimeout, match=r"waited 0\.01 s for its turn"):
             await enter(gate, 0.01)
     assert await enter(gate) > 0.9
 
@@ -86,5 +86,5 @@ async def test_whoever_waited_while_it_was_blocked_is_refused(gate):
         waiting = asyncio.ensure_future(enter(gate))  # noqa: TID251 - awaited below
         await asyncio.sleep(0)
         gate.denied("no")
-    with pytest.raises(Closed):
+    with pytest.raises(GateClosed):
         await waiting

@@ -10,12 +10,12 @@ import pytest
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.errors import ConfigError
-from gateway.evals.scoring.registry import Built, build_all, close_all
+from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 
 SCORER = """
 import os, sys, time
 from gateway.evals.scorers import Golden, Rule, Score, Skipped
-from gateway.evals.scoring.pairs import Distance, GoldenPair
+from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair
 from gateway.core.completion import Completion
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Odd(Rule):
     def golden(self):
         return (Golden("half", {}, Completion("x"), 0.5),)
 
-class Apart(Distance):
+class Apart(DistanceScorer):
     async def compare(self, pair):
         return Score(float(pair.a.completion.text != pair.b.completion.text))
     def golden(self):
@@ -78,7 +78,7 @@ def built(tmp_path_factory):
 async def odd(built):
     """The same; ends the processes after the test."""
     yield built
-    await close_all(Built({str(asked): each for asked, each in built.made.items()}, {}))
+    await close_all(BuiltScorers({str(asked): each for asked, each in built.made.items()}, {}))
 
 
 def alive(pid):
@@ -154,7 +154,7 @@ async def test_one_that_cannot_even_be_built_in_its_memory_is_refused(odd):
 async def test_its_processes_end_with_it(model, odd, subject):
     registered = odd()
     pid = int((await model.result(registered, subject("a"))).score.detail["pid"])
-    await close_all(Built({"odd": registered}, {}))
+    await close_all(BuiltScorers({"odd": registered}, {}))
     assert not alive(pid)
 
 

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.evals.scoring.json_schema import Schemas, Slow
-from gateway.evals.scoring.schema_cost import DEPTH, REMOTE, WORK, Unbounded
+from gateway.evals.scoring.json_schema import SchemaCache, SchemaTooSlow
+from gateway.evals.scoring.schema_cost import DEPTH, REMOTE, WORK, UnboundedSchema
 
 
 def check(schema, answer, schemas=None):
-    return (schemas or Schemas()).compile(schema).mistake(answer, len(json.dumps(answer)))
+    return (schemas or SchemaCache()).compile(schema).mistake(answer, len(json.dumps(answer)))
 
 
 def need(schema, answer=None):
-    with pytest.raises(Unbounded) as caught:
+    with pytest.raises(UnboundedSchema) as caught:
         check(schema, answer)
     return caught.value.need
 
@@ -176,7 +176,7 @@ def test_a_mistake_is_told_in_one_short_line():
 
 
 def test_the_latest_used_are_kept():
-    schemas = Schemas(most=2)
+    schemas = SchemaCache(most=2)
     a, b, c = ({"const": i} for i in range(3))
     first = schemas.compile(a)
     schemas.compile(b)
@@ -188,24 +188,24 @@ def test_the_latest_used_are_kept():
 
 
 def test_a_refusal_is_remembered_too():
-    schemas = Schemas()
+    schemas = SchemaCache()
     for get in (schemas.compile, schemas.find):
-        with pytest.raises(Unbounded):
+        with pytest.raises(UnboundedSchema):
             get({"$ref": "http://localhost/"})
 
 
 def test_at_once_is_only_what_is_quick():
-    compiled = Schemas().compile({"items": {"type": "integer"}})
+    compiled = SchemaCache().compile({"items": {"type": "integer"}})
     assert compiled.mistake([1], 3, at_once=True) is None
     assert compiled.mistake(["x"], 5, at_once=True)
-    with pytest.raises(Slow):
+    with pytest.raises(SchemaTooSlow):
         compiled.mistake(["x"], 20_000, at_once=True)
-    with pytest.raises(Slow):
+    with pytest.raises(SchemaTooSlow):
         compiled.mistake([1], 10_000_000, at_once=True)
 
 
 def test_several_threads_may_use_one_schema():
-    schemas = Schemas()
+    schemas = SchemaCache()
     with ThreadPoolExecutor(8) as pool:
         said = list(pool.map(lambda i: check({"maximum": i % 5}, 3, schemas), range(400)))
     assert [s is None for s in said] == [i % 5 >= 3 for i in range(400)]

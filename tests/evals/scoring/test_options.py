@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scoring.options import Mistaken, construct
+from gateway.evals.scoring.options import InvalidOptions, construct
 
 
 class Takes:
@@ -13,7 +13,7 @@ class Takes:
 
 
 def lines(kind, **options):
-    with pytest.raises(Mistaken) as caught:
+    with pytest.raises(InvalidOptions) as caught:
         construct(kind, "n", options)
     return list(caught.value.lines)
 

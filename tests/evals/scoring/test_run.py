@@ -12,9 +12,9 @@ import pytest
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
-from gateway.evals.scoring.registry import DEFAULTS, Registered, build
+from gateway.evals.scoring.registry import DEFAULTS, RegisteredScorer, build
 from gateway.evals.scoring.run import score_all
-from gateway.evals.scoring.threads import Threads
+from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 
@@ -44,7 +44,7 @@ class Judge(Does):
 
 
 def ours(how, kind=Does, **fields):
-    return Registered(kind("x", how), **{"share": 1.0, "deadline_s": 5.0, "config_hash": "c0ffee", **fields})
+    return RegisteredScorer(kind("x", how), **{"share": 1.0, "deadline_s": 5.0, "config_hash": "c0ffee", **fields})
 
 
 FINE = ours(lambda _: Score(0.5, explanation="half"))
@@ -120,7 +120,7 @@ async def test_its_own_timeout_is_an_error_not_our_deadline(subject, threads):
 
 @pytest.mark.parametrize(("kind", "foreign"), [(Heavy, False), (Does, True)])
 async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(subject, kind, foreign):
-    threads, free = Threads(most_lost=2, grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(most_lost=2, grace_s=0.01), threading.Event()
 
     def block(_):
         free.wait()

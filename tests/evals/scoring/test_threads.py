@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.evals.scoring.threads import Blocked, Died, Late, Threads
+from gateway.evals.scoring.threads import ScorerBlocked, ScorerDied, ScoringThreads, ScoringTimeout
 from gateway.evals.scoring.types import Score
 
 ONE = Score(1.0)
@@ -44,7 +44,7 @@ async def test_what_would_end_a_program_ends_only_the_scoring(threads, error):
     async def fail():
         raise error
 
-    with pytest.raises(Died, match=type(error).__name__):
+    with pytest.raises(ScorerDied, match=type(error).__name__):
         await threads.run("a", fail, 5, heavy=True)
     assert await threads.run("a", one, 5, heavy=True) == ONE
 
@@ -60,21 +60,21 @@ async def test_one_that_waits_too_long_is_cancelled_and_its_thread_kept(threads)
             ended.append(1)
 
     while not began:  # a busy machine may not even begin in time
-        with pytest.raises(Late, match=r"not done after 0\.01 s"):
+        with pytest.raises(ScoringTimeout, match=r"not done after 0\.01 s"):
             await threads.run("a", hang, 0.01, heavy=False)
     assert began == ended
     assert threads.lost("a") == 0
 
 
 async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
-    threads, free = Threads(grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(grace_s=0.01), threading.Event()
 
     async def block():
         free.wait()
         return ONE
 
     while not threads.lost("a"):  # a busy machine may not even begin in time, and then nothing is lost
-        with pytest.raises(Late):
+        with pytest.raises(ScoringTimeout):
             await threads.run("a", block, 0.01, heavy=True)
     assert await threads.run("a", one, 5, heavy=True) == ONE
     free.set()
@@ -82,7 +82,7 @@ async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
 
 
 async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
-    threads, free = Threads(grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(grace_s=0.01), threading.Event()
 
     async def stubborn():
         while not free.is_set():
@@ -92,7 +92,7 @@ async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
                 continue
         return ONE
 
-    with pytest.raises(Late):
+    with pytest.raises(ScoringTimeout):
         await threads.run("a", stubborn, 0.01, heavy=False)
     assert await threads.run("a", one, 5, heavy=False) == ONE
     free.set()
@@ -100,16 +100,16 @@ async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
 
 
 async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns():
-    threads, free = Threads(most_lost=3, grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(most_lost=3, grace_s=0.01), threading.Event()
 
     async def block():
         free.wait()
         return ONE
 
     while threads.lost("a") < 3:
-        with pytest.raises(Late):
+        with pytest.raises(ScoringTimeout):
             await threads.run("a", block, 0.01, heavy=True)
-    with pytest.raises(Blocked, match="3 of its threads never came back"):
+    with pytest.raises(ScorerBlocked, match="3 of its threads never came back"):
         await threads.run("a", one, 5, heavy=True)
     assert await threads.run("b", one, 5, heavy=True) == ONE, "others have their own"
     free.set()
@@ -121,7 +121,7 @@ async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns
 
 
 async def test_a_heavy_scorer_has_one_turn_and_waiting_for_it_counts():
-    threads, free = Threads(grace_s=5), threading.Event()
+    threads, free = ScoringThreads(grace_s=5), threading.Event()
 
     async def block():
         free.wait()
@@ -130,7 +130,7 @@ async def test_a_heavy_scorer_has_one_turn_and_waiting_for_it_counts():
     async with asyncio.TaskGroup() as group:
         first = group.create_task(threads.run("a", block, 30, heavy=True))
         await asyncio.sleep(0)
-        with pytest.raises(Late, match=r"waited 0\.01 s for its turn"):
+        with pytest.raises(ScoringTimeout, match=r"waited 0\.01 s for its turn"):
             await threads.run("a", one, 0.01, heavy=True)
         free.set()
     assert first.result() == ONE
@@ -156,7 +156,7 @@ async def test_a_caller_that_is_cancelled_cancels_the_scoring(threads):
 
 @pytest.mark.parametrize("begun", [False, True])
 async def test_calls_in_flight_end_when_the_threads_are_closed(begun):
-    threads, running = Threads(), threading.Event()
+    threads, running = ScoringThreads(), threading.Event()
 
     async def hang():
         running.set()
@@ -168,4 +168,4 @@ async def test_calls_in_flight_end_when_the_threads_are_closed(begun):
         threads.close()
 
     said = await asyncio.gather(threads.run("a", hang, 30, heavy=False), close(), return_exceptions=True)
-    assert isinstance(said[0], Died)
+    assert isinstance(said[0], ScorerDied)

@@ -29,7 +29,7 @@ from gateway.evals.statistics.boundaries import best_rho as best_mixture_rho
 from gateway.evals.statistics.bradley_terry import Duels, fit
 from gateway.evals.statistics.cuped import adjust
 from gateway.evals.statistics.evalues import BettingTest, e_bh
-from gateway.evals.statistics.judge import Calibration, corrected_rate
+from gateway.evals.statistics.judge import JudgeAccuracy, corrected_rate
 from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.paired import mcnemar_chi_square, mcnemar_exact, mean_error, wilson
 from gateway.evals.statistics.ppi import Labelled, powered_mean
@@ -201,7 +201,7 @@ def agreement() -> Iterator[Row]:
 
 def judge_and_ppi() -> Iterator[Row]:
     given = FIXTURES["judge_correction"]
-    calibration = Calibration(given["q0"], given["m0"], given["q1"], given["m1"])
+    calibration = JudgeAccuracy(given["q0"], given["m0"], given["q1"], given["m1"])
     rate = corrected_rate(given["p"], given["n"], calibration, 0.05)
     yield "corrected_rate", (rate.rate, rate.low, rate.high), (given["theta"], *given["ci95"]), 1e-9
     given = FIXTURES["ppi"]
@@ -252,7 +252,7 @@ def text() -> Iterator[Row]:
     given = FIXTURES["text"]
     said, references = given["readme"]["texts"], list(zip(*given["readme"]["references"], strict=True))
     counted = (bleu.counts(bleu.words(a), [bleu.words(r) for r in rs]) for a, rs in zip(said, references, strict=True))
-    yield "BLEU of a corpus", 100 * bleu.bleu(sum(counted, bleu.Counts())), given["sacrebleu_readme_bleu"], 1e-9
+    yield "BLEU of a corpus", 100 * bleu.bleu(sum(counted, bleu.NgramCounts())), given["sacrebleu_readme_bleu"], 1e-9
     best = [max((chrf.grams(a, r) for r in rs), key=chrf.chrf) for a, rs in zip(said, references, strict=True)]
     total = [tuple(map(sum, zip(*orders, strict=True))) for orders in zip(*best, strict=True)]
     yield "chrF of a corpus", 100 * chrf.chrf(total), given["sacrebleu_chrf_same"], 1e-9  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.statistics.judge import Calibration, corrected_rate
+from gateway.evals.statistics.judge import JudgeAccuracy, corrected_rate
 
 
 @pytest.mark.parametrize("truth", [0.1, 0.5, 0.9])
@@ -17,7 +17,7 @@ def test_the_corrected_rate_is_right_where_the_judges_own_is_not(truth: float) -
     seen = truth * tpr + (1 - truth) * (1 - tnr)
     shares, tn, tp = rng.binomial(n, seen, 2000) / n, rng.binomial(m, tnr, 2000), rng.binomial(m, tpr, 2000)
     rates = [
-        corrected_rate(float(p), n, Calibration.from_counts(int(good), m - int(good), int(bad), m - int(bad)))
+        corrected_rate(float(p), n, JudgeAccuracy.from_counts(int(good), m - int(good), int(bad), m - int(bad)))
         for p, bad, good in zip(shares, tn, tp, strict=True)
     ]
     estimates = np.array([rate.rate for rate in rates])
@@ -29,8 +29,8 @@ def test_the_corrected_rate_is_right_where_the_judges_own_is_not(truth: float) -
 
 
 def test_ignoring_the_judges_uncertainty_would_cover_less() -> None:
-    small = corrected_rate(0.6, 10**6, Calibration(0.7, 50, 0.9, 50))
-    large = corrected_rate(0.6, 10**6, Calibration(0.7, 10**6, 0.9, 10**6))
+    small = corrected_rate(0.6, 10**6, JudgeAccuracy(0.7, 50, 0.9, 50))
+    large = corrected_rate(0.6, 10**6, JudgeAccuracy(0.7, 10**6, 0.9, 10**6))
 
     assert small.high - small.low > 0.15
     assert large.high - large.low < 0.01
@@ -38,16 +38,16 @@ def test_ignoring_the_judges_uncertainty_would_cover_less() -> None:
 
 @given(p=st.floats(0, 1), tnr=st.floats(0.55, 1), tpr=st.floats(0.55, 1), n=st.integers(1, 500))
 def test_rates_stay_rates(p: float, tnr: float, tpr: float, n: int) -> None:
-    rate = corrected_rate(p, n, Calibration(tnr, 40, tpr, 40))
+    rate = corrected_rate(p, n, JudgeAccuracy(tnr, 40, tpr, 40))
 
     assert 0 <= rate.low <= rate.high <= 1
     assert 0 <= rate.rate <= 1
 
 
 def test_calibrations_from_counts() -> None:
-    calibration = Calibration.from_counts(tp=45, fn=5, tn=14, fp=6)
+    calibration = JudgeAccuracy.from_counts(tp=45, fn=5, tn=14, fp=6)
 
-    assert calibration == Calibration(0.7, 20, 0.9, 50)
+    assert calibration == JudgeAccuracy(0.7, 20, 0.9, 50)
     (tnr_low, tnr_high), (tpr_low, tpr_high) = calibration.intervals()
     assert tnr_low < 0.7 < tnr_high
     assert tpr_low < 0.9 < tpr_high
@@ -55,13 +55,13 @@ def test_calibrations_from_counts() -> None:
 
 
 def test_domains() -> None:
-    good = Calibration(0.7, 10, 0.9, 10)
+    good = JudgeAccuracy(0.7, 10, 0.9, 10)
     for refused, message in (
-        (lambda: Calibration(1.2, 10, 0.9, 10), "tnr: 1.2"),
-        (lambda: Calibration(0.7, 0, 0.9, 10), "m0: 0"),
-        (lambda: Calibration.from_counts(0, 0, 3, 1), r"tp \+ fn: 0"),
-        (lambda: Calibration.from_counts(1, -1, 3, 1), "fn: -1"),
-        (lambda: corrected_rate(0.5, 10, Calibration(0.5, 10, 0.5, 10)), r"tnr \+ tpr: 1.0, expected more than 1"),
+        (lambda: JudgeAccuracy(1.2, 10, 0.9, 10), "tnr: 1.2"),
+        (lambda: JudgeAccuracy(0.7, 0, 0.9, 10), "m0: 0"),
+        (lambda: JudgeAccuracy.from_counts(0, 0, 3, 1), r"tp \+ fn: 0"),
+        (lambda: JudgeAccuracy.from_counts(1, -1, 3, 1), "fn: -1"),
+        (lambda: corrected_rate(0.5, 10, JudgeAccuracy(0.5, 10, 0.5, 10)), r"tnr \+ tpr: 1.0, expected more than 1"),
         (lambda: corrected_rate(-0.1, 10, good), "p: -0.1"),
         (lambda: corrected_rate(0.5, 0, good), "n: 0"),
         (lambda: corrected_rate(0.5, 10, good, 0.0), "alpha: 0.0"),

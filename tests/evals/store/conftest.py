@@ -13,14 +13,14 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Feedback, Tally
-from gateway.evals.scoring.registry import Registered
-from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.scoring.run import ScoreResult
 from gateway.evals.scoring.types import Score
 from gateway.evals.store import engine, ledger, score_sums
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import Batch, Letter, Written
-from gateway.evals.store.rows import Judged
-from gateway.evals.store.snapshot import Cell, Standing, standing
+from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
+from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot, standing
 
 
 @dataclass
@@ -29,24 +29,24 @@ class Ledgerbook:
 
     url: str
     engine: Engine
-    scorers: dict[str, Registered]
+    scorers: dict[str, RegisteredScorer]
     entries: int = 0
 
-    def judged(self, exchange: Exchange, *only: str) -> Judged:
+    def judged(self, exchange: Exchange, *only: str) -> ScoredExchange:
         """Scored by the number its answer says; "n/a", "error" and "timeout" are statuses."""
         completion = completion_of(exchange)
         results = [self._result(n, completion.text) for n in (only or self.scorers)]
-        return Judged(exchange, completion, results)
+        return ScoredExchange(exchange, completion, results)
 
-    def _result(self, name: str, said: str) -> Result:
+    def _result(self, name: str, said: str) -> ScoreResult:
         registered = self.scorers[name]
         status = {"n/a": "not_applicable", "error": "error", "timeout": "timeout"}.get(said, "scored")
         score = Score(float(said), "label", "why", {"x": 1.0}) if status == "scored" else None
         version, share = registered.scorer.version, registered.share
-        return Result(name, version, registered.config_hash, status, score, "why", 0.1, share)  # type: ignore[arg-type]
+        return ScoreResult(name, version, registered.config_hash, status, score, "why", 0.1, share)  # type: ignore[arg-type]
 
-    def write(self, *records: Exchange | Tally | Feedback) -> Written:
-        batch = Batch(
+    def write(self, *records: Exchange | Tally | Feedback) -> WriteResult:
+        batch = ScoredBatch(
             self.scorers,
             [self.judged(r) for r in records if isinstance(r, Exchange)],
             [(self.entry(), r) for r in records if isinstance(r, Tally)],
@@ -55,7 +55,7 @@ class Ledgerbook:
         return self.run(lambda c: writing.write(c, batch, time.time()))
 
     def bury(self, exchange: Exchange | None, reason: str = "unreadable", entry: str | None = None) -> None:
-        letter = Letter(entry or self.entry(), reason, "why", time.time(), exchange)
+        letter = DeadLetterRow(entry or self.entry(), reason, "why", time.time(), exchange)
         self.run(lambda c: writing.bury(c, [letter]))
 
     def entry(self) -> str:
@@ -79,11 +79,11 @@ class Ledgerbook:
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self.run(lambda c: c.exec_driver_sql(query).all())]
 
-    def standing(self) -> Standing:
-        found: Standing = self.run(standing)
+    def standing(self) -> StoreSnapshot:
+        found: StoreSnapshot = self.run(standing)
         return found
 
-    def cell(self) -> Cell:
+    def cell(self) -> ScoreCell:
         (only,) = self.standing().cells
         return only
 
@@ -127,14 +127,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(store_url: str, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+def store(store_url: str, said: Callable[..., RegisteredScorer]) -> Iterator[Ledgerbook]:
     opened = engine.writer(store_url)
     yield Ledgerbook(store_url, opened, {"said": said()})
     opened.dispose()
 
 
 @pytest.fixture
-def file_store(tmp_path: Path, said: Callable[..., Registered]) -> Iterator[Ledgerbook]:
+def file_store(tmp_path: Path, said: Callable[..., RegisteredScorer]) -> Iterator[Ledgerbook]:
     """A store in a file: for what only SQLite has."""
     url = f"sqlite:///{tmp_path / 'gateway.db'}"
     opened = engine.writer(url)

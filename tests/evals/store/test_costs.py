@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from gateway.evals.scoring.types import Spent
 from gateway.evals.store import costs
-from gateway.evals.store.costs import Cost
+from gateway.evals.store.costs import ScorerCost
 from gateway.evals.store.experiments.pairs import add_pair_scores
 
 
 def test_only_results_that_cost_something_count(store, exchange):
     (free,) = store.judged(exchange()).results
     dear, odd = free._replace(spent=Spent(0.25, "up/judge", 10)), free._replace(spent=Spent())
-    assert costs.of_results([free, dear, odd]) == [("said", Cost(0.25, 10))]
+    assert costs.of_results([free, dear, odd]) == [("said", ScorerCost(0.25, 10))]
 
 
 def test_sums_grow_by_scorer(store):
-    store.run(lambda c: costs.add(c, [("judge", Cost(0.25, 10)), ("other", Cost(0.0, 7)), ("judge", Cost(0.5, 1))]))
-    store.run(lambda c: costs.add(c, [("judge", Cost(0.25, 1))]))
+    store.run(
+        lambda c: costs.add(
+            c, [("judge", ScorerCost(0.25, 10)), ("other", ScorerCost(0.0, 7)), ("judge", ScorerCost(0.5, 1))]
+        )
+    )
+    store.run(lambda c: costs.add(c, [("judge", ScorerCost(0.25, 1))]))
     store.run(lambda c: costs.add(c, []))
-    assert store.run(costs.costs) == {"judge": Cost(1.0, 12), "other": Cost(0.0, 7)}
+    assert store.run(costs.costs) == {"judge": ScorerCost(1.0, 12), "other": ScorerCost(0.0, 7)}
 
 
 def test_a_judge_of_pairs_is_paid_for_once_however_often_its_opinion_comes(store):
@@ -29,5 +33,5 @@ def test_a_judge_of_pairs_is_paid_for_once_however_often_its_opinion_comes(store
     free = {**plain, "score_id": "s2", "cost_usd": None, "tokens": None}
     for rows in ([dear, free], [dear], []):
         store.run(lambda c, rows=rows: add_pair_scores(c, rows))
-    assert store.run(costs.costs) == {"judge": Cost(0.5, 20)}
+    assert store.run(costs.costs) == {"judge": ScorerCost(0.5, 20)}
     assert store.sql("SELECT count(*) FROM pair_scores") == [(2,)]

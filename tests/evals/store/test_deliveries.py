@@ -13,10 +13,10 @@ from sqlalchemy import delete, select
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.evals.store import ledger, loss_accounting, score_sums, tables_delivery, tables_experiments
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import Batch
+from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.ledger import position
 from gateway.evals.store.tables import metadata
-from gateway.stream.types import Look, Trimmed, order, shard_of
+from gateway.stream.types import ShardSnapshot, TrimmedEntries, order, shard_of
 
 # When something was stored is not what was stored; and which exchanges close their weights together depends on when one
 # looks (cells.close_weights): their sums over all time do not.
@@ -51,13 +51,13 @@ class Stream:
                 if not (isinstance(record, Exchange) and record.id in lost):
                     self.entries.append(Delivered(f"{at * 10 + shard}-0@{shard}", record))
 
-    def settled(self, came: set[str]) -> dict[int, Look]:
+    def settled(self, came: set[str]) -> dict[int, ShardSnapshot]:
         """How each shard stands when these have been stored and acknowledged. The first one was trimmed once."""
         looks = {}
-        for shard, trimmed in ((0, Trimmed(1, "30-0")), (1, Trimmed())):
+        for shard, trimmed in ((0, TrimmedEntries(1, "30-0")), (1, TrimmedEntries())):
             open_ = [e.id for e in self.entries if shard_of(e.id) == shard and e.id not in came]
             mark = min(open_, key=order, default="900-0").partition("@")[0]
-            looks[shard] = Look(mark, "a", 1000, 1000, trimmed)
+            looks[shard] = ShardSnapshot(mark, "a", 1000, 1000, trimmed)
         return looks
 
 
@@ -83,7 +83,7 @@ class Reader:
         ]
         tallies = [(e.id, e.record) for e in entries if isinstance(e.record, Tally)]
         feedback = [e.record for e in entries if isinstance(e.record, Feedback)]
-        self.store.run(lambda c: writing.write(c, Batch(self.store.scorers, judged, tallies, feedback), 1.0))
+        self.store.run(lambda c: writing.write(c, ScoredBatch(self.store.scorers, judged, tallies, feedback), 1.0))
         self.came |= {e.id for e in entries}
 
     def tick(self, stream: Stream) -> int:

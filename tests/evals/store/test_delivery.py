@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.exchange import Count
 from gateway.evals.store import loss_accounting
 from gateway.evals.store.delivery import Delivery, delivery
-from gateway.stream.types import Look, Trimmed
+from gateway.stream.types import ShardSnapshot, TrimmedEntries
 
 
 def test_an_empty_store_stands_at_nothing(store):
@@ -46,7 +46,9 @@ def test_what_is_not_closed_yet_is_in_flight(store, exchange, tally):
 def test_what_has_a_cause_is_lost_by_its_name(store, exchange, tally):
     sent = [exchange("1") for _ in range(5)]
     store.write(*sent[:3], tally(sent))
-    look = Look(settled="9-0", run_id="a", asked_ms=1, answered_ms=9, trimmed=Trimmed(2, f"{store.entries}-0"))
+    look = ShardSnapshot(
+        settled="9-0", run_id="a", asked_ms=1, answered_ms=9, trimmed=TrimmedEntries(2, f"{store.entries}-0")
+    )
     store.run(lambda c: loss_accounting.note(c, {0: look}))
     assert store.close() == 0
     d = store.run(delivery)

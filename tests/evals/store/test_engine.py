@@ -74,20 +74,20 @@ def test_a_reader_cannot_write_and_sees_what_is_written_meanwhile(store, exchang
 
 def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path):
     path = tmp_path / "none.db"
-    with pytest.raises(engine.NoStore, match=r"none\.db yet; `gateway up`"):
+    with pytest.raises(engine.StoreUnavailable, match=r"none\.db yet; `gateway up`"):
         engine.reader(f"sqlite:///{path}")
     assert not path.exists()
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be looked at" * 30)
-    with pytest.raises(engine.NoStore, match="cannot be read as a store"):
+    with pytest.raises(engine.StoreUnavailable, match="cannot be read as a store"):
         engine.reader(f"sqlite:///{tmp_path / 'x.db'}")
 
 
 def test_a_store_of_another_version_says_what_to_do(store):
     store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(engine.NoStore, match=r"version 9999, this program reads .*gateway migrate"):
+    with pytest.raises(engine.StoreUnavailable, match=r"version 9999, this program reads .*gateway migrate"):
         engine.reader(store.url)
 
 
@@ -119,7 +119,7 @@ def test_a_store_that_is_up_to_date_opens_without_the_tool_that_makes_tables(tmp
 
 @pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrated])
 def test_a_server_that_is_away_is_named_without_its_password(opened):
-    with pytest.raises(engine.NoStore, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
+    with pytest.raises(engine.StoreUnavailable, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
         opened("postgresql://u:secret@127.0.0.1:9/d")
     assert "secret" not in str(raised.value)
 
@@ -130,7 +130,7 @@ def test_a_server_that_is_away_is_named_without_its_password(opened):
 )
 def test_what_is_no_store_is_said_without_the_url(url, said):
     for opened in (engine.writer, engine.reader):
-        with pytest.raises(engine.NoStore, match=said) as raised:
+        with pytest.raises(engine.StoreUnavailable, match=said) as raised:
             opened(url)
         assert "secret" not in str(raised.value)
 

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.core.exchange import Feedback
 from gateway.evals.store import export
-from gateway.evals.store.engine import NoStore
-from gateway.evals.store.export import Source
-from gateway.evals.store.query import Wish
+from gateway.evals.store.engine import StoreUnavailable
+from gateway.evals.store.export import ExportSource
+from gateway.evals.store.query import ExchangeFilter
 from gateway.evals.store.where import QueryError, parse
 
 
@@ -22,7 +22,7 @@ def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange, small)
     """Some came at the same moment; one is larger than a batch may be, and comes alone."""
     sent = [exchange("1", received=float(n // 3), request=b"x" * (60_000 if n == 7 else 9_000)) for n in range(12)]
     store.write(*sent)
-    source = Source(store.url, Wish(), 100.0)
+    source = ExportSource(store.url, ExchangeFilter(), 100.0)
     batches = [[e["id"] for e in batch] for batch in source.batches()]
     source.close()
     assert source.count == 12
@@ -33,7 +33,7 @@ def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange, small)
 
 def test_what_comes_meanwhile_is_not_in_it(store, exchange, small):
     store.write(*(exchange("1", received=float(n)) for n in range(6)))
-    source = Source(store.url, Wish(), 50.0)
+    source = ExportSource(store.url, ExchangeFilter(), 50.0)
     got = []
     for batch in source.batches():
         store.write(exchange("1", received=99.0))
@@ -46,7 +46,7 @@ def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange)
     one, two = exchange("0.5", received=1.0), exchange("1", received=2.0)
     said = [Feedback(one.id, f"f{n}", "web", float(n), f"n{n}", 1.0, correction=f"c{n}") for n in range(2)]
     store.write(one, two, *said)
-    source = Source(store.url, Wish(), 50.0)
+    source = ExportSource(store.url, ExchangeFilter(), 50.0)
     ((first, second),) = source.batches()
     source.close()
     assert (first["correction"], second["correction"]) == ("c1", None)
@@ -56,7 +56,7 @@ def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange)
 
 def test_a_wish_narrows_it(store, exchange):
     store.write(*(exchange(said, received=float(n)) for n, said in enumerate(("0", "1", "0.5"))))
-    source = Source(store.url, Wish(since=1.0, where=parse("scorer=said value<1")), 50.0)
+    source = ExportSource(store.url, ExchangeFilter(since=1.0, where=parse("scorer=said value<1")), 50.0)
     assert [e["text"] for batch in source.batches() for e in batch] == ["0.5"]
     source.close()
 
@@ -64,6 +64,6 @@ def test_a_wish_narrows_it(store, exchange):
 def test_what_cannot_be_asked_is_said_at_once(store, exchange, tmp_path):
     store.write(exchange())
     with pytest.raises(QueryError, match="did you mean"):
-        Source(store.url, Wish(where=parse("scorer=sayd")), 50.0)
-    with pytest.raises(NoStore):
-        Source(f"sqlite:///{tmp_path / 'none.db'}", Wish(), 50.0)
+        ExportSource(store.url, ExchangeFilter(where=parse("scorer=sayd")), 50.0)
+    with pytest.raises(StoreUnavailable):
+        ExportSource(f"sqlite:///{tmp_path / 'none.db'}", ExchangeFilter(), 50.0)

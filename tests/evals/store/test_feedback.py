@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gateway.core.exchange import Feedback, only_word_id
-from gateway.evals.store.batches import Met
+from gateway.evals.store.batches import JoinedFeedback
 from gateway.evals.store.feedback import sweep, write
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback
@@ -24,7 +24,7 @@ def test_a_word_on_an_exchange_is_a_score_of_it(store, exchange):
     one = exchange(pi=0.25, stratum="slow", experiment="swap", plan="p", arm="control")
     store.write(one)
     written = store.write(word(one.id, 0.0, comment="no", data_type="boolean"))
-    assert written.met == (Met("f", 1.0, one.id),)
+    assert written.met == (JoinedFeedback("f", 1.0, one.id),)
     assert store.sql(SCORES) == [(one.id, 0.0, None, "no", "boolean", "scored")]
     columns = "scorer, direction, pi, stratum, experiment, plan, arm, value01, answered"
     assert store.sql(f"SELECT {columns} FROM scores WHERE kind = 'feedback'") == [  # noqa: S608
@@ -82,7 +82,7 @@ def test_words_under_keys_of_their_own_stay_apart(store, exchange):
 
 def test_a_word_that_comes_before_its_exchange_waits_for_it(store, exchange):
     one = exchange(upstream_id="chatcmpl-1")
-    assert store.write(word("chatcmpl-1")).met == (Met("f", 1.0, None, False),)
+    assert store.write(word("chatcmpl-1")).met == (JoinedFeedback("f", 1.0, None, False),)
     assert store.sql(SCORES) == []
     store.write(one)
     assert [row[0] for row in store.sql(SCORES)] == [one.id]
@@ -92,14 +92,14 @@ def test_somebody_elses_exchange_is_told_and_nothing_is_kept(store, exchange):
     one = exchange(caller="app", upstream_id="chatcmpl-1")
     store.write(one)
     for named in (one.id, "chatcmpl-1"):
-        assert store.write(word(named)).met == (Met("f", 1.0, None, True),)
+        assert store.write(word(named)).met == (JoinedFeedback("f", 1.0, None, True),)
     assert store.sql("SELECT count(*) FROM feedback") == [(0,)]
     assert store.sql(SCORES) == []
 
 
 def test_what_a_shadow_said_has_no_owner(store, exchange):
     shadow = exchange(role="shadow", pair="x")
-    assert store.write(shadow, word(shadow.id)).met == (Met("f", 1.0, None, False),)
+    assert store.write(shadow, word(shadow.id)).met == (JoinedFeedback("f", 1.0, None, False),)
 
 
 def test_two_callers_may_say_the_same_of_their_own(store, exchange):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.evals.store.inserting import Raced, add_to, insert_new, insert_opinions, null_of
-from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row
+from gateway.evals.store.inserting import WriteConflict, add_to, insert_new, insert_opinions, null_of
+from gateway.evals.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
 from gateway.evals.store.tables import counters, exchanges
 from gateway.evals.store.tables_labels import score_costs
 
@@ -17,8 +17,8 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
     """One statement takes 40; several exchanges with different numbers come together."""
     store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
-    plain = Scribe(store.scorers)
-    scribe = Scribe(store.scorers, store.run(null_of))
+    plain = ScoreRowBuilder(store.scorers)
+    scribe = ScoreRowBuilder(store.scorers, store.run(null_of))
     store.run(lambda c: insert_opinions(c, [scribe.opinions(judged, 9.0) for judged in several]))
     columns = (*SHARED, *OWN)
     found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
@@ -30,16 +30,16 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
 
 def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
     judged = replace(store.judged(exchange()), results=[])
-    store.run(lambda c: insert_opinions(c, [Scribe(store.scorers).opinions(judged, 0.0)]))
+    store.run(lambda c: insert_opinions(c, [ScoreRowBuilder(store.scorers).opinions(judged, 0.0)]))
     assert store.sql("SELECT count(*) FROM scores") == [(0,)]
 
 
 def test_one_score_that_is_there_already_is_told(store, exchange, said):
     store.scorers = {name: said(name=name) for name in ("said", "other")}
     one = exchange()
-    opinions = [Scribe(store.scorers).opinions(store.judged(one, *names), 0.0) for names in (("said",), ())]
+    opinions = [ScoreRowBuilder(store.scorers).opinions(store.judged(one, *names), 0.0) for names in (("said",), ())]
     store.run(lambda c: insert_opinions(c, opinions[:1]))
-    with pytest.raises(Raced):
+    with pytest.raises(WriteConflict):
         store.run(lambda c: insert_opinions(c, opinions[1:]))
     assert store.sql("SELECT scorer FROM scores") == [("said",)], "and its transaction leaves nothing"
 
@@ -69,6 +69,6 @@ def test_an_exchange_that_is_there_already_is_told(store, exchange):
     rows = [exchange_row(store.judged(exchange()), 0.0) for _ in range(2)]
     store.run(lambda c: insert_new(c, exchanges, []))
     store.run(lambda c: insert_new(c, exchanges, rows[:1]))
-    with pytest.raises(Raced):
+    with pytest.raises(WriteConflict):
         store.run(lambda c: insert_new(c, exchanges, rows))
     assert store.sql("SELECT count(*) FROM exchanges") == [(1,)]

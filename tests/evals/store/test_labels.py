@@ -8,7 +8,7 @@ import pytest
 
 from gateway.evals.store.labels import (
     Label,
-    Version,
+    ScorerVersion,
     anything_labelled,
     judged,
     labelled,
@@ -20,7 +20,7 @@ from gateway.evals.store.labels import (
     with_verdicts,
 )
 
-OF = Version("said", "1", "c1", "exchange", "maximise")
+OF = ScorerVersion("said", "1", "c1", "exchange", "maximise")
 
 
 def label(subject_id, value=1.0, labeller="ada", at=1.0, **fields):

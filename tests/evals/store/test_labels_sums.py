@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import insert
 
-from gateway.evals.store.labels import Version
-from gateway.evals.store.labels_sums import Part, flips, judged_after, sums
+from gateway.evals.store.labels import ScorerVersion
+from gateway.evals.store.labels_sums import ScoreSelection, flips, judged_after, sums
 from gateway.evals.store.tables_experiments import pair_scores
 
-OF = Version("said", "1", "c1", "exchange", "maximise")
-PAIRS = Version("said", "1", "c1", "pair", "maximise")
+OF = ScorerVersion("said", "1", "c1", "exchange", "maximise")
+PAIRS = ScorerVersion("said", "1", "c1", "pair", "maximise")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def filled(store, exchange, tally):
 
 
 def test_of_each_kind_of_traffic(filled):
-    found = filled.run(lambda c: sums(c, OF, Part(), 0.5))
+    found = filled.run(lambda c: sums(c, OF, ScoreSelection(), 0.5))
     cell = found["chat", "local/small", "control", "default"]
     assert (cell.scored, cell.responded, cell.asked, cell.good) == (3, 4, 5, 2)
     assert (cell.total, cell.squares, cell.inverse_pi) == (1.5, 1.25, 10.0)
@@ -31,10 +31,10 @@ def test_of_each_kind_of_traffic(filled):
 
 
 def test_of_a_part(filled):
-    found = filled.run(lambda c: sums(c, OF, Part("swap", "p", "control"), 1.0))
+    found = filled.run(lambda c: sums(c, OF, ScoreSelection("swap", "p", "control"), 1.0))
     (cell,) = found.values()
     assert (cell.good, cell.population) == (1, 0), "Tallies know no experiments"
-    assert filled.run(lambda c: sums(c, OF, Part("other"), 0.5)) == {}
+    assert filled.run(lambda c: sums(c, OF, ScoreSelection("other"), 0.5)) == {}
 
 
 def test_what_was_judged_since(filled):
@@ -54,7 +54,11 @@ def test_of_pairs_with_their_flips(store):
     rows = [{**plain, "score_id": f"s{i}", "pair": f"a{i}", "exchange_id": f"b{i}", "arm": arm, "value": v, "status": s,
              "detail": d} for i, (arm, v, s, d) in enumerate(said)]  # fmt: skip
     store.run(lambda c: c.execute(insert(pair_scores), rows))
-    (cell,) = store.run(lambda c: sums(c, PAIRS, Part(), 0.5)).values()
+    (cell,) = store.run(lambda c: sums(c, PAIRS, ScoreSelection(), 0.5)).values()
     assert (cell.scored, cell.asked, cell.total, cell.good) == (2, 3, 1.5, 2)
-    assert sorted(store.run(lambda c: flips(c, PAIRS, Part())), key=str) == [(0.0, 1.0), (1.0, 0.5), (1.0, None)]
+    assert sorted(store.run(lambda c: flips(c, PAIRS, ScoreSelection())), key=str) == [
+        (0.0, 1.0),
+        (1.0, 0.5),
+        (1.0, None),
+    ]
     assert store.run(lambda c: judged_after(c, PAIRS, 1.0)) == 3

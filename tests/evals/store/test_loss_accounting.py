@@ -6,13 +6,15 @@ import pytest
 
 from gateway.evals.store import ledger, loss_accounting
 from gateway.evals.store.loss_accounting import GATEWAY_LOST, STREAM_LOST, TRIMMED
-from gateway.stream.types import Look, Trimmed
+from gateway.stream.types import ShardSnapshot, TrimmedEntries
 
 MS = 1_000_000  # the server's time in these tests begins here, in Unix milliseconds
 
 
-def look(at_ms: int, run_id: str = "a", settled: str | None = None, trimmed: Trimmed | None = None) -> Look:
-    return Look(settled or f"{MS + at_ms}-0", run_id, MS + at_ms, MS + at_ms, trimmed or Trimmed())
+def look(
+    at_ms: int, run_id: str = "a", settled: str | None = None, trimmed: TrimmedEntries | None = None
+) -> ShardSnapshot:
+    return ShardSnapshot(settled or f"{MS + at_ms}-0", run_id, MS + at_ms, MS + at_ms, trimmed or TrimmedEntries())
 
 
 class Shore:
@@ -26,7 +28,7 @@ class Shore:
         self.store.write(*records)
         self.store.entry = entry
 
-    def tick(self, seen: Look, silent_ms: int = 60_000) -> int:
+    def tick(self, seen: ShardSnapshot, silent_ms: int = 60_000) -> int:
         def closing(connection) -> int:
             settled = {0: seen.settled}
             loss_accounting.note(connection, {0: seen})
@@ -70,7 +72,7 @@ def test_a_gap_where_entries_were_trimmed_unread_is_the_trimming(shore, exchange
     sent = [exchange() for _ in range(6)]
     shore.write(100, sent[0], tally(sent[:1]))
     shore.write(5_000, *sent[4:], tally(sent))
-    assert shore.tick(look(6_000, trimmed=Trimmed(3, f"{MS + 4_900}-0"))) == 0
+    assert shore.tick(look(6_000, trimmed=TrimmedEntries(3, f"{MS + 4_900}-0"))) == 0
     assert shore.lost() == {TRIMMED: 3}
 
 
@@ -79,7 +81,7 @@ def test_a_loss_without_a_cause_is_never_explained_by_what_happens_elsewhere(sho
     shore.write(100, *sent[:1], tally(sent[:1]))
     shore.write(1_000, *sent[3:], tally(sent))
     assert shore.tick(look(2_000)) == 2
-    shore.tick(look(60_000, trimmed=Trimmed(9, f"{MS + 50_000}-0")))
+    shore.tick(look(60_000, trimmed=TrimmedEntries(9, f"{MS + 50_000}-0")))
     assert shore.tick(look(90_000, run_id="b")) == 2
 
 

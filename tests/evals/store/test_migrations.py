@@ -80,7 +80,7 @@ def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(old, version):
 
 def test_a_store_of_an_older_version_is_read_only_after_it_was_migrated(old, new_url):
     store = old("0003")
-    with pytest.raises(engine.NoStore, match=r"tables of version 0003, .*gateway migrate"):
+    with pytest.raises(engine.StoreUnavailable, match=r"tables of version 0003, .*gateway migrate"):
         engine.reader(new_url)
     engine.migrate(store)
     engine.reader(new_url).dispose()

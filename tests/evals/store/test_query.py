@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.exchange import Feedback
-from gateway.evals.store.query import Wish, listed, reading, whole
+from gateway.evals.store.query import ExchangeFilter, listed, reading, whole
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def read(store):
 def test_the_newest_come_first_and_no_more_than_asked_for(store, exchange, read):
     made = [exchange(received=float(i)) for i in range(5)]
     store.write(*made)
-    found = read(listed, Wish(limit=3))
+    found = read(listed, ExchangeFilter(limit=3))
     assert [e["id"] for e in found] == [e.id for e in reversed(made[2:])]
     assert "response" not in found[0]
     assert [s["scorer"] for s in found[0]["scores"]] == ["said"]
@@ -28,8 +28,8 @@ def test_the_newest_come_first_and_no_more_than_asked_for(store, exchange, read)
 
 def test_alias_and_time_narrow_the_list(store, exchange, read):
     store.write(exchange(received=10.0), exchange(received=20.0, alias="b"), exchange(received=30.0, alias="b"))
-    assert [e["received"] for e in read(listed, Wish(alias="b"))] == [30.0, 20.0]
-    assert [e["received"] for e in read(listed, Wish(alias="b", since=25.0))] == [30.0]
+    assert [e["received"] for e in read(listed, ExchangeFilter(alias="b"))] == [30.0, 20.0]
+    assert [e["received"] for e in read(listed, ExchangeFilter(alias="b", since=25.0))] == [30.0]
 
 
 def test_one_exchange_is_there_whole(store, exchange, read):

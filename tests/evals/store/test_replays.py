@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Feedback
-from gateway.evals.scoring.run import Result
+from gateway.evals.scoring.run import ScoreResult
 from gateway.evals.scoring.types import Score
 from gateway.evals.store.query import reading
-from gateway.evals.store.replays import Answer, Key, Logged, Replay, Replays, Wanted, logged, outcomes, scored, texts
-from gateway.evals.store.rows import Judged
+from gateway.evals.store.replays import (
+    LoggedCall,
+    LogSelection,
+    Replay,
+    ReplayAnswer,
+    ReplayKey,
+    ReplayStore,
+    logged,
+    outcomes,
+    scored,
+    texts,
+)
+from gateway.evals.store.rows import ScoredExchange
 
-GOOD = Answer(
+GOOD = ReplayAnswer(
     item=1, target="one", repeat=1, answer_id="a-1", cluster="c", outcome="ok", seconds=0.5, asked=3.0, status=200,
     text="hel\0lo", response=b"{}", cost_usd=0.25,
 )  # fmt: skip
@@ -26,17 +37,17 @@ BAD = replace(GOOD, outcome="failed", status=503, error="HTTP 503", text="", res
 def judged(exchange, said):
     """GOOD, as the scorer `said` sees it: of this value, or of this status."""
 
-    def make(value: float | None, status: Any = "scored") -> Judged:
+    def make(value: float | None, status: Any = "scored") -> ScoredExchange:
         score = None if value is None else Score(value)
-        result = Result("said", "1", "c1", status, score, None, 0.1, 1.0)
-        return Judged(exchange(id=GOOD.answer_id), None, [result])  # type: ignore[arg-type]
+        result = ScoreResult("said", "1", "c1", status, score, None, 0.1, 1.0)
+        return ScoredExchange(exchange(id=GOOD.answer_id), None, [result])  # type: ignore[arg-type]
 
     return make
 
 
-def kept(url: str, *batches: list[tuple[Answer, Judged | None]], scorers: Any) -> None:
+def kept(url: str, *batches: list[tuple[ReplayAnswer, ScoredExchange | None]], scorers: Any) -> None:
     async def write() -> None:
-        async with Replays(url, lambda: 7.0) as store:
+        async with ReplayStore(url, lambda: 7.0) as store:
             await store.begin(Replay("r", "d", "h", "c", "{}", 1.0))
             await store.begin(Replay("r", "d", "h", "c", "{}", 2.0))
             for batch in batches:
@@ -50,7 +61,7 @@ def test_a_failure_gives_way_and_an_answer_stays(store_url: str) -> None:
     with reading(store_url) as connection:
         [row] = outcomes(connection, "r")
         assert (row.outcome, row.error, row.text) == ("ok", None, ""), "outcomes come without what was said"
-        assert texts(connection, "r", [1, 2]) == {Key(1, "one", 1): "hel\ufffdlo"}
+        assert texts(connection, "r", [1, 2]) == {ReplayKey(1, "one", 1): "hel\ufffdlo"}
         assert connection.exec_driver_sql("select created from replays").all() == [(1.0,)]
 
 
@@ -64,15 +75,15 @@ def test_scores_come_with_their_answer_and_an_error_gives_way(store_url: str, ju
 
 
 async def test_what_is_known_says_which_scores_need_no_second_asking(store_url: str, judged, said) -> None:
-    async with Replays(store_url) as store:
+    async with ReplayStore(store_url) as store:
         await store.keep(
             "r", [(GOOD, judged(None, "error")), (replace(BAD, item=2, answer_id="a-2"), None)], {"said": said()}
         )
         found = await store.known("r", 1, 2)
-        assert found[Key(1, "one", 1)].settled == frozenset()
-        assert (found[Key(1, "one", 1)].ok, found[Key(2, "one", 1)].ok) == (True, False)
+        assert found[ReplayKey(1, "one", 1)].settled == frozenset()
+        assert (found[ReplayKey(1, "one", 1)].ok, found[ReplayKey(2, "one", 1)].ok) == (True, False)
         await store.keep("r", [(GOOD, judged(None, "not_applicable"))], {"said": said()})
-        assert (await store.known("r", 1, 1))[Key(1, "one", 1)].settled == {("said", "1", "c1")}
+        assert (await store.known("r", 1, 1))[ReplayKey(1, "one", 1)].settled == {("said", "1", "c1")}
         assert await store.known("other", 1, 2) == {}
         assert (await store.answer("a-1")).response == b"{}"
         assert (await store.spent("r"), await store.spent("other")) == (0.25, 0.0)
@@ -87,9 +98,9 @@ def test_the_log_gives_the_newest_whole_calls_in_the_order_they_came(store, exch
             for at, text in ((2.0, "better"), (1.0, "worse"), (3.0, None))]  # fmt: skip
     store.write(*calls, *others, *said)
     with reading(store.url) as connection:
-        found = logged(connection, Wanted("chat", 2.0, 3))
+        found = logged(connection, LogSelection("chat", 2.0, 3))
         assert [each.request for each in found] == [b'{"i":3}', b'{"i":4}', b'{"i":5}']
-        assert found[1] == Logged("chat", b'{"i":4}', "c4", "better")
+        assert found[1] == LoggedCall("chat", b'{"i":4}', "c4", "better")
         assert found[0].correction is None
-        assert len(logged(connection, Wanted("chat", 2.0, 100))) == 4
-        assert logged(connection, Wanted("gone", None, 100)) == []
+        assert len(logged(connection, LogSelection("chat", 2.0, 100))) == 4
+        assert logged(connection, LogSelection("gone", None, 100)) == []

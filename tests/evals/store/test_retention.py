@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from gateway.config.privacy import Store as Section
+from gateway.config.privacy import StoreConfig as Section
 from gateway.core.exchange import Feedback
 from gateway.evals.store.labels import Label, save
-from gateway.evals.store.retention import Bounds, Swept, size, sweep
+from gateway.evals.store.retention import RetentionLimits, RetentionResult, size, sweep
 from gateway.evals.store.store import Store
 
 DAY = 86_400.0
-MONTH = Bounds(keep_s=30 * DAY)
+MONTH = RetentionLimits(keep_s=30 * DAY)
 
 
 def label(exchange_id: str) -> Label:
@@ -28,8 +28,8 @@ def now() -> float:
 
 @pytest.fixture
 def swept(store, now):
-    def ask(bounds: Bounds, holder: str = "c1", at: float = 0.0) -> Swept:
-        found: Swept = store.run(lambda c: sweep(c, bounds, holder, at or now))
+    def ask(bounds: RetentionLimits, holder: str = "c1", at: float = 0.0) -> RetentionResult:
+        found: RetentionResult = store.run(lambda c: sweep(c, bounds, holder, at or now))
         return found
 
     return ask
@@ -44,15 +44,15 @@ def test_what_is_older_than_the_bound_goes_with_its_scores_and_its_feedback(stor
     store.write(old, new, *(Feedback(e.id, e.id, "web", e.received, "thumb", 1.0) for e in (old, new)))
     store.write(Feedback("of nothing here", "f", "web", old.received, "thumb", 1.0))
     before = store.standing().cells
-    assert swept(MONTH) == Swept(1, 0)
+    assert swept(MONTH) == RetentionResult(1, 0)
     assert ids(store) == ids(store, "scores", "exchange_id") == ids(store, "feedback", "exchange_id") == {new.id}
     assert store.standing().cells == before, "sums stay"
-    assert swept(MONTH) == Swept()
+    assert swept(MONTH) == RetentionResult()
 
 
 def test_without_bounds_nothing_goes(store, exchange, swept):
     store.write(exchange(received=1.0))
-    assert swept(Bounds()) == Swept()
+    assert swept(RetentionLimits()) == RetentionResult()
     assert len(ids(store)) == 1
 
 
@@ -61,17 +61,17 @@ def test_of_what_is_too_much_the_oldest_goes(store, exchange, swept, now):
     store.write(*sent)
     each = store.run(size) / 4
     assert each == pytest.approx(10_000 + 2_048, abs=300)
-    assert swept(Bounds(most_bytes=2.5 * each)) == Swept(2, 0)
+    assert swept(RetentionLimits(most_bytes=2.5 * each)) == RetentionResult(2, 0)
     assert ids(store) == {sent[1].id, sent[3].id}
     assert store.run(size) == pytest.approx(2 * each, abs=2)
-    assert swept(Bounds(most_bytes=2.5 * each)) == Swept()
+    assert swept(RetentionLimits(most_bytes=2.5 * each)) == RetentionResult()
 
 
 def test_what_was_stored_within_the_hour_stays_however_old_and_much_it_is(store, exchange, swept, now):
     """It may be delivered again, and its ledger may not be closed: a consumer that was behind stores what is old."""
     store.write(exchange(received=now - 40 * DAY))
-    assert swept(Bounds(30 * DAY, 1), at=now - 500) == Swept()
-    assert swept(Bounds(30 * DAY, 1)) == Swept(1, 0)
+    assert swept(RetentionLimits(30 * DAY, 1), at=now - 500) == RetentionResult()
+    assert swept(RetentionLimits(30 * DAY, 1)) == RetentionResult(1, 0)
 
 
 def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, swept, now):
@@ -80,7 +80,7 @@ def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, 
     said = Feedback(tried.id, "f", "web", now, "thumb", 1.0, comment="zoe", correction="zoe")
     store.write(tried, labelled, plain, said)
     store.run(lambda c: save(c, [label(labelled.id)]))
-    assert swept(MONTH) == Swept(1, 2)
+    assert swept(MONTH) == RetentionResult(1, 2)
     assert ids(store) == {tried.id, labelled.id}
     words = store.sql("SELECT request, response, text, tool_calls, client_id FROM exchanges")
     assert {(bytes(w[0]), bytes(w[1]), *w[2:]) for w in words} == {(b"{}", b"", "", "[]", None)}
@@ -88,29 +88,29 @@ def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, 
     assert store.sql("SELECT value, comment, correction FROM feedback") == [(1.0, None, None)]
     assert sorted(store.sql("SELECT value FROM scores")) == [(0.25,), (0.5,), (1.0,)], "the numbers stay"
     assert store.sql("SELECT total_s, pi, plan FROM exchanges WHERE plan = 'p'") == [(0.5, 1.0, "p")]
-    assert swept(MONTH) == Swept(), "once"
+    assert swept(MONTH) == RetentionResult(), "once"
 
 
 def test_one_consumer_at_a_time_sweeps(store, exchange, swept, now):
     store.write(exchange(received=1.0))
-    assert swept(MONTH, "c1") == Swept(1, 0)
+    assert swept(MONTH, "c1") == RetentionResult(1, 0)
     store.write(exchange(received=2.0))
-    assert swept(MONTH, "c2") == Swept(), "the first one holds the lease"
-    assert swept(MONTH, "c2", now + 61) == Swept(1, 0), "until it falls silent"
+    assert swept(MONTH, "c2") == RetentionResult(), "the first one holds the lease"
+    assert swept(MONTH, "c2", now + 61) == RetentionResult(1, 0), "until it falls silent"
 
 
 def test_what_is_left_for_the_next_step_is_said(store, exchange, swept, monkeypatch):
     monkeypatch.setattr("gateway.evals.store.retention._MOST", 3)
     store.write(*(exchange(received=1.0 + n) for n in range(5)))
-    assert [swept(MONTH), swept(MONTH)] == [Swept(3, 0, True), Swept(2, 0, False)]
+    assert [swept(MONTH), swept(MONTH)] == [RetentionResult(3, 0, True), RetentionResult(2, 0, False)]
 
 
 def test_the_section_of_the_config_in_its_units():
-    assert Bounds.of(Section(keep_days=2, max_gb=0.5)) == Bounds(2 * DAY, 5e8)
-    assert Bounds.of(Section()) == Bounds()
+    assert RetentionLimits.of(Section(keep_days=2, max_gb=0.5)) == RetentionLimits(2 * DAY, 5e8)
+    assert RetentionLimits.of(Section()) == RetentionLimits()
 
 
 async def test_the_store_keeps_its_bounds_when_it_is_asked(store_url, store, exchange, now):
     store.write(exchange(received=now - 2 * DAY), exchange(received=now))
-    async with Store(store_url, lambda: now, Bounds(keep_s=DAY)) as opened:
-        assert await opened.retain("c1") == Swept(1, 0)
+    async with Store(store_url, lambda: now, RetentionLimits(keep_s=DAY)) as opened:
+        assert await opened.retain("c1") == RetentionResult(1, 0)

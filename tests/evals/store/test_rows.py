@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Attempt, Feedback, Target, Usage, new_id
-from gateway.evals.store.rows import OWN, SHARED, Scribe, exchange_row, feedback_row, model_of, on_unit, score_id
+from gateway.evals.store.rows import (
+    OWN,
+    SHARED,
+    ScoreRowBuilder,
+    exchange_row,
+    feedback_row,
+    model_of,
+    on_unit,
+    score_id,
+)
 from gateway.evals.store.tables import exchanges, feedback, scores
 
 
@@ -45,7 +54,7 @@ def test_usage_that_only_room_1_saw_is_kept(store, exchange):
 def test_a_score_lands_in_its_columns(store, exchange, said):
     store.scorers["said"] = said(share=0.5)
     given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
-    (row,) = Scribe(store.scorers).opinions(store.judged(given), 99.0).by_column()
+    (row,) = ScoreRowBuilder(store.scorers).opinions(store.judged(given), 99.0).by_column()
     assert row["exchange_id"] == given.id
     assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("said", "1", "c1", "code")
     assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
@@ -79,7 +88,7 @@ def test_score_ids_stand_in_the_order_of_their_exchanges():
 
 
 def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
-    one, two = (Scribe(store.scorers).score_ids(store.judged(exchange(id=i))) for i in ("a", "b"))
+    one, two = (ScoreRowBuilder(store.scorers).score_ids(store.judged(exchange(id=i))) for i in ("a", "b"))
     assert one != two
 
 
@@ -89,7 +98,7 @@ def test_every_column_of_a_score_is_shared_or_its_own():
 
 def test_ids_can_be_known_without_the_rows(store, exchange, said):
     store.scorers["other"] = said(name="other")
-    scribe, judged = Scribe(store.scorers), store.judged(exchange())
+    scribe, judged = ScoreRowBuilder(store.scorers), store.judged(exchange())
     ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("said", "other")]
     assert scribe.score_ids(judged) == ids == [row["score_id"] for row in scribe.opinions(judged, 0.0).by_column()]
 
@@ -99,7 +108,7 @@ def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, e
     store.scorers = {"up": said(name="up"), "down": said(name="down", direction="minimise")}
     judged = store.judged(exchange("0.25"))
     same = [r._replace(score=judged.results[0].score) for r in judged.results]
-    scribe = Scribe(store.scorers)
+    scribe = ScoreRowBuilder(store.scorers)
     for _ in range(2):
         made = scribe.opinions(replace(judged, results=same), 0.0).by_column()
         assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]

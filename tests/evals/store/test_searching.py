@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.exchange import Feedback
-from gateway.evals.store.query import Wish, listed, reading
+from gateway.evals.store.query import ExchangeFilter, listed, reading
 from gateway.evals.store.where import QueryError, parse
 
 
@@ -27,7 +27,7 @@ def found(store, exchange):
 
     def ask(text: str) -> list[str]:
         with reading(store.url) as connection:
-            ids = [e["id"] for e in listed(connection, Wish(where=parse(text)))]
+            ids = [e["id"] for e in listed(connection, ExchangeFilter(where=parse(text)))]
         return [name for name, each in made.items() if each.id in ids]
 
     return ask

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from gateway.evals.store.snapshot import Standing
+from gateway.evals.store.snapshot import StoreSnapshot
 
 
 def test_an_empty_store_stands_at_nothing(store):
-    assert store.standing() == Standing((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
+    assert store.standing() == StoreSnapshot((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
 
 
 def test_all_sums_are_there(store, exchange, tally):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.evals.scoring.registry import Registered
+from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store import engine
-from gateway.evals.store.batches import Batch, Letter, Written
-from gateway.evals.store.inserting import Raced
-from gateway.evals.store.rows import Judged
-from gateway.evals.store.store import Refused, Store, StoreDown
-from gateway.stream.types import Look
+from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
+from gateway.evals.store.inserting import WriteConflict
+from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.store import Store, StoreDown, WriteRejected
+from gateway.stream.types import ShardSnapshot
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'gateway.db'}"
 
 
-def batch(scorers: dict[str, Registered], *judged: Judged) -> Batch:
-    return Batch(scorers, judged)
+def batch(scorers: dict[str, RegisteredScorer], *judged: ScoredExchange) -> ScoredBatch:
+    return ScoredBatch(scorers, judged)
 
 
 async def test_every_transaction_is_on_one_thread_of_its_own(url):
@@ -36,11 +36,11 @@ async def test_every_transaction_is_on_one_thread_of_its_own(url):
     assert names[0] != threading.current_thread().name
 
 
-async def test_writing_burying_and_closing(url, exchange, store: object, said: Callable[..., Registered]):
+async def test_writing_burying_and_closing(url, exchange, store: object, said: Callable[..., RegisteredScorer]):
     scorers = {"said": said()}
     async with Store(url) as opened:
-        assert await opened.write(batch(scorers, store.judged(exchange("1")))) == Written(1, 0)
-        await opened.bury([Letter("1-0", "unreadable", "why", 0.0)])
+        assert await opened.write(batch(scorers, store.judged(exchange("1")))) == WriteResult(1, 0)
+        await opened.bury([DeadLetterRow("1-0", "unreadable", "why", 0.0)])
         standing = await opened.close({})
     assert [cell.n["scored"] for cell in standing.cells] == [1]
     assert dict(standing.dead_letters) == {"unreadable": 1}
@@ -50,18 +50,18 @@ async def test_a_server_that_begins_anew_has_kept_its_gateways_silent_itself(url
     """After a long outage gateways are not taken for dead before they have had the time to speak."""
     sent = [exchange("1") for _ in range(5)]
     told = tally(sent[:2], sampled=tally(sent).sampled)
-    look = Look("900000-0", "b", 900_000, 900_000, up_ms=3_000)
+    look = ShardSnapshot("900000-0", "b", 900_000, 900_000, up_ms=3_000)
     async with Store(url) as opened:
-        await opened.write(Batch({"said": said()}, (), [("1000-0", told)]))
+        await opened.write(ScoredBatch({"said": said()}, (), [("1000-0", told)]))
         assert (await opened.close({0: look})).lost["gateway_lost"] == 0
         assert (await opened.close({0: replace(look, up_ms=60_000)})).lost["gateway_lost"] == 3
 
 
 async def test_values_that_no_column_holds_are_refused(url, exchange, store):
     async with Store(url) as opened:
-        with pytest.raises(Refused, match="OverflowError"):
+        with pytest.raises(WriteRejected, match="OverflowError"):
             await opened.write(batch(store.scorers, store.judged(exchange(status=2**70))))
-        with pytest.raises(Refused):
+        with pytest.raises(WriteRejected):
             await opened.write(batch(store.scorers, store.judged(exchange(caller={"no": "text"}))))
 
 
@@ -74,7 +74,7 @@ async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange,
             await opened.write(batch(store.scorers, store.judged(exchange())))
         other.execute("ROLLBACK")
         other.close()
-        assert await opened.write(batch(store.scorers, store.judged(exchange()))) == Written(1, 0)
+        assert await opened.write(batch(store.scorers, store.judged(exchange()))) == WriteResult(1, 0)
 
 
 async def test_a_race_is_run_again_and_not_for_ever(url):
@@ -84,13 +84,13 @@ async def test_a_race_is_run_again_and_not_for_ever(url):
         def raced(_: object) -> int:
             tries.append(1)
             if len(tries) < 3:
-                raise Raced
+                raise WriteConflict
             return 7
 
         assert await opened._transaction(raced) == 7
 
         def always(_: object) -> None:
-            raise Raced
+            raise WriteConflict
 
         with pytest.raises(StoreDown, match="other consumers"):
             await opened._transaction(always)

@@ -11,22 +11,22 @@ from sqlalchemy.exc import DataError
 
 from gateway.core.exchange import Feedback
 from gateway.evals.store import write
-from gateway.evals.store.batches import Batch, Written
-from gateway.evals.store.inserting import Raced
+from gateway.evals.store.batches import ScoredBatch, WriteResult
+from gateway.evals.store.inserting import WriteConflict
 
 
 def test_writing_twice_is_writing_once(store, exchange):
     one, two = exchange("1"), exchange("0")
-    assert store.write(one, two) == Written(2, 0)
+    assert store.write(one, two) == WriteResult(2, 0)
     before = store.cell(), store.sql("SELECT * FROM exchanges"), store.sql("SELECT * FROM scores")
-    assert store.write(two, one, one) == Written(0, 3)
+    assert store.write(two, one, one) == WriteResult(0, 3)
     assert (store.cell(), store.sql("SELECT * FROM exchanges"), store.sql("SELECT * FROM scores")) == before
     assert store.standing().duplicates == 3
 
 
 def test_the_same_exchange_twice_in_one_batch_is_one(store, exchange):
     one = exchange("1")
-    assert store.write(one, one) == Written(1, 1)
+    assert store.write(one, one) == WriteResult(1, 1)
     assert store.cell().n["scored"] == 1
 
 
@@ -78,14 +78,14 @@ def test_two_who_write_the_same_exchange_at_once_are_told(store, exchange):
     store.write(one)
 
     def unaware(connection):
-        batch = Batch(store.scorers, [store.judged(one)])
+        batch = ScoredBatch(store.scorers, [store.judged(one)])
         known, write._known = write._known, lambda *_: set()
         try:
             return write.write(connection, batch, time.time())
         finally:
             write._known = known
 
-    with pytest.raises(Raced):
+    with pytest.raises(WriteConflict):
         store.run(unaware)
     assert store.cell().n["scored"] == 1
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.config.environment import Served
+from gateway.config.environment import WorkerEnvironment
 from gateway.fake import FakeUpstream
 from gateway.proxy.app import unknown_path
 from gateway.proxy.serve import Process
@@ -31,7 +31,7 @@ async def public(
         async def go(**sections: Any) -> httpx2.AsyncClient:
             path = tmp_path / "gateway.yaml"
             path.write_text(yaml.safe_dump(configured(upstream, **sections)))
-            process = Process(Served(path, tmp_path / "data", loopback=False))
+            process = Process(WorkerEnvironment(path, tmp_path / "data", loopback=False))
             app = await stack.enter_async_context(process._opened())
             transport = httpx2.ASGITransport(app=app)
             return await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url="http://gw"))

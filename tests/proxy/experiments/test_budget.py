@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.config.experiments import Budget
+from gateway.config.experiments import ExperimentBudget
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Usage
-from gateway.proxy.experiments.budget import COUNTS, DAY_S, Spending, usage_or_guess
+from gateway.proxy.experiments.budget import COUNTS, DAY_S, ShadowSpending, usage_or_guess
 
 NOON = 20_000.5 * DAY_S
 
@@ -40,13 +40,13 @@ class Server:
 
 def test_a_budget_is_of_one_experiment_and_of_one_utc_day() -> None:
     clock = Clock()
-    spending, budget = Spending(clock), Budget(tokens_per_day=100)
+    spending, budget = ShadowSpending(clock), ExperimentBudget(tokens_per_day=100)
     spending.took("swap", Usage(60, 39), None)
     assert not spending.over("swap", budget)
     spending.took("swap", Usage(1, 0), None)
     assert spending.over("swap", budget)
     assert not spending.over("other", budget)
-    assert not spending.over("swap", Budget())
+    assert not spending.over("swap", ExperimentBudget())
     clock.now = 20_001 * DAY_S - 1
     assert spending.over("swap", budget)
     clock.now += 1
@@ -54,7 +54,7 @@ def test_a_budget_is_of_one_experiment_and_of_one_utc_day() -> None:
 
 
 def test_dollars_are_a_budget_of_their_own() -> None:
-    spending, budget = Spending(Clock()), Budget(usd_per_day=0.5, tokens_per_day=10_000)
+    spending, budget = ShadowSpending(Clock()), ExperimentBudget(usd_per_day=0.5, tokens_per_day=10_000)
     spending.took("swap", Usage(10, 10), 0.3)
     assert not spending.over("swap", budget)
     spending.took("swap", Usage(10, 10), 0.2)
@@ -63,7 +63,7 @@ def test_dollars_are_a_budget_of_their_own() -> None:
 
 async def test_gateways_share_what_they_used() -> None:
     server, clock = Server(), Clock()
-    one, other = Spending(clock), Spending(clock)
+    one, other = ShadowSpending(clock), ShadowSpending(clock)
     one.took("swap", Usage(60, 0), None)
     other.took("swap", Usage(50, 0), None)
     for each in (one, other, one):
@@ -74,7 +74,7 @@ async def test_gateways_share_what_they_used() -> None:
 
 
 async def test_while_the_server_is_away_each_goes_by_what_it_knows_and_forgets_nothing() -> None:
-    server, spending = Server(), Spending(Clock())
+    server, spending = Server(), ShadowSpending(Clock())
     spending.took("swap", Usage(60, 0), None)
     spending.counted("hash", "candidate:asked")
     server.down = True

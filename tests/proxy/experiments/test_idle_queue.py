@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from gateway.proxy.experiments.idle_queue import GATHER_S, NEXT_S, PATIENCE_S, ROOM, TURN_S, Aside
+from gateway.proxy.experiments.idle_queue import GATHER_S, NEXT_S, PATIENCE_S, ROOM, TURN_S, IdleQueue
 
 
 @dataclass
@@ -40,11 +40,11 @@ def loop() -> Loop:
 
 
 @pytest.fixture
-def aside(loop: Loop) -> Aside:
-    return Aside(lambda: loop.busy, lambda: loop.now, loop.later)
+def aside(loop: Loop) -> IdleQueue:
+    return IdleQueue(lambda: loop.busy, lambda: loop.now, loop.later)
 
 
-def put(aside: Aside, loop: Loop, *pieces: int) -> list[bool]:
+def put(aside: IdleQueue, loop: Loop, *pieces: int) -> list[bool]:
     def piece(n: int) -> None:
         loop.done.append(n)
         loop.now += loop.piece_s
@@ -52,7 +52,7 @@ def put(aside: Aside, loop: Loop, *pieces: int) -> list[bool]:
     return [aside.later(partial(piece, n)) for n in pieces]
 
 
-def test_nothing_is_done_at_once_and_then_turns_are_short(aside: Aside, loop: Loop) -> None:
+def test_nothing_is_done_at_once_and_then_turns_are_short(aside: IdleQueue, loop: Loop) -> None:
     assert put(aside, loop, 1, 2, 3) == [True] * 3
     assert loop.done == []
     assert [loop.tick(), loop.tick(), loop.tick()] == [[1], [2], [3]]
@@ -60,13 +60,13 @@ def test_nothing_is_done_at_once_and_then_turns_are_short(aside: Aside, loop: Lo
     assert loop.now == pytest.approx(GATHER_S + 2 * NEXT_S + 4.5 * TURN_S)
 
 
-def test_small_pieces_share_a_turn(aside: Aside, loop: Loop) -> None:
+def test_small_pieces_share_a_turn(aside: IdleQueue, loop: Loop) -> None:
     loop.piece_s = TURN_S / 2.5
     put(aside, loop, *range(4))
     assert [loop.tick(), loop.tick()] == [[0, 1, 2], [3]]
 
 
-def test_it_waits_while_a_call_is_under_way(aside: Aside, loop: Loop) -> None:
+def test_it_waits_while_a_call_is_under_way(aside: IdleQueue, loop: Loop) -> None:
     put(aside, loop, 1)
     loop.busy = True
     assert [loop.tick() for _ in range(5)] == [[]] * 5
@@ -74,7 +74,7 @@ def test_it_waits_while_a_call_is_under_way(aside: Aside, loop: Loop) -> None:
     assert loop.tick() == [1]
 
 
-def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(aside: Aside, loop: Loop) -> None:
+def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(aside: IdleQueue, loop: Loop) -> None:
     loop.busy = True
     put(aside, loop, 1)
     while not loop.done:
@@ -82,13 +82,13 @@ def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(aside: Asid
     assert loop.now == pytest.approx(PATIENCE_S, abs=2 * NEXT_S)
 
 
-def test_a_queue_that_is_half_full_goes_on_until_it_is_not(aside: Aside, loop: Loop) -> None:
+def test_a_queue_that_is_half_full_goes_on_until_it_is_not(aside: IdleQueue, loop: Loop) -> None:
     put(aside, loop, *range(ROOM // 2 + 7))
     assert loop.tick() == list(range(7)), "in order"
     assert loop.tick() == [7]
 
 
-def test_it_never_holds_more_than_its_room(aside: Aside, loop: Loop) -> None:
+def test_it_never_holds_more_than_its_room(aside: IdleQueue, loop: Loop) -> None:
     assert put(aside, loop, *range(ROOM + 1)) == [True] * ROOM + [False]
     assert aside.full
     aside.do(lambda: loop.done.append(-1))
@@ -96,7 +96,7 @@ def test_it_never_holds_more_than_its_room(aside: Aside, loop: Loop) -> None:
     assert len(aside) == ROOM
 
 
-def test_at_the_end_all_is_done_also_what_comes_of_it(aside: Aside, loop: Loop) -> None:
+def test_at_the_end_all_is_done_also_what_comes_of_it(aside: IdleQueue, loop: Loop) -> None:
     aside.later(lambda: aside.do(lambda: loop.done.append(2)))
     put(aside, loop, 1)
     aside.empty()
@@ -107,7 +107,7 @@ def test_at_the_end_all_is_done_also_what_comes_of_it(aside: Aside, loop: Loop) 
 
 
 def test_a_piece_that_fails_is_logged_and_the_next_is_done(
-    aside: Aside, loop: Loop, caplog: pytest.LogCaptureFixture
+    aside: IdleQueue, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     aside.later(lambda: 1 / 0)
     put(aside, loop, 1)

@@ -14,17 +14,17 @@ from gateway.config.loading import Config
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.plan_poller import Following
-from gateway.proxy.experiments.shadow import Standing
-from gateway.proxy.routing.assignment import Experiments
+from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.experiments.shadow import ShadowState
+from gateway.proxy.routing.assignment import ExperimentAssignments
 
 SWAP: dict[str, Any] = {
     "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
 }  # fmt: skip
 
 
-def experiments(**changes: Any) -> Experiments:
-    return Experiments(
+def experiments(**changes: Any) -> ExperimentAssignments:
+    return ExperimentAssignments(
         Config.model_validate({
             "open": True, "upstreams": {"a": {"kind": "fake"}},
             "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
@@ -60,11 +60,11 @@ class Server:
 class Gateway:
     """One process that follows. present: its configs, the newest last."""
 
-    def __init__(self, server: Server, *present: Experiments) -> None:
-        self.present, self.standing, self.states = list(present), Standing(), {}
+    def __init__(self, server: Server, *present: ExperimentAssignments) -> None:
+        self.present, self.standing, self.states = list(present), ShadowState(), {}
         self.registry = CollectorRegistry()
         self.now = 100.0
-        self.following = Following(
+        self.following = PlanPoller(
             server, lambda: self.present, self.states, self.standing, ProxyMetrics(self.registry), lambda: self.now
         )
 
@@ -167,7 +167,7 @@ async def test_a_config_that_switches_it_off_ends_what_is_under_way() -> None:
 async def test_without_an_experiment_the_server_is_not_asked() -> None:
     server = Server()
     server.down = True
-    none = Experiments(Config.model_validate({
+    none = ExperimentAssignments(Config.model_validate({
         "open": True, "upstreams": {"a": {"kind": "fake"}},
         "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
     }))  # fmt: skip

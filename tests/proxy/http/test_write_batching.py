@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.http.write_batching import FEW, Outbox, Outgoing
+from gateway.proxy.http.write_batching import FEW, WriteBatcher, WriteQueue
 
 
 class Wire(asyncio.Transport):
@@ -31,7 +31,7 @@ async def rounds(n: int) -> None:
 
 async def test_with_few_calls_under_way_it_is_written_at_once() -> None:
     wire = Wire()
-    out = Outgoing(Outbox(), wire)
+    out = WriteQueue(WriteBatcher(), wire)
     out.put(b"a", FEW - 1)
     assert wire.writes == [b"a"]
     assert not out.waiting
@@ -39,9 +39,9 @@ async def test_with_few_calls_under_way_it_is_written_at_once() -> None:
 
 async def test_with_many_it_waits_for_the_rounds_end_and_leaves_with_the_others() -> None:
     order: list[Wire] = []
-    box, wires = Outbox(), [Wire(order) for _ in range(5)]
+    box, wires = WriteBatcher(), [Wire(order) for _ in range(5)]
     for wire in wires:
-        out = Outgoing(box, wire)
+        out = WriteQueue(box, wire)
         out.put(b"a", FEW)
         assert out.waiting
     assert order == []
@@ -52,7 +52,7 @@ async def test_with_many_it_waits_for_the_rounds_end_and_leaves_with_the_others(
 
 async def test_the_next_round_gathers_anew() -> None:
     wire = Wire()
-    out = Outgoing(Outbox(), wire)
+    out = WriteQueue(WriteBatcher(), wire)
     for data in (b"a", b"b"):
         out.put(data, FEW)
         await rounds(1)
@@ -60,7 +60,7 @@ async def test_the_next_round_gathers_anew() -> None:
 
 
 async def test_one_way_out_that_fails_holds_up_no_other() -> None:
-    box, good = Outbox(), Wire()
+    box, good = WriteBatcher(), Wire()
 
     class Bad(Wire):
         def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -68,8 +68,8 @@ async def test_one_way_out_that_fails_holds_up_no_other() -> None:
 
     seen: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
-    Outgoing(box, Bad()).put(b"a", FEW)
-    Outgoing(box, good).put(b"b", FEW)
+    WriteQueue(box, Bad()).put(b"a", FEW)
+    WriteQueue(box, good).put(b"b", FEW)
     await rounds(2)
     assert good.writes == [b"b"]
     assert len(seen) == 1
@@ -77,7 +77,7 @@ async def test_one_way_out_that_fails_holds_up_no_other() -> None:
 
 async def test_what_is_dropped_is_never_written() -> None:
     wire = Wire()
-    out = Outgoing(Outbox(), wire)
+    out = WriteQueue(WriteBatcher(), wire)
     out.put(b"a", FEW)
     out.drop()
     await rounds(2)
@@ -100,7 +100,7 @@ STEPS = st.lists(
 def test_whatever_waits_and_whatever_does_not_the_bytes_leave_in_order(steps: list[tuple[str, bytes, int]]) -> None:
     async def run() -> None:
         wire = Wire()
-        out = Outgoing(Outbox(), wire)
+        out = WriteQueue(WriteBatcher(), wire)
         for what, data, busy in steps:
             if what == "put":
                 out.put(data, busy)

@@ -12,15 +12,15 @@ import pytest
 
 from gateway.core.exchange import Usage
 from gateway.proxy.recording import access_log
-from gateway.proxy.recording.access_log import AT_ONCE, MOST_WAITING, AccessLog, Line, as_words, pieces
+from gateway.proxy.recording.access_log import AT_ONCE, MOST_WAITING, AccessLine, AccessLog, as_words, pieces
 
-LINE = Line(
+LINE = AccessLine(
     1_700_000_000.25, "0192-id", "web", "chat", "chat", "local", "smollm2", True, 200, "ok", "", 2,
     Usage(12, 34), 0.081, 0.512, 0.0004, "",
 )  # fmt: skip
 
 
-def written(json_: bool, *lines: Line) -> str:
+def written(json_: bool, *lines: AccessLine) -> str:
     out: list[bytes] = []
     log = AccessLog(json_, out.append)
     for line in lines:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from gateway.core.errors import StreamDown
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.recording import heartbeat
-from gateway.proxy.recording.heartbeat import Presence
+from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder
 
 CELL = ("default", "chat", "u/m", "", "")
@@ -53,7 +53,7 @@ def recorder() -> Recorder:
 
 async def test_rates_are_those_since_it_was_told_before(recorder: Recorder) -> None:
     shelf, clock = Shelf(), Clock()
-    told = Presence(shelf, recorder, clock)
+    told = Heartbeat(shelf, recorder, clock)
     for _ in range(30):
         recorder.saw(CELL, "not_drawn")
     clock.now += 2
@@ -71,7 +71,7 @@ async def test_a_server_that_is_away_is_told_later(recorder: Recorder, monkeypat
     shelf = Shelf()
     shelf.down = True
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Presence(shelf, recorder).run())
+        running = tasks.create_task(Heartbeat(shelf, recorder).run())
         for _ in range(5):
             await asyncio.sleep(0)
         assert not running.done()
@@ -85,7 +85,7 @@ async def test_what_was_killed_long_ago_is_forgotten(recorder: Recorder) -> None
     shelf, clock = Shelf(), Clock()
     shelf.says = {"old": {"at": clock.now - 90_000}, "young": {"at": clock.now - 60}}
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Presence(shelf, recorder, clock).run())
+        running = tasks.create_task(Heartbeat(shelf, recorder, clock).run())
         while recorder.incarnation not in shelf.says:
             await asyncio.sleep(0)
         running.cancel()
@@ -97,7 +97,7 @@ async def test_leaving_ends_the_telling_and_waits_for_no_dead_server(
 ) -> None:
     monkeypatch.setattr(heartbeat, "_LEAVE_S", 0.01)
     shelf = Shelf()
-    told = Presence(shelf, recorder)
+    told = Heartbeat(shelf, recorder)
     await told.tell()
     await told.leave()
     assert shelf.says == {}

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.config.privacy import Redaction
+from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -321,7 +321,7 @@ async def test_a_large_request_without_images_is_cut_at_the_cap_and_says_so() ->
 async def test_what_is_taken_out_is_gone_before_redaction_reads_the_rest() -> None:
     stream = Stream()
     recorder = a_recorder(stream)
-    recorder.redactors = {"web": Redactor("redacted", Redaction())}
+    recorder.redactors = {"web": Redactor("redacted", RedactionConfig())}
     body = b'{"messages": [{"role": "user", "content": "ada@example.org data:image/png;base64,%b"}]}' % (
         b"Ab3+" * 99_999
     )

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.recording.spans import failure_of
-from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "my own words"}]}
@@ -105,6 +105,6 @@ async def test_a_collector_that_is_away_holds_no_call_up(
 
 
 def test_a_client_that_leaves_is_no_failure() -> None:
-    assert failure_of(Progress(Kept(False, 0), outcome="client_gone")) == ""
-    assert failure_of(Progress(Kept(False, 0), outcome="cut", status=200)) == "cut"
-    assert failure_of(Progress(Kept(False, 0), outcome="ok", status=400)) == "400"
+    assert failure_of(CallContext(HeldBytes(False, 0), outcome="client_gone")) == ""
+    assert failure_of(CallContext(HeldBytes(False, 0), outcome="cut", status=200)) == "cut"
+    assert failure_of(CallContext(HeldBytes(False, 0), outcome="ok", status=400)) == "400"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.relay.deadlines import TICK_S, Due, Limit, LimitPassed, Ticker
+from gateway.proxy.relay.deadlines import TICK_S, DeadlineExceeded, Deadlines, Ticker, Timer
 
 LATE_S = 0.2  # a slow machine's; what is exact is tested on a clock of our own
 
@@ -25,7 +25,7 @@ async def never() -> None:
     await future
 
 
-async def passed(limit: Limit) -> LimitPassed:
+async def passed(limit: Deadlines) -> DeadlineExceeded:
     """Waits for ever, which a limit must end; gives what it says."""
     with pytest.raises(asyncio.CancelledError):
         await never()
@@ -34,7 +34,7 @@ async def passed(limit: Limit) -> LimitPassed:
 
 
 async def test_a_phase_that_takes_too_long_is_named_with_its_limit(ticker: Ticker) -> None:
-    with Limit(5.0, ticker) as limit:
+    with Deadlines(5.0, ticker) as limit:
         limit.phase("first token", 0.005)
         error = await passed(limit)
     assert (error.phase, error.seconds, str(error)) == ("first token", 0.005, "no first token within 0.005 s")
@@ -44,14 +44,14 @@ async def test_the_whole_ends_a_phase_that_is_moved_again_and_again(ticker: Tick
     """A drip of headers, endless comments: each one in time, the whole is not."""
     loop = asyncio.get_running_loop()
 
-    async def drip(limit: Limit) -> None:
+    async def drip(limit: Deadlines) -> None:
         while True:
             limit.phase("event", 0.02)
             moved = loop.create_future()
             loop.call_later(0.002, moved.set_result, None)
             await moved
 
-    with Limit(0.03, ticker) as limit:
+    with Deadlines(0.03, ticker) as limit:
         with pytest.raises(asyncio.CancelledError):
             await drip(limit)
         error = limit.taken()
@@ -62,7 +62,7 @@ async def test_the_whole_ends_a_phase_that_is_moved_again_and_again(ticker: Tick
 
 async def test_an_earlier_limit_is_not_kept_waiting_by_a_later_one(ticker: Ticker) -> None:
     begun = asyncio.get_running_loop().time()
-    with Limit(60.0, ticker) as limit:
+    with Deadlines(60.0, ticker) as limit:
         limit.phase("answer", 30.0)
         limit.phase("event", 0.005)
         assert (await passed(limit)).phase == "event"
@@ -71,7 +71,7 @@ async def test_an_earlier_limit_is_not_kept_waiting_by_a_later_one(ticker: Ticke
 
 async def test_at_rest_only_the_whole_is_limited(ticker: Ticker) -> None:
     loop = asyncio.get_running_loop()
-    with Limit(0.03, ticker) as limit:
+    with Deadlines(0.03, ticker) as limit:
         limit.phase("event", 0.005)
         limit.rest()
         begun = loop.time()
@@ -80,7 +80,7 @@ async def test_at_rest_only_the_whole_is_limited(ticker: Ticker) -> None:
 
 
 async def test_after_a_rest_the_phase_begins_anew(ticker: Ticker) -> None:
-    with Limit(1000.0, ticker) as limit:
+    with Deadlines(1000.0, ticker) as limit:
         limit.phase("answer", 5.0)
         whole, before = limit.left_s, limit.at
         limit.rest()
@@ -96,16 +96,16 @@ async def test_after_a_rest_the_phase_begins_anew(ticker: Ticker) -> None:
 
 
 async def test_the_whole_is_limited_before_any_phase_has_begun_and_after_one_has_passed(ticker: Ticker) -> None:
-    with Limit(0.005, ticker) as limit:
+    with Deadlines(0.005, ticker) as limit:
         assert (await passed(limit)).phase == "end of the call"
-    with Limit(0.04, ticker) as limit:
+    with Deadlines(0.04, ticker) as limit:
         limit.phase("event", 0.005)
         await passed(limit)
         assert (await passed(limit)).phase == "end of the call"
 
 
 async def test_a_phase_can_be_limited_again_after_one_was_passed(ticker: Ticker) -> None:
-    with Limit(60.0, ticker) as limit:
+    with Deadlines(60.0, ticker) as limit:
         for name in ("first token", "event"):
             limit.phase(name, 0.005)
             assert (await passed(limit)).phase == name
@@ -117,7 +117,7 @@ async def test_a_phase_can_be_limited_again_after_one_was_passed(ticker: Ticker)
 
 
 async def test_nothing_is_cancelled_once_the_call_is_over(ticker: Ticker) -> None:
-    with Limit(0.01, ticker) as limit:
+    with Deadlines(0.01, ticker) as limit:
         limit.phase("answer", 0.005)
     assert ticker.waiting == 0
     await asyncio.sleep(2.5 * TICK_S)
@@ -126,7 +126,7 @@ async def test_nothing_is_cancelled_once_the_call_is_over(ticker: Ticker) -> Non
 
 async def test_a_cancellation_from_outside_is_not_the_limits(ticker: Ticker) -> None:
     async def ask() -> bool:
-        with Limit(60.0, ticker) as limit:
+        with Deadlines(60.0, ticker) as limit:
             limit.phase("answer", 30.0)
             try:
                 await never()
@@ -143,7 +143,7 @@ async def test_a_cancellation_from_outside_is_not_the_limits(ticker: Ticker) -> 
 
 async def test_of_many_calls_only_those_that_are_late_are_ended(ticker: Ticker) -> None:
     async def call(total_s: float) -> str:
-        with Limit(total_s, ticker) as limit:
+        with Deadlines(total_s, ticker) as limit:
             try:
                 await never()
             except asyncio.CancelledError:
@@ -194,7 +194,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
 def test_what_is_due_happens_once_never_early_and_at_most_a_tick_late(loop: Loop) -> None:
     ticker, fired = Ticker(), []
     for at in (100.001, 100.01, 100.0333, 100.5):
-        Due(ticker, at, lambda at=at: fired.append((at, loop.now)))  # type: ignore[misc]
+        Timer(ticker, at, lambda at=at: fired.append((at, loop.now)))  # type: ignore[misc]
     loop.run_to(101.0)
     assert sorted(at for at, _ in fired) == [100.001, 100.01, 100.0333, 100.5]
     assert all(at <= when < at + TICK_S + 1e-9 for at, when in fired)
@@ -203,7 +203,7 @@ def test_what_is_due_happens_once_never_early_and_at_most_a_tick_late(loop: Loop
 def test_the_ticker_runs_only_while_something_waits_and_as_one_timer(loop: Loop) -> None:
     ticker = Ticker()
     assert not loop.timers
-    dues = [Due(ticker, 200.0 + i, lambda: None) for i in range(1000)]
+    dues = [Timer(ticker, 200.0 + i, lambda: None) for i in range(1000)]
     loop.run_to(100.1)
     assert len(loop.timers) == 1
     for due in dues:
@@ -211,7 +211,7 @@ def test_the_ticker_runs_only_while_something_waits_and_as_one_timer(loop: Loop)
     loop.run_to(100.2)
     assert not loop.timers
     again = []
-    Due(ticker, 100.25, lambda: again.append(loop.now))
+    Timer(ticker, 100.25, lambda: again.append(loop.now))
     loop.run_to(100.3)
     assert len(again) == 1
 
@@ -219,4 +219,4 @@ def test_the_ticker_runs_only_while_something_waits_and_as_one_timer(loop: Loop)
 def test_a_limit_needs_a_task_to_cancel(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio, "current_task", lambda: None)
     with pytest.raises(RuntimeError):
-        Limit(1.0, Ticker())
+        Deadlines(1.0, Ticker())

@@ -22,10 +22,10 @@ from gateway.core.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
-from gateway.proxy.relay.deadlines import LimitPassed
+from gateway.proxy.relay.deadlines import DeadlineExceeded
 from gateway.proxy.relay.failures import (
-    Answer,
-    Failed,
+    ErrorReply,
+    FailedAttempt,
     Failure,
     error_code,
     of_limit,
@@ -77,7 +77,7 @@ def test_a_status_decides_who_may_be_asked_next(row: tuple[Any, ...]) -> None:
     assert failure.status == status
     assert (failure.answer is not None) == heard
     if failure.answer is not None:
-        assert failure.answer == Answer(status, [], body)
+        assert failure.answer == ErrorReply(status, [], body)
     assert failure.text.startswith(f"HTTP {status}")
 
 
@@ -100,14 +100,14 @@ def test_what_breaks_on_the_wire_counts_against_the_target_and_names_no_address(
 
 
 def test_a_silent_target_is_not_asked_again() -> None:
-    failure = of_limit(LimitPassed("first token", 10))
+    failure = of_limit(DeadlineExceeded("first token", 10))
     assert (failure.cause, failure.outcome, failure.again) == ("timeout", "timeout", False)
     assert failure.text == "timed out: no first token within 10 s"
 
 
 @given(st.binary(max_size=60))
 def test_no_error_body_is_ever_an_error_of_ours(body: bytes) -> None:
-    assert of_status(400, [], body).answer == Answer(400, [], body)
+    assert of_status(400, [], body).answer == ErrorReply(400, [], body)
     assert error_code(body) is None or len(str(error_code(body))) <= 100
 
 
@@ -169,14 +169,14 @@ def test_whatever_a_retry_after_says_it_gives_a_finite_pause_or_none(value: byte
 # ── what the client gets when nobody answered ──
 
 
-def failed(*failures: Failure) -> list[Failed]:
-    return [Failed(f"u{i}/m", f, 0.4) for i, f in enumerate(failures)]
+def failed(*failures: Failure) -> list[FailedAttempt]:
+    return [FailedAttempt(f"u{i}/m", f, 0.4) for i, f in enumerate(failures)]
 
 
 BUSY = of_status(429, [(b"retry-after", b"3")], an_error("rate_limit_exceeded"))
 DOWN = of_status(503, [(b"retry-after", b"7")], b"")
 BROKEN = of_status(500, [], an_error("server_error"))
-SILENT = of_limit(LimitPassed("first token", 30))
+SILENT = of_limit(DeadlineExceeded("first token", 30))
 CONTEXT = of_status(400, [], an_error("context_length_exceeded"))
 REFUSED = of_status(400, [], an_error("unsupported"))
 POLICY = of_status(400, [], an_error("content_policy_violation"))
@@ -205,7 +205,7 @@ VERDICTS: list[tuple[str, list[Failure], Any]] = [
 @pytest.mark.parametrize(("failures", "wanted"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS])
 def test_the_verdict(failures: list[Failure], wanted: Any) -> None:
     found = verdict("chat", failed(*failures), None)
-    if isinstance(wanted, Answer):
+    if isinstance(wanted, ErrorReply):
         assert found == wanted
     else:
         assert type(found) is wanted
@@ -222,7 +222,7 @@ def test_the_sentence_names_every_target_its_failure_and_its_time_and_no_address
 
 
 def test_one_target_asked_twice_is_one_target() -> None:
-    again = [Failed("u/m", BROKEN, 0.1), Failed("u/m", GONE, 0.2)]
+    again = [FailedAttempt("u/m", BROKEN, 0.1), FailedAttempt("u/m", GONE, 0.2)]
     assert str(verdict("chat", again, None)).startswith('the only target of "chat" failed: u/m HTTP 500')
 
 

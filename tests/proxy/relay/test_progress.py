@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.relay.progress import Kept, NoClient
+from gateway.proxy.relay.progress import DetachedClient, HeldBytes
 
 
 @given(pieces=st.lists(st.binary(max_size=20), max_size=12), cap=st.integers(0, 80))
 def test_what_is_kept_is_the_beginning_up_to_the_cap_and_says_when_it_was_cut(pieces: list[bytes], cap: int) -> None:
-    kept = Kept(True, cap)
+    kept = HeldBytes(True, cap)
     for piece in pieces:
         kept.add(piece)
     whole = b"".join(pieces)
@@ -19,7 +19,7 @@ def test_what_is_kept_is_the_beginning_up_to_the_cap_and_says_when_it_was_cut(pi
 
 
 def test_what_is_not_wanted_is_not_kept() -> None:
-    kept = Kept(False, 100)
+    kept = HeldBytes(False, 100)
     kept.add(b"x")
     assert kept.bytes() == b""
     assert not kept.truncated
@@ -27,14 +27,14 @@ def test_what_is_not_wanted_is_not_kept() -> None:
 
 def test_pieces_are_held_by_reference() -> None:
     piece = b"x" * 1000
-    kept = Kept(True, 1 << 20)
+    kept = HeldBytes(True, 1 << 20)
     kept.add(piece)
     assert kept.bytes() is not None
     assert any(held is piece for held in kept._pieces)
 
 
 async def test_for_a_shadow_nobody_waits_and_a_started_answer_is_started_all_the_same() -> None:
-    client = NoClient()
+    client = DetachedClient()
     await client.write(b"x")
     client.start(200, [])
     await client.end(b"y")

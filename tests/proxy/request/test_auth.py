@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Key
+from gateway.config.loading import ApiKey
 from gateway.core.errors import InvalidKey
-from gateway.proxy.request.auth import OPEN, Keys, matches
+from gateway.proxy.request.auth import OPEN, KeyRing, matches
 
 
 def digest(key: bytes) -> str:
     return sha256(key).hexdigest()
 
 
-def a_key(key: bytes = b"sesame", **fields: Any) -> Key:
-    return Key(name="web", sha256=digest(key), **fields)
+def a_key(key: bytes = b"sesame", **fields: Any) -> ApiKey:
+    return ApiKey(name="web", sha256=digest(key), **fields)
 
 
 WAYS = [
@@ -33,7 +33,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("name", "value"), WAYS, ids=lambda w: w.decode())
 def test_a_key_is_known_in_each_way_that_clients_send_it(name: bytes, value: bytes) -> None:
-    assert Keys([a_key()]).caller({name: value}).name == "web"
+    assert KeyRing([a_key()]).caller({name: value}).name == "web"
     assert matches({name: value}, digest(b"sesame"))
 
 
@@ -54,7 +54,7 @@ STRANGERS: list[dict[bytes, bytes]] = [
 @pytest.mark.parametrize("headers", STRANGERS, ids=str)
 def test_whoever_has_no_key_or_a_wrong_one_is_refused(headers: dict[bytes, bytes]) -> None:
     with pytest.raises(InvalidKey) as refused:
-        Keys([a_key()]).caller(headers)
+        KeyRing([a_key()]).caller(headers)
     assert refused.value.retry is False
     assert not matches(headers, digest(b"sesame"))
 
@@ -62,12 +62,12 @@ def test_whoever_has_no_key_or_a_wrong_one_is_refused(headers: dict[bytes, bytes
 def test_no_key_is_no_key_even_where_a_config_gives_the_digest_of_nothing() -> None:
     assert not matches({}, digest(b""))
     with pytest.raises(InvalidKey):
-        Keys([a_key(b"")]).caller({})
+        KeyRing([a_key(b"")]).caller({})
 
 
 @given(st.binary(max_size=64))
 def test_only_the_key_itself_opens(value: bytes) -> None:
-    keys = Keys([a_key()])
+    keys = KeyRing([a_key()])
     try:
         keys.caller({b"x-api-key": value})
         opened = True
@@ -78,18 +78,18 @@ def test_only_the_key_itself_opens(value: bytes) -> None:
 
 def test_a_wrong_key_is_never_repeated() -> None:
     with pytest.raises(InvalidKey) as refused:
-        Keys([a_key()]).caller({b"x-api-key": b"my-secret"})
+        KeyRing([a_key()]).caller({b"x-api-key": b"my-secret"})
     assert "my-secret" not in str(refused.value)
 
 
 def test_a_key_itself_is_never_kept() -> None:
-    keys = Keys([a_key()])
+    keys = KeyRing([a_key()])
     keys.caller({b"x-api-key": b"sesame"})
     assert "sesame" not in repr(vars(keys))
 
 
 def test_an_open_gateway_takes_everybody_and_still_knows_its_keys() -> None:
-    keys = Keys([a_key(models=("chat",))], open=True)
+    keys = KeyRing([a_key(models=("chat",))], open=True)
     assert keys.caller({}) is OPEN
     assert keys.caller({b"x-api-key": b"another"}) is OPEN
     assert keys.caller({b"x-api-key": b"sesame"}).models == frozenset({"chat"})
@@ -97,8 +97,8 @@ def test_an_open_gateway_takes_everybody_and_still_knows_its_keys() -> None:
 
 def test_a_caller_is_what_its_key_says() -> None:
     given = a_key(models=("a", "b"), allow=("target",), sample="never", content="metadata")
-    caller = Keys([given]).caller({b"x-api-key": b"sesame"})
+    caller = KeyRing([given]).caller({b"x-api-key": b"sesame"})
     assert (caller.models, caller.allow) == (frozenset("ab"), frozenset({"target"}))
     assert (caller.sampled, caller.content) == (False, "metadata")
-    plain = Keys([a_key()]).caller({b"x-api-key": b"sesame"})
+    plain = KeyRing([a_key()]).caller({b"x-api-key": b"sesame"})
     assert (plain.models, plain.allow, plain.sampled, plain.content) == (None, frozenset(), True, "full")

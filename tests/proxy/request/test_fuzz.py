@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.fake import FakeUpstream
-from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.request.endpoints import ENDPOINTS
 
 FUZZ = settings(
@@ -430,7 +430,7 @@ async def test_a_head_without_end_is_cut_off(gateway: Any, caplog: Any, pieces: 
 async def test_a_head_that_does_not_come_in_time_ends_the_connection(
     gateway: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(Protocol, "head_s", 0.1)
+    monkeypatch.setattr(HttpProtocol, "head_s", 0.1)
     reply = await say(gateway, beginning)
     assert judge(reply) == [408]
     assert b'"error"' in reply
@@ -441,7 +441,7 @@ async def test_the_head_of_a_second_request_has_its_own_time(
     gateway: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a kept connection too; a whole head, however slow its body, is in time."""
-    monkeypatch.setattr(Protocol, "head_s", 0.1)
+    monkeypatch.setattr(HttpProtocol, "head_s", 0.1)
     assert judge(await say(gateway, GET, START)) == [200, 408]
     whole = request(JSON)
 

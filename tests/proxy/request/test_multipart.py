@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.request.multipart import Fields, field, fields
+from gateway.proxy.request.multipart import FormFieldReader, field, fields
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def test_every_field_is_found_in_order_with_its_value_and_no_file_is(parts: list
 def test_any_split_finds_the_same_and_counts_files_too(parts: list[Part], cuts: list[int]) -> None:
     body = a_form(parts)
     at = sorted({0, *(c for c in cuts if c < len(body)), len(body)})
-    found = Fields(counted=b"model")
+    found = FormFieldReader(counted=b"model")
     assert [f for a, b in pairwise(at) for f in found.feed(body[a:b])] == list(fields(body))
     assert found.count == sum(p.name == "model" for p in parts)
 
@@ -53,12 +53,12 @@ def test_any_split_finds_the_same_and_counts_files_too(parts: list[Part], cuts: 
 def test_any_bytes_in_any_split_are_taken_alike(data: bytes, cuts: list[int]) -> None:
     for body in (data, b"--xYz\r\n" + data):
         at = sorted({0, *(c for c in cuts if c < len(body)), len(body)})
-        found = Fields()
+        found = FormFieldReader()
         assert [f for a, b in pairwise(at) for f in found.feed(body[a:b])] == list(fields(body))
 
 
 def test_of_a_large_file_nothing_is_held() -> None:
-    found = Fields()
+    found = FormFieldReader()
     list(found.feed(a_form([Part("file", b"", True)])[:-12]))
     for _ in range(100):
         assert not list(found.feed(b"\r\n-RIFF" * 10_000))

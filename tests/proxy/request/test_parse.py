@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import BadRequest
-from gateway.proxy.http.server.request import Request
+from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
 from gateway.proxy.request.parse import read_call, read_fields, read_wishes
@@ -27,7 +27,7 @@ def read(
     query: bytes = b"",
 ) -> Call:
     source: Any = SimpleNamespace(loop=None)
-    request = Request(source, b"POST", root + path, query, [*(headers or {}).items()], keep=True, old=False)
+    request = ServerRequest(source, b"POST", root + path, query, [*(headers or {}).items()], keep=True, old=False)
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_call(ENDPOINTS[path], Caller("web"), request, body, 7.0)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
 from gateway.fake import FakeUpstream, Fault
-from gateway.proxy.relay.deadlines import Limit, Ticker
+from gateway.proxy.relay.deadlines import Deadlines, Ticker
 from gateway.proxy.request.upload import ClientGone, Upload, begin_upload
 
 BOUNDARY = b"b0undary"
@@ -236,7 +236,7 @@ async def test_the_upstreams_time_does_not_run_while_the_client_is_waited_for() 
     body = form(model(), file(b"x" * 1000))
     client = Client(*cut(body, [300, 600, 900]))
     async with begun(client) as upload:
-        with Limit(1000.0, Ticker()) as limit, upload.pausing(limit):
+        with Deadlines(1000.0, Ticker()) as limit, upload.pausing(limit):
             waiting: list[float] = []
             client.on_receive = lambda: waiting.append(limit.at)
             whole = limit.at

@@ -16,9 +16,9 @@ from gateway.core.plan import Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.assignment import (
-    Experiments,
-    Part,
-    Running,
+    Assignment,
+    ExperimentAssignments,
+    RunningExperiment,
     arm_of,
     arms_asked,
     part_of,
@@ -50,7 +50,7 @@ def a_config(**experiments: dict[str, Any]) -> Config:
     )
 
 
-def a_running(section: dict[str, Any] = BASE, **changes: Any) -> Running:
+def a_running(section: dict[str, Any] = BASE, **changes: Any) -> RunningExperiment:
     settings = Experiment.model_validate({**section, **changes})
     return running(plan_of("swap", settings, 600.0), settings)
 
@@ -60,7 +60,7 @@ def a_call(**changes: Any) -> Call:
     return replace(call, **changes)
 
 
-def part(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -> Part | None:
+def part(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -> Assignment | None:
     return part_of(a_running(section), a_call(**call), free)
 
 
@@ -204,8 +204,8 @@ def test_the_larger_rate_counts_and_the_shadows_draw_joins_it(
 # ── what runs ──
 
 
-def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) -> dict[str, Running]:
-    experiments = Experiments(config)
+def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) -> dict[str, RunningExperiment]:
+    experiments = ExperimentAssignments(config)
     states = {n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}
     experiments.follow({n: s for n, s in (states | changed).items() if s is not None}, now)
     return experiments.in_force
@@ -216,14 +216,14 @@ def state(plan: Plan, said: Any = "running", **changes: Any) -> PlanState:
 
 
 def test_nothing_runs_before_the_stream_server_has_been_read() -> None:
-    experiments = Experiments(a_config(swap=BASE))
+    experiments = ExperimentAssignments(a_config(swap=BASE))
     assert experiments.of(a_call(), True) is None
     experiments.follow({}, 0.0)
     assert experiments.of(a_call(), True) is None
 
 
 def test_what_is_stopped_unknown_or_switched_off_does_not_run() -> None:
-    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    plan = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     assert set(in_force(a_config(swap=BASE))) == {"swap"}
     assert not in_force(a_config(swap=BASE), swap=None)
     assert not in_force(a_config(swap=BASE), swap=state(plan, "stopped"))
@@ -232,7 +232,7 @@ def test_what_is_stopped_unknown_or_switched_off_does_not_run() -> None:
 
 
 def test_a_plan_runs_from_its_start_to_its_stop() -> None:
-    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    plan = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     for now, runs in ((9.9, False), (10.0, True), (19.9, True), (20.0, False)):
         assert bool(in_force(a_config(swap=BASE), now, swap=state(plan, start=10.0, stop=20.0))) is runs
 
@@ -243,19 +243,19 @@ def test_a_plan_runs_from_its_start_to_its_stop() -> None:
     ids=str,
 )
 def test_a_plan_that_names_what_this_config_does_not_have_does_not_run_here(change: dict[str, Any]) -> None:
-    plan = Experiments(a_config(swap=BASE)).plans["swap"]
+    plan = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     assert not in_force(a_config(swap=BASE), swap=state(plan, **change))
 
 
 def test_the_plan_that_was_frozen_runs_and_not_what_the_file_says_since() -> None:
-    frozen = Experiments(a_config(swap=BASE)).plans["swap"]
+    frozen = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     found = in_force(a_config(swap={**BASE, "shadow": 0.9, "budget": {"concurrency": 9}}), swap=state(frozen))["swap"]
     assert (found.plan, found.hash) == (frozen, frozen.hash)
     assert found.settings.budget.concurrency == 9, "what only paces is the file's"
 
 
 def test_a_plan_that_goes_on_is_the_same_running() -> None:
-    experiments = Experiments(a_config(swap=BASE))
+    experiments = ExperimentAssignments(a_config(swap=BASE))
     states = {"swap": PlanState(experiments.plans["swap"], "running", 0.0)}
     experiments.follow(states, 0.0)
     first = experiments.in_force["swap"]
@@ -270,7 +270,7 @@ def test_a_plan_that_goes_on_is_the_same_running() -> None:
 
 def test_a_call_is_in_the_experiment_of_its_alias_if_its_key_may_be() -> None:
     config = a_config(swap={**BASE, "allow": {"keys": ["web"]}})
-    experiments = Experiments(config)
+    experiments = ExperimentAssignments(config)
     experiments.follow({"swap": PlanState(experiments.plans["swap"], "running", 0.0)}, 0.0)
     assert experiments.of(a_call(), True) is not None
     for outside in (
@@ -290,7 +290,7 @@ def test_two_experiments_of_an_alias_take_each_the_calls_of_its_keys() -> None:
         one={**BASE, "allow": {"keys": ["web"]}},
         two={**BASE, "shadow": 0.5, "allow": {"keys": ["app"], "apis": ["chat"]}},
     )
-    experiments = Experiments(config)
+    experiments = ExperimentAssignments(config)
     experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0)
 
     def names(**call: Any) -> str | None:
@@ -304,8 +304,8 @@ def test_two_experiments_of_an_alias_take_each_the_calls_of_its_keys() -> None:
 def test_a_key_that_the_file_no_longer_allows_is_in_no_split_and_known_to_a_shadow() -> None:
     narrowed = {"allow": {"keys": ["app"]}}
     for section, in_it in ((SPLIT, False), (BASE, True)):
-        frozen = Experiments(a_config(swap=section)).plans["swap"]
-        experiments = Experiments(a_config(swap={**section, **narrowed}))
+        frozen = ExperimentAssignments(a_config(swap=section)).plans["swap"]
+        experiments = ExperimentAssignments(a_config(swap={**section, **narrowed}))
         experiments.follow({"swap": PlanState(frozen, "running", 0.0)}, 0.0)
         found = experiments.of(a_call(), True)
         assert (found is not None) is in_it

@@ -17,19 +17,19 @@ from gateway.proxy.dialects.table import build
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.routing import health
 from gateway.proxy.routing.health import load_report, look, scrape, watch
-from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
 
 @pytest.fixture
 async def state(upstream: FakeUpstream) -> AsyncIterator[UpstreamState]:
     config = Upstream(kind="vllm", base_url=upstream.base_url, load="scrape")
     transport = Http1Transport()
-    yield UpstreamState("u", config, build(config), transport, Slots(None, 0, 1.0))
+    yield UpstreamState("u", config, build(config), transport, ConcurrencyLimiter(None, 0, 1.0))
     await transport.aclose()
 
 
-def a_place(state: UpstreamState) -> Place:
-    return Place(Target("u", "m"), state, Breaker(lambda: 0.0), lambda: 0.0)
+def a_place(state: UpstreamState) -> TargetState:
+    return TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
 
 
 async def test_an_upstream_that_answers_is_up_and_is_asked_for_nothing_that_costs(
@@ -73,7 +73,7 @@ async def test_a_change_is_said_once(
 
 async def test_an_upstream_without_a_free_path_is_taken_to_be_there(upstream: FakeUpstream) -> None:
     config = Upstream(kind="openai", base_url=upstream.base_url)
-    state = UpstreamState("u", config, build(config), Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
+    state = UpstreamState("u", config, build(config), Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
     await look(state)
     await watch([state])  # has nothing to watch, and ends
     assert not state.down

@@ -13,7 +13,7 @@ import pytest
 from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing import response_affinity as module
-from gateway.proxy.routing.response_affinity import Sticky, conversation_of
+from gateway.proxy.routing.response_affinity import ResponseAffinity, conversation_of
 from gateway.runtime.supervisor import Tasks
 from gateway.stream import Corridor
 
@@ -27,8 +27,8 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-def sticky(tasks: Tasks) -> Sticky:
-    return Sticky(None, tasks)
+def sticky(tasks: Tasks) -> ResponseAffinity:
+    return ResponseAffinity(None, tasks)
 
 
 def a_call(caller: Caller = WEB, **fields: Any) -> Call:
@@ -44,25 +44,25 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "spaced", "streamed"])
-async def test_a_response_is_known_from_the_first_bytes_of_its_answer(sticky: Sticky, answer: bytes) -> None:
+async def test_a_response_is_known_from_the_first_bytes_of_its_answer(sticky: ResponseAffinity, answer: bytes) -> None:
     sticky.learn(a_call(), "u1", answer)
     assert await sticky.home("resp_1", WEB) == "u1"
     assert await sticky.of_call(a_call(previous_response_id="resp_1")) == "u1"
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"id":"chatcmpl-1"}', b'{"id":5}', b" " * 9000 + ANSWERS[0]])
-async def test_what_names_no_response_teaches_nothing(sticky: Sticky, answer: bytes) -> None:
+async def test_what_names_no_response_teaches_nothing(sticky: ResponseAffinity, answer: bytes) -> None:
     sticky.learn(a_call(), "u1", answer)
     assert not sticky._homes
 
 
-async def test_a_conversation_stays_where_its_first_response_was_made(sticky: Sticky) -> None:
+async def test_a_conversation_stays_where_its_first_response_was_made(sticky: ResponseAffinity) -> None:
     sticky.learn(a_call(conversation={"id": "conv_1"}), "u1", ANSWERS[0])
     assert await sticky.of_call(a_call(conversation="conv_1")) == "u1"
     assert await sticky.of_call(a_call(conversation="conv_2")) is None
 
 
-async def test_what_is_anothers_does_not_exist(sticky: Sticky) -> None:
+async def test_what_is_anothers_does_not_exist(sticky: ResponseAffinity) -> None:
     sticky.learn(a_call(WEB), "u1", ANSWERS[0])
     for name in ("previous_response_id", "conversation"):
         sticky.learn(a_call(WEB, conversation="resp_1"), "u1", b"")
@@ -73,12 +73,14 @@ async def test_what_is_anothers_does_not_exist(sticky: Sticky) -> None:
 
 
 @pytest.mark.parametrize("odd", [None, 5, "", [], {"a": 1}, ...])
-async def test_a_field_that_names_nothing_asks_for_no_home(sticky: Sticky, odd: Any) -> None:
+async def test_a_field_that_names_nothing_asks_for_no_home(sticky: ResponseAffinity, odd: Any) -> None:
     assert await sticky.of_call(a_call(previous_response_id=odd, conversation=odd)) is None
     assert conversation_of({"conversation": odd}) is None
 
 
-async def test_the_least_recently_used_home_is_forgotten_first(sticky: Sticky, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_least_recently_used_home_is_forgotten_first(
+    sticky: ResponseAffinity, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_MOST", 3)
     for n in (1, 2, 3):
         sticky.learn(a_call(), "u", b'{"id":"resp_%d"}' % n)
@@ -95,14 +97,14 @@ async def test_another_process_knows_it_through_the_stream_server(
     stream_url: str, stream_name: str, tasks: Tasks
 ) -> None:
     here, there = Corridor(stream_url, stream_name), Corridor(stream_url, stream_name)
-    one, other = Sticky(here, tasks), Sticky(there, tasks)
+    one, other = ResponseAffinity(here, tasks), ResponseAffinity(there, tasks)
     one.learn(a_call(), "u1", ANSWERS[0])
     async with asyncio.timeout(5):
         while await here.recall("home:resp_1") is None:
             await asyncio.sleep(0.002)
     assert await other.of_call(a_call(previous_response_id="resp_1")) == "u1"
     with pytest.raises(NotFound):
-        await Sticky(there, tasks).home("resp_1", APP)
+        await ResponseAffinity(there, tasks).home("resp_1", APP)
     assert "resp_1" in other._homes, "and is asked only once"
     await here.aclose()
     await there.aclose()
@@ -120,7 +122,7 @@ class Silent:
 
 
 async def test_a_silent_stream_server_costs_a_call_fifty_milliseconds(tasks: Tasks) -> None:
-    sticky = Sticky(Silent(), tasks)
+    sticky = ResponseAffinity(Silent(), tasks)
     began = time.monotonic()
     assert await sticky.home("resp_9", WEB) is None
     assert 0.04 < time.monotonic() - began < 0.5
@@ -129,7 +131,7 @@ async def test_a_silent_stream_server_costs_a_call_fifty_milliseconds(tasks: Tas
 async def test_without_the_stream_server_homes_are_known_in_this_process(stream_server: Any, tasks: Tasks) -> None:
     corridor = Corridor(stream_server.url, "gone")
     stream_server.kill()
-    sticky = Sticky(corridor, tasks)
+    sticky = ResponseAffinity(corridor, tasks)
     sticky.learn(a_call(), "u1", ANSWERS[0])
     async with asyncio.timeout(5):
         while len(tasks):

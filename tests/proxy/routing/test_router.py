@@ -16,10 +16,10 @@ from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.routing.router import Route, Router, Wishes
+from gateway.proxy.routing.router import RequestOptions, Route, Router
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.strategies import order
-from gateway.proxy.routing.target_state import Slots, UpstreamState
+from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState
 
 CONFIG: dict[str, Any] = {
     "open": True,
@@ -49,7 +49,7 @@ def make() -> Make:
 def a_router(seed: int = 0, **sections: Any) -> Router:
     config = Config.model_validate({**CONFIG, **sections})
     states = {
-        n: UpstreamState(n, u, Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
+        n: UpstreamState(n, u, Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
         for n, u in config.upstreams.items()
     }
     router = Router(config, states, Sampler(config.sampling), lambda: 0.0, random.Random(seed))
@@ -72,14 +72,14 @@ def names(route: Route) -> list[str]:
 
 
 def test_targets_come_first_and_then_the_fallbacks_in_order_each_for_its_causes() -> None:
-    route = a_router().decide(a_call(), Wishes())
+    route = a_router().decide(a_call(), RequestOptions())
     assert sorted(names(route)[:2]) == ["a/m", "b/m"]
     assert names(route)[2] == "c/m"
     assert route.candidates[1].on == {"error", "timeout", "rate_limit"}, "another target has the same context"
     assert route.candidates[2].on == {"timeout", "content_filter"}
     assert (route.timeouts.total_s, route.retries.attempts) == (60, 3)
     assert route.on_cut == "continue", "there is a fallback"
-    assert a_router().decide(a_call(alias="other"), Wishes()).on_cut == "error"
+    assert a_router().decide(a_call(alias="other"), RequestOptions()).on_cut == "error"
 
 
 @given(aliases=st.lists(st.sampled_from(["other", "third", "chat"]), max_size=30), seed=st.integers(0, 50))
@@ -90,7 +90,7 @@ def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without
     without, with_them = a_router(seed), a_router(seed, **EXPERIMENTS)
     for at, alias in enumerate(aliases):
         call = a_call(id=str(at), alias=alias)
-        one, two = without.decide(call, Wishes()), with_them.decide(call, Wishes())
+        one, two = without.decide(call, RequestOptions()), with_them.decide(call, RequestOptions())
         assert names(one) == names(two)
         assert replace(one, candidates=()) == replace(two, candidates=(), part=None, kept=one.kept)
         assert two.kept == (one.kept or drawn(two))
@@ -99,9 +99,9 @@ def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without
 
 def test_the_shadow_is_drawn_with_the_route_and_once_for_all() -> None:
     router = a_router(**EXPERIMENTS)
-    routes = [router.decide(a_call(id=str(i)), Wishes()) for i in range(400)]
+    routes = [router.decide(a_call(id=str(i)), RequestOptions()) for i in range(400)]
     other = a_router(7, **EXPERIMENTS)
-    again = [drawn(other.decide(a_call(id=str(i)), Wishes())) for i in range(400)]
+    again = [drawn(other.decide(a_call(id=str(i)), RequestOptions())) for i in range(400)]
     assert [drawn(r) for r in routes] == again
     assert abs(sum(again) / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
 
@@ -115,7 +115,7 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
     first: set[str] = set()
     for at in range(40):
         call = a_call(id=str(at))
-        route, usual = split.decide(call, Wishes()), names(without.decide(call, Wishes()))
+        route, usual = split.decide(call, RequestOptions()), names(without.decide(call, RequestOptions()))
         assert route.part is not None
         assert names(route)[0] == f"{route.part.target.upstream}/{route.part.target.model}"
         assert names(route)[1:] == [n for n in usual if n != names(route)[0]]
@@ -126,15 +126,19 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
 
 def test_a_split_leaves_alone_whoever_says_where_to_go_or_is_not_recorded() -> None:
     split, may = a_router(**SPLIT), Caller("web", allow=frozenset({"target", "sample"}))
-    for wishes, home in ((Wishes(target="b/m"), None), (Wishes(sample="never"), None), (Wishes(), "b")):
+    for wishes, home in (
+        (RequestOptions(target="b/m"), None),
+        (RequestOptions(sample="never"), None),
+        (RequestOptions(), "b"),
+    ):
         assert split.decide(a_call(caller=may), wishes, home).part is None
-    assert split.decide(a_call(caller=Caller("web", sampled=False)), Wishes()).part is None
+    assert split.decide(a_call(caller=Caller("web", sampled=False)), RequestOptions()).part is None
 
 
 def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
     router = a_router()
-    chat = {c.place.name: c.place for c in router.decide(a_call(), Wishes()).candidates}
-    assert router.decide(a_call(alias="other"), Wishes()).candidates[0].place is chat["a/m"]
+    chat = {c.place.name: c.place for c in router.decide(a_call(), RequestOptions()).candidates}
+    assert router.decide(a_call(alias="other"), RequestOptions()).candidates[0].place is chat["a/m"]
     assert router.place(Target("a", "m")) is chat["a/m"]
     assert len(router.places) == 3
 
@@ -142,7 +146,7 @@ def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
 def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
     router = a_router()
     with pytest.raises(ModelNotFound, match='Did you mean "chat"') as missing:
-        router.decide(a_call(alias="chatt"), Wishes())
+        router.decide(a_call(alias="chatt"), RequestOptions())
     assert missing.value.param == "model"
     with pytest.raises(ModelNotFound, match="GET /v1/models"):
         router.check("something else", Caller("web"))
@@ -151,7 +155,7 @@ def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
 def test_a_model_that_a_key_may_not_use_does_not_exist_for_it() -> None:
     router, caller = a_router(), Caller("web", frozenset({"other"}))
     with pytest.raises(ModelNotFound, match="does not exist") as missing:
-        router.decide(a_call(caller=caller), Wishes())
+        router.decide(a_call(caller=caller), RequestOptions())
     assert "chat" not in str(missing.value).replace('"chat"', "", 1), "nor is it suggested"
     assert router.aliases(caller) == ["other"]
     assert router.aliases(Caller("web")) == ["chat", "other", "third"]
@@ -162,28 +166,32 @@ def test_a_model_that_a_key_may_not_use_does_not_exist_for_it() -> None:
 def test_a_target_may_be_chosen_by_header_only_by_a_key_that_may() -> None:
     router = a_router()
     with pytest.raises(NotAllowed):
-        router.decide(a_call(), Wishes(target="b/m"))
+        router.decide(a_call(), RequestOptions(target="b/m"))
     may = Caller("web", allow=frozenset({"target"}))
-    assert names(router.decide(a_call(caller=may), Wishes(target="b/m"))) == ["b/m"], "and nobody else then answers"
-    assert names(router.decide(a_call(caller=may), Wishes(target="c/m"))) == ["c/m"], "a fallback is a target too"
+    assert names(router.decide(a_call(caller=may), RequestOptions(target="b/m"))) == ["b/m"], (
+        "and nobody else then answers"
+    )
+    assert names(router.decide(a_call(caller=may), RequestOptions(target="c/m"))) == ["c/m"], (
+        "a fallback is a target too"
+    )
     with pytest.raises(BadRequest, match="it has a/m, b/m, c/m"):
-        router.decide(a_call(caller=may, alias="chat"), Wishes(target="a/other"))
+        router.decide(a_call(caller=may, alias="chat"), RequestOptions(target="a/other"))
     with pytest.raises(BadRequest):
-        router.decide(a_call(caller=may, alias="other"), Wishes(target="b/m"))
+        router.decide(a_call(caller=may, alias="other"), RequestOptions(target="b/m"))
 
 
 @pytest.mark.parametrize(("wish", "total"), [(None, 60), (5.0, 5.0), (1e5, 60)])
 def test_a_client_can_only_shorten_the_time(wish: float | None, total: float) -> None:
-    route = a_router().decide(a_call(), Wishes(timeout_s=wish))
+    route = a_router().decide(a_call(), RequestOptions(timeout_s=wish))
     assert route.timeouts.total_s == total
     assert route.timeouts.idle_s == 30
 
 
 def test_a_call_that_continues_a_response_goes_to_the_upstream_that_made_it() -> None:
     router = a_router()
-    assert names(router.decide(a_call(), Wishes(), home="b")) == ["b/m"]
-    assert names(router.decide(a_call(), Wishes(), home="c")) == ["c/m"]
-    assert len(names(router.decide(a_call(), Wishes(), home="gone"))) == 3, "its upstream is no target any more"
+    assert names(router.decide(a_call(), RequestOptions(), home="b")) == ["b/m"]
+    assert names(router.decide(a_call(), RequestOptions(), home="c")) == ["c/m"]
+    assert len(names(router.decide(a_call(), RequestOptions(), home="gone"))) == 3, "its upstream is no target any more"
 
 
 def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:
@@ -208,5 +216,5 @@ def test_what_is_looked_up_is_what_would_be_worked_out(weights: list[float], see
         for _ in range(5):
             lane.targets[at].place.breaker.failed()
     assert lane.calm == (not failing & set(range(len(weights))))
-    found = [c.place.name for c in router.decide(a_call(), Wishes()).candidates]
+    found = [c.place.name for c in router.decide(a_call(), RequestOptions()).candidates]
     assert found == [p.name for p in order(lane.targets, "weighted", a_call(), random.Random(seed))]

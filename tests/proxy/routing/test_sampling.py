@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Rule, Sampling, When
+from gateway.config.loading import RuleCondition, Sampling, SamplingRule
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.routing.sampling import DEFAULT, FORCED, Ending, Sampler
+from gateway.proxy.routing.sampling import DEFAULT, FORCED, CallEnding, Sampler
 
-OK = Ending("ok", "stop", 1.0, 0.1)
+OK = CallEnding("ok", "stop", 1.0, 0.1)
 
 
 def a_call(**changes: Any) -> Call:
@@ -25,7 +25,7 @@ def a_call(**changes: Any) -> Call:
 
 
 def sampler(*rules: tuple[dict[str, Any], float], rate: float = 0.1, **policy: Any) -> Sampler:
-    made = tuple(Rule(when=When(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
+    made = tuple(SamplingRule(when=RuleCondition(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
     return Sampler(Sampling(rate=rate, rules=made, **policy))
 
 
@@ -97,7 +97,7 @@ def test_a_tail_rule_holds_for_exactly_the_endings_it_names(when: Any, meets: An
 
 def test_all_conditions_of_a_rule_must_hold_the_head_ones_of_a_tail_rule_too() -> None:
     policy = sampler(({"outcome": "error", "alias": "chat", "min_total_s": 5}, 1.0))
-    slow_cut = Ending("cut", None, 6.0, None)
+    slow_cut = CallEnding("cut", None, 6.0, None)
     for call, ending, stratum in (
         (a_call(), slow_cut, "r0"),
         (a_call(alias="other"), slow_cut, DEFAULT),
@@ -119,7 +119,7 @@ TAILS: list[dict[str, Any]] = [
 ]
 conditions = st.sampled_from([*HEADS, *TAILS])
 endings = st.builds(
-    Ending,
+    CallEnding,
     st.sampled_from(["ok", "cut", "timeout", "client_gone"]),
     st.sampled_from([None, "stop", "length"]),
     st.sampled_from([0.1, 1.0, 5.0]),
@@ -127,7 +127,7 @@ endings = st.builds(
 )
 
 
-def matches(when: dict[str, Any], call: Call, ending: Ending) -> bool:
+def matches(when: dict[str, Any], call: Call, ending: CallEnding) -> bool:
     return (
         when.get("alias") in (None, call.alias)
         and when.get("stream") in (None, call.stream)
@@ -145,7 +145,7 @@ def matches(when: dict[str, Any], call: Call, ending: Ending) -> bool:
     unit=st.uuids().map(str),
 )
 def test_pi_is_the_largest_matching_rate_and_constant_in_its_stratum(
-    rules: Any, rate: float, stream: bool, ending: Ending, unit: str
+    rules: Any, rate: float, stream: bool, ending: CallEnding, unit: str
 ) -> None:
     policy, call = sampler(*rules, rate=rate), a_call(id=unit, stream=stream)
     drawn = policy.head(call)
@@ -194,7 +194,7 @@ def test_whoever_opted_out_leaves_the_population_whatever_the_rules(caller: Call
     policy = sampler(({"outcome": "error"}, 1.0), rate=1.0)
     drawn = policy.head(a_call(caller=caller), wish)
     assert (drawn.reason, drawn.possible, drawn.pi) == (reason, False, 0.0)
-    assert policy.tail(drawn, a_call(caller=caller), Ending("cut", None, 1.0, None))[0] == 0.0
+    assert policy.tail(drawn, a_call(caller=caller), CallEnding("cut", None, 1.0, None))[0] == 0.0
 
 
 def test_the_unit_is_the_conversation_only_where_the_policy_and_the_call_say_so() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
-from gateway.fake.answers import Answer
+from gateway.fake.answers import FakeAnswer
 
 
 def key(name: str, **more: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ async def test_who_opts_out_is_counted_and_never_recorded(sampling, upstream):
     running = await sampling(rate=1.0, rules=[{"when": {"outcome": "error"}, "rate": 1.0}])
     await ask(running, "left")
     await ask(running, "may", x_gateway_sample="never")
-    upstream.replies(lambda _: Answer(b'{"error": {"message": "no"}}', status=500))
+    upstream.replies(lambda _: FakeAnswer(b'{"error": {"message": "no"}}', status=500))
     await ask(running, "left", x_gateway_sample="always")
     await running.tally(lambda t: sum(c.n for c in t.unsampled) == 3)
     assert running.exchanges == []
@@ -80,7 +80,7 @@ async def test_a_conversation_is_recorded_whole_or_not_at_all(sampling):
 async def test_failures_are_kept_by_a_tail_rule_and_say_so(sampling, upstream):
     running = await sampling(rate=0.0, rules=[{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}])
     await ask(running, "plain")
-    upstream.replies(lambda _: Answer(b'{"error": {"message": "no"}}', status=500))
+    upstream.replies(lambda _: FakeAnswer(b'{"error": {"message": "no"}}', status=500))
     failed = await ask(running, "plain")
     (kept,) = await running.recorded(1)
     assert (kept.id, kept.stratum, kept.pi, kept.outcome) == (failed, "errors", 1.0, "upstream_error")

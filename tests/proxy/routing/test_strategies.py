@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from gateway.config.loading import Upstream
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.routing.strategies import Weighted, order, prefix, session
-from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState
+from gateway.proxy.routing.strategies import WeightedTargetState, order, prefix, session
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
 
-def a_target(name: str, weight: float = 1.0, *, model: str = "m", in_flight: int = 0, latency: float = 0.0) -> Weighted:
-    state = UpstreamState(name, Upstream(kind="fake"), Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
-    place = Place(Target(name, model), state, Breaker(lambda: 0.0), lambda: 0.0, in_flight, latency)
-    return Weighted(place, weight)
+def a_target(
+    name: str, weight: float = 1.0, *, model: str = "m", in_flight: int = 0, latency: float = 0.0
+) -> WeightedTargetState:
+    state = UpstreamState(name, Upstream(kind="fake"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+    place = TargetState(Target(name, model), state, CircuitBreaker(lambda: 0.0), lambda: 0.0, in_flight, latency)
+    return WeightedTargetState(place, weight)
 
 
 def a_call(**changes: Any) -> Call:
@@ -29,7 +31,7 @@ def a_call(**changes: Any) -> Call:
     return replace(call, **changes)
 
 
-def firsts(targets: list[Weighted], strategy: Any, n: int, fields: Any = lambda i: {}) -> Counter[str]:
+def firsts(targets: list[WeightedTargetState], strategy: Any, n: int, fields: Any = lambda i: {}) -> Counter[str]:
     rng = random.Random(7)
     chosen = (order(targets, strategy, a_call(fields=fields(i)), rng)[0] for i in range(n))
     return Counter(place.target.upstream for place in chosen)
@@ -91,7 +93,7 @@ def test_latency_prefers_the_faster_of_two_and_tries_whoever_is_not_known() -> N
 SESSIONS = "cbbabddbcdbdbaddbabadcba"
 
 
-def where(targets: list[Weighted], key: str) -> str:
+def where(targets: list[WeightedTargetState], key: str) -> str:
     return order(targets, "session", a_call(fields={"user": key}), random.Random(0))[0].name
 
 

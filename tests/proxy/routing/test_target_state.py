@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.config.loading import Upstream
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
-from gateway.proxy.routing.target_state import Breaker, Place, Slots, UpstreamState, jitter
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState, jitter
 
 
 class Clock:
@@ -31,11 +31,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(clock)
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(clock)
 
 
-def opened(breaker: Breaker) -> Breaker:
+def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     for _ in range(5):
         assert breaker.enter()
         breaker.failed()
@@ -45,7 +45,7 @@ def opened(breaker: Breaker) -> Breaker:
 # ── the breaker ──
 
 
-def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: Breaker) -> None:
+def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: CircuitBreaker) -> None:
     for _ in range(4):
         breaker.failed()
     assert breaker.enter()
@@ -55,19 +55,19 @@ def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: Br
     assert breaker.wait_s() == 1.0
 
 
-def test_a_success_between_failures_keeps_it_closed(breaker: Breaker, clock: Clock) -> None:
+def test_a_success_between_failures_keeps_it_closed(breaker: CircuitBreaker, clock: Clock) -> None:
     for at in range(40):
         clock.now += 1.0
         breaker.failed() if at % 3 else breaker.succeeded()
     assert not breaker.open
 
 
-def test_half_of_twenty_calls_in_ten_seconds_open_it(breaker: Breaker, clock: Clock) -> None:
+def test_half_of_twenty_calls_in_ten_seconds_open_it(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(10):
         breaker.succeeded()
         breaker.failed()
     assert breaker.open
-    slow = Breaker(clock)
+    slow = CircuitBreaker(clock)
     for _ in range(40):
         clock.now += 1.0
         slow.succeeded()
@@ -75,7 +75,7 @@ def test_half_of_twenty_calls_in_ten_seconds_open_it(breaker: Breaker, clock: Cl
     assert not slow.open, "twenty calls did not come within one window"
 
 
-def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: Breaker, clock: Clock) -> None:
+def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += 0.99
     assert not breaker.enter()
@@ -88,7 +88,9 @@ def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: Breaker, clo
     assert breaker.enter()
 
 
-def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(breaker: Breaker, clock: Clock) -> None:
+def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     opened(breaker)
     clock.now += 1.1
     assert breaker.enter()
@@ -98,7 +100,7 @@ def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(bre
     assert not breaker.enter()
 
 
-def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: Breaker, clock: Clock) -> None:
+def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     waits = []
     for _ in range(7):
@@ -109,7 +111,7 @@ def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: Break
     assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
-def test_failures_of_calls_from_before_it_opened_do_not_lengthen_the_wait(breaker: Breaker) -> None:
+def test_failures_of_calls_from_before_it_opened_do_not_lengthen_the_wait(breaker: CircuitBreaker) -> None:
     """A hundred calls in flight at a target that dies are one event."""
     for _ in range(100):
         assert breaker.enter()
@@ -123,7 +125,7 @@ def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recove
     minute: list[str], before: int
 ) -> None:
     clock = Clock()
-    breaker = Breaker(clock)
+    breaker = CircuitBreaker(clock)
     for _ in range(before):
         breaker.failed()
     for ending in minute:
@@ -136,7 +138,9 @@ def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recove
     assert clock.now - recovered <= 30.0
 
 
-def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(breaker: Breaker, clock: Clock) -> None:
+def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     breaker.cool(5.0)
     breaker.cool(1.0)
     assert not breaker.open, "it did not fail"
@@ -154,7 +158,7 @@ def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(brea
 @given(st.lists(st.sampled_from(["enter", "ok", "fail", "left", "cool", "tick"]), max_size=60))
 def test_in_any_order_of_events_a_breaker_can_be_asked_again_within_two_minutes(events: list[str]) -> None:
     clock = Clock()
-    breaker = Breaker(clock)
+    breaker = CircuitBreaker(clock)
     entered = 0
     for event in events:
         if event == "tick":
@@ -181,7 +185,7 @@ async def turns() -> None:
 
 
 async def test_slots_are_given_in_the_order_of_arrival() -> None:
-    slots = Slots(2, 10, 60.0)
+    slots = ConcurrencyLimiter(2, 10, 60.0)
     got: list[int] = []
 
     async def one(n: int) -> None:
@@ -201,7 +205,7 @@ async def test_slots_are_given_in_the_order_of_arrival() -> None:
 
 
 async def test_a_late_comer_does_not_overtake_who_has_been_given_the_place() -> None:
-    slots = Slots(1, 10, 60.0)
+    slots = ConcurrencyLimiter(1, 10, 60.0)
     await slots.enter()
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(slots.enter())
@@ -215,7 +219,7 @@ async def test_a_late_comer_does_not_overtake_who_has_been_given_the_place() -> 
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
-    slots = Slots(1, 0, 60.0)
+    slots = ConcurrencyLimiter(1, 0, 60.0)
     await slots.enter()
     with pytest.raises(Overloaded, match="1 in flight, 0 waiting") as refused:
         await slots.enter()
@@ -225,7 +229,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> Non
 
 
 async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
-    slots = Slots(1, 5, 0.01)
+    slots = ConcurrencyLimiter(1, 5, 0.01)
     await slots.enter()
     with pytest.raises(Overloaded, match=r"within 0\.01 s"):
         await slots.enter()
@@ -235,7 +239,7 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
 
 
 async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() -> None:
-    slots = Slots(1, 5, 60.0)
+    slots = ConcurrencyLimiter(1, 5, 60.0)
     await slots.enter()
     loop = asyncio.get_running_loop()
     first, next_ = loop.create_task(slots.enter()), loop.create_task(slots.enter())
@@ -249,7 +253,7 @@ async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() 
 
 
 async def test_without_a_limit_nobody_ever_waits() -> None:
-    slots = Slots(None, 0, 0.0)
+    slots = ConcurrencyLimiter(None, 0, 0.0)
     for _ in range(1000):
         await slots.enter()
     assert slots.in_flight == 1000
@@ -265,7 +269,7 @@ class Crowd:
     """Callers of one Slots: who came, who holds a place, in which order."""
 
     def __init__(self, limit: int, queue: int) -> None:
-        self.slots = Slots(limit, queue, 60.0)
+        self.slots = ConcurrencyLimiter(limit, queue, 60.0)
         self.limit = limit
         self.queue = queue
         self.tasks: list[asyncio.Task[None]] = []
@@ -325,9 +329,9 @@ def test_in_any_order_of_coming_leaving_and_cancelling_no_place_is_lost_or_made(
 # ── the place ──
 
 
-def a_place(clock: Clock) -> Place:
-    upstream = UpstreamState("u", Upstream(kind="vllm"), Any, Any, Slots(None, 0, 1.0))  # type: ignore[arg-type]
-    return Place(Target("u", "org/model"), upstream, Breaker(clock), clock)
+def a_place(clock: Clock) -> TargetState:
+    upstream = UpstreamState("u", Upstream(kind="vllm"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+    return TargetState(Target("u", "org/model"), upstream, CircuitBreaker(clock), clock)
 
 
 def test_a_place_is_ready_unless_it_fails_pauses_or_its_upstream_is_down(clock: Clock) -> None:

@@ -22,7 +22,7 @@ from gateway.core.exchange import new_id
 from gateway.evals.scoring.types import Bounds, Golden, Score, Subject
 from gateway.evals.serve import opened
 from gateway.evals.store.query import reading
-from gateway.fake.answers import Answer
+from gateway.fake.answers import FakeAnswer
 from gateway.proxy.recording.recorder import Recorder
 
 CALM, BURST, ROUNDS = 700, 300, 4
@@ -73,12 +73,12 @@ class Truth:
     values: list[float] = field(default_factory=list)
     failed: int = 0
 
-    def answer(self, _: Any) -> Answer | str:
+    def answer(self, _: Any) -> FakeAnswer | str:
         failed = self.rng.random() < FAILURES[self.phase]
         value = 0.0 if failed else self.rng.uniform(0.5, 1.0)
         self.values.append(value)
         self.failed += failed
-        return Answer(b'{"error": {"message": "out of order"}}', status=500) if failed else f"{value}"
+        return FakeAnswer(b'{"error": {"message": "out of order"}}', status=500) if failed else f"{value}"
 
     @property
     def mean(self) -> float:

@@ -12,13 +12,21 @@ from gateway.core.plan import CONTROL
 from gateway.evals.annotation.calibrate import corrected_difference
 from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
 from gateway.evals.experiments.duels import strengths_of, wins_of
-from gateway.evals.experiments.findings import Finding, Looked, chosen_plan, finding
-from gateway.evals.experiments.report import Comparison, Estimate, Likeness, Report, Strength, Trail, Wins
+from gateway.evals.experiments.findings import Finding, SequenceStates, chosen_plan, finding
+from gateway.evals.experiments.report import (
+    ArmStrength,
+    Comparison,
+    Estimate,
+    IntervalTrail,
+    Report,
+    SimilarityTest,
+    Wins,
+)
 from gateway.evals.experiments.without_plan import without_plan
-from gateway.evals.reader_config import Where
+from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.experiment.sentences import design_of, limits_of
 from gateway.evals.store.experiments import arms
-from gateway.evals.store.experiments.plans import Kept, experiments, kept_plans
+from gateway.evals.store.experiments.plans import StoredPlan, experiments, kept_plans
 from gateway.evals.store.experiments.queries import verdicts
 from gateway.evals.store.experiments.sequences import trail
 from gateway.evals.store.labels import anything_labelled
@@ -26,14 +34,14 @@ from gateway.evals.store.query import Reading, reading
 from gateway.runtime.child import CannotRun
 
 # A difference as people's labels correct it, of (plan, candidate, comparison).
-Corrected = Callable[[Kept, str, Comparison], Estimate | None]
+Corrected = Callable[[StoredPlan, str, Comparison], Estimate | None]
 
 
-class NoExperiment(CannotRun):
+class ExperimentNotFound(CannotRun):
     """Nothing of this experiment is in the store."""
 
 
-def read(asked: Where, experiment: str, candidate: str | None = None) -> Report:
+def read(asked: StoreLocation, experiment: str, candidate: str | None = None) -> Report:
     """From the store, as it is now. Raises NoExperiment, NoStore and ConfigError."""
     with reading(asked.store) as connection:
         people = partial(_people, connection) if anything_labelled(connection) else None
@@ -49,16 +57,16 @@ def report_of(
         latest = arms.latest_plan(connection, name)
         if latest is None:
             known = ", ".join(experiments(connection)) or "none"
-            raise NoExperiment(f'no exchange of experiment "{name}" is in the store; there are: {known}')
+            raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; there are: {known}')
         return without_plan(connection, latest)
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
-        raise NoExperiment(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
+        raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
     return _report(connection, plan, finding(connection, plan, candidate or names[0]), corrected)
 
 
-def _report(connection: Reading, plan: Kept, found: Finding, corrected: Corrected | None) -> Report:
-    look = Looked(connection, plan)
+def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
+    look = SequenceStates(connection, plan)
     primary, guardrails, others = (
         _corrected(c, plan, found.candidate, corrected)
         for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
@@ -103,35 +111,35 @@ def _report(connection: Reading, plan: Kept, found: Finding, corrected: Correcte
 
 
 def _corrected(
-    found: Sequence[Comparison], plan: Kept, candidate: str, corrected: Corrected | None
+    found: Sequence[Comparison], plan: StoredPlan, candidate: str, corrected: Corrected | None
 ) -> tuple[Comparison, ...]:
     if corrected is None:
         return tuple(found)
     return tuple(replace(c, corrected=corrected(plan, candidate, c)) for c in found)
 
 
-def _people(connection: Reading, plan: Kept, candidate: str, of: Comparison) -> Estimate | None:
+def _people(connection: Reading, plan: StoredPlan, candidate: str, of: Comparison) -> Estimate | None:
     """Of a scorer whose answers were labelled in both arms; labels are in [0, 1], 1 best."""
     return corrected_difference(connection, of.metric, plan.plan.name, plan.hash, (CONTROL, candidate))
 
 
-def _trails(connection: Reading, found: Finding) -> tuple[Trail, ...]:
+def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:
     """Of the primary and the guardrails."""
     shown = [c.metric for c in found.metrics if c.role != "other" and c.metric in found.names]
-    return tuple(Trail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
+    return tuple(IntervalTrail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
 
 
-def _likeness(look: Looked, candidate: str) -> tuple[Likeness, ...]:
+def _likeness(look: SequenceStates, candidate: str) -> tuple[SimilarityTest, ...]:
     return tuple(
-        Likeness(metric, s.n, -s.spread.mean, s.test.p_value)
+        SimilarityTest(metric, s.n, -s.spread.mean, s.test.p_value)
         for (arm, metric), s in sorted(look.sequences.items())
         if arm == candidate and s.test is not None and s.n
     )
 
 
 def _preferences(
-    connection: Reading, plan: Kept, look: Looked, found: Finding
-) -> tuple[Wins | None, tuple[Strength, ...], float | None]:
+    connection: Reading, plan: StoredPlan, look: SequenceStates, found: Finding
+) -> tuple[Wins | None, tuple[ArmStrength, ...], float | None]:
     """Of the pairwise judge: the primary, if it is one, else the first."""
     judges = [
         m for m in (plan.plan.primary, *sorted(found.names)) if m is not None and look.prefers(found.candidate, m)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.evals.experiments.findings import Finding, Looked
+from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.sequences import WORDS
 from gateway.evals.experiments.wording import when
-from gateway.evals.store.experiments.plans import Kept
+from gateway.evals.store.experiments.plans import StoredPlan
 
 _SHADOW = (
     "Each answer is compared on its own: how a conversation goes on after a candidate's answer is not seen.",
@@ -14,7 +14,7 @@ _SHADOW = (
 )
 
 
-def design_of(plan: Kept) -> tuple[tuple[str, str], ...]:
+def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     """Of the plan as it was frozen."""
     p = plan.plan
     rows = [
@@ -37,7 +37,7 @@ def design_of(plan: Kept) -> tuple[tuple[str, str], ...]:
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
 
-def limits_of(found: Finding, look: Looked) -> tuple[str, ...]:
+def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     """What the numbers do not say."""
     plan = found.kept.plan
     said = list(_SHADOW if plan.mode != "split" else ())

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gateway.core.sanitize import plain
 from gateway.evals.experiments import wording as say
-from gateway.evals.experiments.report import Arm, Comparison, Estimate, Latency, Report, State, Trail
+from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail, Report, State
 from gateway.evals.reports.experiment.views import MOODS, comparisons, drawn
 
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
@@ -103,7 +103,7 @@ def _course(report: Report) -> RenderableType | None:
     return Group(*rows, _text(key, "dim")) if rows else None
 
 
-def _drawing(trail: Trail, margin: float) -> Iterator[Text]:
+def _drawing(trail: IntervalTrail, margin: float) -> Iterator[Text]:
     points = say.thinned([p for p in trail.points if not any(map(math.isnan, p))], _COLUMNS)
     if not points:
         return
@@ -157,7 +157,7 @@ def _latency(report: Report) -> RenderableType | None:
     return shown if report.latency else None
 
 
-def _of_latency(each: Latency) -> tuple[str, ...]:
+def _of_latency(each: ArmLatency) -> tuple[str, ...]:
     places = say.digits_of(each.p50, each.p95)
     p50, p95 = (_beside(e, places) for e in (each.p50, each.p95))
     apart = "" if each.comparable else "asked by another path: not to be compared"

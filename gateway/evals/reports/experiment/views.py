@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.core.plan import REPEAT
-from gateway.evals.experiments.report import Arm, Comparison, Latency, Report, State, Verdict
+from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Report, State, Verdict
 
 Part = Literal["control", "candidate", "repeat", "other"]
 MOODS: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
@@ -26,7 +26,7 @@ def arms_compared(report: Report) -> tuple[Arm, Arm] | None:
     return (control, candidate) if control and candidate else None
 
 
-def latency_compared(report: Report) -> tuple[Latency, Latency] | None:
+def latency_compared(report: Report) -> tuple[ArmLatency, ArmLatency] | None:
     """Whole answers: of the arm that was asked by the candidate's own path, and of the candidate."""
     fair = [each for each in report.latency if each.measure == "total_s" and each.comparable]
     candidate = next((each for each in fair if each.arm == report.candidate), None)

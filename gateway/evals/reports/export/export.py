@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from gateway.evals.reports.export.forms import Form, writer
-from gateway.evals.reports.export.rows import Unfit
-from gateway.evals.store.export import Source
-from gateway.evals.store.query import Wish
+from gateway.evals.reports.export.rows import NotExportable
+from gateway.evals.store.export import ExportSource
+from gateway.evals.store.query import ExchangeFilter
 from gateway.runtime.child import CannotRun
 
 Show = Callable[[int, int], None]
@@ -22,7 +22,7 @@ Show = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """left_out: why, and how many."""
 
     written: int
@@ -35,10 +35,10 @@ def form_of(path: Path | None) -> Form:
     return "jsonl" if path is None else named.get(path.suffix.lower(), "jsonl")
 
 
-def export(url: str, wish: Wish, form: Form, file: IO[bytes], show: Show) -> Exported:
+def export(url: str, wish: ExchangeFilter, form: Form, file: IO[bytes], show: Show) -> ExportResult:
     """Raises NoStore, QueryError, CannotRun. wish.limit: the most that is looked at, the oldest first; 0: all."""
     written, left_out = 0, Counter[str]()
-    with closing(Source(url, wish, time.time())) as source:
+    with closing(ExportSource(url, wish, time.time())) as source:
         most = min(source.count, wish.limit or source.count)
         out = writer(form, file, source.scorers)
         for found in (each for batch in source.batches() for each in batch):
@@ -48,11 +48,11 @@ def export(url: str, wish: Wish, form: Form, file: IO[bytes], show: Show) -> Exp
             try:
                 out.add(found)
                 written += 1
-            except Unfit as why:
+            except NotExportable as why:
                 left_out[str(why)] += 1
             show(done + 1, most)
         out.close()
-    return Exported(written, left_out)
+    return ExportResult(written, left_out)
 
 
 @contextmanager

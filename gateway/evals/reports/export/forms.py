@@ -18,7 +18,7 @@ _GROUP_ROWS = 1_000  # of a Parquet file
 _GROUP_BYTES = 8_000_000
 
 
-class Writer(Protocol):
+class ExportWriter(Protocol):
     """add raises Unfit for an exchange that has no place in the form; nothing of it is then written."""
 
     def add(self, found: Found) -> None: ...
@@ -26,26 +26,26 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> Writer:
+def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> ExportWriter:
     """scorers: whose scores there are. Raises CannotRun where a library is missing."""
     named = columns(scorers)
     if form == "parquet":
-        return Parquet(file, named)
+        return ParquetWriter(file, named)
     if form == "csv":
-        return Sheet(file, named)
+        return CsvWriter(file, named)
     as_object: Mapping[Form, Callable[[Found], dict[str, Any]]] = {
         "jsonl": lambda found: _spelled(row(found, named)),
         "openai-chat": conversation,
         "openai-evals": evaluated,
     }
-    return Lines(file, as_object[form])
+    return JsonLinesWriter(file, as_object[form])
 
 
 def _spelled(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "received": values["received"].isoformat()}
 
 
-class Lines:
+class JsonLinesWriter:
     """JSON, one object a line."""
 
     def __init__(self, file: IO[bytes], as_object: Callable[[Found], dict[str, Any]]) -> None:
@@ -59,7 +59,7 @@ class Lines:
         self._file.flush()
 
 
-class Sheet:
+class CsvWriter:
     """CSV with a head (RFC 4180), in which no text is a formula. messages stand as JSON."""
 
     def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ class Sheet:
         self._text.detach()
 
 
-class Parquet:
+class ParquetWriter:
     """Parquet through pyarrow; a row group is the most that is held."""
 
     def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:

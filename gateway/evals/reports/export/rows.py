@@ -25,7 +25,7 @@ _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
 _INLINE = b";base64,sha256="  # what stands for an image or a sound that was not kept
 
 
-class Unfit(Exception):
+class NotExportable(Exception):
     """This exchange has no place in that form; the message says why, in the same words for all alike."""
 
 
@@ -70,7 +70,7 @@ def conversation(found: Found) -> dict[str, Any]:
     else:
         _check_whole(found)
         if not found["text"] and not calls:
-            raise Unfit("empty answers")
+            raise NotExportable("empty answers")
         answer["content"] = found["text"] or None
         if calls:
             answer["tool_calls"] = calls
@@ -97,25 +97,25 @@ def question(found: Found) -> tuple[list[Any], list[Any] | None]:
     """What was asked, as messages of the chat API, and the tools. Raises Unfit."""
     request = bytes(found["request"])
     if found["truncated"]:
-        raise Unfit("cut at the byte cap")
+        raise NotExportable("cut at the byte cap")
     if _INLINE in request:
-        raise Unfit("images and sounds that were not kept")
+        raise NotExportable("images and sounds that were not kept")
     body = _object(request)
     if found["api"] == "chat":
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise Unfit("words that were not kept")
+            raise NotExportable("words that were not kept")
         return messages, body.get("tools") or None
     if not any(body.get(name) for name in ("messages", "input", "prompt")):
-        raise Unfit("words that were not kept")
+        raise NotExportable("words that were not kept")
     if body.get("tools") or not _only_text(body):
-        raise Unfit("tools and parts of another API than chat")
+        raise NotExportable("tools and parts of another API than chat")
     return [{"role": who, "content": said} for who, said in turns(request)], None
 
 
 def _check_whole(found: Found) -> None:
     if found["outcome"] != "ok" or found["status"] >= 400:
-        raise Unfit("no whole answer")
+        raise NotExportable("no whole answer")
 
 
 def _only_text(body: Mapping[str, Any]) -> bool:

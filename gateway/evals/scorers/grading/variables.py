@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.evals.scorers.judging.material import conversation
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Subject
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
@@ -17,7 +17,7 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _SAMPLE = ("output_text", "output_json", "output_tools", "choices", "finish_reason", "model")
 
 
-class Lacking(Exception):
+class MissingVariable(Exception):
     """A variable has no value for this subject. name: which one."""
 
     def __init__(self, name: str) -> None:
@@ -34,10 +34,10 @@ def check(text: str, at: str) -> None:
     for name in names(text):
         space, _, rest = name.partition(".")
         if space not in ("item", "sample") or not rest:
-            raise Mistaken([f"{at}: {{{{{name}}}}}: expected {{{{item.NAME}}}} or {{{{sample.NAME}}}}"])
+            raise InvalidOptions([f"{at}: {{{{{name}}}}}: expected {{{{item.NAME}}}} or {{{{sample.NAME}}}}"])
         first = _STEP.match(rest)
         if space == "sample" and (first is None or first[1] not in _SAMPLE):
-            raise Mistaken([f"{at}: {{{{{name}}}}}: sample has {', '.join(_SAMPLE)}"])
+            raise InvalidOptions([f"{at}: {{{{{name}}}}}: sample has {', '.join(_SAMPLE)}"])
 
 
 def of(subject: Subject) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def filled(text: str, values: Mapping[str, Any], wrap: Callable[[str, str], str]
         name = found[1]
         given = _at(values, name)
         if given is None:
-            raise Lacking(name)
+            raise MissingVariable(name)
         written = given if isinstance(given, str) else orjson.dumps(given, default=str).decode()
         return wrap(name, written) if wrap else written
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.evals.scoring.options import Mistaken, near
+from gateway.evals.scoring.options import InvalidOptions, near
 
 Metric = Literal[
     "cosine", "fuzzy_match", "bleu", "gleu",
@@ -94,7 +94,7 @@ class LabelModel(_Grader):
     sampling_params: SamplingParams = SamplingParams()
 
 
-class Multi(_Grader):
+class MultiGrader(_Grader):
     """graders: by the name under which the formula knows them."""
 
     type: Literal["multi"]
@@ -103,47 +103,49 @@ class Multi(_Grader):
 
 
 Leaf = StringCheck | TextSimilarity | ScoreModel | LabelModel
-_TYPES: dict[str, type[Leaf] | type[Multi]] = {
+_TYPES: dict[str, type[Leaf] | type[MultiGrader]] = {
     "string_check": StringCheck,
     "text_similarity": TextSimilarity,
     "score_model": ScoreModel,
     "label_model": LabelModel,
-    "multi": Multi,
+    "multi": MultiGrader,
 }
 
 
-def read(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | Multi:
+def read(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | MultiGrader:
     """Raises Mistaken, with every mistake."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
-        raise Mistaken([f'{at}: expected a grader object with a "type", as {{type: string_check, …}}'])
+        raise InvalidOptions([f'{at}: expected a grader object with a "type", as {{type: string_check, …}}'])
     kind = raw["type"]
     if kind in _REFUSED:
-        raise Mistaken([f'{at}.type: "{kind}" graders are not supported: {_REFUSED[kind]}'])
+        raise InvalidOptions([f'{at}.type: "{kind}" graders are not supported: {_REFUSED[kind]}'])
     if kind not in _TYPES:
-        raise Mistaken([f'{at}.type: no grader type "{kind}"{near(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}'])
+        raise InvalidOptions(
+            [f'{at}.type: no grader type "{kind}"{near(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}']
+        )
     if kind == "multi" and nested:
-        raise Mistaken([f"{at}.type: a multi grader holds no multi grader"])
+        raise InvalidOptions([f"{at}.type: a multi grader holds no multi grader"])
     if raw.get("evaluation_metric") == "meteor":
-        raise Mistaken([f"{at}.evaluation_metric: meteor needs a dictionary of synonyms and is not supported"])
+        raise InvalidOptions([f"{at}.evaluation_metric: meteor needs a dictionary of synonyms and is not supported"])
     try:
         made = _TYPES[kind].model_validate(raw)
     except ValidationError as error:
-        raise Mistaken([_line(at, e) for e in error.errors(include_url=False)]) from error
+        raise InvalidOptions([_line(at, e) for e in error.errors(include_url=False)]) from error
     _check(made, at)
     return made
 
 
-def _check(made: Leaf | Multi, at: str) -> None:
+def _check(made: Leaf | MultiGrader, at: str) -> None:
     if isinstance(made, ScoreModel) and not made.range[0] < made.range[1]:
-        raise Mistaken([f"{at}.range: {list(made.range)} is no range: expected [low, high]"])
+        raise InvalidOptions([f"{at}.range: {list(made.range)} is no range: expected [low, high]"])
     if isinstance(made, LabelModel) and (strange := sorted(set(made.passing_labels) - set(made.labels))):
-        raise Mistaken([f"{at}.passing_labels: {', '.join(strange)}: not among labels"])
+        raise InvalidOptions([f"{at}.passing_labels: {', '.join(strange)}: not among labels"])
     if isinstance(made, ScoreModel | LabelModel):
         for number, message in enumerate(made.input):
             try:
                 _ = message.text
             except ValueError as error:
-                raise Mistaken([f"{at}.input[{number}].content: {error}"]) from None
+                raise InvalidOptions([f"{at}.input[{number}].content: {error}"]) from None
 
 
 def _line(at: str, error: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.evals.scorers.judging.fence import limited
 from gateway.evals.scorers.judging.verdicts import NoVerdict, found
-from gateway.evals.scoring.asker import Asker, Refused, total
+from gateway.evals.scoring.asker import Asker, ModelRefused, total
 from gateway.evals.scoring.types import Spent
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ TOP_LOGPROBS = 20
 _REFUSALS = frozenset({400, 404, 415, 422, 501})
 
 
-class Unreadable(Exception):
+class UnreadableVerdict(Exception):
     """The judge gave no verdict, also when asked again. spent: what asking took."""
 
     def __init__(self, message: str, spent: Spent | None) -> None:
@@ -31,7 +31,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class JudgeQuestion(Generic[T]):
     """What is asked. key: the member without which there is no verdict. format: the response_format. read: the
     verdict's meaning; raises NoVerdict."""
 
@@ -43,7 +43,7 @@ class Question(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(Generic[T]):
+class JudgeVerdict(Generic[T]):
     """said: as `read` read it. raw: the object it was read from. tokens: `logprobs.content`; []: none were given."""
 
     said: T
@@ -53,7 +53,7 @@ class Verdict(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Manners:
+class _UpstreamQuirks:
     """What this model's upstream has not refused so far."""
 
     format: str = "json_schema"  # then json_object, then none
@@ -77,50 +77,52 @@ class JudgeModel:
         self._asker = asker
         self._temperature, self._max_tokens = temperature, max_tokens
         self._params = dict(params or {})
-        self._manners = _Manners()
+        self._manners = _UpstreamQuirks()
 
-    async def verdict(self, question: Question[T], *, logprobs: bool = False) -> Verdict[T]:
+    async def verdict(self, question: JudgeQuestion[T], *, logprobs: bool = False) -> JudgeVerdict[T]:
         """Raises Unreadable, and what Asker.ask raises."""
         spent: list[Spent] = []
         try:
             return await self._verdict(question, logprobs, spent)
-        except Unreadable:
+        except UnreadableVerdict:
             raise
         except Exception as error:
             error.spent = total(spent)  # type: ignore[attr-defined]  # the result says what was paid for nothing
             raise
 
-    async def _verdict(self, question: Question[T], logprobs: bool, spent: list[Spent]) -> Verdict[T]:
+    async def _verdict(self, question: JudgeQuestion[T], logprobs: bool, spent: list[Spent]) -> JudgeVerdict[T]:
         messages = list(question.messages)
         text, tokens = await self._said(question, messages, logprobs, spent)
         try:
             raw = found(text, question.key)
-            return Verdict(question.read(raw), raw, tokens, total(spent))
+            return JudgeVerdict(question.read(raw), raw, tokens, total(spent))
         except NoVerdict as wrong:
             messages += _again(text, question.format, wrong)
         text, tokens = await self._said(question, messages, logprobs, spent)
         try:
             raw = found(text, question.key)
-            return Verdict(question.read(raw), raw, tokens, total(spent))
+            return JudgeVerdict(question.read(raw), raw, tokens, total(spent))
         except NoVerdict as wrong:
-            raise Unreadable(f"the judge gave no verdict, asked twice: {wrong}", total(spent)) from None
+            raise UnreadableVerdict(f"the judge gave no verdict, asked twice: {wrong}", total(spent)) from None
 
     async def _said(
-        self, question: Question[T], messages: Sequence[Mapping[str, str]], logprobs: bool, spent: list[Spent]
+        self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool, spent: list[Spent]
     ) -> tuple[str, Sequence[Any]]:
         """What the model says, without how it reasoned, and its tokens."""
         while True:
             body = self._body(question, messages, logprobs)
             try:
                 answer, took = await self._asker.ask("/chat/completions", body)
-            except Refused as refused:
+            except ModelRefused as refused:
                 if refused.status not in _REFUSALS or not self._learnt(refused, body):
                     raise
                 continue
             spent.append(took)
             return _text(answer)
 
-    def _body(self, question: Question[T], messages: Sequence[Mapping[str, str]], logprobs: bool) -> dict[str, Any]:
+    def _body(
+        self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool
+    ) -> dict[str, Any]:
         manners = self._manners
         body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": self._temperature}
         body["seed"] = question.seed
@@ -135,7 +137,7 @@ class JudgeModel:
         body |= self._params
         return {k: v for k, v in body.items() if k not in manners.without}
 
-    def _learnt(self, refused: Refused, body: Mapping[str, Any]) -> bool:
+    def _learnt(self, refused: ModelRefused, body: Mapping[str, Any]) -> bool:
         """Whether something can be left out that the upstream complains of, or may mean."""
         manners, said = self._manners, f"{refused.param} {refused.message}".lower()
         if "logprob" in said and "logprobs" in body:

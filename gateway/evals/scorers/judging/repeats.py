@@ -6,13 +6,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.evals.scorers.judging.model import Unreadable
+from gateway.evals.scorers.judging.model import UnreadableVerdict
 from gateway.evals.scoring.asker import total
 from gateway.evals.scoring.types import Score, Spent
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class RepeatedVerdict:
     """One verdict on the scale [0, 1]."""
 
     value: float
@@ -24,7 +24,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class RepeatPolicy:
     """least: how often it is asked. most: how often at most, while the standard error is above `error`; None: least."""
 
     least: int = 1
@@ -48,26 +48,26 @@ class Repeats:
         return error is not None and error <= self.error
 
 
-async def score(ask: Callable[[int], Awaitable[Opinion]], repeats: Repeats) -> Score:
+async def score(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: RepeatPolicy) -> Score:
     """ask: takes the repeat's number, which is also its seed. A repeat without a verdict is left out, unless none has
     one: then Unreadable is raised. Raises whatever else ask raises."""
-    opinions: list[Opinion] = []
-    lost: list[Unreadable] = []
+    opinions: list[RepeatedVerdict] = []
+    lost: list[UnreadableVerdict] = []
     most = repeats.most or repeats.least
     for number in range(most):
         try:
             opinions.append(await ask(number))
-        except Unreadable as error:
+        except UnreadableVerdict as error:
             lost.append(error)
         if repeats.enough([o.value for o in opinions]) and number + 1 >= repeats.least:
             break
     spent = total([s for s in (*(o.spent for o in opinions), *(e.spent for e in lost)) if s is not None])
     if not opinions:
-        raise Unreadable(str(lost[0]), spent)
+        raise UnreadableVerdict(str(lost[0]), spent)
     return _score(opinions, spent)
 
 
-def _score(opinions: Sequence[Opinion], spent: Spent | None) -> Score:
+def _score(opinions: Sequence[RepeatedVerdict], spent: Spent | None) -> Score:
     first = opinions[0]
     values = [o.value for o in opinions]
     shares = [o.distribution for o in opinions if o.distribution is not None]

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
-from gateway.evals.scoring.options import Mistaken, near
+from gateway.evals.scoring.options import InvalidOptions, near
 
 _NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -49,7 +49,7 @@ def load(kind: str, file: str | None, directory: Path, known: Iterable[str], nee
         try:
             text = (directory / file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise Mistaken([f".template: {directory / file} cannot be read: {error}"]) from error
+            raise InvalidOptions([f".template: {directory / file} cannot be read: {error}"]) from error
     template = parse(text)
     known = sorted(known)
     lines = [
@@ -58,7 +58,7 @@ def load(kind: str, file: str | None, directory: Path, known: Iterable[str], nee
     ]
     lines += [f".template: must hold {{{{{name}}}}}" for name in needed if name not in template.names]
     if lines:
-        raise Mistaken(lines)
+        raise InvalidOptions(lines)
     return template
 
 

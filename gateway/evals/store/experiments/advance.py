@@ -7,42 +7,44 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from gateway.evals.experiments.progress import Progress
+from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.split import looked_at, ratio_name, shares
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.evidence import evidence
-from gateway.evals.store.experiments.pairs import Settled, give_places, next_place, still_open
-from gateway.evals.store.experiments.plans import Kept, hold
+from gateway.evals.store.experiments.pairs import SettledPair, give_places, next_place, still_open
+from gateway.evals.store.experiments.plans import StoredPlan, hold
 from gateway.evals.store.experiments.split import assigned
 
 LEASE = "experiments"
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
+class LeaseHolder:
     """Who asks. keep_s: how long the lease is kept from now."""
 
     holder: str
     keep_s: float
 
 
-class Deposed(Exception):
+class LeaseLost(Exception):
     """Another consumer has the lease: nothing of this step is stored."""
 
 
-def advance(connection: Connection, leader: Leader, plan: Kept, found: Sequence[Settled], now: float) -> None:
+def advance(
+    connection: Connection, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair], now: float
+) -> None:
     """Moves the plan's sequences over these pairs, which are the next in order. Raises Deposed.
 
     The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
     """
     if not hold(connection, LEASE, leader.holder, now, leader.keep_s):
-        raise Deposed
+        raise LeaseLost
     if not still_open(connection, [pair.id for pair in found]):
-        raise Deposed
+        raise LeaseLost
     clusters = [pair.cluster for pair in found if pair.cluster is not None]
     taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
     states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
-    progress = Progress(plan.plan, plan.hash, states_of_arms, taken)
+    progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
     first = next_place(connection, plan.hash)
     joined = evidence(connection, found)
     for place, pair in enumerate(joined, first):
@@ -52,7 +54,7 @@ def advance(connection: Connection, leader: Leader, plan: Kept, found: Sequence[
     give_places(connection, first, list(zip(found, states, strict=True)))
 
 
-def keep_ratio(connection: Connection, plan: Kept, now: float) -> None:
+def keep_ratio(connection: Connection, plan: StoredPlan, now: float) -> None:
     """Notes the largest evidence against the planned shares so far, so that an alarm stays one."""
     name = ratio_name(plan)
     stored = kept.states(connection, plan.hash).get(name)
@@ -62,4 +64,4 @@ def keep_ratio(connection: Connection, plan: Kept, now: float) -> None:
     if n and len([share for share in shares(plan.plan).values() if share > 0]) > 1:
         peak = looked_at(plan.plan, counts, before).log_peak
         if peak > before:
-            kept.save(connection, kept.Changes({name: (n, {"log_peak": peak})}, [], {}, []), now)
+            kept.save(connection, kept.SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)

@@ -15,7 +15,7 @@ MEASURES = ("first_token_s", "total_s", "input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LatestPlan:
     """What ran last under an experiment's name. only: no other plan ever did, so the Tallies speak of this one."""
 
     experiment: str
@@ -32,7 +32,7 @@ class ScorerKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairTotals:
     """joined: shadows whose served exchange is here. alone: served exchanges without a shadow. orphans: the reverse."""
 
     joined: int
@@ -45,7 +45,7 @@ def experiments(connection: Connection) -> list[str]:
     return sorted(connection.execute(names).scalars())
 
 
-def latest_plan(connection: Connection, experiment: str) -> Plan | None:
+def latest_plan(connection: Connection, experiment: str) -> LatestPlan | None:
     newest = (
         select(exchanges.c.plan, func.max(exchanges.c.received))
         .where(exchanges.c.experiment == experiment)
@@ -53,10 +53,10 @@ def latest_plan(connection: Connection, experiment: str) -> Plan | None:
         .order_by(func.max(exchanges.c.received).desc())
     )
     rows = connection.execute(newest).all()
-    return Plan(experiment, rows[0][0], len(rows) == 1) if rows else None
+    return LatestPlan(experiment, rows[0][0], len(rows) == 1) if rows else None
 
 
-def counts(connection: Connection, plan: Plan) -> dict[str, list[tuple[str, str, int]]]:
+def counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str, str, int]]]:
     """By arm: (role, "upstream/model", exchanges)."""
     e = exchanges.c
     query = (
@@ -71,7 +71,7 @@ def counts(connection: Connection, plan: Plan) -> dict[str, list[tuple[str, str,
     return by_arm
 
 
-def measures(connection: Connection, plan: Plan) -> dict[tuple[str, str], list[StratumSums]]:
+def measures(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
     """By arm and measure. Of answers that came whole: one that failed has no latency to compare."""
     e = exchanges.c
     whole = e.outcome == "ok"
@@ -109,7 +109,7 @@ def _failure_sums() -> list[Any]:
     ]
 
 
-def score_sums(connection: Connection, plan: Plan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
+def score_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
     """By arm and scorer; of each scorer only the version and config that scored last."""
     e, s = exchanges.c, scores.c
     place = (e.arm, e.alias, e.upstream, e.model, e.stratum, s.scorer, s.version, s.config_hash, s.direction)
@@ -146,7 +146,7 @@ def _sums(row: Any, population: dict[tuple[str, ...], int]) -> StratumSums:
     )  # fmt: skip
 
 
-def pairs(connection: Connection, plan: Plan) -> Pairs:
+def pairs(connection: Connection, plan: LatestPlan) -> PairTotals:
     served, shadow = exchanges.alias("served"), exchanges.alias("shadow")
 
     def count(*where: Any) -> int:
@@ -156,10 +156,10 @@ def pairs(connection: Connection, plan: Plan) -> Pairs:
     origin = select(served.c.id).where(served.c.id == shadow.c.pair).exists()
     these = (served.c.experiment == plan.experiment, served.c.plan == plan.plan, served.c.role == "served")
     those = (shadow.c.experiment == plan.experiment, shadow.c.plan == plan.plan, shadow.c.role == "shadow")
-    return Pairs(count(*those, origin), count(*these, ~joined), count(*those, ~origin))
+    return PairTotals(count(*those, origin), count(*these, ~joined), count(*those, ~origin))
 
 
-def _of(plan: Plan) -> Any:
+def _of(plan: LatestPlan) -> Any:
     return and_(exchanges.c.experiment == plan.experiment, exchanges.c.plan == plan.plan)
 
 

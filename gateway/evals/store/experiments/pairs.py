@@ -17,7 +17,7 @@ from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.evals.store import costs
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
-from gateway.evals.store.rows import Judged
+from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.tables import exchanges
 from gateway.evals.store.tables_experiments import pair_scores, pairs
 
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledPair:
     """A pair of which all is known. arms: asked → the id of its exchange; None: its record never came in time."""
 
     id: str
@@ -34,7 +34,7 @@ class Settled:
     arms: Mapping[str, str | None]
 
 
-def open_pairs(connection: Connection, new: Iterable[Judged]) -> None:
+def open_pairs(connection: Connection, new: Iterable[ScoredExchange]) -> None:
     """One pair for each newly stored served exchange that was drawn for a shadow."""
     rows = [_opened(j) for j in new if j.exchange.role == "served" and (j.exchange.asked or j.exchange.not_asked)]
     rows = [row for row in rows if row["plan"] is not None and row["experiment"] is not None]
@@ -42,7 +42,7 @@ def open_pairs(connection: Connection, new: Iterable[Judged]) -> None:
         connection.execute(insert(connection.dialect, pairs).on_conflict_do_nothing(), rows)
 
 
-def _opened(judged: Judged) -> Row:
+def _opened(judged: ScoredExchange) -> Row:
     e = judged.exchange
     return {
         "id": e.id, "experiment": e.experiment, "plan": e.plan, "position": judged.position, "received": e.received,
@@ -51,7 +51,7 @@ def _opened(judged: Judged) -> Row:
     }  # fmt: skip
 
 
-def seen_earlier(connection: Connection, known: Iterable[Judged]) -> None:
+def seen_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> None:
     """An exchange that stands in the stream twice has the earlier place, whichever was read first."""
     for j in known:
         if j.exchange.experiment is None:
@@ -65,7 +65,7 @@ def seen_earlier(connection: Connection, known: Iterable[Judged]) -> None:
         )
 
 
-def settled(connection: Connection, plan: str, watermark: str, deadline_ms: int, most: int) -> list[Settled]:
+def settled(connection: Connection, plan: str, watermark: str, deadline_ms: int, most: int) -> list[SettledPair]:
     """The next pairs of a plan, in order, up to the first that must still be waited for.
 
     watermark: a stream id; everything before it is stored. deadline_ms: in stream time, from the served answer on.
@@ -79,14 +79,14 @@ def settled(connection: Connection, plan: str, watermark: str, deadline_ms: int,
     )
     rows = connection.execute(waiting).all()
     came = _arms_of(connection, [row.id for row in rows])
-    found: list[Settled] = []
+    found: list[SettledPair] = []
     for row in rows:
         limit = _later(row.position, deadline_ms)
         there = {arm: i for arm, i, at in came.get(row.id, ()) if at is not None and at <= limit}
         asked = orjson.loads(row.asked)
         if limit >= mark and not there.keys() >= set(asked):
             break
-        found.append(Settled(row.id, row.cluster, {arm: there.get(arm) for arm in asked}))
+        found.append(SettledPair(row.id, row.cluster, {arm: there.get(arm) for arm in asked}))
     return found
 
 
@@ -117,7 +117,7 @@ def next_place(connection: Connection, plan: str) -> int:
     return int(connection.execute(select(func.max(pairs.c.place)).where(pairs.c.plan == plan)).scalar() or 0) + 1
 
 
-def give_places(connection: Connection, first: int, found: Sequence[tuple[Settled, Mapping[str, str]]]) -> None:
+def give_places(connection: Connection, first: int, found: Sequence[tuple[SettledPair, Mapping[str, str]]]) -> None:
     """Each pair its place, in order. With each: arm → ok, failed or lost."""
     for place, (pair, states) in enumerate(found, first):
         arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}

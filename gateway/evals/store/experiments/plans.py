@@ -14,7 +14,7 @@ from gateway.evals.store.tables_experiments import leases, plans
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredPlan:
     """A plan of the store. state: running or stopped; since: of that, in Unix seconds."""
 
     plan: Plan
@@ -39,7 +39,7 @@ def keep_plans(connection: Connection, states: Iterable[PlanState], now: float) 
         )
 
 
-def kept_plans(connection: Connection, experiment: str | None = None) -> list[Kept]:
+def kept_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:
     """Oldest first. experiment: None: of all. A plan that this version cannot read is left out."""
     query = select(plans).order_by(plans.c.since, plans.c.plan)
     if experiment is not None:
@@ -47,7 +47,7 @@ def kept_plans(connection: Connection, experiment: str | None = None) -> list[Ke
     found = []
     for row in connection.execute(query):
         try:
-            found.append(Kept(plan_from_json(row.json), row.plan, row.state, row.since))
+            found.append(StoredPlan(plan_from_json(row.json), row.plan, row.state, row.since))
         except (ValueError, KeyError, TypeError):
             continue
     return found

@@ -45,7 +45,7 @@ class ArmCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PairwiseVerdict:
     """What a pairwise judge said. value: preference for the arm."""
 
     arm: str
@@ -54,7 +54,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RecordedAnswer:
     """An answer to read beside another."""
 
     id: str
@@ -151,7 +151,7 @@ def durations(connection: Connection, plan: str, measure: str, paired: bool) -> 
     return found
 
 
-def verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[Verdict]:
+def verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[PairwiseVerdict]:
     """Of one pairwise judge, in the order of the pairs."""
     version, _, config_hash = identity.rpartition(" ")
     p = pair_scores.c
@@ -162,7 +162,9 @@ def verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> l
         .where(p.status == "scored", pairs.c.place.is_not(None))
         .order_by(pairs.c.place)
     )
-    return [Verdict(row[0], row[1], orjson.loads(row[2]) if row[2] else {}) for row in connection.execute(query)]
+    return [
+        PairwiseVerdict(row[0], row[1], orjson.loads(row[2]) if row[2] else {}) for row in connection.execute(query)
+    ]
 
 
 def strata(connection: Connection, names: Sequence[str], where: Mapping[str, str]) -> dict[str, list[float]]:
@@ -212,14 +214,14 @@ def farthest(connection: Connection, plan: str, arm: str, most: int) -> list[tup
     return [(row[0], float(row[1])) for row in connection.execute(query)]
 
 
-def said(connection: Connection, pair: str) -> dict[str, Said]:
+def said(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
     query = select(e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls).where(
         or_(e.id == pair, e.pair == pair)
     )
     return {
-        row.arm if row.role != "served" else "control": Said(
+        row.arm if row.role != "served" else "control": RecordedAnswer(
             row.id, row.arm or "", bytes(row.request), row.text, row.outcome, row.tool_calls
         )
         for row in connection.execute(query)

@@ -16,7 +16,7 @@ State = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Name:
+class SequenceName:
     """Which sequence. candidate: the arm that is compared; identity: of the scorer."""
 
     plan: str
@@ -33,7 +33,7 @@ class Name:
 class Increment:
     """What a pair added."""
 
-    name: Name
+    name: SequenceName
     pair: str
     place: int
     cluster: str | None
@@ -43,10 +43,10 @@ class Increment:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TrailPoint:
     """The interval after n pairs."""
 
-    name: Name
+    name: SequenceName
     n: int
     value: float
     low: float
@@ -54,18 +54,18 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class SequenceChanges:
     """What a run of pairs did. states: of the sequences that moved, with how many pairs each has now."""
 
-    states: Mapping[Name, tuple[int, State]]
+    states: Mapping[SequenceName, tuple[int, State]]
     increments: Sequence[Increment]
-    withheld: Mapping[tuple[Name, str, str], int]
-    points: Sequence[Point]
+    withheld: Mapping[tuple[SequenceName, str, str], int]
+    points: Sequence[TrailPoint]
 
 
-def states(connection: Connection, plan: str) -> dict[Name, State]:
+def states(connection: Connection, plan: str) -> dict[SequenceName, State]:
     return {
-        Name(*row[:4]): orjson.loads(row.state)
+        SequenceName(*row[:4]): orjson.loads(row.state)
         for row in connection.execute(select(sequences).where(sequences.c.plan == plan))
     }
 
@@ -76,15 +76,15 @@ def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str]
     return {(row.candidate, row.metric): row.identity for row in connection.execute(query)}
 
 
-def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -> set[tuple[Name, str]]:
+def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -> set[tuple[SequenceName, str]]:
     """Which sequences have an increment of these clusters already."""
     query = select(*(increments.c[name] for name in SEQUENCE), increments.c.cluster).where(
         increments.c.plan == plan, increments.c.cluster.in_(sorted(set(clusters)))
     )
-    return {(Name(*row[:4]), row[4]) for row in connection.execute(query)}
+    return {(SequenceName(*row[:4]), row[4]) for row in connection.execute(query)}
 
 
-def save(connection: Connection, changes: Changes, now: float) -> None:
+def save(connection: Connection, changes: SequenceChanges, now: float) -> None:
     """In the transaction that gives the pairs their places: both or neither."""
     for name, (n, state) in sorted(changes.states.items()):
         values = {**name.values, "n": n, "state": orjson.dumps(state).decode(), "updated": now}
@@ -111,19 +111,19 @@ def _row(each: Increment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trail(connection: Connection, name: Name) -> list[tuple[int, float, float, float]]:
+def trail(connection: Connection, name: SequenceName) -> list[tuple[int, float, float, float]]:
     """(pairs, value, low, high), in order."""
     query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*_of(trails, name))
     return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query.order_by(trails.c.n))]
 
 
-def withheld_of(connection: Connection, plan: str) -> dict[tuple[Name, str, str], int]:
+def withheld_of(connection: Connection, plan: str) -> dict[tuple[SequenceName, str, str], int]:
     """(sequence, reason, arm) → pairs."""
     query = select(withheld).where(withheld.c.plan == plan)
-    return {(Name(*row[:4]), row[4], row[5]): row[6] for row in connection.execute(query)}
+    return {(SequenceName(*row[:4]), row[4], row[5]): row[6] for row in connection.execute(query)}
 
 
-def increments_of(connection: Connection, name: Name) -> list[Increment]:
+def increments_of(connection: Connection, name: SequenceName) -> list[Increment]:
     """In order."""
     query = select(increments).where(*_of(increments, name)).order_by(increments.c.place)
     return [
@@ -132,5 +132,5 @@ def increments_of(connection: Connection, name: Name) -> list[Increment]:
     ]
 
 
-def _of(table: Any, name: Name) -> list[Any]:
+def _of(table: Any, name: SequenceName) -> list[Any]:
     return [table.c[column] == value for column, value in name.values.items()]

@@ -15,7 +15,7 @@ _CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedAnswer:
     """One recorded answer of an arm. unit: what keeps its arm. cell: the stratum within which pi is constant; weight:
     calls it stands for. before: what is known of it that the arm cannot have touched: the size of its prompt."""
 
@@ -33,7 +33,7 @@ class Served:
     prompt_bytes: int
 
 
-def served(connection: Connection, plan: str, arms: Sequence[str]) -> list[Served]:
+def served(connection: Connection, plan: str, arms: Sequence[str]) -> list[ServedAnswer]:
     """Of the arms, in order of arrival; without those whose client left, which say nothing of the target."""
     e = exchanges.c
     query = select(
@@ -41,7 +41,7 @@ def served(connection: Connection, plan: str, arms: Sequence[str]) -> list[Serve
         e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request),
     ).where(e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone")  # fmt: skip
     return [
-        Served(
+        ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], f"{row[4]}/{row[5]}", row[6]), row[7], row[8], row[9],
             row[10], row[11], row[12], row[13], int(row[14] or 0),
         )

@@ -15,26 +15,26 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
 from gateway.proxy.http.client import Headers
 from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
-from gateway.proxy.http.write_batching import Outbox, Outgoing
+from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 
 HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
 COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
 
 
-class Home(Protocol):
+class ConnectionOwner(Protocol):
     """Where a connection goes when its reply is whole, and where its beginning and its end are told."""
 
     @property
-    def outbox(self) -> Outbox: ...
+    def outbox(self) -> WriteBatcher: ...
     @property
     def busy(self) -> int:
         """How many connections carry a request."""
         ...
 
-    def opened(self, connection: Connection) -> None: ...
-    def give_back(self, connection: Connection) -> None: ...
-    def forget(self, connection: Connection) -> None: ...
-    def closed(self, connection: Connection) -> None: ...
+    def opened(self, connection: UpstreamConnection) -> None: ...
+    def give_back(self, connection: UpstreamConnection) -> None: ...
+    def forget(self, connection: UpstreamConnection) -> None: ...
+    def closed(self, connection: UpstreamConnection) -> None: ...
 
 
 class Http1Reply:
@@ -45,7 +45,7 @@ class Http1Reply:
         "status",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: UpstreamConnection) -> None:
         self.status = 0
         self.headers: Headers = []
         self.error: Exception | None = None
@@ -123,10 +123,10 @@ class Http1Reply:
             waiter.set_result(None)
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One socket. Built by create_connection; `ask` starts a request on it, the loop's callbacks do the rest."""
 
-    def __init__(self, home: Home, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
+    def __init__(self, home: ConnectionOwner, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
         self.loop = loop
         self.dead = False
         self.asked = 0  # requests so far
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._default_idle_s = idle_s
         self._transport: asyncio.Transport
-        self._out: Outgoing
+        self._out: WriteQueue
         self._parser = HttpResponseParser(self)
         self._reply: Http1Reply | None = None
         self._bodiless = False  # the request is a HEAD
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._out = Outgoing(self._home.outbox, self._transport)
+        self._out = WriteQueue(self._home.outbox, self._transport)
         self._home.opened(self)
 
     def data_received(self, data: bytes) -> None:

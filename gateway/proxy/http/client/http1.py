@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 from gateway.core.errors import ConnectFailed
 from gateway.proxy.http.client import UpstreamRequest
-from gateway.proxy.http.client.connection import Connection, Http1Reply
-from gateway.proxy.http.client.pool import Origin, Pool
+from gateway.proxy.http.client.connection import Http1Reply, UpstreamConnection
+from gateway.proxy.http.client.pool import ConnectionPool, Origin
 
 
 class Http1Transport:
@@ -34,7 +34,7 @@ class Http1Transport:
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._clock = clock
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, ConnectionPool] = {}
         self._ssl = tls_context(ca_file) if ca_file else None  # at start, where a wrong path can still be told
 
     def idle(self, origin: str) -> int:
@@ -61,19 +61,19 @@ class Http1Transport:
         for pool in self._pools.values():
             await pool.aclose()
 
-    def _ask(self, connection: Connection, request: UpstreamRequest, head: bytes) -> Http1Reply:
+    def _ask(self, connection: UpstreamConnection, request: UpstreamRequest, head: bytes) -> Http1Reply:
         if connection.asked:
             self.reused += 1
         else:
             self.opened += 1
         return connection.ask(request.method, head, request.body, request.length, at_once=request.stream)
 
-    def _add_pool(self, url: str) -> Pool:
+    def _add_pool(self, url: str) -> ConnectionPool:
         try:
             origin = Origin.parse(url, self._tls)
         except ValueError as error:
             raise ConnectFailed(str(error)) from error
-        self._pools[url] = pool = Pool(origin, self._idle_s, self._max_connections, self._clock)
+        self._pools[url] = pool = ConnectionPool(origin, self._idle_s, self._max_connections, self._clock)
         return pool
 
     def _tls(self) -> ssl.SSLContext:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.core.errors import ConnectFailed, ConnectTimeout
-from gateway.proxy.http.client.connection import Connection
-from gateway.proxy.http.write_batching import Outbox
+from gateway.proxy.http.client.connection import UpstreamConnection
+from gateway.proxy.http.write_batching import WriteBatcher
 
 MAX_IDLE_S = 60.0  # however long a peer says it keeps a connection, something between forgets it sooner
 
@@ -45,20 +45,20 @@ class Origin:
         return cls(url, hostname, port, tls() if secure else None, host.encode())
 
 
-class Pool:
+class ConnectionPool:
     """All connections to one origin. max_connections: None for no limit; above it, `open` waits its turn."""
 
     def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
         self.origin = origin
-        self.outbox = Outbox()
+        self.outbox = WriteBatcher()
         self._idle_s = idle_s
         self._max = max_connections
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._idle: list[Connection] = []
+        self._idle: list[UpstreamConnection] = []
         self._alive = 0  # connections open or opening, and not dead
-        self._sockets: set[Connection] = set()  # from connection_made to connection_lost
-        self._queue: deque[asyncio.Future[Connection | None]] = deque()  # a None result is a free place
+        self._sockets: set[UpstreamConnection] = set()  # from connection_made to connection_lost
+        self._queue: deque[asyncio.Future[UpstreamConnection | None]] = deque()  # a None result is a free place
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
@@ -71,7 +71,7 @@ class Pool:
         """How many connections are open or opening, and not free."""
         return self._alive - len(self._idle)
 
-    def take(self) -> Connection | None:
+    def take(self) -> UpstreamConnection | None:
         """A free connection that its peer still keeps, or None. Never waits."""
         while self._idle:
             connection = self._idle.pop()
@@ -80,7 +80,7 @@ class Pool:
             connection.abort()
         return None
 
-    async def open(self, connect_s: float) -> Connection:
+    async def open(self, connect_s: float) -> UpstreamConnection:
         """A new connection or, where the limit is reached, the first that comes free, within `connect_s`."""
         try:
             async with asyncio.timeout(connect_s):
@@ -102,10 +102,10 @@ class Pool:
 
     # what a connection tells
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: UpstreamConnection) -> None:
         self._sockets.add(connection)
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         rest_s = min(connection.idle_s, MAX_IDLE_S)
         if rest_s <= 0:
             connection.abort()
@@ -117,19 +117,19 @@ class Pool:
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         self._leave()
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: UpstreamConnection) -> None:
         self._sockets.discard(connection)
         if self._emptied is not None and not self._sockets and not self._emptied.done():
             self._emptied.set_result(None)
 
     # places
 
-    async def _place(self) -> Connection | None:
+    async def _place(self) -> UpstreamConnection | None:
         """Waits for a place. None: one is taken for a new connection. Otherwise a connection that came free."""
         if self._max is None or self._alive < self._max:
             self._alive += 1
@@ -138,7 +138,7 @@ class Pool:
             self._idle[0].abort()  # its place, not itself, is wanted: it may be as dead as the one just tried
             self._alive += 1
             return None
-        turn: asyncio.Future[Connection | None] = self._loop.create_future()
+        turn: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
         self._queue.append(turn)
         try:
             return await turn
@@ -146,7 +146,7 @@ class Pool:
             self._pass_on(turn)
             raise
 
-    def _pass_on(self, turn: asyncio.Future[Connection | None]) -> None:
+    def _pass_on(self, turn: asyncio.Future[UpstreamConnection | None]) -> None:
         """Gives away what came to someone who no longer waits."""
         if not turn.done() or turn.cancelled():
             return
@@ -159,7 +159,7 @@ class Pool:
         if not self._hand(None):
             self._alive -= 1
 
-    def _hand(self, what: Connection | None) -> bool:
+    def _hand(self, what: UpstreamConnection | None) -> bool:
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():
@@ -167,8 +167,8 @@ class Pool:
                 return True
         return False
 
-    async def _connect(self) -> Connection:
-        origin, connection = self.origin, Connection(self, self._loop, self._idle_s)
+    async def _connect(self) -> UpstreamConnection:
+        origin, connection = self.origin, UpstreamConnection(self, self._loop, self._idle_s)
         try:
             await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
         except BaseException:

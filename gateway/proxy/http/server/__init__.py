@@ -11,12 +11,12 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from gateway.proxy.http.client import Headers
-from gateway.proxy.http.write_batching import Outbox
-from gateway.proxy.relay.progress import Client, Progress
+from gateway.proxy.http.write_batching import WriteBatcher
+from gateway.proxy.relay.progress import CallContext, ClientConnection
 from gateway.proxy.request.endpoints import Endpoint
 
 
-class Asked(Protocol):
+class HttpRequest(Protocol):
     """A request, as the hot path needs it.
 
     path, query: as on the wire. headers: in order, names in lower case; fields: the last of each.
@@ -36,24 +36,26 @@ class Asked(Protocol):
         """As ASGI's receive: the body in pieces as they come, then the client's leaving."""
         ...
 
-    def watch(self, progress: Progress) -> None:
+    def watch(self, progress: CallContext) -> None:
         """From now on, a client that leaves cancels the task that makes its answer, unless that has ended."""
         ...
 
     def unwatch(self) -> None: ...
 
 
-class Direct(Protocol):
+class DirectApp(Protocol):
     """An application that answers some requests without ASGI."""
 
     @property
-    def outbox(self) -> Outbox:
+    def outbox(self) -> WriteBatcher:
         """For the answers of all its connections."""
         ...
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
-    def answer(self, endpoint: Endpoint, request: Asked, client: Client) -> Coroutine[Any, Any, None]: ...
+    def answer(
+        self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection
+    ) -> Coroutine[Any, Any, None]: ...
 
 
-class Alone(socket.socket):
+class UnsharedSocket(socket.socket):
     """A listening socket that no other worker has."""

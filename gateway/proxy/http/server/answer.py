@@ -13,7 +13,7 @@ STATUS_LINES = {
 }
 
 
-class Line(Protocol):
+class WriterConnection(Protocol):
     """The connection, as an answer needs it. paused: its buffer is full; gone: nobody reads any more."""
 
     paused: bool
@@ -35,7 +35,7 @@ class Line(Protocol):
         ...
 
 
-class Answer:
+class ResponseWriter:
     """See Client. bodiless: to a HEAD. chunks: False for HTTP/1.0, whose clients know none; then the end is the close.
 
     Raises ValueError for a line break in a header, and for a body that has another length than was said: what came of
@@ -44,7 +44,7 @@ class Answer:
 
     __slots__ = ("_bodiless", "_chunked", "_chunks", "_head", "_keep", "_left", "_line", "ended", "started")
 
-    def __init__(self, line: Line, *, keep: bool, bodiless: bool, chunks: bool) -> None:
+    def __init__(self, line: WriterConnection, *, keep: bool, bodiless: bool, chunks: bool) -> None:
         self.started = False
         self.ended = False
         self._line = line

@@ -9,10 +9,10 @@ from typing import Any
 
 from gateway.core.errors import GatewayError
 from gateway.proxy.http.client import Headers
-from gateway.proxy.http.server.answer import Answer
-from gateway.proxy.http.server.request import Request
-from gateway.proxy.relay.deadlines import Due, Ticker
-from gateway.proxy.relay.progress import Progress, Send
+from gateway.proxy.http.server.answer import ResponseWriter
+from gateway.proxy.http.server.request import ServerRequest
+from gateway.proxy.relay.deadlines import Ticker, Timer
+from gateway.proxy.relay.progress import CallContext, Send
 from gateway.proxy.request.upload import ClientGone, Receive, too_large
 from gateway.runtime.supervisor import Tasks
 
@@ -24,7 +24,7 @@ _WATCH_AFTER_S = 0.02  # a call answered sooner needs nobody to watch whether it
 # ── an ASGI application on our connection ──
 
 
-async def run_asgi(app: Any, scope: dict[str, Any], request: Request, answer: Answer) -> None:
+async def run_asgi(app: Any, scope: dict[str, Any], request: ServerRequest, answer: ResponseWriter) -> None:
     """Never raises for what the application does: its fault is a 500, or an answer that stays unfinished."""
     sending = _Sending(answer)
     try:
@@ -41,7 +41,7 @@ async def run_asgi(app: Any, scope: dict[str, Any], request: Request, answer: An
 class _Sending:
     """ASGI's send. The head waits for the first body message, which follows at once."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ResponseWriter) -> None:
         self._answer = answer
 
     async def send(self, message: Any) -> None:
@@ -88,7 +88,7 @@ class AsgiRequest:
         self._tasks = tasks
         self._ticker = ticker
         self._now = now
-        self._watch: Watch | None = None
+        self._watch: DisconnectWatcher | None = None
 
     async def receive(self) -> Any:
         return await self._receive()
@@ -109,8 +109,8 @@ class AsgiRequest:
             more = message.get("more_body", False)
         return b"".join(pieces)
 
-    def watch(self, progress: Progress) -> None:
-        self._watch = Watch(self._receive, progress, self._tasks, current_task())
+    def watch(self, progress: CallContext) -> None:
+        self._watch = DisconnectWatcher(self._receive, progress, self._tasks, current_task())
         self._watch.begin_later(self._ticker, self._now)
 
     def unwatch(self) -> None:
@@ -124,24 +124,24 @@ def current_task() -> asyncio.Task[Any]:
     return task
 
 
-class Watch:
+class DisconnectWatcher:
     """Sees the client leave while its answer is made, and then cancels the making."""
 
     __slots__ = ("_due", "_making", "_progress", "_receive", "_task", "_tasks")
 
-    def __init__(self, receive: Receive, progress: Progress, tasks: Tasks, making: asyncio.Task[Any]) -> None:
+    def __init__(self, receive: Receive, progress: CallContext, tasks: Tasks, making: asyncio.Task[Any]) -> None:
         self._receive = receive
         self._progress = progress
         self._tasks = tasks
         self._making = making
         self._task: asyncio.Task[None] | None = None
-        self._due: Due | None = None
+        self._due: Timer | None = None
 
     def begin(self) -> None:
         self._task = self._tasks.start(self._watch(), "client watch")
 
     def begin_later(self, ticker: Ticker, now: float) -> None:
-        self._due = Due(ticker, now + _WATCH_AFTER_S, self.begin)
+        self._due = Timer(ticker, now + _WATCH_AFTER_S, self.begin)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

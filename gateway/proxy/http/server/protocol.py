@@ -19,17 +19,17 @@ from uvicorn.server import ServerState
 
 from gateway.core.errors import BadRequest
 from gateway.proxy.http.client import Headers
-from gateway.proxy.http.server import Direct
-from gateway.proxy.http.server.answer import STATUS_LINES, Answer
+from gateway.proxy.http.server import DirectApp
+from gateway.proxy.http.server.answer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.server.asgi import run_asgi
-from gateway.proxy.http.server.request import Request
-from gateway.proxy.http.write_batching import Outbox, Outgoing
+from gateway.proxy.http.server.request import ServerRequest
+from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 
 HIGH_WATER = 64 * 1024  # body bytes that nobody has taken; above it the socket is not read
 BULK = 128 * 1024  # a body from this length on passes by the parser, which would copy it
 
 
-class Protocol(asyncio.Protocol):
+class HttpProtocol(asyncio.Protocol):
     """One connection. Its application is an ASGI one, and a Direct where it has an attribute `direct` of that kind."""
 
     max_head_bytes = 64 * 1024
@@ -48,20 +48,20 @@ class Protocol(asyncio.Protocol):
         self.app = config.loaded_app
         self.paused = False
         self.gone = False
-        self._direct: Direct | None = getattr(self.app, "direct", None)
+        self._direct: DirectApp | None = getattr(self.app, "direct", None)
         self._app_state = app_state
         self._state = server_state
         self._rest_s = float(config.timeout_keep_alive)
         self._transport: asyncio.Transport
-        self._out: Outgoing
+        self._out: WriteQueue
         self._parser = HttpRequestParser(self)
         self._headers: Headers = []
         self._target = b""
-        self._coming: Request | None = None  # whose body is not whole
+        self._coming: ServerRequest | None = None  # whose body is not whole
         self._bulk = 0  # bytes of its body that still pass by the parser
-        self._request: Request | None = None  # being answered
-        self._answer: Answer | None = None
-        self._waiting: deque[Request] = deque()
+        self._request: ServerRequest | None = None  # being answered
+        self._answer: ResponseWriter | None = None
+        self._waiting: deque[ServerRequest] = deque()
         self._came = 0  # bytes at once
         self._over = False  # a head was too large
         self._beside = 0  # bytes since the last of a body
@@ -86,7 +86,7 @@ class Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._out = Outgoing(self._direct.outbox if self._direct is not None else Outbox(), self._transport)
+        self._out = WriteQueue(self._direct.outbox if self._direct is not None else WriteBatcher(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self.head_s, self._look)
@@ -185,7 +185,9 @@ class Protocol(asyncio.Protocol):
         path, _, query = target.partition(b"?")
         old = parser.get_http_version() == "1.0"
         keep = parser.should_keep_alive()
-        self._coming = request = Request(self, parser.get_method(), path, query, self._headers, keep=keep, old=old)
+        self._coming = request = ServerRequest(
+            self, parser.get_method(), path, query, self._headers, keep=keep, old=old
+        )
         self._waiting.append(request)
         self._head_bytes = 0
         self._fresh = False
@@ -215,7 +217,9 @@ class Protocol(asyncio.Protocol):
             return
         self._request = request = self._waiting.popleft()
         keep = request.keep and not self._closing
-        self._answer = answer = Answer(self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.old)
+        self._answer = answer = ResponseWriter(
+            self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.old
+        )
         if request is self._coming:
             self._continue = request.fields.get(b"expect", b"").lower() == b"100-continue"
             length = request.fields.get(b"content-length")
@@ -231,7 +235,7 @@ class Protocol(asyncio.Protocol):
         self._state.tasks.add(task)
         task.add_done_callback(partial(self._made, request))
 
-    def _made(self, request: Request, task: asyncio.Task[None]) -> None:
+    def _made(self, request: ServerRequest, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # said in the log by whoever made the answer
@@ -393,7 +397,7 @@ class Protocol(asyncio.Protocol):
             self._timer.cancel()
         self._timer = self.loop.call_later(self.linger_s, self._transport.abort)
 
-    def _scope(self, request: Request) -> dict[str, Any]:
+    def _scope(self, request: ServerRequest) -> dict[str, Any]:
         path = request.path.decode("ascii")
         return {
             "type": "http",

@@ -8,13 +8,13 @@ from io import BytesIO
 from typing import Any, Protocol
 
 from gateway.proxy.http.client import Headers
-from gateway.proxy.relay.progress import Progress
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.upload import ClientGone, too_large
 
 MOLD = 256 * 1024  # a body above it is put together while it comes: once, into memory of its length
 
 
-class Source(Protocol):
+class BodySource(Protocol):
     """The connection, as a request needs it."""
 
     loop: asyncio.AbstractEventLoop
@@ -24,7 +24,7 @@ class Source(Protocol):
         ...
 
 
-class Request:
+class ServerRequest:
     """A request whose head has come. What follows of its body is added by the connection.
 
     path, query: as on the wire. headers: in order, names in lower case; fields: the last of each. keep: the client
@@ -39,7 +39,7 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, source: Source, method: bytes, path: bytes, query: bytes, headers: Headers, *, keep: bool, old: bool
+        self, source: BodySource, method: bytes, path: bytes, query: bytes, headers: Headers, *, keep: bool, old: bool
     ) -> None:
         self.method = method
         self.path = path
@@ -56,7 +56,7 @@ class Request:
         self._mold: BytesIO | None = None  # of the whole body's length; what has come is in its beginning
         self._told = False  # receive() has given the body's end
         self._waiter: asyncio.Future[None] | None = None
-        self._progress: Progress | None = None
+        self._progress: CallContext | None = None
 
     # ── whoever answers it ──
 
@@ -93,7 +93,7 @@ class Request:
         self._told = self.whole
         return {"type": "http.request", "body": body, "more_body": not self.whole}
 
-    def watch(self, progress: Progress) -> None:
+    def watch(self, progress: CallContext) -> None:
         """From now on, a client that leaves cancels the task that makes its answer, unless that has ended."""
         self._progress = progress
         if self.gone:

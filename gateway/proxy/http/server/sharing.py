@@ -22,7 +22,7 @@ from typing import Any
 import uvloop
 
 from gateway.config.environment import shared_metrics
-from gateway.proxy.http.server import Alone
+from gateway.proxy.http.server import UnsharedSocket
 from gateway.runtime.child import runs
 from gateway.runtime.supervisor import Tasks
 
@@ -36,7 +36,7 @@ _FULL_S = 1.0  # between two attempts where the process may open no more files
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Shares:
+class ConnectionShares:
     """How many connections each worker has. In the file: for each its process's id, 0 for none, and its connections."""
 
     def __init__(self, path: Path) -> None:
@@ -80,14 +80,14 @@ def _lives(pid: int) -> bool:
     return pid != 0 and runs(pid)
 
 
-class Server:
+class SharedSocketServer:
     """Takes connections of a socket that others take too; of asyncio's servers, what uvicorn asks of one.
 
     factory: makes protocols that know their `connections`, all that this process has, and take a `shutdown`.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], shares: Shares
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], shares: ConnectionShares
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -169,12 +169,12 @@ class Server:
             protocol.shutdown()
 
 
-class Loop(uvloop.Loop):
+class SharingLoop(uvloop.Loop):
     """A worker's loop: uvicorn's setting `loop`. Sockets that it is given to listen on are shared with the others."""
 
     async def create_server(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
         sock, shared = options.get("sock"), shared_metrics()
-        if sock is None or shared is None or isinstance(sock, Alone):
+        if sock is None or shared is None or isinstance(sock, UnsharedSocket):
             return await super().create_server(protocol_factory, *args, **options)
         sock.listen(options.get("backlog", 100))
-        return Server(self, sock, protocol_factory, Shares(shared / "connections"))
+        return SharedSocketServer(self, sock, protocol_factory, ConnectionShares(shared / "connections"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config.privacy import Redaction, compiled
+from gateway.config.privacy import RedactionConfig, compiled
 from gateway.proxy.recording.redaction.forms import FORMS, Search
 
 WINDOW = 8_192  # characters searched at once
@@ -14,7 +14,7 @@ _LEAST = 6  # no form is shorter
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Match:
     """text[start:end] is what `rule` looks for; mark stands in its place."""
 
     start: int
@@ -24,7 +24,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class CustomPattern:
     """A user's pattern. pattern: google-re2's."""
 
     name: str
@@ -35,30 +35,30 @@ class Own:
 class Finder:
     """What one config looks for."""
 
-    def __init__(self, config: Redaction) -> None:
+    def __init__(self, config: RedactionConfig) -> None:
         self._forms: list[tuple[str, Search]] = [(rule, FORMS[rule]) for rule in FORMS if rule in config.rules]
-        self._own = [Own(p.name, p.replace or f"[{p.name}]", compiled(p.regex)) for p in config.patterns]
+        self._own = [CustomPattern(p.name, p.replace or f"[{p.name}]", compiled(p.regex)) for p in config.patterns]
 
-    def hits(self, text: str) -> Iterator[list[Hit]]:
+    def hits(self, text: str) -> Iterator[list[Match]]:
         """What is found, window by window: between two of them others may have their turn."""
         if len(text) >= _LEAST:
             for low in range(0, len(text), WINDOW):
                 high = min(len(text), low + WINDOW)
-                yield [Hit(a, b, rule, f"[{rule}]") for rule, form in self._forms for a, b in form(text, low, high)]
+                yield [Match(a, b, rule, f"[{rule}]") for rule, form in self._forms for a, b in form(text, low, high)]
         for own in self._own:
             spans = (found.span() for found in own.pattern.finditer(text))
-            yield [Hit(start, end, own.name, own.mark) for start, end in spans if end > start]
+            yield [Match(start, end, own.name, own.mark) for start, end in spans if end > start]
 
 
-def apart(hits: Sequence[Hit]) -> list[Hit]:
+def apart(hits: Sequence[Match]) -> list[Match]:
     """Hits that overlap become one, under the rule of the longest."""
-    merged: list[Hit] = []
+    merged: list[Match] = []
     longest = 0
     for hit in sorted(hits, key=lambda h: (h.start, -h.end)):
         if merged and hit.start < merged[-1].end:
             last = merged[-1]
             said = hit if hit.end - hit.start > longest else last
-            merged[-1] = Hit(last.start, max(last.end, hit.end), said.rule, said.mark)
+            merged[-1] = Match(last.start, max(last.end, hit.end), said.rule, said.mark)
         else:
             merged.append(hit)
             said = hit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.config.loading import Config
-from gateway.config.privacy import Content, Redaction, content_of
+from gateway.config.privacy import Content, RedactionConfig, content_of
 from gateway.proxy.recording.redaction.redactor import Redactor
 from gateway.proxy.request.auth import OPEN
 
@@ -19,7 +19,7 @@ def redactors(config: Config, before: Mapping[str, Redactor]) -> dict[str, Redac
     contents: dict[str, Content] = {key.name: content_of(key.content, config.redaction) for key in config.keys}
     if config.open:
         contents.setdefault(OPEN.name, content_of(None, config.redaction))
-    rules = config.redaction or Redaction()
+    rules = config.redaction or RedactionConfig()
     made = {content: Redactor(content, rules) for content in set(contents.values()) if content != "full"}
     gone = {caller: redactor for caller, redactor in before.items() if caller not in contents}
     return gone | {caller: made[content] for caller, content in contents.items() if content in made}

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from gateway.config.privacy import Content, Redaction
+from gateway.config.privacy import Content, RedactionConfig
 from gateway.core.completion import ToolCall, completion_of
 from gateway.core.exchange import Attempt, Exchange, Feedback
-from gateway.proxy.recording.redaction.finder import Finder, Hit, apart
+from gateway.proxy.recording.redaction.finder import Finder, Match, apart
 from gateway.proxy.recording.redaction.forms import unfinished
 from gateway.proxy.recording.redaction.leaves import Leaf, Leaves, Rebuilding
 
@@ -24,21 +24,21 @@ _LONGEST_ID = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RedactedRecord:
     """record: what may leave. counts: what was replaced, by rule."""
 
     record: Exchange | Feedback
     counts: Counter[str] = field(default_factory=Counter)
 
 
-Slices = Generator[None, None, Done]
+Slices = Generator[None, None, RedactedRecord]
 _Texts = Generator[None, None, Any]
 
 
 class Redactor:
     """What the records of a caller become whose content is `redacted` or `metadata`."""
 
-    def __init__(self, content: Content, config: Redaction) -> None:
+    def __init__(self, content: Content, config: RedactionConfig) -> None:
         self.content = content
         self.deadline_s = config.deadline_s
         self._finder = Finder(config)
@@ -48,10 +48,10 @@ class Redactor:
         """Runs to its end in steps of a few milliseconds at most, but for one: the reading of a large body."""
         if self.content == "metadata":
             yield
-            return Done(without_content(record))
+            return RedactedRecord(without_content(record))
         pass_ = _Pass(self._finder, self._numbered)
         redacted = yield from (_feedback(record, pass_) if isinstance(record, Feedback) else _exchange(record, pass_))
-        return Done(redacted, pass_.counts)
+        return RedactedRecord(redacted, pass_.counts)
 
 
 def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
@@ -128,7 +128,7 @@ class _Pass:
 
     def _leaf(self, leaf: Leaf, open_end: bool) -> _Texts:
         if leaf.named:
-            return self._marked(leaf.text, [Hit(0, len(leaf.text), "key", "[key]")]) if leaf.text else ""
+            return self._marked(leaf.text, [Match(0, len(leaf.text), "key", "[key]")]) if leaf.text else ""
         text, hits = leaf.text, (yield from self._hits(leaf.text, open_end))
         if leaf.plain is not None and leaf.plain != text:
             behind = yield from self._hits(leaf.plain, open_end)
@@ -137,15 +137,15 @@ class _Pass:
         return self._marked(text, hits) if hits else text
 
     def _hits(self, text: str, open_end: bool) -> _Texts:
-        found: list[Hit] = []
+        found: list[Match] = []
         for some in self._finder.hits(text):
             found += some
             yield
         if open_end and text and (at := unfinished(text)) < len(text):
-            found.append(Hit(at, len(text), "cut", CUT))
+            found.append(Match(at, len(text), "cut", CUT))
         return apart(found)
 
-    def _marked(self, text: str, hits: list[Hit]) -> str:
+    def _marked(self, text: str, hits: list[Match]) -> str:
         parts, at = [], 0
         for hit in hits:
             parts += [text[at : hit.start], self._mark(hit, text[hit.start : hit.end])]
@@ -153,7 +153,7 @@ class _Pass:
             self.counts[hit.rule] += 1
         return "".join([*parts, text[at:]])
 
-    def _mark(self, hit: Hit, value: str) -> str:
+    def _mark(self, hit: Match, value: str) -> str:
         if self._numbers is None or hit.mark != f"[{hit.rule}]":
             return hit.mark
         seen = (hit.rule, value)

@@ -8,7 +8,7 @@ import time
 from typing import Literal
 
 from gateway.core.exchange import Exchange, Feedback
-from gateway.proxy.recording.redaction.redactor import Done, Redactor, without_content
+from gateway.proxy.recording.redaction.redactor import RedactedRecord, Redactor, without_content
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _TURN_S = 0.001
 Failure = Literal["timeout", "error"]
 
 
-async def redacted(redactor: Redactor, record: Exchange | Feedback, size: int) -> tuple[Done, Failure | None]:
+async def redacted(redactor: Redactor, record: Exchange | Feedback, size: int) -> tuple[RedactedRecord, Failure | None]:
     """What may leave. A failure leaves nothing of the content, and is said."""
     try:
         if size > LARGE:
@@ -29,10 +29,10 @@ async def redacted(redactor: Redactor, record: Exchange | Feedback, size: int) -
     except Exception as error:  # whatever it is, nothing unredacted leaves; its words may hold what was to be redacted
         log.error("redaction failed (%s); nothing of the content of %s is kept", type(error).__name__, record.id)
         failure = "error"
-    return Done(without_content(record)), failure
+    return RedactedRecord(without_content(record)), failure
 
 
-async def _in_turns(redactor: Redactor, record: Exchange | Feedback) -> Done:
+async def _in_turns(redactor: Redactor, record: Exchange | Feedback) -> RedactedRecord:
     slices = redactor.slices(record)
     turn = time.monotonic()
     ends = turn + redactor.deadline_s
@@ -40,7 +40,7 @@ async def _in_turns(redactor: Redactor, record: Exchange | Feedback) -> Done:
         try:
             next(slices)
         except StopIteration as stop:
-            done: Done = stop.value
+            done: RedactedRecord = stop.value
             return done
         now = time.monotonic()
         if now > ends:
@@ -50,14 +50,14 @@ async def _in_turns(redactor: Redactor, record: Exchange | Feedback) -> Done:
             turn = time.monotonic()
 
 
-def _whole(redactor: Redactor, record: Exchange | Feedback) -> Done:
+def _whole(redactor: Redactor, record: Exchange | Feedback) -> RedactedRecord:
     slices = redactor.slices(record)
     ends = time.monotonic() + redactor.deadline_s
     while True:
         try:
             next(slices)
         except StopIteration as stop:
-            done: Done = stop.value
+            done: RedactedRecord = stop.value
             return done
         if time.monotonic() > ends:
             raise TimeoutError

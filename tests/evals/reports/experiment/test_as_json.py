@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments.report import Estimate, Trail
+from gateway.evals.experiments.report import Estimate, IntervalTrail
 from gateway.evals.reports.experiment.as_json import MOST_POINTS, VERSION, schema, to_dict, to_json
 
 KINDS = ["ship", "hold", "reject", "nothing", "hostile"]
@@ -76,7 +76,7 @@ def test_the_schema_describes_every_field(report):
 
 
 def test_what_json_cannot_hold_is_null_and_no_control_character_is_shown(report):
-    odd = Trail("m", ((1, math.nan, -math.inf, math.inf),))
+    odd = IntervalTrail("m", ((1, math.nan, -math.inf, math.inf),))
     made = report("hostile", trails=(odd,), created=math.inf)
     assert read(made)["trails"][0]["points"] == [[1, None, None, None]]
     assert plain(to_json(made)) == to_json(made)
@@ -85,7 +85,7 @@ def test_what_json_cannot_hold_is_null_and_no_control_character_is_shown(report)
 
 def test_a_long_course_is_thinned_and_ends_where_it_ends(report):
     points = tuple((n, 0.1, 0.0, 0.2) for n in range(1, 10_001))
-    made = to_dict(report(trails=(Trail("m", points),)))
+    made = to_dict(report(trails=(IntervalTrail("m", points),)))
     (trail,) = made["trails"]
     assert len(trail["points"]) == MOST_POINTS
     assert trail["points"][-1][0] == 10_000

@@ -14,7 +14,7 @@ from gateway.cli import app
 from gateway.core.exchange import Count, Target
 from gateway.evals.experiments.without_plan import NO_PLAN
 from gateway.evals.reports.experiment.as_json import schema
-from gateway.evals.reports.experiment.build import NoExperiment, report_of
+from gateway.evals.reports.experiment.build import ExperimentNotFound, report_of
 from gateway.evals.store.query import reading
 
 
@@ -85,7 +85,7 @@ async def test_the_command_says_it_on_the_terminal_as_json_and_as_a_page(decided
 
 
 async def test_a_candidate_that_is_not_the_plans_is_said_with_those_that_are(decided):
-    with pytest.raises(NoExperiment, match=r'no candidate "condidate"; it has: candidate'):
+    with pytest.raises(ExperimentNotFound, match=r'no candidate "condidate"; it has: candidate'):
         read(decided, candidate="condidate")
 
 
@@ -168,7 +168,7 @@ async def test_shadows_whose_served_answer_never_came_are_no_pairs(room, swap):
 
 
 async def test_an_experiment_that_is_not_there_is_said_with_those_that_are(room, swap):
-    with pytest.raises(NoExperiment, match=r'"swop".*there are: swap'):
+    with pytest.raises(ExperimentNotFound, match=r'"swop".*there are: swap'):
         read(room, "swop")
 
 

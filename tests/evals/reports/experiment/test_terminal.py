@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments.report import Trail
+from gateway.evals.experiments.report import IntervalTrail
 from gateway.evals.reports.experiment.terminal import page
 
 
@@ -64,7 +64,7 @@ def test_wins_strata_latency_arms_withheld_limits_and_the_plan_are_shown(report)
 
 def test_the_course_shows_where_the_difference_and_its_interval_were(report):
     points = ((1, -0.5, -9.0, 9.0), (50, 0.0, -0.4, 0.4), (100, 0.0, -0.03, 0.03))
-    said = shown(report(trails=(Trail("helpfulness", points),))).splitlines()
+    said = shown(report(trails=(IntervalTrail("helpfulness", points),))).splitlines()
     at = next(i for i, line in enumerate(said) if line.startswith("Course"))
     drawn = [line[9:12] for line in said[at + 1 : at + 10]]
     middle = drawn[4]
@@ -76,11 +76,11 @@ def test_the_course_shows_where_the_difference_and_its_interval_were(report):
 
 @pytest.mark.parametrize("points", [(), ((1, math.nan, -math.inf, math.inf),)])
 def test_without_a_course_there_is_none(report, points):
-    assert "Course" not in shown(report(trails=(Trail("helpfulness", points),)))
+    assert "Course" not in shown(report(trails=(IntervalTrail("helpfulness", points),)))
 
 
 def test_endless_bounds_are_drawn(report):
-    assert "Course" in shown(report(trails=(Trail("helpfulness", ((1, 0.0, -math.inf, math.inf),)),)))
+    assert "Course" in shown(report(trails=(IntervalTrail("helpfulness", ((1, 0.0, -math.inf, math.inf),)),)))
 
 
 def test_of_nothing_only_the_verdict_is_said(report):

@@ -19,7 +19,7 @@ from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
 from gateway.evals.reports.export.export import export, form_of, whole_file
 from gateway.evals.reports.export.forms import FORMS
-from gateway.evals.store.query import Wish
+from gateway.evals.store.query import ExchangeFilter
 from gateway.runtime.child import CannotRun
 
 
@@ -127,7 +127,9 @@ async def test_an_export_of_any_length_holds_little(room, exchange):
     for form in ("jsonl", "csv", "parquet"):
         sink, shown = Sink(), []
         tracemalloc.start()
-        done = export(room.store_url, Wish(limit=0), form, sink, lambda n, of, shown=shown: shown.append((n, of)))
+        done = export(
+            room.store_url, ExchangeFilter(limit=0), form, sink, lambda n, of, shown=shown: shown.append((n, of))
+        )
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert (done.written, shown[0], shown[-1]) == (60, (1, 60), (60, 60))

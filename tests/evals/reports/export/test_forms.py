@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from gateway.evals.reports.export.forms import FORMS, writer
-from gateway.evals.reports.export.rows import PLAIN, Unfit
+from gateway.evals.reports.export.rows import PLAIN, NotExportable
 from gateway.runtime.child import CannotRun
 
 
@@ -94,7 +94,7 @@ def test_conversations_and_items_are_lines_of_json(found):
 def test_what_has_no_place_leaves_nothing(found):
     file = io.BytesIO()
     out = writer("openai-chat", file, ())
-    with pytest.raises(Unfit):
+    with pytest.raises(NotExportable):
         out.add(found(truncated=True))
     out.close()
     assert file.getvalue() == b""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.reports.export.rows import PLAIN, Unfit, columns, conversation, evaluated, row
+from gateway.evals.reports.export.rows import PLAIN, NotExportable, columns, conversation, evaluated, row
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -110,7 +110,7 @@ def test_plain_words_of_other_apis_are_conversations_too(found, api, body):
     ],
 )  # fmt: skip
 def test_what_has_no_place_in_a_conversation_says_why(found, changes, why):
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(NotExportable, match=why):
         conversation(found(**changes))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.evals.scorers.grading.variables import Lacking, check, filled, names, of
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scorers.grading.variables import MissingVariable, check, filled, names, of
+from gateway.evals.scoring.options import InvalidOptions
 
 REQUEST = {"messages": [{"role": "user", "content": "Where?"}], "metadata": {"city": "Rome", "list": [{"a": 1}]}}
 SAID = Completion('{"a": [10, 20]}', tool_calls=(ToolCall("1", "f", "{}"),), finish_reason="stop", model="m")
@@ -44,7 +44,7 @@ def test_a_value_that_looks_like_a_variable_is_text(subject):
 
 @pytest.mark.parametrize("name", ["item.nothing", "sample.output_json.b", "sample.output_tools[5]", "item.list[9].a"])
 def test_what_has_no_value_is_lacking(values, name):
-    with pytest.raises(Lacking) as caught:
+    with pytest.raises(MissingVariable) as caught:
         filled(f"{{{{{name}}}}}", values)
     assert caught.value.name == name
 
@@ -62,7 +62,7 @@ def test_each_value_may_be_wrapped(values):
     ],
 )
 def test_variables_that_nothing_can_have_are_mistakes(text, said):
-    with pytest.raises(Mistaken, match=said):
+    with pytest.raises(InvalidOptions, match=said):
         check(text, "x")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scorers.grading.words import LabelModel, Multi, ScoreModel, StringCheck, TextSimilarity, read
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scorers.grading.words import LabelModel, MultiGrader, ScoreModel, StringCheck, TextSimilarity, read
+from gateway.evals.scoring.options import InvalidOptions
 
 CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
 SCORE = {"type": "score_model", "name": "s", "model": "m", "input": [{"role": "user", "content": "Grade"}]}
@@ -16,7 +16,7 @@ def test_every_type_is_taken():
     similar = {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "rouge_l"}
     multi = {"type": "multi", "name": "m", "graders": {"c": CHECK}, "calculate_output": "c"}
     kinds = [type(read(each)) for each in (CHECK, similar, SCORE, LABEL, multi)]
-    assert kinds == [StringCheck, TextSimilarity, ScoreModel, LabelModel, Multi]
+    assert kinds == [StringCheck, TextSimilarity, ScoreModel, LabelModel, MultiGrader]
 
 
 def test_a_message_may_be_text_or_parts():
@@ -58,11 +58,11 @@ def test_sampling_params_become_members_of_a_chat_request():
     ],
 )
 def test_a_mistake_is_told_with_its_place(raw, said):
-    with pytest.raises(Mistaken) as caught:
+    with pytest.raises(InvalidOptions) as caught:
         read(raw)
     assert caught.value.lines == (said,)
 
 
 def test_a_multi_grader_holds_no_other():
-    with pytest.raises(Mistaken, match=r"x\.type: a multi grader holds no multi grader"):
+    with pytest.raises(InvalidOptions, match=r"x\.type: a multi grader holds no multi grader"):
         read({"type": "multi", "graders": {}, "calculate_output": "1"}, "x", nested=True)

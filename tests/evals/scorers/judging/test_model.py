@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gateway.evals.scorers.judging import verdicts
-from gateway.evals.scorers.judging.model import JudgeModel, Question, Unreadable
-from gateway.evals.scoring.asker import Asker, Refused
-from gateway.evals.scoring.budget import Budget, InMemory
+from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion, UnreadableVerdict
+from gateway.evals.scoring.asker import Asker, ModelRefused
+from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied, OverBudget
 
 FORM = verdicts.schema("verdict", {"score": {"type": "integer"}})
-QUESTION = Question([{"role": "user", "content": "?"}], "score", FORM, lambda v: verdicts.number(v, "score", 1, 5))
+QUESTION = JudgeQuestion([{"role": "user", "content": "?"}], "score", FORM, lambda v: verdicts.number(v, "score", 1, 5))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_an_upstream_that_refuses_every_format_is_asked_without(model, jud
 @pytest.mark.parametrize(("status", "message"), [(500, "logprobs"), (429, "max_tokens"), (400, "context too long")])
 async def test_what_leaving_something_out_cannot_mend_is_raised(model, judge, status, message):
     model.think = lambda body: model.refuses(status, message)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ModelRefused) as caught:
         await judge().verdict(QUESTION)
     assert (caught.value.status, len(model.bodies)) == (status, 1)
 
@@ -71,7 +71,7 @@ async def test_a_judge_that_mumbles_is_asked_once_more_with_what_was_wrong(model
 
 async def test_twice_is_enough(model, judge):
     model.says("hm", '{"score": 9}')
-    with pytest.raises(Unreadable, match="expected a number from 1 to 5") as caught:
+    with pytest.raises(UnreadableVerdict, match="expected a number from 1 to 5") as caught:
         await judge().verdict(QUESTION)
     assert (len(model.bodies), caught.value.spent.tokens) == (2, 220)
 
@@ -92,7 +92,7 @@ async def test_what_was_paid_before_it_failed_is_known(model, judge):
 
 async def test_a_spent_budget_asks_nobody(model, judge):
     model.says('{"score": 3}')
-    asking = judge(Budget("j", None, 150, InMemory()))
+    asking = judge(ScorerBudget("j", None, 150, InMemoryLedger()))
     await asking.verdict(QUESTION)
     with pytest.raises(OverBudget):
         await asking.verdict(QUESTION)

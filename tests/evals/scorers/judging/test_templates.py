@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.evals.scorers.judging.templates import load, parse
-from gateway.evals.scoring.options import Mistaken
+from gateway.evals.scoring.options import InvalidOptions
 
 KNOWN = ("answer", "criterion", "conversation")
 
@@ -44,12 +44,12 @@ def test_the_shipped_ones_hold_what_their_kind_needs(kind, tmp_path):
 
 def test_mistakes_are_named(tmp_path):
     (tmp_path / "t.txt").write_text("{{anser}} {{whatever_else}}")
-    with pytest.raises(Mistaken) as caught:
+    with pytest.raises(InvalidOptions) as caught:
         load("pointwise", "t.txt", tmp_path, KNOWN, ("answer",))
     assert caught.value.lines == (
         '.template: there is no value {{anser}}; did you mean "answer"?',
         ".template: there is no value {{whatever_else}}; it may use answer, conversation, criterion",
         ".template: must hold {{answer}}",
     )
-    with pytest.raises(Mistaken, match=r"gone\.txt cannot be read"):
+    with pytest.raises(InvalidOptions, match=r"gone\.txt cannot be read"):
         load("pointwise", "gone.txt", tmp_path, KNOWN, ())

@@ -12,22 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.evals.store import engine, write
-from gateway.evals.store.batches import Batch
-from gateway.evals.store.experiments.advance import LEASE, Deposed, Leader, advance, keep_ratio
+from gateway.evals.store.batches import ScoredBatch
+from gateway.evals.store.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.store.experiments.pairs import settled
-from gateway.evals.store.experiments.plans import Kept, hold
+from gateway.evals.store.experiments.plans import StoredPlan, hold
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.ledger import position
 
-LEADER = Leader("me", 10.0)
+LEADER = LeaseHolder("me", 10.0)
 DEADLINE_MS = 500
 
 
-def kept(plan: Any) -> Kept:
-    return Kept(plan, plan.hash, "running", 0.0)
+def kept(plan: Any) -> StoredPlan:
+    return StoredPlan(plan, plan.hash, "running", 0.0)
 
 
-def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: Leader = LEADER) -> int:
+def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: LeaseHolder = LEADER) -> int:
     """As many pairs as are settled now; returns how many."""
 
     def work(connection: Any) -> int:
@@ -54,7 +54,7 @@ def outcome(store: Any, plan: Any) -> Any:
 def deliver(store: Any, entries: list[tuple[int, Any]]) -> None:
     """entries: (place in the stream, exchange)."""
     judged = [replace(store.judged(e), position=position(f"{1000 + at}-0")) for at, e in entries]
-    store.run(lambda c: write.write(c, Batch(store.scorers, judged), 0.0))
+    store.run(lambda c: write.write(c, ScoredBatch(store.scorers, judged), 0.0))
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_pair_that_must_be_waited_for_holds_back_those_after_it(file_store: An
 def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
     deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
     store.run(lambda c: hold(c, LEASE, "another", 0.0, 10.0))
-    with pytest.raises(Deposed):
+    with pytest.raises(LeaseLost):
         step(store, plan, "2000-0")
     assert store.sql("SELECT place FROM pairs") == [(None,)]
     assert store.sql("SELECT count(*) FROM sequences") == [(0,)]
@@ -153,7 +153,7 @@ def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: An
     deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
     found = store.run(lambda c: settled(c, plan.hash, "2000-0", DEADLINE_MS, 10))
     assert step(store, plan, "2000-0") == 1
-    with pytest.raises(Deposed):
+    with pytest.raises(LeaseLost):
         store.run(lambda c: advance(c, LEADER, kept(plan), found, 0.0))
     assert store.sql("SELECT DISTINCT n FROM sequences WHERE metric = 'said'") == [(1,)]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.core.plan import PlanState
-from gateway.evals.store.experiments.plans import Kept, experiments, hold, keep_plans, kept_plans, let_go
+from gateway.evals.store.experiments.plans import StoredPlan, experiments, hold, keep_plans, kept_plans, let_go
 
 
 def test_every_plan_is_kept_with_its_newest_state(store: Any, plan: Any) -> None:
@@ -19,8 +19,8 @@ def test_every_plan_is_kept_with_its_newest_state(store: Any, plan: Any) -> None
     ):
         store.run(lambda c, state=state: keep_plans(c, [state], 9.0))
     assert store.run(kept_plans) == [
-        Kept(changed, changed.hash, "running", 2.0),
-        Kept(plan, plan.hash, "stopped", 3.0),
+        StoredPlan(changed, changed.hash, "running", 2.0),
+        StoredPlan(plan, plan.hash, "stopped", 3.0),
     ]
     assert store.run(lambda c: kept_plans(c, "other")) == []
     assert store.run(experiments) == ["swap"]

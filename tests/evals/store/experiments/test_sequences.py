@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.evals.store.experiments.sequences import (
-    Changes,
     Increment,
-    Name,
-    Point,
+    SequenceChanges,
+    SequenceName,
+    TrailPoint,
     clusters_taken,
     increments_of,
     newest_identities,
@@ -18,15 +18,15 @@ from gateway.evals.store.experiments.sequences import (
     withheld_of,
 )
 
-OLD, NEW = (Name("p1", "candidate", "said", identity) for identity in ("1 c1", "1 c2"))
+OLD, NEW = (SequenceName("p1", "candidate", "said", identity) for identity in ("1 c1", "1 c2"))
 
 
-def changes(name: Name, place: int, n: int = 1, cluster: str | None = None) -> Changes:
-    return Changes(
+def changes(name: SequenceName, place: int, n: int = 1, cluster: str | None = None) -> SequenceChanges:
+    return SequenceChanges(
         {name: (n, {"n": n, "exact": 0.1 + 0.2})},
         [Increment(name, f"x{place}", place, cluster, 0.25, 0.5, 0.25)],
         {(name, "lost", "candidate"): 2},
-        [Point(name, n, 0.25, -0.5, 1.0)],
+        [TrailPoint(name, n, 0.25, -0.5, 1.0)],
     )
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost, TransportError
-from gateway.proxy.http.client.connection import HIGH_WATER, Connection
-from gateway.proxy.http.write_batching import FEW, Outbox
+from gateway.proxy.http.client.connection import HIGH_WATER, UpstreamConnection
+from gateway.proxy.http.write_batching import FEW, WriteBatcher
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -47,7 +47,7 @@ class Home:
     def __init__(self):
         self.free = []
         self.forgotten = []
-        self.outbox = Outbox()
+        self.outbox = WriteBatcher()
         self.busy = 1
 
     def opened(self, connection):
@@ -69,7 +69,7 @@ class Played:
     def __init__(self, loop, method=b"POST", busy=1):
         self.home, self.wire = Home(), Wire()
         self.home.busy = busy
-        self.connection = Connection(self.home, loop, 3.5)
+        self.connection = UpstreamConnection(self.home, loop, 3.5)
         self.connection.connection_made(self.wire)
         self.reply = self.connection.ask(method, b"head", b"")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from gateway.proxy.http.server.protocol import Protocol
+from gateway.proxy.http.server.protocol import HttpProtocol
 
 
 @dataclass
@@ -50,7 +50,7 @@ async def talk() -> AsyncIterator[Talking]:
 
         async def go(app: Any, **limits: Any) -> Talk:
             keep_alive_s = limits.pop("keep_alive_s", 5)
-            kind = type("Limited", (Protocol,), limits)
+            kind = type("Limited", (HttpProtocol,), limits)
             config = uvicorn.Config(
                 app, http=kind, lifespan="off", log_config=None, port=0, timeout_keep_alive=keep_alive_s
             )

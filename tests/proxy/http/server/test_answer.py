@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.http.server.answer import STATUS_LINES, Answer
+from gateway.proxy.http.server.answer import STATUS_LINES, ResponseWriter
 
 
 class Wire:
@@ -37,8 +37,8 @@ class Wire:
         return b"".join(self.writes)
 
 
-def begin(wire: Wire, *, keep: bool = True, bodiless: bool = False, chunks: bool = True) -> Answer:
-    return Answer(wire, keep=keep, bodiless=bodiless, chunks=chunks)
+def begin(wire: Wire, *, keep: bool = True, bodiless: bool = False, chunks: bool = True) -> ResponseWriter:
+    return ResponseWriter(wire, keep=keep, bodiless=bodiless, chunks=chunks)
 
 
 async def test_an_answer_of_known_length_is_one_write() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import TooLarge
-from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest, Watch, run_asgi
+from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest, DisconnectWatcher, run_asgi
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.upload import ClientGone
 from gateway.runtime.supervisor import Tasks
 
@@ -92,9 +92,9 @@ async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(tasks: T
 
 async def test_a_client_that_leaves_cancels_the_making_unless_it_has_ended(tasks: Tasks) -> None:
     for ended in (False, True):
-        progress = Progress(Kept(False, 0), ended=ended)
+        progress = CallContext(HeldBytes(False, 0), ended=ended)
         making = asyncio.get_running_loop().create_task(asyncio.sleep(0.05))
-        watch = Watch(Sender([{"type": "http.request"}, GONE]), progress, tasks, making)
+        watch = DisconnectWatcher(Sender([{"type": "http.request"}, GONE]), progress, tasks, making)
         watch.begin()
         await asyncio.wait({making})
         watch.stop()
@@ -105,7 +105,7 @@ async def test_a_call_that_is_answered_soon_has_no_watch(tasks: Tasks) -> None:
     """The task is begun after 20 ms: most plain answers of a fast upstream need none."""
     receive = Sender([GONE])
     request = a_request(receive, tasks, now=asyncio.get_running_loop().time())
-    request.watch(Progress(Kept(False, 0)))
+    request.watch(CallContext(HeldBytes(False, 0)))
     request.unwatch()
     await asyncio.sleep(0.04)
     assert receive.messages == [GONE], "nobody has asked"

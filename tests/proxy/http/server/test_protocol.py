@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from gateway.proxy.http.server.protocol import Protocol
-from gateway.proxy.http.write_batching import FEW, Outbox
+from gateway.proxy.http.server.protocol import HttpProtocol
+from gateway.proxy.http.write_batching import FEW, WriteBatcher
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def serving(messages: list[dict[str, Any]]) -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def served(app: Any) -> AsyncIterator[int]:
-    config = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, port=0, server_header=False)
+    config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, port=0, server_header=False)
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock:
         task = asyncio.get_running_loop().create_task(server._serve([sock]))
@@ -162,7 +162,7 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
 
         def __init__(self) -> None:
             self.direct = self
-            self.outbox = Outbox()
+            self.outbox = WriteBatcher()
 
         def find(self, method: bytes, path: bytes) -> None:
             return None
@@ -229,7 +229,7 @@ async def test_a_client_that_does_not_read_is_not_waited_for_with_the_last_word(
         await send({**body(b"last"), "now": True})
         ended.set()
 
-    config = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, port=0)
+    config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, port=0)
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock, socket.socket() as client:
         task = asyncio.get_running_loop().create_task(server._serve([sock]))

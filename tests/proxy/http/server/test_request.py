@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import TooLarge
-from gateway.proxy.http.server.request import MOLD, Request
-from gateway.proxy.relay.progress import Kept, Progress
+from gateway.proxy.http.server.request import MOLD, ServerRequest
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.upload import ClientGone
 
 
@@ -25,7 +25,7 @@ class Source:
         self.loop = asyncio.get_running_loop()
         self.pieces = list(pieces)
         self.gone = gone
-        self.request: Request
+        self.request: ServerRequest
 
     def go_on(self) -> None:
         self.loop.call_soon(self._bring)
@@ -40,10 +40,10 @@ class Source:
             request.leave()
 
 
-def coming(*pieces: bytes, length: bytes | None = None, gone: bool = False) -> Request:
+def coming(*pieces: bytes, length: bytes | None = None, gone: bool = False) -> ServerRequest:
     source = Source(*pieces, gone=gone)
     headers = [] if length is None else [(b"content-length", length)]
-    source.request = Request(source, b"POST", b"/v1/x", b"", headers, keep=True, old=False)
+    source.request = ServerRequest(source, b"POST", b"/v1/x", b"", headers, keep=True, old=False)
     return source.request
 
 
@@ -146,7 +146,7 @@ async def test_after_its_answer_a_request_keeps_nothing_and_is_over() -> None:
 # ── who looks whether the client is there ──
 
 
-async def making(request: Request, progress: Progress) -> Any:
+async def making(request: ServerRequest, progress: CallContext) -> Any:
     task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
     await asyncio.sleep(0)
     progress.making = task
@@ -155,7 +155,7 @@ async def making(request: Request, progress: Progress) -> Any:
 
 
 async def test_a_client_that_leaves_cancels_the_making_of_its_answer() -> None:
-    request, progress = coming(), Progress(Kept(False, 0))
+    request, progress = coming(), CallContext(HeldBytes(False, 0))
     task = await making(request, progress)
     request.leave()
     await asyncio.wait({task})
@@ -163,7 +163,7 @@ async def test_a_client_that_leaves_cancels_the_making_of_its_answer() -> None:
 
 
 async def test_a_client_that_left_before_anybody_watched_is_gone_at_once() -> None:
-    request, progress = coming(), Progress(Kept(False, 0))
+    request, progress = coming(), CallContext(HeldBytes(False, 0))
     request.leave()
     task = await making(request, progress)
     await asyncio.wait({task})
@@ -172,7 +172,7 @@ async def test_a_client_that_left_before_anybody_watched_is_gone_at_once() -> No
 
 @pytest.mark.parametrize("how", ["ended", "unwatched"])
 async def test_what_has_ended_is_not_cancelled(how: str) -> None:
-    request, progress = coming(), Progress(Kept(False, 0))
+    request, progress = coming(), CallContext(HeldBytes(False, 0))
     task = await making(request, progress)
     if how == "ended":
         progress.ended = True

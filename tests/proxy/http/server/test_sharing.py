@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.http.server import Alone
-from gateway.proxy.http.server.sharing import SLACK, SLOTS, Loop, Server, Shares
+from gateway.proxy.http.server import UnsharedSocket
+from gateway.proxy.http.server.sharing import SLACK, SLOTS, ConnectionShares, SharedSocketServer, SharingLoop
 
 
 class Echo(asyncio.Protocol):
@@ -42,7 +42,7 @@ class Worker:
         self.name = name
         self.connections: set[Echo] = set()
         own = listening.dup()
-        self.server = Server(asyncio.get_running_loop(), own, lambda: Echo(self), Shares(path))
+        self.server = SharedSocketServer(asyncio.get_running_loop(), own, lambda: Echo(self), ConnectionShares(path))
 
     async def close(self) -> None:
         self.server.close()
@@ -85,7 +85,7 @@ def gone_pid() -> int:
 
 def claim_for(pid: int, shared: Path, connections: int) -> None:
     """A slot in the file, as another process would have it."""
-    other = Shares(shared)
+    other = ConnectionShares(shared)
     assert other._own is not None
     other.ahead(connections)
     other._cells[other._own] = pid
@@ -133,20 +133,20 @@ async def test_a_dead_worker_is_waited_for_once(start: Any, shared: Path) -> Non
 
 
 def test_a_new_worker_has_the_slot_of_a_dead_one(shared: Path) -> None:
-    first = Shares(shared)
+    first = ConnectionShares(shared)
     claim_for(gone_pid(), shared, 7)
-    third = Shares(shared)
+    third = ConnectionShares(shared)
     assert third._own == 2
     assert not first.ahead(SLACK)
     assert first.ahead(SLACK + 1), "the dead one's seven are not the new one's"
 
 
 def test_beyond_the_slots_nobody_leaves_anything_to_others(shared: Path) -> None:
-    all_of_them = [Shares(shared) for _ in range(SLOTS)]
-    late = Shares(shared)
+    all_of_them = [ConnectionShares(shared) for _ in range(SLOTS)]
+    late = ConnectionShares(shared)
     assert not late.ahead(1000)
     all_of_them[0].leave()
-    assert Shares(shared).ahead(1000)
+    assert ConnectionShares(shared).ahead(1000)
 
 
 async def test_one_that_stops_is_not_waited_for_and_loses_none_that_it_took(start: Any) -> None:
@@ -177,13 +177,13 @@ def test_a_socket_that_no_other_worker_has_is_listened_on_as_any(shared: Path, m
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared.parent))
 
     async def listening() -> type:
-        with Alone(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
+        with UnsharedSocket(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as sock:
             server = await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=sock)
             server.close()
             return type(server)
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        assert runner.run(listening()) is not Server
+    with asyncio.Runner(loop_factory=SharingLoop) as runner:
+        assert runner.run(listening()) is not SharedSocketServer
     assert not shared.exists()
 
 
@@ -221,8 +221,8 @@ def test_a_loop_without_other_workers_listens_as_any(monkeypatch: pytest.MonkeyP
             server.close()
             return type(server)
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        assert runner.run(listening()) is not Server
+    with asyncio.Runner(loop_factory=SharingLoop) as runner:
+        assert runner.run(listening()) is not SharedSocketServer
 
 
 def test_answers_do_not_wait_for_acknowledgements(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_answers_do_not_wait_for_acknowledgements(shared: Path, monkeypatch: pyt
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             server = await asyncio.get_running_loop().create_server(Told, sock=sock, backlog=10)
-            assert isinstance(server, Server)
+            assert isinstance(server, SharedSocketServer)
             _, writer = await asyncio.open_connection(*sock.getsockname())
             transport = await made
             found = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -249,5 +249,5 @@ def test_answers_do_not_wait_for_acknowledgements(shared: Path, monkeypatch: pyt
             await server.wait_closed()
             return int(found)
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=SharingLoop) as runner:
         assert runner.run(option()) == 1

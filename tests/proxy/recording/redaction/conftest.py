@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.config.privacy import Redaction
+from gateway.config.privacy import RedactionConfig
 from gateway.core.exchange import Exchange, Target, new_id
-from gateway.proxy.recording.redaction.redactor import Done, Redactor
+from gateway.proxy.recording.redaction.redactor import RedactedRecord, Redactor
 
-Run = Callable[[Redactor, Any], Done]
+Run = Callable[[Redactor, Any], RedactedRecord]
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def run() -> Run:
     return _run
 
 
-def _run(redactor: Redactor, record: Any) -> Done:
+def _run(redactor: Redactor, record: Any) -> RedactedRecord:
     slices = redactor.slices(record)
     while True:
         try:
             next(slices)
         except StopIteration as stop:
-            done: Done = stop.value
+            done: RedactedRecord = stop.value
             return done
 
 
@@ -46,4 +46,4 @@ def exchange() -> Callable[..., Exchange]:
 
 @pytest.fixture
 def redactor() -> Redactor:
-    return Redactor("redacted", Redaction())
+    return Redactor("redacted", RedactionConfig())

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.config.privacy import Redaction
-from gateway.proxy.recording.redaction.finder import Finder, Hit, apart
+from gateway.config.privacy import RedactionConfig
+from gateway.proxy.recording.redaction.finder import Finder, Match, apart
 
 
 def own(regex: str, **more: str) -> Finder:
-    return Finder(Redaction.model_validate({"rules": [], "patterns": [{"name": "own", "regex": regex, **more}]}))
+    return Finder(RedactionConfig.model_validate({"rules": [], "patterns": [{"name": "own", "regex": regex, **more}]}))
 
 
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from("abc")), max_size=8)
@@ -23,14 +23,14 @@ spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_fro
 
 @given(spans)
 def test_hits_stand_apart_and_cover_what_was_found(found):
-    hits = [Hit(start, start + size, rule, f"[{rule}]") for start, size, rule in found]
+    hits = [Match(start, start + size, rule, f"[{rule}]") for start, size, rule in found]
     said = apart(hits)
     assert all(a.end <= b.start for a, b in pairwise(said))
     assert {i for h in said for i in range(h.start, h.end)} == {i for h in hits for i in range(h.start, h.end)}
 
 
 def test_of_hits_that_overlap_the_longest_gives_its_name():
-    assert apart([Hit(0, 3, "a", "A"), Hit(2, 9, "b", "B"), Hit(8, 10, "c", "C")]) == [Hit(0, 10, "b", "B")]
+    assert apart([Match(0, 3, "a", "A"), Match(2, 9, "b", "B"), Match(8, 10, "c", "C")]) == [Match(0, 10, "b", "B")]
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_places_are_counted_in_characters_not_in_bytes():
 def test_names_are_given_once_and_are_no_rules():
     for patterns in ([{"name": "email", "regex": "x"}], [{"name": "a", "regex": "x"}, {"name": "a", "regex": "y"}]):
         with pytest.raises(ValidationError, match=r"take another|stands twice"):
-            Redaction.model_validate({"patterns": patterns})
+            RedactionConfig.model_validate({"patterns": patterns})

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.config.privacy import Redaction
+from gateway.config.privacy import RedactionConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Attempt, Feedback, Target, new_id
 from gateway.proxy.recording.redaction.redactor import Redactor, anonymous
@@ -135,7 +135,7 @@ def test_a_request_that_was_cut_is_searched_as_a_text(redactor, run, exchange):
 
 
 def test_the_same_value_has_the_same_number_where_that_is_wanted(run, exchange):
-    redactor = Redactor("redacted", Redaction(pseudonyms=True))
+    redactor = Redactor("redacted", RedactionConfig(pseudonyms=True))
     body = asked("a@x.example wrote b@x.example; a@x.example waits")
     done = run(redactor, exchange(body, sse("to b@x.example, c@x.example"), stream=True))
     assert "[email-1] wrote [email-2]; [email-1] waits" in done.record.request.decode()
@@ -143,7 +143,7 @@ def test_the_same_value_has_the_same_number_where_that_is_wanted(run, exchange):
 
 
 def test_only_the_rules_that_are_named_are_applied(run, exchange):
-    redactor = Redactor("redacted", Redaction(rules=("card",)))
+    redactor = Redactor("redacted", RedactionConfig(rules=("card",)))
     done = run(redactor, exchange(asked("a@x.example paid with 4111 1111 1111 1111")))
     assert b"a@x.example paid with [card]" in done.record.request
 
@@ -153,7 +153,7 @@ def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
         {"name": "ticket", "regex": r"TCK-\d{4}", "replace": "[a ticket]"},
         {"name": "room", "regex": "R[0-9]+"},
     ]
-    redactor = Redactor("redacted", Redaction.model_validate({"patterns": patterns}))
+    redactor = Redactor("redacted", RedactionConfig.model_validate({"patterns": patterns}))
     done = run(redactor, exchange(asked("TCK-1234 in R12, von Zoë für TCK-9999"), sse("TC", "K-12", "34"), stream=True))
     assert "[a ticket] in [room], von Zoë für [a ticket]" in done.record.request.decode()
     assert completion_of(done.record).text == "[a ticket]"
@@ -161,7 +161,7 @@ def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
 
 
 def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
-    redactor = Redactor("metadata", Redaction())
+    redactor = Redactor("metadata", RedactionConfig())
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada", 0.1)
     told = {"client_id": "ada", "reference": "ada"}
     secretive = exchange(asked("x"), sse("y"), unit="ada", attempts=(attempt,), experiment="e", **told)
@@ -178,7 +178,7 @@ def test_feedback_is_redacted_too(redactor, run):
     )
     done = run(redactor, said).record
     assert (done.label, done.comment, done.correction) == ("by [email]", "call [phone]", "[card]")
-    bare = run(Redactor("metadata", Redaction()), said).record
+    bare = run(Redactor("metadata", RedactionConfig()), said).record
     assert (bare.value, bare.label, bare.comment, bare.correction) == (1.0, None, None, None)
 
 

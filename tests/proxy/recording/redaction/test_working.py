@@ -8,7 +8,7 @@ import time
 import orjson
 import pytest
 
-from gateway.config.privacy import Redaction
+from gateway.config.privacy import RedactionConfig
 from gateway.proxy.recording.redaction import working
 from gateway.proxy.recording.redaction.redactor import Redactor
 
@@ -39,7 +39,7 @@ async def test_others_have_their_turn_meanwhile(size, redactor, exchange):
 
 
 async def test_what_takes_too_long_loses_its_content_and_says_so(exchange):
-    redactor = Redactor("redacted", Redaction(deadline_s=1e-9))
+    redactor = Redactor("redacted", RedactionConfig(deadline_s=1e-9))
     for size in (10, working.LARGE + 1):
         done, failure = await working.redacted(redactor, exchange(body("a@b.example " * 10)), size)
         assert failure == "timeout"

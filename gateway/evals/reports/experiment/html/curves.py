@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.evals.experiments import wording as say
-from gateway.evals.experiments.report import Latency
+from gateway.evals.experiments.report import ArmLatency
 from gateway.evals.reports.experiment.html.markup import Markup, joined, tag
 from gateway.evals.reports.experiment.html.plot import WIDE, Chart, Frame, Scale, line, path, ticks
 
@@ -17,12 +17,12 @@ _HEIGHT = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
+class LatencyCurves:
     """Of one measure. look: the name of an arm's colour, by arm."""
 
     id: str
     title: str
-    arms: Sequence[Latency]
+    arms: Sequence[ArmLatency]
     look: Mapping[str, str]
 
     def figure(self, *caption: Markup | str) -> Markup | None:
@@ -43,7 +43,7 @@ class Curves:
         half, late = (line(x.start, y(v), x.end, y(v), "quantile") for v in (0.5, 0.95))
         return joined(axes, half, late, (self._curve(arm, x, y) for arm in self.arms))
 
-    def _curve(self, arm: Latency, x: Scale, y: Scale) -> Markup:
+    def _curve(self, arm: ArmLatency, x: Scale, y: Scale) -> Markup:
         look = f"{self.look.get(arm.arm, 'other')}{'' if arm.comparable else ' apart'}"
         marks = ((arm.p50.value, 0.5), (arm.p95.value, 0.95))
         return joined(
@@ -52,11 +52,11 @@ class Curves:
         )
 
 
-def _curve(arm: Latency) -> Sequence[tuple[float, float]]:
+def _curve(arm: ArmLatency) -> Sequence[tuple[float, float]]:
     return say.thinned([p for p in arm.curve if all(map(math.isfinite, p))], MOST_POINTS)
 
 
-def _reach(arm: Latency) -> float:
+def _reach(arm: ArmLatency) -> float:
     """By when 99 of 100 answers had come, with some air."""
     curve = _curve(arm)
     until = next((s for s, part in curve if part >= _SHOWN), curve[-1][0] if curve else 0)

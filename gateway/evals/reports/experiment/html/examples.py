@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.evals.experiments import wording as say
-from gateway.evals.experiments.report import Example, Report
+from gateway.evals.experiments.report import ExamplePair, Report
 from gateway.evals.reports.experiment.html.differ import cut, sides
 from gateway.evals.reports.experiment.html.markup import Child, Markup, tag
 from gateway.evals.reports.experiment.html.parts import section
@@ -19,7 +19,7 @@ def examples(report: Report) -> Markup | None:
     return section("Pairs worth reading", lead, (_pair(each) for each in report.examples))
 
 
-def _pair(each: Example) -> Markup:
+def _pair(each: ExamplePair) -> Markup:
     control, candidate = sides(each.control, each.candidate)
     return tag(
         "article",
@@ -36,7 +36,7 @@ def _answer(who: str, said: Markup) -> Markup:
     return tag("div", tag("span", who, class_="who"), tag("p", said, class_="said", dir="auto"))
 
 
-def _scores(each: Example) -> Markup | None:
+def _scores(each: ExamplePair) -> Markup | None:
     rows = [
         tag("li", f"{metric} ", tag("b", f"{say.number(a, 3)} → {say.number(b, 3)}")) for metric, a, b in each.scores
     ]  # fmt: skip

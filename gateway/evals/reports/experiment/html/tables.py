@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.evals.experiments import wording as say
-from gateway.evals.experiments.report import Arm, Comparison, Estimate, Latency, Report, State, Stratum
+from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, Report, State, StratumDifference
 from gateway.evals.reports.experiment.html.bars import NARROW, WIDE, amount_bar, interval_bar, reach
-from gateway.evals.reports.experiment.html.curves import Curves
+from gateway.evals.reports.experiment.html.curves import LatencyCurves
 from gateway.evals.reports.experiment.html.markup import Child, Markup, tag
 from gateway.evals.reports.experiment.html.parts import Column, Row, section, table, toned
 from gateway.evals.reports.experiment.views import Part, comparisons, drawn, parts_played
@@ -71,7 +71,7 @@ def latency(report: Report) -> Markup | None:
     return section("Latency", lead, parts) if any(parts) else None
 
 
-def _curves(measure: str, arms: list[Latency], look: Mapping[str, Part]) -> Child:
+def _curves(measure: str, arms: list[ArmLatency], look: Mapping[str, Part]) -> Child:
     if not arms:
         return None
     title = _MEASURES[measure]
@@ -79,11 +79,11 @@ def _curves(measure: str, arms: list[Latency], look: Mapping[str, Part]) -> Chil
         Column("Arm", "text"), Column("Answers"), Column("Half by, s"), Column("95 % by, s"), Column("Path", "text"),
     )  # fmt: skip
     rows = [_latency(each, look[each.arm]) for each in arms]
-    figure = Curves(f"latency-{measure}", title, arms, look).figure()
+    figure = LatencyCurves(f"latency-{measure}", title, arms, look).figure()
     return tag("h3", title), figure, table(f"{title}: latency by arm", columns, [(None, rows)])
 
 
-def _latency(each: Latency, look: Part) -> Row:
+def _latency(each: ArmLatency, look: Part) -> Row:
     places = say.digits_of(each.p50, each.p95)
     key = tag("line", x1=0, y1=5, x2=28, y2=5, class_=f"key {look}{'' if each.comparable else ' apart'}")
     name = tag("svg", key, class_="key", viewBox="0 0 28 10", aria_hidden="true"), each.arm
@@ -161,7 +161,7 @@ def strata(report: Report) -> Markup | None:
     return section("Where in the traffic", lead, table("By stratum", columns, [(None, rows)])) if rows else None
 
 
-def _stratum(each: Stratum, margin: float | None, to: float, places: int) -> Row:
+def _stratum(each: StratumDifference, margin: float | None, to: float, places: int) -> Row:
     e, least = each.difference, -(margin or 0)
     mood: State = 1 if e.low is not None and e.low > least else -1 if e.high is not None and e.high < least else 0
     return each.name, (say.count(each.pairs), _over(e, places, signed=True), interval_bar(e, margin, to, mood, WIDE))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.evals.experiments import wording as say
-from gateway.evals.experiments.report import Estimate, Trail
+from gateway.evals.experiments.report import Estimate, IntervalTrail
 from gateway.evals.reports.experiment.html.markup import Markup, joined, tag
 from gateway.evals.reports.experiment.html.plot import WIDE, Chart, Frame, Scale, label, line, path, ticks
 
@@ -25,7 +25,7 @@ class Course:
     """A trail to draw. id: of the page, once. margin: None, there is none. small: beside others."""
 
     id: str
-    trail: Trail
+    trail: IntervalTrail
     title: str
     margin: float | None
     small: bool = False

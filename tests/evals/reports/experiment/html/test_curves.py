@@ -7,17 +7,17 @@ import re
 
 import pytest
 
-from gateway.evals.experiments.report import Estimate, Latency
-from gateway.evals.reports.experiment.html.curves import MOST_POINTS, Curves
+from gateway.evals.experiments.report import ArmLatency, Estimate
+from gateway.evals.reports.experiment.html.curves import MOST_POINTS, LatencyCurves
 
 
-def arm(name: str, *curve: tuple[float, float], p50: float | None = 1.0, comparable: bool = True) -> Latency:
+def arm(name: str, *curve: tuple[float, float], p50: float | None = 1.0, comparable: bool = True) -> ArmLatency:
     late = None if p50 is None else 2 * p50
-    return Latency(name, "total_s", len(curve), Estimate(p50), Estimate(late), curve, comparable)
+    return ArmLatency(name, "total_s", len(curve), Estimate(p50), Estimate(late), curve, comparable)
 
 
-def drawn(read, *arms: Latency):
-    return read(Curves("c", "Whole answers", arms, {"a": "control", "b": "candidate"}).figure()).all("svg")[0]
+def drawn(read, *arms: ArmLatency):
+    return read(LatencyCurves("c", "Whole answers", arms, {"a": "control", "b": "candidate"}).figure()).all("svg")[0]
 
 
 def test_each_arm_has_its_colour_its_quantiles_and_a_dash_where_it_may_not_be_compared(read):
@@ -44,7 +44,7 @@ def test_the_slowest_of_a_hundred_does_not_press_the_others_together(read):
 
 def test_many_answers_are_thinned_and_odd_ones_left_out():
     curve = (*((0.001 * n, n / 5000) for n in range(1, 5001)), (math.inf, 1.0), (math.nan, 1.0))
-    figure = Curves("c", "t", [arm("a", *curve)], {}).figure()
+    figure = LatencyCurves("c", "t", [arm("a", *curve)], {}).figure()
     assert "inf" not in figure
     assert "nan" not in figure
     assert figure.count("L") <= 2 * 2 * (MOST_POINTS + 1)
@@ -53,7 +53,7 @@ def test_many_answers_are_thinned_and_odd_ones_left_out():
 
 @pytest.mark.parametrize("arms", [(), (arm("a"),), (arm("a", (math.nan, 1.0), p50=None),)])
 def test_without_a_curve_there_is_no_drawing(arms):
-    assert Curves("c", "t", arms, {}).figure() is None
+    assert LatencyCurves("c", "t", arms, {}).figure() is None
 
 
 def test_an_arm_without_answers_stands_beside_one_that_has_some(read):

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from gateway.evals.experiments.report import Trail
+from gateway.evals.experiments.report import IntervalTrail
 from gateway.evals.reports.experiment.html.trails import MOST_POINTS, Course
 
 
 def course(*points: tuple[int, float, float, float], margin: float | None = 0.02, small: bool = False) -> Course:
-    return Course("t", Trail("m", points), "m", margin, small)
+    return Course("t", IntervalTrail("m", points), "m", margin, small)
 
 
 def numbers(d: str) -> list[tuple[float, float]]:
