@@ -147,8 +147,8 @@ def unpriced(config: Config) -> list[str]:
             continue
         paid = [*experiment.arms.values(), *([experiment.control] if experiment.repeat_share else [])]
         for ref in paid:
-            if prices.of(target_of(ref)) is None:
-                target = f"{ref.upstream}/{ref.model}"
+            target = target_of(ref)
+            if prices.of(target) is None:
                 out.append(
                     f"experiments.{name}.budget.usd_per_day: no price is known for {target}; give one under "
                     f'prices.models."{target}" (0 for a model of your own), or use tokens_per_day'

@@ -25,10 +25,13 @@ Fields = dict[bytes, bytes]  # one entry of the stream
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An upstream of the config, and that upstream's own name for the model."""
+    """Where a request can go. As text it is "upstream/model": in headers, metrics, Tallies and messages."""
 
-    upstream: str
-    model: str
+    upstream: str  # its key under `upstreams` in gateway.yaml
+    model: str  # the upstream's own name for the model
+
+    def __str__(self) -> str:
+        return f"{self.upstream}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,11 @@ class Prices:
     def of(self, target: Target) -> Price | None:
         """The user's price wins over a listed one, and "upstream/model" over "model"; a dated name (gpt-x-2025-04-14)
         that has no price of its own has that of the name without its date. None: no price is known."""
-        model = target.model
-        return self._named(target.upstream, model) or self._named(target.upstream, _DATED.sub("", model))
+        return self._named(target) or self._named(Target(target.upstream, _DATED.sub("", target.model)))
 
-    def _named(self, upstream: str, model: str) -> Price | None:
-        given = self.given.get(f"{upstream}/{model}") or self.given.get(model)
-        return given or self.listed.get(upstream, {}).get(model)
+    def _named(self, target: Target) -> Price | None:
+        given = self.given.get(str(target)) or self.given.get(target.model)
+        return given or self.listed.get(target.upstream, {}).get(target.model)
 
     def cost(self, target: Target, usage: Usage | None) -> float | None:
         """USD. None: no price for this target, or no usage."""

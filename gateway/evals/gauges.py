@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway.config.experiments import target_of
 from gateway.config.loading import Config
+from gateway.core.exchange import Target
 from gateway.evals.annotation.corrected_means import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.stratified import StratumSums, weighted_mean
@@ -143,7 +145,7 @@ def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tup
 def _models(config: Config) -> Iterable[str]:
     for model in config.models.values():
         for target in (*model.targets, *model.fallback):
-            yield f"{target.upstream}/{target.model}"
+            yield str(Target(target.upstream, target.model))
     for experiment in config.experiments.values():
         for ref in (experiment.control, *experiment.arms.values()):
-            yield f"{ref.upstream}/{ref.model}"
+            yield str(target_of(ref))

@@ -104,6 +104,10 @@ def test_every_field_crosses():
     assert {f.name for f in fields(Attempt)} == set(head["attempts"][0])
 
 
+def test_a_target_as_text_is_upstream_slash_model():
+    assert str(Target("openai", "vendor/gpt-x")) == "openai/vendor/gpt-x"
+
+
 def exchanges_one() -> Exchange:
     return Exchange(
         "i", 0.0, "c", "chat", "a", Target("u", "m"), False, b"", b"", 200, "ok", 0.0, "u", 0.0, 1.0, "s", "g", 1

@@ -104,7 +104,7 @@ def exchange() -> Make:
 def _tally(sent: Sequence[Exchange], seen: Mapping[str, int] | None = None, **fields: Any) -> Tally:
     """What the process says once it has sent these. seen: by stratum; None: as many as were sent."""
     enqueued: Counter[tuple[str, str, str, str]] = Counter(
-        (e.stratum, e.alias, f"{e.target.upstream}/{e.target.model}", e.arm or "") for e in sent
+        (e.stratum, e.alias, str(e.target), e.arm or "") for e in sent
     )
     counts = tuple(Count(*cell, n) for cell, n in enqueued.items())
     population = tuple(Count(c.stratum, c.alias, c.target, c.arm, (seen or {}).get(c.stratum, c.n)) for c in counts)

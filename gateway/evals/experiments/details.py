@@ -8,7 +8,7 @@ import orjson
 
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import question
-from gateway.evals.experiments.findings import Finding, SequenceStates, spelled
+from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
 from gateway.evals.statistics.confidence import EmpiricalBernstein
@@ -42,7 +42,7 @@ def arms_of(connection: Reading, plan: StoredPlan) -> tuple[Arm, ...]:
 
 
 def _arm(plan: StoredPlan, arm: str, c: ArmCounts | None, lost: int) -> Arm:
-    target = spelled(plan.plan.target(arm))
+    target = str(plan.plan.target(arm))
     if c is None:
         return Arm(arm, target, lost, 0, 0, None, None, None)
     cost = Estimate(1000 * c.cost / c.priced) if c.priced else None

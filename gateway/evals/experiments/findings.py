@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, REPEAT, Plan
 from gateway.evals.experiments.gates import PairLosses, aa_gate, losses_gate, same_path_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of
@@ -196,11 +195,7 @@ def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: flo
 
 
 def _swap(plan: Plan, candidate: str) -> SwapDescription:
-    return SwapDescription(plan.model, spelled(plan.control), spelled(plan.target(candidate)))
-
-
-def spelled(target: Target) -> str:
-    return f"{target.upstream}/{target.model}"
+    return SwapDescription(plan.model, str(plan.control), str(plan.target(candidate)))
 
 
 def chosen_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:

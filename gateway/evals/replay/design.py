@@ -47,7 +47,7 @@ class ReplayTarget:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"x-gateway-target": f"{self.forced.upstream}/{self.forced.model}"} if self.forced else {}
+        return {"x-gateway-target": str(self.forced)} if self.forced else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,14 +111,14 @@ def sheet(
         {(m, t): np.full(shape, np.nan) for m in MEASURES for t in targets},
         {(s, t): np.full(shape, np.nan) for s in scorers for t in targets},
     )  # fmt: skip
-    by: dict[str, str] = {}
+    by: dict[str, tuple[str, str | None]] = {}
     for a in answers:
         if a.item > items or a.repeat > repeats or a.target not in made.targets:
             continue
         made.clusters[a.item - 1] = a.cluster
         _take(made, a)
         if a.upstream is not None:
-            target = f"{a.upstream}/{a.model}"
+            target = (a.upstream, a.model)
             made.others[a.target] += by.setdefault(a.target, target) != target
     for s in scored:
         if s.item <= items and s.repeat <= repeats and scorers.get(s.scorer) == (s.version, s.config_hash):

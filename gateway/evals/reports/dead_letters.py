@@ -95,7 +95,7 @@ def _pretty(value: bytes) -> str:
 def _what(letter: DeadLetter) -> str:
     record = record_of(letter)
     if isinstance(record, Exchange):
-        return f"exchange {record.id} ({record.alias} → {record.target.upstream}/{record.target.model})"
+        return f"exchange {record.id} ({record.alias} → {record.target})"
     return kind_of(letter) if record is not None else f"{kind_of(letter)} that cannot be read"
 
 

@@ -68,7 +68,7 @@ class Asker:
         target, usage = reply.target, reply.usage
         return Spent(
             cost_usd=self._prices.cost(target, usage) if target else None,
-            judge_model=f"{target.upstream}/{target.model}" if target else None,
+            judge_model=str(target) if target else None,
             tokens=usage.input_tokens + usage.output_tokens if usage else None,
         )
 

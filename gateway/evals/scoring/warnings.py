@@ -41,10 +41,10 @@ def _kin(config: Config, built: BuiltScorers) -> Iterator[str]:
         for judge in _targets(config.models[alias]):
             related = [(t, family) for t in judged if (family := kin(judge.model, t.model))]
             if related:
-                listed = ", ".join(f"{t.upstream}/{t.model}" for t, _ in related[:MOST_NAMED])
+                listed = ", ".join(str(t) for t, _ in related[:MOST_NAMED])
                 more = f" and {len(related) - MOST_NAMED} more" if len(related) > MOST_NAMED else ""
                 yield (
-                    f"scorers.{name}: its judge {judge.upstream}/{judge.model} is of one family ({related[0][1]}) with "
+                    f"scorers.{name}: its judge {judge} is of one family ({related[0][1]}) with "
                     f"{listed}{more}, which it judges; models prefer their own kin: take another judge, or calibrate it"
                 )
                 break
@@ -59,7 +59,7 @@ def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
         for target in _targets(config.models[alias]):
             if prices.of(target) is None:
                 yield (
-                    f"scorers.{name}.budget_usd: {target.upstream}/{target.model} has no price, so it cannot be kept "
+                    f"scorers.{name}.budget_usd: {target} has no price, so it cannot be kept "
                     "and the scorer will be blocked; give it a price in `prices`, or a budget in tokens"
                 )
 

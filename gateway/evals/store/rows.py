@@ -36,7 +36,7 @@ class ScoredExchange:
 
 def model_of(exchange: Exchange) -> str:
     """The label of who answered, as in the Tallies: "upstream/model"."""
-    return f"{exchange.target.upstream}/{exchange.target.model}"
+    return str(exchange.target)
 
 
 def exchange_row(judged: ScoredExchange, now: float) -> Row:

@@ -304,6 +304,7 @@ class Recorder:
 
 
 def cell_of(exchange: Exchange) -> Cell:
+    # str(target) would be one call more for every request.
     target = f"{exchange.target.upstream}/{exchange.target.model}"
     return (exchange.stratum, exchange.alias, target, exchange.arm or "", "")
 

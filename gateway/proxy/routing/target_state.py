@@ -210,7 +210,7 @@ class TargetState:
 
     def __post_init__(self) -> None:
         upstream, model = self.target.upstream, self.target.model
-        self.name = f"{upstream}/{model}"
+        self.name = str(self.target)
         config = self.upstream.config
         self.reports_load = (config.load or config.vendor.load) == "orca"
         named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())

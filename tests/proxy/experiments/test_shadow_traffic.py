@@ -103,7 +103,7 @@ def closes(tally: Tally, exchanges: list[Any]) -> None:
 
     assert by_cell(tally.seen) == by_cell(tally.sampled) + by_cell(tally.unsampled)
     assert by_cell(tally.sampled) == by_cell(tally.enqueued) + by_cell(tally.dropped)
-    there = Counter((e.stratum, e.alias, f"{e.target.upstream}/{e.target.model}", e.arm or "") for e in exchanges)
+    there = Counter((e.stratum, e.alias, str(e.target), e.arm or "") for e in exchanges)
     assert by_cell(tally.enqueued) == there
     assert len({e.id for e in exchanges}) == len({e.seq for e in exchanges}) == len(exchanges)
 

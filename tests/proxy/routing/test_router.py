@@ -117,7 +117,7 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
         call = a_call(id=str(at))
         route, usual = split.decide(call, RequestOptions()), names(without.decide(call, RequestOptions()))
         assert route.part is not None
-        assert names(route)[0] == f"{route.part.target.upstream}/{route.part.target.model}"
+        assert names(route)[0] == str(route.part.target)
         assert names(route)[1:] == [n for n in usual if n != names(route)[0]]
         assert route.candidates[0].on == {"error", "timeout", "rate_limit"}
         first.add(names(route)[0])

@@ -20,8 +20,8 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     rows = [
         ("mode", p.mode),
         ("model", p.model),
-        ("control", f"{p.control.upstream}/{p.control.model}"),
-        *((f"candidate {arm}", f"{target.upstream}/{target.model}") for arm, target in p.candidates),
+        ("control", str(p.control)),
+        *((f"candidate {arm}", str(target)) for arm, target in p.candidates),
         ("primary", f"{p.primary}, margin {p.margin:g}" if p.primary else "none"),
         ("error", f"{p.alpha:g}" + (f", {p.alpha / len(p.candidates):g} each" if len(p.candidates) > 1 else "")),
         ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in p.guardrails) or "none"),

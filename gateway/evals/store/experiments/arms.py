@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, select
 
+from gateway.core.exchange import Target
 from gateway.evals.statistics.stratified import StratumSums
 from gateway.evals.store.ledger import OUTSIDE
 from gateway.evals.store.tables import exchanges, score_cells, scores, tallies
@@ -67,7 +68,7 @@ def counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str
     )
     by_arm: dict[str, list[tuple[str, str, int]]] = {}
     for arm, role, upstream, model, n in connection.execute(query):
-        by_arm.setdefault(arm, []).append((role, f"{upstream}/{model}", n))
+        by_arm.setdefault(arm, []).append((role, str(Target(upstream, model)), n))
     return by_arm
 
 
