@@ -85,10 +85,10 @@ def test_the_reference_names_every_metric_with_its_labels_and_help() -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("sum(rate(gateway_request_total[5m]))", "did you mean gateway_requests_total"),
+        ("sum(rate(gateway_request_total[5m]))", 'did you mean "gateway_requests_total"?'),
         ('sum(gateway_requests_total{model="x"})', "gateway_requests_total has no label model"),
         ("sum by (model) (gateway_requests_total)", "no metric of the query has the label model"),
-        ("gateway_overhead_seconds", "did you mean gateway_overhead_seconds_"),
+        ("gateway_overhead_seconds", 'did you mean "gateway_overhead_seconds_'),
     ],
 )
 def test_a_query_for_what_nobody_exports_is_refused(generate: ModuleType, query: str, said: str) -> None:

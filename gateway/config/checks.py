@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.scorers import evals_mistakes
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.providers import VENDORS
 
 _SHAPES: dict[int | str, str] = {
@@ -48,7 +48,7 @@ def _inside(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
     loc = error["loc"]
     if error["type"] == "extra_forbidden":
-        return f"unknown key{near(str(loc[-1]), _siblings(root, loc[:-1]))}"
+        return f"unknown key{did_you_mean(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":
         return "missing; it must be given"
     if error["type"] == "string_pattern_mismatch" and loc[-1] in _SHAPES:
@@ -60,7 +60,7 @@ def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
     if secret or isinstance(shown, dict | list) or message.endswith(f"got {shown!r}") or shown is None:
         return message
     words = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
-    return f"{message}, got {shown!r}{near(str(shown), words)}"
+    return f"{message}, got {shown!r}{did_you_mean(str(shown), words)}"
 
 
 _QUOTED = re.compile(r"'([^']*)'")
@@ -98,11 +98,6 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def near(word: str, known: Any) -> str:
-    close = get_close_matches(word, [str(k) for k in known], 1, 0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
 # ── what one section says of another, checked on what could be read, so that one run names all mistakes ──
 
 
@@ -125,7 +120,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for name, upstream in section(raw, "upstreams").items():
         kind = upstream.get("kind")
         if isinstance(kind, str) and kind not in VENDORS:
-            meant = near(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
+            meant = did_you_mean(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
             yield f'upstreams.{name}.kind: no kind "{kind}"{meant}'
         elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
             yield f"upstreams.{name}.base_url: missing; a {kind} upstream has no usual one"
@@ -142,7 +137,7 @@ def no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
     known = raw.get("upstreams")
     known = known if isinstance(known, dict) else {}
     if name not in known:
-        yield f'{path}: no upstream "{name}"{near(name, known)}'
+        yield f'{path}: no upstream "{name}"{did_you_mean(name, known)}'
 
 
 def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
@@ -166,4 +161,4 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         names.add(str(key.get("name")))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
             if alias not in models:
-                yield f'keys[{i}].models[{j}]: no model "{alias}"{near(str(alias), models)}'
+                yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gateway.config.checks import near, no_upstream, section
+from gateway.config.checks import no_upstream, section
 from gateway.config.experiments import Experiment, target_of
 from gateway.config.prices import prices_of
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import BUILT_IN_METRICS, CONTROL, REPEAT, STRATA
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def _of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any]) -> Itera
     models = section(raw, "models")
     alias = experiment.get("model")
     if isinstance(alias, str) and alias not in models:
-        yield f'{at}.model: no model "{alias}"{near(alias, models)}'
+        yield f'{at}.model: no model "{alias}"{did_you_mean(alias, models)}'
     yield from _arm_mistakes(at, experiment, raw)
     yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
     given = raw.get("keys")
     names = [k.get("name") for k in given if isinstance(k, dict)] if isinstance(given, list) else []
     for i, key in enumerate(_keys(experiment) or ()):
         if key not in names:
-            yield f'{at}.allow.keys[{i}]: no key "{key}"{near(key, names)}'
+            yield f'{at}.allow.keys[{i}]: no key "{key}"{did_you_mean(key, names)}'
     yield from _metric_mistakes(at, experiment, section(raw, "scorers"))
     try:
         read = Experiment.model_validate(experiment)
@@ -104,7 +105,7 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
             yield f'{at}.guardrails.{primary}: "{primary}" is the primary metric, which has its margin already'
     for path, metric in names.items():
         if metric not in known:
-            meant = near(metric, known) or f"; there are {', '.join(known)}"
+            meant = did_you_mean(metric, known) or f"; there are {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{meant}'
     strata = experiment.get("strata")
     for i, stratum in enumerate(strata if isinstance(strata, list) else ()):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Delay, Delta, FakeAnswer, StreamDone, error, error_event
 from gateway.fake.wire import LAST_CHUNK, NEVER, RESET, Received, Step, chunk, framed, halved, head, interrupted, right
 
@@ -263,9 +263,7 @@ def parse_fault(text: str) -> Fault:
     name, colon, number = text.strip().partition(":")
     if name not in _NUMBERS and name not in _BARE:
         known = sorted({*_NUMBERS, *_BARE})
-        close = get_close_matches(name, known, 1, 0.6)
-        hint = f"did you mean {close[0]!r}?" if close else "the faults are " + ", ".join(known)
-        raise ValueError(f"no fault {name!r}; {hint}")
+        raise ValueError(f"no fault {name!r}{did_you_mean(name, known) or '; the faults are ' + ', '.join(known)}")
     if not colon and name in _BARE:
         return _BARE[name]()
     if name not in _NUMBERS:

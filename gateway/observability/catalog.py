@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Metric
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.observability.proxy_metrics import declarations
 
@@ -55,6 +55,4 @@ def _of(family: Metric) -> MetricSpec:
 def unknown(names: set[str]) -> list[str]:
     """Those that nobody exports, each with what may be meant."""
     known = {series for each in catalogue() for series in each.series}
-    return [
-        f"{name} (did you mean {', '.join(get_close_matches(name, known, 1)) or '?'})" for name in sorted(names - known)
-    ]
+    return [f"{name}{did_you_mean(name, known)}" for name in sorted(names - known)]

@@ -175,7 +175,7 @@ async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: 
         (["--targets", "one", "--set", "temperature"], "expected NAME=VALUE, as in temperature=0"),
         (["--targets", "one", "--guard", "error_rate=low"], "expected METRIC=MARGIN"),
         (["--targets", "one", "--from-log", "one"], "recorded calls are frozen into a .jsonl file"),
-        (["--targets", "on,two"], "'on' is no target: did you mean \"one\"?"),
+        (["--targets", "on,two"], "'on' is not a target; did you mean \"one\"?"),
     ],
 )
 def test_what_was_asked_wrong_is_said_before_anything_is_asked(

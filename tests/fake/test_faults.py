@@ -253,7 +253,7 @@ def test_a_fault_is_read_by_the_name_it_has(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cut_aftr:3", "did you mean 'cut_after'"),
+        ("cut_aftr:3", 'did you mean "cut_after"?'),
         ("xyzzy", "the faults are broken_chunk_after, "),
         ("cut_after", "needs a number, as in 'cut_after:3'"),
         ("cut_after:soon", "'soon' is none"),

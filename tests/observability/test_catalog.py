@@ -31,4 +31,4 @@ def test_labels_are_those_of_the_code_and_a_histogram_has_three_series() -> None
 
 def test_a_name_that_nobody_exports_comes_with_what_may_be_meant() -> None:
     assert unknown({"gateway_requests_total"}) == []
-    assert unknown({"gateway_reqests_total"}) == ["gateway_reqests_total (did you mean gateway_requests_total)"]
+    assert unknown({"gateway_reqests_total"}) == ['gateway_reqests_total; did you mean "gateway_requests_total"?']

@@ -115,7 +115,7 @@ async def test_bad_input_gets_an_openai_error(
 
 async def test_an_unknown_model_is_told_which_one_was_meant(gateway: Any) -> None:
     async with client_of(gateway) as client:
-        with pytest.raises(openai.NotFoundError, match='Did you mean "chat"'):
+        with pytest.raises(openai.NotFoundError, match='did you mean "chat"'):
             await client.chat.completions.create(model="chatt", messages=[{"role": "user", "content": "x"}])
 
 

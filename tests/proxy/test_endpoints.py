@@ -98,7 +98,7 @@ async def test_an_unknown_model_is_a_404_that_names_it(gateway: Any, upstream: F
     for api in APIS:
         reply = await ask(gateway, api, model="chatt")
         assert reply.status_code == 404, api
-        assert 'Did you mean "chat"?' in reply.json()["error"]["message"]
+        assert 'did you mean "chat"?' in reply.json()["error"]["message"]
     assert not upstream.calls
 
 

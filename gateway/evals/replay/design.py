@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.config.loading import Config
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.evals.replay.items import DatasetItem
 from gateway.runtime.child import CannotRun
@@ -136,7 +136,7 @@ def _contender(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
         return ReplayTarget(name, name, definition=_defined(config, targets, said), seeded=_seeded(config, targets))
     upstream, _, model_name = name.partition("/")
     if not model_name or upstream not in config.upstreams:
-        raise TargetError(f"{name!r} is no target: {_known(name, upstream, config)}")
+        raise TargetError(f"{name!r} is not a target{_hint(name, config)}")
     target = Target(upstream, model_name)
     alias = _holding(target, config)
     if alias is None and not own:
@@ -150,12 +150,11 @@ def _contender(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     return ReplayTarget(name, alias or "", target, False, definition, seeded)
 
 
-def _known(name: str, upstream: str, config: Config) -> str:
-    known = [*config.models, *(f"{u}/MODEL" for u in config.upstreams)]
-    near = get_close_matches(name, config.models, 1, 0.6) or [
-        f"{u}/MODEL" for u in get_close_matches(upstream, config.upstreams, 1, 0.6)
-    ]
-    return f'did you mean "{near[0]}"?' if near else f"expected one of {', '.join(known[:12])}"
+def _hint(name: str, config: Config) -> str:
+    _, _, model = name.partition("/")
+    close = did_you_mean(name, [*config.models, *(f"{upstream}/{model}" for upstream in config.upstreams)])
+    known = [*config.models, *(f"{upstream}/MODEL" for upstream in config.upstreams)]
+    return close or f"; expected one of {', '.join(known[:12])}"
 
 
 def _holding(target: Target, config: Config) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from gateway.config.loading import Config
 from gateway.config.scorers import ScorerConfig
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
@@ -84,7 +84,7 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
     known = [m.name for m in (*found, *MEASURED)]
     for metric in guards:
         if metric not in known:
-            raise OptionError(f"--guard {metric}: no such metric{_near(metric, known)}")
+            raise OptionError(f"--guard {metric}: no such metric{_hint(metric, known)}")
         if metric == primary:
             raise OptionError(f"--guard {metric}: it is the primary metric already; its margin is --margin")
     rows = rows_of(options, dataset)
@@ -98,7 +98,7 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
 def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
     metric = next((m for m in found if m.name == primary), None)
     if primary is not None and metric is None:
-        raise OptionError(f"--primary {primary}: not among --scorers{_near(primary, [m.name for m in found])}")
+        raise OptionError(f"--primary {primary}: not among --scorers{_hint(primary, [m.name for m in found])}")
     if metric is not None and metric.direction == "neutral":
         raise OptionError(f"--primary {primary}: neither more nor less of it is better; choose another")
 
@@ -109,6 +109,5 @@ def _said(settings: RequestSettings) -> tuple[tuple[str, str], ...]:
     return (*said, ("seed", "none" if settings.seed is None else str(settings.seed)))
 
 
-def _near(word: str, known: Sequence[str]) -> str:
-    close = get_close_matches(word, known, 1, 0.6)
-    return f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(known)}"
+def _hint(name: str, known: Sequence[str]) -> str:
+    return did_you_mean(name, known) or f"; expected one of {', '.join(known)}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.evals.scoring.types import Scorer
 
 _EMPTY = inspect.Parameter.empty
@@ -71,7 +71,7 @@ def _checked(
         elif open_ended and option != "name":
             given[option] = value
         else:
-            lines.append(f".{option}: unknown option{near(option, [*known, *COMMON]) or _takes(known)}")
+            lines.append(f".{option}: unknown option{did_you_mean(option, [*known, *COMMON]) or _takes(known)}")
     missing = [n for n, p in known.items() if p.default is _EMPTY and n not in options]
     return given, lines + [f".{n}: missing; it must be given" for n in missing]
 
@@ -106,8 +106,3 @@ def _line(option: str, error: Any, value: Any) -> str:
 def _takes(known: Iterable[str]) -> str:
     options = ", ".join(known)
     return f"; it takes {options}" if options else "; it takes none"
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), 1, 0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""

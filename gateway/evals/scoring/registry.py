@@ -17,6 +17,7 @@ from typing import Any, cast, get_args
 import orjson
 
 from gateway.config.scorers import ScorerConfig as Section
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import ConfigError
 from gateway.evals.http_client import HttpConnections
 from gateway.evals.scoring.asker import Asker, ExternalServices
@@ -24,7 +25,7 @@ from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.gate import AT_ONCE, ScorerGate
 from gateway.evals.scoring.golden import check_golden
 from gateway.evals.scoring.isolate import isolated
-from gateway.evals.scoring.options import InvalidOptions, construct, near
+from gateway.evals.scoring.options import InvalidOptions, construct
 from gateway.evals.scoring.pairs import PairScorer
 from gateway.evals.scoring.types import Direction, ImmediateScorer, Kind, Scorer
 
@@ -254,7 +255,8 @@ def _find(use: str, *, named: bool) -> tuple[Any, bool]:
         return _imported(use), True
     known = sorted({*SCORERS, *installed})
     close = (
-        near(use, known) or f"; known: {', '.join(known)}, an entry point of {GROUP}, package.module:Class, or http://…"
+        did_you_mean(use, known)
+        or f"; known: {', '.join(known)}, an entry point of {GROUP}, package.module:Class, or http://…"
     )
     at = ".use" if named else ""
     raise InvalidOptions([f'{at}: no scorer "{use}"{close}'])
@@ -287,7 +289,7 @@ def _imported(dotted: str) -> Any:
     except Exception as error:  # the same
         raise InvalidOptions([f".use: cannot import {module_name}: {_said(error)}"]) from error
     if not hasattr(module, name):
-        raise InvalidOptions([f".use: {module_name} has no {name}{near(name, vars(module))}"])
+        raise InvalidOptions([f".use: {module_name} has no {name}{did_you_mean(name, vars(module))}"])
     return getattr(module, name)
 
 

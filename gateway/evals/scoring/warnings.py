@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from gateway.config.loading import Config, Model
 from gateway.config.prices import prices_of
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.evals.scorers.judging.families import kin
 from gateway.evals.scoring.asker import NO_GATEWAY
-from gateway.evals.scoring.options import near
 from gateway.evals.scoring.registry import BuiltScorers
 
 MOST_NAMED = 3
@@ -21,7 +21,7 @@ def mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True)
     lines = []
     for name, alias in _asked(built):
         if alias not in config.models:
-            known = near(alias, config.models) or f"; known: {', '.join(config.models)}"
+            known = did_you_mean(alias, config.models) or f"; known: {', '.join(config.models)}"
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
         if not gateway_known:
             lines.append(f"scorers.{name}: {NO_GATEWAY}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Connection, LargeBinary, and_, func, literal, not_, or_, select, true
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.evals.store.tables import exchanges, scores
 from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
 
@@ -84,6 +84,6 @@ def _check_scorers(connection: Connection, of: Sequence[Term]) -> None:
         return
     known = set(connection.execute(select(scores.c.scorer).distinct()).scalars())
     for name in sorted(asked - known):
-        close = get_close_matches(name, sorted(known), 1, 0.5)
-        if close:
-            raise QueryError(f'no score of "{name}" is in the store; did you mean "{close[0]}"?')
+        hint = did_you_mean(name, sorted(known))
+        if hint:
+            raise QueryError(f'no score of "{name}" is in the store{hint}')

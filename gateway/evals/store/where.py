@@ -14,8 +14,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Literal
+
+from gateway.core.did_you_mean import did_you_mean
 
 Kind = Literal["text", "number", "truth", "time", "bytes"]
 Value = str | float | bool | None
@@ -169,8 +170,8 @@ def _term(found: re.Match[str]) -> Term:
     name, sign, given = found["name"].lower(), found["sign"], found["value"]
     kind = EXCHANGE.get(name) or SCORE.get(name)
     if kind is None:
-        close = get_close_matches(name, [*EXCHANGE, *SCORE], 1, 0.6)
-        hint = f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join([*EXCHANGE, *SCORE])}"
+        known = [*EXCHANGE, *SCORE]
+        hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
         raise QueryError(f'at {found.start("name") + 1}: no field "{name}"{hint}')
     value = _value(name, kind, given)
     _check_sign(name, kind, sign, value)

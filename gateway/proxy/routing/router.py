@@ -6,10 +6,10 @@ import random
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import accumulate
 
 from gateway.config.loading import Config, Model, OnCut, Retries, Timeouts
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
@@ -146,9 +146,8 @@ class Router:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
         lane = self._lanes.get(alias)
         if lane is None or not (caller.models is None or alias in caller.models):
-            near = get_close_matches(alias, self.aliases(caller), 1, 0.6)
-            hint = f' Did you mean "{near[0]}"?' if near else " GET /v1/models lists what this key may use."
-            raise ModelNotFound(f'The model "{alias[:100]}" does not exist here.{hint}', param="model")
+            hint = did_you_mean(alias, self.aliases(caller)) or "; GET /v1/models lists the models this key may use"
+            raise ModelNotFound(f'The model "{alias[:100]}" does not exist here{hint}', param="model")
         return lane
 
     def decide(self, call: Call, wishes: RequestOptions, home: str | None = None) -> Route:

@@ -62,9 +62,9 @@ def test_every_wrong_name_is_said_with_what_was_meant(config: Config) -> None:
         contenders(["chatt", "locla/small", "nothing", "fast", "fast"], config, own=True)
     assert str(error.value).splitlines() == [
         "--targets: 'fast' stands twice",
-        "--targets: 'chatt' is no target: did you mean \"chat\"?",
-        "--targets: 'locla/small' is no target: did you mean \"local/MODEL\"?",
-        "--targets: 'nothing' is no target: expected one of chat, fast, local/MODEL, claude/MODEL",
+        "--targets: 'chatt' is not a target; did you mean \"chat\"?",
+        "--targets: 'locla/small' is not a target; did you mean \"local/small\"?",
+        "--targets: 'nothing' is not a target; expected one of chat, fast, local/MODEL, claude/MODEL",
     ]
 
 

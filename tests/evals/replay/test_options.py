@@ -75,7 +75,7 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
         ({"primary": "length"}, "--primary length: neither more nor less of it is better"),
         (
             {"guardrails": (Guardrail("cost", 0.1),)},
-            "--guard cost: no such metric; there are length, exact,",
+            "--guard cost: no such metric; expected one of length, exact,",
         ),
         ({"guardrails": (Guardrail("exact", 0.1),)}, "--guard exact: it is the primary metric already"),
     ],

@@ -145,7 +145,7 @@ def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
 
 def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
     router = a_router()
-    with pytest.raises(ModelNotFound, match='Did you mean "chat"') as missing:
+    with pytest.raises(ModelNotFound, match='did you mean "chat"') as missing:
         router.decide(a_call(alias="chatt"), RequestOptions())
     assert missing.value.param == "model"
     with pytest.raises(ModelNotFound, match="GET /v1/models"):

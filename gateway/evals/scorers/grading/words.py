@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.evals.scoring.options import InvalidOptions, near
+from gateway.core.did_you_mean import did_you_mean
+from gateway.evals.scoring.options import InvalidOptions
 
 Metric = Literal[
     "cosine", "fuzzy_match", "bleu", "gleu",
@@ -121,7 +122,7 @@ def read(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | Multi
         raise InvalidOptions([f'{at}.type: "{kind}" graders are not supported: {_REFUSED[kind]}'])
     if kind not in _TYPES:
         raise InvalidOptions(
-            [f'{at}.type: no grader type "{kind}"{near(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}']
+            [f'{at}.type: no grader type "{kind}"{did_you_mean(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}']
         )
     if kind == "multi" and nested:
         raise InvalidOptions([f"{at}.type: a multi grader holds no multi grader"])

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
-from gateway.evals.scoring.options import InvalidOptions, near
+from gateway.evals.scoring.options import InvalidOptions
 
 _NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -53,7 +54,7 @@ def load(kind: str, file: str | None, directory: Path, known: Iterable[str], nee
     template = parse(text)
     known = sorted(known)
     lines = [
-        f".template: there is no value {{{{{name}}}}}{near(name, known) or '; it may use ' + ', '.join(known)}"
+        f".template: there is no value {{{{{name}}}}}{did_you_mean(name, known) or '; it may use ' + ', '.join(known)}"
         for name in sorted(template.names - set(known))
     ]
     lines += [f".template: must hold {{{{{name}}}}}" for name in needed if name not in template.names]
