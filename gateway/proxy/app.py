@@ -19,24 +19,24 @@ from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
-from gateway.proxy.http.server import HttpRequest
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.recording.access_log import AccessLog, line_of
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.relay.progress import CallContext, ClientConnection, HeldBytes, Send
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
-from gateway.proxy.request.parse import read_call, read_wishes
-from gateway.proxy.request.upload import ClientGone, Receive, Upload, begin_upload
+from gateway.proxy.request.parse import read_call, read_options
+from gateway.proxy.request.upload import Upload, begin_upload
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
+from gateway.proxy.types import ClientConnection, ClientGone, HttpRequest, Receive, Send
 from gateway.runtime.supervisor import Tasks
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class App:
             endpoint = self.find(scope["method"].encode(), scope["path"].encode())
             if endpoint is not None:
                 gateway = self.gateway
-                asked = AsgiRequest(scope, receive, gateway.tasks, gateway.ticker, time.monotonic())
+                asked = AsgiRequest(scope, receive, gateway.tasks)
                 await self.answer(endpoint, asked, AsgiClient(send))
                 return
         await self.pages(scope, receive, send)
@@ -158,12 +158,12 @@ class App:
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
             home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
-            route = gateway.router.decide(call, read_wishes(headers, caller), home)
+            route = gateway.router.decide(call, read_options(headers, caller), home)
             progress.kept = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
             if upload is None:
-                request.watch(progress)
+                request.watch(progress.client_left)
             else:  # until it is whole, whoever reads the form sees the client leave
-                upload.when_whole(partial(request.watch, progress))
+                upload.when_whole(partial(request.watch, progress.client_left))
             await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
             if endpoint.api == "responses" and progress.place is not None:
                 gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
@@ -203,7 +203,7 @@ class App:
             place = progress.place
             event = place.upstream.dialect.broken(call, error) if call and call.stream and place else b""
             progress.kept.add(event)
-            await client.cut(event)
+            await client.end_nowait(event)
         else:
             await self._refuse(client, endpoint, call, progress, error)
 

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
-from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.request.call import Call
+from gateway.proxy.types import Headers
 
 
 class Cut(Exception):

@@ -15,9 +15,10 @@ from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
 from gateway.proxy.dialects.asked import translated
 from gateway.proxy.dialects.openai import fixed_headers, place_of, read_answer
-from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import set_known
+from gateway.proxy.types import Headers
 
 _VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
 _OWN = ("messages", "count_tokens")

@@ -19,10 +19,11 @@ from gateway.proxy.dialects import PlainReply, Reader, lenient
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
 from gateway.proxy.dialects.reading import RawReader, message_of
 from gateway.proxy.dialects.usage import tail_usage
-from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT
 from gateway.proxy.request.json_splice import add_member, ask_usage, set_known
+from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")

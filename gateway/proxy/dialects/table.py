@@ -12,8 +12,9 @@ from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
-from gateway.proxy.http.client import Headers, UpstreamRequest
+from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.request.call import Call
+from gateway.proxy.types import Headers
 
 _ANTHROPIC_APIS = ("messages", "count_tokens")
 

@@ -25,7 +25,7 @@ from gateway.proxy.endpoints.feedback import Recall, feedback_page, nobody
 from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.request.auth import matches
-from gateway.proxy.request.upload import ClientGone
+from gateway.proxy.types import ClientGone
 
 Page = Callable[[Request], Awaitable[Response]]
 OWNER = "assay-gateway"

@@ -14,11 +14,11 @@ from gateway.core.errors import TransportError, UpstreamFailed
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, calm, stopping
 from gateway.proxy.http.client import UpstreamReply
-from gateway.proxy.http.server.asgi import DisconnectWatcher, current_task
-from gateway.proxy.relay.progress import CallContext, HeldBytes, Send
+from gateway.proxy.http.server.asgi import DisconnectWatcher
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.headers import for_client, for_upstream
-from gateway.proxy.request.upload import ClientGone, Receive
 from gateway.proxy.routing.target_state import UpstreamState
+from gateway.proxy.types import ClientGone, Receive, Send
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ class PassthroughCall:
         self._calls = gateway.calls
         self._receive = receive
         self._send = send
-        self._progress = CallContext(HeldBytes(False, 0))
-        self._watch = DisconnectWatcher(receive, self._progress, gateway.tasks, current_task())
+        self._progress = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
+        self._watch = DisconnectWatcher(receive, self._progress.client_left, gateway.tasks)
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
         """Raises ClientGone, and whatever the application raises."""
         self._calls["passthrough"] += 1
         if not _has_body(scope):
-            self._watch.begin()
+            self._watch.start()
         try:
             await app(scope, self._hear, self._say)
         except asyncio.CancelledError:
@@ -97,7 +97,7 @@ class PassthroughCall:
         """While the body comes, whoever reads it sees the client leave; afterwards the watch does."""
         message = await self._receive()
         if not message.get("more_body", False):
-            self._watch.begin()
+            self._watch.start()
         return message
 
     async def _say(self, message: Any) -> None:

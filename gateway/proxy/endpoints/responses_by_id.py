@@ -8,11 +8,10 @@ from typing import Any
 
 from gateway.core.errors import NotFound, UpstreamFailed
 from gateway.proxy.endpoints.passthrough import forward, open_reply, send_on
-from gateway.proxy.relay.progress import Send
 from gateway.proxy.request.call import Caller
-from gateway.proxy.request.upload import Receive
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.target_state import UpstreamState
+from gateway.proxy.types import Receive, Send
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
 

@@ -27,12 +27,13 @@ from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import CallContext, DetachedClient, HeldBytes
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked
 from gateway.proxy.routing.router import Route, RouteOption, Router
 from gateway.proxy.routing.target_state import TargetState
+from gateway.proxy.types import DetachedClient
 from gateway.runtime.supervisor import Tasks
 
 

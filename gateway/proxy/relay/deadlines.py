@@ -113,13 +113,13 @@ class Deadlines:
         self._phase, self._seconds, self._at_rest = name, seconds, False
         self.at = at if at < self._total_at else self._total_at
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """No phase runs now; only the whole is limited (the client may be slow, and that is not the upstream's)."""
         self.at = self._total_at
         self._at_rest = True
 
     def resume(self) -> None:
-        """The phase begins anew, also after a rest."""
+        """Restarts the current phase with its full time, also after a pause."""
         at = self._loop.time() + self._seconds
         self._at_rest = False
         self.at = at if at < self._total_at else self._total_at

@@ -27,8 +27,8 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
-from gateway.proxy.http.client import Headers
 from gateway.proxy.relay.deadlines import DeadlineExceeded
+from gateway.proxy.types import Headers
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CONTEXT_WORDS = ("maximum context length", "context window", "prompt is too long", "max_model_len")

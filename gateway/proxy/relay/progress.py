@@ -1,70 +1,13 @@
-"""How far one call has come: what its client has been sent, who was asked, and how it ended. Mutable, one a call."""
+"""How far one call has come: which targets were asked, what was recorded of the answer, and how the call ended."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.core.exchange import Attempt, Outcome, Usage
-from gateway.proxy.http.client import Headers
 from gateway.proxy.routing.target_state import TargetState
-
-Send = Callable[[Any], Awaitable[None]]
-
-
-class ClientConnection(Protocol):
-    """Whoever gets the answer. started: its head has gone out, so that nothing can be asked elsewhere any more. free:
-    what is written need not be waited for now."""
-
-    started: bool
-
-    @property
-    def free(self) -> bool: ...
-
-    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
-        """The head, which leaves with the first bytes. headers: without content-length, which is `length`; None: nobody
-        knows it yet. ours: more header lines, as on the wire but for the last line's end."""
-        ...
-
-    async def write(self, data: bytes) -> None: ...
-    def put(self, data: bytes) -> None:
-        """As write(); only while `free`."""
-        ...
-
-    async def end(self, data: bytes = b"") -> None: ...
-    async def cut(self, data: bytes) -> None:
-        """Ends an answer that broke off, with these last words. Never waits: who does not read is hung up on."""
-        ...
-
-
-class DetachedClient:
-    """Nobody waits: a shadow's answer is only kept."""
-
-    __slots__ = ("started",)
-
-    def __init__(self) -> None:
-        self.started = False
-
-    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
-        self.started = True
-
-    @property
-    def free(self) -> bool:
-        return True
-
-    async def write(self, data: bytes) -> None:
-        pass
-
-    def put(self, data: bytes) -> None:
-        pass
-
-    async def end(self, data: bytes = b"") -> None:
-        pass
-
-    async def cut(self, data: bytes) -> None:
-        pass
 
 
 class HeldBytes:
@@ -121,3 +64,10 @@ class CallContext:
     ended: bool = False
     making: asyncio.Task[Any] | None = None
     refused: str = ""  # the code of our own error; "": there was none
+
+    def client_left(self) -> None:
+        """Cancels the task that makes the answer, unless the answer has ended."""
+        if not self.ended:
+            self.gone = True
+            if self.making is not None:
+                self.making.cancel()

@@ -29,13 +29,13 @@ from gateway.proxy.relay.failures import (
     of_transport,
     verdict,
 )
-from gateway.proxy.relay.progress import CallContext, ClientConnection
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.relay.state import RelayState
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.headers import for_client
-from gateway.proxy.request.upload import ClientGone
 from gateway.proxy.routing.router import Route, RouteOption
 from gateway.proxy.routing.target_state import TargetState, jitter
+from gateway.proxy.types import ClientConnection, ClientGone
 
 Act = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
 
@@ -112,7 +112,7 @@ class Relay:
             if asking.waited_s + wait > retries.budget_s or wait >= asking.limit.left_s:
                 return last
             asking.waited_s += wait
-            asking.limit.rest()
+            asking.limit.pause()
             await self._sleep(wait)
             if not place.breaker.enter():
                 return last
@@ -129,7 +129,7 @@ class Relay:
         if slots.free:
             slots.in_flight += 1
         else:
-            asking.limit.rest()  # the phase of an attempt before is over
+            asking.limit.pause()  # the phase of an attempt before is over
             try:
                 await slots.enter()
             except Overloaded:
@@ -275,7 +275,7 @@ class Relay:
         progress.place = said.place
         event = said.place.upstream.dialect.broken(asking.call, error)
         progress.kept.add(event)
-        await asking.client.cut(event)
+        await asking.client.end_nowait(event)
 
     async def _go_on(self, asking: RelayState, place: TargetState) -> bool:
         """Whether the stream was brought to its end on this target."""

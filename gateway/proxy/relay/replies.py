@@ -77,7 +77,7 @@ async def _whole(asking: RelayState, place: TargetState, reply: UpstreamReply) -
         _learn_load(place, reply)
     progress.beginning = answer
     progress.kept.add(answer)
-    asking.limit.rest()
+    asking.limit.pause()
     asking.start(place, reply.status, for_client(reply.headers), now, len(answer))
     progress.ended = True
     await asking.client.end(answer)
@@ -90,7 +90,7 @@ async def _through(asking: RelayState, place: TargetState, reply: UpstreamReply)
     asking.start(place, reply.status, for_client(reply.headers), time.monotonic(), length_of(reply))
     while data:
         progress.kept.add(data)
-        limit.rest()
+        limit.pause()
         await client.write(data)
         limit.phase("event", asking.route.timeouts.idle_s)
         data = await reply.chunk()
@@ -153,11 +153,11 @@ async def _events(asking: RelayState, reply: UpstreamReply, reader: Reader) -> N
     client, kept, limit = asking.client, asking.progress.kept, asking.limit
 
     def pass_on(data: bytes) -> bool:
-        if not (client.free and reader.passes(data)):
+        if not (client.writable and reader.passes(data)):
             return False
         if kept.wanted:
             kept.add(data)
-        client.put(data)
+        client.write_nowait(data)
         limit.resume()
         return True
 
@@ -196,7 +196,7 @@ async def _next(asking: RelayState, reply: UpstreamReply, reader: Reader | Splic
             raise
         limit.taken()
     finally:
-        limit.rest()
+        limit.pause()
     return b""
 
 
@@ -239,7 +239,7 @@ async def _join(asking: RelayState, place: TargetState, reply: UpstreamReply, *,
             if reader.error is not None or splicer.error is not None:
                 raise AttemptFailed(Failure("error", "broke off too"))
             if out:
-                limit.rest()
+                limit.pause()
                 await _send(asking, out)
                 said.text = splicer.said
             limit.phase("event", idle_s)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.proxy.dialects import Reader
-from gateway.proxy.http.client import Headers
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
-from gateway.proxy.relay.progress import CallContext, ClientConnection
+from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
+from gateway.proxy.types import ClientConnection, Headers
 
 
 @dataclass(slots=True)

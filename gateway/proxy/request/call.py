@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.config.privacy import Content
-from gateway.proxy.http.client import Headers
 from gateway.proxy.request.upload import Upload
+from gateway.proxy.types import Headers
 
 Api = Literal[
     "chat",
@@ -41,6 +41,21 @@ class Caller:
     allow: frozenset[str] = frozenset()
     sampled: bool = True
     content: Content = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What one request asks for in its x-gateway-* headers, as far as its key allows that."""
+
+    target: str | None = None
+    """"upstream/model"; None: the router chooses."""
+    sample: str | None = None
+    """"always" or "never"; None: sampled like any other request."""
+    timeout_s: float | None = None
+    """Shortens timeouts.total_s, never extends it; every key may send it."""
+
+
+NO_OPTIONS = RequestOptions()
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.proxy.http.client import Headers
+from gateway.proxy.types import Headers
 
 _UPSTREAM = frozenset(
     {

@@ -11,13 +11,12 @@ import orjson
 
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import new_id
-from gateway.proxy.http.server import HttpRequest
-from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import for_upstream, sane_id
 from gateway.proxy.request.json_splice import scan
 from gateway.proxy.request.upload import Upload
-from gateway.proxy.routing.router import NO_WISHES, RequestOptions
+from gateway.proxy.types import HttpRequest
 
 _PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
 _PARSED_MEMBER = 1 << 16
@@ -127,13 +126,13 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
-_WISHED = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s"})
+_OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s"})
 
 
-def read_wishes(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
+def read_options(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
     """What the x-gateway-* request headers ask for. Raises BadRequest for what cannot be read."""
-    if not (_WISHED & headers.keys()):
-        return NO_WISHES
+    if not (_OPTION_HEADERS & headers.keys()):
+        return NO_OPTIONS
     sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None
     if sample not in (None, "always", "never"):
         raise BadRequest(f'x-gateway-sample: expected "always" or "never", got "{sample[:100]}"')

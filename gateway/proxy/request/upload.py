@@ -8,24 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
-from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.request.multipart import FormField, FormFieldReader
-
-Receive = Callable[[], Awaitable[Any]]
+from gateway.proxy.types import ClientGone, PausableDeadline, Receive
 
 _IN_MEMORY = 1 << 20  # bytes of one upload; beyond, all of it lies in a file
 _PIECE = 1 << 18
 _MAX_VALUE = 1024  # of the fields that are read here
-
-
-class ClientGone(Exception):
-    """The client left before its request was whole."""
 
 
 def too_large(limit_bytes: int) -> TooLarge:
@@ -115,7 +109,7 @@ class Upload:
         self._fields = FormFieldReader(counted=b"model")
         self._known: dict[bytes, FormField] = {}  # of `model` and `stream`, the first
         self._broken: Exception | None = None  # why no more can be read
-        self._limit: Deadlines | None = None
+        self._limit: PausableDeadline | None = None
         self._then: Callable[[], None] | None = None
 
     async def to_model(self) -> None:
@@ -135,8 +129,8 @@ class Upload:
             self._then = then
 
     @contextmanager
-    def pausing(self, limit: Deadlines) -> Iterator[None]:
-        """Here the limit rests while the client is waited for: its slowness is not the upstream's."""
+    def pausing(self, limit: PausableDeadline) -> Iterator[None]:
+        """Pauses the deadline whenever the client is waited for: its slowness is not the upstream's."""
         self._limit = limit
         try:
             yield
@@ -191,7 +185,7 @@ class Upload:
         if self._broken is not None:
             raise self._broken
         if self._limit is not None:
-            self._limit.rest()
+            self._limit.pause()
         message = await self._receive()
         self.heard = time.monotonic()
         if self._limit is not None:

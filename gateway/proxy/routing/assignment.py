@@ -14,8 +14,8 @@ from gateway.config.loading import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
-from gateway.proxy.http.client import Headers
 from gateway.proxy.request.call import Call
+from gateway.proxy.types import Headers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from gateway.config.loading import Config, Model, OnCut, Retries, Timeouts
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
-from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
 from gateway.proxy.routing.strategies import WeightedTargetState, order
@@ -76,18 +76,6 @@ class Route:
     drawn: SampleDraw
     part: Assignment | None = None
     kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RequestOptions:
-    """What a request asks for by header, where its key allows it. timeout_s needs no leave: it only shortens."""
-
-    target: str | None = None
-    sample: str | None = None
-    timeout_s: float | None = None
-
-
-NO_WISHES = RequestOptions()
 
 
 class Router:

@@ -73,7 +73,7 @@ async def test_at_rest_only_the_whole_is_limited(ticker: Ticker) -> None:
     loop = asyncio.get_running_loop()
     with Deadlines(0.03, ticker) as limit:
         limit.phase("event", 0.005)
-        limit.rest()
+        limit.pause()
         begun = loop.time()
         assert (await passed(limit)).phase == "end of the call"
         assert loop.time() - begun >= 0.02
@@ -83,12 +83,12 @@ async def test_after_a_rest_the_phase_begins_anew(ticker: Ticker) -> None:
     with Deadlines(1000.0, ticker) as limit:
         limit.phase("answer", 5.0)
         whole, before = limit.left_s, limit.at
-        limit.rest()
+        limit.pause()
         assert limit.at > before + whole / 2
         limit.resume()
         assert before <= limit.at < before + 1
         limit.phase("answer", 0.01)
-        limit.rest()
+        limit.pause()
         limit.resume()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.Event().wait()

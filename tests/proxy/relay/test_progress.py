@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.relay.progress import DetachedClient, HeldBytes
+from gateway.proxy.relay.progress import CallContext, HeldBytes
 
 
 @given(pieces=st.lists(st.binary(max_size=20), max_size=12), cap=st.integers(0, 80))
@@ -33,9 +36,10 @@ def test_pieces_are_held_by_reference() -> None:
     assert any(held is piece for held in kept._pieces)
 
 
-async def test_for_a_shadow_nobody_waits_and_a_started_answer_is_started_all_the_same() -> None:
-    client = DetachedClient()
-    await client.write(b"x")
-    client.start(200, [])
-    await client.end(b"y")
-    assert client.started
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_client_that_leaves_cancels_its_answer_unless_it_has_ended(ended: bool) -> None:
+    making = asyncio.get_running_loop().create_task(asyncio.Event().wait())
+    context = CallContext(HeldBytes(False, 0), ended=ended, making=making)
+    context.client_left()
+    assert (context.gone, bool(making.cancelling())) == (not ended, not ended)
+    making.cancel()

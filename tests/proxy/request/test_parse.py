@@ -12,7 +12,7 @@ from gateway.core.errors import BadRequest
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.request.parse import read_call, read_fields, read_wishes
+from gateway.proxy.request.parse import read_call, read_fields, read_options
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 USER = [{"role": "user", "content": "hi"}]
@@ -187,7 +187,7 @@ def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
         read_fields(body)
 
 
-# ── wishes ──
+# ── options ──
 
 MAY = Caller("web", allow=frozenset({"sample", "target"}))
 
@@ -195,15 +195,15 @@ MAY = Caller("web", allow=frozenset({"sample", "target"}))
 def test_recording_is_forced_or_forbidden_only_by_a_key_that_may() -> None:
     for wish in ("always", "never"):
         headers = {b"x-gateway-sample": wish.encode()}
-        assert read_wishes(headers, MAY).sample == wish
-        assert read_wishes(headers, Caller("web")).sample is None
+        assert read_options(headers, MAY).sample == wish
+        assert read_options(headers, Caller("web")).sample is None
     with pytest.raises(BadRequest, match='expected "always" or "never"'):
-        read_wishes({b"x-gateway-sample": b"often"}, MAY)
+        read_options({b"x-gateway-sample": b"often"}, MAY)
 
 
 def test_a_target_is_wished_by_name_and_the_leave_is_the_routers_to_check() -> None:
-    assert read_wishes({b"x-gateway-target": b"u/m"}, MAY).target == "u/m"
-    assert read_wishes({}, MAY).target is None
+    assert read_options({b"x-gateway-target": b"u/m"}, MAY).target == "u/m"
+    assert read_options({}, MAY).target is None
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ def test_a_shorter_time_is_a_positive_number_of_seconds(value: bytes, seconds: f
     headers = {b"x-gateway-timeout-s": value}
     if seconds is None:
         with pytest.raises(BadRequest, match="positive number"):
-            read_wishes(headers, Caller("web"))
+            read_options(headers, Caller("web"))
     else:
-        assert read_wishes(headers, Caller("web")).timeout_s == seconds
+        assert read_options(headers, Caller("web")).timeout_s == seconds

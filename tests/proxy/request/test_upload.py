@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
-from gateway.proxy.request.upload import ClientGone, Upload, begin_upload
+from gateway.proxy.request.upload import Upload, begin_upload
+from gateway.proxy.types import ClientGone
 
 BOUNDARY = b"b0undary"
 MB = 1_000_000

@@ -15,8 +15,8 @@ from gateway.config.loading import Config
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
-from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.routing.router import RequestOptions, Route, Router
+from gateway.proxy.request.call import Call, Caller, RequestOptions
+from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.strategies import order
 from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState

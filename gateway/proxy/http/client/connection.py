@@ -13,9 +13,9 @@ from typing import Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
-from gateway.proxy.http.client import Headers
 from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
+from gateway.proxy.types import Headers
 
 HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
 COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 
 from gateway.core.errors import BadResponse
-from gateway.proxy.http.client import Headers
+from gateway.proxy.types import Headers
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200

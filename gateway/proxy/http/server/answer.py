@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Protocol
 
-from gateway.proxy.http.client import Headers
+from gateway.proxy.types import Headers
 
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode() if status in set(HTTPStatus) else b"")
@@ -59,15 +59,15 @@ class ResponseWriter:
         """The connection carries no further answer."""
         self._keep = False
 
-    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
         lines = [*map(b": ".join, headers)]
         foreign = b"\r\n".join(lines)
         breaks = len(lines) - 1 if lines else 0
         if foreign.count(b"\n") != breaks or foreign.count(b"\r") != breaks:
             raise ValueError("a line break in a response header")
         self.started = True
-        if ours:
-            lines.append(ours)
+        if extra_lines:
+            lines.append(extra_lines)
         if length is not None:
             self._left = length
             lines.append(b"content-length: %d" % length)
@@ -84,7 +84,7 @@ class ResponseWriter:
         self._head = b"".join((STATUS_LINES[status], self._line.common, b"\r\n".join(lines)))
 
     @property
-    def free(self) -> bool:
+    def writable(self) -> bool:
         return not (self._line.paused or self._line.gone)
 
     async def write(self, data: bytes) -> None:
@@ -92,7 +92,7 @@ class ResponseWriter:
         if line.paused:
             await line.drain()
         if not line.gone:
-            self.put(data)
+            self.write_nowait(data)
 
     async def end(self, data: bytes = b"") -> None:
         line = self._line
@@ -101,13 +101,13 @@ class ResponseWriter:
         if not line.gone:
             self._finish(data)
 
-    async def cut(self, data: bytes) -> None:
+    async def end_nowait(self, data: bytes) -> None:
         if self._line.paused:
             self._line.abort()
         elif not self._line.gone:
             self._finish(data)
 
-    def put(self, data: bytes) -> None:
+    def write_nowait(self, data: bytes) -> None:
         if self._bodiless:
             data = b""
         elif self._chunked:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.proxy.http.client import Headers
 from gateway.proxy.http.server.answer import ResponseWriter
 from gateway.proxy.http.server.request import ServerRequest
-from gateway.proxy.relay.deadlines import Ticker, Timer
-from gateway.proxy.relay.progress import CallContext, Send
-from gateway.proxy.request.upload import ClientGone, Receive, too_large
+from gateway.proxy.request.upload import too_large
+from gateway.proxy.types import ClientGone, Headers, Receive, Send
 from gateway.runtime.supervisor import Tasks
 
 log = logging.getLogger(__name__)
 
-_WATCH_AFTER_S = 0.02  # a call answered sooner needs nobody to watch whether its client left
+_WATCH_AFTER_S = 0.02
 
 
 # ── an ASGI application on our connection ──
@@ -53,7 +51,7 @@ class _Sending:
             if message.get("more_body", False):
                 await answer.write(data)
             else:  # "now": our own word, for a last one that is not worth waiting for
-                await (answer.cut(data) if message.get("now") else answer.end(data))
+                await (answer.end_nowait(data) if message.get("now") else answer.end(data))
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
@@ -76,9 +74,9 @@ class _Sending:
 
 
 class AsgiRequest:
-    """A request from a scope and a receive. See Asked."""
+    """An HttpRequest from an ASGI scope and receive."""
 
-    def __init__(self, scope: Mapping[str, Any], receive: Receive, tasks: Tasks, ticker: Ticker, now: float) -> None:
+    def __init__(self, scope: Mapping[str, Any], receive: Receive, tasks: Tasks) -> None:
         self.method: bytes = scope["method"].encode()
         self.path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
@@ -86,8 +84,6 @@ class AsgiRequest:
         self.fields: Mapping[bytes, bytes] = dict(self.headers)
         self._receive = receive
         self._tasks = tasks
-        self._ticker = ticker
-        self._now = now
         self._watch: DisconnectWatcher | None = None
 
     async def receive(self) -> Any:
@@ -109,51 +105,43 @@ class AsgiRequest:
             more = message.get("more_body", False)
         return b"".join(pieces)
 
-    def watch(self, progress: CallContext) -> None:
-        self._watch = DisconnectWatcher(self._receive, progress, self._tasks, current_task())
-        self._watch.begin_later(self._ticker, self._now)
+    def watch(self, on_client_gone: Callable[[], None]) -> None:
+        self._watch = DisconnectWatcher(self._receive, on_client_gone, self._tasks)
+        self._watch.start_later()
 
     def unwatch(self) -> None:
         if self._watch is not None:
             self._watch.stop()
 
 
-def current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - whatever answers is run by a task
-    return task
-
-
 class DisconnectWatcher:
-    """Sees the client leave while its answer is made, and then cancels the making."""
+    """Calls `on_client_gone` when an ASGI client disconnects while its answer is being made."""
 
-    __slots__ = ("_due", "_making", "_progress", "_receive", "_task", "_tasks")
+    __slots__ = ("_on_client_gone", "_receive", "_start", "_task", "_tasks")
 
-    def __init__(self, receive: Receive, progress: CallContext, tasks: Tasks, making: asyncio.Task[Any]) -> None:
+    def __init__(self, receive: Receive, on_client_gone: Callable[[], None], tasks: Tasks) -> None:
         self._receive = receive
-        self._progress = progress
+        self._on_client_gone = on_client_gone
         self._tasks = tasks
-        self._making = making
         self._task: asyncio.Task[None] | None = None
-        self._due: Timer | None = None
+        self._start: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         self._task = self._tasks.start(self._watch(), "client watch")
 
-    def begin_later(self, ticker: Ticker, now: float) -> None:
-        self._due = Timer(ticker, now + _WATCH_AFTER_S, self.begin)
+    def start_later(self) -> None:
+        """Starts after 20 ms: a call that is answered sooner needs no watch, and so no task."""
+        self._start = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self.start)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._progress.ended:
-            self._progress.gone = True
-            self._making.cancel()
+        self._on_client_gone()
 
     def stop(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        task, self._task = self._task, None  # the task's last exception holds its frame, and so us: no ring of both
+        if self._start is not None:
+            self._start.cancel()
+        task, self._task = self._task, None  # the task's last exception refers to its frame, and that to this watcher
         if task is not None:
             task.cancel()
 
@@ -168,20 +156,20 @@ class AsgiClient:
         self._head: dict[str, Any] | None = None  # until it is sent
         self.started = False
 
-    def start(self, status: int, headers: Headers, length: int | None = None, ours: bytes = b"") -> None:
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
         self.started = True
-        lines = ours.split(b"\r\n") if ours else []
+        lines = extra_lines.split(b"\r\n") if extra_lines else []
         headers = [*headers, *((name, value) for name, _, value in (line.partition(b": ") for line in lines))]
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
     @property
-    def free(self) -> bool:
+    def writable(self) -> bool:
         return False  # ASGI has only what must be awaited
 
-    def put(self, data: bytes) -> None:
-        raise NotImplementedError("an ASGI client is never free")
+    def write_nowait(self, data: bytes) -> None:
+        raise NotImplementedError("an ASGI client is never writable without waiting")
 
     async def write(self, data: bytes) -> None:
         await self._say(body=data, more_body=True)
@@ -189,7 +177,7 @@ class AsgiClient:
     async def end(self, data: bytes = b"") -> None:
         await self._say(body=data, more_body=False)
 
-    async def cut(self, data: bytes) -> None:
+    async def end_nowait(self, data: bytes) -> None:
         await self._say(body=data, more_body=False, now=True)
 
     async def _say(self, **body: Any) -> None:

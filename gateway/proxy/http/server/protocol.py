@@ -18,12 +18,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.core.errors import BadRequest
-from gateway.proxy.http.client import Headers
 from gateway.proxy.http.server import DirectApp
 from gateway.proxy.http.server.answer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.server.asgi import run_asgi
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
+from gateway.proxy.types import Headers
 
 HIGH_WATER = 64 * 1024  # body bytes that nobody has taken; above it the socket is not read
 BULK = 128 * 1024  # a body from this length on passes by the parser, which would copy it

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Protocol
 
-from gateway.proxy.http.client import Headers
-from gateway.proxy.relay.progress import CallContext
-from gateway.proxy.request.upload import ClientGone, too_large
+from gateway.proxy.request.upload import too_large
+from gateway.proxy.types import ClientGone, Headers
 
 MOLD = 256 * 1024  # a body above it is put together while it comes: once, into memory of its length
 
@@ -34,7 +33,7 @@ class ServerRequest:
     """
 
     __slots__ = (
-        "_loop", "_mold", "_pieces", "_progress", "_source", "_told", "_waiter", "closed", "fields", "gone",
+        "_loop", "_mold", "_on_client_gone", "_pieces", "_source", "_told", "_waiter", "closed", "fields", "gone",
         "headers", "held", "keep", "method", "old", "path", "query", "size", "wanted", "whole",
     )  # fmt: skip
 
@@ -56,12 +55,11 @@ class ServerRequest:
         self._mold: BytesIO | None = None  # of the whole body's length; what has come is in its beginning
         self._told = False  # receive() has given the body's end
         self._waiter: asyncio.Future[None] | None = None
-        self._progress: CallContext | None = None
+        self._on_client_gone: Callable[[], None] | None = None
 
     # ── whoever answers it ──
 
     async def body(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises TooLarge, before reading where content-length tells, and ClientGone."""
         length = self.fields.get(b"content-length")
         if length is not None and int(length) > limit_bytes:
             raise too_large(limit_bytes)
@@ -81,7 +79,6 @@ class ServerRequest:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def receive(self) -> dict[str, Any]:
-        """As ASGI's receive: the body in pieces as they come, then the client's leaving."""
         try:
             while not self._pieces and not self.closed and (self._told or not self.whole):
                 await self._more()
@@ -93,14 +90,13 @@ class ServerRequest:
         self._told = self.whole
         return {"type": "http.request", "body": body, "more_body": not self.whole}
 
-    def watch(self, progress: CallContext) -> None:
-        """From now on, a client that leaves cancels the task that makes its answer, unless that has ended."""
-        self._progress = progress
+    def watch(self, on_client_gone: Callable[[], None]) -> None:
+        self._on_client_gone = on_client_gone
         if self.gone:
-            self._cancel()
+            on_client_gone()
 
     def unwatch(self) -> None:
-        self._progress = None
+        self._on_client_gone = None
 
     # ── the connection ──
 
@@ -122,7 +118,8 @@ class ServerRequest:
         """The client has left."""
         self.gone = True
         self.wake()
-        self._cancel()
+        if self._on_client_gone is not None:
+            self._on_client_gone()
 
     def close(self) -> None:
         """It has been answered."""
@@ -131,13 +128,6 @@ class ServerRequest:
         self._mold = None
         self.held = 0
         self.wake()
-
-    def _cancel(self) -> None:
-        progress = self._progress
-        if progress is not None and not progress.ended:
-            progress.gone = True
-            if progress.making is not None:
-                progress.making.cancel()
 
     async def _more(self) -> None:
         if self.gone:

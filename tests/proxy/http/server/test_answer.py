@@ -116,7 +116,7 @@ async def test_a_full_buffer_is_waited_for_but_not_with_the_last_word() -> None:
     await answer.write(b"x")
     assert not wire.paused
     wire.paused = True
-    await answer.cut(b"last")
+    await answer.end_nowait(b"last")
     assert wire.aborted
     assert b"last" not in wire.came
 

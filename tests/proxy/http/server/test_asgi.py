@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import TooLarge
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest, DisconnectWatcher, run_asgi
-from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.relay.progress import CallContext, HeldBytes
-from gateway.proxy.request.upload import ClientGone
+from gateway.proxy.types import ClientGone
 from gateway.runtime.supervisor import Tasks
 
 
@@ -45,9 +43,9 @@ async def tasks() -> AsyncIterator[Tasks]:
         yield tasks
 
 
-def a_request(receive: Sender, tasks: Tasks, *headers: tuple[bytes, bytes], now: float = 0.0) -> AsgiRequest:
+def a_request(receive: Sender, tasks: Tasks, *headers: tuple[bytes, bytes]) -> AsgiRequest:
     scope = {"method": "POST", "path": "/v1/é", "raw_path": b"/v1/%C3%A9", "query_string": b"a=b", "headers": headers}
-    return AsgiRequest(scope, receive, tasks, Ticker(), now)
+    return AsgiRequest(scope, receive, tasks)
 
 
 async def test_a_scope_is_read_as_the_wire_was(tasks: Tasks) -> None:
@@ -90,25 +88,24 @@ async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(tasks: T
 # ── whose client leaves ──
 
 
-async def test_a_client_that_leaves_cancels_the_making_unless_it_has_ended(tasks: Tasks) -> None:
-    for ended in (False, True):
-        progress = CallContext(HeldBytes(False, 0), ended=ended)
-        making = asyncio.get_running_loop().create_task(asyncio.sleep(0.05))
-        watch = DisconnectWatcher(Sender([{"type": "http.request"}, GONE]), progress, tasks, making)
-        watch.begin()
-        await asyncio.wait({making})
+async def test_a_watch_reports_the_disconnect_and_nothing_before() -> None:
+    gone = asyncio.Event()
+    async with Tasks() as tasks:
+        watch = DisconnectWatcher(Sender([{"type": "http.request"}, GONE]), gone.set, tasks)
+        watch.start()
+        await asyncio.wait_for(gone.wait(), 30)
         watch.stop()
-        assert (making.cancelled(), progress.gone) == (not ended, not ended)
 
 
 async def test_a_call_that_is_answered_soon_has_no_watch(tasks: Tasks) -> None:
-    """The task is begun after 20 ms: most plain answers of a fast upstream need none."""
-    receive = Sender([GONE])
-    request = a_request(receive, tasks, now=asyncio.get_running_loop().time())
-    request.watch(CallContext(HeldBytes(False, 0)))
+    """The watch starts after 20 ms: most plain answers of a fast upstream need none."""
+    receive, gone = Sender([GONE]), asyncio.Event()
+    request = a_request(receive, tasks)
+    request.watch(gone.set)
     request.unwatch()
     await asyncio.sleep(0.04)
-    assert receive.messages == [GONE], "nobody has asked"
+    assert receive.messages == [GONE], "a watch would have received the disconnect"
+    assert not gone.is_set()
 
 
 # ── what an application sends ──
@@ -135,9 +132,9 @@ class Answer:
         self.ended = True
         self.did.append((data, "end"))
 
-    async def cut(self, data: bytes) -> None:
+    async def end_nowait(self, data: bytes) -> None:
         self.ended = True
-        self.did.append((data, "cut"))
+        self.did.append((data, "end_nowait"))
 
 
 async def answered(*messages: dict[str, Any]) -> Answer:
@@ -170,7 +167,7 @@ async def test_framing_is_the_answers_own() -> None:
 
 async def test_pieces_are_written_and_a_last_word_may_not_wait() -> None:
     answer = await answered(start(), body(b"one", True), body(b"two", now=True))
-    assert answer.did[1:] == [b"one", (b"two", "cut")]
+    assert answer.did[1:] == [b"one", (b"two", "end_nowait")]
 
 
 async def test_an_application_that_fails_is_a_500_with_nothing_of_the_fault_in_it(caplog: Any) -> None:

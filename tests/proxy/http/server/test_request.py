@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import TooLarge
 from gateway.proxy.http.server.request import MOLD, ServerRequest
-from gateway.proxy.relay.progress import CallContext, HeldBytes
-from gateway.proxy.request.upload import ClientGone
+from gateway.proxy.types import ClientGone
 
 
 class Source:
@@ -146,39 +145,23 @@ async def test_after_its_answer_a_request_keeps_nothing_and_is_over() -> None:
 # ── who looks whether the client is there ──
 
 
-async def making(request: ServerRequest, progress: CallContext) -> Any:
-    task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
-    await asyncio.sleep(0)
-    progress.making = task
-    request.watch(progress)
-    return task
-
-
-async def test_a_client_that_leaves_cancels_the_making_of_its_answer() -> None:
-    request, progress = coming(), CallContext(HeldBytes(False, 0))
-    task = await making(request, progress)
+async def test_a_client_that_leaves_is_reported_once() -> None:
+    request, reports = coming(), []
+    request.watch(lambda: reports.append("gone"))
     request.leave()
-    await asyncio.wait({task})
-    assert (task.cancelled(), progress.gone) == (True, True)
+    assert reports == ["gone"]
 
 
-async def test_a_client_that_left_before_anybody_watched_is_gone_at_once() -> None:
-    request, progress = coming(), CallContext(HeldBytes(False, 0))
+async def test_a_client_that_left_before_the_watch_is_reported_at_once() -> None:
+    request, reports = coming(), []
     request.leave()
-    task = await making(request, progress)
-    await asyncio.wait({task})
-    assert progress.gone
+    request.watch(lambda: reports.append("gone"))
+    assert reports == ["gone"]
 
 
-@pytest.mark.parametrize("how", ["ended", "unwatched"])
-async def test_what_has_ended_is_not_cancelled(how: str) -> None:
-    request, progress = coming(), CallContext(HeldBytes(False, 0))
-    task = await making(request, progress)
-    if how == "ended":
-        progress.ended = True
-    else:
-        request.unwatch()
+async def test_after_the_watch_nothing_is_reported() -> None:
+    request, reports = coming(), []
+    request.watch(lambda: reports.append("gone"))
+    request.unwatch()
     request.leave()
-    assert not progress.gone
-    assert not task.cancelling()
-    task.cancel()
+    assert not reports

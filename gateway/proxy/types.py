@@ -1,0 +1,118 @@
+"""Types that every layer of the proxy shares: headers, and a client's request and connection as the hot path sees them.
+
+Nothing here does I/O. Sockets and HTTP are in `proxy/http`; what a request asks for is in `proxy/request`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+Headers = list[tuple[bytes, bytes]]
+"""Header fields in their order on the wire; names in lower case."""
+
+Receive = Callable[[], Awaitable[Any]]
+"""ASGI's receive."""
+
+Send = Callable[[Any], Awaitable[None]]
+"""ASGI's send."""
+
+
+class ClientGone(Exception):
+    """The client left before its request was complete."""
+
+
+class HttpRequest(Protocol):
+    """A client's HTTP request."""
+
+    method: bytes
+    path: bytes
+    """As on the wire, without the query."""
+    query: bytes
+    """As on the wire, without the question mark; b"" when there is none."""
+    headers: Headers
+    fields: Mapping[bytes, bytes]
+    """The headers by name; of a repeated header, the last value."""
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The complete body. Raises ClientGone, and TooLarge: before reading, if content-length exceeds the limit."""
+        ...
+
+    async def receive(self) -> Any:
+        """Like ASGI's receive: the body in pieces as they arrive, then the disconnect."""
+        ...
+
+    def watch(self, on_client_gone: Callable[[], None]) -> None:
+        """Calls `on_client_gone` once, when the client leaves; at once if it has left already. Call after the body."""
+        ...
+
+    def unwatch(self) -> None:
+        """Ends the watch. Safe to call without one."""
+        ...
+
+
+class ClientConnection(Protocol):
+    """The connection on which one response goes to the client."""
+
+    started: bool
+    """The response's head has been sent, so the call can no longer be answered by another target or with an error."""
+
+    @property
+    def writable(self) -> bool:
+        """The connection's buffer has room: `write_nowait` may be called."""
+        ...
+
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
+        """Sets the response's head, which is sent together with the first bytes of the body.
+
+        headers: without content-length. length: of the body, in bytes; None if it is not known yet.
+        extra_lines: further header lines as on the wire, without the last line break.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    def write_nowait(self, data: bytes) -> None:
+        """Like write(), without waiting. Only while `writable`."""
+        ...
+
+    async def end(self, data: bytes = b"") -> None: ...
+
+    async def end_nowait(self, data: bytes) -> None:
+        """Ends a broken response with these last bytes. Never waits: a client that does not read is disconnected."""
+        ...
+
+
+class DetachedClient:
+    """A ClientConnection without a client: a shadow's response is only recorded."""
+
+    __slots__ = ("started",)
+
+    def __init__(self) -> None:
+        self.started = False
+
+    @property
+    def writable(self) -> bool:
+        return True
+
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
+        self.started = True
+
+    async def write(self, data: bytes) -> None:
+        pass
+
+    def write_nowait(self, data: bytes) -> None:
+        pass
+
+    async def end(self, data: bytes = b"") -> None:
+        pass
+
+    async def end_nowait(self, data: bytes) -> None:
+        pass
+
+
+class PausableDeadline(Protocol):
+    """A deadline that can be suspended while the client, not the upstream, is being waited for."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
