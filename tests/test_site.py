@@ -1,0 +1,21 @@
+"""The documentation as a site: its navigation comes from docs/README.md. `make docs` builds it."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+CONF = runpy.run_path(str(DOCS / "conf.py"))
+
+
+def test_every_list_becomes_a_section_of_the_navigation() -> None:
+    page = "# Docs\n\n## Run it\n\n- [Deploy](deploy.md): units\n- [The store](store.md): rows\n\n## Notes\n\nNo list.\n"
+    assert CONF["navigation"](page) == "\n```{toctree}\n:hidden:\n:caption: Run it\n\ndeploy\nstore\n```\n"
+
+
+def test_every_page_is_reached_from_the_navigation() -> None:
+    reached = set(CONF["_ENTRY"].findall((DOCS / "README.md").read_text()))
+    reached |= {f"adr/{name}" for name in CONF["_ENTRY"].findall((DOCS / "adr" / "README.md").read_text())}
+    pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
+    assert pages - reached == {"README"}
