@@ -10,7 +10,7 @@ CONF = runpy.run_path(str(DOCS / "conf.py"))
 
 
 def test_every_list_becomes_a_section_of_the_navigation() -> None:
-    page = "# Docs\n\n## Run it\n\n- [Deploy](deploy.md): units\n- [The store](store.md): rows\n\n## Notes\n\nNo list.\n"
+    page = "## Run it\n\n- [Deploy](deploy.md): units\n- [The store](store.md): rows\n\n## Notes\n\nNo list.\n"
     assert CONF["navigation"](page) == "\n```{toctree}\n:hidden:\n:caption: Run it\n\ndeploy\nstore\n```\n"
 
 
