@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rapidfuzz.distance import Levenshtein
 
 from gateway.core.completion import Completion
-from gateway.evals.scorers.answered import NO_TEXT
+from gateway.evals.scorers.preconditions import NO_TEXT
 from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
 from gateway.evals.scoring.types import Score, Skipped
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import question
-from gateway.evals.scorers.answered import untold
+from gateway.evals.scorers.preconditions import untold
 from gateway.evals.scoring.asker import Asker
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gateway.evals.scorers.f1 import words
 from gateway.evals.scorers.reference import ReferenceScorer, case
-from gateway.evals.scorers.squad import words
 from gateway.evals.scoring.types import Golden
 
 

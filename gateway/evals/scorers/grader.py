@@ -10,13 +10,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from gateway.core.completion import Completion
-from gateway.evals.scorers.answered import unanswered
 from gateway.evals.scorers.embedding import VectorSource, cosine, vectors_of
 from gateway.evals.scorers.grading import variables
 from gateway.evals.scorers.grading.formula import Formula
-from gateway.evals.scorers.grading.similarity import similarity
-from gateway.evals.scorers.grading.variables import MissingVariable
-from gateway.evals.scorers.grading.words import (
+from gateway.evals.scorers.grading.grader_json import (
     LabelModel,
     Leaf,
     MultiGrader,
@@ -25,9 +22,12 @@ from gateway.evals.scorers.grading.words import (
     TextSimilarity,
     read,
 )
+from gateway.evals.scorers.grading.similarity import similarity
+from gateway.evals.scorers.grading.variables import MissingVariable
 from gateway.evals.scorers.judging import verdicts
 from gateway.evals.scorers.judging.fence import drawn, fenced, rule
 from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion
+from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.asker import Asker, total
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject

@@ -9,9 +9,8 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import form
-from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow
-from gateway.evals.scoring.schema_cost import REMOTE, UnboundedSchema
+from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scoring.json_schema import REMOTE, CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NOT_ASKED = Skipped("a response_format of type json_schema")

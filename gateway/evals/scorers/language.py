@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import question
-from gateway.evals.scorers.answered import untold
+from gateway.evals.scorers.preconditions import untold
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 # Optional, 4 MB: when it is missing, building this scorer says how to install it.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
-from gateway.evals.scorers.answered import unanswered
+from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 Seconds = Annotated[float, Field(gt=0)]

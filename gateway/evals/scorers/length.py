@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
-from gateway.evals.scorers.answered import untold
+from gateway.evals.scorers.preconditions import untold
 from gateway.evals.scoring.types import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
 
 

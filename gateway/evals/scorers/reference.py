@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
-from gateway.evals.scorers.answered import unanswered
+from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NO_REFERENCE = Skipped("a reference")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
-from gateway.evals.scorers.answered import untold
+from gateway.evals.scorers.preconditions import untold
 from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 READ = 100_000  # characters, from the end: that is where loops are

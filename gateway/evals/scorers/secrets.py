@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.secret_patterns import KINDS, Kind
-from gateway.evals.scorers.answered import unanswered
-from gateway.evals.scorers.secret_kinds import found_in
+from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 CLEAN = Score(0.0, "clean")
@@ -62,3 +62,18 @@ EXAMPLES: dict[Kind, tuple[str, ...]] = {
     "email": ("ada.lovelace@example.org",),
     "phone": ("+44 20 7946 0958", "(555) 010-4477"),
 }
+
+
+READ = 200_000  # characters
+
+
+def found_in(text: str, kinds: tuple[Kind, ...]) -> Iterator[Kind]:
+    """The kind of each thing found, as often as it is found."""
+    text = text[:READ]
+    for kind in kinds:
+        pattern, needs, true = KINDS[kind]
+        if needs is not None and needs not in text:
+            continue
+        for match in pattern.finditer(text):
+            if true(match[0]):
+                yield kind

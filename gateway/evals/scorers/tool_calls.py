@@ -10,9 +10,8 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import ToolChoice, choice, tools
-from gateway.evals.scorers.answered import unfinished
-from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow
-from gateway.evals.scoring.schema_cost import UnboundedSchema
+from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NO_TOOLS = Skipped("a request that offers tools")

@@ -10,7 +10,7 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import form
-from gateway.evals.scorers.answered import unfinished
+from gateway.evals.scorers.preconditions import unfinished
 from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
 
 LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})

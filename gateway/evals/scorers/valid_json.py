@@ -8,7 +8,7 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import OutputFormat, form
-from gateway.evals.scorers.answered import unfinished
+from gateway.evals.scorers.preconditions import unfinished
 from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
 
 NOT_ASKED = Skipped("a request for JSON")

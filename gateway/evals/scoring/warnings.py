@@ -9,8 +9,8 @@ from gateway.config.loading import Config, Model
 from gateway.config.prices import prices_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
-from gateway.evals.scorers.judging.families import kin
 from gateway.evals.scoring.asker import NO_GATEWAY
+from gateway.evals.scoring.model_families import kin
 from gateway.evals.scoring.registry import BuiltScorers
 
 MOST_NAMED = 3

@@ -97,7 +97,7 @@ async def test_the_process_is_kept_and_one_that_ended_is_started_again(model, od
     pids = [(await model.result(registered, subject(t))).score.detail["pid"] for t in ("a", "b")]
     assert pids[0] == pids[1]
     ended = await model.result(registered, subject("exit"))
-    assert (ended.status, ended.explanation) == ("error", "Crashed: its process ended with code 3")
+    assert (ended.status, ended.explanation) == ("error", "WorkerCrashed: its process ended with code 3")
     assert (await model.result(registered, subject("c"))).score.detail["pid"] != pids[0]
 
 

@@ -132,7 +132,7 @@ async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(sub
         said.append(await run(scorers, subject(), threads))
     assert len(said) > 2
     assert said[-1]["bad"].status == "error"
-    assert said[-1]["bad"].explanation == "Blocked: 2 of its threads never came back; repair or remove the scorer"
+    assert said[-1]["bad"].explanation == "ScorerBlocked: 2 of its threads never came back; repair or remove the scorer"
     assert all(r["fine"].status == "scored" for r in said)
     free.set()
     threads.close()

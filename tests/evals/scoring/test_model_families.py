@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scorers.judging.families import family, kin
+from gateway.evals.scoring.model_families import family, kin
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scorers.grading.words import LabelModel, MultiGrader, ScoreModel, StringCheck, TextSimilarity, read
+from gateway.evals.scorers.grading.grader_json import (
+    LabelModel,
+    MultiGrader,
+    ScoreModel,
+    StringCheck,
+    TextSimilarity,
+    read,
+)
 from gateway.evals.scoring.options import InvalidOptions
 
 CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}

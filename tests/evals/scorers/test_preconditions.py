@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.evals.scorers.answered import NO_ANSWER, NO_END, NO_TEXT, unanswered, unfinished, untold
+from gateway.evals.scorers.preconditions import NO_ANSWER, NO_END, NO_TEXT, unanswered, unfinished, untold
 
 CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
 
