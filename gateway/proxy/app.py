@@ -21,7 +21,7 @@ from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.write_batching import WriteBatcher
-from gateway.proxy.recording.access_log import AccessLog, line_of
+from gateway.proxy.recording.access_log import AccessLog, access_line
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.progress import CallContext, HeldBytes
@@ -61,7 +61,7 @@ class Gateway:
     settler: Settler
     shadow: ShadowSender
     recorder: Recorder
-    sticky: ResponseAffinity
+    affinity: ResponseAffinity
     metrics: ProxyMetrics
     tasks: Tasks
     ticker: Ticker
@@ -117,11 +117,11 @@ class App:
     def _show_upstreams(self, gateway: Gateway, *, zero: bool = False) -> None:
         m = gateway.metrics
         for name, upstream in gateway.upstreams.items():
-            m.upstream_inflight.labels(name).set(0 if zero else upstream.slots.in_flight)
-            m.queued.labels(name).set(0 if zero else upstream.slots.waiting)
-        for place in gateway.router.places:
-            target = place.target
-            m.breaker_open.labels(target.upstream, target.model).set(not zero and place.breaker.open)
+            m.upstream_inflight.labels(name).set(0 if zero else upstream.limiter.in_flight)
+            m.queued.labels(name).set(0 if zero else upstream.limiter.waiting)
+        for target_state in gateway.router.target_states:
+            target = target_state.target
+            m.breaker_open.labels(target.upstream, target.model).set(not zero and target_state.breaker.open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an ASGI application: under another server, or behind middleware."""
@@ -146,7 +146,7 @@ class App:
         route: Route | None = None
         ids: SpanIds | None = None
         started = time.monotonic()
-        progress = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
+        context = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields
@@ -157,78 +157,78 @@ class App:
                 body, upload = b"", await begin_upload(request.receive, headers, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
-            home = await gateway.sticky.of_call(call) if endpoint.api == "responses" else None
+            home = await gateway.affinity.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_options(headers, caller), home)
-            progress.kept = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
+            context.kept = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
             if upload is None:
-                request.watch(progress.client_left)
+                request.watch(context.client_left)
             else:  # until it is whole, whoever reads the form sees the client leave
-                upload.when_whole(partial(request.watch, progress.client_left))
-            await gateway.relay.ask(call, route, client, progress, held=endpoint.json_answer)
-            if endpoint.api == "responses" and progress.place is not None:
-                gateway.sticky.learn(call, progress.place.target.upstream, progress.beginning)
+                upload.when_whole(partial(request.watch, context.client_left))
+            await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
+            if endpoint.api == "responses" and context.target_state is not None:
+                gateway.affinity.learn(call, context.target_state.target.upstream, context.beginning)
         except GatewayError as error:
-            await self._refuse(client, endpoint, call, progress, error)
+            await self._refuse(client, endpoint, call, context, error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
             calm()
-            if not progress.gone:
-                await self._stop(client, endpoint, call, progress)
+            if not context.gone:
+                await self._stop(client, endpoint, call, context)
         except Exception:  # a fault of ours ends this call alone, and is not recorded as an answer
             log.exception("a call failed by the gateway's own fault")
             fault = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False)
-            await self._refuse(client, endpoint, call, progress, fault)
+            await self._refuse(client, endpoint, call, context, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
             request.unwatch()
             if upload is not None:
                 upload.close()
             if call is not None and route is not None:
-                self._settle(gateway, endpoint, call, route, progress)
+                self._settle(gateway, endpoint, call, route, context)
             if gateway.access is not None:
-                gateway.access.note(line_of(endpoint, call, progress, started, ids))
+                gateway.access.note(access_line(endpoint, call, context, started, ids))
             if gateway.spans is not None and call is not None and ids is not None:
-                gateway.spans.ended(ids, endpoint, call, progress)
+                gateway.spans.ended(ids, endpoint, call, context)
 
     async def _stop(
-        self, client: ClientConnection, endpoint: Endpoint, call: Call | None, progress: CallContext
+        self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext
     ) -> None:
         """The process ends, and the call was not done in the time that was left: the client is told, without waiting
         for it."""
         error = stopping()
-        progress.ended = True
-        progress.outcome = "cut"
+        context.ended = True
+        context.outcome = "cut"
         if client.started:
-            place = progress.place
-            event = place.upstream.dialect.broken(call, error) if call and call.stream and place else b""
-            progress.kept.add(event)
+            target_state = context.target_state
+            event = target_state.upstream.dialect.broken(call, error) if call and call.stream and target_state else b""
+            context.kept.add(event)
             await client.end_nowait(event)
         else:
-            await self._refuse(client, endpoint, call, progress, error)
+            await self._refuse(client, endpoint, call, context, error)
 
-    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, progress: CallContext) -> None:
-        if progress.gone:
-            progress.outcome = "client_gone"
-        gateway.settler.settle(call, endpoint, route, progress)
+    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, context: CallContext) -> None:
+        if context.gone:
+            context.outcome = "client_gone"
+        gateway.settler.settle(call, endpoint, route, context)
 
     async def _refuse(
         self,
         client: ClientConnection,
         endpoint: Endpoint,
         call: Call | None,
-        progress: CallContext,
+        context: CallContext,
         error: GatewayError,
     ) -> None:
         """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
         metrics = self.gateway.metrics
         metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
-        progress.ended = True
-        progress.status = error.status
-        progress.refused = error.code or error.type
-        progress.kept.add(error.body())
-        if progress.outcome == "ok":
-            progress.outcome = "upstream_error"
+        context.ended = True
+        context.status = error.status
+        context.refused = error.code or error.type
+        context.kept.add(error.body())
+        if context.outcome == "ok":
+            context.outcome = "upstream_error"
         anthropic = endpoint.api in ("messages", "count_tokens")
         await send_error(client, error, call.id if call else new_id(), anthropic=anthropic)
 

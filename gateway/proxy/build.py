@@ -45,7 +45,7 @@ class ProcessParts:
     recorder: Recorder
     metrics: ProxyMetrics
     tasks: Tasks
-    sticky: ResponseAffinity
+    affinity: ResponseAffinity
     ticker: Ticker
     access: AccessLog | None = None  # None: this process keeps none
     spans: Spans | None = None  # None: calls are not traced
@@ -68,9 +68,18 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
     parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors(config, parts.recorder.redactors)
     calls: Counter[str] = Counter()
-    aside = IdleQueue(lambda: calls.total() > 0)
+    idle_queue = IdleQueue(lambda: calls.total() > 0)
     shadow = ShadowSender(
-        router, relay, parts.recorder, parts.metrics, parts.tasks, cap_bytes, prices, parts.shadows, parts.rng, aside
+        router,
+        relay,
+        parts.recorder,
+        parts.metrics,
+        parts.tasks,
+        cap_bytes,
+        prices,
+        parts.shadows,
+        parts.rng,
+        idle_queue,
     )
     return Gateway(
         config=config,
@@ -81,7 +90,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
         settler=Settler(sampler, parts.recorder, parts.metrics, cap_bytes, prices, shadow),
         shadow=shadow,
         recorder=parts.recorder,
-        sticky=parts.sticky,
+        affinity=parts.affinity,
         metrics=parts.metrics,
         tasks=parts.tasks,
         ticker=parts.ticker,
@@ -107,8 +116,8 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
             raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
-    slots = ConcurrencyLimiter(upstream.concurrency, upstream.queue, upstream.queue_s)
-    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], slots)
+    limiter = ConcurrencyLimiter(upstream.concurrency, upstream.queue, upstream.queue_s)
+    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter)
 
 
 def _transport(upstream: Upstream) -> Transport:

@@ -92,7 +92,7 @@ class Reload:
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
         upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
-        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.places), "load")]
+        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.target_states), "load")]
 
     def _stop_looking(self) -> None:
         for task in self._looking:

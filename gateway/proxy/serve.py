@@ -207,8 +207,8 @@ class Process:
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
-            presence = Heartbeat(corridor, recorder)
-            tasks.start(presence.run(), "presence")
+            heartbeat = Heartbeat(corridor, recorder)
+            tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
                 gc.freeze()  # what is here now stays: the collector need not look at it again and again
                 # What remains is small, and looked at whole often enough that old rings of exceptions do not pile up.
@@ -218,7 +218,7 @@ class Process:
             await reload.stop()
             await _settled(app)
             await _flush(recorder, writing)
-            await presence.leave()
+            await heartbeat.leave()
             await close(app.gateway)
             await asyncio.to_thread(_hand_over, access, parts.spans)
             await corridor.aclose()

@@ -43,9 +43,11 @@ class CallMetrics:
     costs an append and its share of a few sorts.
     """
 
-    def __init__(self, m: ProxyMetrics, alias: str, place: TargetState, operation: str, price: Price | None) -> None:
-        counts, upstream = m.counts, place.target.upstream
-        genai = (operation, place.upstream.config.vendor.provider, alias, place.target.model)
+    def __init__(
+        self, m: ProxyMetrics, alias: str, target_state: TargetState, operation: str, price: Price | None
+    ) -> None:
+        counts, upstream = m.counts, target_state.target.upstream
+        genai = (operation, target_state.upstream.config.vendor.provider, alias, target_state.target.model)
         self.waiting: list[Ended] = []
         self._ended = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
         self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
@@ -118,7 +120,7 @@ class SamplingDecision:
 
     pi: float
     stratum: str
-    part: Assignment | None = None
+    assignment: Assignment | None = None
     offer: ShadowOffer | None = None
 
 
@@ -142,23 +144,23 @@ class Settler:
         self.cap_bytes = cap_bytes
         self._series: dict[tuple[str, str, str], CallMetrics] = {}  # by alias, place and operation
 
-    def settle(self, call: Call, endpoint: Endpoint, route: Route, progress: CallContext) -> SettledCall:
+    def settle(self, call: Call, endpoint: Endpoint, route: Route, context: CallContext) -> SettledCall:
         """Counts the call and, when it is sampled, records it. A call that reached no upstream leaves no exchange."""
         now = time.monotonic()
-        place = progress.place
-        self._count(call, endpoint, place, progress, now - call.started)
-        if place is None or not progress.attempts or not endpoint.carries_text:
+        target_state = context.target_state
+        self._count(call, endpoint, target_state, context, now - call.started)
+        if target_state is None or not context.attempts or not endpoint.carries_text:
             return SettledCall()
         own_pi, stratum = route.drawn.pi, route.drawn.stratum
         if self._sampler.reads_ending:
-            own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, progress, now))
-        if route.part is not None:
-            return self._by_part(call, route, route.part, progress, place, now, own_pi, stratum)
+            own_pi, stratum = self._sampler.tail(route.drawn, call, self._ending(call, context, now))
+        if route.assignment is not None:
+            return self._by_part(call, route, route.assignment, context, target_state, now, own_pi, stratum)
         reason = route.drawn.reason or (None if route.drawn.u < own_pi else "not_drawn")
-        self._recorder.saw((stratum, call.alias, place.name, "", ""), reason)
+        self._recorder.saw((stratum, call.alias, target_state.name, "", ""), reason)
         if reason is not None:
             return SettledCall()
-        exchange = self._exchange(call, route, progress, place, SamplingDecision(own_pi, stratum), now)
+        exchange = self._exchange(call, route, context, target_state, SamplingDecision(own_pi, stratum), now)
         self._recorder.put(exchange)
         return SettledCall(exchange)
 
@@ -166,19 +168,19 @@ class Settler:
         self,
         call: Call,
         route: Route,
-        part: Assignment,
-        progress: CallContext,
-        place: TargetState,
+        assignment: Assignment,
+        context: CallContext,
+        target_state: TargetState,
         now: float,
         own_pi: float,
         stratum: str,
     ) -> SettledCall:
         """Where a shadow was drawn there is more to do, and the next client may be waiting: that is done aside. What
         is large is not held there: only the recorder's buffer counts what it holds."""
-        rest = partial(self._in_experiment, call, route, part, progress, place, now, own_pi, stratum)
+        rest = partial(self._in_experiment, call, route, assignment, context, target_state, now, own_pi, stratum)
         if self._shadow is not None:
-            self._shadow.answered(call, part, progress, now)
-            if part.shadowed and len(call.body) <= LARGE and self._shadow.later(rest):
+            self._shadow.answered(call, assignment, context, now)
+            if assignment.shadowed and len(call.body) <= LARGE and self._shadow.later(rest):
                 return SettledCall()
         return rest()
 
@@ -186,60 +188,66 @@ class Settler:
         self,
         call: Call,
         route: Route,
-        part: Assignment,
-        progress: CallContext,
-        place: TargetState,
+        assignment: Assignment,
+        context: CallContext,
+        target_state: TargetState,
         now: float,
         own_pi: float,
         stratum: str,
     ) -> SettledCall:
         """The same for a call of an experiment: whether its shadow is asked is decided before its record is put."""
-        drawn, whole = route.drawn, is_whole(part, place, progress)
-        stands = whole if part.unit is None else stands_for(part, place, progress)
-        if part.unit is not None:
-            self._count_split(part, progress, stands)
-        arm, rate, pi = (part.arm if stands else ""), own_pi, own_pi
+        drawn, whole = route.drawn, is_whole(assignment, target_state, context)
+        stands = whole if assignment.unit is None else stands_for(assignment, target_state, context)
+        if assignment.unit is not None:
+            self._count_split(assignment, context, stands)
+        arm, rate, pi = (assignment.arm if stands else ""), own_pi, own_pi
         if stands and drawn.reason is None:
-            rate, pi, stratum = part.inclusion(own_pi, stratum, whole)
-        shadowed = part.shadowed and whole and drawn.reason is None
+            rate, pi, stratum = assignment.inclusion(own_pi, stratum, whole)
+        shadowed = assignment.shadowed and whole and drawn.reason is None
         sampled = shadowed or (drawn.reason is None and drawn.u < rate)
-        cell = (stratum, call.alias, place.name, arm, "")
+        cell = (stratum, call.alias, target_state.name, arm, "")
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
             return SettledCall()
-        offer = self._shadow.decide(call, part) if shadowed and self._shadow is not None else None
-        chosen = SamplingDecision(pi, stratum, part if stands else None, offer)
-        exchange = self._exchange(call, route, progress, place, chosen, now)
+        offer = self._shadow.decide(call, assignment) if shadowed and self._shadow is not None else None
+        chosen = SamplingDecision(pi, stratum, assignment if stands else None, offer)
+        exchange = self._exchange(call, route, context, target_state, chosen, now)
         kept = self._recorder.put(exchange)
         if offer is not None and self._shadow is not None:
             if kept:
-                self._shadow.ask(part, offer, call, route, exchange)
+                self._shadow.ask(assignment, offer, call, route, exchange)
             else:
-                self._shadow.withdraw(part, offer)
+                self._shadow.withdraw(assignment, offer)
         return SettledCall(exchange, offer)
 
-    def _count_split(self, part: Assignment, progress: CallContext, stands: bool) -> None:
+    def _count_split(self, assignment: Assignment, context: CallContext, stands: bool) -> None:
         """Every call of a split, also those that do not count: an arm whose calls go over to a fallback loses them."""
-        failed = progress.outcome != "ok" or progress.status != 200
-        result = "client_gone" if progress.outcome == "client_gone" else "failed" if failed else "ok"
-        result = result if stands or result == "client_gone" else "continued" if progress.spliced else "elsewhere"
-        self._metrics.counts.of(self._metrics.split, part.running.plan.name, part.arm, result).n += 1
+        failed = context.outcome != "ok" or context.status != 200
+        result = "client_gone" if context.outcome == "client_gone" else "failed" if failed else "ok"
+        result = result if stands or result == "client_gone" else "continued" if context.spliced else "elsewhere"
+        self._metrics.counts.of(self._metrics.split, assignment.running.plan.name, assignment.arm, result).n += 1
 
-    def _ending(self, call: Call, progress: CallContext, now: float) -> CallEnding:
-        first = progress.first_content
+    def _ending(self, call: Call, context: CallContext, now: float) -> CallEnding:
+        first = context.first_content
         finish = None
-        if self._sampler.reads_finish and progress.kept.wanted:
-            finish = assemble(call.api, call.stream, progress.kept.bytes()).finish_reason
-        return CallEnding(progress.outcome, finish, now - call.started, None if first is None else first - call.started)
+        if self._sampler.reads_finish and context.kept.wanted:
+            finish = assemble(call.api, call.stream, context.kept.bytes()).finish_reason
+        return CallEnding(context.outcome, finish, now - call.started, None if first is None else first - call.started)
 
     def _exchange(
-        self, call: Call, route: Route, progress: CallContext, place: TargetState, chosen: SamplingDecision, now: float
+        self,
+        call: Call,
+        route: Route,
+        context: CallContext,
+        target_state: TargetState,
+        chosen: SamplingDecision,
+        now: float,
     ) -> Exchange:
-        part, offer = chosen.part, chosen.offer
-        request, cut = progress.sent_body or call.body, False
+        assignment, offer = chosen.assignment, chosen.offer
+        request, cut = context.sent_body or call.body, False
         if len(request) <= LARGE:  # larger ones are the recorder's to make small
             request, cut = without_data_urls(request, self.cap_bytes)
-        response = without_images(progress.kept.bytes())
+        response = without_images(context.kept.bytes())
         content = call.caller.content != "metadata"
         return Exchange(
             id=call.id,
@@ -247,12 +255,12 @@ class Settler:
             caller=call.caller.name,
             api=call.api,
             alias=call.alias,
-            target=place.target,
+            target=target_state.target,
             stream=call.stream,
             request=request if content else b"{}",
             response=response if content else b"",
-            status=progress.status,
-            outcome=progress.outcome,
+            status=context.status,
+            outcome=context.outcome,
             total_s=now - call.started,
             unit=route.drawn.unit,
             u=route.drawn.u,
@@ -260,78 +268,78 @@ class Settler:
             stratum=chosen.stratum,
             incarnation=self._recorder.incarnation,
             seq=self._recorder.seq,
-            experiment=part.running.plan.name if part else None,
-            plan=part.running.hash if part else None,
-            arm=part.arm if part else None,
-            cluster=cluster_of(call, part) if part else None,
+            experiment=assignment.running.plan.name if assignment else None,
+            plan=assignment.running.hash if assignment else None,
+            arm=assignment.arm if assignment else None,
+            cluster=cluster_of(call, assignment) if assignment else None,
             asked=offer.arms if offer else (),
             not_asked=offer.reason if offer else None,
-            truncated=cut or progress.kept.truncated,
-            spliced=progress.spliced,
-            usage=progress.usage,
+            truncated=cut or context.kept.truncated,
+            spliced=context.spliced,
+            usage=context.usage,
             client_id=call.client_id,
-            attempts=tuple(progress.attempts),
-            first_token_s=None if progress.first_content is None else progress.first_content - call.started,
+            attempts=tuple(context.attempts),
+            first_token_s=None if context.first_content is None else context.first_content - call.started,
             reference=call.reference if content else None,
         )
 
     def _count(
-        self, call: Call, endpoint: Endpoint, place: TargetState | None, progress: CallContext, total_s: float
+        self, call: Call, endpoint: Endpoint, target_state: TargetState | None, context: CallContext, total_s: float
     ) -> None:
-        alias, outcome = call.alias, progress.outcome
-        if place is None:
+        alias, outcome = call.alias, context.outcome
+        if target_state is None:
             self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
             return
-        key = (alias, place.name, endpoint.operation)
+        key = (alias, target_state.name, endpoint.operation)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = self._bound(alias, place, endpoint.operation)
-        first = progress.first_content
+            series = self._series[key] = self._bound(alias, target_state, endpoint.operation)
+        first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None
-        alone = len(progress.attempts) <= 1
-        series.waiting.append((outcome, total_s, progress.overhead_s, first_s, progress.usage, alone))
+        alone = len(context.attempts) <= 1
+        series.waiting.append((outcome, total_s, context.overhead_s, first_s, context.usage, alone))
         if len(series.waiting) >= _FOLD:
             series.fold()
         if not alone:
-            self._count_attempts(alias, progress)
+            self._count_attempts(alias, context)
 
-    def _bound(self, alias: str, place: TargetState, operation: str) -> CallMetrics:
-        return CallMetrics(self._metrics, alias, place, operation, self._prices.of(place.target))
+    def _bound(self, alias: str, target_state: TargetState, operation: str) -> CallMetrics:
+        return CallMetrics(self._metrics, alias, target_state, operation, self._prices.of(target_state.target))
 
-    def _count_attempts(self, alias: str, progress: CallContext) -> None:
+    def _count_attempts(self, alias: str, context: CallContext) -> None:
         """What each attempt cost, by the upstream that took its tokens."""
         m = self._metrics
-        taken = [(a.target, a.usage) for a in progress.attempts if a.usage is not None]
+        taken = [(a.target, a.usage) for a in context.attempts if a.usage is not None]
         costs = [(target.upstream, self._prices.cost(target, usage)) for target, usage in taken]
         for upstream, cost in costs:
             if cost is not None:
                 m.counts.of(m.cost, alias, upstream).n += cost
         if not costs or any(cost is None for _, cost in costs):
-            m.counts.of(m.unpriced, alias, progress.attempts[-1].target.upstream).n += 1
+            m.counts.of(m.unpriced, alias, context.attempts[-1].target.upstream).n += 1
 
 
-def is_whole(part: Assignment, place: TargetState, progress: CallContext) -> bool:
+def is_whole(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
     """Served by the control at the first try, whole, to a client that stayed: what a candidate can be compared with."""
     return (
-        place.target == part.running.plan.control
-        and progress.outcome == "ok"
-        and progress.status == 200
-        and len(progress.attempts) == 1
-        and not progress.spliced
+        target_state.target == assignment.running.plan.control
+        and context.outcome == "ok"
+        and context.status == 200
+        and len(context.attempts) == 1
+        and not context.spliced
     )
 
 
-def stands_for(part: Assignment, place: TargetState, progress: CallContext) -> bool:
+def stands_for(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
     """In a split: answered, or failed, by the arm's target and by no other, for a client that stayed."""
     return (
-        place.target == part.target
-        and progress.outcome != "client_gone"
-        and not progress.spliced
-        and all(attempt.target == part.target for attempt in progress.attempts)
+        target_state.target == assignment.target
+        and context.outcome != "client_gone"
+        and not context.spliced
+        and all(attempt.target == assignment.target for attempt in context.attempts)
     )
 
 
-def cluster_of(call: Call, part: Assignment) -> str | None:
+def cluster_of(call: Call, assignment: Assignment) -> str | None:
     """What depends on each other: a split's unit, else the conversation. None: nothing that the call says."""
-    unit = part.unit if part.unit is not None else call.conversation
+    unit = assignment.unit if assignment.unit is not None else call.conversation
     return None if unit is None else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -82,9 +82,9 @@ class Hot:
         self.recorder = Recorder(corridor, metrics, buffer_bytes=1 << 40)
         ticker = Ticker()
         ticker._running = True  # it believes so, and never ticks: whether it does between two requests is chance
-        sticky = ResponseAffinity(corridor, self.tasks)
+        affinity = ResponseAffinity(corridor, self.tasks)
         parts = ProcessParts(
-            self.recorder, metrics, self.tasks, sticky, ticker, rng=random.Random(1), clock=lambda: 1.0
+            self.recorder, metrics, self.tasks, affinity, ticker, rng=random.Random(1), clock=lambda: 1.0
         )
         config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
         gateway = build(config, parts)

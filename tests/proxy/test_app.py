@@ -191,13 +191,13 @@ async def test_a_client_that_leaves_before_any_answer_cancels_the_upstream(
     gateway: Any, upstream: FakeUpstream, stream: bool
 ) -> None:
     upstream.then(Fault.silence())
-    asking = asyncio.get_running_loop().create_task(gateway.chat(stream=stream))
+    state = asyncio.get_running_loop().create_task(gateway.chat(stream=stream))
     await upstream.until(lambda u: len(u.calls) == 1)
-    asking.cancel()
+    state.cancel()
     await upstream.until(lambda u: u.cancelled == 1)
     [exchange] = await gateway.recorded()
     assert exchange.outcome == "client_gone"
-    await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.places))
+    await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
 
 
 async def test_of_200_streams_half_leave_and_every_one_is_recorded_rightly(

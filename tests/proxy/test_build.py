@@ -62,9 +62,9 @@ async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Proce
 
 async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts) -> None:
     gateway = build(config_of(a={"concurrency": 1}, b={"concurrency": 1}), parts)
-    await gateway.upstreams["a"].slots.enter()
-    assert not gateway.upstreams["a"].slots.free
-    assert gateway.upstreams["b"].slots.free
+    await gateway.upstreams["a"].limiter.acquire()
+    assert not gateway.upstreams["a"].limiter.free
+    assert gateway.upstreams["b"].limiter.free
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_connection_given_up_while_it_opens_is_forgotten() -> None:
             transport = gateway.upstreams["a"].transport
             for turns in range(12):
                 request = UpstreamRequest(b"GET", upstream.origin, b"/health")
-                asking = parts.tasks.start(transport.send(request, 2), "asking")
+                state = parts.tasks.start(transport.send(request, 2), "asking")
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                asking.cancel()
-                await asyncio.wait({asking})
+                state.cancel()
+                await asyncio.wait({state})
             async with asyncio.timeout(2):
                 await close(gateway)
                 await upstream.until(lambda u: u.open_connections == 0)

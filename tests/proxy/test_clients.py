@@ -289,9 +289,9 @@ async def test_openai_errors_are_of_their_class_and_retries_are_not_multiplied(
     upstream.always(fault)
     modes = [False] if fault.name == "rate_limited:60" else [False, True]  # a minute's rest holds for the next call too
     for times, stream in enumerate(modes, 1):
-        asking = client.chat.completions.create(model="chat", messages=MESSAGES, stream=stream)
+        state = client.chat.completions.create(model="chat", messages=MESSAGES, stream=stream)
         with pytest.raises(error) as caught:
-            await asking
+            await state
         assert len(upstream.calls) == times * asked
         assert caught.value.request_id
         assert caught.value.body

@@ -355,8 +355,8 @@ async def test_an_upstreams_refusal_passes_unchanged(passing: Any, upstream: Fak
 
 async def test_a_status_that_is_none_is_a_502(passing: Any, upstream: FakeUpstream) -> None:
     upstream.answers(999, b"{}")
-    for asking in (passing.client.get("/files"), passing.chat()):
-        assert (await asking).status_code == 502
+    for state in (passing.client.get("/files"), passing.chat()):
+        assert (await state).status_code == 502
 
 
 async def test_a_large_upload_is_carried_in_both_directions(passing: Any, upstream: FakeUpstream) -> None:

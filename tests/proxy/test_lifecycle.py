@@ -52,8 +52,8 @@ def is_quiet(gateway: Any) -> bool:
     return not (
         now.in_use
         or now.ticker.waiting
-        or any(p.in_flight for p in now.router.places)
-        or any(u.slots.in_flight or u.slots.waiting for u in now.upstreams.values())
+        or any(p.in_flight for p in now.router.target_states)
+        or any(u.limiter.in_flight or u.limiter.waiting for u in now.upstreams.values())
     )
 
 
@@ -82,7 +82,7 @@ async def test_while_connecting(start: Any, configured: Configured, upstream: Fa
     config["models"]["chat"]["timeouts"] = {"connect_s": 20, "total_s": 20}
     gateway = await start(config)
     async with leaving(gateway, stream=stream):
-        await gateway.until(lambda: any(p.in_flight for p in gateway.gateway.router.places))
+        await gateway.until(lambda: any(p.in_flight for p in gateway.gateway.router.target_states))
     [exchange] = await gateway.recorded()
     assert (exchange.outcome, exchange.status) == ("client_gone", 0)
     assert [a.failure for a in exchange.attempts] == ["client gone"]
@@ -101,7 +101,7 @@ async def test_while_waiting_for_the_head(gateway: Any, upstream: FakeUpstream, 
 async def test_before_the_first_token(gateway: Any, upstream: FakeUpstream):
     upstream.says(HOLD, "late")
     async with leaving(gateway, stream=True):
-        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.places))  # its head has come
+        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.target_states))  # its head has come
     await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
     [exchange] = await gateway.recorded()
     assert (exchange.outcome, exchange.first_token_s) == ("client_gone", None)
@@ -110,7 +110,7 @@ async def test_before_the_first_token(gateway: Any, upstream: FakeUpstream):
 async def test_in_the_middle_of_a_plain_answer(gateway: Any, upstream: FakeUpstream):
     upstream.then(Fault.stall_after(1))
     async with leaving(gateway, stream=False):
-        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.places))
+        await gateway.until(lambda: any(p.latency_s for p in gateway.gateway.router.target_states))
     await upstream.until(lambda u: u.cancelled == 1 and u.open_connections == 0)
     [exchange] = await gateway.recorded()
     assert (exchange.outcome, exchange.status, exchange.response) == ("client_gone", 200, b"")
@@ -137,16 +137,16 @@ async def test_in_the_upstreams_queue(start: Any, configured: Configured, upstre
     config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 20}
     upstream.says(HOLD, "said")
     gateway = await start(config)
-    slots = gateway.gateway.upstreams["u0"].slots
+    limiter = gateway.gateway.upstreams["u0"].limiter
     loop = asyncio.get_running_loop()
     first = loop.create_task(gateway.chat())
     await upstream.until(lambda u: len(u.calls) == 1)
     leaves = loop.create_task(gateway.chat(stream=stream))
-    await gateway.until(lambda: slots.waiting == 1)
+    await gateway.until(lambda: limiter.waiting == 1)
     behind = loop.create_task(gateway.chat())
-    await gateway.until(lambda: slots.waiting == 2)
+    await gateway.until(lambda: limiter.waiting == 2)
     leaves.cancel()
-    await gateway.until(lambda: slots.waiting == 1)
+    await gateway.until(lambda: limiter.waiting == 1)
     upstream.release()
     assert (await first).status_code == 200
     await upstream.until(lambda u: len(u.calls) == 2)
@@ -164,7 +164,7 @@ async def test_between_two_tries(gateway: Any, upstream: FakeUpstream, stream: b
     upstream.then(Fault.rate_limited(retry_after=5))
     async with leaving(gateway, stream=stream):
         await upstream.until(lambda u: len(u.calls) == 1 and u.calls[0].done.is_set())
-        await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.places))
+        await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
     [exchange] = await gateway.recorded()
     assert exchange.outcome == "client_gone"
     assert [a.status for a in exchange.attempts] == [429]
@@ -205,7 +205,7 @@ async def test_as_the_probe_of_an_open_breaker_leaves_the_probe_to_the_next(
 ):
     """A client that leaves says nothing of the target, and must not keep it from ever being asked again."""
     gateway = await start(configured(upstream, chat={"retries": {"attempts": 1}}))
-    breaker = gateway.gateway.router.places[0].breaker
+    breaker = gateway.gateway.router.target_states[0].breaker
     upstream.always(Fault.status(500))
     for _ in range(5):
         await gateway.chat()
@@ -223,9 +223,9 @@ async def test_as_the_probe_of_an_open_breaker_leaves_the_probe_to_the_next(
 async def test_on_other_paths(start: Any, configured: Configured, upstream: FakeUpstream, path: str):
     gateway = await start(configured(upstream, passthrough="u0"))
     upstream.then(Fault.silence())
-    asking = asyncio.get_running_loop().create_task(gateway.client.get(path))
+    state = asyncio.get_running_loop().create_task(gateway.client.get(path))
     await upstream.until(lambda u: len(u.calls) == 1)
-    asking.cancel()
+    state.cancel()
     await upstream.until(lambda u: u.cancelled == 1)
 
     upstream.streams([b"a part ", HOLD, b"the rest"], content_type="application/octet-stream")
@@ -431,7 +431,7 @@ async def test_a_client_that_never_reads_is_ended_by_the_total_and_the_target_is
             await client.read(until=b"[DONE]")
             assert b"[DONE]" not in client.tail
     await gateway.until(lambda: is_quiet(gateway))
-    assert not gateway.gateway.router.places[0].breaker.open
+    assert not gateway.gateway.router.target_states[0].breaker.open
     upstream.always(None)
     assert (await gateway.chat()).status_code == 200
 

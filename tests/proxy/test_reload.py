@@ -93,10 +93,10 @@ async def test_a_call_that_waits_to_ask_again_is_not_forgotten_by_a_reload(
     """It is at no upstream in that moment, and will open a connection of the old config later."""
     upstream.then(Fault.rate_limited(retry_after=1.5))
     gateway = await start(configured(upstream))
-    asking = asyncio.get_running_loop().create_task(gateway.chat())
+    state = asyncio.get_running_loop().create_task(gateway.chat())
     await upstream.until(lambda u: len(u.calls) == 1)
     await put_in_force(gateway, configured(second))
-    assert (await asking).status_code == 200
+    assert (await state).status_code == 200
     assert len(upstream.calls) == 2
     await upstream.until(lambda u: u.open_connections == 0, timeout_s=3)
 

@@ -316,7 +316,7 @@ def connections(pid: int, port: int) -> int:
     return len(held & open_ones)
 
 
-def slots(directory: Path) -> list[int]:
+def limiter(directory: Path) -> list[int]:
     """The processes that share a socket out among them, as the file of a `gateway serve` in this directory has them."""
     [shared] = directory.glob("gateway-workers-*/connections")
     return sorted(pid for pid in memoryview(shared.read_bytes()).cast("q").tolist()[::2] if pid)
@@ -337,7 +337,7 @@ async def test_two_workers_have_as_many_connections_as_each_other(
         counts = sorted(connections(pid, program.port) for pid in program.workers)
         assert sum(counts) == 64
         assert counts[0] >= 26, counts
-        assert slots(tmp_path) == sorted(program.workers), "the metrics' own socket has no share"
+        assert limiter(tmp_path) == sorted(program.workers), "the metrics' own socket has no share"
         answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
         assert [answer.status_code for answer in answers] == [200] * 64
     program.tell(signal.SIGTERM)

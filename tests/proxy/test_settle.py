@@ -20,7 +20,7 @@ from gateway.proxy.recording.redaction.working import LARGE
 from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.routing.assignment import Assignment, RunningExperiment, part_of, running, shadowed
+from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assign, running, shadowed
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
@@ -44,28 +44,28 @@ class Asked:
 
     def __init__(self, says: ShadowOffer) -> None:
         self.says = says
-        self.aside = False
+        self.idle_queue = False
         self.put: list[Any] = []
         self.done: list[tuple[str, str]] = []
         self.answers = 0
 
     def later(self, piece: Any) -> bool:
-        if self.aside:
+        if self.idle_queue:
             self.put.append(piece)
-        return self.aside
+        return self.idle_queue
 
-    def decide(self, call: Call, part: Assignment) -> ShadowOffer:
+    def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
         self.done.append(("decide", call.id))
         return self.says
 
-    def ask(self, part: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
+    def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         assert served.id == call.id
         self.done.append(("ask", call.id))
 
-    def withdraw(self, part: Assignment, offer: ShadowOffer) -> None:
+    def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
         self.done.append(("withdraw", ""))
 
-    def answered(self, call: Call, part: Assignment, progress: CallContext, now: float) -> None:
+    def answered(self, call: Call, assignment: Assignment, context: CallContext, now: float) -> None:
         self.answers += 1
 
 
@@ -83,28 +83,28 @@ class Room:
     settler: Settler
     registry: CollectorRegistry
     metrics: ProxyMetrics
-    place: TargetState
+    target_state: TargetState
     shadow: Asked
     experiment: RunningExperiment | None = None
 
     def settle(
-        self, call: Call, progress: CallContext | None = None, *, endpoint: Any = CHAT, wish: Any = None
+        self, call: Call, context: CallContext | None = None, *, endpoint: Any = CHAT, wish: Any = None
     ) -> SettledCall:
         drawn = self.sampler.head(call, wish)
-        part = part_of(self.experiment, call, True) if self.experiment is not None else None
-        kept = drawn.possible or (part is not None and (part.shadowed or drawn.u < part.record))
-        route = Route((), Timeouts(), Retries(), "error", drawn, part, kept)
-        progress = self.ended() if progress is None else progress
-        progress.kept.wanted = kept
-        return self.settler.settle(call, endpoint, route, progress)
+        assignment = assign(self.experiment, call, True) if self.experiment is not None else None
+        kept = drawn.possible or (assignment is not None and (assignment.shadowed or drawn.u < assignment.record))
+        route = Route((), Timeouts(), Retries(), "error", drawn, assignment, kept)
+        context = self.ended() if context is None else context
+        context.kept.wanted = kept
+        return self.settler.settle(call, endpoint, route, context)
 
     def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> CallContext:
-        progress = CallContext(HeldBytes(True, 1000), outcome, self.place, status=status)
-        progress.attempts = [Attempt(self.place.target, status, None, 0.1)]
-        progress.kept.add(answer)
+        context = CallContext(HeldBytes(True, 1000), outcome, self.target_state, status=status)
+        context.attempts = [Attempt(self.target_state.target, status, None, 0.1)]
+        context.kept.add(answer)
         for name, value in changes.items():
-            setattr(progress, name, value)
-        return progress
+            setattr(context, name, value)
+        return context
 
     @property
     def recorded(self) -> list[Exchange]:
@@ -124,10 +124,10 @@ def a_room(
     sampler = Sampler(Sampling(rate=rate, rules=made))
     recorder = Recorder(Nowhere(), metrics, buffer_bytes=1 << 40)
     state = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
-    place = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
+    target_state = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
     asked = Asked(ShadowOffer(("candidate",)))
     settler = Settler(sampler, recorder, metrics, 1000, shadow=asked)  # type: ignore[arg-type]
-    return Room(sampler, recorder, settler, registry, metrics, place, asked, experiment)
+    return Room(sampler, recorder, settler, registry, metrics, target_state, asked, experiment)
 
 
 @pytest.fixture
@@ -146,11 +146,11 @@ def a_call(**changes: Any) -> Call:
 
 async def test_the_record_says_what_happened(room: Room) -> None:
     usage = Usage(3, 4)
-    progress = room.ended(
+    context = room.ended(
         "cut", 200, b"data: half", usage=usage, sent_body=b'{"sent":1}', first_content=time.monotonic() - 1.5,
         spliced=True,
     )  # fmt: skip
-    room.settle(a_call(stream=True, client_id="mine", reference="Rome"), progress)
+    room.settle(a_call(stream=True, client_id="mine", reference="Rome"), context)
     [e] = room.recorded
     assert (e.id, e.client_id, e.caller, e.alias, e.target) == ("id", "mine", "web", "chat", Target("u", "m"))
     assert e.reference == "Rome"
@@ -160,16 +160,16 @@ async def test_the_record_says_what_happened(room: Room) -> None:
     assert e.first_token_s == pytest.approx(0.5, abs=0.2)
     assert e.total_s == pytest.approx(2.0, abs=0.2)
     assert e.experiment is e.plan is e.arm is None
-    assert e.attempts == tuple(progress.attempts)
+    assert e.attempts == tuple(context.attempts)
 
 
 async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchange(room: Room) -> None:
-    for progress, endpoint in (
+    for context, endpoint in (
         (CallContext(HeldBytes(True, 10), "upstream_error"), CHAT),
         (room.ended(attempts=[]), CHAT),
         (room.ended(), ENDPOINTS[b"/embeddings"]),
     ):
-        assert room.settle(a_call(), progress, endpoint=endpoint) == SettledCall()
+        assert room.settle(a_call(), context, endpoint=endpoint) == SettledCall()
     assert not room.recorded
     assert not room.recorder.ledger.seen
 
@@ -240,28 +240,32 @@ async def test_only_a_whole_answer_of_the_control_at_the_first_try_has_a_shadow(
 
 
 def test_an_answer_of_another_target_is_compared_with_nothing(room: Room) -> None:
-    part, split = part_of(SWAP, a_call(), True), part_of(an_experiment(mode="split", split=0.5), a_call(), True)
-    assert part is not None
+    assignment, split = assign(SWAP, a_call(), True), assign(an_experiment(mode="split", split=0.5), a_call(), True)
+    assert assignment is not None
     assert split is not None
-    assert is_whole(part, room.place, room.ended())
-    elsewhere = replace(room.place, target=Target("w", "m"))
-    assert not is_whole(part, elsewhere, room.ended())
-    own = replace(split, target=room.place.target)
-    assert stands_for(own, room.place, room.ended("cut")), "an arm's failures are its own"
+    assert is_whole(assignment, room.target_state, room.ended())
+    elsewhere = replace(room.target_state, target=Target("w", "m"))
+    assert not is_whole(assignment, elsewhere, room.ended())
+    own = replace(split, target=room.target_state.target)
+    assert stands_for(own, room.target_state, room.ended("cut")), "an arm's failures are its own"
     assert not stands_for(own, elsewhere, room.ended())
-    assert not stands_for(own, room.place, room.ended("client_gone"))
-    assert not stands_for(own, room.place, room.ended(spliced=True))
-    assert not stands_for(own, room.place, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
+    assert not stands_for(own, room.target_state, room.ended("client_gone"))
+    assert not stands_for(own, room.target_state, room.ended(spliced=True))
+    assert not stands_for(own, room.target_state, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
 
 
 def test_exchanges_that_depend_on_each_other_say_so_without_saying_of_whom() -> None:
-    part = part_of(SWAP, a_call(), True)
-    split = part_of(an_experiment(mode="split", split=0.5, unit="user"), a_call(user="zoe"), True)
-    assert part is not None
+    assignment = assign(SWAP, a_call(), True)
+    split = assign(an_experiment(mode="split", split=0.5, unit="user"), a_call(user="zoe"), True)
+    assert assignment is not None
     assert split is not None
-    assert cluster_of(a_call(), part) is None
-    named = cluster_of(a_call(conversation="zoe's"), part)
-    assert named == cluster_of(a_call(id="other", conversation="zoe's"), part) != cluster_of(a_call(user="zoe"), split)
+    assert cluster_of(a_call(), assignment) is None
+    named = cluster_of(a_call(conversation="zoe's"), assignment)
+    assert (
+        named
+        == cluster_of(a_call(id="other", conversation="zoe's"), assignment)
+        != cluster_of(a_call(user="zoe"), split)
+    )
     assert "zoe" not in str(named)
 
 
@@ -281,7 +285,7 @@ async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probab
 async def test_what_a_drawn_shadow_takes_is_done_aside_and_nothing_else_is() -> None:
     """The next client may be waiting: at its end a call is only counted, and its latency told to the gate."""
     room = a_room(experiment=SWAP)
-    room.shadow.aside = True
+    room.shadow.idle_queue = True
     for n in range(50):
         room.settle(a_call(id=str(n)), room.ended(usage=Usage(1, 2)))
     drawn = [str(n) for n in range(50) if shadowed(SWAP, str(n))]

@@ -211,8 +211,8 @@ async def test_after_a_steady_load_nothing_is_left_over(
     await gateway.until(lambda: not now.in_use)
     await gateway.until(lambda: not asyncio.all_tasks() - before)
     assert now.ticker.waiting == 0
-    assert not any(p.in_flight for p in now.router.places)
-    assert not any(u.slots.in_flight or u.slots.waiting for u in now.upstreams.values())
+    assert not any(p.in_flight for p in now.router.target_states)
+    assert not any(u.limiter.in_flight or u.limiter.waiting for u in now.upstreams.values())
     assert await gateway.metric("gateway_inflight_requests") == 0
     for name, fake in (("u0", upstream), ("u1", second)):
         state = now.upstreams[name]

@@ -120,7 +120,8 @@ class OperationalPages:
         """Whether calls can be answered: every alias has a target that may be asked. The detail needs leave."""
         gateway = self._gateway()
         states = {
-            p.name: "ready" if p.ready else "down" if p.upstream.down else "failing" for p in gateway.router.places
+            p.name: "ready" if p.ready else "down" if p.upstream.down else "failing"
+            for p in gateway.router.target_states
         }
         missing = gateway.router.unready()
         body: dict[str, Any] = {"status": "ready" if not missing else "not ready"}
@@ -179,7 +180,7 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
         now = gateway()
         caller = now.keys.caller(dict(scope["headers"]))
         upstreams = now.router.upstreams(caller)
-        await by_id(scope["path_params"]["id"], caller, now.sticky, upstreams, scope, receive, send)
+        await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send)
 
     return _Asgi(app, gateway)
 

@@ -76,8 +76,8 @@ class PassthroughCall:
         self._calls = gateway.calls
         self._receive = receive
         self._send = send
-        self._progress = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
-        self._watch = DisconnectWatcher(receive, self._progress.client_left, gateway.tasks)
+        self._context = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
+        self._watch = DisconnectWatcher(receive, self._context.client_left, gateway.tasks)
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
         """Raises ClientGone, and whatever the application raises."""
@@ -88,7 +88,7 @@ class PassthroughCall:
             await app(scope, self._hear, self._say)
         except asyncio.CancelledError:
             calm()
-            raise (ClientGone() if self._progress.gone else stopping()) from None
+            raise (ClientGone() if self._context.gone else stopping()) from None
         finally:
             self._calls["passthrough"] -= 1
             self._watch.stop()
@@ -102,7 +102,7 @@ class PassthroughCall:
 
     async def _say(self, message: Any) -> None:
         self.started = True
-        self._progress.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        self._context.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
 

@@ -19,7 +19,7 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stand
 async def by_id(
     response_id: str,
     caller: Caller,
-    sticky: ResponseAffinity,
+    affinity: ResponseAffinity,
     upstreams: Iterable[UpstreamState],
     scope: dict[str, Any],
     receive: Receive,
@@ -33,7 +33,7 @@ async def by_id(
     if not _ID.fullmatch(response_id):
         raise NotFound(f'there is no response "{response_id[:100]}"', param="id")
     known = {u.name: u for u in upstreams}
-    home = await sticky.home(response_id, caller)
+    home = await affinity.home(response_id, caller)
     if home in known:
         await forward(known[home], scope, receive, send)
         return

@@ -41,14 +41,14 @@ class PlanPoller:
         shared: PlanStore,
         experiments: Callable[[], Sequence[ExperimentAssignments]],
         states: dict[str, PlanState],
-        standing: ShadowState,
+        shadow_state: ShadowState,
         metrics: ProxyMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._shared = shared
         self._experiments = experiments
         self._states = states
-        self._standing = standing
+        self._shadow_state = shadow_state
         self._metrics = metrics
         self._clock = clock
         self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
@@ -80,7 +80,7 @@ class PlanPoller:
         self._states.clear()
         self._states.update(states)
         self._told_down = False
-        await self._standing.spending.share(self._shared, list(present.plans))
+        await self._shadow_state.spending.share(self._shared, list(present.plans))
 
     async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:
         """Whether all of them now stand there, or are kept from it; another's change between is looked at again."""
@@ -102,23 +102,23 @@ class PlanPoller:
         now = self._clock()
         for name, state in self._states.items():
             if not state.running:
-                self._standing.kill(name)
+                self._shadow_state.kill(name)
         for experiments in self._experiments():
             experiments.follow(self._states, now)
-        for gate in self._standing.gates.values():
+        for gate in self._shadow_state.gates.values():
             gate.tick(now)
         self._show(self._experiments()[-1])
 
     def _show(self, present: ExperimentAssignments) -> None:
-        m, standing = self._metrics, self._standing
+        m, shadow_state = self._metrics, self._shadow_state
         for name in present.plans:
             if not present.enabled(name):
-                standing.kill(name)
+                shadow_state.kill(name)
             m.experiment_running.labels(name).set(name in present.in_force)
-            m.shadow_running.labels(name).set(standing.running[name])
-            m.shadow_paused.labels(name).set(standing.gates[name].paused)
+            m.shadow_running.labels(name).set(shadow_state.running[name])
+            m.shadow_paused.labels(name).set(shadow_state.gates[name].paused)
             running = present.in_force.get(name)
-            used = None if running is None else standing.spending.used(name, running.settings.budget)
+            used = None if running is None else shadow_state.spending.used(name, running.settings.budget)
             if used is not None:
                 m.shadow_budget.labels(name).set(used)
 

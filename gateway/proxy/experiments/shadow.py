@@ -65,7 +65,7 @@ class ShadowSender:
 
     def __init__(
         self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
-        prices: Prices, standing: ShadowState, rng: random.Random, aside: IdleQueue,
+        prices: Prices, shadow_state: ShadowState, rng: random.Random, idle_queue: IdleQueue,
     ) -> None:  # fmt: skip
         self._router = router
         self._relay = relay
@@ -74,76 +74,76 @@ class ShadowSender:
         self._tasks = tasks
         self._cap_bytes = cap_bytes
         self._prices = prices
-        self._standing = standing
+        self._shadow_state = shadow_state
         self._rng = rng
-        self._aside = aside
+        self._idle_queue = idle_queue
         self._running = 0
         self._given_up = False
 
     @property
     def running(self) -> int:
         """How many requests of this config's shadows are under way, and pieces of work for them wait."""
-        return self._running + len(self._aside)
+        return self._running + len(self._idle_queue)
 
     def give_up(self) -> None:
         """The process ends: nobody is asked any more, and what is under way will be cut by us, which says nothing of
         the candidate."""
         self._given_up = True
-        self._aside.empty()
+        self._idle_queue.empty()
 
     def later(self, piece: Piece) -> bool:
         """Whether the rest of a call's settlement is done aside; False: there is no room, and it is to be done now."""
-        return not self._given_up and self._aside.later(piece)
+        return not self._given_up and self._idle_queue.later(piece)
 
-    def decide(self, call: Call, part: Assignment) -> ShadowOffer:
+    def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
         """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
-        running = part.running
+        running = assignment.running
         arms = arms_asked(running, call.id)
         reason = self._why_not(call, running, arms)
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
             return ShadowOffer((), reason)
-        self._standing.running[running.plan.name] += len(arms)
+        self._shadow_state.running[running.plan.name] += len(arms)
         self._running += len(arms)
         return ShadowOffer(tuple(self._rng.sample(arms, len(arms))))
 
     def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
-        if self._given_up or self._aside.full:
+        if self._given_up or self._idle_queue.full:
             return "busy"
-        places = [self._router.place(running.plan.target(arm)) for arm in arms]
+        target_states = [self._router.target_state(running.plan.target(arm)) for arm in arms]
         if self._router.experiments.in_force.get(name) is not running:
             return "kill"
         if not running.allows(call):
             return "not_allowed"
         if has_effects(call):
             return "has_effects"
-        if not all(place.ready for place in places):
+        if not all(target_state.ready for target_state in target_states):
             return "target_down"
-        slowed = settings.gate.latency and not self._standing.gates[name].open
-        if slowed or any(_loaded(place, settings.gate.load) for place in places):
+        slowed = settings.gate.latency and not self._shadow_state.gates[name].open
+        if slowed or any(_loaded(target_state, settings.gate.load) for target_state in target_states):
             return "gate"
-        if self._standing.spending.over(name, settings.budget) or self._unpriced(running, places):
+        if self._shadow_state.spending.over(name, settings.budget) or self._unpriced(running, target_states):
             return "budget"
-        full = self._standing.running[name] + len(arms) > settings.budget.concurrency
-        return "busy" if full or not _room(places) else None
+        full = self._shadow_state.running[name] + len(arms) > settings.budget.concurrency
+        return "busy" if full or not _room(target_states) else None
 
-    def _unpriced(self, running: RunningExperiment, places: list[TargetState]) -> bool:
+    def _unpriced(self, running: RunningExperiment, target_states: list[TargetState]) -> bool:
         """A budget in USD cannot hold what has no price."""
         limited = running.settings.budget.usd_per_day is not None
-        return limited and any(self._prices.of(place.target) is None for place in places)
+        return limited and any(self._prices.of(target_state.target) is None for target_state in target_states)
 
-    def withdraw(self, part: Assignment, offer: ShadowOffer) -> None:
+    def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
         """The served exchange was not recorded: there can be no pair."""
         for _ in offer.arms:
-            self._ended(part.running.plan.name)
+            self._ended(assignment.running.plan.name)
         if offer.arms:
-            self._count(part.running, "", "not_offered_not_recorded")
+            self._count(assignment.running, "", "not_offered_not_recorded")
 
-    def ask(self, part: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
+    def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Sees to it that the arms are asked. Returns at once."""
         for arm in offer.arms:
-            self._aside.do(partial(self._begin, call, route, part.running, arm, served))
+            self._idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served))
 
     def _begin(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
         name = running.plan.name
@@ -151,63 +151,63 @@ class ShadowSender:
             self._ended(name)
             self._count(running, arm, "given_up")
             return
-        gate = self._standing.gates[name]
+        gate = self._shadow_state.gates[name]
         gate.began()
         task = self._tasks.start(self._ask(call, route, running, arm, served), f"shadow {name} {arm}")
-        self._standing.tasks[name].add(task)
+        self._shadow_state.tasks[name].add(task)
         # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
         task.add_done_callback(lambda task: self._done(name, gate, task))
 
     def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
         gate.ended(time.time())
-        self._standing.tasks[name].discard(task)
+        self._shadow_state.tasks[name].discard(task)
         self._ended(name)
 
     def _ended(self, name: str) -> None:
-        self._standing.running[name] -= 1
+        self._shadow_state.running[name] -= 1
         self._running -= 1
 
-    def answered(self, call: Call, part: Assignment, progress: CallContext, now: float) -> None:
+    def answered(self, call: Call, assignment: Assignment, context: CallContext, now: float) -> None:
         """A served call of an experiment has ended, at `now` (monotonic): how long clients wait beside its shadows."""
-        if not part.running.settings.gate.latency or not part.running.shadows:
+        if not assignment.running.settings.gate.latency or not assignment.running.shadows:
             return
-        first = progress.first_content
+        first = context.first_content
         seconds = (first if call.stream and first is not None else now) - call.started
-        gate = self._standing.gates[part.running.plan.name]
+        gate = self._shadow_state.gates[assignment.running.plan.name]
         gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
 
     async def _ask(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
-        place = self._router.place(running.plan.target(arm))
-        again = asked_again(call, place)
+        target_state = self._router.target_state(running.plan.target(arm))
+        again = asked_again(call, target_state)
         total_s = running.plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
-            candidates=(RouteOption(place, frozenset()),),
+            candidates=(RouteOption(target_state, frozenset()),),
             timeouts=route.timeouts.model_copy(update={"total_s": total_s}),
             retries=Retries(attempts=1),
             on_cut="error",
         )
-        progress = CallContext(HeldBytes(True, self._cap_bytes))
+        context = CallContext(HeldBytes(True, self._cap_bytes))
         try:
-            await self._relay.ask(again, alone, DetachedClient(), progress, held=True)
+            await self._relay.ask(again, alone, DetachedClient(), context, held=True)
         except GatewayError:
             pass  # the failure stands in progress: it is this arm's result
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
-        self._spent(running, arm, place, progress)
+        self._spent(running, arm, target_state, context)
         if self._given_up:
             self._count(running, arm, "given_up")
             return
         total_s = time.monotonic() - again.started
-        self._aside.do(partial(self._record, again, running, arm, place, served, progress, total_s))
+        self._idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s))
 
-    def _spent(self, running: RunningExperiment, arm: str, place: TargetState, progress: CallContext) -> None:
-        if progress.usage is None and progress.status != 200:
+    def _spent(self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext) -> None:
+        if context.usage is None and context.status != 200:
             return
-        usage = usage_or_guess(progress.usage, progress.sent_body, progress.kept.bytes())
-        usd = self._prices.cost(place.target, usage)
-        self._standing.spending.took(running.plan.name, usage, usd)
+        usage = usage_or_guess(context.usage, context.sent_body, context.kept.bytes())
+        usd = self._prices.cost(target_state.target, usage)
+        self._shadow_state.spending.took(running.plan.name, usage, usd)
         m, name = self._metrics, running.plan.name
         m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
@@ -217,46 +217,49 @@ class ShadowSender:
         call: Call,
         running: RunningExperiment,
         arm: str,
-        place: TargetState,
+        target_state: TargetState,
         served: Exchange,
-        progress: CallContext,
+        context: CallContext,
         total_s: float,
     ) -> None:
-        request, cut = progress.sent_body, False
+        request, cut = context.sent_body, False
         if len(request) <= LARGE:
             request, cut = without_data_urls(request, self._cap_bytes)
         content = call.caller.content != "metadata"
-        first, plan = progress.first_content, running.plan
+        first, plan = context.first_content, running.plan
         repeat = arm == REPEAT
         exchange = replace(
             served,
-            id=call.id, received=call.received, target=place.target, role="control" if repeat else "shadow", arm=arm,
+            id=call.id, received=call.received, target=target_state.target,
+            role="control" if repeat else "shadow", arm=arm,
             pair=served.id, asked=(), not_asked=None, form="raw",
-            request=request if content else b"{}", response=without_images(progress.kept.bytes()) if content else b"",
-            truncated=cut or progress.kept.truncated, spliced=False, status=progress.status,
-            outcome=progress.outcome, usage=progress.usage, attempts=tuple(progress.attempts),
+            request=request if content else b"{}", response=without_images(context.kept.bytes()) if content else b"",
+            truncated=cut or context.kept.truncated, spliced=False, status=context.status,
+            outcome=context.outcome, usage=context.usage, attempts=tuple(context.attempts),
             total_s=total_s,
             first_token_s=None if first is None else first - call.started,
             pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
             stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
         )  # fmt: skip
-        self._recorder.saw((exchange.stratum, call.alias, place.name, arm, ""), None)
+        self._recorder.saw((exchange.stratum, call.alias, target_state.name, arm, ""), None)
         self._recorder.put(exchange)
-        self._count(running, arm, "asked" if progress.outcome == "ok" else "asked_failed")
+        self._count(running, arm, "asked" if context.outcome == "ok" else "asked_failed")
 
     def _count(self, running: RunningExperiment, arm: str, result: str) -> None:
         """arm: "" where no arm was asked."""
         self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
-        self._standing.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+        self._shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
 
 
-def _loaded(place: TargetState, limit: float | None) -> bool:
+def _loaded(target_state: TargetState, limit: float | None) -> bool:
     """The target says that too many already wait there."""
-    waiting = place.waiting
+    waiting = target_state.waiting
     return limit is not None and waiting is not None and waiting > limit
 
 
-def _room(places: list[TargetState]) -> bool:
+def _room(target_states: list[TargetState]) -> bool:
     """Every arm has a place at its upstream at once, and none that a client waits for."""
-    wanted = Counter(place.upstream.name for place in places)
-    return all(place.upstream.slots.room(wanted[place.upstream.name]) for place in places)
+    wanted = Counter(target_state.upstream.name for target_state in target_states)
+    return all(
+        target_state.upstream.limiter.can_admit(wanted[target_state.upstream.name]) for target_state in target_states
+    )

@@ -19,13 +19,13 @@ _STATE = ("store", "previous_response_id", "conversation", "background", "plugin
 _CLIENTS_OWN = ("function", "custom")  # tools that the client runs; a shadow's calls of them are never run
 
 
-def asked_again(call: Call, place: TargetState) -> Call:
+def asked_again(call: Call, target_state: TargetState) -> Call:
     """The same request under an id of its own: without its seed, with which two answers would not be independent, and
     without its idempotency key, for which a vendor would give the first answer again. Where the upstream schedules by
     priority, behind everybody else's."""
     seeded = "seed" in call.fields
     body = remove_member(call.body, b"seed") if seeded else call.body
-    if place.upstream.config.priority:
+    if target_state.upstream.config.priority:
         body = set_member(body, b"priority", _LAST)
     return replace(
         call,

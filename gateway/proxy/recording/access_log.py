@@ -56,29 +56,29 @@ class AccessLine(NamedTuple):
     trace: str
 
 
-def line_of(
-    endpoint: Endpoint, call: Call | None, progress: CallContext, started: float, ids: SpanIds | None = None
+def access_line(
+    endpoint: Endpoint, call: Call | None, context: CallContext, started: float, ids: SpanIds | None = None
 ) -> AccessLine:
     """started: monotonic. call: None: the request could not be read, or its key is none."""
-    place, first, now = progress.place, progress.first_content, time.monotonic()
-    attempts = progress.attempts
+    target_state, first, now = context.target_state, context.first_content, time.monotonic()
+    attempts = context.attempts
     return AccessLine(
         time.time() - (now - started) if call is None else call.received,
         "" if call is None else call.id,
         "" if call is None else call.caller.name,
         endpoint.api,
-        "" if call is None or place is None else call.alias,
-        "" if place is None else place.target.upstream,
-        "" if place is None else place.target.model,
+        "" if call is None or target_state is None else call.alias,
+        "" if target_state is None else target_state.target.upstream,
+        "" if target_state is None else target_state.target.model,
         call is not None and call.stream,
-        progress.status,
-        progress.outcome,
-        progress.refused or (attempts[-1].failure or "" if attempts else ""),
+        context.status,
+        context.outcome,
+        context.refused or (attempts[-1].failure or "" if attempts else ""),
         len(attempts),
-        progress.usage,
+        context.usage,
         None if first is None or call is None or not call.stream else first - started,
         now - started,
-        progress.overhead_s,
+        context.overhead_s,
         "" if ids is None else f"{ids.trace:032x}",
     )
 

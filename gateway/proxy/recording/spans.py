@@ -53,17 +53,17 @@ class Spans:
         call.headers.append((_NAME, ids.traceparent))
         return ids
 
-    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, progress: CallContext) -> None:
+    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, context: CallContext) -> None:
         if not ids.sampled:
             return
         parent = below(ids.trace, ids.parent) if ids.parent else Context()
         self._next.trace, self._next.span = ids.trace, ids.span
         start = int(call.received * 1e9)
         span = self._tracer.start_span(
-            f"{endpoint.operation} {call.alias if progress.place else ''}".rstrip(), context=parent,
-            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, progress), start_time=start,
+            f"{endpoint.operation} {call.alias if context.target_state else ''}".rstrip(), context=parent,
+            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, context), start_time=start,
         )  # fmt: skip
-        if failure := failure_of(progress):
+        if failure := failure_of(context):
             span.set_status(Status(StatusCode.ERROR, failure))
         span.end(start + int((time.monotonic() - call.started) * 1e9))
 
@@ -72,34 +72,34 @@ class Spans:
         self._provider.shutdown()
 
 
-def failure_of(progress: CallContext) -> str:
+def failure_of(context: CallContext) -> str:
     """ "": it went well, or its client left."""
-    if progress.refused:
-        return progress.refused
-    if progress.outcome in ("ok", "client_gone"):
-        return str(progress.status) if progress.status >= 400 else ""
-    return progress.outcome
+    if context.refused:
+        return context.refused
+    if context.outcome in ("ok", "client_gone"):
+        return str(context.status) if context.status >= 400 else ""
+    return context.outcome
 
 
-def attributes(endpoint: Endpoint, call: Call, progress: CallContext) -> dict[str, AttributeValue]:
+def attributes(endpoint: Endpoint, call: Call, context: CallContext) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {
         "gen_ai.operation.name": endpoint.operation,
         "gen_ai.response.id": call.id,
         "gateway.key": call.caller.name,
-        "gateway.outcome": progress.outcome,
-        "gateway.attempts": len(progress.attempts),
-        "http.response.status_code": progress.status,
+        "gateway.outcome": context.outcome,
+        "gateway.attempts": len(context.attempts),
+        "http.response.status_code": context.status,
     }
-    if (place := progress.place) is not None:
-        found["gen_ai.provider.name"] = place.upstream.config.vendor.provider
+    if (target_state := context.target_state) is not None:
+        found["gen_ai.provider.name"] = target_state.upstream.config.vendor.provider
         found["gen_ai.request.model"] = call.alias
-        found["gen_ai.response.model"] = place.target.model
-        found["gateway.upstream"] = place.target.upstream
-    if (usage := progress.usage) is not None:
+        found["gen_ai.response.model"] = target_state.target.model
+        found["gateway.upstream"] = target_state.target.upstream
+    if (usage := context.usage) is not None:
         found["gen_ai.usage.input_tokens"] = usage.input_tokens
         found["gen_ai.usage.output_tokens"] = usage.output_tokens
-    if call.stream and progress.first_content is not None:
-        found["gateway.first_token_s"] = progress.first_content - call.started
-    if failure := failure_of(progress):
+    if call.stream and context.first_content is not None:
+        found["gateway.first_token_s"] = context.first_content - call.started
+    if failure := failure_of(context):
         found["error.type"] = failure
     return found

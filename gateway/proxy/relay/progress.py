@@ -48,7 +48,7 @@ class CallContext:
 
     kept: HeldBytes
     outcome: Outcome = "ok"
-    place: TargetState | None = None
+    target_state: TargetState | None = None
     sent_body: bytes = b""
     status: int = 0
     attempts: list[Attempt] = field(default_factory=list)

@@ -23,14 +23,14 @@ _CLOSING_S = 1.0  # between the model's last word and the stream's end
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
-def relay(asking: RelayState, place: TargetState, reply: UpstreamReply) -> Awaitable[None]:
+def relay(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> Awaitable[None]:
     """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
-    call = asking.call
+    call = state.call
     if call.stream and is_events(reply):
-        return _stream(asking, place, reply)
-    if asking.held and (call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
-        return _whole(asking, place, reply)
-    return _through(asking, place, reply)
+        return _stream(state, target_state, reply)
+    if state.held and (call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
+        return _whole(state, target_state, reply)
+    return _through(state, target_state, reply)
 
 
 async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
@@ -59,80 +59,80 @@ def length_of(reply: UpstreamReply) -> int | None:
 # ── plain answers ──
 
 
-async def _whole(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
-    progress, body, now = asking.progress, reply.whole(), time.monotonic()
+async def _whole(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    context, body, now = state.context, reply.whole(), time.monotonic()
     if body is None:
         waiting = now
         body = await read(reply, _MAX_HELD_BYTES)
         now = time.monotonic()
-        progress.upstream_s += now - waiting
+        context.upstream_s += now - waiting
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
-        answer, usage = place.upstream.dialect.answer(asking.call, body)
+        answer, usage = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
         raise AttemptFailed(Failure("error", f"said HTTP 200 without an answer: {error}", again=True)) from error
-    progress.usage = progress.attempt_usage = usage
-    if place.reports_load:
-        _learn_load(place, reply)
-    progress.beginning = answer
-    progress.kept.add(answer)
-    asking.limit.pause()
-    asking.start(place, reply.status, for_client(reply.headers), now, len(answer))
-    progress.ended = True
-    await asking.client.end(answer)
+    context.usage = context.attempt_usage = usage
+    if target_state.reports_load:
+        _learn_load(target_state, reply)
+    context.beginning = answer
+    context.kept.add(answer)
+    state.limit.pause()
+    state.start(target_state, reply.status, for_client(reply.headers), now, len(answer))
+    context.ended = True
+    await state.client.end(answer)
 
 
-async def _through(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
+async def _through(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
     """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
-    client, progress, limit = asking.client, asking.progress, asking.limit
+    client, context, limit = state.client, state.context, state.limit
     data = await reply.chunk()
-    asking.start(place, reply.status, for_client(reply.headers), time.monotonic(), length_of(reply))
+    state.start(target_state, reply.status, for_client(reply.headers), time.monotonic(), length_of(reply))
     while data:
-        progress.kept.add(data)
+        context.kept.add(data)
         limit.pause()
         await client.write(data)
-        limit.phase("event", asking.route.timeouts.idle_s)
+        limit.phase("event", state.route.timeouts.idle_s)
         data = await reply.chunk()
-    progress.ended = True
+    context.ended = True
     await client.end()
 
 
-def _learn_load(place: TargetState, reply: UpstreamReply) -> None:
+def _learn_load(target_state: TargetState, reply: UpstreamReply) -> None:
     for name, value in reply.headers:
         if name == b"endpoint-load-metrics":
-            place.told_load(value)
+            target_state.record_load_report(value)
 
 
 # ── streams ──
 
 
-async def _stream(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
-    keep_text = asking.route.on_cut == "continue" and continuable(asking.call)
-    reader = place.upstream.dialect.reader(asking.call, keep_text)
+async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    keep_text = state.route.on_cut == "continue" and continuable(state.call)
+    reader = target_state.upstream.dialect.reader(state.call, keep_text)
     try:
-        head = await _to_first_content(asking, reply, reader)
-        asking.said = SentText(place, reader, first_id(head))
-        asking.progress.beginning = head
-        asking.start(place, reply.status, for_client(reply.headers), time.monotonic())
-        await _send(asking, head)
-        await _events(asking, reply, reader)
+        head = await _to_first_content(state, reply, reader)
+        state.said = SentText(target_state, reader, first_id(head))
+        state.context.beginning = head
+        state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
+        await _send(state, head)
+        await _events(state, reply, reader)
     except Cut as error:
         raise AttemptFailed(Failure("error", "cut its stream", "cut", again=True)) from error
     except TransportError as error:
         raise AttemptFailed(of_transport(error)) from error
     finally:
-        asking.progress.usage = asking.progress.attempt_usage = reader.usage
+        state.context.usage = state.context.attempt_usage = reader.usage
 
 
-async def _to_first_content(asking: RelayState, reply: UpstreamReply, reader: Reader) -> bytes:
+async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Reader) -> bytes:
     """Everything up to the first content: held, since until then another target can still be asked."""
-    progress = asking.progress
+    context = state.context
     waiting = time.monotonic()
     held = b""
     try:
         while not (reader.first_content or reader.complete):
-            data = await (_next(asking, reply, reader) if reader.finished else reply.chunk())
+            data = await (_next(state, reply, reader) if reader.finished else reply.chunk())
             held += reader.feed(data) if data else reader.end()
             if reader.error is not None:
                 raise AttemptFailed(Failure("error", "said HTTP 200 and then an error", again=True))
@@ -142,15 +142,15 @@ async def _to_first_content(asking: RelayState, reply: UpstreamReply, reader: Re
                 break
     finally:
         now = time.monotonic()
-        progress.upstream_s += now - waiting
-    progress.first_content = now
+        context.upstream_s += now - waiting
+    context.first_content = now
     return held
 
 
-async def _events(asking: RelayState, reply: UpstreamReply, reader: Reader) -> None:
+async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> None:
     """Most events pass from one socket to the other within the callback that brought them; what must be read, or waited
     for, comes here."""
-    client, kept, limit = asking.client, asking.progress.kept, asking.limit
+    client, kept, limit = state.client, state.context.kept, state.limit
 
     def pass_on(data: bytes) -> bool:
         if not (client.writable and reader.passes(data)):
@@ -163,28 +163,28 @@ async def _events(asking: RelayState, reply: UpstreamReply, reader: Reader) -> N
 
     reply.sink = pass_on
     while not reader.complete:
-        data = await _next(asking, reply, reader)
+        data = await _next(state, reply, reader)
         if not data:
             break
         out = reader.feed(data)
         if out:
-            await _send(asking, out)
+            await _send(state, out)
         if reader.error is not None:
-            await _close_with_its_error(asking)
+            await _close_with_its_error(state)
             return
     owed = reader.end()
-    asking.progress.finish_seen = True
-    asking.progress.ended = True
-    asking.progress.kept.add(owed)
-    await asking.client.end(owed)
+    state.context.finish_seen = True
+    state.context.ended = True
+    state.context.kept.add(owed)
+    await state.client.end(owed)
 
 
-async def _next(asking: RelayState, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
+async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
     """The next bytes. Once the model has said that it is done, only its usage and a [DONE] can still come: a server
     that sends neither, or closes badly, does not make a whole answer a broken one."""
-    limit = asking.limit
+    limit = state.limit
     limit.phase(
-        "event", min(_CLOSING_S, asking.route.timeouts.idle_s) if reader.finished else asking.route.timeouts.idle_s
+        "event", min(_CLOSING_S, state.route.timeouts.idle_s) if reader.finished else state.route.timeouts.idle_s
     )
     try:
         return await reply.chunk()
@@ -192,7 +192,7 @@ async def _next(asking: RelayState, reply: UpstreamReply, reader: Reader | Splic
         if not reader.finished:
             raise
     except asyncio.CancelledError:
-        if not (reader.finished and limit.passed) or asking.progress.gone or limit.spent:
+        if not (reader.finished and limit.passed) or state.context.gone or limit.spent:
             raise
         limit.taken()
     finally:
@@ -200,47 +200,49 @@ async def _next(asking: RelayState, reply: UpstreamReply, reader: Reader | Splic
     return b""
 
 
-async def _send(asking: RelayState, data: bytes) -> None:
-    asking.progress.kept.add(data)
-    await asking.client.write(data)
+async def _send(state: RelayState, data: bytes) -> None:
+    state.context.kept.add(data)
+    await state.client.write(data)
 
 
-async def _close_with_its_error(asking: RelayState) -> None:
+async def _close_with_its_error(state: RelayState) -> None:
     """The upstream said in the stream that it failed; its words have gone out. No [DONE] follows them."""
-    asking.progress.outcome = "upstream_error"
-    asking.progress.ended = True
-    await asking.client.end()
+    state.context.outcome = "upstream_error"
+    state.context.ended = True
+    await state.client.end()
 
 
 # ── going on after a cut ──
 
 
-async def go_on(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
+async def go_on(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
     """Joins an answer asked afresh to what was said."""
-    await _join(asking, place, reply, align=True)
+    await _join(state, target_state, reply, align=True)
 
 
-async def go_on_prefilled(asking: RelayState, place: TargetState, reply: UpstreamReply) -> None:
+async def go_on_prefilled(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
     """Joins an answer that continues what was said."""
-    await _join(asking, place, reply, align=False)
+    await _join(state, target_state, reply, align=False)
 
 
-async def _join(asking: RelayState, place: TargetState, reply: UpstreamReply, *, align: bool) -> None:
-    said, limit, idle_s = asking.said, asking.limit, asking.route.timeouts.idle_s
+async def _join(state: RelayState, target_state: TargetState, reply: UpstreamReply, *, align: bool) -> None:
+    said, limit, idle_s = state.said, state.limit, state.route.timeouts.idle_s
     if said is None:
         raise AttemptFailed(Failure("error", "nothing was said"))
-    reader = place.upstream.dialect.reader(asking.call, False)  # whatever it speaks, here it becomes what we splice
-    splicer = Splicer(said.id, said.text, align=align, asked_usage=asking.call.asked_usage)
+    reader = target_state.upstream.dialect.reader(
+        state.call, False
+    )  # whatever it speaks, here it becomes what we splice
+    splicer = Splicer(said.id, said.text, align=align, asked_usage=state.call.asked_usage)
     data = b"-"
     try:
         while data and not splicer.complete:
-            data = await (_next(asking, reply, splicer) if splicer.finished else reply.chunk())
+            data = await (_next(state, reply, splicer) if splicer.finished else reply.chunk())
             out = splicer.feed(reader.feed(data) if data else reader.end())
             if reader.error is not None or splicer.error is not None:
                 raise AttemptFailed(Failure("error", "broke off too"))
             if out:
                 limit.pause()
-                await _send(asking, out)
+                await _send(state, out)
                 said.text = splicer.said
             limit.phase("event", idle_s)
         owed = splicer.end()
@@ -249,11 +251,11 @@ async def _join(asking: RelayState, place: TargetState, reply: UpstreamReply, *,
     except Cut as error:
         raise AttemptFailed(Failure("error", "cut its stream too", "cut")) from error
     finally:
-        asking.progress.usage = asking.progress.attempt_usage = reader.usage or splicer.usage
-    asking.progress.ended = True
-    await _send_last(asking, owed)
+        state.context.usage = state.context.attempt_usage = reader.usage or splicer.usage
+    state.context.ended = True
+    await _send_last(state, owed)
 
 
-async def _send_last(asking: RelayState, owed: bytes) -> None:
-    asking.progress.kept.add(owed)
-    await asking.client.end(owed)
+async def _send_last(state: RelayState, owed: bytes) -> None:
+    state.context.kept.add(owed)
+    await state.client.end(owed)

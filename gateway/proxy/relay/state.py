@@ -18,7 +18,7 @@ from gateway.proxy.types import ClientConnection, Headers
 class SentText:
     """A stream of which the client has a part. text: all the client has; id: the first chunk's, kept to the end."""
 
-    place: TargetState
+    target_state: TargetState
     reader: Reader
     id: str
     text: str = ""
@@ -31,7 +31,7 @@ class RelayState:
     call: Call
     route: Route
     client: ClientConnection
-    progress: CallContext
+    context: CallContext
     limit: Deadlines
     held: bool
     failed: list[FailedAttempt] = field(default_factory=list)
@@ -40,7 +40,7 @@ class RelayState:
 
     def start(
         self,
-        place: TargetState,
+        target_state: TargetState,
         status: int,
         headers: Headers,
         now: float,
@@ -50,14 +50,14 @@ class RelayState:
     ) -> None:
         """The answer's head. headers: the upstream's, filtered already; ours come after. now: monotonic seconds.
         answered: by an attempt that is not over yet; False: by one that is among the failed."""
-        progress, part = self.progress, self.route.part
+        context, assignment = self.context, self.route.assignment
         spent = now - self.call.started
-        progress.overhead_s = ours_s = max(0.0, spent - progress.upstream_s - self.waited_s)
+        context.overhead_s = ours_s = max(0.0, spent - context.upstream_s - self.waited_s)
         attempts = len(self.failed) + answered
-        ours = _OURS % (self.call.id.encode(), place.named, attempts, ours_s * 1000, spent * 1000)
+        ours = _OURS % (self.call.id.encode(), target_state.named, attempts, ours_s * 1000, spent * 1000)
         if self.call.api in ("messages", "count_tokens"):
             ours += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
-        self.client.start(status, headers if part is None else [*headers, *part.head], length, ours)
+        self.client.start(status, headers if assignment is None else [*headers, *assignment.head], length, ours)
 
 
 _OURS = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

@@ -125,7 +125,7 @@ class ExperimentAssignments:
             return None
         for each in candidates:
             if each.takes(call):
-                return part_of(each, call, free)
+                return assign(each, call, free)
         return None
 
 
@@ -144,7 +144,7 @@ def running(plan: Plan, settings: Experiment) -> RunningExperiment:
     )
 
 
-def part_of(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
+def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
     """None: the experiment is a split, and the call cannot be in it."""
     plan = running.plan
     if not running.splits:

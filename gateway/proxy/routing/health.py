@@ -26,17 +26,19 @@ async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> Non
         await asyncio.sleep(every_s)
 
 
-async def scrape(upstreams: Iterable[UpstreamState], places: Iterable[TargetState], every_s: float = 1.0) -> None:
+async def scrape(
+    upstreams: Iterable[UpstreamState], target_states: Iterable[TargetState], every_s: float = 1.0
+) -> None:
     """Reads the load of every upstream that says `load: scrape` from its /metrics, for ever. For servers that mostly
     stream: the load header comes with plain answers only."""
     asked = {u.name: u for u in upstreams if (u.config.load or u.config.vendor.load) == "scrape"}
-    here = [p for p in places if p.target.upstream in asked]
+    here = [p for p in target_states if p.target.upstream in asked]
     while asked:
         for name, upstream in asked.items():
             text = await _get(upstream, "/metrics")
-            for place in here if text is not None else ():
-                if place.target.upstream == name:
-                    place.told_load(load_report(text or b""))
+            for target_state in here if text is not None else ():
+                if target_state.target.upstream == name:
+                    target_state.record_load_report(load_report(text or b""))
         await asyncio.sleep(every_s)
 
 

@@ -36,8 +36,8 @@ class HomeStore(Protocol):
 class ResponseAffinity:
     """shelf: None keeps homes in this process only."""
 
-    def __init__(self, shelf: HomeStore | None, tasks: Tasks) -> None:
-        self._shelf = shelf
+    def __init__(self, store: HomeStore | None, tasks: Tasks) -> None:
+        self._store = store
         self._tasks = tasks
         self._homes: OrderedDict[str, tuple[str, str]] = OrderedDict()  # id → (caller, upstream)
 
@@ -50,7 +50,7 @@ class ResponseAffinity:
             names.append(conversation)
         for name in names:
             self._keep(name, call.caller.name, upstream)
-            if self._shelf is not None:
+            if self._store is not None:
                 self._tasks.start(self._share(name, call.caller.name, upstream), "response home")
 
     async def home(self, name: str, caller: Caller) -> str | None:
@@ -81,17 +81,17 @@ class ResponseAffinity:
 
     async def _share(self, name: str, caller: str, upstream: str) -> None:
         try:
-            if self._shelf is not None:
-                await self._shelf.remember(f"home:{name}", f"{caller}\n{upstream}", _KEEP_S)
+            if self._store is not None:
+                await self._store.remember(f"home:{name}", f"{caller}\n{upstream}", _KEEP_S)
         except StreamDown as error:
             log.info("response home not shared: %s", error)
 
     async def _recall(self, name: str) -> tuple[str, str] | None:
-        if self._shelf is None:
+        if self._store is None:
             return None
         try:
             async with asyncio.timeout(_WAIT_S):
-                value = await self._shelf.recall(f"home:{name}")
+                value = await self._store.recall(f"home:{name}")
         except (StreamDown, TimeoutError):
             return None
         if value is None:

@@ -25,7 +25,7 @@ _ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
 class RouteOption:
     """A place that may be asked. on: the causes of the failure before it for which it is."""
 
-    place: TargetState
+    target_state: TargetState
     on: frozenset[str]
 
 
@@ -46,20 +46,22 @@ class AliasRoutes:
     on_cut: OnCut
 
     @property
-    def calm(self) -> bool:
+    def all_healthy(self) -> bool:
         """All targets are ready, and nothing of late gives a reason to look closer."""
         for target in self.targets:
-            place = target.place
-            if place.upstream.down or not place.breaker.calm:
+            target_state = target.target_state
+            if target_state.upstream.down or not target_state.breaker.closed:
                 return False
         return True
 
 
-def lane_of(model: Model, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]) -> AliasRoutes:
+def routes_of(
+    model: Model, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]
+) -> AliasRoutes:
     first = []
     for drawn in targets:
         rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
-        first.append((*(RouteOption(t.place, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
+        first.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
     at = tuple(accumulate(t.weight for t in targets))
     return AliasRoutes(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
 
@@ -74,7 +76,7 @@ class Route:
     retries: Retries
     on_cut: OnCut
     drawn: SampleDraw
-    part: Assignment | None = None
+    assignment: Assignment | None = None
     kept: bool = False
 
 
@@ -87,30 +89,36 @@ class Router:
         self._models = config.models
         self._sampler = sampler
         self._rng = rng
-        self._places: dict[Target, TargetState] = {}
+        self._target_states: dict[Target, TargetState] = {}
         self._upstreams = upstreams
         self._clock = clock
         self.experiments = ExperimentAssignments(config)
-        self._lanes = {alias: self._lane(model) for alias, model in config.models.items()}
+        self._routes = {alias: self._routes_for(model) for alias, model in config.models.items()}
         for plan in self.experiments.plans.values():
             for _, target in plan.candidates:
-                self.place(target)  # so that its load is read before it is asked
+                self.target_state(target)  # so that its load is read before it is asked
 
-    def _lane(self, model: Model) -> AliasRoutes:
-        targets = tuple(WeightedTargetState(self.place(Target(t.upstream, t.model)), t.weight) for t in model.targets)
-        after = tuple(RouteOption(self.place(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback)
-        return lane_of(model, targets, after)
+    def _routes_for(self, model: Model) -> AliasRoutes:
+        targets = tuple(
+            WeightedTargetState(self.target_state(Target(t.upstream, t.model)), t.weight) for t in model.targets
+        )
+        after = tuple(
+            RouteOption(self.target_state(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback
+        )
+        return routes_of(model, targets, after)
 
     @property
-    def places(self) -> tuple[TargetState, ...]:
-        return tuple(self._places.values())
+    def target_states(self) -> tuple[TargetState, ...]:
+        return tuple(self._target_states.values())
 
-    def place(self, target: Target) -> TargetState:
+    def target_state(self, target: Target) -> TargetState:
         """The one place of a target, shared by every alias that names it: what one learns of it, all know."""
-        known = self._places.get(target)
+        known = self._target_states.get(target)
         if known is None:
             upstream = self._upstreams[target.upstream]
-            known = self._places[target] = TargetState(target, upstream, CircuitBreaker(self._clock), self._clock)
+            known = self._target_states[target] = TargetState(
+                target, upstream, CircuitBreaker(self._clock), self._clock
+            )
         return known
 
     def unready(self) -> list[str]:
@@ -123,67 +131,69 @@ class Router:
 
     def upstreams(self, caller: Caller) -> list[UpstreamState]:
         """The upstreams behind the names this caller may use."""
-        places = (p for a in self.aliases(caller) for p in self._of_alias(a))
-        return list({p.upstream.name: p.upstream for p in places}.values())
+        target_states = (p for a in self.aliases(caller) for p in self._of_alias(a))
+        return list({p.upstream.name: p.upstream for p in target_states}.values())
 
     def _of_alias(self, alias: str) -> list[TargetState]:
-        lane = self._lanes[alias]
-        return [*(t.place for t in lane.targets), *(f.place for f in lane.fallbacks)]
+        routes = self._routes[alias]
+        return [*(t.target_state for t in routes.targets), *(f.target_state for f in routes.fallbacks)]
 
     def check(self, alias: str, caller: Caller) -> AliasRoutes:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
-        lane = self._lanes.get(alias)
-        if lane is None or not (caller.models is None or alias in caller.models):
+        routes = self._routes.get(alias)
+        if routes is None or not (caller.models is None or alias in caller.models):
             hint = did_you_mean(alias, self.aliases(caller)) or "; GET /v1/models lists the models this key may use"
             raise ModelNotFound(f'The model "{alias[:100]}" does not exist here{hint}', param="model")
-        return lane
+        return routes
 
-    def decide(self, call: Call, wishes: RequestOptions, home: str | None = None) -> Route:
+    def decide(self, call: Call, options: RequestOptions, home: str | None = None) -> Route:
         """home: the upstream that holds what this call continues; None: any may answer."""
-        lane = self.check(call.alias, call.caller)
-        model = lane.model
-        part = self.experiments.of(call, free=wishes.target is None and wishes.sample != "never" and home is None)
-        candidates = self._candidates(call, lane, wishes)
-        drawn = self._sampler.head(call, wishes.sample)
+        routes = self.check(call.alias, call.caller)
+        model = routes.model
+        assignment = self.experiments.of(
+            call, free=options.target is None and options.sample != "never" and home is None
+        )
+        candidates = self._candidates(call, routes, options)
+        drawn = self._sampler.head(call, options.sample)
         kept = drawn.possible
-        if part is not None:
-            kept = kept or part.shadowed or (part.unit is not None and drawn.u < part.record)
-            candidates = candidates if part.unit is None else self._arm_first(part, candidates)
+        if assignment is not None:
+            kept = kept or assignment.shadowed or (assignment.unit is not None and drawn.u < assignment.record)
+            candidates = candidates if assignment.unit is None else self._arm_first(assignment, candidates)
         if home is not None:
             candidates = _at_home(candidates, home)
-        timeouts = model.timeouts if wishes.timeout_s is None else _shortened(model.timeouts, wishes.timeout_s)
-        return Route(candidates, timeouts, model.retries, lane.on_cut, drawn, part, kept)
+        timeouts = model.timeouts if options.timeout_s is None else _shortened(model.timeouts, options.timeout_s)
+        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, kept)
 
-    def _arm_first(self, part: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
+    def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """A split asks the arm's target, and then whom it would have asked without."""
-        place = self.place(part.target)
-        return (RouteOption(place, _ON_TARGETS), *(c for c in candidates if c.place is not place))
+        target_state = self.target_state(assignment.target)
+        return (RouteOption(target_state, _ON_TARGETS), *(c for c in candidates if c.target_state is not target_state))
 
-    def _candidates(self, call: Call, lane: AliasRoutes, wishes: RequestOptions) -> tuple[RouteOption, ...]:
-        if wishes.target is not None:
-            return (self._wished(call, wishes.target, lane.targets, lane.fallbacks),)
-        if len(lane.first) == 1:
-            return lane.first[0]
-        if lane.weighted and lane.calm:
-            return lane.first[bisect_right(lane.at, self._rng.random() * lane.at[-1], 0, len(lane.at) - 1)]
-        first = order(lane.targets, lane.model.strategy, call, self._rng)
-        return (*(RouteOption(place, _ON_TARGETS) for place in first), *lane.fallbacks)
+    def _candidates(self, call: Call, routes: AliasRoutes, options: RequestOptions) -> tuple[RouteOption, ...]:
+        if options.target is not None:
+            return (self._wished(call, options.target, routes.targets, routes.fallbacks),)
+        if len(routes.first) == 1:
+            return routes.first[0]
+        if routes.weighted and routes.all_healthy:
+            return routes.first[bisect_right(routes.at, self._rng.random() * routes.at[-1], 0, len(routes.at) - 1)]
+        first = order(routes.targets, routes.model.strategy, call, self._rng)
+        return (*(RouteOption(target_state, _ON_TARGETS) for target_state in first), *routes.fallbacks)
 
     def _wished(
         self, call: Call, wish: str, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]
     ) -> RouteOption:
         if "target" not in call.caller.allow:
             raise NotAllowed("this key may not choose a target: keys[].allow does not name `target`", retry=False)
-        known = [*(t.place for t in targets), *(f.place for f in fallbacks)]
-        for place in known:
-            if place.name == wish:
-                return RouteOption(place, _ON_TARGETS)
+        known = [*(t.target_state for t in targets), *(f.target_state for f in fallbacks)]
+        for target_state in known:
+            if target_state.name == wish:
+                return RouteOption(target_state, _ON_TARGETS)
         names = ", ".join(p.name for p in known)
         raise BadRequest(f'x-gateway-target: "{wish[:100]}" is no target of "{call.alias}"; it has {names}')
 
 
 def _at_home(candidates: tuple[RouteOption, ...], home: str) -> tuple[RouteOption, ...]:
-    return tuple(c for c in candidates if c.place.target.upstream == home) or candidates
+    return tuple(c for c in candidates if c.target_state.target.upstream == home) or candidates
 
 
 def _shortened(timeouts: Timeouts, wish_s: float) -> Timeouts:

@@ -21,12 +21,12 @@ _PREFIX_CHARS = 1024
 class WeightedTargetState:
     """A place as one alias sees it. weight: its share of the alias's calls, relative to the others'."""
 
-    place: TargetState
+    target_state: TargetState
     weight: float
 
     @property
     def load(self) -> float:
-        return self.place.load / self.weight
+        return self.target_state.load / self.weight
 
 
 def order(
@@ -37,11 +37,11 @@ def order(
     Places that are not ready come last, so that they are asked only when nothing else is left.
     """
     if len(targets) == 1:
-        return [targets[0].place]
-    ready = [t for t in targets if t.place.ready]
+        return [targets[0].target_state]
+    ready = [t for t in targets if t.target_state.ready]
     first = _choose(ready, strategy, call, rng) if ready else None
-    rest = sorted((t for t in targets if t is not first), key=lambda t: (not t.place.ready, -t.weight))
-    return [t.place for t in ([first, *rest] if first else rest)]
+    rest = sorted((t for t in targets if t is not first), key=lambda t: (not t.target_state.ready, -t.weight))
+    return [t.target_state for t in ([first, *rest] if first else rest)]
 
 
 def _choose(
@@ -53,7 +53,7 @@ def _choose(
         return min(places, key=lambda t: (t.load, rng.random()))
     if strategy == "latency":
         pair = rng.sample(places, 2)  # power of two choices: Mitzenmacher, 2001
-        return min(pair, key=lambda t: t.place.latency_s * t.load)
+        return min(pair, key=lambda t: t.target_state.latency_s * t.load)
     if strategy in ("prefix", "session"):
         key = prefix(call) if strategy == "prefix" else session(call)
         return _hashed(places, key) if key else _weighted(places, rng)
@@ -74,13 +74,13 @@ def _hashed(targets: list[WeightedTargetState], key: bytes) -> WeightedTargetSta
 
     Source: Mirrokni, Thorup & Zadimoghaddam, "Consistent hashing with bounded loads", arXiv:1608.01350.
     """
-    bound = math.ceil(_BOUND * (sum(t.place.in_flight for t in targets) + 1) / len(targets))
+    bound = math.ceil(_BOUND * (sum(t.target_state.in_flight for t in targets) + 1) / len(targets))
     ranked = sorted(targets, key=lambda t: _score(t, key), reverse=True)
-    return next((t for t in ranked if t.place.in_flight + 1 <= bound), ranked[0])
+    return next((t for t in ranked if t.target_state.in_flight + 1 <= bound), ranked[0])
 
 
 def _score(target: WeightedTargetState, key: bytes) -> float:
-    digest = blake2b(target.place.name.encode() + b"\0" + key, digest_size=8).digest()
+    digest = blake2b(target.target_state.name.encode() + b"\0" + key, digest_size=8).digest()
     return -target.weight / math.log((int.from_bytes(digest) + 1) / 2**64)
 
 

@@ -34,14 +34,14 @@ class CircuitBreaker:
     __slots__ = (
         "_calls",
         "_clock",
-        "_cool_until",
         "_failed",
         "_opened",
+        "_paused_until",
         "_probing",
         "_row",
         "_since",
         "_until",
-        "calm",
+        "closed",
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -49,10 +49,10 @@ class CircuitBreaker:
         self._row = 0
         self._opened = 0  # times in a row that it opened without a success between
         self._until = 0.0
-        self._cool_until = 0.0
+        self._paused_until = 0.0
         self._probing = False
         self._since = clock()
-        self.calm = True  # it has neither opened nor been asked for a pause since its last success
+        self.closed = True  # it has neither opened nor been asked for a pause since its last success
         self._calls = self._failed = 0
 
     @property
@@ -61,32 +61,32 @@ class CircuitBreaker:
 
     def wait_s(self) -> float:
         """Seconds until it may be asked; 0 when it may be now."""
-        if self.calm:
+        if self.closed:
             return 0.0
-        left = max(self._until, self._cool_until) - self._clock()
+        left = max(self._until, self._paused_until) - self._clock()
         if left <= 0 and self._probing:
             return 1.0
         return max(0.0, left)
 
-    def enter(self) -> bool:
+    def allow(self) -> bool:
         """Takes the right to ask; False while it may not. An open breaker gives it to one caller at a time."""
-        if self.calm:
+        if self.closed:
             return True
         if self.wait_s() > 0:
             return False
         self._probing = self._opened > 0
         return True
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self._row = 0
-        if not self.calm:
-            self.calm = True
+        if not self.closed:
+            self.closed = True
             self._opened = 0
-            self._cool_until = 0.0
+            self._paused_until = 0.0
             self._probing = False
         self._count(0)
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         if self._opened and not self._probing:
             return  # a call from before it opened: one event, however many were in flight
         self._row += 1
@@ -95,19 +95,19 @@ class CircuitBreaker:
         if self._probing or self._row >= _CONSECUTIVE or crowd:
             self._probing = False
             self._opened += 1
-            self.calm = False
+            self.closed = False
             self._row = self._calls = self._failed = 0
             self._until = self._clock() + min(_LONGEST_OPEN_S, 2.0 ** (self._opened - 1))
 
-    def left(self) -> None:
+    def release_probe(self) -> None:
         """The attempt ended without saying anything of the target: the client left, or the request was at fault."""
         self._probing = False
 
-    def cool(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """The target itself asked for a pause (Retry-After). A longer one replaces a shorter one."""
         self._probing = False
-        self.calm = False
-        self._cool_until = max(self._cool_until, self._clock() + min(seconds, 120.0))
+        self.closed = False
+        self._paused_until = max(self._paused_until, self._clock() + min(seconds, 120.0))
 
     def _count(self, failed: int) -> None:
         now = self._clock()
@@ -140,11 +140,11 @@ class ConcurrencyLimiter:
     def free(self) -> bool:
         return self._limit is None or (self.in_flight < self._limit and not self._waiting)
 
-    def room(self, n: int) -> bool:
+    def can_admit(self, n: int) -> bool:
         """n more could begin at once, and nobody waits."""
         return self._limit is None or (self.in_flight + n <= self._limit and not self._waiting)
 
-    async def enter(self) -> None:
+    async def acquire(self) -> None:
         """Raises Overloaded when the queue is full, or the wait was too long."""
         if self.free:
             self.in_flight += 1
@@ -163,7 +163,7 @@ class ConcurrencyLimiter:
             self._give_up(turn)
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Hands the place to who waits longest; else it is free."""
         while self._waiting:
             turn = self._waiting.popleft()
@@ -174,7 +174,7 @@ class ConcurrencyLimiter:
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
-            self.leave()  # the place came in the same moment
+            self.release()  # the place came in the same moment
         elif turn in self._waiting:
             self._waiting.remove(turn)
 
@@ -187,7 +187,7 @@ class UpstreamState:
     config: Upstream
     dialect: Dialect
     transport: Transport
-    slots: ConcurrencyLimiter
+    limiter: ConcurrencyLimiter
     down: bool = False
 
 
@@ -231,10 +231,10 @@ class TargetState:
         """Requests that the server itself last said were waiting there; None: it has not said so of late."""
         return self._waiting if self.clock() - self._load_at < _LOAD_FRESH_S else None
 
-    def took(self, seconds: float) -> None:
+    def record_latency(self, seconds: float) -> None:
         self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds
 
-    def told_load(self, header: bytes) -> None:
+    def record_load_report(self, header: bytes) -> None:
         """An ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read is left out."""
         waiting = _WAITING.search(header)
         cache = _CACHE.search(header)

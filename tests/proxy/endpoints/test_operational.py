@@ -70,10 +70,10 @@ async def test_on_loopback_metrics_are_open_unless_a_key_is_set(gateway: Any) ->
 
 async def test_readiness_follows_the_targets_and_health_does_not(gateway: Any) -> None:
     root = gateway.base_url.removesuffix("/v1")
-    [place] = gateway.gateway.router.places
+    [target_state] = gateway.gateway.router.target_states
     for change, state in (("down", "down"), ("failing", "failing"), ("", "ready")):
-        place.upstream.down = change == "down"
-        place.breaker.cool(100.0) if change == "failing" else place.breaker.succeeded()
+        target_state.upstream.down = change == "down"
+        target_state.breaker.pause(100.0) if change == "failing" else target_state.breaker.record_success()
         ready = await gateway.client.get(f"{root}/ready")
         assert ready.status_code == (503 if change else 200)
         assert ready.json()["targets"] == {"u0/model-u0": state}

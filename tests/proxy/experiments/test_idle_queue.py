@@ -40,77 +40,77 @@ def loop() -> Loop:
 
 
 @pytest.fixture
-def aside(loop: Loop) -> IdleQueue:
+def idle_queue(loop: Loop) -> IdleQueue:
     return IdleQueue(lambda: loop.busy, lambda: loop.now, loop.later)
 
 
-def put(aside: IdleQueue, loop: Loop, *pieces: int) -> list[bool]:
+def put(idle_queue: IdleQueue, loop: Loop, *pieces: int) -> list[bool]:
     def piece(n: int) -> None:
         loop.done.append(n)
         loop.now += loop.piece_s
 
-    return [aside.later(partial(piece, n)) for n in pieces]
+    return [idle_queue.later(partial(piece, n)) for n in pieces]
 
 
-def test_nothing_is_done_at_once_and_then_turns_are_short(aside: IdleQueue, loop: Loop) -> None:
-    assert put(aside, loop, 1, 2, 3) == [True] * 3
+def test_nothing_is_done_at_once_and_then_turns_are_short(idle_queue: IdleQueue, loop: Loop) -> None:
+    assert put(idle_queue, loop, 1, 2, 3) == [True] * 3
     assert loop.done == []
     assert [loop.tick(), loop.tick(), loop.tick()] == [[1], [2], [3]]
     assert loop.timers == [], "an idle gateway has no timer"
     assert loop.now == pytest.approx(GATHER_S + 2 * NEXT_S + 4.5 * TURN_S)
 
 
-def test_small_pieces_share_a_turn(aside: IdleQueue, loop: Loop) -> None:
+def test_small_pieces_share_a_turn(idle_queue: IdleQueue, loop: Loop) -> None:
     loop.piece_s = TURN_S / 2.5
-    put(aside, loop, *range(4))
+    put(idle_queue, loop, *range(4))
     assert [loop.tick(), loop.tick()] == [[0, 1, 2], [3]]
 
 
-def test_it_waits_while_a_call_is_under_way(aside: IdleQueue, loop: Loop) -> None:
-    put(aside, loop, 1)
+def test_it_waits_while_a_call_is_under_way(idle_queue: IdleQueue, loop: Loop) -> None:
+    put(idle_queue, loop, 1)
     loop.busy = True
     assert [loop.tick() for _ in range(5)] == [[]] * 5
     loop.busy = False
     assert loop.tick() == [1]
 
 
-def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(aside: IdleQueue, loop: Loop) -> None:
+def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(idle_queue: IdleQueue, loop: Loop) -> None:
     loop.busy = True
-    put(aside, loop, 1)
+    put(idle_queue, loop, 1)
     while not loop.done:
         loop.tick()
     assert loop.now == pytest.approx(PATIENCE_S, abs=2 * NEXT_S)
 
 
-def test_a_queue_that_is_half_full_goes_on_until_it_is_not(aside: IdleQueue, loop: Loop) -> None:
-    put(aside, loop, *range(ROOM // 2 + 7))
+def test_a_queue_that_is_half_full_goes_on_until_it_is_not(idle_queue: IdleQueue, loop: Loop) -> None:
+    put(idle_queue, loop, *range(ROOM // 2 + 7))
     assert loop.tick() == list(range(7)), "in order"
     assert loop.tick() == [7]
 
 
-def test_it_never_holds_more_than_its_room(aside: IdleQueue, loop: Loop) -> None:
-    assert put(aside, loop, *range(ROOM + 1)) == [True] * ROOM + [False]
-    assert aside.full
-    aside.do(lambda: loop.done.append(-1))
+def test_it_never_holds_more_than_its_room(idle_queue: IdleQueue, loop: Loop) -> None:
+    assert put(idle_queue, loop, *range(ROOM + 1)) == [True] * ROOM + [False]
+    assert idle_queue.full
+    idle_queue.do(lambda: loop.done.append(-1))
     assert loop.done == [-1], "what must be done is done at once"
-    assert len(aside) == ROOM
+    assert len(idle_queue) == ROOM
 
 
-def test_at_the_end_all_is_done_also_what_comes_of_it(aside: IdleQueue, loop: Loop) -> None:
-    aside.later(lambda: aside.do(lambda: loop.done.append(2)))
-    put(aside, loop, 1)
-    aside.empty()
-    assert (loop.done, len(aside)) == ([1, 2], 0)
+def test_at_the_end_all_is_done_also_what_comes_of_it(idle_queue: IdleQueue, loop: Loop) -> None:
+    idle_queue.later(lambda: idle_queue.do(lambda: loop.done.append(2)))
+    put(idle_queue, loop, 1)
+    idle_queue.empty()
+    assert (loop.done, len(idle_queue)) == ([1, 2], 0)
     assert loop.tick() == []
-    put(aside, loop, 3)
+    put(idle_queue, loop, 3)
     assert loop.tick() == [3]
 
 
 def test_a_piece_that_fails_is_logged_and_the_next_is_done(
-    aside: IdleQueue, loop: Loop, caplog: pytest.LogCaptureFixture
+    idle_queue: IdleQueue, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    aside.later(lambda: 1 / 0)
-    put(aside, loop, 1)
+    idle_queue.later(lambda: 1 / 0)
+    put(idle_queue, loop, 1)
     with caplog.at_level(logging.ERROR):
         assert loop.tick() == [1]
     assert "failed" in caplog.text

@@ -33,10 +33,10 @@ class Day:
             shadowed = self.gate.open
             if shadowed:
                 self.gate.began()
-            took = self.rng.lognormvariate(-1, 0.3) + (self.slow if shadowed else 0.0)
-            self.gate.answered(False, self.now, self.now + took, took)
+            record_latency = self.rng.lognormvariate(-1, 0.3) + (self.slow if shadowed else 0.0)
+            self.gate.answered(False, self.now, self.now + record_latency, record_latency)
             if shadowed:
-                self.gate.ended(self.now + took / 2)
+                self.gate.ended(self.now + record_latency / 2)
             self.now += step_s
             self.gate.tick(self.now)
             self.spells += was_open and not self.gate.open and not self.gate.paused

@@ -61,11 +61,11 @@ class Gateway:
     """One process that follows. present: its configs, the newest last."""
 
     def __init__(self, server: Server, *present: ExperimentAssignments) -> None:
-        self.present, self.standing, self.states = list(present), ShadowState(), {}
+        self.present, self.shadow_state, self.states = list(present), ShadowState(), {}
         self.registry = CollectorRegistry()
         self.now = 100.0
         self.following = PlanPoller(
-            server, lambda: self.present, self.states, self.standing, ProxyMetrics(self.registry), lambda: self.now
+            server, lambda: self.present, self.states, self.shadow_state, ProxyMetrics(self.registry), lambda: self.now
         )
 
     @property
@@ -156,7 +156,7 @@ async def test_a_config_that_switches_it_off_ends_what_is_under_way() -> None:
     gateway = Gateway(server, experiments())
     await gateway.following.look()
     under_way = asyncio.get_running_loop().create_task(asyncio.Event().wait())
-    gateway.standing.tasks["swap"].add(under_way)
+    gateway.shadow_state.tasks["swap"].add(under_way)
     gateway.present.append(experiments(enabled=False))
     await gateway.following.look()
     assert gateway.runs == set()

@@ -158,19 +158,19 @@ async def test_a_shadow_that_has_ended_makes_room_for_the_next(make: Make, secon
 async def test_a_shadow_takes_no_place_that_a_client_waits_for(make: Make, second: FakeUpstream) -> None:
     """An upstream with a limit: a shadow that would have to wait there is not asked."""
     gateway = await make(upstream_1={"concurrency": 1}, budget={"concurrency": 4})
-    slots = gateway.gateway.upstreams["u1"].slots
-    await slots.enter()
+    limiter = gateway.gateway.upstreams["u1"].limiter
+    await limiter.acquire()
     await gateway.chat()
     await counted(gateway, "not_offered_busy")
-    assert (slots.waiting, second.received) == (0, [])
-    slots.leave()
+    assert (limiter.waiting, second.received) == (0, [])
+    limiter.release()
     await gateway.chat()
     await second.next_received()
 
 
 async def test_a_candidate_that_is_down_is_not_asked(make: Make, second: FakeUpstream) -> None:
     gateway = await make()
-    gateway.gateway.router.place(Target("u1", "new")).upstream.down = True
+    gateway.gateway.router.target_state(Target("u1", "new")).upstream.down = True
     await gateway.chat()
     await counted(gateway, "not_offered_target_down")
     assert not second.calls
@@ -226,7 +226,7 @@ async def test_when_it_is_not_asked_the_served_record_says_why_and_nobody_else_i
 ) -> None:
     """All arms or none: the control asked again alone would make no pair."""
     gateway = await make(repeat_control=1.0)
-    gateway.gateway.router.place(Target("u1", "new")).upstream.down = True
+    gateway.gateway.router.target_state(Target("u1", "new")).upstream.down = True
     await gateway.chat()
     [served] = await gateway.recorded(1)
     assert (served.asked, served.not_asked) == ((), "target_down")
@@ -262,8 +262,8 @@ def stopped() -> Callable[[Any], None]:
     """Makes a gateway believe that a call is always under way, and that no time passes: nothing is done aside."""
 
     def stop(gateway: Any) -> None:
-        aside = gateway.gateway.shadow._aside
-        aside._busy, aside._clock = (lambda: True), (lambda: 0.0)
+        idle_queue = gateway.gateway.shadow._idle_queue
+        idle_queue._busy, idle_queue._clock = (lambda: True), (lambda: 0.0)
 
     return stop
 
@@ -278,7 +278,7 @@ async def test_while_calls_are_under_way_a_shadow_takes_nothing_of_theirs(
         assert (await gateway.chat()).status_code == 200
     shadow = gateway.gateway.shadow
     assert (shadow.running, gateway.gateway.recorder.seq, second.received) == (3, 1, [])
-    shadow._aside._busy = lambda: False
+    shadow._idle_queue._busy = lambda: False
     assert Counter(e.role for e in await gateway.recorded(6)) == {"served": 3, "shadow": 3}
 
 

@@ -80,7 +80,7 @@ async def make(
 async def quiet(gateway: Any) -> None:
     """Until nobody is asked any more, the shadows included."""
     await gateway.until(lambda: not gateway.gateway.in_use)
-    assert not any(p.in_flight for p in gateway.gateway.router.places)
+    assert not any(p.in_flight for p in gateway.gateway.router.target_states)
     assert gateway.gateway.ticker.waiting == 0
 
 

@@ -68,11 +68,11 @@ def test_when_nobody_reads_lines_are_left_out_and_counted() -> None:
 
 
 async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
-    standing = asyncio.Event()
+    shadow_state = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stuck(piece: bytes) -> None:
-        asyncio.run_coroutine_threadsafe(standing.wait(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(shadow_state.wait(), loop).result(10)
 
     log = AccessLog(True, stuck)
     log.note(LINE)
@@ -81,7 +81,7 @@ async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
         log.note(LINE)
         await asyncio.sleep(0)
     assert not flushing.done()
-    standing.set()
+    shadow_state.set()
     await flushing
 
 

@@ -52,56 +52,56 @@ def recorder() -> Recorder:
 
 
 async def test_rates_are_those_since_it_was_told_before(recorder: Recorder) -> None:
-    shelf, clock = Shelf(), Clock()
-    told = Heartbeat(shelf, recorder, clock)
+    store, clock = Shelf(), Clock()
+    told = Heartbeat(store, recorder, clock)
     for _ in range(30):
         recorder.saw(CELL, "not_drawn")
     clock.now += 2
     await told.tell()
-    said = shelf.says[recorder.incarnation]
+    said = store.says[recorder.incarnation]
     assert (said["rates"]["seen"], said["counts"]["seen"], said["pid"]) == (15.0, 30, os.getpid())
     assert (said["at"], said["started"]) == (1002.0, 1000.0)
     clock.now += 2
     await told.tell()
-    assert shelf.says[recorder.incarnation]["rates"]["seen"] == 0.0
+    assert store.says[recorder.incarnation]["rates"]["seen"] == 0.0
 
 
 async def test_a_server_that_is_away_is_told_later(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.0)
-    shelf = Shelf()
-    shelf.down = True
+    store = Shelf()
+    store.down = True
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Heartbeat(shelf, recorder).run())
+        running = tasks.create_task(Heartbeat(store, recorder).run())
         for _ in range(5):
             await asyncio.sleep(0)
         assert not running.done()
-        shelf.down = False
-        while not shelf.says:
+        store.down = False
+        while not store.says:
             await asyncio.sleep(0)
         running.cancel()
 
 
 async def test_what_was_killed_long_ago_is_forgotten(recorder: Recorder) -> None:
-    shelf, clock = Shelf(), Clock()
-    shelf.says = {"old": {"at": clock.now - 90_000}, "young": {"at": clock.now - 60}}
+    store, clock = Shelf(), Clock()
+    store.says = {"old": {"at": clock.now - 90_000}, "young": {"at": clock.now - 60}}
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Heartbeat(shelf, recorder, clock).run())
-        while recorder.incarnation not in shelf.says:
+        running = tasks.create_task(Heartbeat(store, recorder, clock).run())
+        while recorder.incarnation not in store.says:
             await asyncio.sleep(0)
         running.cancel()
-    assert set(shelf.says) == {"young", recorder.incarnation}
+    assert set(store.says) == {"young", recorder.incarnation}
 
 
 async def test_leaving_ends_the_telling_and_waits_for_no_dead_server(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "_LEAVE_S", 0.01)
-    shelf = Shelf()
-    told = Heartbeat(shelf, recorder)
+    store = Shelf()
+    told = Heartbeat(store, recorder)
     await told.tell()
     await told.leave()
-    assert shelf.says == {}
-    shelf.down = True
+    assert store.says == {}
+    store.down = True
     async with asyncio.timeout(2):
         await told.leave()
         await told.run()

@@ -57,11 +57,11 @@ def test_every_data_url_is_replaced_and_all_else_is_equal(
 @given(data)
 def test_inline_sounds_and_anthropics_images_are_replaced(data: bytes) -> None:
     encoded = base64.b64encode(data).decode()
-    for part in (
+    for assignment in (
         {"input_audio": {"data": encoded, "format": "wav"}},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": encoded}},
     ):
-        out = redacted({"messages": [{"content": [part]}]})
+        out = redacted({"messages": [{"content": [assignment]}]})
         assert encoded not in json.dumps(out)
         assert "sha256=" in json.dumps(out)
 

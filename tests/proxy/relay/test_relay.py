@@ -68,38 +68,38 @@ async def test_a_call_that_waits_for_a_place_is_limited_as_a_whole(full: Any, up
     assert reply.status_code == 504
     assert "no end of the call within 0.05 s" in reply.json()["error"]["message"]
     assert len(upstream.received) == 1
-    assert full.gateway.upstreams["u0"].slots.waiting == 0
+    assert full.gateway.upstreams["u0"].limiter.waiting == 0
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_nothing_behind(
     full: Any, upstream: FakeUpstream
 ) -> None:
-    slots, [place] = full.gateway.upstreams["u0"].slots, full.gateway.router.places
+    limiter, [target_state] = full.gateway.upstreams["u0"].limiter, full.gateway.router.target_states
     for _ in range(5):
-        place.breaker.failed()
-    place.breaker._until = 0.0  # its time has passed: the next call is the probe
+        target_state.breaker.record_failure()
+    target_state.breaker._until = 0.0  # its time has passed: the next call is the probe
     waiting = asyncio.get_running_loop().create_task(full.chat("second"))
-    await full.until(lambda: slots.waiting == 1)
-    assert not place.ready, "the probe waits for its place"
+    await full.until(lambda: limiter.waiting == 1)
+    assert not target_state.ready, "the probe waits for its place"
     waiting.cancel()
-    await full.until(lambda: slots.waiting == 0)
-    await full.until(lambda: place.ready)
-    assert slots.in_flight == 1
+    await full.until(lambda: limiter.waiting == 0)
+    await full.until(lambda: target_state.ready)
+    assert limiter.in_flight == 1
 
 
 async def test_a_fault_of_our_own_does_not_keep_a_target_from_being_asked_again(
     gateway: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [place] = gateway.gateway.router.places
+    [target_state] = gateway.gateway.router.target_states
     for _ in range(5):
-        place.breaker.failed()
-    place.breaker._until = 0.0
-    dialect = place.upstream.dialect
+        target_state.breaker.record_failure()
+    target_state.breaker._until = 0.0
+    dialect = target_state.upstream.dialect
     monkeypatch.setattr(dialect, "answer", lambda call, body: 1 / 0)
     assert (await gateway.chat()).status_code == 500
     monkeypatch.undo()
     assert (await gateway.chat()).status_code == 200
-    assert place.in_flight == place.upstream.slots.in_flight == 0
+    assert target_state.in_flight == target_state.upstream.limiter.in_flight == 0
 
 
 async def test_a_cut_that_could_not_be_mended_is_recorded_as_what_the_client_has(
@@ -158,5 +158,5 @@ async def test_a_load_report_is_read_where_the_upstream_says_so(
     upstream.load["num_requests_waiting"] = 7.0
     gateway = await start(configured(upstream, upstreams={"u0": {**settings, "base_url": upstream.base_url}}))
     assert (await gateway.chat()).status_code == 200
-    [place] = gateway.gateway.router.places
-    assert place.waiting == waiting
+    [target_state] = gateway.gateway.router.target_states
+    assert target_state.waiting == waiting

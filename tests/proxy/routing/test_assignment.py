@@ -21,7 +21,7 @@ from gateway.proxy.routing.assignment import (
     RunningExperiment,
     arm_of,
     arms_asked,
-    part_of,
+    assign,
     repeated,
     running,
     shadowed,
@@ -60,8 +60,8 @@ def a_call(**changes: Any) -> Call:
     return replace(call, **changes)
 
 
-def part(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -> Assignment | None:
-    return part_of(a_running(section), a_call(**call), free)
+def assignment(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -> Assignment | None:
+    return assign(a_running(section), a_call(**call), free)
 
 
 # ── the same everywhere ──
@@ -118,7 +118,7 @@ def test_candidates_share_the_split_in_equal_parts() -> None:
     found = [arm_of(r.plan, r.hash, str(i)) for i in range(6000)]
     for arm, p in (("control", 0.4), ("one", 0.2), ("two", 0.2), ("three", 0.2)):
         assert abs(found.count(arm) / 6000 - p) < 4 * (p * (1 - p) / 6000) ** 0.5
-    assert part_of(r, a_call(id=str(found.index("two"))), True).target == Target("b", "two")  # type: ignore[union-attr]
+    assert assign(r, a_call(id=str(found.index("two"))), True).target == Target("b", "two")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_a_unit_keeps_its_arm_and_others_do_not_share_it(
     unit: str, same: dict[str, Any], other: dict[str, Any]
 ) -> None:
     section = {**SPLIT, "unit": unit, "split": 0.5}
-    parts = [part(section, id=f"{i}", **same) for i in range(30)]
+    parts = [assignment(section, id=f"{i}", **same) for i in range(30)]
     assert len({p.arm for p in parts if p}) == 1
     assert len({p.unit for p in parts if p}) == 1
-    apart = part(section, **other)
+    apart = assignment(section, **other)
     assert apart is not None
     assert parts[0] is not None
     assert apart.unit != parts[0].unit
@@ -145,27 +145,27 @@ def test_a_unit_keeps_its_arm_and_others_do_not_share_it(
 
 @pytest.mark.parametrize("unit", ["conversation", "user"])
 def test_a_call_without_the_unit_is_one_of_its_own(unit: str) -> None:
-    parts = [part({**SPLIT, "unit": unit, "split": 0.5}, id=f"{i}", fields={"user": 7}) for i in range(40)]
+    parts = [assignment({**SPLIT, "unit": unit, "split": 0.5}, id=f"{i}", fields={"user": 7}) for i in range(40)]
     assert {p.unit for p in parts if p} == {str(i) for i in range(40)}
     assert {p.arm for p in parts if p} == {"control", "candidate"}
 
 
 def test_the_header_names_a_user_before_the_body_does() -> None:
-    found = part({**SPLIT, "unit": "user"}, user="by-header", fields={"user": "by-body"})
+    found = assignment({**SPLIT, "unit": "user"}, user="by-header", fields={"user": "by-body"})
     assert found is not None
     assert found.unit == "by-header"
 
 
 def test_who_says_where_a_call_must_go_is_in_no_split_and_may_be_shadowed() -> None:
-    assert part(SPLIT, free=False) is None
-    found = part(BASE, free=False)
+    assert assignment(SPLIT, free=False) is None
+    found = assignment(BASE, free=False)
     assert found is not None
     assert (found.arm, found.unit) == ("control", None)
 
 
 def test_only_the_controls_calls_are_shadowed_where_both_run() -> None:
     r = a_running(SPLIT, mode="both", split=0.5, shadow=1.0)
-    parts = [part_of(r, a_call(id=str(i)), True) for i in range(100)]
+    parts = [assign(r, a_call(id=str(i)), True) for i in range(100)]
     assert {(p.arm, p.shadowed) for p in parts if p} == {("control", True), ("candidate", False)}
 
 
@@ -196,7 +196,7 @@ def test_a_shadow_asks_every_candidate_and_now_and_then_the_control_again() -> N
 def test_the_larger_rate_counts_and_the_shadows_draw_joins_it(
     section: dict[str, Any], own: float, whole: bool, expected: tuple[float, float, str]
 ) -> None:
-    found = part(section)
+    found = assignment(section)
     assert found is not None
     assert found.inclusion(own, "r", whole) == (pytest.approx(expected[0]), pytest.approx(expected[1]), expected[2])
 

@@ -89,14 +89,14 @@ async def test_watching_goes_on(state: UpstreamState, upstream: FakeUpstream) ->
 
 async def test_the_load_that_a_server_states_is_its_places_load(state: UpstreamState, upstream: FakeUpstream) -> None:
     upstream.load = {"kv_cache_usage_perc": 0.5, "num_requests_waiting": 3.0}
-    place = a_place(state)
-    task = asyncio.get_running_loop().create_task(scrape([state], [place], every_s=0.001))
+    target_state = a_place(state)
+    task = asyncio.get_running_loop().create_task(scrape([state], [target_state], every_s=0.001))
     async with asyncio.timeout(5):
-        while place.load < 9.0:
+        while target_state.load < 9.0:
             await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.wait([task])
-    assert place.load == 1.0 + 3.0 + 5.0
+    assert target_state.load == 1.0 + 3.0 + 5.0
 
 
 REPORTS = [
@@ -116,9 +116,9 @@ REPORTS = [
 async def test_a_servers_metrics_are_read_under_either_name_and_summed_over_its_engines(
     state: UpstreamState, exposition: bytes, waiting: float, cache: float
 ) -> None:
-    place = a_place(state)
-    place.told_load(load_report(exposition))
-    assert place.load == pytest.approx(1.0 + waiting + 10 * cache)
+    target_state = a_place(state)
+    target_state.record_load_report(load_report(exposition))
+    assert target_state.load == pytest.approx(1.0 + waiting + 10 * cache)
 
 
 @given(st.binary(max_size=30))

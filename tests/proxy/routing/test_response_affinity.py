@@ -27,7 +27,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-def sticky(tasks: Tasks) -> ResponseAffinity:
+def affinity(tasks: Tasks) -> ResponseAffinity:
     return ResponseAffinity(None, tasks)
 
 
@@ -44,50 +44,52 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=["plain", "spaced", "streamed"])
-async def test_a_response_is_known_from_the_first_bytes_of_its_answer(sticky: ResponseAffinity, answer: bytes) -> None:
-    sticky.learn(a_call(), "u1", answer)
-    assert await sticky.home("resp_1", WEB) == "u1"
-    assert await sticky.of_call(a_call(previous_response_id="resp_1")) == "u1"
+async def test_a_response_is_known_from_the_first_bytes_of_its_answer(
+    affinity: ResponseAffinity, answer: bytes
+) -> None:
+    affinity.learn(a_call(), "u1", answer)
+    assert await affinity.home("resp_1", WEB) == "u1"
+    assert await affinity.of_call(a_call(previous_response_id="resp_1")) == "u1"
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"id":"chatcmpl-1"}', b'{"id":5}', b" " * 9000 + ANSWERS[0]])
-async def test_what_names_no_response_teaches_nothing(sticky: ResponseAffinity, answer: bytes) -> None:
-    sticky.learn(a_call(), "u1", answer)
-    assert not sticky._homes
+async def test_what_names_no_response_teaches_nothing(affinity: ResponseAffinity, answer: bytes) -> None:
+    affinity.learn(a_call(), "u1", answer)
+    assert not affinity._homes
 
 
-async def test_a_conversation_stays_where_its_first_response_was_made(sticky: ResponseAffinity) -> None:
-    sticky.learn(a_call(conversation={"id": "conv_1"}), "u1", ANSWERS[0])
-    assert await sticky.of_call(a_call(conversation="conv_1")) == "u1"
-    assert await sticky.of_call(a_call(conversation="conv_2")) is None
+async def test_a_conversation_stays_where_its_first_response_was_made(affinity: ResponseAffinity) -> None:
+    affinity.learn(a_call(conversation={"id": "conv_1"}), "u1", ANSWERS[0])
+    assert await affinity.of_call(a_call(conversation="conv_1")) == "u1"
+    assert await affinity.of_call(a_call(conversation="conv_2")) is None
 
 
-async def test_what_is_anothers_does_not_exist(sticky: ResponseAffinity) -> None:
-    sticky.learn(a_call(WEB), "u1", ANSWERS[0])
+async def test_what_is_anothers_does_not_exist(affinity: ResponseAffinity) -> None:
+    affinity.learn(a_call(WEB), "u1", ANSWERS[0])
     for name in ("previous_response_id", "conversation"):
-        sticky.learn(a_call(WEB, conversation="resp_1"), "u1", b"")
+        affinity.learn(a_call(WEB, conversation="resp_1"), "u1", b"")
         with pytest.raises(NotFound) as missing:
-            await sticky.of_call(a_call(APP, **{name: "resp_1"}))
+            await affinity.of_call(a_call(APP, **{name: "resp_1"}))
         assert missing.value.status == 404
-    assert await sticky.home("resp_1", WEB) == "u1"
+    assert await affinity.home("resp_1", WEB) == "u1"
 
 
 @pytest.mark.parametrize("odd", [None, 5, "", [], {"a": 1}, ...])
-async def test_a_field_that_names_nothing_asks_for_no_home(sticky: ResponseAffinity, odd: Any) -> None:
-    assert await sticky.of_call(a_call(previous_response_id=odd, conversation=odd)) is None
+async def test_a_field_that_names_nothing_asks_for_no_home(affinity: ResponseAffinity, odd: Any) -> None:
+    assert await affinity.of_call(a_call(previous_response_id=odd, conversation=odd)) is None
     assert conversation_of({"conversation": odd}) is None
 
 
 async def test_the_least_recently_used_home_is_forgotten_first(
-    sticky: ResponseAffinity, monkeypatch: pytest.MonkeyPatch
+    affinity: ResponseAffinity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MOST", 3)
     for n in (1, 2, 3):
-        sticky.learn(a_call(), "u", b'{"id":"resp_%d"}' % n)
-    assert await sticky.home("resp_1", WEB) == "u", "and is now the latest used"
-    sticky.learn(a_call(), "u", b'{"id":"resp_4"}')
-    assert list(sticky._homes) == ["resp_3", "resp_1", "resp_4"]
-    assert await sticky.home("resp_2", WEB) is None
+        affinity.learn(a_call(), "u", b'{"id":"resp_%d"}' % n)
+    assert await affinity.home("resp_1", WEB) == "u", "and is now the latest used"
+    affinity.learn(a_call(), "u", b'{"id":"resp_4"}')
+    assert list(affinity._homes) == ["resp_3", "resp_1", "resp_4"]
+    assert await affinity.home("resp_2", WEB) is None
 
 
 # ── shared ──
@@ -122,22 +124,22 @@ class Silent:
 
 
 async def test_a_silent_stream_server_costs_a_call_fifty_milliseconds(tasks: Tasks) -> None:
-    sticky = ResponseAffinity(Silent(), tasks)
+    affinity = ResponseAffinity(Silent(), tasks)
     began = time.monotonic()
-    assert await sticky.home("resp_9", WEB) is None
+    assert await affinity.home("resp_9", WEB) is None
     assert 0.04 < time.monotonic() - began < 0.5
 
 
 async def test_without_the_stream_server_homes_are_known_in_this_process(stream_server: Any, tasks: Tasks) -> None:
     corridor = Corridor(stream_server.url, "gone")
     stream_server.kill()
-    sticky = ResponseAffinity(corridor, tasks)
-    sticky.learn(a_call(), "u1", ANSWERS[0])
+    affinity = ResponseAffinity(corridor, tasks)
+    affinity.learn(a_call(), "u1", ANSWERS[0])
     async with asyncio.timeout(5):
         while len(tasks):
             await asyncio.sleep(0.002)
-    assert await sticky.home("resp_1", WEB) == "u1"
+    assert await affinity.home("resp_1", WEB) == "u1"
     began = time.monotonic()
-    assert await sticky.home("resp_2", WEB) is None
+    assert await affinity.home("resp_2", WEB) is None
     assert time.monotonic() - began < 0.5
     await corridor.aclose()

@@ -64,11 +64,11 @@ def a_call(**changes: Any) -> Call:
 
 
 def drawn(route: Route) -> bool:
-    return route.part is not None and route.part.shadowed
+    return route.assignment is not None and route.assignment.shadowed
 
 
 def names(route: Route) -> list[str]:
-    return [c.place.name for c in route.candidates]
+    return [c.target_state.name for c in route.candidates]
 
 
 def test_targets_come_first_and_then_the_fallbacks_in_order_each_for_its_causes() -> None:
@@ -92,9 +92,9 @@ def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without
         call = a_call(id=str(at), alias=alias)
         one, two = without.decide(call, RequestOptions()), with_them.decide(call, RequestOptions())
         assert names(one) == names(two)
-        assert replace(one, candidates=()) == replace(two, candidates=(), part=None, kept=one.kept)
+        assert replace(one, candidates=()) == replace(two, candidates=(), assignment=None, kept=one.kept)
         assert two.kept == (one.kept or drawn(two))
-        assert (two.part is not None) == (alias == "chat")
+        assert (two.assignment is not None) == (alias == "chat")
 
 
 def test_the_shadow_is_drawn_with_the_route_and_once_for_all() -> None:
@@ -116,8 +116,8 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
     for at in range(40):
         call = a_call(id=str(at))
         route, usual = split.decide(call, RequestOptions()), names(without.decide(call, RequestOptions()))
-        assert route.part is not None
-        assert names(route)[0] == str(route.part.target)
+        assert route.assignment is not None
+        assert names(route)[0] == str(route.assignment.target)
         assert names(route)[1:] == [n for n in usual if n != names(route)[0]]
         assert route.candidates[0].on == {"error", "timeout", "rate_limit"}
         first.add(names(route)[0])
@@ -126,21 +126,21 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
 
 def test_a_split_leaves_alone_whoever_says_where_to_go_or_is_not_recorded() -> None:
     split, may = a_router(**SPLIT), Caller("web", allow=frozenset({"target", "sample"}))
-    for wishes, home in (
+    for options, home in (
         (RequestOptions(target="b/m"), None),
         (RequestOptions(sample="never"), None),
         (RequestOptions(), "b"),
     ):
-        assert split.decide(a_call(caller=may), wishes, home).part is None
-    assert split.decide(a_call(caller=Caller("web", sampled=False)), RequestOptions()).part is None
+        assert split.decide(a_call(caller=may), options, home).assignment is None
+    assert split.decide(a_call(caller=Caller("web", sampled=False)), RequestOptions()).assignment is None
 
 
 def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
     router = a_router()
-    chat = {c.place.name: c.place for c in router.decide(a_call(), RequestOptions()).candidates}
-    assert router.decide(a_call(alias="other"), RequestOptions()).candidates[0].place is chat["a/m"]
-    assert router.place(Target("a", "m")) is chat["a/m"]
-    assert len(router.places) == 3
+    chat = {c.target_state.name: c.target_state for c in router.decide(a_call(), RequestOptions()).candidates}
+    assert router.decide(a_call(alias="other"), RequestOptions()).candidates[0].target_state is chat["a/m"]
+    assert router.target_state(Target("a", "m")) is chat["a/m"]
+    assert len(router.target_states) == 3
 
 
 def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
@@ -197,9 +197,9 @@ def test_a_call_that_continues_a_response_goes_to_the_upstream_that_made_it() ->
 def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:
     router = a_router()
     assert router.unready() == []
-    router.place(Target("a", "m")).upstream.down = True
+    router.target_state(Target("a", "m")).upstream.down = True
     assert router.unready() == ["other"], "chat has b, and its fallback"
-    router.place(Target("c", "m")).breaker.cool(1.0)
+    router.target_state(Target("c", "m")).breaker.pause(1.0)
     assert router.unready() == ["other", "third"]
 
 
@@ -211,10 +211,10 @@ def test_what_is_looked_up_is_what_would_be_worked_out(weights: list[float], see
     """Also where some targets are not ready: then nothing is looked up, and they come last."""
     targets = [{"upstream": "a", "model": f"m{i}", "weight": w} for i, w in enumerate(weights)]
     router = a_router(seed, models={"chat": {"targets": targets}})
-    lane = router.check("chat", Caller("web"))
+    routes = router.check("chat", Caller("web"))
     for at in failing & set(range(len(weights))):
         for _ in range(5):
-            lane.targets[at].place.breaker.failed()
-    assert lane.calm == (not failing & set(range(len(weights))))
-    found = [c.place.name for c in router.decide(a_call(), RequestOptions()).candidates]
-    assert found == [p.name for p in order(lane.targets, "weighted", a_call(), random.Random(seed))]
+            routes.targets[at].target_state.breaker.record_failure()
+    assert routes.all_healthy == (not failing & set(range(len(weights))))
+    found = [c.target_state.name for c in router.decide(a_call(), RequestOptions()).candidates]
+    assert found == [p.name for p in order(routes.targets, "weighted", a_call(), random.Random(seed))]

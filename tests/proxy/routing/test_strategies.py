@@ -22,8 +22,8 @@ def a_target(
     name: str, weight: float = 1.0, *, model: str = "m", in_flight: int = 0, latency: float = 0.0
 ) -> WeightedTargetState:
     state = UpstreamState(name, Upstream(kind="fake"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
-    place = TargetState(Target(name, model), state, CircuitBreaker(lambda: 0.0), lambda: 0.0, in_flight, latency)
-    return WeightedTargetState(place, weight)
+    target_state = TargetState(Target(name, model), state, CircuitBreaker(lambda: 0.0), lambda: 0.0, in_flight, latency)
+    return WeightedTargetState(target_state, weight)
 
 
 def a_call(**changes: Any) -> Call:
@@ -34,7 +34,7 @@ def a_call(**changes: Any) -> Call:
 def firsts(targets: list[WeightedTargetState], strategy: Any, n: int, fields: Any = lambda i: {}) -> Counter[str]:
     rng = random.Random(7)
     chosen = (order(targets, strategy, a_call(fields=fields(i)), rng)[0] for i in range(n))
-    return Counter(place.target.upstream for place in chosen)
+    return Counter(target_state.target.upstream for target_state in chosen)
 
 
 weights = st.lists(st.sampled_from([0.5, 1.0, 2.0, 9.0]), min_size=1, max_size=5)
@@ -47,13 +47,13 @@ def test_every_target_is_in_the_order_once_and_those_that_are_not_ready_come_las
 ) -> None:
     targets = [a_target(f"u{i}", w) for i, w in enumerate(weights)]
     for i, target in enumerate(targets):
-        target.place.upstream.down = i in down
+        target.target_state.upstream.down = i in down
     out = order(targets, strategy, a_call(fields={"user": "x", "prompt": "y"}), random.Random(seed))
-    assert sorted(p.name for p in out) == sorted(t.place.name for t in targets)
+    assert sorted(p.name for p in out) == sorted(t.target_state.name for t in targets)
     assert [p.ready for p in out] == sorted((p.ready for p in out), reverse=True)
     others = [p.name for p in out[1:] if p.ready]
-    by_weight = sorted((t for t in targets if t.place.name in others), key=lambda t: -t.weight)
-    assert others == [t.place.name for t in by_weight]
+    by_weight = sorted((t for t in targets if t.target_state.name in others), key=lambda t: -t.weight)
+    assert others == [t.target_state.name for t in by_weight]
 
 
 @pytest.mark.parametrize("strategy", ["weighted", "prefix", "session"])
@@ -64,13 +64,13 @@ def test_the_shares_are_the_weights_within_three_standard_errors(strategy: str) 
     for target in targets:
         share = target.weight / total
         error = 3 * (share * (1 - share) / n) ** 0.5
-        assert abs(counts[target.place.target.upstream] / n - share) < error
+        assert abs(counts[target.target_state.target.upstream] / n - share) < error
 
 
 def test_least_in_flight_takes_the_least_loaded_for_its_weight() -> None:
     targets = [a_target("a", 1.0, in_flight=3), a_target("b", 10.0, in_flight=9), a_target("c", 1.0, in_flight=1)]
     assert firsts(targets, "least_in_flight", 20) == {"b": 20}
-    targets[1].place.in_flight = 40
+    targets[1].target_state.in_flight = 40
     assert firsts(targets, "least_in_flight", 20) == {"c": 20}
 
 
@@ -86,7 +86,7 @@ def test_latency_prefers_the_faster_of_two_and_tries_whoever_is_not_known() -> N
     assert counts["slow"] == 0
     assert abs(counts["fast"] / 3000 - 2 / 3) < 3 * (2 / 9 / 3000) ** 0.5
     assert firsts([fast, a_target("new")], "latency", 20) == {"new": 20}
-    fast.place.in_flight = 9
+    fast.target_state.in_flight = 9
     assert firsts([slow, fast], "latency", 20) == {"slow": 20}, "fast, but busy"
 
 
@@ -123,7 +123,7 @@ def test_no_hashed_target_goes_above_its_bound_while_others_are_below() -> None:
     targets = [a_target(n) for n in "abcd"]
     for _ in range(100):
         order(targets, "session", a_call(fields={"user": "hot"}), random.Random(0))[0].in_flight += 1
-    loads = sorted((t.place.in_flight for t in targets), reverse=True)
+    loads = sorted((t.target_state.in_flight for t in targets), reverse=True)
     assert max(loads) <= 1.25 * 101 / 4 + 1
     assert loads[0] > loads[3]
 

@@ -37,8 +37,8 @@ def breaker(clock: Clock) -> CircuitBreaker:
 
 def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     for _ in range(5):
-        assert breaker.enter()
-        breaker.failed()
+        assert breaker.allow()
+        breaker.record_failure()
     return breaker
 
 
@@ -47,45 +47,45 @@ def opened(breaker: CircuitBreaker) -> CircuitBreaker:
 
 def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: CircuitBreaker) -> None:
     for _ in range(4):
-        breaker.failed()
-    assert breaker.enter()
-    breaker.failed()
+        breaker.record_failure()
+    assert breaker.allow()
+    breaker.record_failure()
     assert breaker.open
-    assert not breaker.enter()
+    assert not breaker.allow()
     assert breaker.wait_s() == 1.0
 
 
 def test_a_success_between_failures_keeps_it_closed(breaker: CircuitBreaker, clock: Clock) -> None:
     for at in range(40):
         clock.now += 1.0
-        breaker.failed() if at % 3 else breaker.succeeded()
+        breaker.record_failure() if at % 3 else breaker.record_success()
     assert not breaker.open
 
 
 def test_half_of_twenty_calls_in_ten_seconds_open_it(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(10):
-        breaker.succeeded()
-        breaker.failed()
+        breaker.record_success()
+        breaker.record_failure()
     assert breaker.open
     slow = CircuitBreaker(clock)
     for _ in range(40):
         clock.now += 1.0
-        slow.succeeded()
-        slow.failed()
+        slow.record_success()
+        slow.record_failure()
     assert not slow.open, "twenty calls did not come within one window"
 
 
 def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += 0.99
-    assert not breaker.enter()
+    assert not breaker.allow()
     clock.now += 0.02
-    assert breaker.enter()
-    assert not breaker.enter(), "the probe is under way"
-    breaker.succeeded()
+    assert breaker.allow()
+    assert not breaker.allow(), "the probe is under way"
+    breaker.record_success()
     assert not breaker.open
-    assert breaker.enter()
-    assert breaker.enter()
+    assert breaker.allow()
+    assert breaker.allow()
 
 
 def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(
@@ -93,11 +93,11 @@ def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(
 ) -> None:
     opened(breaker)
     clock.now += 1.1
-    assert breaker.enter()
-    breaker.left()
+    assert breaker.allow()
+    breaker.release_probe()
     assert breaker.open
-    assert breaker.enter()
-    assert not breaker.enter()
+    assert breaker.allow()
+    assert not breaker.allow()
 
 
 def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: CircuitBreaker, clock: Clock) -> None:
@@ -106,17 +106,17 @@ def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: Circu
     for _ in range(7):
         waits.append(breaker.wait_s())
         clock.now += breaker.wait_s()
-        assert breaker.enter()
-        breaker.failed()
+        assert breaker.allow()
+        breaker.record_failure()
     assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
 def test_failures_of_calls_from_before_it_opened_do_not_lengthen_the_wait(breaker: CircuitBreaker) -> None:
     """A hundred calls in flight at a target that dies are one event."""
     for _ in range(100):
-        assert breaker.enter()
+        assert breaker.allow()
     for _ in range(100):
-        breaker.failed()
+        breaker.record_failure()
     assert breaker.wait_s() == 1.0
 
 
@@ -127,13 +127,13 @@ def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recove
     clock = Clock()
     breaker = CircuitBreaker(clock)
     for _ in range(before):
-        breaker.failed()
+        breaker.record_failure()
     for ending in minute:
         clock.now += 1.0
-        if breaker.enter():
-            {"ok": breaker.succeeded, "fail": breaker.failed, "left": breaker.left}[ending]()
+        if breaker.allow():
+            {"ok": breaker.record_success, "fail": breaker.record_failure, "left": breaker.release_probe}[ending]()
     recovered = clock.now
-    while not (breaker.enter() and (breaker.succeeded() or not breaker.open)):
+    while not (breaker.allow() and (breaker.record_success() or not breaker.open)):
         clock.now += 0.25
     assert clock.now - recovered <= 30.0
 
@@ -141,17 +141,17 @@ def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recove
 def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
-    breaker.cool(5.0)
-    breaker.cool(1.0)
+    breaker.pause(5.0)
+    breaker.pause(1.0)
     assert not breaker.open, "it did not fail"
-    assert not breaker.enter()
+    assert not breaker.allow()
     assert breaker.wait_s() == 5.0
-    breaker.cool(8.0)
+    breaker.pause(8.0)
     clock.now += 7.9
-    assert not breaker.enter()
+    assert not breaker.allow()
     clock.now += 0.2
-    assert breaker.enter()
-    breaker.cool(1e9)
+    assert breaker.allow()
+    breaker.pause(1e9)
     assert breaker.wait_s() == pytest.approx(120.0), "nobody pauses a target for ever"
 
 
@@ -164,16 +164,20 @@ def test_in_any_order_of_events_a_breaker_can_be_asked_again_within_two_minutes(
         if event == "tick":
             clock.now += 3.0
         elif event == "enter":
-            entered += breaker.enter()
+            entered += breaker.allow()
         elif entered:
             entered -= 1
-            ends: dict[str, Any] = {"ok": breaker.succeeded, "fail": breaker.failed, "left": breaker.left}
-            ends.get(event, lambda: breaker.cool(500.0))()
+            ends: dict[str, Any] = {
+                "ok": breaker.record_success,
+                "fail": breaker.record_failure,
+                "left": breaker.release_probe,
+            }
+            ends.get(event, lambda: breaker.pause(500.0))()
     for _ in range(entered):
-        breaker.left()
+        breaker.release_probe()
     clock.now += 120.0
     assert breaker.wait_s() == 0.0
-    assert breaker.enter()
+    assert breaker.allow()
 
 
 # ── the slots ──
@@ -185,11 +189,11 @@ async def turns() -> None:
 
 
 async def test_slots_are_given_in_the_order_of_arrival() -> None:
-    slots = ConcurrencyLimiter(2, 10, 60.0)
+    limiter = ConcurrencyLimiter(2, 10, 60.0)
     got: list[int] = []
 
     async def one(n: int) -> None:
-        await slots.enter()
+        await limiter.acquire()
         got.append(n)
 
     async with asyncio.TaskGroup() as group:
@@ -198,65 +202,65 @@ async def test_slots_are_given_in_the_order_of_arrival() -> None:
         await turns()
         assert got == [0, 1]
         for n in range(2, 6):
-            slots.leave()
+            limiter.release()
             await turns()
             assert got == list(range(n + 1))
-    assert slots.in_flight == 2
+    assert limiter.in_flight == 2
 
 
 async def test_a_late_comer_does_not_overtake_who_has_been_given_the_place() -> None:
-    slots = ConcurrencyLimiter(1, 10, 60.0)
-    await slots.enter()
+    limiter = ConcurrencyLimiter(1, 10, 60.0)
+    await limiter.acquire()
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(slots.enter())
+        waiting = group.create_task(limiter.acquire())
         await turns()
-        slots.leave()  # handed over, but the other has not run yet
-        late = group.create_task(slots.enter())
+        limiter.release()  # handed over, but the other has not run yet
+        late = group.create_task(limiter.acquire())
         await turns()
         assert waiting.done()
         assert not late.done()
-        slots.leave()
+        limiter.release()
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
-    slots = ConcurrencyLimiter(1, 0, 60.0)
-    await slots.enter()
+    limiter = ConcurrencyLimiter(1, 0, 60.0)
+    await limiter.acquire()
     with pytest.raises(Overloaded, match="1 in flight, 0 waiting") as refused:
-        await slots.enter()
+        await limiter.acquire()
     assert refused.value.retry_after_s == 1
-    slots.leave()
-    await slots.enter()
+    limiter.release()
+    await limiter.acquire()
 
 
 async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
-    slots = ConcurrencyLimiter(1, 5, 0.01)
-    await slots.enter()
+    limiter = ConcurrencyLimiter(1, 5, 0.01)
+    await limiter.acquire()
     with pytest.raises(Overloaded, match=r"within 0\.01 s"):
-        await slots.enter()
-    assert (slots.waiting, slots.in_flight) == (0, 1)
-    slots.leave()
-    assert slots.free
+        await limiter.acquire()
+    assert (limiter.waiting, limiter.in_flight) == (0, 1)
+    limiter.release()
+    assert limiter.free
 
 
 async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() -> None:
-    slots = ConcurrencyLimiter(1, 5, 60.0)
-    await slots.enter()
+    limiter = ConcurrencyLimiter(1, 5, 60.0)
+    await limiter.acquire()
     loop = asyncio.get_running_loop()
-    first, next_ = loop.create_task(slots.enter()), loop.create_task(slots.enter())
+    first, next_ = loop.create_task(limiter.acquire()), loop.create_task(limiter.acquire())
     await turns()
-    slots.leave()  # it is the first one's now
+    limiter.release()  # it is the first one's now
     first.cancel()
     await turns()
     assert first.cancelled()
     assert next_.done()
-    assert (slots.in_flight, slots.waiting) == (1, 0)
+    assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
 async def test_without_a_limit_nobody_ever_waits() -> None:
-    slots = ConcurrencyLimiter(None, 0, 0.0)
+    limiter = ConcurrencyLimiter(None, 0, 0.0)
     for _ in range(1000):
-        await slots.enter()
-    assert slots.in_flight == 1000
+        await limiter.acquire()
+    assert limiter.in_flight == 1000
 
 
 STEPS = st.lists(
@@ -269,7 +273,7 @@ class Crowd:
     """Callers of one Slots: who came, who holds a place, in which order."""
 
     def __init__(self, limit: int, queue: int) -> None:
-        self.slots = ConcurrencyLimiter(limit, queue, 60.0)
+        self.limiter = ConcurrencyLimiter(limit, queue, 60.0)
         self.limit = limit
         self.queue = queue
         self.tasks: list[asyncio.Task[None]] = []
@@ -277,7 +281,7 @@ class Crowd:
         self.ever: list[int] = []
 
     async def _caller(self, n: int) -> None:
-        await self.slots.enter()
+        await self.limiter.acquire()
         self.holders.append(n)
         self.ever.append(n)
 
@@ -286,7 +290,7 @@ class Crowd:
             self.tasks.append(group.create_task(self._refusable(len(self.tasks))))
         elif what == "leave" and self.holders:
             self.holders.popleft()
-            self.slots.leave()
+            self.limiter.release()
         elif what == "cancel" and self.tasks:
             self.tasks[-1 - which % len(self.tasks)].cancel()
 
@@ -294,12 +298,12 @@ class Crowd:
         try:
             await self._caller(n)
         except Overloaded:
-            assert self.slots.waiting == self.queue
+            assert self.limiter.waiting == self.queue
 
     def check(self) -> None:
-        assert len(self.holders) == self.slots.in_flight <= self.limit
-        assert self.slots.waiting <= self.queue
-        assert not self.slots.waiting or self.slots.in_flight == self.limit, "nobody waits for a free place"
+        assert len(self.holders) == self.limiter.in_flight <= self.limit
+        assert self.limiter.waiting <= self.queue
+        assert not self.limiter.waiting or self.limiter.in_flight == self.limit, "nobody waits for a free place"
 
 
 @settings(max_examples=150)
@@ -321,7 +325,7 @@ def test_in_any_order_of_coming_leaving_and_cancelling_no_place_is_lost_or_made(
                 crowd.step(group, "leave", 0)
                 await turns()
                 crowd.check()
-        assert (crowd.slots.in_flight, crowd.slots.waiting) == (0, 0)
+        assert (crowd.limiter.in_flight, crowd.limiter.waiting) == (0, 0)
 
     asyncio.run(play())
 
@@ -335,14 +339,14 @@ def a_place(clock: Clock) -> TargetState:
 
 
 def test_a_place_is_ready_unless_it_fails_pauses_or_its_upstream_is_down(clock: Clock) -> None:
-    place = a_place(clock)
-    assert place.ready
-    assert place.name == "u/org/model"
-    place.upstream.down = True
-    assert not place.ready
-    place.upstream.down = False
-    place.breaker.cool(1.0)
-    assert not place.ready
+    target_state = a_place(clock)
+    assert target_state.ready
+    assert target_state.name == "u/org/model"
+    target_state.upstream.down = True
+    assert not target_state.ready
+    target_state.upstream.down = False
+    target_state.breaker.pause(1.0)
+    assert not target_state.ready
 
 
 LOADS = [
@@ -363,33 +367,33 @@ LOADS = [
 def test_a_servers_own_load_report_counts_as_load_and_what_cannot_be_read_is_left_out(
     clock: Clock, header: bytes, load: float
 ) -> None:
-    place = a_place(clock)
-    place.told_load(header)
-    assert place.load == pytest.approx(1.0 + load)
+    target_state = a_place(clock)
+    target_state.record_load_report(header)
+    assert target_state.load == pytest.approx(1.0 + load)
 
 
 @given(st.binary(max_size=60))
 def test_no_load_report_is_ever_an_error(tail: bytes) -> None:
-    place = a_place(Clock())
-    place.told_load(b"num_requests_waiting=" + tail)
-    assert place.load >= 1.0
+    target_state = a_place(Clock())
+    target_state.record_load_report(b"num_requests_waiting=" + tail)
+    assert target_state.load >= 1.0
 
 
 def test_a_load_report_is_forgotten_when_it_is_old(clock: Clock) -> None:
-    place = a_place(clock)
-    place.told_load(b"num_requests_waiting=9")
-    place.in_flight = 2
-    assert place.load == 12.0
+    target_state = a_place(clock)
+    target_state.record_load_report(b"num_requests_waiting=9")
+    target_state.in_flight = 2
+    assert target_state.load == 12.0
     clock.now += 10.0
-    assert place.load == 3.0
+    assert target_state.load == 3.0
 
 
 def test_latency_is_a_moving_average_that_begins_with_the_first(clock: Clock) -> None:
-    place = a_place(clock)
-    place.took(1.0)
-    assert place.latency_s == 1.0
-    place.took(2.0)
-    assert place.latency_s == pytest.approx(1.2)
+    target_state = a_place(clock)
+    target_state.record_latency(1.0)
+    assert target_state.latency_s == 1.0
+    target_state.record_latency(2.0)
+    assert target_state.latency_s == pytest.approx(1.2)
 
 
 def test_callers_that_failed_together_do_not_return_together() -> None:
