@@ -29,8 +29,7 @@ def main() -> None:
 
 def _says_all(error: Exception) -> bool:
     """Whether the message is meant for the user. Imported here: `gateway --help` needs neither orjson nor asyncio."""
-    from gateway.core.errors import ConfigError
-    from gateway.runtime.child import CannotRun
+    from gateway.core.errors import CannotRun, ConfigError
 
     return isinstance(error, ConfigError | CannotRun)
 

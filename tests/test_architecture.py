@@ -291,8 +291,8 @@ def test_tasks_are_started_where_they_are_held() -> None:
         return started and "group" not in ast.unparse(node.value).lower()  # type: ignore[attr-defined]
 
     direct = attribute("asyncio.create_task", "asyncio.ensure_future")
-    assert lines(direct) == {"runtime/supervisor"}
-    assert not within(lines(call("create_task", "ensure_future")), "runtime/supervisor", *HOLDS_ITS_OWN)
+    assert lines(direct) == {"runtime/tasks"}
+    assert not within(lines(call("create_task", "ensure_future")), "runtime/tasks", *HOLDS_ITS_OWN)
     assert not lines(bare), "a task that nothing holds is garbage collected"
 
 

@@ -161,8 +161,7 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
     import asyncio
 
     from gateway.config.loading import data_directory
-    from gateway.core.errors import StreamDown
-    from gateway.runtime.child import CannotRun
+    from gateway.core.errors import CannotRun, StreamDown
     from gateway.runtime.embedded_socket import stream_url
     from gateway.stream import Corridor
 
@@ -181,8 +180,8 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
 
 async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
     """Sets the state of a plan, or of the one known by a name. Returns what was known before; None: nothing was."""
+    from gateway.core.errors import CannotRun
     from gateway.core.plan import PlanState
-    from gateway.runtime.child import CannotRun
 
     name = wanted if isinstance(wanted, str) else wanted.name
     known = (await corridor.plans()).get(name)

@@ -128,8 +128,7 @@ def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | No
 async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corridor]:
     """Raises CannotRun where there is no stream server."""
     from gateway.cli.options import whole_to_read
-    from gateway.core.errors import StreamDown
-    from gateway.runtime.child import CannotRun
+    from gateway.core.errors import CannotRun, StreamDown
     from gateway.stream import Corridor
 
     around = whole_to_read(config, data)
@@ -152,7 +151,7 @@ async def _first(corridor: Corridor, reason: str | None, limit: int) -> AsyncIte
 
 
 async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
-    from gateway.runtime.child import CannotRun
+    from gateway.core.errors import CannotRun
 
     found = []
     for each in ids:

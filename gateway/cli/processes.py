@@ -129,12 +129,12 @@ async def stoppable(work: Coroutine[Any, Any, None]) -> None:
     import asyncio
     from contextlib import suppress
 
-    from gateway.runtime.supervisor import Tasks, cancel_when_told
+    from gateway.runtime.tasks import Tasks, cancel_on_signal
 
     with suppress(asyncio.CancelledError):
         async with Tasks() as tasks:
             working = tasks.start(work, "work")
-            cancel_when_told(working)
+            cancel_on_signal(working)
             await working
 
 

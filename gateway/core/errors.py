@@ -19,6 +19,8 @@ TransportError               one attempt failed on the wire; relay.py answers it
 ├── BadResponse              what came back is not HTTP, or breaks a size limit
 └── BodyCut                  the head came; the body ended before its end
 ConfigError                  all mistakes of one config file, one line each
+CannotRun                    a program cannot run; the command line prints the message
+└── NotInstalled             an optional package is missing
 StreamDown                   the stream server cannot be reached now
 """
 
@@ -192,6 +194,14 @@ class ConfigError(Exception):
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
+
+
+class CannotRun(Exception):
+    """A program cannot run; the message says why and what to do. The command line prints it as it is."""
+
+
+class NotInstalled(CannotRun):
+    """An optional package is missing; the message says how to install it."""
 
 
 class StreamDown(Exception):

@@ -27,7 +27,7 @@ from gateway.evals.store.batches import DeadLetterRow
 from gateway.evals.store.labels import labelled
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 from gateway.stream import EVICTS, Corridor, StreamEntry
 
 if TYPE_CHECKING:

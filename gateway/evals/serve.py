@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from gateway.config.loading import Config, load
 from gateway.config.prices import prices_of
 from gateway.config.scorers import evals_of
-from gateway.core.errors import ConfigError
+from gateway.core.errors import CannotRun, ConfigError
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
@@ -36,7 +36,6 @@ from gateway.evals.store.store import Store
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
-from gateway.runtime.child import CannotRun
 from gateway.runtime.embedded_redis import keep
 from gateway.stream import Corridor
 

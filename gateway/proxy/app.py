@@ -37,7 +37,7 @@ from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
 from gateway.proxy.types import ClientConnection, ClientGone, HttpRequest, Receive, Send
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
     from gateway.proxy.recording.spans import Spans

@@ -31,7 +31,7 @@ from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState
 from gateway.proxy.settle import Settler
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
     from gateway.proxy.recording.spans import Spans

@@ -24,7 +24,7 @@ from uvicorn.supervisors import Multiprocess
 
 from gateway.config.environment import WorkerEnvironment, pass_on, passed_on, shared_metrics
 from gateway.config.loading import Config, load
-from gateway.core.errors import ConfigError
+from gateway.core.errors import CannotRun, ConfigError
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -40,9 +40,8 @@ from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.routing.response_affinity import ResponseAffinity
-from gateway.runtime.child import CannotRun
 from gateway.runtime.embedded_redis import keep
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""One child program: how it starts, how its output reaches the log, how it ends with us. supervise.py restarts it."""
+"""One child program: how it starts, how its output reaches the log, how it ends with us. supervisor.py restarts it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ from dataclasses import dataclass
 logger = logging.getLogger(__name__)
 CHILDREN = "gateway.child"  # loggers below it carry what children say
 MAX_LINE_BYTES = 65_536
-
-
-class CannotRun(Exception):
-    """A program cannot run; the message says why and what to do. The command line shows it as it is."""
-
-
-class NotInstalled(CannotRun):
-    """A package is not there; the message says how to get it."""
 
 
 async def _ready_at_once() -> bool:

@@ -16,10 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.config.loading import Config
-from gateway.core.errors import StreamDown
-from gateway.runtime.child import NotInstalled
+from gateway.core.errors import NotInstalled, StreamDown
+from gateway.runtime.child import Child
 from gateway.runtime.embedded_socket import socket_path, stream_url
-from gateway.runtime.supervisor import Backoff, Child, ChildFailed, Supervisor, Tasks
+from gateway.runtime.supervisor import Backoff, ChildFailed, Supervisor
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 READY_S = 60.0  # the append-only file is read first

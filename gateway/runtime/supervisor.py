@@ -1,74 +1,22 @@
-"""What runs beside us: asyncio tasks that are held, and child programs that are started, restarted and stopped.
+"""Child programs: started one after the other, restarted when they end, stopped in reverse order.
 
-The only place that calls asyncio.create_task. It knows no program of ours: up.py and embedded.py name them.
+What one child is stands in child.py. Which programs run is decided by the callers: up/up.py, embedded_redis.py,
+evals/replay/own_gateway.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Self
 
-from gateway.runtime.child import CannotRun, Child, Leash, RunningChild
+from gateway.core.errors import CannotRun
+from gateway.runtime.child import Child, Leash, RunningChild
+from gateway.runtime.tasks import Tasks
 
-__all__ = ["Backoff", "Child", "ChildFailed", "Supervisor", "Tasks", "cancel_when_told"]
-
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class Tasks:
-    """Holds tasks until they end: the loop itself keeps only weak references, so a task that nothing holds may vanish.
-
-    A task that fails is logged and gone. `aclose` cancels what still runs and waits for its end.
-    """
-
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.aclose()
-
-    def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("task %s failed", task.get_name(), exc_info=error)
-
-    async def aclose(self) -> None:
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def cancel_when_told(task: asyncio.Task[Any]) -> None:
-    """The first SIGINT or SIGTERM cancels the task, so that its contexts close in order; the second ends us at once."""
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def told() -> None:
-        for each in signals:
-            loop.remove_signal_handler(each)
-        task.cancel()
-
-    for each in signals:
-        loop.add_signal_handler(each, told)
 
 
 class ChildFailed(CannotRun):

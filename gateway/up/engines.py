@@ -9,7 +9,7 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
 
 SMOLLM2 = "smollm2"
 SLOTS = 2

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from gateway.config.upstreams import EngineRun
+from gateway.core.errors import CannotRun, NotInstalled
 from gateway.core.providers import VENDORS
-from gateway.runtime.child import CannotRun, Child, NotInstalled
+from gateway.runtime.child import Child
 from gateway.up import engines
 
 HOST = "127.0.0.1"

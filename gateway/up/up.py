@@ -21,9 +21,11 @@ from urllib.parse import urlsplit
 from gateway.config.environment import environment, our_environment
 from gateway.config.loading import Config, load
 from gateway.config.scorers import keep_told
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
+from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import FileLock, keep
-from gateway.runtime.supervisor import Child, Supervisor, cancel_when_told
+from gateway.runtime.supervisor import Supervisor
+from gateway.runtime.tasks import cancel_on_signal
 from gateway.up import engines, managed
 from gateway.up.child_logs import one_log, own_log
 from gateway.up.managed import answering, ours
@@ -82,7 +84,7 @@ async def run(asked: UpOptions, say: Say, ready: Callable[[RunningGateway], None
     """
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
-    cancel_when_told(this)
+    cancel_on_signal(this)
     with suppress(asyncio.CancelledError), _alone(asked.data), one_log(asked.data / LOG, asked.verbose):
         path = asked.config or CONFIG
         if asked.config is None and not path.exists():

@@ -26,7 +26,7 @@ from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.routing.response_affinity import ResponseAffinity
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 ORIGIN = "http://127.0.0.1:9"

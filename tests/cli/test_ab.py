@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.config.experiments import plans_of
 from gateway.config.loading import load
+from gateway.core.errors import CannotRun
 from gateway.core.plan import PlanState
 from gateway.evals.experiments.metrics import PairValue
 from gateway.evals.experiments.sequences import Sequence, SequenceRule
 from gateway.evals.store import engine
 from gateway.evals.store.experiments.plans import keep_plans
 from gateway.evals.store.experiments.sequences import SequenceChanges, SequenceName, save
-from gateway.runtime.child import CannotRun
 from gateway.stream import Corridor
 
 Run = Callable[..., Any]

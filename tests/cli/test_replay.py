@@ -18,12 +18,11 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.core.errors import ConfigError
+from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.randomization import draw
 from gateway.evals.http_client import HttpConnections
 from gateway.evals.replay.own_gateway import answers
 from gateway.fake import FakeAnswer, FakeUpstream, Received
-from gateway.runtime.child import CannotRun
 
 ROWS = 200
 BODY = b'{"choices":[{"index":0,"message":{"content":"x"}}],"usage":{"prompt_tokens":9,"completion_tokens":9}}'

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import errors
-from gateway.core.errors import ConfigError, GatewayError, StreamDown, TransportError
+from gateway.core.errors import CannotRun, ConfigError, GatewayError, NotInstalled, StreamDown, TransportError
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
@@ -54,6 +54,8 @@ def test_the_drawing_is_the_truth() -> None:
         GatewayError,
         TransportError,
         ConfigError,
+        CannotRun,
+        NotInstalled,
         StreamDown,
         *subclasses(GatewayError),
         *subclasses(TransportError),

@@ -18,7 +18,7 @@ from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 Configured = Callable[..., dict[str, Any]]
 

@@ -16,7 +16,8 @@ from gateway.runtime.child import LineSeverity
 
 PARENT = """
     import asyncio, sys
-    from gateway.runtime.supervisor import Child, Supervisor
+    from gateway.runtime.child import Child
+    from gateway.runtime.supervisor import Supervisor
 
     async def main():
         async with Supervisor() as supervisor:

@@ -15,9 +15,8 @@ import pytest
 import redis.asyncio as redis
 
 from gateway.config.loading import Config, parse
-from gateway.core.errors import StreamDown
+from gateway.core.errors import NotInstalled, StreamDown
 from gateway.runtime import embedded_redis
-from gateway.runtime.child import NotInstalled
 from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.embedded_socket import MAX_SOCKET_BYTES, socket_path, stream_url
 from gateway.runtime.supervisor import ChildFailed

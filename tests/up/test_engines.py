@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
 from gateway.up import engines
 from gateway.up.engines import alias, missing, model_file
 

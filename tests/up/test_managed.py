@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from gateway.config.loading import load
 from gateway.config.upstreams import EngineRun
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
 from gateway.up import engines, managed
 
 # Speaks vLLM's command line, says what it was told, takes a moment, and then answers as the shipped double.

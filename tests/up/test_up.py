@@ -21,8 +21,8 @@ import pytest
 from openai import OpenAI
 
 from gateway.config.loading import load
+from gateway.core.errors import CannotRun, NotInstalled
 from gateway.core.providers import VENDORS
-from gateway.runtime.child import CannotRun, NotInstalled
 from gateway.up import discovery, engines, up
 from gateway.up.discovery import DiscoveredUpstream, look
 from gateway.up.up import UpOptions, free_port

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.core.errors import CannotRun
 from gateway.evals.store.labels import ScorerVersion, scorers_seen, version_of
 from gateway.evals.store.query import Reading
-from gateway.runtime.child import CannotRun
 
 
 class NothingScored(CannotRun):

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.core.errors import CannotRun
 from gateway.core.sanitize import cell, to_json
 from gateway.evals.annotation.blind import BlindItem, question
 from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
 from gateway.evals.store.labels import Subject
-from gateway.runtime.child import CannotRun
 
 Form = Literal["csv", "jsonl"]
 Given = tuple[str, LabelVerdict, str]  # id, verdict, labeller; "": whoever brings the sheet

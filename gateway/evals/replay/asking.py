@@ -7,13 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.core.errors import CannotRun
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.evals.http_client import GatewayClient, HttpReply, Unreachable
 from gateway.evals.replay.answers import ReplayFailure, ReplayRequest, answered, judged_reply, unanswered
 from gateway.evals.replay.items import PATHS
 from gateway.evals.store.replays import ReplayAnswer
-from gateway.runtime.child import CannotRun
 
 Sleep = Callable[[float], Awaitable[None]]
 _NO_USE = (401, 403, 404)  # of every further question too

@@ -12,9 +12,9 @@ import orjson
 
 from gateway.config.loading import Config
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.evals.replay.items import DatasetItem
-from gateway.runtime.child import CannotRun
 
 # Kinds of upstream that take `seed` (others refuse what they do not know).
 SEEDED = frozenset({

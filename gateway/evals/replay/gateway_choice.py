@@ -9,11 +9,11 @@ from pathlib import Path
 
 from gateway.config.loading import Config
 from gateway.config.scorers import EvalsConfig, evals_of
+from gateway.core.errors import CannotRun
 from gateway.evals.http_client import HttpConnections
 from gateway.evals.replay.design import ReplayTarget, TargetError, contenders
 from gateway.evals.replay.own_gateway import ReachedGateway, answers, own_gateway
 from gateway.evals.store.engine import default_url
-from gateway.runtime.child import CannotRun
 
 Say = Callable[[str], None]
 OWN = "replay"  # in the data directory: what the replay's own gateway keeps

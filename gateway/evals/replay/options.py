@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.config.loading import Config
 from gateway.config.scorers import ScorerConfig
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
@@ -16,7 +17,6 @@ from gateway.evals.replay.design import RequestSettings
 from gateway.evals.replay.report import ReportScope
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
 from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredScorer
-from gateway.runtime.child import CannotRun
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)

@@ -22,8 +22,8 @@ from gateway.config.loading import Config
 from gateway.config.yaml_text import contents, read
 from gateway.evals.http_client import HttpConnections, Unreachable
 from gateway.evals.replay.design import ReplayTarget
-from gateway.runtime.child import runs
-from gateway.runtime.supervisor import Child, Supervisor
+from gateway.runtime.child import Child, runs
+from gateway.runtime.supervisor import Supervisor
 
 _HOST = "127.0.0.1"
 _KEPT = ("upstreams", "models", "limits")

@@ -12,6 +12,7 @@ import orjson
 
 from gateway.config.loading import Config
 from gateway.config.prices import prices_of
+from gateway.core.errors import CannotRun
 from gateway.evals.experiments.report import Report
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.asking import RetryingRequester
@@ -40,8 +41,7 @@ from gateway.evals.scoring.warnings import cautions, mistakes
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import Replay, ReplayStore, outcomes, scored, texts
 from gateway.evals.store.store import StoreDown, WriteRejected
-from gateway.runtime.child import CannotRun
-from gateway.runtime.supervisor import cancel_when_told
+from gateway.runtime.tasks import cancel_on_signal
 
 Watch = Callable[[ReplayProgress], None]
 
@@ -112,7 +112,7 @@ async def carried_out(job: ReplayJob, asker: RetryingRequester, place: GatewayLo
     """Runs the job to its end, in the store of the config. Raises Interrupted, and what Run raises."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
-    cancel_when_told(this)
+    cancel_on_signal(this)
     threads = ScoringThreads()
     try:
         async with ReplayStore(store_of(place)) as store:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
 
 COLUMNS = ("examples", "ground_truth", "cluster")
 _FIELD_CHARACTERS = 1 << 27

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.replay.answers import ReplayRequest, subject
 from gateway.evals.replay.asking import RequestPacing
@@ -20,8 +21,7 @@ from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.store.replays import KnownAnswer, ReplayAnswer, ReplayKey, ReplayStore
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import StoreDown, WriteRejected
-from gateway.runtime.child import CannotRun
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 _CHUNK = 200  # items whose state is read at once
 _BATCH = 64  # answers in one transaction

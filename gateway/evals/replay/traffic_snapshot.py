@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
+from gateway.core.errors import CannotRun
 from gateway.evals.replay.items import DatasetItem, item_of
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import LoggedCall, LogSelection, logged
-from gateway.runtime.child import CannotRun
 
 _REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # what stands in the log for an image or a file
 

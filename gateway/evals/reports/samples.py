@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.query import ExchangeFilter, Found, listed, reading, whole
 from gateway.evals.store.where import parse
-from gateway.runtime.child import CannotRun
 
 _LOOK_S = 0.1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from gateway.runtime.child import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun, NotInstalled
 
 _BUSY_MS = 10_000
 _VERSION = text("SELECT version_num FROM alembic_version")

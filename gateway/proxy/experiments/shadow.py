@@ -34,7 +34,7 @@ from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms
 from gateway.proxy.routing.router import Route, RouteOption, Router
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import DetachedClient
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from gateway.config.loading import load
+from gateway.core.errors import CannotRun
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.design import contenders
 from gateway.evals.replay.own_gateway import answers, gateway_yaml, own_gateway
-from gateway.runtime.child import CannotRun
 
 CONFIG = """
 keys: [{name: web, sha256: "%s"}]

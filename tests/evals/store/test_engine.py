@@ -16,9 +16,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+from gateway.core.errors import NotInstalled
 from gateway.evals.store import engine
 from gateway.evals.store.tables import metadata
-from gateway.runtime.child import NotInstalled
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):

@@ -14,7 +14,7 @@ from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing import response_affinity as module
 from gateway.proxy.routing.response_affinity import ResponseAffinity, conversation_of
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 WEB, APP = Caller("web"), Caller("app")

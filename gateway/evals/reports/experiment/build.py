@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from gateway import __version__
+from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
 from gateway.evals.annotation.calibrate import corrected_difference
 from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
@@ -31,7 +32,6 @@ from gateway.evals.store.experiments.queries import verdicts
 from gateway.evals.store.experiments.sequences import trail
 from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.query import Reading, reading
-from gateway.runtime.child import CannotRun
 
 # A difference as people's labels correct it, of (plan, candidate, comparison).
 Corrected = Callable[[StoredPlan, str, Comparison], Estimate | None]

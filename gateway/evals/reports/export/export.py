@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from gateway.core.errors import CannotRun
 from gateway.evals.reports.export.forms import Form, writer
 from gateway.evals.reports.export.rows import NotExportable
 from gateway.evals.store.export import ExportSource
 from gateway.evals.store.query import ExchangeFilter
-from gateway.runtime.child import CannotRun
 
 Show = Callable[[int, int], None]
 """(done, of all)"""

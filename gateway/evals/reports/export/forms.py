@@ -7,10 +7,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Literal, Protocol, get_args
 
+from gateway.core.errors import CannotRun
 from gateway.core.sanitize import cell, to_json
 from gateway.evals.reports.export.rows import PLAIN, columns, conversation, evaluated, row
 from gateway.evals.store.query import Found
-from gateway.runtime.child import CannotRun
 
 Form = Literal["jsonl", "openai-chat", "openai-evals", "csv", "parquet"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -12,7 +12,7 @@ from gateway.proxy.http.server.answer import ResponseWriter
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.upload import too_large
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import uvloop
 from gateway.config.environment import shared_metrics
 from gateway.proxy.http.server import UnsharedSocket
 from gateway.runtime.child import runs
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.cli import export as verb
 from gateway.cli.export import FORMS as NAMED
+from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
 from gateway.evals.reports.export.export import export, form_of, whole_file
 from gateway.evals.reports.export.forms import FORMS
 from gateway.evals.store.query import ExchangeFilter
-from gateway.runtime.child import CannotRun
 
 
 @pytest.fixture

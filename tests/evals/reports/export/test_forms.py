@@ -10,9 +10,9 @@ import orjson
 import pyarrow.parquet
 import pytest
 
+from gateway.core.errors import CannotRun
 from gateway.evals.reports.export.forms import FORMS, writer
 from gateway.evals.reports.export.rows import PLAIN, NotExportable
-from gateway.runtime.child import CannotRun
 
 
 def written(form, *exchanges, scorers=("said",)) -> bytes:

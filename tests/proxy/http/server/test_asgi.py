@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import TooLarge
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest, DisconnectWatcher, run_asgi
 from gateway.proxy.types import ClientGone
-from gateway.runtime.supervisor import Tasks
+from gateway.runtime.tasks import Tasks
 
 
 class Sender:

@@ -1,0 +1,62 @@
+"""Asyncio tasks that are held until they end. The only module that calls asyncio.create_task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Holds tasks until they end: the event loop keeps only weak references, so a task nobody holds may vanish.
+
+    A task that fails is logged and dropped. `aclose` cancels the tasks that still run and waits for them to end.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the one place
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def aclose(self) -> None:
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def cancel_on_signal(task: asyncio.Task[Any]) -> None:
+    """The first SIGINT or SIGTERM cancels the task, so that its contexts close in order; a second kills the process."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def cancel() -> None:
+        for each in signals:
+            loop.remove_signal_handler(each)
+        task.cancel()
+
+    for each in signals:
+        loop.add_signal_handler(each, cancel)
