@@ -29,13 +29,6 @@ TESTED_ELSEWHERE = {
         "what Prometheus reads is what the report says",
     ),
     "evals/experiments/findings": ("evals/experiments/test_simulations.py", "what whole experiments come to"),
-    "evals/reports/experiment/html/examples": (
-        "evals/reports/experiment/html/test_document.py",
-        "a section is seen on the page",
-    ),
-    "evals/reports/experiment/html/parts": ("evals/reports/experiment/html/test_document.py", "the same"),
-    "evals/reports/experiment/html/summary": ("evals/reports/experiment/html/test_document.py", "the same"),
-    "evals/reports/experiment/html/tables": ("evals/reports/experiment/html/test_document.py", "the same"),
     "evals/experiments/power": ("cli/test_ab.py", "what the verb says"),
     "evals/experiments/without_plan": (
         "evals/reports/experiment/test_build.py",
@@ -312,6 +305,7 @@ HEAVY = (
     "httpx2",
     "httpx",
     "jsonschema_rs",
+    "jinja2",
     "xllamacpp",
     "opentelemetry.exporter",
 )

@@ -1,4 +1,4 @@
-"""Numbers and findings of a report in words, the same on the terminal and on the page. Pure."""
+"""Numbers as a report writes them, the same in its sentences, on the terminal and on the page. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from gateway.evals.experiments.report import Comparison, Direction, Estimate, Margin, State, Verdict
+from gateway.evals.experiments.report import Estimate
 
 T = TypeVar("T")
 
 NONE = "–"
 NARROW = "\u202f"  # a space that does not break a number in two
 MINUS = "\u2212"
-STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
-SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # so that nothing rests on a colour
-VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
-_OF_DIRECTION: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
-_OF_MARGIN: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
 _MOST_DIGITS = 6
 
 
@@ -81,28 +76,6 @@ def dollars(usd: float | None) -> str:
 def when(unix_s: float | None) -> str:
     """To the minute, in UTC."""
     return NONE if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def titled(c: Comparison) -> str:
-    return f"{c.metric}, {c.unit}" if c.unit else c.metric
-
-
-def finding(c: Comparison) -> str:
-    """What is known of one metric, in a few words: of its margin where it has one, else of its direction."""
-    if c.margin is None:
-        return {"better": "better", "worse": "worse", "unclear": "no difference shown"}[c.direction_found]
-    margin = f"{c.margin:g}"
-    if c.margin_found == "inferior":
-        return f"worse by more than {margin}"
-    if c.margin_found == "unclear":
-        return f"undecided; about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "undecided"
-    same = f"the same within {margin}" if c.margin_found == "equivalent" else f"not worse by more than {margin}"
-    return {"better": "better", "worse": f"worse, by no more than {margin}", "unclear": same}[c.direction_found]
-
-
-def mood(c: Comparison) -> State:
-    """Whether that is good (1), bad (−1), or neither."""
-    return _OF_DIRECTION[c.direction_found] if c.margin is None else _OF_MARGIN[c.margin_found]
 
 
 def thinned(points: Sequence[T], most: int) -> Sequence[T]:

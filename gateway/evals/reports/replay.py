@@ -18,17 +18,16 @@ from gateway.evals.experiments.report import Estimate, Report
 from gateway.evals.replay.replay import ReplayResult
 from gateway.evals.replay.targets import TargetSummary
 from gateway.evals.reports.experiment.as_json import to_dict as report_dict
-from gateway.evals.reports.experiment.html.document import document, html
-from gateway.evals.reports.experiment.html.markup import Child, Markup, tag
-from gateway.evals.reports.experiment.html.parts import Column, section, table
+from gateway.evals.reports.experiment.html import to_html
 from gateway.evals.reports.experiment.terminal import page as report_page
+from gateway.evals.reports.html import Cell, Column, Row, render, table
 
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 
 
-def to_dict(found: ReplayResult) -> dict[str, Any]:
+def to_dict(result: ReplayResult) -> dict[str, Any]:
     """Deterministic but for its times: the same answers give the same numbers."""
-    question = found.question
+    question = result.question
     return {
         "replay": question.name,
         "design": question.design,
@@ -39,35 +38,35 @@ def to_dict(found: ReplayResult) -> dict[str, Any]:
             "of": question.of,
         },
         "repeats": question.repeats,
-        "targets": [asdict(each) for each in found.targets],
-        "reports": [report_dict(r) for r in found.reports],
+        "targets": [asdict(each) for each in result.targets],
+        "reports": [report_dict(r) for r in result.reports],
     }
 
 
-def page(found: ReplayResult) -> RenderableType:
-    reports = (part for report in found.reports for part in (Text(), report_page(report)))
-    return Group(Text(plain(_head(found)), "bold"), _targets(found), *reports)
+def page(result: ReplayResult) -> RenderableType:
+    reports = (part for report in result.reports for part in (Text(), report_page(report)))
+    return Group(Text(plain(_head(result)), "bold"), _targets(result), *reports)
 
 
-def _head(found: ReplayResult) -> str:
-    question = found.question
+def _head(result: ReplayResult) -> str:
+    question = result.question
     repeats = f", {question.repeats} times each" if question.repeats > 1 else ""
     return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
 
 
-def _targets(found: ReplayResult) -> Table:
+def _targets(result: ReplayResult) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column("target")
-    for title in _titles(found):
+    for title in _titles(result):
         drawn.add_column(title, justify="right")
-    for each in found.targets:
+    for each in result.targets:
         cells = ["\n".join(line for line in lines if line) for lines in _cells(each)]
         drawn.add_row(*(Text(plain(cell)) for cell in (each.target, *cells)))
     return drawn
 
 
-def _titles(found: ReplayResult) -> list[str]:
-    return [*(m.name for m in found.question.metrics), *_NUMBERS]
+def _titles(result: ReplayResult) -> list[str]:
+    return [*(m.name for m in result.question.metrics), *_NUMBERS]
 
 
 def _cells(each: TargetSummary) -> Iterator[tuple[str, str]]:
@@ -89,29 +88,27 @@ def _over(e: Estimate) -> tuple[str, str]:
     return say.number(e.value, places), say.interval(e, places, signed=False) if known else ""
 
 
-def pages(found: ReplayResult, path: Path) -> Iterator[tuple[Path, str]]:
-    """At the path the report, where two targets are compared; else all targets, and each report beside it."""
-    if len(found.reports) == 1:
-        yield path, html(found.reports[0])
+def pages(result: ReplayResult, path: Path) -> Iterator[tuple[Path, str]]:
+    """(path, HTML). With two targets the comparison's report; otherwise an overview, and each report next to it."""
+    if len(result.reports) == 1:
+        yield path, to_html(result.reports[0])
         return
-    beside = [path.with_name(_file_name(path, i, r)) for i, r in enumerate(found.reports, 1)]
-    yield path, document(found.question.name, _overview(found, beside))
-    yield from ((each, html(report)) for each, report in zip(beside, found.reports, strict=True))
+    files = [path.with_name(_file_name(path, i, r)) for i, r in enumerate(result.reports, 1)]
+    yield path, _overview(result, files)
+    yield from ((file, to_html(report)) for file, report in zip(files, result.reports, strict=True))
 
 
 def _file_name(path: Path, number: int, report: Report) -> str:
     return f"{path.stem}-{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', report.candidate)}{path.suffix}"
 
 
-def _overview(found: ReplayResult, beside: list[Path]) -> Markup:
-    columns = (Column("Target", "text"), *(Column(title) for title in _titles(found)))
-    rows = [(each.target, [_cell(*cell) for cell in _cells(each)]) for each in found.targets]
-    links = [
-        tag("li", tag("a", report.sentence, href=file.name)) for file, report in zip(beside, found.reports, strict=True)
-    ]
-    shown = table("The targets", columns, [(None, rows)]), tag("ul", links) if links else None
-    return section(_head(found), "Each target by itself, over its interval.", shown)
-
-
-def _cell(value: str, bounds: str) -> Child:
-    return value, tag("small", bounds) if bounds else None
+def _overview(result: ReplayResult, files: list[Path]) -> str:
+    columns = (Column("Target", "text"), *(Column(title) for title in _titles(result)))
+    rows = [Row(Cell(each.target), tuple(Cell(*cell) for cell in _cells(each))) for each in result.targets]
+    return render(
+        "replay.html.jinja",
+        title=result.question.name,
+        heading=_head(result),
+        targets=table("The targets", columns, [("", rows)]),
+        links=[(file.name, report.sentence) for file, report in zip(files, result.reports, strict=True)],
+    )

@@ -14,7 +14,8 @@ import orjson
 
 from gateway.core.sanitize import to_json as indented
 from gateway.evals.experiments.report import Comparison, Report
-from gateway.evals.experiments.wording import STATES, thinned
+from gateway.evals.experiments.wording import thinned
+from gateway.evals.reports.experiment.presentation import STATES
 
 VERSION = 1
 MOST_POINTS = 500  # of a trail or a curve: enough to draw it

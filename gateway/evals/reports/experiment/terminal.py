@@ -12,7 +12,16 @@ from rich.text import Text
 from gateway.core.sanitize import plain
 from gateway.evals.experiments import wording as say
 from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail, Report, State
-from gateway.evals.reports.experiment.views import MOODS, comparisons, drawn
+from gateway.evals.reports.experiment.presentation import (
+    SIGNS,
+    STATES,
+    VERDICT_STATES,
+    comparisons,
+    finding,
+    finding_state,
+    pairs_drawn,
+    titled,
+)
 
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
 _ROLES = {"primary": "primary", "guardrail": "guardrail", "other": ""}
@@ -25,7 +34,7 @@ def page(report: Report) -> RenderableType:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
-    style = _STYLES[MOODS[report.verdict]]
+    style = _STYLES[VERDICT_STATES[report.verdict]]
     yield _text(report.sentence, f"bold {style}")
     for reason in report.reasons:
         yield _text(f"  {reason}", style)
@@ -53,7 +62,7 @@ def _gates(report: Report) -> RenderableType | None:
         return None
     shown = _table("", "", "")
     for gate in report.gates:
-        state = _text(f"{say.SIGNS[gate.state]} {say.STATES[gate.state]}", _STYLES[gate.state])
+        state = _text(f"{SIGNS[gate.state]} {STATES[gate.state]}", _STYLES[gate.state])
         shown.add_row(state, _text(gate.name), _text(gate.says))
     return shown
 
@@ -72,11 +81,11 @@ def _metric(c: Comparison, corrected: bool) -> list[Text]:
     places, of_arms = say.digits_of(c.difference, margin=c.margin), say.digits_of(c.a, c.b, margin=c.margin)
     effective = "" if c.effective_n == c.pairs else f"\n{say.count(c.effective_n)} effective"
     cells = [
-        f"{say.titled(c)}\n{_ROLES[c.role]}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
+        f"{titled(c)}\n{_ROLES[c.role]}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
         _over(c.difference, places), _over(c.noise, places), f"{say.count(c.pairs)}{effective}",
         *([_over(c.corrected, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
     ]  # fmt: skip
-    return [*map(_text, cells), _text(say.finding(c), _STYLES[say.mood(c)])]
+    return [*map(_text, cells), _text(finding(c), _STYLES[finding_state(c)])]
 
 
 def _over(e: Estimate | None, places: int) -> str:
@@ -178,7 +187,7 @@ def _of_arm(each: Arm) -> tuple[str, ...]:
 
 
 def _withheld(report: Report) -> RenderableType | None:
-    total = drawn(report)
+    total = pairs_drawn(report)
     said = (f"{reason} {say.count(n)} ({say.share(n / total)})" for reason, n in report.withheld if total)
     return _text("; ".join(said)) if report.withheld else None
 

@@ -1,4 +1,4 @@
-"""The page as a whole: every section, in one file that loads nothing, whatever stands in the store."""
+"""The page: every section, in one file that loads nothing, whatever texts the store holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway.core.sanitize import plain
-from gateway.evals.reports.experiment.html.document import html
+from gateway.evals.reports.experiment.html import to_html
 
 SECTIONS = [
     "The difference, as pairs came", "Gates", "Metrics", "Win, tie, loss", "Like the control?", "Several candidates",
@@ -16,8 +16,8 @@ SECTIONS = [
 ]  # fmt: skip
 
 
-def test_the_verdict_comes_first_and_every_section_is_there(report, read):
-    page = read(html(report()))
+def test_the_page_has_the_verdict_and_every_section(report, read):
+    page = read(to_html(report()))
     assert page.one("h1").text.replace("\u00a0", " ") == plain(report().sentence)
     assert [h.text for h in page.all("h2")] == SECTIONS
     assert page.one("span", "badge").text.endswith("Ship")
@@ -27,8 +27,8 @@ def test_the_verdict_comes_first_and_every_section_is_there(report, read):
 
 
 @pytest.mark.parametrize("kind", ["ship", "hold", "reject", "nothing", "hostile"])
-def test_it_loads_nothing_and_runs_nothing(report, read, kind):
-    text = html(report(kind))
+def test_the_page_loads_nothing_and_runs_nothing(report, read, kind):
+    text = to_html(report(kind))
     page = read(text)
     assert not {e.name for e in page.all()} & {"script", "img", "link", "iframe", "object", "form", "a", "base"}
     assert not [name for e in page.all() for name in e.attributes if name.startswith("on") or name in ("src", "href")]
@@ -40,35 +40,35 @@ def test_it_loads_nothing_and_runs_nothing(report, read, kind):
     )
 
 
-def test_hostile_text_is_text(report, read, hostile):
-    page = read(html(report("hostile")))
+def test_hostile_text_stays_text(report, read, hostile):
+    page = read(to_html(report("hostile")))
     assert plain(hostile) in page.one("h1").text.replace("\u00a0", " ")
     assert "\x1b" not in page.text
     assert "\u202e" not in page.text
 
 
-def test_it_is_fit_for_phones_print_and_dark_rooms(report, read):
-    style = read(html(report())).one("style").text
+def test_the_page_has_styles_for_phones_print_and_dark(report, read):
+    style = read(to_html(report())).one("style").text
     for query in ("prefers-color-scheme: dark", "@media print", "max-width"):
         assert query in style
-    assert {m.attributes.get("name") for m in read(html(report())).all("meta")} >= {"viewport"}
+    assert {m.attributes.get("name") for m in read(to_html(report())).all("meta")} >= {"viewport"}
 
 
-def test_a_hold_says_why(report, read):
-    page = read(html(report("hold")))
+def test_a_hold_gives_its_reasons(report, read):
+    page = read(to_html(report("hold")))
     assert [li.text for li in page.one("ul", "reasons").all("li")] == list(report("hold").reasons)
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
 
 
-def test_answers_stand_side_by_side_with_what_differs(report, read):
-    pairs = read(html(report())).all("article", "pair")
+def test_answers_are_side_by_side_with_differences_marked(report, read):
+    pairs = read(to_html(report())).all("article", "pair")
     assert len(pairs) == 3
     assert [d.text for d in pairs[0].all("ins")][:1] == ["twelve"]
     assert pairs[0].one("span", "ids").text.count("01a21079") == 2
 
 
-def test_numbers_and_withheld_pairs_stand_in_tables(report, read):
-    tables = {t.one("caption").text: t.text for t in read(html(report())).all("table")}
+def test_numbers_and_withheld_pairs_are_in_tables(report, read):
+    tables = {t.one("caption").text: t.text for t in read(to_html(report())).all("table")}
     assert "helpfulness" in tables["Each metric in both arms"]
     assert "openai/gpt-x" in tables["The arms"]
     assert "not offered: busy31" in tables["Withheld pairs"]

@@ -1,0 +1,79 @@
+"""What is compared with what, how arms are coloured, and what a finding is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.evals.experiments.report import Comparison, Estimate
+from gateway.evals.reports.experiment import presentation
+
+
+def test_a_metric_listed_twice_is_shown_in_its_deciding_role(report):
+    made = report()
+    shown = presentation.comparisons(replace(made, primary=replace(made.metrics[0], pairs=7)))
+    assert [c.metric for c in shown] == [c.metric for c in made.metrics]
+    assert shown[0].pairs == 7
+    assert presentation.comparisons(report("nothing")) == []
+
+
+def test_costs_are_compared_with_the_control_not_its_repeat(report):
+    made = report()
+    control, candidate = presentation.arms_compared(made)
+    assert (control.arm, candidate.arm) == ("control", "llama")
+    assert presentation.arms_compared(replace(made, arms=made.arms[1:])) is None
+    assert presentation.arms_compared(report("nothing")) is None
+
+
+def test_latency_is_compared_only_with_an_arm_on_the_same_path(report):
+    made = report()
+    other, candidate = presentation.latency_compared(made)
+    assert (other.arm, candidate.arm) == ("repeat", "llama")
+    alone = replace(made, latency=(made.latency[0], made.latency[2]))
+    assert presentation.latency_compared(alone) is None
+    split = tuple(replace(each, comparable=True) for each in alone.latency)
+    assert presentation.latency_compared(replace(made, latency=split))[0].arm == "control"
+    first = tuple(replace(each, measure="first_token_s") for each in split)
+    assert presentation.latency_compared(replace(made, latency=first)) is None
+
+
+def test_the_first_other_arm_has_the_colour_of_the_control(report):
+    made = report()
+    more = replace(made.arms[0], arm="third")
+    assert presentation.arm_colors(replace(made, arms=(*made.arms, more))) == {
+        "llama": "candidate",
+        "repeat": "repeat",
+        "control": "control",
+        "third": "other",
+    }
+
+
+def test_drawn_pairs_are_the_compared_and_the_withheld(report):
+    assert presentation.pairs_drawn(report()) == 1240 + 43
+    assert presentation.pairs_drawn(report("nothing")) == 0
+
+
+def comparison(direction: str, found: str, **fields: object) -> Comparison:
+    none = Estimate(None)
+    plain = Comparison("m", "", "primary", none, none, none, None, 10, 10.0, 0.02, direction, found)  # type: ignore[arg-type]
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "state"),
+    [
+        (comparison("unclear", "equivalent"), "the same within 0.02", 1),
+        (comparison("unclear", "non_inferior"), "not worse by more than 0.02", 1),
+        (comparison("better", "non_inferior"), "better", 1),
+        (comparison("worse", "non_inferior"), "worse, by no more than 0.02", 1),
+        (comparison("worse", "inferior"), "worse by more than 0.02", -1),
+        (comparison("unclear", "unclear", pairs_needed=1900), "undecided; about 1\u202f900 pairs more", 0),
+        (comparison("worse", "unclear"), "undecided", 0),
+        (comparison("better", "unclear", margin=None), "better", 1),
+        (comparison("worse", "unclear", margin=None), "worse", -1),
+        (comparison("unclear", "unclear", margin=None), "no difference shown", 0),
+    ],
+)
+def test_a_finding_is_about_the_margin_if_there_is_one(found, text, state):
+    assert (presentation.finding(found), presentation.finding_state(found)) == (text, state)
