@@ -255,7 +255,7 @@ def test_connections_are_opened_in_the_transports_and_in_room_twos_client() -> N
     """Beside them: `discover` looks for servers, and `up` asks the programs that it started whether they are ready."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
     assert not within(opened, "proxy/http/client/", "up/managed")
-    reasons = {"fake/wire", "proxy/http/server/answer"}  # http.HTTPStatus, for a status line's words
+    reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
     assert not within(clients, "proxy/http/client/", "evals/http_client", "up/discovery")
 

@@ -32,8 +32,8 @@ from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
-from gateway.proxy.http.server import UnsharedSocket
 from gateway.proxy.http.server.protocol import HttpProtocol
+from gateway.proxy.http.server.sharing import UnsharedSocket
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder

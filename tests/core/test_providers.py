@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.loading import Upstream
 from gateway.core.providers import VENDORS, DialectName, Load, Provider
-from gateway.proxy.dialects.table import build
+from gateway.proxy.dialects.registry import build
 
 ROWS = pytest.mark.parametrize("row", VENDORS.values(), ids=list(VENDORS))
 

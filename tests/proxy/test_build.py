@@ -15,7 +15,7 @@ from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.build import ProcessParts, build, close
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.runtime.tasks import Tasks

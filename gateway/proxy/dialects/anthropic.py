@@ -9,13 +9,15 @@ import orjson
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, GatewayError
-from gateway.proxy.dialects import PlainReply, Reader, lenient
+from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
-from gateway.proxy.dialects.asked import translated
-from gateway.proxy.dialects.openai import fixed_headers, place_of, read_answer
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.dialects.lenient_json import translated
+from gateway.proxy.dialects.openai import fixed_headers, place_of
+from gateway.proxy.dialects.plain_answer import read_answer
+from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import set_known
 from gateway.proxy.types import Headers
@@ -65,13 +67,13 @@ class Anthropic:
         usage = read_answer(body)
         if call.api in _OWN:
             return PlainReply(body, usage)
-        message = lenient.loads(body)
+        message = lenient_json.loads(body)
         if not isinstance(message.get("content"), list):
             raise ValueError("its body is no message: it has no content")
-        return PlainReply(lenient.dumps(to_chat(message, int(call.received))), usage)
+        return PlainReply(lenient_json.dumps(to_chat(message, int(call.received))), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        return body if call.api in _OWN else lenient.dumps(to_openai_error(status, body))
+        return body if call.api in _OWN else lenient_json.dumps(to_openai_error(status, body))
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         """The blank line first: a half event would swallow the error."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
-from gateway.proxy.dialects import lenient
-from gateway.proxy.dialects.reading import message_of
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.event_reader import message_of
 
 FINISH = {
     "end_turn": "stop",
@@ -76,7 +76,7 @@ def to_chat(message: dict[str, Any], created: int) -> dict[str, Any]:
 
 
 def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
-    function = {"name": block.get("name"), "arguments": lenient.dumps(block.get("input") or {}).decode()}
+    function = {"name": block.get("name"), "arguments": lenient_json.dumps(block.get("input") or {}).decode()}
     return {"id": block.get("id"), "type": "function", "function": function}
 
 
@@ -86,7 +86,7 @@ def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
     code: OpenAI's where the meaning is the same, so that it is retried, or not, as OpenAI's would be.
     """
     try:
-        error = lenient.loads(body)
+        error = lenient_json.loads(body)
     except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error

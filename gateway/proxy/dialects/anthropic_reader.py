@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.sse import Event
-from gateway.proxy.dialects import lenient
+from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
-from gateway.proxy.dialects.reading import EventReader, PassingReader, message_of
+from gateway.proxy.dialects.event_reader import EventReader, PassingReader, message_of
 from gateway.proxy.request.call import Call
 
 
@@ -54,9 +54,9 @@ class ToChatReader(EventReader):
         return self._error(part) if kind == "error" or part.get("error") else b""
 
     def _error(self, part: dict[str, Any]) -> bytes:
-        error = to_openai_error(200, lenient.dumps(part))
+        error = to_openai_error(200, lenient_json.dumps(part))
         self.fail(error["error"]["message"])
-        return b"data: " + lenient.dumps(error) + b"\n\n"
+        return b"data: " + lenient_json.dumps(error) + b"\n\n"
 
     def _message_start(self, message: dict[str, Any]) -> bytes:
         self._head["id"] = message.get("id") or self._head["id"]
@@ -68,7 +68,7 @@ class ToChatReader(EventReader):
         if block.get("type") == "tool_use":
             place = self._calls.setdefault(index, len(self._calls))
             given = block.get("input")
-            arguments = lenient.dumps(given).decode() if given else ""
+            arguments = lenient_json.dumps(given).decode() if given else ""
             if not given:
                 self._owes_input.add(index)
             function = {"name": block.get("name"), "arguments": arguments}
@@ -122,15 +122,14 @@ class ToChatReader(EventReader):
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return b"data: " + lenient.dumps({**self._head, "choices": [choice]}) + b"\n\n"
+        return b"data: " + lenient_json.dumps({**self._head, "choices": [choice]}) + b"\n\n"
 
     def _owed(self) -> bytes:
         done = b"data: [DONE]\n\n"
         if not (self._asked_usage and self.usage):
             return done
-        return (
-            b"data: " + lenient.dumps({**self._head, "choices": [], "usage": chat_usage(self.usage)}) + b"\n\n" + done
-        )
+        usage = {**self._head, "choices": [], "usage": chat_usage(self.usage)}
+        return b"data: " + lenient_json.dumps(usage) + b"\n\n" + done
 
 
 class MessagesReader(PassingReader):

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import GatewayError, NotImplementedHere
-from gateway.proxy.dialects import PlainReply, Reader, lenient
-from gateway.proxy.dialects.asked import translated
-from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.lenient_json import translated
+from gateway.proxy.dialects.messages_reader import ToMessagesReader, to_anthropic_error, to_message
 from gateway.proxy.dialects.messages_request import to_chat_request
-from gateway.proxy.dialects.openai import OpenAI, read_answer
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.dialects.plain_answer import read_answer
+from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
 _KNOWS_COMPLETION_LIMIT = frozenset(
@@ -44,7 +46,7 @@ class Messages:
     def answer(self, call: Call, body: bytes) -> PlainReply:
         usage = read_answer(body)
         try:
-            return PlainReply(lenient.dumps(to_message(lenient.loads(body))), usage)
+            return PlainReply(lenient_json.dumps(to_message(lenient_json.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:
             raise ValueError(f"its body is no chat completion: {error}") from error
 

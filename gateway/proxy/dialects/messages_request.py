@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.errors import BadRequest
-from gateway.proxy.dialects import lenient
+from gateway.proxy.dialects import lenient_json
 
 _PASSED = ("temperature", "top_p", "top_k", "stream")
 _READ = frozenset(
@@ -91,7 +91,7 @@ def _assistant(content: Any, where: str) -> dict[str, Any]:
         if kind == "text":
             texts.append(block.get("text") or "")
         elif kind == "tool_use":
-            function = {"name": block.get("name"), "arguments": lenient.dumps(block.get("input") or {}).decode()}
+            function = {"name": block.get("name"), "arguments": lenient_json.dumps(block.get("input") or {}).decode()}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
         elif kind not in ("thinking", "redacted_thinking"):
             raise _refused(place, f"a block of type {kind!r}")

@@ -5,21 +5,18 @@ Spliced into requests: `model`, and `stream_options.include_usage` where the cli
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterable
 from urllib.parse import urlsplit
 
 import orjson
 
 from gateway.config.loading import Upstream
-from gateway.core.completion import usage_of
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import Usage
-from gateway.proxy.dialects import PlainReply, Reader, lenient
+from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
-from gateway.proxy.dialects.reading import RawReader, message_of
-from gateway.proxy.dialects.usage import tail_usage
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.dialects.plain_answer import read_answer, tail_usage
+from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT
 from gateway.proxy.request.json_splice import add_member, ask_usage, set_known
@@ -29,8 +26,6 @@ _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer these with a list
-_SMALL = 16384  # parsing less than this costs a few microseconds
-_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
 class OpenAI:
@@ -133,34 +128,3 @@ def fixed_headers(upstream: Upstream, credential: tuple[bytes, bytes] | None) ->
     named = {name for name, _ in given}
     ours = [(b"accept-encoding", b"identity"), *([credential] if credential else [])]
     return [*(h for h in ours if h[0] not in named), *given]
-
-
-def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
-    """The tokens that it states. Raises ValueError when a 200's body is no answer: not one JSON object (or list), cut
-    short, or an error.
-
-    A large body is parsed only in doubt: when its brackets do not add up, or something in it is named "error".
-    """
-    if len(body) > _SMALL and not _doubtful(body, lists=lists):
-        return tail_usage(body)
-    try:
-        whole = lenient.loads(body)
-    except ValueError as error:
-        raise ValueError(f"its body is not JSON: {error}" if body else "its body is empty") from None
-    if not isinstance(whole, dict):
-        if not (lists and isinstance(whole, list)):
-            raise ValueError("its body is not a JSON object")
-        return None
-    if not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
-        raise ValueError(f"its body is an error: {message_of(whole.get('error') or whole)[:200]}")
-    return usage_of(whole.get("usage"))
-
-
-def _doubtful(body: bytes, *, lists: bool) -> bool:
-    bare = body.strip()
-    ends = bare[:1] + bare[-1:]
-    if ends != b"{}" and not (lists and ends == b"[]"):
-        return True
-    if bare.count(b"{") != bare.count(b"}") or bare.count(b"[") != bare.count(b"]"):
-        return True
-    return bare.find(b'"error"') >= 0 and _ERROR.search(bare) is not None

@@ -9,7 +9,7 @@ import orjson
 
 from gateway.core.completion import usage_of
 from gateway.core.sse import events
-from gateway.proxy.dialects.reading import PassingReader, message_of
+from gateway.proxy.dialects.event_reader import PassingReader, message_of
 from gateway.proxy.request.call import Call
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')

@@ -13,7 +13,7 @@ from typing import Any
 from gateway.core.errors import TransportError, UpstreamFailed
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, calm, stopping
-from gateway.proxy.http.client import UpstreamReply
+from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.request.headers import for_client, for_upstream

@@ -15,7 +15,7 @@ from dataclasses import replace
 from gateway.core.errors import GatewayError, Overloaded, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.http.client import UpstreamReply
+from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker

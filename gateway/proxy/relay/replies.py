@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable
 
 from gateway.core.errors import TransportError
-from gateway.proxy.dialects import Cut, Reader
-from gateway.proxy.http.client import UpstreamReply
+from gateway.proxy.dialects.types import Cut, Reader
+from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
 from gateway.proxy.relay.state import RelayState, SentText

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects.types import Reader
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.relay.progress import CallContext

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from gateway.core.errors import TransportError
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 log = logging.getLogger(__name__)

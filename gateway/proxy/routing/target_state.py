@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from gateway.config.loading import Upstream
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
-from gateway.proxy.dialects import Dialect
-from gateway.proxy.http.client import Transport
+from gateway.proxy.dialects.types import Dialect
+from gateway.proxy.http.client.transport import Transport
 
 Clock = Callable[[], float]
 

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.config.loading import Upstream
 from gateway.core.sse import events
-from gateway.proxy.dialects import Reader
+from gateway.proxy.dialects.types import Reader
 from gateway.proxy.request.call import Call, Caller
 
 PATHS = {

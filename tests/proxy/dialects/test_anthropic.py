@@ -13,8 +13,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
-from gateway.proxy.dialects import Reader
 from gateway.proxy.dialects.anthropic import Anthropic
+from gateway.proxy.dialects.types import Reader
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]

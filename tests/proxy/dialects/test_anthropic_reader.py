@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
+from gateway.proxy.dialects.types import Cut, Reader
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]

@@ -13,9 +13,9 @@ from anthropic.types import Message
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
-from gateway.proxy.dialects import Reader
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.dialects.types import Reader
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.config.loading import Upstream
 from gateway.core.errors import UpstreamFailed
-from gateway.proxy.dialects.openai import OpenAI, read_answer
+from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.upload import begin_upload
 

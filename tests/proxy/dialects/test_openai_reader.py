@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.config.loading import Upstream
 from gateway.core.exchange import Usage
-from gateway.proxy.dialects import Cut, Reader
 from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.dialects.types import Cut, Reader
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.config.loading import Upstream
 from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
-from gateway.proxy.dialects.table import build
+from gateway.proxy.dialects.registry import build
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.routing import health
 from gateway.proxy.routing.health import load_report, look, scrape, watch

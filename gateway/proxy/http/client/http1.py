@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from gateway.core.errors import ConnectFailed
-from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.http.client.connection import Http1Reply, UpstreamConnection
 from gateway.proxy.http.client.pool import ConnectionPool, Origin
+from gateway.proxy.http.client.transport import UpstreamRequest
 
 
 class Http1Transport:

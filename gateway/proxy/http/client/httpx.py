@@ -17,8 +17,8 @@ from typing import Any, cast
 import httpx2
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, TransportError
-from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.http.client.framing import MAX_HEADERS, counted
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.types import Headers
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.proxy.http.server.answer import ResponseWriter
 from gateway.proxy.http.server.request import ServerRequest
+from gateway.proxy.http.server.response_writer import ResponseWriter
 from gateway.proxy.request.upload import too_large
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
 from gateway.runtime.tasks import Tasks

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
@@ -18,15 +18,29 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.core.errors import BadRequest
-from gateway.proxy.http.server import DirectApp
-from gateway.proxy.http.server.answer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.server.asgi import run_asgi
 from gateway.proxy.http.server.request import ServerRequest
+from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
-from gateway.proxy.types import Headers
+from gateway.proxy.request.endpoints import Endpoint
+from gateway.proxy.types import ClientConnection, Headers, HttpRequest
 
 HIGH_WATER = 64 * 1024  # body bytes that nobody has taken; above it the socket is not read
 BULK = 128 * 1024  # a body from this length on passes by the parser, which would copy it
+
+
+class DirectApp(Protocol):
+    """An application that answers some requests without ASGI."""
+
+    @property
+    def outbox(self) -> WriteBatcher:
+        """For the answers of all its connections."""
+        ...
+
+    def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
+    def answer(
+        self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection
+    ) -> Coroutine[Any, Any, None]: ...
 
 
 class HttpProtocol(asyncio.Protocol):

@@ -22,7 +22,6 @@ from typing import Any
 import uvloop
 
 from gateway.config.environment import shared_metrics
-from gateway.proxy.http.server import UnsharedSocket
 from gateway.runtime.child import runs
 from gateway.runtime.tasks import Tasks
 
@@ -34,6 +33,10 @@ SLACK = 1  # connections more than the fewest; and one more for each sixteen of 
 SLOTS = 256
 _FULL_S = 1.0  # between two attempts where the process may open no more files
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class UnsharedSocket(socket.socket):
+    """A listening socket that no other worker has."""
 
 
 class ConnectionShares:

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.proxy.http.client import Transport, UpstreamReply, UpstreamRequest
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.httpx import HttpxTransport
+from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
 from gateway.proxy.types import Headers
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""The bytes of one connection, fed by hand: every split, every cut, anything at all. Sockets: test_transports.py."""
+"""The bytes of one connection, fed by hand: every split, every cut, anything at all. Sockets: test_transport.py."""
 
 import asyncio
 from itertools import pairwise

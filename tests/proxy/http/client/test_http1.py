@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from gateway.core.errors import BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout
-from gateway.proxy.http.client import UpstreamRequest
 from gateway.proxy.http.client.http1 import Http1Transport, encode_head
+from gateway.proxy.http.client.transport import UpstreamRequest
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"

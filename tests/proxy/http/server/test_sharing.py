@@ -14,8 +14,14 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.http.server import UnsharedSocket
-from gateway.proxy.http.server.sharing import SLACK, SLOTS, ConnectionShares, SharedSocketServer, SharingLoop
+from gateway.proxy.http.server.sharing import (
+    SLACK,
+    SLOTS,
+    ConnectionShares,
+    SharedSocketServer,
+    SharingLoop,
+    UnsharedSocket,
+)
 
 
 class Echo(asyncio.Protocol):

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from gateway.core.exchange import Usage
-from gateway.proxy.dialects import Cut, Reader
-from gateway.proxy.dialects.messages_answer import ToMessagesReader, to_anthropic_error, to_message, usage_block
+from gateway.proxy.dialects.messages_reader import ToMessagesReader, to_anthropic_error, to_message, usage_block
+from gateway.proxy.dialects.types import Cut, Reader
 
 Read = Callable[[Reader, bytes, int], bytes]
 DataOf = Callable[[bytes], list[dict[str, Any]]]

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterable, Callable
 from gateway.config.loading import Upstream
 from gateway.core.errors import GatewayError
 from gateway.core.providers import DialectName
-from gateway.proxy.dialects import Dialect, PlainReply, Reader
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
-from gateway.proxy.http.client import UpstreamRequest
+from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
 

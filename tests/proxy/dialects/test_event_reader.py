@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.dialects.reading import RawReader, message_of
+from gateway.proxy.dialects.event_reader import RawReader, message_of
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1))

@@ -10,7 +10,7 @@ import pytest
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
 from gateway.core.providers import VENDORS
-from gateway.proxy.dialects.table import build
+from gateway.proxy.dialects.registry import build
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]

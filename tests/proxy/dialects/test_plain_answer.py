@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
-from gateway.proxy.dialects.usage import tail_usage
+from gateway.proxy.dialects.plain_answer import tail_usage
 
 LONG = "x" * 5000
 USAGE = st.one_of(

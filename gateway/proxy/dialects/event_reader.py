@@ -9,7 +9,8 @@ from typing import Any
 
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event, Splitter, events, parse
-from gateway.proxy.dialects import Cut, lenient
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.types import Cut
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
 
@@ -224,7 +225,7 @@ def _object(data: bytes) -> dict[str, Any] | None:
     if data[:1] != b"{":
         return None
     try:
-        value = lenient.loads(data)
+        value = lenient_json.loads(data)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

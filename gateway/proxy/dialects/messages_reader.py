@@ -7,8 +7,8 @@ from typing import Any
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event
-from gateway.proxy.dialects import lenient
-from gateway.proxy.dialects.reading import EventReader, message_of
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.event_reader import EventReader, message_of
 
 _STOPS = {
     "stop": "end_turn",
@@ -65,7 +65,7 @@ def to_message(chat: dict[str, Any]) -> dict[str, Any]:
 def _tool_use(call: dict[str, Any]) -> Block:
     function = call.get("function") or {}
     try:
-        given = lenient.loads((function.get("arguments") or "{}").encode())
+        given = lenient_json.loads((function.get("arguments") or "{}").encode())
     except ValueError:
         given = None
     if not isinstance(given, dict):
@@ -96,7 +96,7 @@ def usage_block(usage: Usage | None) -> dict[str, Any]:
 def to_anthropic_error(status: int, body: bytes) -> bytes:
     """An upstream's error in Anthropic's shape. `code` is kept beside it: it says what may be asked elsewhere."""
     try:
-        error = lenient.loads(body)
+        error = lenient_json.loads(body)
     except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
@@ -104,7 +104,7 @@ def to_anthropic_error(status: int, body: bytes) -> bytes:
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, str):
         out["code"] = code
-    return lenient.dumps({"type": "error", "error": out})
+    return lenient_json.dumps({"type": "error", "error": out})
 
 
 class ToMessagesReader(EventReader):
@@ -206,4 +206,4 @@ class ToMessagesReader(EventReader):
 
 
 def _event(kind: str, **members: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + lenient.dumps({"type": kind, **members}) + b"\n\n"
+    return b"event: " + kind.encode() + b"\ndata: " + lenient_json.dumps({"type": kind, **members}) + b"\n\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.http.server.answer import STATUS_LINES, ResponseWriter
+from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 
 
 class Wire:
