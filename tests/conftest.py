@@ -24,6 +24,7 @@ pytest_plugins = [
     "fixtures.exports",
     "fixtures.html_reader",
     "fixtures.scoring",
+    "fixtures.stores",
 ]
 
 settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there

@@ -35,9 +35,8 @@ TESTED_ELSEWHERE = {
         "the report of an experiment without a plan",
     ),
     "evals/reports/experiment/sentences": ("evals/reports/experiment/test_build.py", "sentences of a report"),
-    "evals/store/experiments/evidence": ("evals/experiments/test_engine.py", "what scorers said, as pairs carry it"),
     "evals/store/experiments/pairs": (
-        "evals/store/experiments/test_advance.py",
+        "evals/experiments/test_advance.py",
         "pairs settle where a step takes them",
     ),
     "evals/store/experiments/queries": ("evals/reports/experiment/test_build.py", "questions that a report asks"),

@@ -13,8 +13,8 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 
 from gateway.config.otel import OtelConfig
 from gateway.core.exchange import Exchange
+from gateway.core.score import ScoreResult
 from gateway.evals.entry_scoring import ReadEntry
-from gateway.evals.scoring.run import ScoreResult
 from gateway.observability.tracing import below, events, ids_of
 
 NAME = "gen_ai.evaluation.result"

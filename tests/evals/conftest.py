@@ -19,14 +19,14 @@ from gateway.config.loading import Config, parse
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id
 from gateway.core.plan import REPEAT, Guardrail, Plan, PlanState
+from gateway.core.score import Bounds, Direction, Score, ScoreResult, Skipped
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
-from gateway.evals.scoring.run import ScoreResult
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Subject
 from gateway.evals.store import engine
 from gateway.evals.store import write as writing
 from gateway.evals.store.batches import ScoredBatch

@@ -8,9 +8,9 @@ import pytest
 from gateway.core.exchange import Feedback, Target
 from gateway.core.prices import Price, Prices
 from gateway.core.randomization import draw
+from gateway.core.score import Score
 from gateway.evals.entry_scoring import EntryScorer, batch_of, exchange_in
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.types import Score
 from gateway.stream import StreamEntry
 
 

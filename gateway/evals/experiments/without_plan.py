@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from gateway.core.plan import CONTROL
+from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Arm, Comparison, Report
 from gateway.evals.experiments.report import Estimate as Shown
-from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.stratified import weighted_mean
 from gateway.evals.statistics.weights import WeightedEstimate
 from gateway.evals.store.experiments import arms

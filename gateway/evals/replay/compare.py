@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Comparison, Estimate, IntervalTrail
 from gateway.evals.experiments.verdict import direction_of, margin_of
 from gateway.evals.replay.sheet import Floats, Kind, ReplayMetric
-from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.evals.statistics.special import normal_quantile, student_quantile

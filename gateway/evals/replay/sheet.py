@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.evals.scoring.types import Bounds, Direction
+from gateway.core.score import Bounds, Direction
 from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
 Floats = NDArray[np.float64]

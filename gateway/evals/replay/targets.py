@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate
 from gateway.evals.replay.compare import mean_estimate
 from gateway.evals.replay.sheet import Floats, ReplayMetric, ScoreSheet
-from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.quantiles import quantile_ranks
 
 _CURVE_POINTS = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.completion import Completion
-from gateway.evals.scoring.types import Golden, Rule, Score, Scorer, Skipped, Subject
+from gateway.core.score import Score, Skipped
+from gateway.evals.scoring.types import Golden, Rule, Scorer, Subject
 
 __all__ = ["Completion", "Golden", "Rule", "Score", "Scorer", "Skipped", "Subject"]

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.core.completion import Completion
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.core.score import Score, Skipped
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 Usd = Annotated[float, Field(gt=0)]
 UNKNOWN = Skipped("a cost: usage from the upstream, and a price for its model (`prices` in gateway.yaml)")

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import question
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.evals.scorers.preconditions import untold
 from gateway.evals.scoring.asker import Asker
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.evals.scoring.types import Golden, Subject
 
 Compare = Literal["reference", "prompt", "arms"]
 NO_QUESTION = Skipped("a question of the user's in text")

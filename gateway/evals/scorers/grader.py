@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from gateway.core.completion import Completion
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.evals.scorers.embedding import VectorSource, cosine, vectors_of
 from gateway.evals.scorers.grading import variables
 from gateway.evals.scorers.grading.formula import Formula
@@ -30,7 +31,7 @@ from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion
 from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.asker import Asker, total
 from gateway.evals.scoring.options import InvalidOptions
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Spent, Subject
+from gateway.evals.scoring.types import Golden, Subject
 
 Values = Mapping[str, Any]
 

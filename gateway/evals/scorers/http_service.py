@@ -15,12 +15,13 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.core.completion import Completion
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.evals.http_client import HttpConnections, HttpReply
 from gateway.evals.scorers.judging.repeats import standard_error
 from gateway.evals.scoring.asker import total
 from gateway.evals.scoring.budget import ScorerBudget
 from gateway.evals.scoring.golden import wrong_in
-from gateway.evals.scoring.types import Bounds, Denied, Direction, Golden, Kind, Score, Scorer, Skipped, Spent, Subject
+from gateway.evals.scoring.types import Denied, Golden, Scorer, Subject
 
 V = 1  # of what is sent; grows when a field changes its meaning
 MOST_BYTES = 1 << 20  # of what comes back

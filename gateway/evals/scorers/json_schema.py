@@ -9,9 +9,10 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import form
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import unfinished
 from gateway.evals.scoring.json_schema import REMOTE, CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NOT_ASKED = Skipped("a response_format of type json_schema")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")

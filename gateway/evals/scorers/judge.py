@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.completion import Completion
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.evals.scorers.judging import material, templates, verdicts, weighting
 from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, JudgeQuestion, JudgeVerdict
 from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score
@@ -18,7 +19,7 @@ from gateway.evals.scorers.preconditions import unanswered
 from gateway.evals.scoring.asker import Asker, total
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Subject
 
 JudgeKind = Literal["pointwise", "reference", "rubric", "groundedness", "pairwise"]
 CRITERION = "The answer does what the user asked for: it is right, complete and to the point."

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.request_format import question
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import untold
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 # Optional, 4 MB: when it is missing, building this scorer says how to install it.
 langid: Any = import_module("py3langid.langid")

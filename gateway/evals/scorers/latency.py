@@ -9,8 +9,9 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 Seconds = Annotated[float, Field(gt=0)]
 GONE = Skipped("a client that stayed to the end")

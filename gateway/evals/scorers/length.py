@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
+from gateway.core.score import Bounds, Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import untold
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.core.score import Bounds, Direction, Score, Skipped
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NO_LOGPROBS = Skipped("an upstream that gives logprobs, and a request with logprobs: true")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.evals.scoring.types import Skipped, Subject
+from gateway.core.score import Skipped
+from gateway.evals.scoring.types import Subject
 
 ANSWERING = frozenset({"chat", "completions", "responses", "messages"})
 NO_ANSWER = Skipped("an answer")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NO_REFERENCE = Skipped("a reference")
 READ = 100_000  # characters of each text

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
+from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 ENDS = frozenset({"content_filter", "refusal", "safety"})  # finish reasons that say it
 ANSWERED = Score(0.0, "answered")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
+from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import untold
-from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 READ = 100_000  # characters, from the end: that is where loops are
 GRAM = 4

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
+from gateway.core.score import Direction, Score, Skipped
 from gateway.core.secret_patterns import KINDS, Kind
 from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 CLEAN = Score(0.0, "clean")
 

@@ -10,9 +10,10 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import ToolChoice, choice, tools
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import unfinished
 from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NO_TOOLS = Skipped("a request that offers tools")
 NO_CALL = Skipped("a tool call, made or required")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.json_distance import apart, leaves_of
 from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
-from gateway.evals.scoring.types import Score, Skipped
 
 NO_CALLS = Skipped("a tool call in either answer")
 CALLS = 64  # of each answer

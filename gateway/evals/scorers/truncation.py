@@ -10,8 +10,9 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import form
+from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import unfinished
-from gateway.evals.scoring.types import Direction, Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
 WHOLE = Score(0.0, "whole")

@@ -8,8 +8,9 @@ import orjson
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import OutputFormat, form
+from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import unfinished
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NOT_ASKED = Skipped("a request for JSON")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")

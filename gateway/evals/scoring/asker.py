@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.prices import Prices
+from gateway.core.score import Spent
 from gateway.evals.http_client import GatewayClient, HttpConnections, HttpReply
 from gateway.evals.scoring.budget import BudgetLedger, ScorerBudget
-from gateway.evals.scoring.types import Denied, Spent
+from gateway.evals.scoring.types import Denied
 
 NO_GATEWAY = (
     "it asks a model through the gateway, and nothing says where that is: give `evals: {base_url: …, api_key: …}`, "

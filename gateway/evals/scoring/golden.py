@@ -11,8 +11,9 @@ from functools import partial
 from typing import cast
 
 from gateway.core.exchange import Exchange, Target
+from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.pairs import GoldenPair, Pair, PairScorer
-from gateway.evals.scoring.types import Golden, Score, Scorer, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Scorer, Subject
 
 TOLERANCE = 1e-6
 PLAIN = Exchange(

@@ -19,9 +19,10 @@ from typing import Any
 
 import orjson
 
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
-from gateway.evals.scoring.types import Bounds, Direction, Golden, Kind, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Subject
 
 MEMORY_MB = 512
 LOAD_S = 60.0  # to import, build and prove a scorer

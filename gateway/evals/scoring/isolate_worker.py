@@ -20,10 +20,10 @@ import orjson
 
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
+from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.isolate import HEAD
 from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import build_all
-from gateway.evals.scoring.types import Score, Skipped
 
 _PR_SET_PDEATHSIG = 1
 

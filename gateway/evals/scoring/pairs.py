@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from gateway.core.completion import Completion
-from gateway.evals.scoring.types import Bounds, Direction, Kind, Score, Skipped, Subject
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
+from gateway.evals.scoring.types import Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import orjson
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import ConfigError
+from gateway.core.score import Direction, Kind
 from gateway.evals.http_client import HttpConnections
 from gateway.evals.scoring.asker import Asker, ExternalServices
 from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
@@ -27,7 +28,7 @@ from gateway.evals.scoring.golden import check_golden
 from gateway.evals.scoring.isolate import isolated
 from gateway.evals.scoring.options import InvalidOptions, construct
 from gateway.evals.scoring.pairs import PairScorer
-from gateway.evals.scoring.types import Direction, ImmediateScorer, Kind, Scorer
+from gateway.evals.scoring.types import ImmediateScorer, Scorer
 
 GROUP = "gateway.scorers"  # entry points of other packages
 _HERE = "gateway.evals.scorers"

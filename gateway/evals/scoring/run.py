@@ -6,37 +6,18 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from gateway.core.score import Bounds, Score, ScoreResult, Skipped, Spent, Status
 from gateway.evals.http_client import DeadlinePassed
 from gateway.evals.scoring.gate import GateClosed
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.threads import ScoringThreads, ScoringTimeout
-from gateway.evals.scoring.types import Bounds, Denied, OverBudget, Score, Skipped, Spent, Subject
+from gateway.evals.scoring.types import Denied, OverBudget, Subject
 
-Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
 Opinion = Callable[[], Awaitable[Score | Skipped]]
 MAX_EXPLANATION = 2000  # characters
 _NUMBERS = (int, float)
-
-
-class ScoreResult(NamedTuple):
-    """What came of asking one scorer about one subject.
-
-    scorer: its name in the config. score: None unless scored. explanation: the score's; what it needed, when not
-    applicable; what went wrong, else. pi: the probability with which the scorer saw this subject, given that it was
-    recorded. spent: what asking took, also where it came to no score; None: nothing, or it cannot be known.
-    """
-
-    scorer: str
-    version: str
-    config_hash: str
-    status: Status
-    score: Score | None
-    explanation: str | None
-    seconds: float
-    pi: float
-    spent: Spent | None = None
 
 
 _Said = tuple[Status, Score | None, str | None, Spent | None]

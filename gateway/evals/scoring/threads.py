@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from gateway.evals.scoring.types import Score, Skipped, Spent
+from gateway.core.score import Score, Skipped, Spent
 
 log = logging.getLogger(__name__)
 LAST_WORDS_S = 0.1  # for calls that are cancelled because their thread is stopped

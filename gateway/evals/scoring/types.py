@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
-
-Kind = Literal["code", "model", "llm"]
-Direction = Literal["maximise", "minimise", "neutral"]
-Bounds = tuple[float | None, float | None]
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,42 +31,6 @@ class Subject:
         if not self._words:
             self._words.append(self.completion.text.split())
         return self._words[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What an opinion took. cost_usd: None: some of it has no price. judge_model: who was asked, "upstream/model".
-    tokens: input and output."""
-
-    cost_usd: float | None = None
-    judge_model: str | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """An opinion. value: in [0, 1], 1 is best, unless the scorer's `bounds` say otherwise. label: a word for people.
-    explanation: why, for whoever looks at this one exchange.
-
-    standard_error: of the value, where it was asked for several times. distribution: verdict → probability, where the
-    model gave them. spent: None: nothing was.
-    """
-
-    value: float
-    label: str | None = None
-    explanation: str | None = None
-    detail: Mapping[str, float] = field(default_factory=dict)
-    spent: Spent | None = None
-    standard_error: float | None = None
-    distribution: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Not applicable to this subject. need: what would have made it so ("a response_format of type json_schema")."""
-
-    need: str
-    spent: Spent | None = None
 
 
 class Denied(Exception):

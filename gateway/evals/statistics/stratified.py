@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.evals.scoring.types import Bounds
 from gateway.evals.statistics.asymptotic import Tuning
 from gateway.evals.statistics.weights import Stratum, WeightedEstimate, WeightedMean
 
@@ -29,7 +28,9 @@ class StratumSums:
     units: tuple[float, float, float] | None = None
 
 
-def weighted_mean(strata: Iterable[StratumSums], bounds: Bounds, tuning: Tuning | None = None) -> WeightedEstimate:
+def weighted_mean(
+    strata: Iterable[StratumSums], bounds: tuple[float | None, float | None], tuning: Tuning | None = None
+) -> WeightedEstimate:
     """The Hajek mean with realised rates N_h / n_h, and its interval, valid at any time.
 
     While no Tally has come for any of these strata, N_h is estimated by the sum of 1 / pi: nominal rates. bounds: of a

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway.core.exchange import Exchange, Feedback, Tally
-from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.core.score import ConfiguredScorer
 from gateway.evals.store.buckets import bucket_of
 from gateway.evals.store.rows import ScoredExchange
 
@@ -20,7 +20,7 @@ class ScoredBatch:
     scorers: those at work, by name; the population that a Tally reports counts for each of them.
     """
 
-    scorers: Mapping[str, RegisteredScorer]
+    scorers: Mapping[str, ConfiguredScorer]
     judged: Sequence[ScoredExchange] = ()
     tallies: Sequence[tuple[str, Tally]] = ()
     feedback: Sequence[Feedback] = ()

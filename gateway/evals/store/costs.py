@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gateway.evals.scoring.run import ScoreResult
+from gateway.core.score import ScoreResult
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables_labels import score_costs
 

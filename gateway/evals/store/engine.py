@@ -13,6 +13,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from gateway.core.errors import CannotRun, NotInstalled
 
+Transaction = Connection
+"""What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
 _BUSY_MS = 10_000
 _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
-from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.core.score import ConfiguredScorer
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import ScoredExchange, ScoreRowBuilder
 from gateway.evals.store.store import Store
@@ -144,7 +144,7 @@ class ReplayStore(Store):
         self,
         replay: str,
         written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
-        scorers: Mapping[str, RegisteredScorer],
+        scorers: Mapping[str, ConfiguredScorer],
     ) -> None:
         """Answers with what was said of them. An answer that is there stays; a failure gives way to what came later."""
         now = self._clock()
@@ -155,7 +155,7 @@ def write(
     connection: Connection,
     replay: str,
     written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
-    scorers: Mapping[str, RegisteredScorer],
+    scorers: Mapping[str, ConfiguredScorer],
     now: float,
 ) -> None:
     answers = insert(connection.dialect, replay_answers)

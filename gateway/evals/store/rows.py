@@ -14,9 +14,7 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange, Feedback, Usage
-from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.scoring.run import ScoreResult
-from gateway.evals.scoring.types import Score, Scorer, Spent
+from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
 
 Row = tuple[Any, ...]
 _BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about
@@ -90,7 +88,7 @@ class ScoreRowBuilder:
     null: what stands for None, in an Opinions' values.
     """
 
-    def __init__(self, scorers: Mapping[str, RegisteredScorer], null: Any = None) -> None:
+    def __init__(self, scorers: Mapping[str, ConfiguredScorer], null: Any = None) -> None:
         self._scorers = scorers
         self._null = null
         self._unpaid, self._unscored = (null,) * 3, (null,) * 6
@@ -135,7 +133,9 @@ class ScoreRowBuilder:
 class _ScorerColumns:
     """What all rows of one scorer share. identity: what makes its opinions its own, for score_id."""
 
-    def __init__(self, scorer: Scorer, filled: Callable[[Row], Row], name: str, version: str, config_hash: str) -> None:
+    def __init__(
+        self, scorer: ScorerInfo, filled: Callable[[Row], Row], name: str, version: str, config_hash: str
+    ) -> None:
         self.columns: Row = (name, version, config_hash, scorer.kind, scorer.direction)
         self.identity = _identity(name, version, config_hash)
         self._scorer = scorer
@@ -150,20 +150,11 @@ class _ScorerColumns:
         return known[1]
 
 
-def _score_values(score: Score, scorer: Scorer) -> Row:
+def _score_values(score: Score, scorer: ScorerInfo) -> Row:
     value = float(score.value)
     detail = _json(score.detail) if score.detail else None
     distribution = _json(score.distribution) if score.distribution else None
-    return value, _text(score.label), on_unit(value, scorer), detail, score.standard_error, distribution
-
-
-def on_unit(value: float, scorer: Scorer) -> float | None:
-    """value moved onto [0, 1] by the scorer's bounds, and turned so that 1 is best; None when it has not both."""
-    low, high = scorer.bounds
-    if low is None or high is None or low == high:
-        return None
-    place = (value - low) / (high - low)
-    return 1.0 - place if scorer.direction == "minimise" else place
+    return value, _text(score.label), unit_value(value, scorer), detail, score.standard_error, distribution
 
 
 def feedback_row(feedback: Feedback) -> Row:

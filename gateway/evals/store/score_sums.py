@@ -13,8 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 
 from gateway.core.exchange import Exchange
-from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.scoring.run import ScoreResult
+from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.evals.store.batches import CellDelta
 from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
@@ -38,7 +37,7 @@ class ScoreSums:
         self._by_place: dict[Place, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
 
     def count(
-        self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, RegisteredScorer]
+        self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, ConfiguredScorer]
     ) -> None:
         e = exchange
         pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
@@ -62,7 +61,7 @@ class ScoreSums:
         here: dict[tuple[str, ...], tuple[CellDelta, Buckets]],
         cell: tuple[str, str, str],
         place: Place,
-        scorers: Mapping[str, RegisteredScorer],
+        scorers: Mapping[str, ConfiguredScorer],
     ) -> tuple[CellDelta, Buckets]:
         sums = self.by_cell[*cell, *place] = CellDelta()
         here[cell] = sums, bounds_of(*scorers[cell[0]].scorer.bounds)
@@ -124,7 +123,7 @@ def forget_units(connection: Connection, before: float) -> None:
     connection.execute(delete(score_units).where(score_units.c.at < before))
 
 
-def add_population(connection: Connection, scorers: Mapping[str, RegisteredScorer], more: Mapping[Place, int]) -> None:
+def add_population(connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[Place, int]) -> None:
     """What a Tally counted since the one before, for every scorer that is at work."""
     rows = [
         {

@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.core.score import Score
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.scorers.edit_distance import EditDistance
 from gateway.evals.scoring.gate import ScorerGate
 from gateway.evals.scoring.registry import RegisteredPair
-from gateway.evals.scoring.types import Score
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.query import reading

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from gateway.core.score import Skipped
 from gateway.evals.scorers.edit_distance import READ, EditDistance
-from gateway.evals.scoring.types import Skipped
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from gateway.core.score import Skipped
 from gateway.evals.scorers.json_distance import LEAVES, JsonDistance, apart, leaves_of
-from gateway.evals.scoring.types import Skipped
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
+from gateway.core.score import Skipped
 from gateway.evals.scorers.json_schema import JsonSchema
 from gateway.evals.scoring.registry import build
 from gateway.evals.scoring.run import score_all
-from gateway.evals.scoring.types import Skipped
 
 RULE = JsonSchema("json_schema")
 PERSON = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}

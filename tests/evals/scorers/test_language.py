@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.score import Skipped
 from gateway.evals.scoring.golden import check_golden
-from gateway.evals.scoring.types import Skipped
 
 pytest.importorskip("py3langid")
 from gateway.evals.scorers.language import NO_QUESTION, TOO_SHORT, Language

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
+from gateway.core.score import Skipped
 from gateway.evals.scorers.latency import GONE, NOTHING, Latency
-from gateway.evals.scoring.types import Skipped
 
 SAID = Completion("hi", finish_reason="stop", usage=Usage(5, 11))
 STREAM = {"stream": True, "first_token_s": 1.0, "total_s": 3.0}

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
+from gateway.core.score import Skipped
 from gateway.evals.scorers.length import Length
-from gateway.evals.scoring.types import Skipped
 
 RULE = Length("length")
 

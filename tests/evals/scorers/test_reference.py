@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion
+from gateway.core.score import Skipped
 from gateway.evals.scorers.bleu import Bleu
 from gateway.evals.scorers.chrf import Chrf
 from gateway.evals.scorers.exact import Exact
 from gateway.evals.scorers.f1 import F1
 from gateway.evals.scorers.reference import NO_REFERENCE
 from gateway.evals.scorers.rouge_l import RougeL
-from gateway.evals.scoring.types import Skipped
 
 RULES = [Bleu("bleu"), Chrf("chrf"), Exact("exact"), F1("f1"), RougeL("rouge_l")]
 

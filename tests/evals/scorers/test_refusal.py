@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Skipped
 from gateway.evals.scorers.refusal import Refusal, refused_in
-from gateway.evals.scoring.types import Skipped
 
 RULE = Refusal("refusal")
 

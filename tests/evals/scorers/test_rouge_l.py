@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.score import Skipped
 from gateway.evals.scorers.rouge_l import RougeL, common, f_measure
-from gateway.evals.scoring.types import Skipped
 
 rouge_score = pytest.importorskip("rouge_score.rouge_scorer")
 RULE = RougeL("rouge_l")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Score, Skipped
 from gateway.core.secret_patterns import KINDS, luhn, mod97
 from gateway.evals.scorers.secrets import Secrets, found_in
-from gateway.evals.scoring.types import Score, Skipped
 
 RULE = Secrets("secrets")
 MAIL = "ada@example.org"

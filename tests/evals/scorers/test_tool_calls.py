@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Skipped
 from gateway.evals.scorers.tool_calls import NO_CALL, NO_TOOLS, ToolCalls
-from gateway.evals.scoring.types import Skipped
 
 RULE = ToolCalls("tool_calls")
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Skipped
 from gateway.evals.scorers.tool_distance import ToolDistance
-from gateway.evals.scoring.types import Skipped
 
 
 def calls(*pairs):

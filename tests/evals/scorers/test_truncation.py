@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, ToolCall
+from gateway.core.score import Skipped
 from gateway.evals.scorers.truncation import Truncation, in_fence, in_json
-from gateway.evals.scoring.types import Skipped
 
 RULE = Truncation("truncation")
 JSON = {"response_format": {"type": "json_object"}}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.completion import Completion
+from gateway.core.score import Skipped
 from gateway.evals.scorers.valid_json import NO_TEXT, ValidJson
-from gateway.evals.scoring.types import Skipped
 
 RULE = ValidJson("valid_json")
 OBJECT = {"response_format": {"type": "json_object"}}

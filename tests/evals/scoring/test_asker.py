@@ -7,10 +7,11 @@ import math
 import pytest
 
 from gateway.core.prices import Prices
+from gateway.core.score import Spent
 from gateway.evals.http_client import Unreachable
 from gateway.evals.scoring.asker import Asker, ModelRefused, total
 from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
-from gateway.evals.scoring.types import Denied, Spent
+from gateway.evals.scoring.types import Denied
 
 BODY = {"model": "m", "messages": []}
 

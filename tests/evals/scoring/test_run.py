@@ -12,10 +12,11 @@ import pytest
 
 from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
+from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.registry import DEFAULTS, RegisteredScorer, build
 from gateway.evals.scoring.run import score_all
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.types import Golden, Rule, Score, Skipped, Subject
+from gateway.evals.scoring.types import Golden, Rule, Subject
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from gateway.core.score import Score
 from gateway.evals.scoring.threads import ScorerBlocked, ScorerDied, ScoringThreads, ScoringTimeout
-from gateway.evals.scoring.types import Score
 
 ONE = Score(1.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.evals.scoring.types import Spent
+from gateway.core.score import Spent
 from gateway.evals.store import costs
 from gateway.evals.store.costs import ScorerCost
 from gateway.evals.store.experiments.pairs import add_pair_scores

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Feedback
-from gateway.evals.scoring.run import ScoreResult
-from gateway.evals.scoring.types import Score
+from gateway.core.score import Score, ScoreResult
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import (
     LoggedCall,

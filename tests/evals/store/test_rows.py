@@ -19,7 +19,6 @@ from gateway.evals.store.rows import (
     exchange_row,
     feedback_row,
     model_of,
-    on_unit,
     score_id,
 )
 from gateway.evals.store.tables import exchanges, feedback, scores
@@ -112,12 +111,6 @@ def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, e
     for _ in range(2):
         made = scribe.opinions(replace(judged, results=same), 0.0).by_column()
         assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]
-
-
-def test_value01_is_1_for_the_best(said):
-    assert on_unit(3.0, said(bounds=(1.0, 5.0)).scorer) == 0.5
-    assert on_unit(1.0, said(bounds=(1.0, 5.0), direction="minimise").scorer) == 1.0
-    assert on_unit(3.0, said(bounds=(0.0, None)).scorer) is None
 
 
 def test_feedback_lands_in_its_columns():

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from gateway.core.score import Spent
 from gateway.evals.scorers.judging.fence import limited
 from gateway.evals.scorers.judging.verdicts import NoVerdict, found
 from gateway.evals.scoring.asker import Asker, ModelRefused, total
-from gateway.evals.scoring.types import Spent
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.core.score import Score, Spent
 from gateway.evals.scorers.judging.model import UnreadableVerdict
 from gateway.evals.scoring.asker import total
-from gateway.evals.scoring.types import Score, Spent
 
 
 @dataclass(frozen=True, slots=True)

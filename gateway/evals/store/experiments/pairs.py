@@ -18,7 +18,7 @@ from gateway.evals.store import costs
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import ScoredExchange
-from gateway.evals.store.tables import exchanges
+from gateway.evals.store.tables import exchanges, scores
 from gateway.evals.store.tables_experiments import pair_scores, pairs
 
 _CHUNK = 500
@@ -32,6 +32,35 @@ class SettledPair:
     id: str
     cluster: str | None
     arms: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRecord:
+    """What the comparison of arms needs of one exchange."""
+
+    id: str
+    status: int
+    outcome: str
+    total_s: float
+    first_token_s: float | None
+    output_tokens: int | None
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """A score of one arm's answer, alone or next to the served one."""
+
+    exchange_id: str
+    """Of the arm."""
+    scorer: str
+    version: str
+    config_hash: str
+    status: str
+    value01: float | None
+    """On [0, 1] with 1 best, where the scorer has bounds."""
+    value: float | None
+    direction: str
 
 
 def open_pairs(connection: Connection, new: Iterable[ScoredExchange]) -> None:
@@ -129,6 +158,30 @@ def give_places(connection: Connection, first: int, found: Sequence[tuple[Settle
         )
 
 
+def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
+    """The exchanges that are stored of these ids, in no particular order."""
+    e = exchanges.c
+    query = select(e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
+    return [ArmRecord(*row) for chunk in _chunks(ids) for row in connection.execute(query.where(e.id.in_(chunk)))]
+
+
+def arm_scores(connection: Connection, ids: Sequence[str]) -> list[ArmScore]:
+    """The scorers' scores of these exchanges; people's feedback is not among them."""
+    s = scores.c
+    query = select(s.exchange_id, s.scorer, s.version, s.config_hash, s.status, s.value01, s.value, s.direction).where(
+        s.subject == "exchange", s.kind.in_(("code", "model", "llm"))
+    )
+    found = (connection.execute(query.where(s.exchange_id.in_(chunk))) for chunk in _chunks(ids))
+    return [ArmScore(*row) for rows in found for row in rows]
+
+
+def scores_beside(connection: Connection, pairs_: Sequence[str]) -> list[ArmScore]:
+    """The pair scorers' scores of these pairs."""
+    p = pair_scores.c
+    query = select(p.exchange_id, p.scorer, p.version, p.config_hash, p.status, p.value, p.value, p.direction)
+    return [ArmScore(*row) for chunk in _chunks(pairs_) for row in connection.execute(query.where(p.pair.in_(chunk)))]
+
+
 def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
     """What is there stays: an opinion is formed once, and paid for once."""
     if not rows:
@@ -143,10 +196,9 @@ def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
 
 def whole_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
     """As they were recorded, for whoever must read their answers again."""
-    ids = list(ids)
     found: dict[str, Exchange] = {}
-    for at in range(0, len(ids), _CHUNK):
-        query = select(exchanges).where(exchanges.c.id.in_(ids[at : at + _CHUNK]))
+    for chunk in _chunks(list(ids)):
+        query = select(exchanges).where(exchanges.c.id.in_(chunk))
         found.update({row["id"]: _exchange(dict(row)) for row in connection.execute(query).mappings()})
     return found
 
@@ -177,3 +229,7 @@ def _exchange(row: Mapping[str, Any]) -> Exchange:
         usage=usage,
         attempts=attempts,
     )
+
+
+def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))

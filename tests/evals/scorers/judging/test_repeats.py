@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from gateway.core.score import Spent
 from gateway.evals.scorers.judging.model import UnreadableVerdict
 from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score, standard_error
-from gateway.evals.scoring.types import Spent
 
 
 def says(*values):

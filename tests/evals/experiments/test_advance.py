@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.store import engine, write
 from gateway.evals.store.batches import ScoredBatch
-from gateway.evals.store.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.store.experiments.pairs import settled
 from gateway.evals.store.experiments.plans import StoredPlan, hold
 from gateway.evals.store.experiments.sequences import states

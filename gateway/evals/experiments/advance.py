@@ -1,0 +1,119 @@
+"""One step of a plan in one transaction: the next pairs get their index, and the plan's sequences take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore
+from gateway.evals.experiments.progress import PlanProgress
+from gateway.evals.experiments.split import looked_at, ratio_name, shares
+from gateway.evals.store.engine import Transaction
+from gateway.evals.store.experiments import sequences as kept
+from gateway.evals.store.experiments.pairs import (
+    ArmScore,
+    SettledPair,
+    arm_records,
+    arm_scores,
+    give_places,
+    next_place,
+    scores_beside,
+    still_open,
+)
+from gateway.evals.store.experiments.plans import StoredPlan, hold
+from gateway.evals.store.experiments.split import assigned
+
+_LOST = ArmObservation("lost")
+LEASE = "experiments"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHolder:
+    """Who asks. keep_s: how long the lease is kept from now."""
+
+    holder: str
+    keep_s: float
+
+
+class LeaseLost(Exception):
+    """Another consumer has the lease: nothing of this step is stored."""
+
+
+def advance(
+    connection: Transaction, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair], now: float
+) -> None:
+    """Moves the plan's sequences over these pairs, which are the next in order. Raises LeaseLost.
+
+    The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
+    """
+    if not hold(connection, LEASE, leader.holder, now, leader.keep_s):
+        raise LeaseLost
+    if not still_open(connection, [pair.id for pair in found]):
+        raise LeaseLost
+    clusters = [pair.cluster for pair in found if pair.cluster is not None]
+    taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
+    states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
+    progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
+    first = next_place(connection, plan.hash)
+    joined = joined_pairs(connection, found)
+    for place, pair in enumerate(joined, first):
+        progress.take(place, pair)
+    kept.save(connection, progress.changes(), now)
+    states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
+    give_places(connection, first, list(zip(found, states, strict=True)))
+
+
+def joined_pairs(connection: Transaction, found: Sequence[SettledPair]) -> list[JoinedPair]:
+    """The same pairs, in order, each with everything that is known of its arms."""
+    ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
+    observed = _observations(connection, ids, [pair.id for pair in found])
+    return [
+        JoinedPair(
+            pair.id,
+            observed.get(pair.id, _LOST),
+            {arm: _LOST if i is None else observed.get(i, _LOST) for arm, i in pair.arms.items()},
+            pair.cluster,
+        )
+        for pair in found
+    ]
+
+
+def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[str]) -> dict[str, ArmObservation]:
+    """By exchange id."""
+    scores = _by_exchange(arm_scores(connection, ids))
+    beside = _by_exchange(scores_beside(connection, pairs))
+    return {
+        each.id: ArmObservation(
+            state="ok" if each.outcome == "ok" and each.status < 400 else "failed",
+            exchange=each.id,
+            outcome=each.outcome,
+            total_s=each.total_s,
+            first_token_s=each.first_token_s,
+            output_tokens=each.output_tokens,
+            cost_usd=each.cost_usd,
+            scores=scores.get(each.id, {}),
+            beside=beside.get(each.id, {}),
+        )
+        for each in arm_records(connection, ids)
+    }
+
+
+def _by_exchange(scores: Iterable[ArmScore]) -> dict[str, dict[Key, StoredScore]]:
+    found: dict[str, dict[Key, StoredScore]] = {}
+    for s in scores:
+        key = s.scorer, f"{s.version} {s.config_hash}"
+        found.setdefault(s.exchange_id, {})[key] = StoredScore(s.status, s.value01, s.value, s.direction)
+    return found
+
+
+def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
+    """Notes the largest evidence against the planned shares so far, so that an alarm stays one."""
+    name = ratio_name(plan)
+    stored = kept.states(connection, plan.hash).get(name)
+    before = stored["log_peak"] if stored else 0.0
+    counts = assigned(connection, plan.hash, plan.plan)
+    n = sum(counts.values())
+    if n and len([share for share in shares(plan.plan).values() if share > 0]) > 1:
+        peak = looked_at(plan.plan, counts, before).log_peak
+        if peak > before:
+            kept.save(connection, kept.SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)
