@@ -11,8 +11,7 @@ from gateway.config.loading import Config
 from gateway.core.exchange import Target
 from gateway.evals.annotation.corrected_means import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
-from gateway.evals.statistics.stratified import StratumSums, weighted_mean
-from gateway.evals.statistics.weights import WeightedEstimate
+from gateway.evals.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
 from gateway.evals.store.costs import ScorerCost
 from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot

@@ -92,6 +92,6 @@ def between_people(said: Iterable[Mapping[str, float]]) -> float | None:
     if not shared:
         return None
     try:
-        return krippendorff_alpha([[by.get(name) for by in shared] for name in names], "interval")
+        return krippendorff_alpha([[by.get(name) for by in shared] for name in names])
     except ValueError:  # all ratings are equal
         return None

@@ -11,7 +11,7 @@ from gateway.core.request_format import question
 from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
-from gateway.evals.statistics.confidence import EmpiricalBernstein
+from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
     ArmCounts,

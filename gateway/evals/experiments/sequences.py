@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 from gateway.evals.experiments.metrics import Metric, PairValue
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.statistics.asymptotic import AsymptoticMean, best_rho
+from gateway.evals.statistics.asymptotic import AsymptoticMean
 from gateway.evals.statistics.betting import BettingMean
-from gateway.evals.statistics.boundaries import NormalMixture
-from gateway.evals.statistics.confidence import EmpiricalBernstein
 from gateway.evals.statistics.domains import at_least, one_of
+from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.evals.statistics.evalues import BettingTest, aa_increment
 from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.state import State
@@ -108,7 +107,7 @@ class Sequence:
         if isinstance(self.difference, EmpiricalBernstein):
             return self.difference.log_e_value(0.0)
         if isinstance(self.difference, AsymptoticMean):
-            return _normal_evidence(self.difference)
+            return self.difference.log_e_value()
         half = self.difference.cells // 2
         state = self.difference.state()
         up, down = state["log_up"][half], state["log_down"][half]
@@ -155,12 +154,3 @@ def _begun(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticM
 
 def _arm(rule: SequenceRule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
     return EmpiricalBernstein(rule.alpha) if bounded else AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
-
-
-def _normal_evidence(sequence: AsymptoticMean) -> float:
-    """The mixture behind the asymptotic interval, on standardised sums. 0.0 below the burn-in."""
-    deviation = math.sqrt(sequence.m2 / sequence.n)
-    if sequence.n < sequence.burn_in or deviation == 0:
-        return 0.0
-    mixture = NormalMixture(best_rho(sequence.alpha, sequence.n_star) ** -2)
-    return mixture.log_mixture(sequence.n * sequence.mean / deviation, sequence.n)

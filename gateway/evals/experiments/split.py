@@ -2,7 +2,7 @@
 
 Records may be sampled by what the answer was (errors more often than others), so every mean here is a Hájek mean with
 realised rates, and its interval an asymptotic confidence sequence on the linearised terms, summed by unit. On scores in
-[0, 1] the variance gains what a run of equal ones leaves open (see statistics/weights.py).
+[0, 1] the variance gains what a run of equal ones leaves open (see statistics/weighted_mean.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.verdict import judged
-from gateway.evals.statistics.asymptotic import Tuning, best_rho, half_width
-from gateway.evals.statistics.boundaries import NormalMixture
+from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
 from gateway.evals.store.experiments import sequences as kept
@@ -259,10 +258,7 @@ def _difference(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Es
 
 
 def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
-    if n < 2 * tuning.burn_in or variance == 0:
-        return 0.0
-    mixture = NormalMixture(best_rho(tuning.alpha, tuning.n_star) ** -2)
-    return mixture.log_mixture(n * value / math.sqrt(variance), n)
+    return log_e_value(value, math.sqrt(variance), n, tuning) if n >= 2 * tuning.burn_in else 0.0
 
 
 def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:

@@ -17,7 +17,7 @@ from gateway.evals.experiments.report import Comparison, Direction, Estimate, Ga
 from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.experiments.wording import counted, digits, interval, number
 from gateway.evals.statistics.asymptotic import Tuning, half_width
-from gateway.evals.statistics.confidence import bernstein_bound
+from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 
 MOST_PAIRS = 10_000_000  # beyond it "still needed" is no help
 HARMLESS: tuple[Margin, ...] = ("equivalent", "non_inferior")

@@ -9,8 +9,7 @@ from gateway.core.plan import CONTROL
 from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Arm, Comparison, Report
 from gateway.evals.experiments.report import Estimate as Shown
-from gateway.evals.statistics.stratified import weighted_mean
-from gateway.evals.statistics.weights import WeightedEstimate
+from gateway.evals.statistics.weighted_mean import WeightedEstimate, weighted_mean
 from gateway.evals.store.experiments import arms
 from gateway.evals.store.experiments.arms import LatestPlan
 from gateway.evals.store.query import Reading

@@ -1,1 +1,1 @@
-"""Pure statistics: weights, confidence sequences, tests. No I/O, and nothing else of the gateway is known here."""
+"""Confidence sequences, tests and weighted means on numbers alone: no I/O, no import from the rest of the gateway."""

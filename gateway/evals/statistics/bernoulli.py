@@ -1,76 +1,71 @@
-"""Sub-Bernoulli sums: the beta-binomial boundary, and the confidence sequence of a proportion that it gives."""
+"""Sub-Bernoulli sums: the beta-binomial boundary, and the confidence sequence for a proportion that it gives."""
 
 import math
 from dataclasses import dataclass
 
 from gateway.evals.statistics.boundaries import best_rho
 from gateway.evals.statistics.domains import at_least, between, finite, inside, not_negative, positive
-from gateway.evals.statistics.special import beta_cdf, find_root, log_beta
+from gateway.evals.statistics.special import find_root, log_beta
 
 
 @dataclass(frozen=True, slots=True)
 class BetaBinomialMixture:
-    """For S with increments in [-g, h] of mean 0, and V = g h t.
+    """The two-sided beta-binomial mixture for S with mean-0 increments in [-g, h], and V = g h t.
 
-    With k = g + h, a(s, v) = (r + v - g s) / (g k), b(s, v) = (r + v + h s) / (h k), x = 1 (two-sided) or h / k: ln m =
-    v ln(k) / (g h) - (v + h s) ln(g) / (h k) - (v - g s) ln(h) / (g k) + ln B_x(a, b)(s, v) - ln B_x(a, b)(0, 0).
-    r, g, h > 0. Source: Howard et al. 2021, propositions 7 and 8 (arXiv:1810.08240).
+    With k = g + h, a(s, v) = (r + v - g s) / (g k), b(s, v) = (r + v + h s) / (h k), B the beta function:
+    ln m = v ln(k) / (g h) - (v + h s) ln(g) / (h k) - (v - g s) ln(h) / (g k) + ln B(a, b)(s, v) - ln B(a, b)(0, 0).
+    Raises ValueError unless r, g and h are > 0.
+    Source: Howard et al. 2021, proposition 7 (arXiv:1810.08240).
     """
 
-    r: float
+    r: float  # places the v at which the bound is tightest, see tuned
     g: float
     h: float
-    two_sided: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("r", self.r), ("g", self.g), ("h", self.h)):
             positive(name, value)
 
     @classmethod
-    def tuned(
-        cls, v_opt: float, alpha: float, sides: tuple[float, float], two_sided: bool = True
-    ) -> "BetaBinomialMixture":
+    def tuned(cls, v_opt: float, alpha: float, sides: tuple[float, float]) -> "BetaBinomialMixture":
         """Tightest near v_opt: r = max(best_rho(v_opt, alpha) - g h, g h / 1000). sides: (g, h)."""
         product = sides[0] * sides[1]
-        r = max(best_rho(v_opt, alpha, two_sided) - product, 1e-3 * product)
-        return cls(r, *sides, two_sided)
+        return cls(max(best_rho(v_opt, alpha) - product, 1e-3 * product), *sides)
 
     def log_mixture(self, s: float, v: float) -> float:
-        """ln m(s, v). v >= 0, -(r + v) / h < s < (r + v) / g."""
+        """ln m(s, v). v: >= 0. s: in (-(r + v) / h, (r + v) / g). Raises ValueError outside these domains."""
         g, h, total = self.g, self.h, self.g + self.h
         finite("s", s)
         weights = (not_negative("v", v) + h * s) * math.log(g) / (h * total) + (v - g * s) * math.log(h) / (g * total)
         a = (self.r + v - g * s) / (g * total)
         b = (self.r + v + h * s) / (h * total)
-        start = self._log_beta(self.r / (g * total), self.r / (h * total))
-        return v * math.log(total) / (g * h) - weights + self._log_beta(a, b) - start
+        start = log_beta(self.r / (g * total), self.r / (h * total))
+        return v * math.log(total) / (g * h) - weights + log_beta(a, b) - start
 
     def bound(self, v: float, alpha: float) -> float:
-        """u(v) for the upper side (swap g and h for the lower); v / g, the largest S there is, if none crosses."""
+        """u(v) for the upper side (swap g and h for the lower); v / g, the largest possible S, if none crosses.
+
+        v: >= 0. alpha: in (0, 1). Raises ValueError outside these domains.
+        """
         largest = not_negative("v", v) / self.g
         threshold = -math.log(inside("alpha", alpha))
         if v == 0 or self.log_mixture(largest, v) <= threshold:
             return largest
         return find_root(lambda s: self.log_mixture(s, v) - threshold, 0.0, largest)
 
-    def _log_beta(self, a: float, b: float) -> float:
-        whole = log_beta(a, b)
-        return whole if self.two_sided else whole + math.log(beta_cdf(a, b, self.h / (self.g + self.h)))
-
 
 def bernoulli_interval(successes: float, n: int, alpha: float, n_opt: float) -> tuple[float, float]:
-    """A confidence sequence for the mean of values in [0, 1] (a success rate above all), valid at every n at once.
+    """Confidence sequence for the mean of values in [0, 1], a success rate above all; valid at every n at once.
 
-    {p: m_p(successes - n p, n p (1 - p)) < 1/alpha} with the two-sided beta-binomial mixture of g = p, h = 1 - p,
-    tuned to be tightest at n_opt. successes: their sum, in [0, n]; n >= 1; alpha in (0, 1); n_opt > 0.
-    Raises ValueError outside. Source: Howard et al. 2021, propositions 7 and equation 22 with the sub-Bernoulli
-    condition for [0, 1] (table 3). Needs a constant conditional mean.
+    {p: m_p(successes - n p, n p (1 - p)) < 1/alpha} with the two-sided beta-binomial mixture of g = p, h = 1 - p.
+    successes: sum of the values, in [0, n]. n: >= 1. alpha: in (0, 1). n_opt: the n at which the interval is tightest,
+    > 0. Raises ValueError outside these domains. Assumes a constant conditional mean.
+    Source: Howard et al. 2021, proposition 7 and equation 22, with the sub-Bernoulli condition for [0, 1] (table 3).
     """
     at_least("n", n, 1)
     mean = between("successes", successes, 0.0, n) / n
-    inside("alpha", alpha)
+    threshold = -math.log(inside("alpha", alpha))
     positive("n_opt", n_opt)
-    threshold = -math.log(alpha)
 
     def excess(p: float) -> float:
         if p in (mean, 0.0, 1.0):

@@ -1,6 +1,5 @@
 """Bradley-Terry: strengths of three or more models from pairwise verdicts, with the advantage of being shown first."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ LARGEST = 30.0  # a coefficient beyond this has no finite maximum: odds of 1e13
 
 @dataclass(frozen=True, slots=True)
 class Duels:
-    """Verdicts on one ordered pair: first was shown first. A tie counts one half to each side."""
+    """Verdicts on one ordered pair, of which `first` was shown first. A tie counts as half a win for each side."""
 
     first: str
     second: str
@@ -33,45 +32,32 @@ class Strengths:
     """The fit. P(first beats second) = 1 / (1 + exp(-(strength first - strength second + order)))."""
 
     strength: dict[str, float]  # log odds against the reference, whose strength is 0.0
-    se: dict[str, float]  # from the information matrix; the reference's is 0.0
-    robust_se: dict[str, float]  # HC0 sandwich, one verdict a unit
-    order: float  # advantage of the first place, log odds; 0.0 if not fitted
-    order_se: float
-    deviance: float
-    df: int  # rows with verdicts less parameters
-
-    def shares(self) -> dict[str, float]:
-        """exp(strength) / sum of all: positive, summing to 1."""
-        top = max(self.strength.values())
-        worth = {name: math.exp(value - top) for name, value in self.strength.items()}
-        return {name: value / sum(worth.values()) for name, value in worth.items()}
+    robust_se: dict[str, float]  # HC0 sandwich, each verdict a unit of its own; the reference's is 0.0
+    order: float  # advantage of being shown first, in log odds; 0.0 if not fitted
 
 
 def fit(duels: Sequence[Duels], reference: str, order_effect: bool = False) -> Strengths:
-    """Maximum likelihood by Newton's method on the logistic model; rows without verdicts are left out.
+    """Maximum likelihood by Newton's method on the logistic model; rows without verdicts are ignored.
 
-    duels: at least one with verdicts; reference: one of the names. Raises ValueError if the names fall into two groups
-    of which one never beat the other (no finite maximum exists: Ford 1957), or the order effect has none.
-    Source: Bradley & Terry 1952; order effect from Davidson & Beaver 1977; standard errors: Agresti 2002, section 10.6.
+    duels: at least one with verdicts. reference: one of the names. order_effect: also fit the advantage of being shown
+    first. Raises ValueError if a group of names never beat the others (no finite maximum exists: Ford 1957), or if the
+    order effect has no finite maximum.
+    Source: Bradley & Terry 1952; order effect from Davidson & Beaver 1977.
     """
     rows = [duel for duel in duels if duel.first_wins + duel.second_wins > 0]
     names = sorted({name for duel in rows for name in (duel.first, duel.second)})
     if reference not in names:
-        raise ValueError(f"reference: {reference!r} is none of {', '.join(names) or 'no names at all'}")
+        raise ValueError(f"reference: {reference!r} is not one of {', '.join(names) or 'no names: no verdicts'}")
     _check_connected(rows, names)
     others = [name for name in names if name != reference]
     design, wins, losses = _design(rows, others, order_effect)
     beta = _maximise(design, wins, losses)
-    covariance, robust = _errors(design, wins, losses, beta)
+    robust = _robust_covariance(design, wins, losses, beta)
     k = len(others)
     return Strengths(
         strength={reference: 0.0} | dict(zip(others, beta[:k].tolist(), strict=True)),
-        se={reference: 0.0} | dict(zip(others, np.sqrt(np.diag(covariance))[:k].tolist(), strict=True)),
         robust_se={reference: 0.0} | dict(zip(others, np.sqrt(np.diag(robust))[:k].tolist(), strict=True)),
         order=float(beta[k]) if order_effect else 0.0,
-        order_se=math.sqrt(covariance[k, k]) if order_effect else 0.0,
-        deviance=_deviance(design, wins, losses, beta),
-        df=len(rows) - beta.size,
     )
 
 
@@ -95,7 +81,7 @@ def _maximise(design: Floats, wins: Floats, losses: Floats) -> Floats:
         information = (design.T * ((wins + losses) * p * (1.0 - p))) @ design
         gradient = design.T @ (wins - (wins + losses) * p)
         step = np.linalg.lstsq(information, gradient, rcond=None)[0]
-        # Half a step at most where the start is far: plain Newton may overshoot on lopsided counts.
+        # Steps longer than 2 are shortened to 2: plain Newton may overshoot on lopsided counts.
         beta = beta + step / max(1.0, float(np.abs(step).max()) / 2.0)
         if np.abs(beta).max() > LARGEST:
             break
@@ -108,21 +94,12 @@ def _chance(design: Floats, beta: Floats) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-(design @ beta))), dtype=np.float64)
 
 
-def _errors(design: Floats, wins: Floats, losses: Floats, beta: Floats) -> tuple[Floats, Floats]:
-    """(inverse information, HC0 sandwich)."""
+def _robust_covariance(design: Floats, wins: Floats, losses: Floats, beta: Floats) -> Floats:
+    """The HC0 sandwich, shape (parameters, parameters)."""
     p = _chance(design, beta)
     inverse = np.linalg.inv((design.T * ((wins + losses) * p * (1.0 - p))) @ design)
     meat = (design.T * (wins * (1.0 - p) ** 2 + losses * p**2)) @ design
-    return np.asarray(inverse, dtype=np.float64), np.asarray(inverse @ meat @ inverse, dtype=np.float64)
-
-
-def _deviance(design: Floats, wins: Floats, losses: Floats, beta: Floats) -> float:
-    p, n = _chance(design, beta), wins + losses
-    total = 0.0
-    for seen, expected in ((wins, n * p), (losses, n * (1.0 - p))):
-        some = seen > 0
-        total += 2.0 * float((seen[some] * np.log(seen[some] / expected[some])).sum())
-    return total
+    return np.asarray(inverse @ meat @ inverse, dtype=np.float64)
 
 
 def _check_connected(rows: Sequence[Duels], names: Sequence[str]) -> None:

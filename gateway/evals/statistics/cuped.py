@@ -1,13 +1,36 @@
 """CUPED for splits: what was known of a unit before the experiment takes its share of the variance away."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gateway.evals.statistics.arms import Contrast, difference
 from gateway.evals.statistics.domains import Floats, same_length, vector
 from gateway.evals.statistics.moments import Moments
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The estimated effect of arm b against arm a."""
+
+    estimate: float
+    se: float
+    df: float  # Welch-Satterthwaite degrees of freedom
+    n: int  # values in both arms together
+
+
+def difference(a: Moments, b: Moments) -> Contrast:
+    """mean_b - mean_a, se^2 = s_a^2 / n_a + s_b^2 / n_b (sample variances).
+
+    Raises ValueError if an arm has fewer than 2 values or neither arm varies.
+    Source: Welch 1947, Biometrika 34 (degrees of freedom).
+    """
+    square_a, square_b = (arm.variance(ddof=1) / arm.n for arm in (a, b))
+    if square_a + square_b == 0:
+        raise ValueError(f"neither arm varies: {a.m2!r} and {b.m2!r} squared deviations")
+    df = (square_a + square_b) ** 2 / (square_a**2 / (a.n - 1) + square_b**2 / (b.n - 1))
+    return Contrast(b.mean - a.mean, math.sqrt(square_a + square_b), df, a.n + b.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +59,7 @@ def adjust(y: ArrayLike, x: ArrayLike) -> Adjusted:
 
 
 def adjusted_difference(y_a: ArrayLike, x_a: ArrayLike, y_b: ArrayLike, x_b: ArrayLike) -> Contrast:
-    """arms.difference of b and a after one adjustment over both arms together (one theta, one mean of x).
+    """difference of b and a after one adjustment over both arms together (one theta, one mean of x).
 
     Shapes (n_a,), (n_a,), (n_b,), (n_b,), each >= 2. Source: as adjust; the shared theta keeps the estimate unbiased.
     """

@@ -1,4 +1,4 @@
-"""The domains of arguments: every check of this package, so that all refusals read alike. Computes nothing."""
+"""Checks of arguments' domains, so that every ValueError of this package has the same form."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -48,15 +48,15 @@ def at_least(name: str, value: int, least: int) -> int:
 
 
 def one_of(name: str, value: str, known: Iterable[str]) -> str:
-    """value, if it is known; else ValueError naming the known ones."""
+    """value, if it is one of known; else ValueError that lists them."""
     names = sorted(known)
     if value not in names:
-        raise ValueError(f"{name}: {value!r} is none of {', '.join(names)}")
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(names)}")
     return value
 
 
 def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
-    """values as a float array of shape (n,), n >= least, all finite; else ValueError with the first offender."""
+    """values as a float array of shape (n,), n >= least, all finite; else ValueError with the first wrong value."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name}: shape {array.shape}, expected (n,)")
@@ -69,7 +69,7 @@ def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
 
 
 def counts(name: str, table: ArrayLike, dimensions: int = 2) -> Floats:
-    """table as a float array of that many dimensions, all finite and >= 0, not all zero; else ValueError."""
+    """table as a float array of `dimensions` dimensions, all finite and >= 0, not all zero; else ValueError."""
     array = np.asarray(table, dtype=np.float64)
     if array.ndim != dimensions:
         raise ValueError(f"{name}: shape {array.shape}, expected {dimensions} dimension(s)")
@@ -82,7 +82,7 @@ def counts(name: str, table: ArrayLike, dimensions: int = 2) -> Floats:
 
 
 def same_length(names: str, *arrays: Floats | Sequence[object]) -> None:
-    """Raises ValueError unless all arrays have one length."""
+    """Raises ValueError unless all arrays have the same length."""
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(f"{names}: lengths {lengths} differ")

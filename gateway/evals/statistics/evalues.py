@@ -1,4 +1,4 @@
-"""E-values: evidence against a null that multiplies and may be looked at any time. The betting test, and e-BH."""
+"""E-values: evidence against a null hypothesis that is valid at every look. The betting test, and e-BH."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,22 @@ from gateway.evals.statistics.state import State, dump, load
 def aa_increment(to_candidate: float, to_repeat: float) -> float:
     """(T + 1) / 2 for T = d(A1, B) - d(A1, A2): under "B is like A" its conditional mean is 1/2.
 
-    Both distances in [0, 1]; feed it to BettingTest(mean=0.5). ValueError outside.
+    to_candidate: d(A1, B). to_repeat: d(A1, A2). Both in [0, 1]; else ValueError. Input for BettingTest(mean=0.5).
     """
     return 0.5 * (between("to_candidate", to_candidate) - between("to_repeat", to_repeat) + 1.0)
 
 
 @dataclass(slots=True)
 class BettingTest:
-    """Tests E[X_i | past] = mean for X in [0, 1] against both sides, by betting; one may stop at any time.
+    """Two-sided test of E[X_i | past] = mean for X in [0, 1], by betting; stopping at any time is allowed.
 
-    The e-value (K+(mean) + K-(mean)) / 2 is a nonnegative martingale from 1 under the null, with K as in BettingMean.
-    mean in (0, 1); alpha only tunes the bets. Source: Waudby-Smith & Ramdas 2024, arXiv:2010.09686, section 4.
+    The e-value (K+(mean) + K-(mean)) / 2 is a nonnegative martingale that starts at 1 under the null, K as in
+    BettingMean. Raises ValueError outside the domains.
+    Source: Waudby-Smith & Ramdas 2024, arXiv:2010.09686, section 4.
     """
 
-    mean: float = 0.5
-    alpha: float = 0.05
+    mean: float = 0.5  # in (0, 1)
+    alpha: float = 0.05  # in (0, 1); only tunes the bets
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
@@ -58,22 +59,22 @@ class BettingTest:
 
     @property
     def log_e_value(self) -> float:
-        """ln of the current e-value; it may be large, so take exp only after capping it."""
+        """ln of the current e-value. exp of it may overflow."""
         most, least = max(self.log_up, self.log_down), min(self.log_up, self.log_down)
         return most + math.log1p(math.exp(least - most)) - math.log(2.0)
 
     @property
     def p_value(self) -> float:
-        """1 / the largest e-value so far, at most 1: valid at any time (Ville). For e-BH use log_e_value instead."""
+        """1 / the largest e-value so far, at most 1: valid at any time (Ville's inequality). e-BH needs log_e_value."""
         return math.exp(-self.log_peak)
 
     def state(self) -> State:
-        """A JSON-able dict from which from_state continues with the same bits."""
+        """A JSON-able dict from which from_state continues bit-identically."""
         return dump(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "BettingTest":
-        """Raises ValueError if the state is of another kind."""
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
         return load(cls, state)
 
 

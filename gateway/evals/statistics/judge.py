@@ -1,4 +1,4 @@
-"""What a judge's verdicts say about the truth, given how often it errs on answers that people have labelled."""
+"""The true rate behind a judge's verdicts, given its error rates on answers that people have labelled."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from gateway.evals.statistics.special import two_sided_z
 
 @dataclass(frozen=True, slots=True)
 class JudgeAccuracy:
-    """A judge against labels. Always show both rates beside kappa: kappa hides which way it errs."""
+    """A judge's error rates against labels. Always show both next to kappa, which hides the direction of the errors.
+
+    Raises ValueError unless both rates are in [0, 1] and both sizes at least 1.
+    """
 
     tnr: float  # share of m0 truly bad answers that the judge calls bad (specificity)
     m0: int
@@ -23,22 +26,14 @@ class JudgeAccuracy:
         at_least("m0", self.m0, 1)
         at_least("m1", self.m1, 1)
 
-    @classmethod
-    def from_counts(cls, tp: int, fn: int, tn: int, fp: int) -> "JudgeAccuracy":
-        """tp, fn: truly good, called good and bad; tn, fp: truly bad, called bad and good. All >= 0."""
-        for name, count in (("tp", tp), ("fn", fn), ("tn", tn), ("fp", fp)):
-            at_least(name, count, 0)
-        m0, m1 = at_least("tn + fp", tn + fp, 1), at_least("tp + fn", tp + fn, 1)
-        return cls(tn / m0, m0, tp / m1, m1)
-
     def intervals(self, alpha: float = 0.05) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Wilson's intervals of (tnr, tpr), for one look."""
+        """Wilson's intervals ((low, high) of tnr, (low, high) of tpr), for one look. alpha: in (0, 1)."""
         return wilson(self.tnr * self.m0, self.m0, alpha), wilson(self.tpr * self.m1, self.m1, alpha)
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectedRate:
-    """A true rate estimated through an erring judge, in [0, 1]."""
+    """A true rate estimated from an imperfect judge's verdicts; all three numbers in [0, 1]."""
 
     rate: float
     low: float
@@ -46,13 +41,14 @@ class CorrectedRate:
 
 
 def corrected_rate(p: float, n: int, judge: JudgeAccuracy, alpha: float = 0.05) -> CorrectedRate:
-    """Rogan-Gladen: (p + tnr - 1) / (tnr + tpr - 1), p the share of n answers that the judge called good.
+    """Rogan-Gladen: (p + tnr - 1) / (tnr + tpr - 1), where p is the share of n answers that the judge called good.
 
     The interval carries the uncertainty of p, tnr and tpr: with z^2/2 added to successes and failures of p, 1 to those
     of each rate, and t the estimate from these,
     t + d +- z sqrt(V(p) + (1 - t)^2 V(tnr) + t^2 V(tpr)) / (tnr + tpr - 1), V(q) = q (1 - q) / its size,
     d = 2 z^2 (t V(tpr) - (1 - t) V(tnr)). All ends clipped to [0, 1].
-    p in [0, 1], n >= 1, alpha in (0, 1). Raises ValueError if tnr + tpr <= 1: the judge is no better than chance.
+    p: in [0, 1]. n: >= 1. alpha: in (0, 1). For one look. Raises ValueError outside these domains, and if
+    tnr + tpr <= 1: such a judge is not better than chance.
     Source: Rogan & Gladen 1978; Lee et al. 2025, arXiv:2511.21140, equations 4 and 6.
     """
     between("p", p)
@@ -72,7 +68,7 @@ def corrected_rate(p: float, n: int, judge: JudgeAccuracy, alpha: float = 0.05) 
 def _rogan_gladen(p: float, tnr: float, tpr: float) -> float:
     informed = tnr + tpr - 1.0
     if not informed > 0:
-        raise ValueError(f"tnr + tpr: {tnr + tpr!r}, expected more than 1 (the judge is no better than chance)")
+        raise ValueError(f"tnr + tpr: {tnr + tpr!r}, expected more than 1 (the judge is not better than chance)")
     return (p + tnr - 1.0) / informed
 
 

@@ -1,6 +1,6 @@
 """Fixed-n comparisons of two answers to the same questions: clustered and paired errors, McNemar, Wilson.
 
-Right for one look at a number of pairs fixed beforehand; for looking all the time, confidence.py.
+Right for one look at a number of pairs fixed beforehand. While pairs still arrive, use empirical_bernstein.py.
 """
 
 import math
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gateway.evals.statistics.domains import Floats, at_least, between, inside, not_negative, same_length, vector
-from gateway.evals.statistics.special import beta_cdf, chi_square_tail, normal_quantile, student_quantile, two_sided_z
+from gateway.evals.statistics.domains import Floats, at_least, between, inside, same_length, vector
+from gateway.evals.statistics.special import beta_cdf, student_quantile, two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Mean:
     mean: float
     se: float
     n: int
-    clusters: int  # n if there are none
+    clusters: int  # n where the values are independent
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class PairedDifference:
     low: float
     high: float
     n: int
-    correlation: float | None  # between a and b; None: one of them does not vary
 
 
 def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Mean:
     """The mean with se = sqrt(sum (x - mean)^2 / (n (n - 1))), or clustered: sqrt(sum over c of (sum in c)^2) / n.
 
-    values: shape (n,), finite, n >= 2; clusters: one label each (a conversation, a document), 2 or more different.
+    values: shape (n,), finite, n >= 2. clusters: shape (n,), one label for each value (a conversation, a document), at
+    least 2 different ones; None: the values are independent. Raises ValueError outside these domains.
     Source: Miller 2024, "Adding error bars to evals", arXiv:2411.00640, equations 1 and 4 (no small-sample factor).
     """
     x = vector("values", values, 2)
@@ -55,9 +55,10 @@ def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) ->
 def paired_difference(
     a: ArrayLike, b: ArrayLike, alpha: float, clusters: Sequence[Hashable] | None = None
 ) -> PairedDifference:
-    """mean(b - a) +- t se, se as in mean_error over the differences, t Student's with pairs (or clusters) - 1.
+    """mean(b - a) +- t se: se as in mean_error over the differences, t Student's with pairs (or clusters) - 1 df.
 
-    a, b: shape (n,), n >= 2, finite, in the same order; alpha in (0, 1).
+    a, b: shape (n,), n >= 2, finite, in the same order. alpha: in (0, 1). clusters: see mean_error. Raises ValueError
+    outside these domains.
     Source: Miller 2024, arXiv:2411.00640, section 4.2 (paired differences remove the questions' own variance).
     """
     first, second = vector("a", a, 2), vector("b", b, 2)
@@ -65,33 +66,25 @@ def paired_difference(
     result = mean_error(second - first, clusters)
     half = student_quantile(1.0 - inside("alpha", alpha) / 2.0, result.clusters - 1) * result.se
     ends = result.mean - half, result.mean + half
-    return PairedDifference(result.mean, result.se, *ends, result.n, _correlation(first, second))
+    return PairedDifference(result.mean, result.se, *ends, result.n)
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """Two-sided p for "both kinds of discordant pairs are as likely": min(1, 2 P(Bin(b + c, 1/2) <= min(b, c))).
+    """Two-sided p of "both kinds of discordant pairs are equally likely": min(1, 2 P(Bin(b + c, 1/2) <= min(b, c))).
 
-    b: pairs only A got right; c: pairs only B got right; both >= 0; no discordant pairs give 1.
+    b: pairs that only A got right, >= 0. c: pairs that only B got right, >= 0. Without discordant pairs p is 1.0.
+    Raises ValueError for negative counts.
     Source: McNemar 1947; exact form in Agresti 2002, section 10.1.4.
     """
     n, least = at_least("b", b, 0) + at_least("c", c, 0), min(b, c)
     return min(1.0, 2.0 * beta_cdf(n - least, least + 1, 0.5)) if n else 1.0
 
 
-def mcnemar_chi_square(b: int, c: int) -> tuple[float, float]:
-    """((|b - c| - 1)^2 / (b + c), p): McNemar with Edwards' continuity correction; for b + c of 25 and more.
-
-    Raises ValueError if there are no discordant pairs. Source: Edwards 1948.
-    """
-    n = at_least("b + c", at_least("b", b, 0) + at_least("c", c, 0), 1)
-    statistic = max(abs(b - c) - 1, 0) ** 2 / n
-    return statistic, chi_square_tail(statistic, 1)
-
-
 def wilson(successes: float, n: float, alpha: float) -> tuple[float, float]:
     """Wilson's score interval for a rate: (p + z^2/2n +- z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n).
 
-    successes in [0, n] and n > 0 need not be whole (effective sizes). For one look. Source: Wilson 1927, JASA 22.
+    successes: in [0, n]. n: > 0. Neither need be whole (effective sizes). alpha: in (0, 1). For one look. Raises
+    ValueError outside these domains. Source: Wilson 1927, JASA 22.
     """
     p = between("successes", successes, 0.0, n) / inside("n", n, 0.0, math.inf)
     z2 = two_sided_z(alpha) ** 2
@@ -100,27 +93,11 @@ def wilson(successes: float, n: float, alpha: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1.0 + z2 / n)), min(1.0, (centre + half) / (1.0 + z2 / n))
 
 
-def pairs_for(margin: float, deviation: float, alpha: float, power: float = 0.8) -> int:
-    """Pairs that show a true difference of `margin` at this power: ((z(1 - alpha/2) + z(power)) deviation / margin)^2.
-
-    margin > 0; deviation >= 0, of the paired differences; alpha and power in (0, 1). At least 2.
-    A power at which the sum of z is negative gives 2. Source: Miller 2024, arXiv:2411.00640, section 5.
-    """
-    z = two_sided_z(alpha) + normal_quantile(inside("power", power))
-    scaled = z * not_negative("deviation", deviation) / inside("margin", margin, 0.0, math.inf)
-    return max(2, math.ceil(scaled**2)) if scaled > 0 else 2
-
-
 def _root_sum(values: Floats) -> float:
     return math.sqrt(float((values**2).sum()))
 
 
 def _cluster_sums(values: Floats, clusters: Sequence[Hashable]) -> Floats:
-    places: dict[Hashable, int] = {}
-    index = np.array([places.setdefault(cluster, len(places)) for cluster in clusters])
+    index_of: dict[Hashable, int] = {}
+    index = np.array([index_of.setdefault(cluster, len(index_of)) for cluster in clusters])
     return np.bincount(index, weights=values).astype(np.float64)
-
-
-def _correlation(a: Floats, b: Floats) -> float | None:
-    spread = float(a.std() * b.std())
-    return float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > 0 else None

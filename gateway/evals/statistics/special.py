@@ -1,7 +1,8 @@
-"""Special functions and a root finder, in pure floats. Nothing statistical is decided here."""
+"""Special functions and a root finder, on plain floats. No statistical method lives here."""
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 from gateway.evals.statistics.domains import inside, not_negative, positive
 
@@ -9,35 +10,20 @@ TINY = 1e-300
 EPSILON = 1e-16
 
 
-def normal_cdf(x: float) -> float:
-    """P(Z <= x), Z standard normal."""
-    return 0.5 * math.erfc(-x / math.sqrt(2.0))
-
-
 def normal_quantile(p: float) -> float:
-    """x with P(Z <= x) = p, to about 1e-15. p in (0, 1).
-
-    Source: Abramowitz & Stegun 26.2.23 as a start (error < 4.5e-4), then Halley steps on erfc.
-    """
-    inside("p", p)
-    tail = min(p, 1.0 - p)
-    t = math.sqrt(-2.0 * math.log(tail))
-    x = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
-    for _ in range(3):
-        miss = 0.5 * math.erfc(x / math.sqrt(2.0)) - tail
-        step = miss * math.sqrt(2.0 * math.pi) * math.exp(0.5 * x * x)
-        x += step / (1.0 - 0.5 * x * step)
-    return -x if p < 0.5 else x
+    """x with P(Z <= x) = p, Z standard normal. p: in (0, 1); else ValueError."""
+    return NormalDist().inv_cdf(inside("p", p))
 
 
 def two_sided_z(alpha: float) -> float:
-    """z with P(|Z| > z) = alpha. alpha in (0, 1)."""
+    """z with P(|Z| > z) = alpha, Z standard normal. alpha: in (0, 1); else ValueError."""
     return -normal_quantile(inside("alpha", alpha) / 2.0)
 
 
 def gamma_p(a: float, x: float) -> float:
-    """Regularised lower incomplete gamma function P(a, x). a > 0, x >= 0. Error about 1e-13, at a = 1e6 about 1e-9.
+    """Regularised lower incomplete gamma function P(a, x). Its error is about 1e-13, and about 1e-9 at a = 1e6.
 
+    a: > 0. x: >= 0. Raises ValueError outside these domains.
     Source: DLMF 8.11.4 (series, x < a + 1) and 8.9.2 (continued fraction of Q).
     """
     positive("a", a)
@@ -45,15 +31,6 @@ def gamma_p(a: float, x: float) -> float:
     if x == 0.0:
         return 0.0
     return _gamma_series(a, x) if x < a + 1.0 else 1.0 - _gamma_fraction(a, x)
-
-
-def gamma_q(a: float, x: float) -> float:
-    """Regularised upper incomplete gamma function Q(a, x) = 1 - P(a, x), without cancellation. a > 0, x >= 0."""
-    positive("a", a)
-    not_negative("x", x)
-    if x == 0.0:
-        return 1.0
-    return 1.0 - _gamma_series(a, x) if x < a + 1.0 else _gamma_fraction(a, x)
 
 
 def _gamma_scale(a: float, x: float) -> float:
@@ -96,12 +73,12 @@ def _nonzero(x: float) -> float:
 
 
 def log_beta(a: float, b: float) -> float:
-    """ln B(a, b). a, b > 0."""
+    """ln B(a, b). a, b: > 0; else ValueError."""
     return math.lgamma(positive("a", a)) + math.lgamma(positive("b", b)) - math.lgamma(a + b)
 
 
 def beta_cdf(a: float, b: float, x: float) -> float:
-    """Regularised incomplete beta function I_x(a, b). a, b > 0; x is clipped to [0, 1].
+    """Regularised incomplete beta function I_x(a, b). a, b: > 0; else ValueError. x is clipped to [0, 1].
 
     Source: DLMF 8.17.22 (continued fraction), on the side of the mean where it converges fast.
     """
@@ -128,19 +105,14 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
     return h
 
 
-def chi_square_tail(x: float, df: float) -> float:
-    """P(X > x), X chi-square with df > 0 degrees of freedom, x >= 0."""
-    return gamma_q(positive("df", df) / 2.0, not_negative("x", x) / 2.0)
-
-
 def student_tail(t: float, df: float) -> float:
-    """P(T > t), T Student with df > 0 degrees of freedom (not necessarily whole)."""
+    """P(T > t), T Student's with df degrees of freedom. df: > 0, need not be whole; else ValueError."""
     tail = 0.5 * beta_cdf(positive("df", df) / 2.0, 0.5, df / (df + t * t))
     return tail if t > 0 else 1.0 - tail
 
 
 def student_quantile(p: float, df: float) -> float:
-    """t with P(T <= t) = p, T Student. p in (0, 1), df > 0."""
+    """t with P(T <= t) = p, T Student's. p: in (0, 1). df: > 0. Raises ValueError outside these domains."""
     tail = min(inside("p", p), 1.0 - p)
     if tail == 0.5:
         return 0.0
@@ -151,24 +123,11 @@ def student_quantile(p: float, df: float) -> float:
     return t if p > 0.5 else -t
 
 
-def zeta(s: float) -> float:
-    """Riemann's zeta function for s > 1. Source: DLMF 25.2.9 (Euler-Maclaurin), 20 terms and 3 corrections."""
-    inside("s", s, 1.0, math.inf)
-    n = 20.0
-    head = math.fsum(math.exp(-s * math.log(k)) for k in range(1, int(n)))
-    last = math.exp(-s * math.log(n))
-    tail = n * last / (s - 1.0) + 0.5 * last
-    first = s * last / n / 12.0
-    second = s * (s + 1) * (s + 2) * last / n**3 / 720.0
-    third = s * (s + 1) * (s + 2) * (s + 3) * (s + 4) * last / n**5 / 30240.0
-    return head + tail + first - second + third
-
-
 def find_root(f: Callable[[float], float], low: float, high: float) -> float:
-    """x in [low, high] with f(x) = 0, for continuous f with f(low) <= 0 <= f(high) or the reverse.
+    """x in [low, high] with f(x) = 0, for continuous f with f(low) <= 0 <= f(high) or the reverse; f may be infinite.
 
     Illinois false position with every third step a bisection; stops at f = 0 or when the bracket is a few floats wide.
-    Raises ValueError if f has one sign at both ends.
+    Raises ValueError if f has the same sign at both ends.
     """
     f_low, f_high = f(low), f(high)
     if f_low * f_high > 0:

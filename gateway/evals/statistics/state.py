@@ -1,4 +1,4 @@
-"""Sequential objects to and from JSON-able dicts. JSON keeps floats exactly, so a restored object is bit-identical."""
+"""Sequential objects to and from JSON-able dicts. JSON round-trips floats, so a restored object is bit-identical."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,13 +9,13 @@ T = TypeVar("T")
 
 
 def dump(sequence: Any) -> State:
-    """The init fields of a dataclass instance, with lists copied, so that a later `add` leaves the dict alone."""
+    """The init fields of a dataclass instance. Lists are copied, so a later `add` does not change the dict."""
     values = {field.name: getattr(sequence, field.name) for field in fields(sequence) if field.init}
     return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def load(kind: type[T], state: Mapping[str, Any]) -> T:
-    """kind(**state), with lists copied. Raises ValueError naming the fields that are missing or unknown."""
+    """kind(**state), with lists copied. Raises ValueError with the names of missing and unknown fields."""
     expected = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # callers pass dataclasses
     if wrong := expected.symmetric_difference(state):
         raise ValueError(f"{kind.__name__} state: {', '.join(sorted(wrong))} missing or unknown")

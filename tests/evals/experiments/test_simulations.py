@@ -17,8 +17,8 @@ import pytest
 
 from gateway.evals.experiments.metrics import Metric, PairValue
 from gateway.evals.experiments.sequences import Sequence, rule_of
-from gateway.evals.statistics.confidence import bernstein_bound
 from gateway.evals.statistics.domains import Floats
+from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 from gateway.evals.store import engine
 
 ALPHA, MARGIN = 0.05, 0.1

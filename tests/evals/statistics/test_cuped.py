@@ -1,13 +1,25 @@
-"""Variance that was there before the experiment."""
+"""Differences between two arms, with and without the variance that was there before the experiment."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from gateway.evals.statistics.arms import difference
-from gateway.evals.statistics.cuped import adjust, adjusted_difference
+from gateway.evals.statistics.cuped import adjust, adjusted_difference, difference
 from gateway.evals.statistics.moments import Moments
+
+
+def test_a_difference_has_welchs_error_and_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(10)
+    a, b = rng.normal(1, 1, 40), rng.normal(1.3, 3, 25)
+    oracle = stats.ttest_ind(b, a, equal_var=False)
+
+    contrast = difference(Moments.of(a), Moments.of(b))
+
+    assert contrast.estimate / contrast.se == pytest.approx(oracle.statistic)
+    assert contrast.df == pytest.approx(oracle.df)
+    assert contrast.n == 65
 
 
 def test_the_effect_stays_and_the_error_shrinks() -> None:
@@ -44,7 +56,10 @@ def test_what_does_not_vary_adjusts_nothing() -> None:
 
 
 def test_domains() -> None:
+    some, same = Moments.of([1.0, 2.0]), Moments.of([1.0, 1.0])
     for refused, message in (
+        (lambda: difference(Moments.of([1.0]), some), "n: 1, expected 2"),
+        (lambda: difference(same, same), "neither arm varies: 0.0 and 0.0"),
         (lambda: adjust([1.0], [1.0]), "y: 1 values, expected 2"),
         (lambda: adjust([1.0, 2.0], [1.0, 2.0, 3.0]), "y, x: lengths"),
         (lambda: adjusted_difference([1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0], [1.0, 2.0]), "y_a, x_a: lengths"),

@@ -52,7 +52,7 @@ def test_the_rest_pass_or_are_refused_with_their_value() -> None:
     domains.same_length("a, b", np.zeros(2), [1, 2])
     with pytest.raises(ValueError, match="n: 1, expected 2 or more"):
         domains.at_least("n", 1, 2)
-    with pytest.raises(ValueError, match="kind: 'c' is none of a, b"):
+    with pytest.raises(ValueError, match="kind: 'c' is not one of a, b"):
         domains.one_of("kind", "c", ("b", "a"))
     with pytest.raises(ValueError, match=r"a, b: lengths \[2, 1\] differ"):
         domains.same_length("a, b", np.zeros(2), [1])

@@ -14,9 +14,8 @@ sizes = st.floats(0.05, 5000)
 
 
 @given(p=st.floats(1e-300, 1, exclude_max=True))
-def test_the_normal_quantile_inverts(p: float) -> None:
+def test_the_normal_quantile_is_scipys(p: float) -> None:
     assert special.normal_quantile(p) == pytest.approx(stats.norm.ppf(p), rel=1e-12, abs=1e-14)
-    assert special.normal_cdf(special.normal_quantile(p)) == pytest.approx(p, rel=1e-9)
 
 
 @given(a=sizes, ratio=st.floats(0, 5))
@@ -24,11 +23,10 @@ def test_incomplete_gamma(a: float, ratio: float) -> None:
     x = a * ratio
 
     assert special.gamma_p(a, x) == pytest.approx(oracle.gammainc(a, x), rel=1e-9, abs=1e-12)
-    assert special.gamma_q(a, x) == pytest.approx(oracle.gammaincc(a, x), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("x", [0.998e6, 1e6, 1.003e6])
-def test_incomplete_gamma_converges_where_a_million_values_were_seen(x: float) -> None:
+def test_incomplete_gamma_converges_for_a_million_values(x: float) -> None:
     assert special.gamma_p(1e6, x) == pytest.approx(oracle.gammainc(1e6, x), abs=1e-8)
 
 
@@ -47,13 +45,6 @@ def test_student_quantiles(p: float, df: float) -> None:
     assert special.student_tail(t, df) == pytest.approx(1 - p, rel=1e-7)
 
 
-def test_chi_square_tails_and_zeta() -> None:
-    for x, df in ((0.0, 1), (3.84, 1), (50.0, 7)):
-        assert special.chi_square_tail(x, df) == pytest.approx(stats.chi2.sf(x, df), rel=1e-10)
-    for s in (1.01, 1.4, 2.0, 30.0):
-        assert special.zeta(s) == pytest.approx(oracle.zeta(s), rel=1e-12)
-
-
 @given(root=st.floats(-50, 50), power=st.sampled_from([1, 3]), rising=st.booleans())
 def test_roots_are_found(root: float, power: int, rising: bool) -> None:
     sign = 1 if rising else -1
@@ -62,7 +53,7 @@ def test_roots_are_found(root: float, power: int, rising: bool) -> None:
     assert found == pytest.approx(root, abs=1e-9)
 
 
-def test_roots_beside_infinite_values_are_found() -> None:
+def test_roots_next_to_infinite_values_are_found() -> None:
     assert special.find_root(lambda x: -math.inf if x <= 0 else math.log(x), 0.0, 5.0) == pytest.approx(1.0)
     assert special.find_root(lambda x: -1.0 if x < 0.3 else math.inf, 0.0, 1.0) == pytest.approx(0.3)
 
@@ -73,12 +64,10 @@ def test_domains() -> None:
     for refused in (
         lambda: special.normal_quantile(1.0),
         lambda: special.gamma_p(0.0, 1.0),
-        lambda: special.gamma_q(1.0, -1.0),
+        lambda: special.gamma_p(1.0, -1.0),
         lambda: special.log_beta(-1.0, 1.0),
         lambda: special.student_quantile(0.0, 3),
         lambda: special.student_tail(0.0, 0),
-        lambda: special.chi_square_tail(-1.0, 1),
-        lambda: special.zeta(1.0),
     ):
         with pytest.raises(ValueError, match="is outside"):
             refused()

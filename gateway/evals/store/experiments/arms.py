@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, select
 
 from gateway.core.exchange import Target
-from gateway.evals.statistics.stratified import StratumSums
+from gateway.evals.statistics.weighted_mean import StratumSums
 from gateway.evals.store.ledger import OUTSIDE
 from gateway.evals.store.tables import exchanges, score_cells, scores, tallies
 
