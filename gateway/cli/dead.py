@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show
+from gateway.core.chunked import chunked
 
 if TYPE_CHECKING:
     from gateway.stream import Corridor, DeadLetter
@@ -106,9 +107,9 @@ def purge(
     async def throw(corridor: Corridor) -> int:
         gone = 0
         with _bar("throwing away", len(chosen)) as advance:
-            for at in range(0, len(chosen), 100):
-                gone += await corridor.purge(chosen[at : at + 100])
-                advance(len(chosen[at : at + 100]))
+            for chunk in chunked(chosen, 100):
+                gone += await corridor.purge(chunk)
+                advance(len(chunk))
         return gone
 
     typer.echo(f"{_run(throw, config, data)} thrown away")

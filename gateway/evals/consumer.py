@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
@@ -40,6 +41,7 @@ FAILURE_KEPT_S = 86_400
 KILLED = "its consumer was killed, or hung, while it held it"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+RETRY = Backoff(first_s=0.1, most_s=5.0)  # while the stream server or the store is down
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,7 @@ class ConsumerTiming:
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
     most_deliveries: int = 5
-    retry_s: float = 0.1
-    longest_retry_s: float = 5.0
+    retry: Backoff = RETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ class Consumer:
 
     async def _until_done(self, action: Callable[[], Awaitable[T]]) -> T:
         """Again and again while the stream server or the store is down; told once. Raises only when it is to stop."""
-        wait_s = self._pace.retry_s
+        failures = 0
         while True:
             try:
                 done = await action()
@@ -283,10 +284,10 @@ class Consumer:
             else:
                 self._untell()
                 return done
+            failures += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(self._pace.retry.wait_s(failures)):
                     await self._stopping.wait()
-            wait_s = min(2 * wait_s, self._pace.longest_retry_s)
 
     def _tell(self, error: Exception) -> None:
         if not self._told_trouble:

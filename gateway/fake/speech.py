@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.chunked import chunked
 from gateway.fake.answers import Event, FakeRequest, FakeToolCall, Part
 
 
@@ -33,7 +34,7 @@ class ScriptedAnswer:
     def fragments(self) -> list[str]:
         """The tool call's arguments as a stream gives them."""
         text = self.tool.arguments if self.tool else ""
-        return [text[i : i + 8] for i in range(0, len(text), 8)]
+        return ["".join(characters) for characters in chunked(text, 8)]
 
 
 def speech(ask: FakeRequest, prefix: str = "") -> ScriptedAnswer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ from gateway.config.loading import Config
 from gateway.core.errors import NotInstalled, StreamDown
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_socket import socket_path, stream_url
-from gateway.runtime.supervisor import Backoff, ChildFailed, Supervisor
+from gateway.runtime.supervisor import RESTART_BACKOFF, ChildFailed, Supervisor
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -137,15 +138,14 @@ async def _run(supervisor: Supervisor, server: Child, lock: FileLock, up: asynci
         if not up.done() and await server.ready():
             up.set_result(None)
         await asyncio.sleep(TAKE_OVER_S if up.done() else LOOK_S)
-    backoff = Backoff()
-    while True:
+    for failures in itertools.count(1):
         try:
             await supervisor.start(server)
         except (ChildFailed, OSError) as error:
             logger.error("%s", error)
             if not up.done():
                 up.set_exception(error)
-            await asyncio.sleep(backoff.wait_s(0))
+            await asyncio.sleep(RESTART_BACKOFF.wait_s(failures))
         else:
             break
     if not up.done():

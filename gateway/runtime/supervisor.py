@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import Self
 
+from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
 from gateway.runtime.child import Child, Leash, RunningChild
 from gateway.runtime.tasks import Tasks
@@ -23,19 +23,19 @@ class ChildFailed(CannotRun):
     """A child program was never ready; the message ends with the last lines it wrote."""
 
 
-@dataclass(slots=True)
-class Backoff:
-    """How long to wait before a start: doubled from first_s to most_s; first_s again after a life of healthy_s."""
+RESTART_BACKOFF = Backoff(first_s=0.2, most_s=30.0)
+HEALTHY_S = 60.0
 
-    first_s: float = 0.2
-    most_s: float = 30.0
-    healthy_s: float = 60.0
-    _next_s: float = field(default=0.0, init=False)
+
+class RestartDelay:
+    """How long one child's next start waits: longer each time, until the child has lived for HEALTHY_S."""
+
+    def __init__(self) -> None:
+        self._failures = 0
 
     def wait_s(self, lived_s: float) -> float:
-        wait_s = self.first_s if lived_s >= self.healthy_s or not self._next_s else self._next_s
-        self._next_s = min(wait_s * 2, self.most_s)
-        return wait_s
+        self._failures = 1 if lived_s >= HEALTHY_S else self._failures + 1
+        return RESTART_BACKOFF.wait_s(self._failures)
 
 
 class Supervisor:
@@ -73,11 +73,11 @@ class Supervisor:
         return program
 
     async def _keep(self, child: Child) -> None:
-        backoff = Backoff()
+        delay = RestartDelay()
         while True:
             started = time.monotonic()
             code = await self._running[child.name].wait()
-            wait_s = backoff.wait_s(time.monotonic() - started)
+            wait_s = delay.wait_s(time.monotonic() - started)
             logger.warning("%s ended with %s; it is started again in %.1f s", child.name, code, wait_s)
             await asyncio.sleep(wait_s)
             try:

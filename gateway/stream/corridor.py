@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
 from gateway.config.stream import StreamConfig
+from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Credentials, close, connect
@@ -26,9 +27,8 @@ _LOOK_AT_AGE_S = 30.0
 _FEWEST = 1000  # entries that a stream may always hold
 _LATELY = 2_000  # entries
 _ALARM_EVERY_S = 10.0
-_PROBE_S = 1.0
-_LONGEST_PROBE_S = 15.0
-_REST_S = (0.005, 0.1)  # between looks at several streams: no server waits on more than one node
+_PROBE = Backoff(first_s=1.0, most_s=15.0)  # how long a shard that failed is left alone
+_POLL = Backoff(first_s=0.005, most_s=0.1)  # between reads of several streams: no server waits on more than one node
 
 
 class Corridor(SharedState, DeadLetterQueue):
@@ -138,14 +138,14 @@ class Corridor(SharedState, DeadLetterQueue):
         if len(self.shards) == 1:
             return await self.shards[0].read(consumer, count, block_ms)
         until = time.monotonic() + block_ms / 1000
-        rest_s, longest_s = _REST_S
+        empty_reads = 0
         while True:
             found = await self._look(consumer, count)
             left_s = until - time.monotonic()
             if found or left_s <= 0:
                 return found
-            await asyncio.sleep(min(rest_s, left_s))
-            rest_s = min(2 * rest_s, longest_s)
+            empty_reads += 1
+            await asyncio.sleep(min(_POLL.wait_s(empty_reads), left_s))
 
     async def _look(self, consumer: str, count: int) -> list[StreamEntry]:
         self._first += 1
@@ -268,14 +268,14 @@ class ShardBreaker:
 
     def __init__(self) -> None:
         self._until = 0.0
-        self._for_s = _PROBE_S
+        self._failures = 0
 
     def holds(self) -> bool:
         return time.monotonic() < self._until
 
     def begin(self) -> None:
-        self._until = time.monotonic() + self._for_s
-        self._for_s = min(2 * self._for_s, _LONGEST_PROBE_S)
+        self._failures += 1
+        self._until = time.monotonic() + _PROBE.wait_s(self._failures)
 
     def end(self) -> None:
-        self._until, self._for_s = 0.0, _PROBE_S
+        self._until, self._failures = 0.0, 0

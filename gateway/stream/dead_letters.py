@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.chunked import chunked
 from gateway.core.exchange import Fields
 from gateway.stream.shard import Shard
 from gateway.stream.types import GROUP, StreamEntry, order, shard_of, text
@@ -120,8 +121,8 @@ class DeadLetterQueue:
         gone = 0
         for shard in self.shards:
             its = [each for each in letters if self._shard(each.id) is shard]
-            for at in range(0, len(its), _PAGE):
-                words = [word for each in its[at : at + _PAGE] for word in (_bare(each.id), each.reason)]
+            for chunk in chunked(its, _PAGE):
+                words = [word for each in chunk for word in (_bare(each.id), each.reason)]
                 reply: Any = await shard._do(shard._redis.eval(_PURGE, 2, shard.dead_key, shard.reasons_key, *words))
                 gone += int(reply)
         return gone

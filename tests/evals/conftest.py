@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import Config, parse
+from gateway.core.backoff import Backoff
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id
 from gateway.core.plan import REPEAT, Guardrail, Plan, PlanState
@@ -37,7 +38,7 @@ from gateway.evals.store.store import Store
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
-QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
 HURRIED = EngineTiming(every_s=0.01, show_s=0.0, keep_s=1.0)
 CONFIG = """
 open: true

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.store.retention import RetentionLimits
@@ -271,7 +272,7 @@ async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchang
 
 
 def idle(idle_ms: int, **more: int) -> ConsumerTiming:
-    quick = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry_s=0.01, longest_retry_s=0.02)
+    quick = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
     return replace(quick, claim_idle_ms=idle_ms, **more)
 
 

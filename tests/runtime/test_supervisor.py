@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.runtime.child import Child
-from gateway.runtime.supervisor import Backoff, ChildFailed, Supervisor
+from gateway.runtime.supervisor import ChildFailed, RestartDelay, Supervisor
 
 
 async def state(holds: Callable[[], bool]) -> None:
@@ -43,8 +43,8 @@ def appears(path: Path) -> Callable[[], object]:
     ],
 )
 def test_starts_are_ever_further_apart_until_one_lives_for_a_minute(lives: list[float], waits: list[float]) -> None:
-    backoff = Backoff()
-    assert [backoff.wait_s(lived_s) for lived_s in lives] == pytest.approx(waits)
+    delay = RestartDelay()
+    assert [delay.wait_s(lived_s) for lived_s in lives] == pytest.approx(waits)
 
 
 async def test_each_child_is_started_once_the_one_before_is_ready(tmp_path: Path) -> None:

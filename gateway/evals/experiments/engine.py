@@ -18,6 +18,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import orjson
 
+from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
@@ -163,8 +164,8 @@ class ExperimentEngine:
             if (pair.id, arm, name, registered.scorer.version, registered.config_hash) not in there
             and _drawn(registered, name, subjects[pair.id].exchange)
         ]
-        for at in range(0, len(jobs), 4 * self._cadence.at_once):
-            rows = await asyncio.gather(*(job() for job in jobs[at : at + 4 * self._cadence.at_once]))
+        for chunk in chunked(jobs, 4 * self._cadence.at_once):
+            rows = await asyncio.gather(*(job() for job in chunk))
             await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
             await self._store.run(lambda c: hold(c, LEASE, leader.holder, self._clock(), leader.keep_s))
 

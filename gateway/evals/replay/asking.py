@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
@@ -114,8 +115,8 @@ class RetryingRequester:
         if failure.retry_after_s is not None:
             self._turns.hold(ask.target.name, min(failure.retry_after_s, pace.longest_s))
             return
-        spread = 0.5 + draw("replay:backoff", f"{ask.answer_id}:{attempt}")  # so that those that failed together part
-        await self._sleep(min(pace.backoff_s * 2 ** (attempt - 1) * spread, pace.longest_s))
+        u = draw("replay:backoff", f"{ask.answer_id}:{attempt}")  # so that those that failed together part
+        await self._sleep(Backoff(pace.backoff_s, pace.longest_s).wait_s(attempt, u))
 
 
 def _check(ask: ReplayRequest, reply: HttpReply, failure: ReplayFailure) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.replay.answers import ReplayRequest, subject
@@ -56,9 +57,7 @@ class ReplayJob:
         return itertools.islice(self.dataset.items(), self.rows)
 
     def chunks(self, size: int) -> Iterator[list[DatasetItem]]:
-        items = self.items()
-        while chunk := list(itertools.islice(items, size)):
-            yield chunk
+        return chunked(self.items(), size)
 
 
 @dataclass(slots=True)

@@ -11,21 +11,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
+from gateway.core.backoff import Backoff
 from gateway.evals.scoring.threads import ScoringTimeout
 
 log = logging.getLogger(__name__)
 MOST_LATE = 32  # deadlines missed in a row, with none kept
 AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds until the first re-probe, doubled after each that fails, up to most_s."""
-
-    first_s: float = 60.0
-    most_s: float = 600.0
+PROBE_BACKOFF = Backoff(first_s=60.0, most_s=600.0)  # between probes of a scorer that is blocked
 
 
 class GateClosed(Exception):
@@ -39,17 +32,17 @@ class ScorerGate:
         self,
         name: str,
         at_once: int = AT_ONCE,
-        backoff: Backoff | None = None,
+        backoff: Backoff = PROBE_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._turn = asyncio.Semaphore(at_once)
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._clock = clock
         self._late = 0
         self._reason: str | None = None
         self._until = 0.0
-        self._wait_s = 0.0
+        self._failures = 0
         self._probing = False
 
     @property
@@ -108,7 +101,7 @@ class ScorerGate:
         self._late = 0
         if self._reason is not None:
             log.warning("scorer %s works again", self._name)
-        self._reason, self._wait_s = None, 0.0
+        self._reason, self._failures = None, 0
 
     def _block(self, why: str) -> None:
         now = self._clock()
@@ -116,5 +109,5 @@ class ScorerGate:
             return  # calls that were under way when it was blocked say the same
         if self._reason is None:
             log.warning("scorer %s is blocked: %s; see gateway_eval_scorer_blocked", self._name, why)
-        self._wait_s = min(2 * self._wait_s, self._backoff.most_s) if self._wait_s else self._backoff.first_s
-        self._reason, self._until = why, now + self._wait_s
+        self._failures += 1
+        self._reason, self._until = why, now + self._backoff.wait_s(self._failures)

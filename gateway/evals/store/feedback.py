@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
+from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
 from gateway.evals.store.batches import JoinedFeedback
 from gateway.evals.store.engine import insert
@@ -61,8 +62,8 @@ def arrived(connection: Connection, new: Sequence[ScoredExchange], now: float) -
     served = [j for j in new if j.exchange.role == "served"]
     ids = [i for j in served for i in (j.exchange.id, j.exchange.upstream_id or j.completion.upstream_id) if i]
     waiting: set[str] = set()
-    for at in range(0, len(ids), _CHUNK):
-        waiting.update(connection.execute(_WAITING, {"ids": ids[at : at + _CHUNK]}).scalars())
+    for chunk in chunked(ids, _CHUNK):
+        waiting.update(connection.execute(_WAITING, {"ids": chunk}).scalars())
     join(connection, waiting, now)
 
 

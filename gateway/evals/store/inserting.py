@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.engine import Dialect
 
+from gateway.core.chunked import chunked
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import OWN, SHARED, Row, ScoreRows
 from gateway.evals.store.tables import scores
@@ -106,7 +107,7 @@ def _statement(size: int, paramstyle: str) -> tuple[str, tuple[str, ...] | None]
     names = tuple(f"p{i}" for i in range(1, len(SHARED) + size * len(OWN) + 1))
     places = [f"?{name[1:]}" if numbered else f"%({name})s" for name in names]
     shared, own = places[: len(SHARED)], places[len(SHARED) :]
-    rows = (", ".join([*shared, *own[at : at + len(OWN)]]) for at in range(0, len(own), len(OWN)))
+    rows = (", ".join([*shared, *each]) for each in chunked(own, len(OWN)))
     columns, values = ", ".join((*SHARED, *OWN)), "), (".join(rows)
     sql = f"INSERT INTO {scores.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own words
     return sql, None if numbered else names

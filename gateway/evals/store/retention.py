@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
 from gateway.config.privacy import StoreConfig
+from gateway.core.chunked import chunked
 from gateway.evals.store.experiments.plans import hold
 from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.evals.store.tables_experiments import pair_scores
@@ -63,9 +64,9 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
         return RetentionResult()
     found = list(_old(connection, bounds, now))
     gone, emptied = [o.id for o in found if not o.stays], [o.id for o in found if o.stays]
-    for chunk in _chunks(gone):
+    for chunk in chunked(gone, _CHUNK):
         _remove(connection, chunk)
-    for chunk in _chunks(emptied):
+    for chunk in chunked(emptied, _CHUNK):
         _empty(connection, chunk)
     if bounds.keep_s is not None:
         connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - bounds.keep_s))
@@ -115,7 +116,3 @@ def _empty(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(update(pair_scores).where(beside).values(silent))
     words = {"comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))

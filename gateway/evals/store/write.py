@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
+from gateway.core.chunked import chunked
 from gateway.evals.store import costs, feedback, ledger, score_sums
 from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.evals.store.engine import insert
@@ -87,8 +88,7 @@ def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: Sc
 
 
 def _known(connection: Connection, statement: Any, ids: Iterable[str]) -> set[str]:
-    ids = list(ids)
     found: set[str] = set()
-    for at in range(0, len(ids), _CHUNK):
-        found.update(connection.execute(statement, {"ids": ids[at : at + _CHUNK]}).scalars())
+    for chunk in chunked(ids, _CHUNK):
+        found.update(connection.execute(statement, {"ids": chunk}).scalars())
     return found

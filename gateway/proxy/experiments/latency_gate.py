@@ -22,9 +22,11 @@ from __future__ import annotations
 from collections import deque
 from math import comb
 
+from gateway.core.backoff import Backoff
+
 SLOT_S, SPELL_S, STALE_S = 120.0, 20.0, 600.0
 BESIDE, LEAST_BESIDE, LEAST_QUIET = 300, 100, 50
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
+PAUSE = Backoff(first_s=60.0, most_s=3600.0)
 P_VALUE, RATIO = 1e-3, 1.2
 
 
@@ -35,7 +37,7 @@ class LatencyGate:
         self.open = True
         self.paused_until = 0.0
         self._series = (LatencySeries(), LatencySeries())  # streams, plain answers
-        self._pause_s = FIRST_PAUSE_S
+        self._pauses = 0  # in a row, without a comparison that found nothing between them
         self._spell_until: float | None = None  # None: no spell is held
         self._quiet_since: float | None = None  # in a spell: since when no shadow runs
         self._compared_at = 0.0
@@ -91,14 +93,14 @@ class LatencyGate:
         at_fault = any(series.longer(fresh=True) for series in self._series)
         if any(len(series.quiet) >= LEAST_QUIET for series in self._series):
             self._compared_at = now
-            self._pause_s = self._pause_s if at_fault else FIRST_PAUSE_S
+            self._pauses = self._pauses if at_fault else 0
         for series in self._series:
             series.turn()
         self._spell_until = self._quiet_since = None
         if at_fault:
             self.open = False
-            self.paused_until = now + self._pause_s
-            self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
+            self._pauses += 1
+            self.paused_until = now + PAUSE.wait_s(self._pauses)
         else:
             self._reopen()
 

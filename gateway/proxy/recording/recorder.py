@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.observability import fast_counters
@@ -30,8 +31,7 @@ _BATCH_BYTES = 4 << 20
 _AT_ONCE = 8  # records to encode before the loop has its turn
 _MORE_OF = 32  # and one for so many that wait, so that the buffer does not fill while the loop is busy
 _GATHER_S = 0.01  # for less than a batch: a round trip costs more than the records in it, and calls wait behind it
-_FIRST_RETRY_S = 0.1
-_LONGEST_RETRY_S = 2.0
+_RETRY = Backoff(first_s=0.1, most_s=2.0)  # while the stream server is down
 
 Cell = tuple[str, str, str, str, str]
 """(stratum, alias, target, arm, reason); reason only for unsampled and dropped."""
@@ -81,6 +81,7 @@ class Recorder:
         buffer_bytes: int = 32_000_000,
         tally_s: float = 1.0,
         clock: Callable[[], float] = time.time,
+        retry: Backoff = _RETRY,
     ) -> None:
         self.incarnation = uuid.uuid4().hex
         self.ledger = Ledger()
@@ -100,7 +101,8 @@ class Recorder:
         ] = {}
         self._closing = False
         self._told_down = False
-        self._retry_s = _FIRST_RETRY_S
+        self._retry = retry
+        self._failures = 0  # appends in a row that the stream server did not take
 
     @property
     def waiting(self) -> int:
@@ -280,15 +282,15 @@ class Recorder:
         if self._told_down:
             log.warning("the stream server is back; recording resumes")
         self._told_down = False
-        self._retry_s = _FIRST_RETRY_S
+        self._failures = 0
         return True
 
     async def _wait_for_the_server(self, error: StreamDown) -> None:
         if not self._told_down:
             log.warning("%s; exchanges wait in memory, and are dropped when the buffer is full", error)
         self._told_down = True
-        await asyncio.sleep(self._retry_s)
-        self._retry_s = min(_LONGEST_RETRY_S, self._retry_s * 2)
+        self._failures += 1
+        await asyncio.sleep(self._retry.wait_s(self._failures))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -34,7 +35,7 @@ from gateway.proxy.relay.state import RelayState
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.headers import for_client
 from gateway.proxy.routing.router import Route, RouteOption
-from gateway.proxy.routing.target_state import TargetState, jitter
+from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, ClientGone
 
 Act = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
@@ -101,10 +102,11 @@ class Relay:
     async def _again(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Asks the same target until it answers (None) or there is no use in asking it again."""
         retries = state.route.retries
+        backoff = Backoff(retries.backoff_s)
         last: Failure | None = failure
         tries = 1
         while last is not None and last.again and tries < retries.attempts and not state.client.started:
-            wait = max(jitter(retries.backoff_s * 2 ** (tries - 1), self._rng), last.after_s or 0.0)
+            wait = max(backoff.wait_s(tries, self._rng.random()), last.after_s or 0.0)
             if last.cause == "rate_limit":
                 wait = max(wait, target_state.breaker.wait_s())
             elif target_state.breaker.wait_s() > wait:

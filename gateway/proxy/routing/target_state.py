@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.config.loading import Upstream
+from gateway.core.backoff import Backoff
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
 from gateway.proxy.dialects.types import Dialect
@@ -20,7 +20,7 @@ Clock = Callable[[], float]
 _CONSECUTIVE = 5  # failures in a row that open a breaker
 _WINDOW_S = 10.0
 _WINDOW_LEAST = 20  # calls a window needs before its share of failures counts
-_LONGEST_OPEN_S = 15.0
+_OPEN = Backoff(first_s=1.0, most_s=15.0)  # how long a breaker stays open
 _LOAD_FRESH_S = 10.0
 
 
@@ -97,7 +97,7 @@ class CircuitBreaker:
             self._opened += 1
             self.closed = False
             self._row = self._calls = self._failed = 0
-            self._until = self._clock() + min(_LONGEST_OPEN_S, 2.0 ** (self._opened - 1))
+            self._until = self._clock() + _OPEN.wait_s(self._opened)
 
     def release_probe(self) -> None:
         """The attempt ended without saying anything of the target: the client left, or the request was at fault."""
@@ -246,8 +246,3 @@ class TargetState:
 _NUMBER = rb"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)"
 _WAITING = re.compile(rb"num_requests_waiting\"?\s*[:=]\s*" + _NUMBER)
 _CACHE = re.compile(rb"kv_cache_usage_perc\"?\s*[:=]\s*" + _NUMBER)
-
-
-def jitter(seconds: float, rng: random.Random) -> float:
-    """Between half and one and a half times `seconds`, so that callers that failed together do not return together."""
-    return seconds * (0.5 + rng.random())

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.evals.scoring.gate import MOST_LATE, Backoff, GateClosed, ScorerGate
+from gateway.core.backoff import Backoff
+from gateway.evals.scoring.gate import MOST_LATE, GateClosed, ScorerGate
 from gateway.evals.scoring.threads import ScoringTimeout
 
 

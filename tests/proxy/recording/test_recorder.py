@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from gateway.config.privacy import RedactionConfig
+from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -89,11 +90,7 @@ class Running:
         await asyncio.wait_for(self.task, 5)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is down is tried again after a millisecond."""
-    monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(module, "_LONGEST_RETRY_S", 0.002)
+QUICK = Backoff(first_s=0.001, most_s=0.002)
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -190,13 +187,13 @@ async def test_room_is_given_back_when_the_server_has_it() -> None:
 
 
 async def test_while_the_server_is_down_exchanges_wait_and_recording_resumes_by_itself(
-    quick: None, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = Stream()
     stream.down = True
     asked: list[int] = []
     stream.ask = lambda: asked.append(1)
-    async with Running(a_recorder(stream)) as recorder:
+    async with Running(a_recorder(stream, retry=QUICK)) as recorder:
         for _ in range(10):
             put(recorder)
         await until(lambda: len(asked) > 5)
@@ -210,14 +207,14 @@ async def test_while_the_server_is_down_exchanges_wait_and_recording_resumes_by_
     assert "recording resumes" in said[1]
 
 
-async def test_an_append_that_failed_is_made_again_whole_twice_is_harmless_and_lost_is_not(quick: None) -> None:
+async def test_an_append_that_failed_is_made_again_whole_twice_is_harmless_and_lost_is_not() -> None:
     stream, fails = Stream(), iter([True, True])
 
     def ask() -> None:
         stream.down = next(fails, False)
 
     stream.ask = ask
-    recorder = a_recorder(stream, tally_s=60, clock=lambda: 0.0)
+    recorder = a_recorder(stream, tally_s=60, clock=lambda: 0.0, retry=QUICK)
     for _ in range(5):
         put(recorder)
     async with Running(recorder):

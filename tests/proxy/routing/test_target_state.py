@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.config.loading import Upstream
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState, jitter
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
 
 class Clock:
@@ -394,9 +393,3 @@ def test_latency_is_a_moving_average_that_begins_with_the_first(clock: Clock) ->
     assert target_state.latency_s == 1.0
     target_state.record_latency(2.0)
     assert target_state.latency_s == pytest.approx(1.2)
-
-
-def test_callers_that_failed_together_do_not_return_together() -> None:
-    waits = [jitter(2.0, random.Random(seed)) for seed in range(200)]
-    assert 1.0 <= min(waits) < 1.1
-    assert 2.9 < max(waits) < 3.0

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, or_, select, update
 
+from gateway.core.chunked import chunked
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.evals.store import costs
 from gateway.evals.store.engine import insert
@@ -162,7 +163,9 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     """The exchanges that are stored of these ids, in no particular order."""
     e = exchanges.c
     query = select(e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
-    return [ArmRecord(*row) for chunk in _chunks(ids) for row in connection.execute(query.where(e.id.in_(chunk)))]
+    return [
+        ArmRecord(*row) for chunk in chunked(ids, _CHUNK) for row in connection.execute(query.where(e.id.in_(chunk)))
+    ]
 
 
 def arm_scores(connection: Connection, ids: Sequence[str]) -> list[ArmScore]:
@@ -171,7 +174,7 @@ def arm_scores(connection: Connection, ids: Sequence[str]) -> list[ArmScore]:
     query = select(s.exchange_id, s.scorer, s.version, s.config_hash, s.status, s.value01, s.value, s.direction).where(
         s.subject == "exchange", s.kind.in_(("code", "model", "llm"))
     )
-    found = (connection.execute(query.where(s.exchange_id.in_(chunk))) for chunk in _chunks(ids))
+    found = (connection.execute(query.where(s.exchange_id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
     return [ArmScore(*row) for rows in found for row in rows]
 
 
@@ -179,7 +182,11 @@ def scores_beside(connection: Connection, pairs_: Sequence[str]) -> list[ArmScor
     """The pair scorers' scores of these pairs."""
     p = pair_scores.c
     query = select(p.exchange_id, p.scorer, p.version, p.config_hash, p.status, p.value, p.value, p.direction)
-    return [ArmScore(*row) for chunk in _chunks(pairs_) for row in connection.execute(query.where(p.pair.in_(chunk)))]
+    return [
+        ArmScore(*row)
+        for chunk in chunked(pairs_, _CHUNK)
+        for row in connection.execute(query.where(p.pair.in_(chunk)))
+    ]
 
 
 def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
@@ -197,7 +204,7 @@ def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
 def whole_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
     """As they were recorded, for whoever must read their answers again."""
     found: dict[str, Exchange] = {}
-    for chunk in _chunks(list(ids)):
+    for chunk in chunked(ids, _CHUNK):
         query = select(exchanges).where(exchanges.c.id.in_(chunk))
         found.update({row["id"]: _exchange(dict(row)) for row in connection.execute(query).mappings()})
     return found
@@ -229,7 +236,3 @@ def _exchange(row: Mapping[str, Any]) -> Exchange:
         usage=usage,
         attempts=attempts,
     )
-
-
-def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select
 
+from gateway.core.chunked import chunked
 from gateway.core.plan import Plan
 from gateway.evals.store.tables import exchanges, scores, tallies
 from gateway.evals.store.tables_experiments import plans
@@ -53,9 +54,9 @@ def scored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tu
     """scorer → exchange → (status, value on [0, 1], identity)."""
     s = scores.c
     found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
-    for at in range(0, len(ids), _CHUNK):
+    for chunk in chunked(ids, _CHUNK):
         query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
-            s.exchange_id.in_(ids[at : at + _CHUNK]),
+            s.exchange_id.in_(chunk),
             s.subject == "exchange",
             s.direction != "neutral",
             s.kind.in_(("code", "model", "llm")),
@@ -69,11 +70,11 @@ def before(connection: Connection, since: float, clusters: Sequence[str]) -> dic
     """unit → its mean duration and its share of failures before `since`, where it was seen then."""
     e = exchanges.c
     found: dict[str, tuple[float, float]] = {}
-    for at in range(0, len(clusters), _CHUNK):
+    for chunk in chunked(clusters, _CHUNK):
         whole = func.avg(case((e.outcome == "ok", 1.0), else_=0.0))
         query = (
             select(e.cluster, func.avg(e.total_s), whole)
-            .where(e.cluster.in_(clusters[at : at + _CHUNK]), e.received < since, e.role == "served")
+            .where(e.cluster.in_(chunk), e.received < since, e.role == "served")
             .group_by(e.cluster)
         )
         for row in connection.execute(query):
