@@ -58,18 +58,18 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.evals.http_client import HttpConnections
     from gateway.evals.scoring.asker import ExternalServices
     from gateway.evals.scoring.registry import build_all
-    from gateway.evals.scoring.warnings import cautions, mistakes
+    from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 
     try:
         found = load(config)
         built = build_all(found.scorers, ExternalServices(HttpConnections(), directory=config.parent))
-        if wrong := mistakes(found, built):
+        if wrong := config_mistakes(found, built):
             raise ConfigError(wrong)
     except ConfigError as error:
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    for caution in (*cautions(found, built), *_of_stream(found)):
+    for caution in (*config_warnings(found, built), *_of_stream(found)):
         note(f"caution: {caution}")
     typer.echo(found.carried())
     typer.echo(found.summary())

@@ -23,7 +23,7 @@ class OutputFormat:
     object: bool = False
 
 
-def form(request: Request) -> OutputFormat | None:
+def output_format(request: Request) -> OutputFormat | None:
     """None: the request does not ask for JSON."""
     if _ASKING.isdisjoint(request):
         return None
@@ -65,7 +65,7 @@ def _parsed(schema: Any) -> Any:
         return None
 
 
-def tools(request: Request) -> dict[str, Any]:
+def offered_tools(request: Request) -> dict[str, Any]:
     """The names of the tools that were offered → the JSON Schema of their arguments; True: any object; None: text."""
     found: dict[str, Any] = {}
     for tool in (*_list(request.get("tools")), *_list(request.get("functions"))):
@@ -91,7 +91,7 @@ class ToolChoice:
 FREE = ToolChoice()
 
 
-def choice(request: Request) -> ToolChoice:
+def tool_choice(request: Request) -> ToolChoice:
     asked = request.get("tool_choice", request.get("function_call"))
     if asked is None:
         return FREE
@@ -108,7 +108,7 @@ def choice(request: Request) -> ToolChoice:
     return ToolChoice(required=True, name=name if isinstance(name, str) else None)
 
 
-def question(request: Request) -> str:
+def last_user_text(request: Request) -> str:
     """The text of the last thing the user said; "" when there is none."""
     asked = request.get("prompt")
     if isinstance(asked, str):

@@ -22,7 +22,7 @@ from gateway.core.errors import StreamDown
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
-from gateway.evals.scoring.budget import spent_of
+from gateway.evals.scoring.budget import ledger_key_at
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.batches import DeadLetterRow
 from gateway.evals.store.labels import labelled
@@ -233,7 +233,7 @@ class Consumer:
             trimmed_unread=await corridor.trimmed_unread(),
             at=now,
             consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
-            budget_used=self._desk.gauges.budgets(await corridor.sums(spent_of(now))),
+            budget_used=self._desk.gauges.budgets(await corridor.sums(ledger_key_at(now))),
         )
 
     async def _keep(self) -> None:

@@ -29,7 +29,7 @@ from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.budget import BudgetLedger
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.warnings import cautions, mistakes
+from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 from gateway.evals.store.engine import default_url
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import Store
@@ -129,10 +129,10 @@ async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Pat
 
 def _warn(config: Config, built: BuiltScorers) -> None:
     """Raises ConfigError for judges that can ask nobody."""
-    wrong = mistakes(config, built, gateway_known=config.evals.base_url is not None)
+    wrong = config_mistakes(config, built, gateway_known=config.evals.base_url is not None)
     if wrong:
         raise ConfigError(wrong)
-    for caution in cautions(config, built):
+    for caution in config_warnings(config, built):
         log.warning("%s", caution)
 
 

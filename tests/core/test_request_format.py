@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.request_format import OutputFormat, ToolChoice, choice, form, question, tools
+from gateway.core.request_format import (
+    OutputFormat,
+    ToolChoice,
+    last_user_text,
+    offered_tools,
+    output_format,
+    tool_choice,
+)
 
 S = {"type": "object"}
 
@@ -35,7 +42,7 @@ S = {"type": "object"}
     ],
 )
 def test_json_is_asked_for_in_many_ways(request_, expected):
-    assert form(request_) == expected
+    assert output_format(request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_json_is_asked_for_in_many_ways(request_, expected):
     ],
 )
 def test_tools_are_offered_in_many_ways(request_, expected):
-    assert tools(request_) == expected
+    assert offered_tools(request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,8 @@ def test_tools_are_offered_in_many_ways(request_, expected):
     ],
 )
 def test_calling_is_required_or_forbidden_in_many_ways(asked, expected):
-    assert choice({"tool_choice": asked}) == expected
-    assert choice({"function_call": asked}) == expected
+    assert tool_choice({"tool_choice": asked}) == expected
+    assert tool_choice({"function_call": asked}) == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ def test_calling_is_required_or_forbidden_in_many_ways(asked, expected):
     ],
 )
 def test_the_question_is_the_last_thing_the_user_said(request_, expected):
-    assert question(request_) == expected
+    assert last_user_text(request_) == expected
 
 
 NAMES = ["response_format", "text", "format", "type", "json_schema", "schema", "tools", "function", "name", "messages"]
@@ -109,7 +116,7 @@ ANY = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(NAMES), ANY))
 def test_no_shape_of_a_request_raises(request_):
-    form(request_)
-    tools(request_)
-    choice(request_)
-    question(request_)
+    output_format(request_)
+    offered_tools(request_)
+    tool_choice(request_)
+    last_user_text(request_)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.core.request_format import question
+from gateway.core.request_format import last_user_text
 from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
@@ -132,7 +132,7 @@ def _question(request: bytes) -> str:
         asked = orjson.loads(request)
     except orjson.JSONDecodeError:
         return ""
-    return question(asked) if isinstance(asked, dict) else ""
+    return last_user_text(asked) if isinstance(asked, dict) else ""
 
 
 def _answer(said: RecordedAnswer) -> str:

@@ -28,7 +28,7 @@ from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, adv
 from gateway.evals.experiments.gauge_values import figures_of
 from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import RegisteredPair
-from gateway.evals.scoring.run import opinion_of
+from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled, whole_exchanges
@@ -179,7 +179,7 @@ class ExperimentEngine:
             )
         else:
             async with self._turn:
-                result = await opinion_of(name, registered, lambda: registered.scorer.compare(pair), self._threads)
+                result = await run_scorer(name, registered, lambda: registered.scorer.compare(pair), self._threads)
         return _row(plan, arm, pair, registered, result, certain, self._clock())
 
 

@@ -37,7 +37,7 @@ from gateway.evals.reports.samples import turns
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.warnings import cautions, mistakes
+from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import Replay, ReplayStore, outcomes, scored, texts
 from gateway.evals.store.store import StoreDown, WriteRejected
@@ -102,9 +102,9 @@ async def opened(
 
 def _look_at(config: Config, built: BuiltScorers, say: Say) -> None:
     """Judges that nobody serves are a mistake; one of the family of what it judges is said. Raises WrongOption."""
-    if wrong := mistakes(config, built):
+    if wrong := config_mistakes(config, built):
         raise OptionError("\n".join(wrong))
-    for caution in cautions(config, built):
+    for caution in config_warnings(config, built):
         say(f"caution: {caution}")
 
 

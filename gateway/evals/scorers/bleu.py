@@ -24,7 +24,7 @@ class Bleu(ReferenceScorer):
     """
 
     def compare(self, answer: str, reference: str) -> float:
-        return bleu(counts(words(answer), [words(reference)]), effective=True)
+        return bleu(count_ngrams(tokenize(answer), [tokenize(reference)]), effective=True)
 
     def golden(self) -> tuple[Golden, ...]:
         return (
@@ -51,7 +51,7 @@ class NgramCounts:
         return NgramCounts(self.answer + other.answer, self.reference + other.reference, right, every)
 
 
-def counts(answer: Sequence[str], references: Sequence[Sequence[str]]) -> NgramCounts:
+def count_ngrams(answer: Sequence[str], references: Sequence[Sequence[str]]) -> NgramCounts:
     """With several references an n-gram counts as often as in the one that has most of it, and the length that
     matters is the nearest (of two equally near, the shorter)."""
     nearest = min((abs(len(r) - len(answer)), len(r)) for r in references)[1]
@@ -97,7 +97,7 @@ _DASH = re.compile(r"([0-9])(-)")
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
 
 
-def words(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The tokens of mteval-v13a, the tokenizer of the WMT evaluations ("13a" in sacrebleu)."""
     line = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, sign in _ENTITIES:

@@ -23,7 +23,7 @@ class Chrf(ReferenceScorer):
     """
 
     def compare(self, answer: str, reference: str) -> float:
-        return chrf(grams(answer, reference))
+        return chrf(count_ngrams(answer, reference))
 
     def golden(self) -> tuple[Golden, ...]:
         return (
@@ -35,7 +35,7 @@ class Chrf(ReferenceScorer):
         )
 
 
-def grams(answer: str, reference: str) -> list[Grams]:
+def count_ngrams(answer: str, reference: str) -> list[Grams]:
     """For n = 1 to ORDER: how many n-grams each text has, and how many both have. Sums over texts give a corpus."""
     return [_grams("".join(answer.split()), "".join(reference.split()), n) for n in range(1, ORDER + 1)]
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from gateway.core.completion import Completion
-from gateway.core.request_format import question
+from gateway.core.request_format import last_user_text
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
-from gateway.evals.scorers.preconditions import untold
+from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.asker import Asker
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
@@ -52,11 +52,11 @@ def embedding(
     name: str, asker: Asker, compare: Compare = "reference", model: Annotated[str, Field(min_length=1)] | None = None
 ) -> EmbeddingSimilarity | EmbeddingDistance:
     """model: an alias of the gateway; None: MiniLM, here. Raises Mistaken where that is not installed."""
-    vectors = vectors_of(asker, model)
+    vectors = vector_source(asker, model)
     return EmbeddingDistance(name, vectors) if compare == "arms" else EmbeddingSimilarity(name, vectors, compare)
 
 
-def vectors_of(asker: Asker, model: str | None) -> VectorSource:
+def vector_source(asker: Asker, model: str | None) -> VectorSource:
     """Raises Mistaken where they would be MiniLM's, and it is not installed."""
     return ServedVectors(asker, model) if model else _local()
 
@@ -97,9 +97,9 @@ class EmbeddingSimilarity(_Embedding):
     compare: Literal["reference", "prompt"] = "reference"
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        if skipped := untold(subject):
+        if skipped := require_text(subject):
             return skipped
-        other = subject.reference if self.compare == "reference" else question(subject.request)
+        other = subject.reference if self.compare == "reference" else last_user_text(subject.request)
         if not (other or "").strip():
             return NO_REFERENCE if self.compare == "reference" else NO_QUESTION
         near, spent = await self._cosine(subject.completion.text, other or "")
@@ -125,7 +125,7 @@ class EmbeddingDistance(_Embedding):
     direction: ClassVar[Direction] = "minimise"
 
     async def compare(self, pair: Pair) -> Score | Skipped:
-        if skipped := untold(pair.a) or untold(pair.b):
+        if skipped := require_text(pair.a) or require_text(pair.b):
             return skipped
         near, spent = await self._cosine(pair.a.completion.text, pair.b.completion.text)
         return Score(round(min(1.0, max(0.0, 1.0 - near)), DIGITS), detail={"cosine": near}, spent=spent)
@@ -179,9 +179,9 @@ class LocalVectors:
 
 def _local() -> LocalVectors:
     try:
-        from gateway.evals.scorers.minilm import MiniLM, directory
+        from gateway.evals.scorers.minilm import MiniLM, model_directory
 
-        files = directory()
+        files = model_directory()
     except ModuleNotFoundError as error:
         raise InvalidOptions([f": {HOW_TO_GET} (no {error.name})"]) from error
     return LocalVectors(lambda: MiniLM(files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.evals.scorers.f1 import words
+from gateway.evals.scorers.f1 import normalized_words
 from gateway.evals.scorers.reference import ReferenceScorer, case
 from gateway.evals.scoring.types import Golden
 
@@ -24,7 +24,7 @@ class Exact(ReferenceScorer):
     def compare(self, answer: str, reference: str) -> float:
         if self.literal:
             return float(answer.strip() == reference.strip())
-        return float(words(answer) == words(reference))
+        return float(normalized_words(answer) == normalized_words(reference))
 
     def golden(self) -> tuple[Golden, ...]:
         return (

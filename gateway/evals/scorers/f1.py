@@ -16,7 +16,7 @@ class F1(ReferenceScorer):
     """SQuAD's F1 of the words, without regard to order, case, punctuation and the articles a, an, the."""
 
     def compare(self, answer: str, reference: str) -> float:
-        return f1(words(answer), words(reference))
+        return f1_of_words(normalized_words(answer), normalized_words(reference))
 
     def golden(self) -> tuple[Golden, ...]:
         return (
@@ -32,11 +32,11 @@ _PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]+")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
-def words(text: str) -> list[str]:
+def normalized_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", _PUNCTUATION.sub("", text.lower())).split()
 
 
-def f1(answer: list[str], reference: list[str]) -> float:
+def f1_of_words(answer: list[str], reference: list[str]) -> float:
     """The harmonic mean of the shares of words, counted with their repeats, that both have in common.
 
     Two texts without words are alike (1); one of them alone is not (0).

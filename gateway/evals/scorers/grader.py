@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
-from gateway.evals.scorers.embedding import VectorSource, cosine, vectors_of
+from gateway.evals.scorers.embedding import VectorSource, cosine, vector_source
 from gateway.evals.scorers.grading import variables
 from gateway.evals.scorers.grading.formula import Formula
 from gateway.evals.scorers.grading.grader_json import (
@@ -21,15 +21,15 @@ from gateway.evals.scorers.grading.grader_json import (
     ScoreModel,
     StringCheck,
     TextSimilarity,
-    read,
+    parse_grader,
 )
 from gateway.evals.scorers.grading.similarity import similarity
 from gateway.evals.scorers.grading.variables import MissingVariable
 from gateway.evals.scorers.judging import verdicts
-from gateway.evals.scorers.judging.fence import drawn, fenced, rule
+from gateway.evals.scorers.judging.fence import fence_rule, fence_texts, random_mark
 from gateway.evals.scorers.judging.model import JudgeModel, JudgeQuestion
-from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.asker import Asker, total
+from gateway.evals.scorers.preconditions import require_answer
+from gateway.evals.scoring.asker import Asker, total_spent
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Golden, Subject
 
@@ -55,10 +55,10 @@ def grader(
 ) -> Grader:
     """grader: OpenAI's JSON. model: the alias that is asked in place of the one it names. embedding: the alias whose
     vectors `cosine` compares; None: MiniLM. Raises Mistaken and ValueError."""
-    made = read(grader)
+    made = parse_grader(grader)
     if not isinstance(made, MultiGrader):
         return Grader(name, {"": made}, None, _graded("", made, asker, model, embedding), made.pass_threshold)
-    parts = {key: _leaf(read(raw, f".grader.graders.{key}", nested=True)) for key, raw in made.graders.items()}
+    parts = {key: _leaf(parse_grader(raw, f".grader.graders.{key}", nested=True)) for key, raw in made.graders.items()}
     try:
         formula = Formula(made.calculate_output, parts)
     except ValueError as error:
@@ -80,12 +80,12 @@ def _graded(
     """What this grader asks; its texts checked."""
     at = f".grader.graders.{key}" if key else ".grader"
     if isinstance(made, StringCheck | TextSimilarity):
-        variables.check(made.input, f"{at}.input")
-        variables.check(made.reference, f"{at}.reference")
+        variables.check_variables(made.input, f"{at}.input")
+        variables.check_variables(made.reference, f"{at}.reference")
         cosines = isinstance(made, TextSimilarity) and made.evaluation_metric == "cosine"
-        return {key: vectors_of(asker, embedding)} if cosines else {}
+        return {key: vector_source(asker, embedding)} if cosines else {}
     for number, message in enumerate(made.input):
-        variables.check(message.text, f"{at}.input[{number}].content")
+        variables.check_variables(message.text, f"{at}.input[{number}].content")
     return {key: JudgeModel(asker, model or made.model, params=made.sampling_params.params())}
 
 
@@ -124,9 +124,9 @@ class Grader:
         return tuple(dict.fromkeys(a.model for a in self.asks.values() if a.model is not None))
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        if skipped := unanswered(subject):
+        if skipped := require_answer(subject):
             return skipped
-        values = variables.of(subject)
+        values = variables.variables_of(subject)
         grades: dict[str, Grade] = {}
         for key, part in self.parts.items():
             try:
@@ -151,7 +151,7 @@ class Grader:
 
     async def _grade(self, key: str, part: Leaf, values: Values) -> Grade:
         if isinstance(part, StringCheck):
-            return Grade(_check(part, variables.filled(part.input, values), variables.filled(part.reference, values)))
+            return Grade(_check(part, variables.fill(part.input, values), variables.fill(part.reference, values)))
         if isinstance(part, TextSimilarity):
             return await self._similar(key, part, values)
         asked = self.asks[key]
@@ -159,7 +159,7 @@ class Grader:
         return await (_scored(asked, part, values) if isinstance(part, ScoreModel) else _labelled(asked, part, values))
 
     async def _similar(self, key: str, part: TextSimilarity, values: Values) -> Grade:
-        text, reference = variables.filled(part.input, values), variables.filled(part.reference, values)
+        text, reference = variables.fill(part.input, values), variables.fill(part.reference, values)
         vectors = self.asks.get(key)
         if vectors is None or isinstance(vectors, JudgeModel):
             # A heavy scorer has a thread of its own already; one that waits has the event loop.
@@ -198,19 +198,19 @@ def _check(part: StringCheck, text: str, reference: str) -> float:
 async def _scored(asked: JudgeModel, part: ScoreModel, values: Values) -> Grade:
     low, high = part.range
     told = f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
-    form = verdicts.schema("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
+    form = verdicts.response_format("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
     question = JudgeQuestion(
-        _messages(part, values, told), "result", form, lambda v: verdicts.number(v, "result", low, high)
+        _messages(part, values, told), "result", form, lambda v: verdicts.read_number(v, "result", low, high)
     )
     verdict = await asked.verdict(question)
-    return Grade((verdict.said - low) / (high - low), None, verdicts.reason(verdict.raw), verdict.spent)
+    return Grade((verdict.value - low) / (high - low), None, verdicts.read_reason(verdict.raw), verdict.spent)
 
 
 async def _labelled(asked: JudgeModel, part: LabelModel, values: Values) -> Grade:
     listed = ", ".join(f'"{label}"' for label in part.labels)
     told = f'Answer with one JSON object: {{"reason": "…", "label": "…"}}, where label is one of {listed}.'
     label = {"type": "string", "enum": list(part.labels)}
-    form = verdicts.schema("grade", {"reason": {"type": "string"}, "label": label})
+    form = verdicts.response_format("grade", {"reason": {"type": "string"}, "label": label})
 
     def read_label(verdict: dict[str, Any]) -> str:
         said = str(verdict["label"]).strip().lower()
@@ -220,21 +220,21 @@ async def _labelled(asked: JudgeModel, part: LabelModel, values: Values) -> Grad
         raise verdicts.NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
 
     verdict = await asked.verdict(JudgeQuestion(_messages(part, values, told), "label", form, read_label))
-    passed = float(verdict.said in part.passing_labels)
-    return Grade(passed, verdict.said, verdicts.reason(verdict.raw), verdict.spent)
+    passed = float(verdict.value in part.passing_labels)
+    return Grade(passed, verdict.value, verdicts.read_reason(verdict.raw), verdict.spent)
 
 
 def _messages(part: ScoreModel | LabelModel, values: Values, told: str) -> list[dict[str, str]]:
     """The grader's own messages, with every variable in a fence: what stands there was written by others."""
     given: dict[str, str] = {}
     for message in part.input:
-        variables.filled(message.text, values, lambda name, text: given.setdefault(name, text))
-    inside, mark = fenced(given, drawn)
+        variables.fill(message.text, values, lambda name, text: given.setdefault(name, text))
+    inside, mark = fence_texts(given, random_mark)
     out = [
-        {"role": m.role, "content": variables.filled(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
+        {"role": m.role, "content": variables.fill(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
         for m in part.input
     ]
-    return [{"role": "system", "content": rule(mark)}, *out, {"role": "user", "content": told}]
+    return [{"role": "system", "content": fence_rule(mark)}, *out, {"role": "user", "content": told}]
 
 
 def _need(variable: str) -> str:
@@ -243,4 +243,4 @@ def _need(variable: str) -> str:
 
 def _spent(grades: Mapping[str, Grade]) -> Spent | None:
     parts: Sequence[Spent] = [g.spent for g in grades.values() if g.spent is not None]
-    return total(parts)
+    return total_spent(parts)

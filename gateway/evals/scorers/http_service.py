@@ -18,9 +18,9 @@ from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.evals.http_client import HttpConnections, HttpReply
 from gateway.evals.scorers.judging.repeats import standard_error
-from gateway.evals.scoring.asker import total
+from gateway.evals.scoring.asker import total_spent
 from gateway.evals.scoring.budget import ScorerBudget
-from gateway.evals.scoring.golden import wrong_in
+from gateway.evals.scoring.golden import failed_cases
 from gateway.evals.scoring.types import Denied, Golden, Scorer, Subject
 
 V = 1  # of what is sent; grows when a field changes its meaning
@@ -113,7 +113,7 @@ class HttpService:
             if self._proven:
                 return
             cases = (*self._cases, *await self._served())
-            wrong = await wrong_in(cast(Scorer, _Cases(self, cases)))
+            wrong = await failed_cases(cast(Scorer, _Cases(self, cases)))
             if wrong:
                 raise Denied("it gets its golden cases wrong: " + "; ".join(wrong))
             self._proven = True
@@ -137,7 +137,7 @@ class HttpService:
         reply = await self._send("POST", self._url, body)
         _check(reply)
         said = _read(reply)
-        spent = total([Spent(s.cost_usd, s.judge_model, s.tokens) for s in said])
+        spent = total_spent([Spent(s.cost_usd, s.judge_model, s.tokens) for s in said])
         if self._budget and reserved and spent:
             await self._budget.correct(reserved, spent.cost_usd, spent.tokens)
             if self._budget.usd is not None and spent.cost_usd is None:

@@ -26,10 +26,10 @@ class JsonDistance(DistanceScorer):
     """
 
     async def compare(self, pair: Pair) -> Score | Skipped:
-        a, b = (leaves_of(each.completion.text) for each in (pair.a, pair.b))
+        a, b = (json_leaves(each.completion.text) for each in (pair.a, pair.b))
         if a is None or b is None:
             return NO_JSON if a is None and b is None else Score(1.0, "one is no JSON")
-        return Score(apart(a, b), detail={"fields": float(len(a.keys() | b.keys()))})
+        return Score(leaf_distance(a, b), detail={"fields": float(len(a.keys() | b.keys()))})
 
     def golden(self) -> tuple[GoldenPair, ...]:
         def case(name: str, a: str, b: str, expected: float | None) -> GoldenPair:
@@ -46,7 +46,7 @@ class JsonDistance(DistanceScorer):
         )
 
 
-def leaves_of(text: str) -> dict[str, Any] | None:
+def json_leaves(text: str) -> dict[str, Any] | None:
     """path → value, with at most LEAVES of them; None: no JSON object or array."""
     try:
         value = orjson.loads(_unfenced(text))
@@ -62,7 +62,7 @@ def leaves_of(text: str) -> dict[str, Any] | None:
     return found
 
 
-def apart(a: dict[str, Any], b: dict[str, Any]) -> float:
+def leaf_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
     """The share of paths, in either, whose values differ; 0 for two without any."""
     paths = a.keys() | b.keys()
     same = sum(1 for path in a.keys() & b.keys() if _same(a[path], b[path]))

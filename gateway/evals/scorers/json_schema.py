@@ -8,9 +8,9 @@ from typing import ClassVar
 import orjson
 
 from gateway.core.completion import Completion
-from gateway.core.request_format import form
+from gateway.core.request_format import output_format
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.json_schema import REMOTE, CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
@@ -32,13 +32,13 @@ class JsonSchema(Rule):
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def at_once(self, subject: Subject) -> Score | Skipped | None:
-        asked = form(subject.request)
+        asked = output_format(subject.request)
         if asked is None or asked.schema is None:
             return NOT_ASKED
         said = subject.completion
         if not said.text.strip() and (said.refusal or said.tool_calls):
             return NO_TEXT
-        skipped = unfinished(subject)
+        skipped = require_complete(subject)
         if skipped is not None:
             return skipped
         try:
@@ -51,7 +51,7 @@ class JsonSchema(Rule):
 
     async def score(self, subject: Subject) -> Score | Skipped:
         said = self.at_once(subject)
-        asked = form(subject.request)
+        asked = output_format(subject.request)
         if said is not None or asked is None:
             return said or NOT_ASKED
         try:

@@ -13,10 +13,10 @@ from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.evals.scorers.judging import material, templates, verdicts, weighting
 from gateway.evals.scorers.judging.model import MAX_TOKENS, JudgeModel, JudgeQuestion, JudgeVerdict
-from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score
+from gateway.evals.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score_repeatedly
 from gateway.evals.scorers.judging.templates import Template
-from gateway.evals.scorers.preconditions import unanswered
-from gateway.evals.scoring.asker import Asker, total
+from gateway.evals.scorers.preconditions import require_answer
+from gateway.evals.scoring.asker import Asker, total_spent
 from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.pairs import GoldenPair, Pair
 from gateway.evals.scoring.types import Golden, Subject
@@ -147,13 +147,13 @@ class Judge:
         return (self.setting.model.model,)
 
     def lacks(self, subject: Subject) -> Skipped | None:
-        return unanswered(subject)
+        return require_answer(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
         if lacking := self.lacks(subject):
             return lacking
         given = self.material(subject)
-        return await score(lambda seed: self.opinion(given, seed), self.setting.repeats)
+        return await score_repeatedly(lambda seed: self.opinion(given, seed), self.setting.repeats)
 
     def material(self, subject: Subject) -> dict[str, str]:
         return {
@@ -190,20 +190,20 @@ class Pointwise(Judge):
             f"from {s.low} to {s.high}."
         )
         score_is = {"type": "integer", "minimum": s.low, "maximum": s.high}
-        form = verdicts.schema("verdict", {"reason": {"type": "string"}, "score": score_is})
+        form = verdicts.response_format("verdict", {"reason": {"type": "string"}, "score": score_is})
         question = JudgeQuestion(
-            self.messages(given, told), "score", form, lambda v: verdicts.number(v, "score", s.low, s.high), seed
+            self.messages(given, told), "score", form, lambda v: verdicts.read_number(v, "score", s.low, s.high), seed
         )
         return self._opinion(await s.model.verdict(question, logprobs=s.weighted))
 
     def _opinion(self, verdict: JudgeVerdict[float]) -> RepeatedVerdict:
         s = self.setting
         weights = weighting.distribution(verdict.tokens, "score", s.low, s.high) if s.weighted else None
-        given = weighting.expected(weights) if weights else verdict.said
+        given = weighting.expected(weights) if weights else verdict.value
         return RepeatedVerdict(
             value=(given - s.low) / (s.high - s.low),
-            reason=verdicts.reason(verdict.raw),
-            label=f"{verdict.said:g} of {s.high}",
+            reason=verdicts.read_reason(verdict.raw),
+            label=f"{verdict.value:g} of {s.high}",
             spent=verdict.spent,
             distribution=weights,
             detail={"score": given},
@@ -216,7 +216,7 @@ class Reference(Pointwise):
     __slots__ = ()
 
     def lacks(self, subject: Subject) -> Skipped | None:
-        return unanswered(subject) or (NO_REFERENCE if not subject.reference else None)
+        return require_answer(subject) or (NO_REFERENCE if not subject.reference else None)
 
     def material(self, subject: Subject) -> dict[str, str]:
         return {**Judge.material(self, subject), "reference": subject.reference or ""}
@@ -243,18 +243,20 @@ class Rubric(Judge):
             "required": ["reason", "met"],
             "additionalProperties": False,
         }
-        form = verdicts.schema("verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}})
+        form = verdicts.response_format(
+            "verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}}
+        )
         question = JudgeQuestion(self.messages(given, told), "items", form, self._met, seed)
         verdict = await self.setting.model.verdict(question)
         items = self.setting.items
-        right = sum(abs(i.weight) for i, met in zip(items, verdict.said, strict=True) if met == (i.weight > 0))
-        missed = [i.ask for i, met in zip(items, verdict.said, strict=True) if met != (i.weight > 0)]
+        right = sum(abs(i.weight) for i, met in zip(items, verdict.value, strict=True) if met == (i.weight > 0))
+        missed = [i.ask for i, met in zip(items, verdict.value, strict=True) if met != (i.weight > 0)]
         return RepeatedVerdict(
             value=right / sum(abs(i.weight) for i in items),
             reason="all items are as wanted" if not missed else "not as wanted: " + "; ".join(missed),
             label=f"{n - len(missed)} of {n}",
             spent=verdict.spent,
-            detail={f"item_{at}": float(met) for at, met in enumerate(verdict.said, 1)},
+            detail={f"item_{at}": float(met) for at, met in enumerate(verdict.value, 1)},
         )
 
     def _met(self, verdict: dict[str, Any]) -> list[bool]:
@@ -262,7 +264,7 @@ class Rubric(Judge):
         if not isinstance(entries, list) or len(entries) != len(self.setting.items):
             got = len(entries) if isinstance(entries, list) else "none"
             raise verdicts.NoVerdict(f'"items" has {got} entries, expected {len(self.setting.items)}')
-        return [verdicts.yes(e.get("met") if isinstance(e, dict) else e) for e in entries]
+        return [verdicts.read_bool(e.get("met") if isinstance(e, dict) else e) for e in entries]
 
 
 class Groundedness(Judge):
@@ -271,7 +273,7 @@ class Groundedness(Judge):
     __slots__ = ()
 
     def lacks(self, subject: Subject) -> Skipped | None:
-        return unanswered(subject) or (None if self._context(subject).strip() else NO_CONTEXT)
+        return require_answer(subject) or (None if self._context(subject).strip() else NO_CONTEXT)
 
     def material(self, subject: Subject) -> dict[str, str]:
         return {**Judge.material(self, subject), "context": self._context(subject)}
@@ -290,11 +292,13 @@ class Groundedness(Judge):
             "required": ["claim", "supported"],
             "additionalProperties": False,
         }
-        form = verdicts.schema("verdict", {"claims": {"type": "array", "items": entry, "maxItems": MOST_CLAIMS}})
+        form = verdicts.response_format(
+            "verdict", {"claims": {"type": "array", "items": entry, "maxItems": MOST_CLAIMS}}
+        )
         verdict = await self.setting.model.verdict(
             JudgeQuestion(self.messages(given, told), "claims", form, _claims, seed)
         )
-        claims = verdict.said
+        claims = verdict.value
         unfounded = [claim for claim, supported in claims if not supported]
         return RepeatedVerdict(
             # An answer that claims nothing claims nothing that is not in the context.
@@ -313,7 +317,7 @@ def _claims(verdict: dict[str, Any]) -> list[tuple[str, bool]]:
     entries = verdict["claims"]
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise verdicts.NoVerdict('"claims" is no list of objects')
-    return [(str(e.get("claim", "")), verdicts.yes(e.get("supported"))) for e in entries[:MOST_CLAIMS]]
+    return [(str(e.get("claim", "")), verdicts.read_bool(e.get("supported"))) for e in entries[:MOST_CLAIMS]]
 
 
 _KINDS: Mapping[str, type[Judge]] = {
@@ -326,7 +330,7 @@ _KINDS: Mapping[str, type[Judge]] = {
 
 Side = Literal["a", "b"]
 _TOLD = 'Answer with one JSON object: {"reason": "…", "better": "1"}, where better is "1", "2" or "neither".'
-_FORM = verdicts.schema(
+_FORM = verdicts.response_format(
     "verdict", {"reason": {"type": "string"}, "better": {"type": "string", "enum": ["1", "2", "neither"]}}
 )
 
@@ -361,26 +365,26 @@ class PairwiseJudge:
         return (self.asked.model,)
 
     async def compare(self, pair: Pair) -> Score | Skipped:
-        if skipped := unanswered(pair.a) or unanswered(pair.b):
+        if skipped := require_answer(pair.a) or require_answer(pair.b):
             return skipped
         texts = {"a": material.answer(pair.a.completion), "b": material.answer(pair.b.completion)}
         if texts["a"].strip() == texts["b"].strip():
             return Score(0.5, "the same", "both answers say the same")
-        return await score(lambda seed: self._both_orders(pair, texts, seed), self.repeats)
+        return await score_repeatedly(lambda seed: self._both_orders(pair, texts, seed), self.repeats)
 
     async def _both_orders(self, pair: Pair, texts: Mapping[str, str], seed: int) -> RepeatedVerdict:
         second: Side = "b" if pair.first == "a" else "a"
         drawn = await self._winner(pair, texts, pair.first, seed)
         turned = await self._winner(pair, texts, second, seed)
-        won = {1: pair.first, 2: second}.get(drawn.said), {1: second, 2: pair.first}.get(turned.said)
+        won = {1: pair.first, 2: second}.get(drawn.value), {1: second, 2: pair.first}.get(turned.value)
         flip = None not in won and won[0] != won[1]
         value = sum({"a": 0.0, "b": 1.0}.get(side or "", 0.5) for side in won) / 2
         return RepeatedVerdict(
             value=value,
             reason=_reason(drawn, turned, pair.first, flip),
             label="tie" if value == 0.5 else "b" if value > 0.5 else "a",
-            spent=total([v.spent for v in (drawn, turned) if v.spent is not None]),
-            detail={"flip": float(flip), "first_slot": {1: 1.0, 2: 0.0}.get(drawn.said, 0.5)},
+            spent=total_spent([v.spent for v in (drawn, turned) if v.spent is not None]),
+            detail={"flip": float(flip), "first_slot": {1: 1.0, 2: 0.0}.get(drawn.value, 0.5)},
         )
 
     async def _winner(self, pair: Pair, texts: Mapping[str, str], first: Side, seed: int) -> JudgeVerdict[int]:
@@ -413,6 +417,6 @@ def _better(verdict: dict[str, Any]) -> int:
 
 
 def _reason(drawn: JudgeVerdict[int], turned: JudgeVerdict[int], first: Side, flip: bool) -> str:
-    order = f"with {first} first: {verdicts.reason(drawn.raw) or 'no reason given'}"
-    other = f"the other way round: {verdicts.reason(turned.raw) or 'no reason given'}"
+    order = f"with {first} first: {verdicts.read_reason(drawn.raw) or 'no reason given'}"
+    other = f"the other way round: {verdicts.read_reason(turned.raw) or 'no reason given'}"
     return f"{'The order decided, so it is a tie. ' if flip else ''}{order} — {other}"

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from gateway.core.completion import Completion
-from gateway.core.request_format import question
+from gateway.core.request_format import last_user_text
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import untold
+from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 # Optional, 4 MB: when it is missing, building this scorer says how to install it.
@@ -47,13 +47,13 @@ class Language(Rule):
             raise ValueError(f'expected: no language "{self.expected}"; give an ISO 639-1 code, such as "en"')
 
     def at_once(self, subject: Subject) -> Skipped | None:
-        return untold(subject)
+        return require_text(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
         skipped = self.at_once(subject)
         if skipped is not None:
             return skipped
-        wanted = self.expected or self._told(question(subject.request))[0]
+        wanted = self.expected or self._told(last_user_text(subject.request))[0]
         if wanted is None:
             return NO_QUESTION
         found, sure = self._told(subject.completion.text)

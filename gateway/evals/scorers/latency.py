@@ -10,7 +10,7 @@ from pydantic import Field
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import unanswered
+from gateway.evals.scorers.preconditions import require_answer
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -40,7 +40,7 @@ class Latency(Rule):
             return GONE
         if subject.exchange.outcome == "timeout":
             return Score(0.0, "timed out", "the upstream did not answer in time", times(subject))
-        skipped = unanswered(subject)
+        skipped = require_answer(subject)
         return skipped if skipped is not None else self._judge(times(subject))
 
     def _judge(self, measured: dict[str, float]) -> Score | Skipped:

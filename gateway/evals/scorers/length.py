@@ -8,7 +8,7 @@ from typing import ClassVar
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
 from gateway.core.score import Bounds, Direction, Score, Skipped
-from gateway.evals.scorers.preconditions import untold
+from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 
@@ -23,7 +23,7 @@ class Length(Rule):
     bounds: ClassVar[Bounds] = (0.0, None)
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = untold(subject)
+        skipped = require_text(subject)
         if skipped is not None:
             return skipped
         text, usage = subject.completion.text, subject.completion.usage or subject.exchange.usage

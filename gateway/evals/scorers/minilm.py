@@ -23,7 +23,7 @@ MOST_TOKENS = 256  # of one text, as the model was trained; what follows is not 
 _HEADS, _LAYERS, _EPSILON = 12, 6, 1e-12
 
 
-def directory() -> Path:
+def model_directory() -> Path:
     """Where the files lie. Raises ModuleNotFoundError; the package's own code is not run."""
     spec = find_spec(WEIGHTS)
     if spec is None or spec.origin is None:

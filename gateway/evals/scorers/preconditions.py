@@ -11,7 +11,7 @@ NO_TEXT = Skipped("an answer in text")
 NO_END = Skipped("an answer that was read and kept to its end")
 
 
-def unanswered(subject: Subject) -> Skipped | None:
+def require_answer(subject: Subject) -> Skipped | None:
     """Skipped for other APIs (embeddings, …), refused requests, and failures before the first word."""
     exchange, said = subject.exchange, subject.completion
     if exchange.api not in ANSWERING or exchange.status >= 400:
@@ -21,14 +21,14 @@ def unanswered(subject: Subject) -> Skipped | None:
     return None
 
 
-def untold(subject: Subject) -> Skipped | None:
+def require_text(subject: Subject) -> Skipped | None:
     """Skipped also where nothing stands in text, as with an answer that only calls tools."""
-    return unanswered(subject) or (None if subject.completion.text.strip() else NO_TEXT)
+    return require_answer(subject) or (None if subject.completion.text.strip() else NO_TEXT)
 
 
-def unfinished(subject: Subject) -> Skipped | None:
+def require_complete(subject: Subject) -> Skipped | None:
     """Skipped also where the end is missing for a reason that is not the model's: the client left, or our byte cap
     cut the record."""
     if subject.exchange.outcome == "client_gone" or subject.exchange.truncated:
         return NO_END
-    return unanswered(subject)
+    return require_answer(subject)

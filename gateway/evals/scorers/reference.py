@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import unanswered
+from gateway.evals.scorers.preconditions import require_answer
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NO_REFERENCE = Skipped("a reference")
@@ -25,7 +25,7 @@ class ReferenceScorer(Rule):
         raise NotImplementedError
 
     def at_once(self, subject: Subject) -> Skipped | None:
-        return NO_REFERENCE if subject.reference is None else unanswered(subject)
+        return NO_REFERENCE if subject.reference is None else require_answer(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
         skipped = self.at_once(subject)

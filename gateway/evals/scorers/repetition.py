@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.score import Direction, Score, Skipped
-from gateway.evals.scorers.preconditions import untold
+from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 READ = 100_000  # characters, from the end: that is where loops are
@@ -31,7 +31,7 @@ class Repetition(Rule):
     direction: ClassVar[Direction] = "minimise"
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = untold(subject)
+        skipped = require_text(subject)
         if skipped is not None:
             return skipped
         text = subject.completion.text[-READ:]
@@ -42,7 +42,7 @@ class Repetition(Rule):
         if distinct >= count:
             return FRESH
         grams, again = list(_grams(words)), 1 - distinct / count
-        loop, squeezed = in_loops(grams, shortest) / len(words), _squeezed(text)
+        loop, squeezed = words_in_loops(grams, shortest) / len(words), _squeezed(text)
         value = max(loop, again * squeezed)
         detail = {"loop": loop, "again": again, "squeezed": squeezed}
         return Score(value, "loops" if value > 0.3 else "fresh", detail=detail)
@@ -71,7 +71,7 @@ def _units(text: str, words: Sequence[str]) -> tuple[Sequence[str], int]:
     return (words, 8) if len(text) <= 20 * len(words) else ("".join(words), 24)
 
 
-def in_loops(grams: Sequence[tuple[str, ...]], shortest: int) -> int:
+def words_in_loops(grams: Sequence[tuple[str, ...]], shortest: int) -> int:
     """How many words repeat the block just before them.
 
     A run is a stretch in which every gram was last seen the same distance ago; it is a loop when it is as long as

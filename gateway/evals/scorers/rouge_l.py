@@ -39,10 +39,10 @@ class RougeL(ReferenceScorer):
 def f_measure(answer: Sequence[str], reference: Sequence[str]) -> float:
     """2 · LCS / (words of both), which is the harmonic mean of LCS / answer and LCS / reference."""
     both = len(answer) + len(reference)
-    return 2 * common(answer, reference) / both if both else 0.0
+    return 2 * lcs_length(answer, reference) / both if both else 0.0
 
 
-def common(a: Sequence[str], b: Sequence[str]) -> int:
+def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
     """The length of the longest common subsequence, by bits: each word of b is one step over all of a at once.
 
     Source: Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004, section 3: V ← (V + (V & M)) | (V & ~M).

@@ -10,7 +10,7 @@ from typing import ClassVar
 from gateway.core.completion import Completion
 from gateway.core.score import Direction, Score, Skipped
 from gateway.core.secret_patterns import KINDS, Kind
-from gateway.evals.scorers.preconditions import unanswered
+from gateway.evals.scorers.preconditions import require_answer
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 CLEAN = Score(0.0, "clean")
@@ -30,13 +30,13 @@ class Secrets(Rule):
     kinds: tuple[Kind, ...] = tuple(KINDS)
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = unanswered(subject)
+        skipped = require_answer(subject)
         if skipped is not None:
             return skipped
         said = subject.completion
         counted: Counter[Kind] = Counter()
         for text in (said.text, *(c.arguments for c in said.tool_calls)):
-            counted.update(found_in(text, self.kinds))
+            counted.update(find_kinds(text, self.kinds))
         if not counted:
             return CLEAN
         listed = ", ".join(f"{n} {kind}" for kind, n in sorted(counted.items()))
@@ -68,7 +68,7 @@ EXAMPLES: dict[Kind, tuple[str, ...]] = {
 READ = 200_000  # characters
 
 
-def found_in(text: str, kinds: tuple[Kind, ...]) -> Iterator[Kind]:
+def find_kinds(text: str, kinds: tuple[Kind, ...]) -> Iterator[Kind]:
     """The kind of each thing found, as often as it is found."""
     text = text[:READ]
     for kind in kinds:

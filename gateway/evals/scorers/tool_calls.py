@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import orjson
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.core.request_format import ToolChoice, choice, tools
+from gateway.core.request_format import ToolChoice, offered_tools, tool_choice
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.json_schema import CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
@@ -32,15 +32,15 @@ class ToolCalls(Rule):
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def at_once(self, subject: Subject) -> Score | Skipped | None:
-        made, asked = subject.completion.tool_calls, choice(subject.request)
+        made, asked = subject.completion.tool_calls, tool_choice(subject.request)
         if not made and not (subject.request.get("tools") or subject.request.get("functions")):
             return NO_TOOLS
         if not made and not asked.required:
             return NO_CALL
-        skipped = unfinished(subject)
+        skipped = require_complete(subject)
         if skipped is not None:
             return skipped
-        offered = tools(subject.request)
+        offered = offered_tools(subject.request)
         schemas = _schemas(made, offered, self.schemas.find)
         try:
             return None if schemas is None else _judge(subject, offered, schemas, at_once=True)
@@ -51,7 +51,7 @@ class ToolCalls(Rule):
         said = self.at_once(subject)
         if said is not None:
             return said
-        offered = tools(subject.request)
+        offered = offered_tools(subject.request)
         schemas = _schemas(subject.completion.tool_calls, offered, self.schemas.compile)
         return _judge(subject, offered, schemas or {})
 
@@ -99,7 +99,7 @@ def _judge(
     made = subject.completion.tool_calls
     if not made:
         return Score(0.0, "no call", "tool_choice requires a call, and none was made")
-    asked = choice(subject.request)
+    asked = tool_choice(subject.request)
     mistakes = []
     for call in made:
         # An empty Anthropic input is no text at all by the time it is here.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.json_distance import apart, leaves_of
+from gateway.evals.scorers.json_distance import json_leaves, leaf_distance
 from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
 
 NO_CALLS = Skipped("a tool call in either answer")
@@ -69,7 +69,7 @@ def _like(x: ToolCall, y: ToolCall) -> float:
 
 
 def _arguments_apart(x: str, y: str) -> float:
-    a, b = leaves_of(x), leaves_of(y)
+    a, b = json_leaves(x), json_leaves(y)
     if a is None or b is None:
         return float(x.strip() != y.strip())
-    return apart(a, b)
+    return leaf_distance(a, b)

@@ -9,9 +9,9 @@ from typing import ClassVar
 import orjson
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.core.request_format import form
+from gateway.core.request_format import output_format
 from gateway.core.score import Direction, Score, Skipped
-from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
@@ -32,7 +32,7 @@ class Truncation(Rule):
     direction: ClassVar[Direction] = "minimise"
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = unfinished(subject)
+        skipped = require_complete(subject)
         if skipped is not None:
             return skipped
         why = _said(subject.completion) or _shown(subject)
@@ -63,16 +63,16 @@ def _said(said: Completion) -> str | None:
 
 def _shown(subject: Subject) -> str | None:
     said = subject.completion
-    if in_fence(said.text):
+    if ends_inside_fence(said.text):
         return "ends inside a code fence"
-    if said.text and form(subject.request) is not None and in_json(said.text):
+    if said.text and output_format(subject.request) is not None and ends_inside_json(said.text):
         return "the JSON that was asked for ends inside a bracket or string"
-    if said.tool_calls and in_json(said.tool_calls[-1].arguments):
+    if said.tool_calls and ends_inside_json(said.tool_calls[-1].arguments):
         return f"the arguments of {said.tool_calls[-1].name!r} end inside a bracket or string"
     return None
 
 
-def in_fence(text: str) -> bool:
+def ends_inside_fence(text: str) -> bool:
     """Whether a Markdown code fence is open at the end (CommonMark, section 4.5)."""
     if "```" not in text and "~~~" not in text:
         return False
@@ -85,7 +85,7 @@ def in_fence(text: str) -> bool:
     return bool(fence)
 
 
-def in_json(text: str) -> bool:
+def ends_inside_json(text: str) -> bool:
     """Whether a JSON text ends before its brackets and strings do; False also for what is no JSON otherwise."""
     try:
         orjson.loads(text)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.core.request_format import OutputFormat, form
+from gateway.core.request_format import OutputFormat, output_format
 from gateway.core.score import Score, Skipped
-from gateway.evals.scorers.preconditions import unfinished
+from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NOT_ASKED = Skipped("a request for JSON")
@@ -25,10 +25,10 @@ class ValidJson(Rule):
     """
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        asked = form(subject.request)
+        asked = output_format(subject.request)
         if asked is None:
             return NOT_ASKED
-        skipped = unfinished(subject)
+        skipped = require_complete(subject)
         if skipped is not None:
             return skipped
         said = subject.completion

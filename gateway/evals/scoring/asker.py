@@ -96,7 +96,7 @@ def _error(reply: HttpReply) -> tuple[str, str, str]:
     return str(error.get("message") or "")[:500], str(code), str(error.get("param") or "")
 
 
-def total(parts: Sequence[Spent]) -> Spent | None:
+def total_spent(parts: Sequence[Spent]) -> Spent | None:
     """What several calls took together. Where one part is not known, neither is the sum. None: there was no call."""
     if not parts:
         return None

@@ -16,18 +16,18 @@ from gateway.evals.scoring.types import OverBudget
 KEPT_S = 3 * 86_400  # the sums of a day, in the stream server
 
 
-def day_of(now: float) -> str:
+def utc_day(now: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
-def sums_of(day: str) -> str:
+def ledger_key(day: str) -> str:
     """The name of a day's sums in the stream server: of "<scorer>:usd" and "<scorer>:tokens"."""
     return f"spent:{day}"
 
 
-def spent_of(now: float) -> str:
+def ledger_key_at(now: float) -> str:
     """The same, of the day of a Unix time."""
-    return sums_of(day_of(now))
+    return ledger_key(utc_day(now))
 
 
 class BudgetLedger(Protocol):
@@ -75,7 +75,7 @@ class ScorerBudget:
 
     async def reserve(self) -> Reservation:
         """Sets the mean cost of a call aside. Raises OverBudget when the day's budget has none left for it."""
-        day = day_of(self._clock())
+        day = utc_day(self._clock())
         calls = max(1, self._calls)
         reserved = Reservation(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
         usd, tokens = await self._add(day, reserved.usd, reserved.tokens)
@@ -96,7 +96,7 @@ class ScorerBudget:
 
     async def _add(self, day: str, usd: float, tokens: int) -> tuple[float, int]:
         names = f"{self._scorer}:usd", f"{self._scorer}:tokens"
-        sums = await self._ledger.add(sums_of(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
+        sums = await self._ledger.add(ledger_key(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
         return sums[names[0]], round(sums[names[1]])
 
     def _over(self, usd: float, tokens: int, reserved: Reservation) -> str | None:

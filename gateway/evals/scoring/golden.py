@@ -16,7 +16,7 @@ from gateway.evals.scoring.pairs import GoldenPair, Pair, PairScorer
 from gateway.evals.scoring.types import Golden, Scorer, Subject
 
 TOLERANCE = 1e-6
-PLAIN = Exchange(
+PLAIN_EXCHANGE = Exchange(
     id="01900000-0000-7000-8000-000000000000",
     received=1_750_000_000.0,
     caller="golden",
@@ -39,12 +39,12 @@ PLAIN = Exchange(
 
 
 def subject_of(case: Golden) -> Subject:
-    exchange = replace(PLAIN, **case.exchange)
+    exchange = replace(PLAIN_EXCHANGE, **case.exchange)
     return Subject(exchange, case.request, case.completion, case.reference, case.cost_usd)
 
 
 def pair_of(case: GoldenPair) -> Pair:
-    exchange = replace(PLAIN, **case.exchange)
+    exchange = replace(PLAIN_EXCHANGE, **case.exchange)
     return Pair(
         Subject(exchange, case.request, case.a, case.reference), Subject(exchange, case.request, case.b, case.reference)
     )
@@ -60,7 +60,7 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
 
     def check() -> None:
         try:
-            wrong.extend(asyncio.run(wrong_in(scorer)))
+            wrong.extend(asyncio.run(failed_cases(scorer)))
         except BaseException as error:
             wrong.append(f"its golden cases cannot be run: {type(error).__name__}: {error}")
         done.set()
@@ -71,7 +71,7 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
     return wrong
 
 
-async def wrong_in(scorer: Scorer | PairScorer) -> list[str]:
+async def failed_cases(scorer: Scorer | PairScorer) -> list[str]:
     """The same, without a thread and a deadline."""
     wrong: list[str] = []
     for case in scorer.golden():

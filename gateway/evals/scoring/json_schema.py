@@ -44,7 +44,7 @@ PATTERNS = f"a schema of at most {MAX_PATTERNS} patterns"
 WORK = "a schema and an answer that take bounded work to compare"
 
 
-def inspect(schema: Any) -> list[str]:
+def find_references(schema: Any) -> list[str]:
     """The references of a schema, each once. Raises Unbounded for any that leave it, too many levels or patterns."""
     old = isinstance(schema, dict) and "draft-04" in str(schema.get("$schema"))
     found: dict[str, None] = {}
@@ -84,7 +84,7 @@ def _walk(value: Any) -> Iterator[tuple[int, Any]]:
             waiting += [(depth + 1, v) for v in inside if isinstance(v, dict | list)]
 
 
-def size_of(answer: Any) -> tuple[int, int]:
+def measure(answer: Any) -> tuple[int, int]:
     """Levels and size of an answer; size: values, and one for every 16 characters of text. Raises Unbounded."""
     levels, size = 0, 1
     for depth, at in _walk([answer]):
@@ -96,7 +96,7 @@ def size_of(answer: Any) -> tuple[int, int]:
     return levels, size
 
 
-def visits(schema: Any, references: list[str], pattern: int = SMALL_PATTERN) -> list[int]:
+def visits_by_depth(schema: Any, references: list[str], pattern: int = SMALL_PATTERN) -> list[int]:
     """At index d: how often keywords can look at one place of an answer, summed over a path of d levels down.
 
     Ends where it no longer grows (the last entry then holds for every deeper answer), or where it passes MAX_WORK (then
@@ -255,7 +255,7 @@ class CompiledSchema:
     def _allow(self, answer: Any, size: int) -> None:
         if self.visits[-1] * size <= MAX_WORK:  # the size in values is no more than in characters
             return
-        levels, size = size_of(answer)
+        levels, size = measure(answer)
         if self.visits[min(levels, len(self.visits) - 1)] * size > MAX_WORK:
             raise UnboundedSchema(WORK)
 
@@ -317,12 +317,12 @@ def _compile(schema: Any, size: int) -> CompiledSchema | UnboundedSchema:
     try:
         if size > MAX_BYTES:
             raise UnboundedSchema(f"a schema of at most {MAX_BYTES // 1024} KB")
-        references = inspect(schema)
-        counted = visits(schema, references, SMALL_PATTERN)
+        references = find_references(schema)
+        counted = visits_by_depth(schema, references, SMALL_PATTERN)
         try:
             return CompiledSchema(_validator(schema, _SMALL), counted)
         except jsonschema_rs.ValidationError:  # also what a pattern is that the linear engine does not know
-            return CompiledSchema(_validator(schema, _LARGE), visits(schema, references, LARGE_PATTERN))
+            return CompiledSchema(_validator(schema, _LARGE), visits_by_depth(schema, references, LARGE_PATTERN))
     except UnboundedSchema as unbounded:
         return unbounded
     except (ValueError, jsonschema_rs.ReferencingError) as error:

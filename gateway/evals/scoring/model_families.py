@@ -40,7 +40,7 @@ def family(model: str) -> str | None:
     return next((family for family, matcher in _MATCHERS if matcher.match(name)), None)
 
 
-def kin(one: str, other: str) -> str | None:
+def shared_family(one: str, other: str) -> str | None:
     """The family that both belong to; None: they are not kin, or it is not known."""
     known = family(one)
     return known if known is not None and known == family(other) else None

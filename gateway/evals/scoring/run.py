@@ -95,10 +95,10 @@ def _said_at_once(registered: RegisteredScorer, subject: Subject) -> Score | Ski
 
 
 async def _later(name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads) -> ScoreResult:
-    return await opinion_of(name, registered, lambda: registered.scorer.score(subject), threads)
+    return await run_scorer(name, registered, lambda: registered.scorer.score(subject), threads)
 
 
-async def opinion_of(
+async def run_scorer(
     name: str, registered: RegisteredScorer | RegisteredPair, opinion: Opinion, threads: ScoringThreads
 ) -> ScoreResult:
     """What comes of one scorer's opinion: within its turn, its deadline and its budget. Never raises for it."""

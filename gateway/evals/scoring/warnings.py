@@ -10,13 +10,13 @@ from gateway.config.prices import prices_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.evals.scoring.asker import NO_GATEWAY
-from gateway.evals.scoring.model_families import kin
+from gateway.evals.scoring.model_families import shared_family
 from gateway.evals.scoring.registry import BuiltScorers
 
 MOST_NAMED = 3
 
 
-def mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
+def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
     """Aliases that judges would ask and nobody serves; and, for whoever runs them, judges that reach no gateway."""
     lines = []
     for name, alias in _asked(built):
@@ -28,7 +28,7 @@ def mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True)
     return lines
 
 
-def cautions(config: Config, built: BuiltScorers) -> list[str]:
+def config_warnings(config: Config, built: BuiltScorers) -> list[str]:
     """Judges of the family of what they judge, and budgets in USD without a price."""
     return [*_kin(config, built), *_unpriced(config, built)]
 
@@ -39,7 +39,7 @@ def _kin(config: Config, built: BuiltScorers) -> Iterator[str]:
             continue
         judged = _judged(config, alias)
         for judge in _targets(config.models[alias]):
-            related = [(t, family) for t in judged if (family := kin(judge.model, t.model))]
+            related = [(t, family) for t in judged if (family := shared_family(judge.model, t.model))]
             if related:
                 listed = ", ".join(str(t) for t, _ in related[:MOST_NAMED])
                 more = f" and {len(related) - MOST_NAMED} more" if len(related) > MOST_NAMED else ""

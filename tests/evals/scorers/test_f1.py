@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.scorers.f1 import F1, f1, words
+from gateway.evals.scorers.f1 import F1, f1_of_words, normalized_words
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_value_is_the_overlap(ask, subject, answer, reference, value):
     ],
 )
 def test_case_punctuation_and_articles_are_dropped(text, expected):
-    assert words(text) == expected
+    assert normalized_words(text) == expected
 
 
 WORDS = st.lists(st.sampled_from("abc"))
@@ -37,10 +37,10 @@ WORDS = st.lists(st.sampled_from("abc"))
 
 @given(WORDS, WORDS)
 def test_f1_is_symmetric_bounded_and_1_for_the_same_words(a, b):
-    assert f1(a, b) == f1(b, a)
-    assert 0 <= f1(a, b) <= 1
-    assert f1(a, sorted(a)) == 1
+    assert f1_of_words(a, b) == f1_of_words(b, a)
+    assert 0 <= f1_of_words(a, b) <= 1
+    assert f1_of_words(a, sorted(a)) == 1
 
 
 def test_repeats_count_as_often_as_in_both():
-    assert f1(["a", "a", "b"], ["a", "c"]) == pytest.approx(2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2))
+    assert f1_of_words(["a", "a", "b"], ["a", "c"]) == pytest.approx(2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2))

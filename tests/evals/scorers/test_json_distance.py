@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.core.score import Skipped
-from gateway.evals.scorers.json_distance import LEAVES, JsonDistance, apart, leaves_of
+from gateway.evals.scorers.json_distance import LEAVES, JsonDistance, json_leaves, leaf_distance
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_one_that_is_no_json_is_as_far_as_can_be_and_two_are_not_compared(ask_pa
 
 
 def test_only_so_many_fields_and_so_deep_are_looked_at():
-    assert len(leaves_of(json.dumps(list(range(3 * LEAVES))))) == LEAVES
+    assert len(json_leaves(json.dumps(list(range(3 * LEAVES))))) == LEAVES
     deep = "[" * 900 + "]" * 900
-    assert len(leaves_of(deep)) == 1
-    assert leaves_of("[" * 100_000) is None
+    assert len(json_leaves(deep)) == 1
+    assert json_leaves("[" * 100_000) is None
 
 
 def test_paths_do_not_run_together():
-    one, other = leaves_of('{"a.b": 1}'), leaves_of('{"a": {"b": 1}}')
-    assert apart(one, other) == 1.0
+    one, other = json_leaves('{"a.b": 1}'), json_leaves('{"a": {"b": 1}}')
+    assert leaf_distance(one, other) == 1.0

@@ -21,10 +21,10 @@ from gateway.config.loading import Scorer as Section
 from gateway.core.completion import Completion
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.scoring.asker import ExternalServices
-from gateway.evals.scoring.golden import PLAIN
+from gateway.evals.scoring.golden import PLAIN_EXCHANGE
 from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import build_all
-from gateway.evals.scoring.run import opinion_of
+from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.query import reading
@@ -197,12 +197,12 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
     """SmolLM2 is no good judge. That its verdicts can be read, weighed and set against each other is what is tested."""
     asked = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}
     right, wrong = (
-        Subject(PLAIN, asked, Completion(text, finish_reason="stop"))
+        Subject(PLAIN_EXCHANGE, asked, Completion(text, finish_reason="stop"))
         for text in ("It is Tokyo.", "Bananas are yellow.")
     )
     section = {"use": "judge", "model": "smollm2", "max_tokens": 96, "deadline_s": 60}
     built = build_all({"one": Section(**section), "two": Section(**section, kind="pairwise")}, real)
-    one = await opinion_of(
+    one = await run_scorer(
         "one", built.single["one"], lambda: built.single["one"].scorer.score(right), ScoringThreads()
     )
     assert one.status == "scored", one.explanation
@@ -212,7 +212,7 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
     assert one.spent is not None
     assert (one.spent.tokens or 0) > 50
     pair = built.pairs["two"]
-    two = await opinion_of("two", pair, lambda: pair.scorer.compare(Pair(right, wrong)), ScoringThreads())
+    two = await run_scorer("two", pair, lambda: pair.scorer.compare(Pair(right, wrong)), ScoringThreads())
     assert two.status == "scored", two.explanation
     assert two.score is not None
     assert two.score.value in (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.evals.scorers.preconditions import NO_ANSWER, NO_END, NO_TEXT, unanswered, unfinished, untold
+from gateway.evals.scorers.preconditions import (
+    NO_ANSWER,
+    NO_END,
+    NO_TEXT,
+    require_answer,
+    require_complete,
+    require_text,
+)
 
 CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
 
@@ -26,4 +33,4 @@ CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
 )
 def test_a_rule_skips_what_has_nothing_for_it(subject, said, fields, expected):
     of = subject(said, **fields)
-    assert (unanswered(of), untold(of), unfinished(of)) == expected
+    assert (require_answer(of), require_text(of), require_complete(of)) == expected

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Skipped
-from gateway.evals.scorers.refusal import Refusal, refused_in
+from gateway.evals.scorers.refusal import Refusal, refusal_language
 
 RULE = Refusal("refusal")
 
@@ -129,19 +129,19 @@ ANSWERED = [
 
 @pytest.mark.parametrize(("language", "text"), [(k, t) for k, texts in REFUSED.items() for t in texts])
 def test_a_refusal_is_seen_in_its_language(language, text):
-    assert refused_in(text) == language
+    assert refusal_language(text) == language
 
 
 @pytest.mark.parametrize("text", ANSWERED)
 def test_what_only_sounds_like_one_is_none(text):
-    assert refused_in(text) is None
+    assert refusal_language(text) is None
 
 
 @pytest.mark.parametrize("text", ["x" * 1000 + "I can't help with that.", " " * 1000 + "I can't help with that."])
 def test_only_the_beginning_counts(text):
-    assert refused_in(text) is None
+    assert refusal_language(text) is None
 
 
 @given(st.text(alphabet=" Iichkann'tnot.,", max_size=800))
 def test_no_text_takes_long_or_raises(text):
-    refused_in(text)
+    refusal_language(text)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.score import Skipped
-from gateway.evals.scorers.rouge_l import RougeL, common, f_measure
+from gateway.evals.scorers.rouge_l import RougeL, f_measure, lcs_length
 
 rouge_score = pytest.importorskip("rouge_score.rouge_scorer")
 RULE = RougeL("rouge_l")
@@ -19,7 +19,7 @@ TEXT = st.text(alphabet="ab C1.ü-\n", max_size=60) | st.lists(st.sampled_from([
 def test_the_number_of_the_design_notes():
     fox = "The quick brown fox jumps over the lazy dog".lower().split()
     dog = "The quick brown dog jumps on the log".lower().split()
-    assert common(dog, fox) == 5
+    assert lcs_length(dog, fox) == 5
     assert (5 / len(dog), 5 / len(fox)) == (0.625, pytest.approx(0.5556, abs=1e-4))
     assert f_measure(dog, fox) == pytest.approx(0.5882, abs=1e-4)
 
@@ -40,4 +40,4 @@ def test_bits_find_what_the_table_finds(a, b):
     for i, x in enumerate(a):
         for j, y in enumerate(b):
             table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
-    assert common(a, b) == table[-1][-1]
+    assert lcs_length(a, b) == table[-1][-1]

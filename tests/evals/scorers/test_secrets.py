@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Score, Skipped
 from gateway.core.secret_patterns import KINDS, luhn, mod97
-from gateway.evals.scorers.secrets import Secrets, found_in
+from gateway.evals.scorers.secrets import Secrets, find_kinds
 
 RULE = Secrets("secrets")
 MAIL = "ada@example.org"
@@ -92,16 +92,16 @@ CLEAN = [
 @pytest.mark.parametrize(("kind", "text"), [(k, t) for k, texts in FOUND.items() for t in texts])
 def test_each_form_is_found_alone_and_in_a_sentence(kind, text):
     for around in (text, f"It is {text}.", f'"{text}"', f"({text})", f"- {text}\n- next"):
-        assert list(found_in(around, ALL)) == [kind], around
+        assert list(find_kinds(around, ALL)) == [kind], around
 
 
 @pytest.mark.parametrize("text", CLEAN)
 def test_what_only_looks_alike_is_not_found(text):
-    assert list(found_in(text, ALL)) == []
+    assert list(find_kinds(text, ALL)) == []
 
 
 def test_each_is_counted():
-    assert sorted(found_in("a@b.example, c@d.example and 4111111111111111", ALL)) == ["card", "email", "email"]
+    assert sorted(find_kinds("a@b.example, c@d.example and 4111111111111111", ALL)) == ["card", "email", "email"]
 
 
 @given(st.integers(10**11, 10**17))
@@ -130,5 +130,5 @@ HOSTILE += ["-----BEGIN " + "AA " * 60_000, "(555) " * 30_000, "A" * 100_000 + "
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: t[:8])
 def test_two_hundred_kilobytes_take_linear_time(text):
     began = time.thread_time()
-    list(found_in(text, ALL))
+    list(find_kinds(text, ALL))
     assert time.thread_time() - began < 2

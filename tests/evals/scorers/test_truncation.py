@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Skipped
-from gateway.evals.scorers.truncation import Truncation, in_fence, in_json
+from gateway.evals.scorers.truncation import Truncation, ends_inside_fence, ends_inside_json
 
 RULE = Truncation("truncation")
 JSON = {"response_format": {"type": "json_object"}}
@@ -73,7 +73,7 @@ def test_what_the_upstream_cut_counts_and_what_the_client_or_we_cut_does_not(ask
     ],
 )
 def test_a_fence_is_open_as_commonmark_says(text, inside):
-    assert in_fence(text) is inside
+    assert ends_inside_fence(text) is inside
 
 
 VALUES = st.recursive(
@@ -88,11 +88,11 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(alphabet='a"\\', min_size=1, max_size=3), VALUES, min_size=1), st.data())
 def test_every_beginning_of_an_object_is_unfinished(value, data):
     text = json.dumps(value, ensure_ascii=False)
-    assert not in_json(text)
-    assert in_json(text[: data.draw(st.integers(1, len(text) - 1))])
+    assert not ends_inside_json(text)
+    assert ends_inside_json(text[: data.draw(st.integers(1, len(text) - 1))])
 
 
 @pytest.mark.parametrize("text", ['"' * 100_000, '\\"' * 50_000, '{"' + '\\"' * 50_000, "[" * 100_000, '"\\' * 50_000])
 def test_hostile_text_takes_linear_time(text):
-    in_json(text)
-    in_fence(text.replace("[", "```\n"))
+    ends_inside_json(text)
+    ends_inside_fence(text.replace("[", "```\n"))

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.prices import Prices
 from gateway.core.score import Spent
 from gateway.evals.http_client import Unreachable
-from gateway.evals.scoring.asker import Asker, ModelRefused, total
+from gateway.evals.scoring.asker import Asker, ModelRefused, total_spent
 from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied
 
@@ -85,6 +85,6 @@ async def test_a_gateway_that_is_down_is_unreachable(model, ask):
 
 
 def test_a_sum_of_which_a_part_is_unknown_is_unknown():
-    assert total([]) is None
-    assert total([Spent(1.0, "a", 2), Spent(2.0, "b", 3)]) == Spent(3.0, "a, b", 5)
-    assert total([Spent(1.0, "a", 2), Spent(None, "a", None)]) == Spent(None, "a", None)
+    assert total_spent([]) is None
+    assert total_spent([Spent(1.0, "a", 2), Spent(2.0, "b", 3)]) == Spent(3.0, "a, b", 5)
+    assert total_spent([Spent(1.0, "a", 2), Spent(None, "a", None)]) == Spent(None, "a", None)

@@ -21,9 +21,9 @@ from gateway.evals.scoring.json_schema import (
     SchemaCache,
     SchemaTooSlow,
     UnboundedSchema,
-    inspect,
-    size_of,
-    visits,
+    find_references,
+    measure,
+    visits_by_depth,
 )
 
 
@@ -40,7 +40,7 @@ def nested(levels, leaf, key="properties"):
 
 
 def counted(schema):
-    return visits(schema, inspect(schema))
+    return visits_by_depth(schema, find_references(schema))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def counted(schema):
     ],
 )
 def test_what_leaves_the_schema_or_its_bounds_is_refused(schema, expected):
-    assert refusal_of(inspect, schema) == expected
+    assert refusal_of(find_references, schema) == expected
 
 
 def test_references_are_listed_once_and_names_of_properties_are_none():
     schema = {"$id": "http://localhost/me", "properties": {"$ref": {"$ref": "#/$defs/a"}, "b": {"$ref": "#/$defs/a"}}}
-    assert inspect(schema) == ["#/$defs/a"]
-    assert inspect(True) == []
+    assert find_references(schema) == ["#/$defs/a"]
+    assert find_references(True) == []
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_definitions_that_double_are_counted_without_being_walked():
     ],
 )
 def test_an_answer_is_measured(answer, levels, size):
-    found = size_of(answer)
+    found = measure(answer)
     assert found[0] <= levels
     assert found[1] <= size
 
@@ -146,7 +146,7 @@ def test_an_answer_too_deep_is_refused():
     answer = []
     for _ in range(100):
         answer = [answer]
-    assert refusal_of(size_of, answer) == "an answer of at most 64 levels"
+    assert refusal_of(measure, answer) == "an answer of at most 64 levels"
 
 
 KEYWORDS = ["properties", "items", "anyOf", "allOf", "not", "$ref", "patternProperties", "required", "$defs", "a", "if"]
@@ -224,8 +224,8 @@ def test_no_schema_opens_a_file(schema):
 
 def test_the_validator_itself_refuses_too(listening, monkeypatch):
     """Should the inspection ever miss a reference, the retriever still does not follow it."""
-    monkeypatch.setattr("gateway.evals.scoring.json_schema.inspect", lambda _: [])
-    monkeypatch.setattr("gateway.evals.scoring.json_schema.visits", lambda *_: [1])
+    monkeypatch.setattr("gateway.evals.scoring.json_schema.find_references", lambda _: [])
+    monkeypatch.setattr("gateway.evals.scoring.json_schema.visits_by_depth", lambda *_: [1])
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema.json"
     assert need({"$ref": url}).startswith("a schema that compiles (Resource")
     assert "remote references are refused" in need({"$ref": "file:///etc/hostname"})

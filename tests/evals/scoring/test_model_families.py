@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.scoring.model_families import family, kin
+from gateway.evals.scoring.model_families import family, shared_family
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,6 @@ def test_the_family_is_told_by_the_name(model, expected):
 
 
 def test_kin_are_of_one_known_family():
-    assert kin("gpt-5.5", "openai/o3") == "OpenAI"
-    assert kin("gpt-5.5", "claude-opus-5") is None
-    assert kin("nobody-1", "nobody-1") is None, "of what is not known nothing is said"
+    assert shared_family("gpt-5.5", "openai/o3") == "OpenAI"
+    assert shared_family("gpt-5.5", "claude-opus-5") is None
+    assert shared_family("nobody-1", "nobody-1") is None, "of what is not known nothing is said"

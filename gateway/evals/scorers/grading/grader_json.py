@@ -113,7 +113,7 @@ _TYPES: dict[str, type[Leaf] | type[MultiGrader]] = {
 }
 
 
-def read(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | MultiGrader:
+def parse_grader(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | MultiGrader:
     """Raises Mistaken, with every mistake."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
         raise InvalidOptions([f'{at}: expected a grader object with a "type", as {{type: string_check, …}}'])

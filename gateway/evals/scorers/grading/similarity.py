@@ -21,8 +21,8 @@ def similarity(metric: str, text: str, reference: str) -> float:
     if metric == "fuzzy_match":
         return float(fuzz.ratio(text, reference)) / 100
     if metric == "bleu":
-        said, wanted = bleu.words(text), bleu.words(reference)
-        return bleu.bleu(bleu.counts(said, [wanted]), effective=True)
+        said, wanted = bleu.tokenize(text), bleu.tokenize(reference)
+        return bleu.bleu(bleu.count_ngrams(said, [wanted]), effective=True)
     if metric == "gleu":
         return gleu(text.split(), reference.split())
     answer, right = _WORDS.findall(text.lower()), _WORDS.findall(reference.lower())

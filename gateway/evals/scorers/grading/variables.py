@@ -25,13 +25,13 @@ class MissingVariable(Exception):
         self.name = name
 
 
-def names(text: str) -> list[str]:
+def variable_names(text: str) -> list[str]:
     return _VARIABLE.findall(text)
 
 
-def check(text: str, at: str) -> None:
+def check_variables(text: str, at: str) -> None:
     """Raises Mistaken for variables that no subject can have."""
-    for name in names(text):
+    for name in variable_names(text):
         space, _, rest = name.partition(".")
         if space not in ("item", "sample") or not rest:
             raise InvalidOptions([f"{at}: {{{{{name}}}}}: expected {{{{item.NAME}}}} or {{{{sample.NAME}}}}"])
@@ -40,7 +40,7 @@ def check(text: str, at: str) -> None:
             raise InvalidOptions([f"{at}: {{{{{name}}}}}: sample has {', '.join(_SAMPLE)}"])
 
 
-def of(subject: Subject) -> dict[str, Any]:
+def variables_of(subject: Subject) -> dict[str, Any]:
     """item: the request's metadata, the reference, and what was asked. sample: the answer."""
     said, request = subject.completion, subject.request
     metadata = request.get("metadata")
@@ -64,7 +64,7 @@ def of(subject: Subject) -> dict[str, Any]:
     return {"item": item, "sample": sample}
 
 
-def filled(text: str, values: Mapping[str, Any], wrap: Callable[[str, str], str] | None = None) -> str:
+def fill(text: str, values: Mapping[str, Any], wrap: Callable[[str, str], str] | None = None) -> str:
     """wrap: takes a variable's name and its text, and gives what stands in its place. Raises Lacking."""
 
     def value(found: re.Match[str]) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from gateway.core.score import Spent
-from gateway.evals.scorers.judging.fence import limited
-from gateway.evals.scorers.judging.verdicts import NoVerdict, found
-from gateway.evals.scoring.asker import Asker, ModelRefused, total
+from gateway.evals.scorers.judging.fence import shorten
+from gateway.evals.scorers.judging.verdicts import NoVerdict, find_verdict
+from gateway.evals.scoring.asker import Asker, ModelRefused, total_spent
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class JudgeQuestion(Generic[T]):
 class JudgeVerdict(Generic[T]):
     """said: as `read` read it. raw: the object it was read from. tokens: `logprobs.content`; []: none were given."""
 
-    said: T
+    value: T
     raw: dict[str, Any]
     tokens: Sequence[Any]
     spent: Spent | None
@@ -87,23 +87,23 @@ class JudgeModel:
         except UnreadableVerdict:
             raise
         except Exception as error:
-            error.spent = total(spent)  # type: ignore[attr-defined]  # the result says what was paid for nothing
+            error.spent = total_spent(spent)  # type: ignore[attr-defined]  # the result says what was paid for nothing
             raise
 
     async def _verdict(self, question: JudgeQuestion[T], logprobs: bool, spent: list[Spent]) -> JudgeVerdict[T]:
         messages = list(question.messages)
         text, tokens = await self._said(question, messages, logprobs, spent)
         try:
-            raw = found(text, question.key)
-            return JudgeVerdict(question.read(raw), raw, tokens, total(spent))
+            raw = find_verdict(text, question.key)
+            return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
         except NoVerdict as wrong:
             messages += _again(text, question.format, wrong)
         text, tokens = await self._said(question, messages, logprobs, spent)
         try:
-            raw = found(text, question.key)
-            return JudgeVerdict(question.read(raw), raw, tokens, total(spent))
+            raw = find_verdict(text, question.key)
+            return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
         except NoVerdict as wrong:
-            raise UnreadableVerdict(f"the judge gave no verdict, asked twice: {wrong}", total(spent)) from None
+            raise UnreadableVerdict(f"the judge gave no verdict, asked twice: {wrong}", total_spent(spent)) from None
 
     async def _said(
         self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool, spent: list[Spent]
@@ -160,7 +160,7 @@ class JudgeModel:
 def _again(text: str, format: Mapping[str, Any], wrong: NoVerdict) -> list[dict[str, str]]:
     properties = ", ".join(f'"{name}"' for name in format["json_schema"]["schema"]["properties"])
     return [
-        {"role": "assistant", "content": limited(text, 4000) or "(nothing)"},
+        {"role": "assistant", "content": shorten(text, 4000) or "(nothing)"},
         {
             "role": "user",
             "content": f"That could not be read ({wrong}). Answer with one JSON object and nothing else; "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.score import Score, Spent
 from gateway.evals.scorers.judging.model import UnreadableVerdict
-from gateway.evals.scoring.asker import total
+from gateway.evals.scoring.asker import total_spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RepeatPolicy:
         return error is not None and error <= self.error
 
 
-async def score(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: RepeatPolicy) -> Score:
+async def score_repeatedly(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: RepeatPolicy) -> Score:
     """ask: takes the repeat's number, which is also its seed. A repeat without a verdict is left out, unless none has
     one: then Unreadable is raised. Raises whatever else ask raises."""
     opinions: list[RepeatedVerdict] = []
@@ -61,7 +61,7 @@ async def score(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: Repea
             lost.append(error)
         if repeats.enough([o.value for o in opinions]) and number + 1 >= repeats.least:
             break
-    spent = total([s for s in (*(o.spent for o in opinions), *(e.spent for e in lost)) if s is not None])
+    spent = total_spent([s for s in (*(o.spent for o in opinions), *(e.spent for e in lost)) if s is not None])
     if not opinions:
         raise UnreadableVerdict(str(lost[0]), spent)
     return _score(opinions, spent)

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.core.did_you_mean import did_you_mean
-from gateway.evals.scorers.judging.fence import drawn, fenced, rule
+from gateway.evals.scorers.judging.fence import fence_rule, fence_texts, random_mark
 from gateway.evals.scoring.options import InvalidOptions
 
 _NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -31,12 +31,12 @@ class Template:
     names: frozenset[str]
 
     def messages(
-        self, own: Mapping[str, str], material: Mapping[str, str], verdict: str, draw: Callable[[], str] = drawn
+        self, own: Mapping[str, str], material: Mapping[str, str], verdict: str, draw: Callable[[], str] = random_mark
     ) -> list[dict[str, str]]:
         """A prompt. own: the config's words. material: what others wrote; each is fenced. verdict: how to answer."""
-        inside, mark = fenced({name: text for name, text in material.items() if name in self.names}, draw)
+        inside, mark = fence_texts({name: text for name, text in material.items() if name in self.names}, draw)
         values = {**own, **inside}
-        user = f"{rule(mark)}\n\n{_filled(self.user, values)}\n\n{verdict}"
+        user = f"{fence_rule(mark)}\n\n{_filled(self.user, values)}\n\n{verdict}"
         told = [{"role": "user", "content": user}]
         return [{"role": "system", "content": _filled(self.system, values)}, *told] if self.system else told
 

@@ -18,7 +18,7 @@ class NoVerdict(ValueError):
     """What a judge said holds no verdict; the message says what was expected."""
 
 
-def found(text: str, key: str) -> dict[str, Any]:
+def find_verdict(text: str, key: str) -> dict[str, Any]:
     """The verdict: the whole text as an object, else the last object in it with this key. Raises NoVerdict.
 
     The last, because a judge that thinks aloud ends with its verdict; and what it quotes of the answer stands before.
@@ -51,7 +51,7 @@ def _object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> float:
+def read_number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> float:
     """Also written as text: "4", "4/5", "4 of 5". Raises NoVerdict."""
     given = verdict.get(key)
     if isinstance(given, str):
@@ -62,7 +62,7 @@ def number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> flo
     return float(given)
 
 
-def yes(given: Any) -> bool:
+def read_bool(given: Any) -> bool:
     """Raises NoVerdict."""
     if isinstance(given, bool):
         return given
@@ -71,12 +71,12 @@ def yes(given: Any) -> bool:
     raise NoVerdict(f"expected true or false, got {given!r}")
 
 
-def reason(verdict: Mapping[str, Any]) -> str | None:
+def read_reason(verdict: Mapping[str, Any]) -> str | None:
     given = verdict.get("reason")
     return given if isinstance(given, str) and given.strip() else None
 
 
-def schema(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+def response_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """A response_format that holds the answer to these properties, in this order, all of them required."""
     inner = {
         "type": "object",

@@ -10,7 +10,7 @@ from gateway.evals.scorers.grading.grader_json import (
     ScoreModel,
     StringCheck,
     TextSimilarity,
-    read,
+    parse_grader,
 )
 from gateway.evals.scoring.options import InvalidOptions
 
@@ -22,21 +22,21 @@ LABEL = {**SCORE, "type": "label_model", "labels": ["good", "bad"], "passing_lab
 def test_every_type_is_taken():
     similar = {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "rouge_l"}
     multi = {"type": "multi", "name": "m", "graders": {"c": CHECK}, "calculate_output": "c"}
-    kinds = [type(read(each)) for each in (CHECK, similar, SCORE, LABEL, multi)]
+    kinds = [type(parse_grader(each)) for each in (CHECK, similar, SCORE, LABEL, multi)]
     assert kinds == [StringCheck, TextSimilarity, ScoreModel, LabelModel, MultiGrader]
 
 
 def test_a_message_may_be_text_or_parts():
     parts = [{"type": "input_text", "text": "one"}, "two", {"type": "output_text", "text": "three"}]
-    made = read({**SCORE, "input": [{"role": "developer", "type": "message", "content": parts}]})
+    made = parse_grader({**SCORE, "input": [{"role": "developer", "type": "message", "content": parts}]})
     assert made.input[0].text == "one\ntwo\nthree"
-    made = read({**SCORE, "input": [{"role": "user", "content": {"type": "input_text", "text": "one"}}]})
+    made = parse_grader({**SCORE, "input": [{"role": "user", "content": {"type": "input_text", "text": "one"}}]})
     assert made.input[0].text == "one"
 
 
 def test_sampling_params_become_members_of_a_chat_request():
     given = {"temperature": 0.5, "top_p": 1, "seed": 3, "max_completions_tokens": 50}
-    made = read({**SCORE, "sampling_params": given})
+    made = parse_grader({**SCORE, "sampling_params": given})
     assert made.sampling_params.params() == {"temperature": 0.5, "top_p": 1.0, "seed": 3, "max_completion_tokens": 50}
 
 
@@ -66,10 +66,10 @@ def test_sampling_params_become_members_of_a_chat_request():
 )
 def test_a_mistake_is_told_with_its_place(raw, said):
     with pytest.raises(InvalidOptions) as caught:
-        read(raw)
+        parse_grader(raw)
     assert caught.value.lines == (said,)
 
 
 def test_a_multi_grader_holds_no_other():
     with pytest.raises(InvalidOptions, match=r"x\.type: a multi grader holds no multi grader"):
-        read({"type": "multi", "graders": {}, "calculate_output": "1"}, "x", nested=True)
+        parse_grader({"type": "multi", "graders": {}, "calculate_output": "1"}, "x", nested=True)

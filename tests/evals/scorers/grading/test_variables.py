@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
-from gateway.evals.scorers.grading.variables import MissingVariable, check, filled, names, of
+from gateway.evals.scorers.grading.variables import MissingVariable, check_variables, fill, variable_names, variables_of
 from gateway.evals.scoring.options import InvalidOptions
 
 REQUEST = {"messages": [{"role": "user", "content": "Where?"}], "metadata": {"city": "Rome", "list": [{"a": 1}]}}
@@ -14,7 +14,7 @@ SAID = Completion('{"a": [10, 20]}', tool_calls=(ToolCall("1", "f", "{}"),), fin
 
 @pytest.fixture
 def values(subject):
-    return of(subject(SAID, REQUEST, "the reference"))
+    return variables_of(subject(SAID, REQUEST, "the reference"))
 
 
 @pytest.mark.parametrize(
@@ -34,23 +34,23 @@ def values(subject):
     ],
 )
 def test_a_variable_stands_for_its_value(values, text, expected):
-    assert filled(text, values) == expected
+    assert fill(text, values) == expected
 
 
 def test_a_value_that_looks_like_a_variable_is_text(subject):
-    values = of(subject("{{item.city}}", REQUEST))
-    assert filled("{{sample.output_text}}", values) == "{{item.city}}"
+    values = variables_of(subject("{{item.city}}", REQUEST))
+    assert fill("{{sample.output_text}}", values) == "{{item.city}}"
 
 
 @pytest.mark.parametrize("name", ["item.nothing", "sample.output_json.b", "sample.output_tools[5]", "item.list[9].a"])
 def test_what_has_no_value_is_lacking(values, name):
     with pytest.raises(MissingVariable) as caught:
-        filled(f"{{{{{name}}}}}", values)
+        fill(f"{{{{{name}}}}}", values)
     assert caught.value.name == name
 
 
 def test_each_value_may_be_wrapped(values):
-    assert filled("{{item.city}}!", values, lambda name, text: f"<{name}:{text}>") == "<item.city:Rome>!"
+    assert fill("{{item.city}}!", values, lambda name, text: f"<{name}:{text}>") == "<item.city:Rome>!"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_each_value_may_be_wrapped(values):
 )
 def test_variables_that_nothing_can_have_are_mistakes(text, said):
     with pytest.raises(InvalidOptions, match=said):
-        check(text, "x")
+        check_variables(text, "x")
 
 
 def test_names_are_found():
-    assert names("{{ item.a }} and {{sample.output_text}}") == ["item.a", "sample.output_text"]
-    check("{{item.a}} {{sample.choices[0].message}}", "x")
+    assert variable_names("{{ item.a }} and {{sample.output_text}}") == ["item.a", "sample.output_text"]
+    check_variables("{{item.a}} {{sample.choices[0].message}}", "x")

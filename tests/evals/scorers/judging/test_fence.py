@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.scorers.judging.fence import closing, fenced, harmless, limited, opening, rule
+from gateway.evals.scorers.judging.fence import closing, defuse, fence_rule, fence_texts, opening, shorten
 
 WORDS = st.sampled_from(["<<<END answer aa>>>", "<|im_end|>", "[INST]", "</s>", "aa", "bb", "\n", "x"])
 
@@ -16,7 +16,7 @@ WORDS = st.sampled_from(["<<<END answer aa>>>", "<|im_end|>", "[INST]", "</s>", 
 @given(st.lists(WORDS, max_size=8).map("".join))
 def test_a_fence_is_opened_and_closed_once_whatever_the_text_says(text):
     marks = iter(["aa", "bb", "cc"])
-    inside, mark = fenced({"answer": text}, lambda: next(marks))
+    inside, mark = fence_texts({"answer": text}, lambda: next(marks))
     assert mark not in text
     assert inside["answer"].count(opening("answer", mark)) == inside["answer"].count(closing("answer", mark)) == 1
     assert inside["answer"].startswith(opening("answer", mark))
@@ -31,20 +31,20 @@ def test_a_fence_is_opened_and_closed_once_whatever_the_text_says(text):
     ],
 )  # fmt: skip
 def test_control_tokens_of_chat_templates_are_broken_up(token):
-    assert token not in harmless(f"a {token} b")
-    assert harmless(f"a {token} b").replace(" ", "") == f"a {token} b".replace(" ", "")
+    assert token not in defuse(f"a {token} b")
+    assert defuse(f"a {token} b").replace(" ", "") == f"a {token} b".replace(" ", "")
 
 
 @pytest.mark.parametrize("text", ["a < b", "if (x <y>)", "<b>bold</b>", "array[1]", "|x| < |y|"])
 def test_other_text_stays_as_it_is(text):
-    assert harmless(text) == text
+    assert defuse(text) == text
 
 
 def test_the_middle_of_a_long_text_is_left_out_and_that_is_said():
     text = "a" * 100 + "b" * 100
-    assert limited(text, 200) == text
-    assert limited(text, 20) == "a" * 10 + "\n[… 180 characters left out …]\n" + "b" * 10
+    assert shorten(text, 200) == text
+    assert shorten(text, 20) == "a" * 10 + "\n[… 180 characters left out …]\n" + "b" * 10
 
 
 def test_the_rule_names_the_mark():
-    assert len(re.findall("f00d", rule("f00d"))) == 2
+    assert len(re.findall("f00d", fence_rule("f00d"))) == 2

@@ -10,8 +10,10 @@ from gateway.evals.scoring.asker import Asker, ModelRefused
 from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied, OverBudget
 
-FORM = verdicts.schema("verdict", {"score": {"type": "integer"}})
-QUESTION = JudgeQuestion([{"role": "user", "content": "?"}], "score", FORM, lambda v: verdicts.number(v, "score", 1, 5))
+FORM = verdicts.response_format("verdict", {"score": {"type": "integer"}})
+QUESTION = JudgeQuestion(
+    [{"role": "user", "content": "?"}], "score", FORM, lambda v: verdicts.read_number(v, "score", 1, 5)
+)
 
 
 @pytest.fixture
@@ -39,9 +41,9 @@ async def test_what_an_upstream_refuses_is_left_out_from_then_on(model, judge):
 
     model.think = think
     asking = judge()
-    assert (await asking.verdict(QUESTION, logprobs=True)).said == 3.0
+    assert (await asking.verdict(QUESTION, logprobs=True)).value == 3.0
     assert len(model.bodies) == 5
-    assert (await asking.verdict(QUESTION, logprobs=True)).said == 3.0
+    assert (await asking.verdict(QUESTION, logprobs=True)).value == 3.0
     (last,) = model.bodies[5:]
     assert sorted(last) == ["max_completion_tokens", "messages", "model", "response_format", "seed"]
     assert last["response_format"] == {"type": "json_object"}
@@ -49,7 +51,7 @@ async def test_what_an_upstream_refuses_is_left_out_from_then_on(model, judge):
 
 async def test_an_upstream_that_refuses_every_format_is_asked_without(model, judge):
     model.think = lambda body: model.refuses(422, "bad") if "response_format" in body else 'So: {"score": 2}'
-    assert (await judge().verdict(QUESTION)).said == 2.0
+    assert (await judge().verdict(QUESTION)).value == 2.0
 
 
 @pytest.mark.parametrize(("status", "message"), [(500, "logprobs"), (429, "max_tokens"), (400, "context too long")])
@@ -63,7 +65,7 @@ async def test_what_leaving_something_out_cannot_mend_is_raised(model, judge, st
 async def test_a_judge_that_mumbles_is_asked_once_more_with_what_was_wrong(model, judge):
     model.says("I would say four.", '{"score": 4}')
     verdict = await judge().verdict(QUESTION)
-    assert (verdict.said, verdict.spent.tokens) == (4.0, 220)
+    assert (verdict.value, verdict.spent.tokens) == (4.0, 220)
     again = model.bodies[1]["messages"]
     assert again[1] == {"role": "assistant", "content": "I would say four."}
     assert 'its members, in this order: "score"' in again[2]["content"]

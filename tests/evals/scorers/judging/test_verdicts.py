@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.scorers.judging.verdicts import NoVerdict, found, number, reason, schema, yes
+from gateway.evals.scorers.judging.verdicts import (
+    NoVerdict,
+    find_verdict,
+    read_bool,
+    read_number,
+    read_reason,
+    response_format,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,49 +33,49 @@ from gateway.evals.scorers.judging.verdicts import NoVerdict, found, number, rea
     ],
 )
 def test_the_last_object_with_the_key_is_the_verdict(text):
-    assert found(text, "score")["score"] == 4
+    assert find_verdict(text, "score")["score"] == 4
 
 
 @pytest.mark.parametrize("text", ["", "four", '{"grade": 4}', "{" * 5000, '{"score": 4', "[1, 2]", "null"])
 def test_without_one_there_is_no_verdict(text):
     with pytest.raises(NoVerdict, match='no JSON object with "score"'):
-        found(text, "score")
+        find_verdict(text, "score")
 
 
 @given(st.text(st.sampled_from('{}[]":,score1 \\n'), max_size=300))
 def test_nothing_a_judge_says_breaks_the_reading(text):
     with suppress(NoVerdict):
-        assert "score" in found(text, "score")
+        assert "score" in find_verdict(text, "score")
 
 
 def test_deep_nesting_is_no_verdict_and_no_crash():
     with pytest.raises(NoVerdict):
-        found('{"a":' * 100_000, "score")
+        find_verdict('{"a":' * 100_000, "score")
 
 
 @pytest.mark.parametrize("given_", [4, 4.0, "4", "4/5", " 4 of 5 ", "4 out of 5"])
 def test_a_number_may_be_written_as_text(given_):
-    assert number({"score": given_}, "score", 1, 5) == 4.0
+    assert read_number({"score": given_}, "score", 1, 5) == 4.0
 
 
 @pytest.mark.parametrize("given_", [0, 6, "six", True, None, [4], "4.5.6", "14", float("nan"), float("inf")])
 def test_what_is_outside_the_scale_is_no_verdict(given_):
     with pytest.raises(NoVerdict, match="expected a number from 1 to 5"):
-        number({"score": given_}, "score", 1, 5)
+        read_number({"score": given_}, "score", 1, 5)
 
 
 def test_yes_and_no():
-    assert [yes(x) for x in (True, "yes", "True", False, "NO")] == [True, True, True, False, False]
+    assert [read_bool(x) for x in (True, "yes", "True", False, "NO")] == [True, True, True, False, False]
     with pytest.raises(NoVerdict):
-        yes(1)
+        read_bool(1)
 
 
 def test_a_reason_is_text_or_none():
-    assert [reason(v) for v in ({"reason": "r"}, {"reason": " "}, {"reason": 3}, {})] == ["r", None, None, None]
+    assert [read_reason(v) for v in ({"reason": "r"}, {"reason": " "}, {"reason": 3}, {})] == ["r", None, None, None]
 
 
 def test_the_response_format_is_strict():
-    form = schema("verdict", {"a": {"type": "string"}, "b": {"type": "integer"}})
+    form = response_format("verdict", {"a": {"type": "string"}, "b": {"type": "integer"}})
     inner = form["json_schema"]["schema"]
     assert (form["json_schema"]["strict"], inner["required"], inner["additionalProperties"]) == (
         True,
