@@ -59,7 +59,7 @@ TESTED_ELSEWHERE = {
     "cli/export": ("evals/reports/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
     "cli/judge": ("evals/reports/test_calibration.py", "the verb is run as a user runs it"),
-    "cli/label": ("evals/annotation/test_record.py", "the same"),
+    "cli/label": ("evals/annotation/test_desk.py", "the same"),
     "cli/samples": ("evals/reports/test_samples.py", "the verbs show what the store holds"),
     "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
     "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),

@@ -37,7 +37,7 @@ def calibrate(
     """
     from gateway.core.sanitize import to_json
     from gateway.evals.annotation.calibrate import CalibrationOptions, read
-    from gateway.evals.reports.calibration import page, to_dict
+    from gateway.evals.reports.calibration import to_dict, to_terminal
 
     found = read(where_to_read(config, data).store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
-    show(to_json(to_dict(found)) if as_json else page(found))
+    show(to_json(to_dict(found)) if as_json else to_terminal(found))

@@ -10,8 +10,8 @@ import typer
 from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
 
 if TYPE_CHECKING:
+    from gateway.evals.annotation.blind import LabelVerdict
     from gateway.evals.annotation.desk import Desk, DrawnItem, LabelRequest
-    from gateway.evals.annotation.verdict_words import LabelVerdict
     from gateway.evals.reader_config import StoreLocation
 
 verbs = typer.Typer()
@@ -46,15 +46,14 @@ def next_(
 
     They are drawn with known probability, so that few labels correct the scorer's mean. Stop and go on at any time.
     """
-    from gateway.evals.annotation.desk import LabelRequest
-    from gateway.evals.annotation.record import desk_at, next_at
+    from gateway.evals.annotation.desk import LabelRequest, next_item, open_desk
 
     asked = where_to_read(config, data)
     wish = LabelRequest(scorer, _who(labeller), experiment, favour, again)
-    desk = desk_at(asked.store, wish)
+    desk = open_desk(asked.store, wish)
     note(f"{desk.judged} judged, {desk.left} of them open to {wish.labeller}")
     for done in range(count):
-        drawn = next_at(asked.store, desk)
+        drawn = next_item(asked.store, desk)
         if drawn is None:
             note("nothing is left to label")
             return
@@ -81,12 +80,11 @@ def import_(
 
     Labels count for corrected means where it is known how items were drawn: in order, without gaps, or by --share.
     """
-    from gateway.evals.annotation.desk import LabelRequest
-    from gateway.evals.annotation.record import taken
+    from gateway.evals.annotation.desk import LabelRequest, import_labels
 
     wish = LabelRequest(scorer, _who(labeller), experiment, favour)
     try:
-        labels = taken(where_to_read(config, data).store, sheet, wish, share)
+        labels = import_labels(where_to_read(config, data).store, sheet, wish, share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
     note(f"{len(labels)} labels taken; `gateway judge calibrate {scorer}` says what they tell")
@@ -106,17 +104,18 @@ def export(
     data: Data = None,
 ) -> None:
     """Write labels that were given, each beside what the scorer said; or, with --next, a sheet for others to fill."""
-    from gateway.evals.annotation.desk import LabelRequest
-    from gateway.evals.annotation.record import given, to_fill
+    from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, export_labels
     from gateway.evals.annotation.sheets import form_of
 
     store = where_to_read(config, data).store
     if next_ is not None and scorer is None:
         raise typer.BadParameter("say whose answers, with --scorer", param_hint="--next")
     if next_ is not None and scorer is not None:
-        text = to_fill(store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet))
+        text = export_blind_sheet(
+            store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet)
+        )
     else:
-        text = given(store, scorer, form_of(sheet))
+        text = export_labels(store, scorer, form_of(sheet))
     if sheet is None:
         typer.echo(text, nl=False)
     else:
@@ -126,30 +125,30 @@ def export(
 
 def _labelled(asked: StoreLocation, wish: LabelRequest, desk: Desk, drawn: DrawnItem) -> bool:
     """Whether a verdict came; False: the labeller stops."""
-    from gateway.evals.annotation.blind import page
-    from gateway.evals.annotation.record import keep
+    from gateway.evals.annotation.blind import to_terminal
+    from gateway.evals.annotation.desk import save_labels
 
     section = asked.scorers.get(wish.scorer)
     criterion = section.options.get("criterion") if section else None
-    show(page(drawn.blind, criterion if isinstance(criterion, str) else None))
+    show(to_terminal(drawn.blind, criterion if isinstance(criterion, str) else None))
     said = _verdict(desk, drawn)
     if said.stop:
         return False
-    keep(asked.store, [desk.label(drawn, said)])
+    save_labels(asked.store, [desk.label(drawn, said)])
     return True
 
 
 def _verdict(desk: Desk, drawn: DrawnItem) -> LabelVerdict:
     """Asks until it is one; the end of the input stops."""
-    from gateway.evals.annotation.verdict_words import HELP, LabelVerdict, verdict
+    from gateway.evals.annotation.blind import HELP, LabelVerdict, parse_verdict
 
     while True:
         try:
-            text = typer.prompt(f"\n{HELP[desk.of.subject]}\n", prompt_suffix="> ", err=True)
+            text = typer.prompt(f"\n{HELP[desk.scorer.subject]}\n", prompt_suffix="> ", err=True)
         except typer.Abort:
             return LabelVerdict(None, stop=True)
         try:
-            return verdict(text, desk.of.subject, turned=drawn.blind.turned)
+            return parse_verdict(text, desk.scorer.subject, swapped=drawn.blind.swapped)
         except ValueError as error:
             note(str(error))
 

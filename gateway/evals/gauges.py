@@ -9,7 +9,7 @@ from typing import Any
 from gateway.config.experiments import target_of
 from gateway.config.loading import Config
 from gateway.core.exchange import Target
-from gateway.evals.annotation.corrected_means import corrected_figures
+from gateway.evals.annotation.calibrate import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.evals.store.buckets import COUNT, WIDE, bounds_of

@@ -19,8 +19,7 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.evals.annotation.desk import LabelRequest
-from gateway.evals.annotation.record import taken, to_fill
+from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, import_labels
 from gateway.fake import HOLD, Fault
 from gateway.stream.shard import GROUP
 
@@ -170,7 +169,7 @@ async def configs_come_and_go(whole: Any, rung: Rung) -> None:
 async def people_label(whole: Any) -> None:
     store = f"sqlite:///{whole.directory / 'data' / 'gateway.db'}"
     sheet = whole.directory / "sheet.csv"
-    sheet.write_text(await asyncio.to_thread(to_fill, store, LabelRequest("helpful", "ada"), 200, "csv"))
+    sheet.write_text(await asyncio.to_thread(export_blind_sheet, store, LabelRequest("helpful", "ada"), 200, "csv"))
     with sheet.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) >= 30, "too little was judged for ten labels of one model"
@@ -178,7 +177,7 @@ async def people_label(whole: Any) -> None:
         out = csv.DictWriter(file, rows[0].keys())
         out.writeheader()
         out.writerows({**row, "verdict": "good" if i % 3 else "bad"} for i, row in enumerate(rows))
-    await asyncio.to_thread(taken, store, sheet, LabelRequest("helpful", "ada"), None)
+    await asyncio.to_thread(import_labels, store, sheet, LabelRequest("helpful", "ada"), None)
 
 
 async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:

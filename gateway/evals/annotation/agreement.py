@@ -1,6 +1,6 @@
-"""A scorer's verdicts against people's, as good or bad: the table, kappa, both error rates, with intervals. Pure.
+"""Agreement of a scorer's verdicts with people's, as good or bad: table, kappa and error rates with intervals. Pure.
 
-Where answers were drawn with unequal probability, everything is weighted, and sizes are effective ones.
+Answers that were drawn with unequal probabilities are weighted, and sizes are effective sizes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gateway.evals.annotation.correction import Labels, error_rates
 from gateway.evals.statistics.agreement import cohen_kappa, krippendorff_alpha
 from gateway.evals.statistics.paired import wilson
 
-GOOD = 0.5  # from here on people's verdict is "good"
+_GOOD = 0.5  # people's verdict from which an answer is good
 
 
 @dataclass(frozen=True, slots=True)
 class RateEstimate:
-    """A share and its interval, for one look."""
+    """A share and its interval, which is valid for one look."""
 
     value: float
     low: float
@@ -29,29 +29,32 @@ class RateEstimate:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionTable:
-    """How many labelled answers: hit and miss are good by people's word, called good and bad; false_alarm and
-    correct_rejection bad by people's word, called good and bad."""
+    """Numbers of labelled answers."""
 
     hit: int
+    """People say good, the scorer says good."""
     miss: int
+    """People say good, the scorer says bad."""
     false_alarm: int
+    """People say bad, the scorer says good."""
     correct_rejection: int
+    """People say bad, the scorer says bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """kappa: None: undefined, since both always say the same one word. tpr, tnr: None: people called nothing good, or
-    nothing bad."""
-
     table: ConfusionTable
     kappa: RateEstimate | None
+    """None: undefined, because both sides always give the same verdict."""
     tpr: RateEstimate | None
+    """None: people called nothing good, or nothing bad."""
     tnr: RateEstimate | None
+    """None: as tpr."""
 
 
 def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:
     """cut: the verdict in [0, 1] from which the scorer calls an answer good."""
-    good, called = labels.y >= GOOD, labels.f >= cut
+    good, called = labels.y >= _GOOD, labels.f >= cut
     table = ConfusionTable(
         int((good & called).sum()), int((good & ~called).sum()),
         int((~good & called).sum()), int((~good & ~called).sum()),
@@ -66,17 +69,17 @@ def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:
 
 def _kappa(labels: Labels, cut: float, alpha: float) -> RateEstimate | None:
     counts = np.zeros((2, 2))
-    places = ((labels.y >= GOOD).astype(int), (labels.f >= cut).astype(int))
-    np.add.at(counts, places, labels.shares * labels.effective)
+    cells = ((labels.y >= _GOOD).astype(int), (labels.f >= cut).astype(int))
+    np.add.at(counts, cells, labels.shares * labels.effective)
     try:
         found = cohen_kappa(counts, alpha)
-    except ValueError:  # one word only
+    except ValueError:  # both sides always give the same verdict
         return None
     return RateEstimate(found.kappa, max(-1.0, found.low), min(1.0, found.high), round(labels.effective))
 
 
 def share_of(flags: Sequence[float], alpha: float = 0.05) -> RateEstimate | None:
-    """The share of those that are 1, with Wilson's interval; None of nothing."""
+    """The mean of flags in [0, 1] with Wilson's interval. None: there are no flags."""
     if not flags:
         return None
     hits = float(sum(flags))
@@ -84,10 +87,12 @@ def share_of(flags: Sequence[float], alpha: float = 0.05) -> RateEstimate | None
     return RateEstimate(hits / len(flags), low, high, len(flags))
 
 
-def between_people(said: Iterable[Mapping[str, float]]) -> float | None:
-    """Krippendorff's alpha (interval) of the labellers; said: labeller → value, by item. None: no item has two, or all
-    say one thing. It is the best that a scorer could reach against them."""
-    shared = [by for by in said if len(by) > 1]
+def between_people(verdicts: Iterable[Mapping[str, float]]) -> float | None:
+    """Krippendorff's alpha (interval) of the labellers: the best that a scorer can reach against them.
+
+    verdicts: labeller → value, for each item. None: no item has two verdicts, or all verdicts are equal.
+    """
+    shared = [by for by in verdicts if len(by) > 1]
     names = sorted({name for by in shared for name in by})
     if not shared:
         return None

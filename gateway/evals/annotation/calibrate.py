@@ -1,70 +1,83 @@
-"""`gateway judge calibrate`: how far a scorer agrees with people, and its means as they correct them."""
+"""How far a scorer agrees with people, and its means as their labels correct them.
+
+For `gateway judge calibrate`, for reports of experiments, and for the gauges. reports/calibration.py shows the result.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.evals.annotation.agreement import Agreement, RateEstimate, agreement, between_people, share_of
 from gateway.evals.annotation.correction import (
-    LEAST,
+    MIN_LABELS,
     Corrected,
     JudgedSample,
+    LabelledItem,
     Labels,
+    StoredLabel,
+    call_weights,
     corrected,
+    judged_sample,
+    labelled_items,
+    labels_in,
     labels_needed,
     rogan_gladen,
 )
-from gateway.evals.annotation.label_data import LabelledItem, items_of, judged_of, labels_in, weights_of
-from gateway.evals.annotation.newest import newest
+from gateway.evals.annotation.desk import newest_version
 from gateway.evals.experiments.report import Estimate
+from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.statistics.judge import CorrectedRate
 from gateway.evals.store.labels import ScorerVersion, labelled, labelled_pairs, version_of
 from gateway.evals.store.labels_sums import JudgedSums, Key, ScoreSelection, flips, judged_after, sums
 from gateway.evals.store.query import Reading, reading
+from gateway.evals.store.snapshot import ScoreCell
+from gateway.observability.eval_metrics import CorrectedFigures
 
 ALL = "all"
+_GAUGE_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """cut: the verdict from which an answer counts as called good. half_width: how narrow the corrected mean's interval
-    is wanted, for "how many more labels"."""
-
     scorer: str
     experiment: str | None = None
     cut: float = 0.5
+    """The verdict from which the scorer calls an answer good."""
     half_width: float = 0.05
+    """The wanted half width of the corrected mean's interval, for the number of labels still needed."""
     alpha: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectedGroup:
-    """The scorer's mean over some traffic, as it stands and as people correct it. needed: labels in all for the wanted
-    interval; None: no number of labels is enough, or too few to say. rogan_gladen: None: a rate is not known, or the
-    scorer does no better than chance."""
+    """The scorer's mean over some traffic, as it is and as people correct it."""
 
     name: str
     judged: JudgedSample
     labels: int
     corrected: Corrected | None
     rogan_gladen: CorrectedRate | None
+    """None: an error rate is unknown, or the scorer is not better than chance."""
     needed: int | None
+    """The total number of labels for the wanted interval. None: no number is enough, or there are too few to tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """labels: answers that people labelled, as drawn; brought: those that no draw accounts for, which are left out;
-    skipped: shown and not judged. later: judged after the last draw. people: Krippendorff's alpha among labellers."""
-
-    asked: CalibrationOptions
-    of: ScorerVersion
+    options: CalibrationOptions
+    scorer: ScorerVersion
     labels: int
-    brought: int
+    """Labelled answers with a known drawing probability."""
+    imported: int
+    """Labelled answers that no design accounts for; they are left out."""
     skipped: int
-    later: int
+    """Answers that were shown and not labelled."""
+    judged_since: int
+    """Answers that the scorer judged after the last draw."""
     labellers: tuple[str, ...]
     people: float | None
+    """Krippendorff's alpha among the labellers."""
     agreement: Agreement | None
     groups: tuple[CorrectedGroup, ...]
     flip: RateEstimate | None
@@ -72,55 +85,83 @@ class CalibrationResult:
 
     @property
     def too_few(self) -> bool:
-        return self.labels < LEAST
+        return self.labels < MIN_LABELS
 
 
-def read(url: str, asked: CalibrationOptions) -> CalibrationResult:
-    """From the store, as it is now. Raises NoStore, NotJudged."""
+def read(url: str, options: CalibrationOptions) -> CalibrationResult:
+    """The calibration from the store as it is now. Raises StoreUnavailable, NothingScored."""
     with reading(url) as connection:
-        return calibrate(connection, asked)
+        return calibrate(connection, options)
 
 
-def calibrate(connection: Reading, asked: CalibrationOptions) -> CalibrationResult:
-    """Raises NotJudged."""
-    of = newest(connection, asked.scorer)
-    part = ScoreSelection(experiment=asked.experiment)
-    rows = labelled_pairs(connection, of) if of.subject == "pair" else labelled(connection, of)
-    items = [i for i in items_of(asked.scorer, rows) if asked.experiment in (None, i.experiment)]
-    cells = sums(connection, of, part, asked.cut)
+def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationResult:
+    """Raises NothingScored."""
+    version = newest_version(connection, options.scorer)
+    selection = ScoreSelection(experiment=options.experiment)
+    rows = labelled_pairs(connection, version) if version.subject == "pair" else labelled(connection, version)
+    everywhere = labelled_items(options.scorer, rows)
+    items = [i for i in everywhere if options.experiment in (None, i.experiment)]
+    cells = sums(connection, version, selection, options.cut)
     drawn = [i for i in items if i.pi > 0]
-    labels = labels_in(drawn, weights_of(cells))
-    swapped = flips(connection, of, part) if of.subject == "pair" else []
+    labels = labels_in(drawn, call_weights(cells))
+    orders = flips(connection, version, selection) if version.subject == "pair" else []
     last = max((r["horizon"] for r in rows), default=None)
     return CalibrationResult(
-        asked,
-        of,
-        labels.n,
-        len(items) - len(drawn),
-        len({r["subject_id"] for r in rows}) - len(items_of(asked.scorer, rows)),
-        0 if last is None else judged_after(connection, of, last),
-        tuple(sorted({name for i in items for name in i.by})),
-        between_people(i.by for i in items),
-        agreement(labels, asked.cut, asked.alpha) if labels.n >= LEAST else None,
-        tuple(_groups(drawn, cells, asked)),
-        share_of([f for f, _ in swapped if f is not None], asked.alpha),
-        share_of([s for _, s in swapped if s is not None], asked.alpha),
+        options=options,
+        scorer=version,
+        labels=labels.n,
+        imported=len(items) - len(drawn),
+        skipped=len({r["subject_id"] for r in rows}) - len(everywhere),
+        judged_since=0 if last is None else judged_after(connection, version, last),
+        labellers=tuple(sorted({name for i in items for name in i.by})),
+        people=between_people(i.by for i in items),
+        agreement=agreement(labels, options.cut, options.alpha) if labels.n >= MIN_LABELS else None,
+        groups=tuple(_groups(drawn, cells, options)),
+        flip=share_of([f for f, _ in orders if f is not None], options.alpha),
+        first_slot=share_of([s for _, s in orders if s is not None], options.alpha),
     )
+
+
+def _groups(
+    items: Sequence[LabelledItem], cells: Mapping[Key, JudgedSums], options: CalibrationOptions
+) -> list[CorrectedGroup]:
+    """All traffic, and each arm; if everything belongs to one arm, that arm alone."""
+    weights = call_weights(cells)
+    arms = sorted({key[2] for key in cells} - {""})
+    by_name = {ALL: cells, **{arm: {k: c for k, c in cells.items() if k[2] == arm} for arm in arms}}
+    if len(arms) == 1 and set(by_name[arms[0]]) == set(cells):
+        del by_name[ALL]
+    return [
+        _group(name, labels_in(items, {k: weights[k] for k in part}), judged_sample(part), options)
+        for name, part in by_name.items()
+    ]
+
+
+def _group(name: str, labels: Labels, judged: JudgedSample, options: CalibrationOptions) -> CorrectedGroup:
+    estimate = corrected(labels, judged, options.alpha)
+    needed = labels_needed(estimate, labels.n, options.half_width, options.alpha) if estimate is not None else None
+    rate = rogan_gladen(labels, judged, options.cut, options.alpha)
+    return CorrectedGroup(name, judged, labels.n, estimate, rate, needed)
+
+
+# For reports of experiments.
 
 
 def corrected_mean(
     connection: Reading, scorer: str, arm: str | None, experiment: str | None = None, plan: str | None = None
 ) -> Estimate | None:
-    """A scorer's mean in one arm as people's labels correct it, in [0, 1], 1 best. arm None: everywhere. None: there
-    are too few labels."""
-    found = _corrected(connection, scorer, ScoreSelection(experiment, plan, arm))
-    return None if found is None else Estimate(found.mean, found.low, found.high)
+    """A scorer's mean in one arm as people's labels correct it, in [0, 1], 1 best. arm None: all traffic.
+
+    None: there are too few labels.
+    """
+    estimate = _corrected(connection, scorer, ScoreSelection(experiment, plan, arm))
+    return None if estimate is None else Estimate(estimate.mean, estimate.low, estimate.high)
 
 
 def corrected_difference(
     connection: Reading, scorer: str, experiment: str, plan: str | None, arms: tuple[str, str]
 ) -> Estimate | None:
-    """The second arm's corrected mean less the first's. Labels of the two are drawn apart, so variances add up."""
+    """The second arm's corrected mean minus the first's. The two are drawn independently, so variances add up."""
     first, second = (_corrected(connection, scorer, ScoreSelection(experiment, plan, arm)) for arm in arms)
     if first is None or second is None:
         return None
@@ -130,29 +171,78 @@ def corrected_difference(
     return Estimate(difference, low, high)
 
 
-def _corrected(connection: Reading, scorer: str, part: ScoreSelection) -> Corrected | None:
-    of = version_of(connection, scorer)
-    if of is None or of.subject == "pair":
+def _corrected(connection: Reading, scorer: str, selection: ScoreSelection) -> Corrected | None:
+    version = version_of(connection, scorer)
+    if version is None or version.subject == "pair":
         return None
-    items = items_of(scorer, labelled(connection, of))
-    here = [i for i in items if part.experiment in (None, i.experiment) and part.plan in (None, i.plan)]
-    cells = sums(connection, of, part, 0.5)
-    return corrected(labels_in(here, weights_of(cells)), judged_of(cells))
+    items = [
+        item
+        for item in labelled_items(scorer, labelled(connection, version))
+        if selection.experiment in (None, item.experiment) and selection.plan in (None, item.plan)
+    ]
+    cells = sums(connection, version, selection, 0.5)
+    return corrected(labels_in(items, call_weights(cells)), judged_sample(cells))
 
 
-def _groups(
-    items: Sequence[LabelledItem], cells: Mapping[Key, JudgedSums], asked: CalibrationOptions
-) -> list[CorrectedGroup]:
-    weights = weights_of(cells)
-    arms = sorted({key[2] for key in cells} - {""})
-    parts = {ALL: cells, **{arm: {k: c for k, c in cells.items() if k[2] == arm} for arm in arms}}
-    if set(parts[arms[0]] if len(arms) == 1 else ()) == set(cells):
-        del parts[ALL]  # one arm and nothing else: the same numbers twice
-    return [_group(name, labels_in(items, {k: weights[k] for k in part}), judged_of(part), asked)
-            for name, part in parts.items()]  # fmt: skip
+# For the gauges.
 
 
-def _group(name: str, labels: Labels, judged: JudgedSample, asked: CalibrationOptions) -> CorrectedGroup:
-    found = corrected(labels, judged, asked.alpha)
-    needed = labels_needed(found, labels.n, asked.half_width, asked.alpha) if found is not None else None
-    return CorrectedGroup(name, judged, labels.n, found, rogan_gladen(labels, judged, asked.cut, asked.alpha), needed)
+def corrected_figures(
+    scorers: Mapping[str, RegisteredScorer], cells: Iterable[ScoreCell], labelled: Sequence[StoredLabel]
+) -> tuple[CorrectedFigures, ...]:
+    """The corrected means of the running versions of scorers, by model and arm, on [0, 1], 1 best.
+
+    A group with too few labels is left out.
+    """
+    cells = tuple(cells)
+    by_scorer: dict[str, list[StoredLabel]] = {}
+    for row in labelled:
+        registered = scorers.get(row["scorer"])
+        if registered is not None and _runs(registered, row["version"], row["config_hash"]):
+            by_scorer.setdefault(row["scorer"], []).append(row)
+    return tuple(
+        figures
+        for name, rows in sorted(by_scorer.items())
+        for figures in _scorer_figures(name, rows, _unit_sums(scorers[name], name, cells))
+    )
+
+
+def _scorer_figures(scorer: str, rows: Sequence[StoredLabel], sums: Mapping[Key, JudgedSums]) -> list[CorrectedFigures]:
+    items = labelled_items(scorer, rows)
+    weights = call_weights(sums)
+    figures = []
+    for model, arm in sorted({key[1:3] for key in sums}):
+        here = {key: each for key, each in sums.items() if key[1:3] == (model, arm)}
+        labels = labels_in(items, {key: weights[key] for key in here})
+        mean = corrected(labels, judged_sample(here), _GAUGE_ALPHA)
+        if mean is not None:
+            figures.append(CorrectedFigures(scorer, model, arm, mean.mean, mean.low, mean.high, labels.n))
+    return figures
+
+
+def _unit_sums(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[Key, JudgedSums]:
+    """The sums of the scorer's values mapped to [0, 1], 1 best; empty if the scorer has no bounds."""
+    low, high = registered.scorer.bounds
+    if low is None or high is None or low == high:
+        return {}
+    found: dict[Key, JudgedSums] = {}
+    for cell in cells:
+        key = cell.key
+        if key.scorer == name and _runs(registered, key.version, key.config_hash):
+            minimise = registered.scorer.direction == "minimise"
+            found[key.alias, key.model, key.arm, key.stratum] = _on_unit(cell, low, high, inverted=minimise)
+    return found
+
+
+def _on_unit(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> JudgedSums:
+    n, width = cell.n["scored"], high - low
+    total = (cell.total - n * low) / width
+    squares = (cell.squares - 2 * low * cell.total + n * low * low) / width**2
+    if inverted:  # the sums of 1 - x
+        total, squares = n - total, n - 2 * total + squares
+    responded = n + cell.n["not_applicable"]
+    return JudgedSums(n, responded, sum(cell.n.values()), total, squares, 0, cell.inverse_pi, cell.population)
+
+
+def _runs(registered: RegisteredScorer, version: str, config_hash: str) -> bool:
+    return (version, config_hash) == (registered.scorer.version, registered.config_hash)

@@ -1,61 +1,80 @@
-"""A labeller's desk: what lies on it next, and what becomes of each verdict."""
+"""`gateway label`: which item a labeller gets next, and the label that each verdict becomes in the store."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from gateway.core.errors import CannotRun
 from gateway.evals.annotation import blind
-from gateway.evals.annotation.blind import BlindItem
-from gateway.evals.annotation.newest import newest
+from gateway.evals.annotation.blind import BlindItem, LabelVerdict
 from gateway.evals.annotation.sampling import LabelCandidate, SamplingDesign, in_order, threshold
-from gateway.evals.annotation.verdict_words import LabelVerdict
-from gateway.evals.store.labels import Label, ScorerVersion, judged, labels_of
-from gateway.evals.store.query import Reading, whole
+from gateway.evals.annotation.sheets import Form, SheetRow, blind_sheet, read, sheet
+from gateway.evals.store import engine
+from gateway.evals.store.labels import (
+    Label,
+    ScorerVersion,
+    judged,
+    labels_of,
+    listed,
+    save,
+    scorers_seen,
+    version_of,
+    with_verdicts,
+)
+from gateway.evals.store.query import Reading, reading, whole
+
+_ALL = 1 << 62
+
+
+class NothingScored(CannotRun):
+    """This scorer has scored nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """experiment: to draw from; "": everything. favour: how much more often to draw what the scorer calls bad. again:
-    what others have labelled already, to see how far people agree."""
-
     scorer: str
     labeller: str
     experiment: str = ""
+    """The experiment to draw from; "": all traffic."""
     favour: float = 1.0
+    """How many times as often to draw items that the scorer calls bad."""
     again: bool = False
+    """Draw only what others have labelled, to measure how far people agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnItem:
-    """An item for this labeller. design: how it came about; of the first label, where others gave one."""
+    """An item for one labeller."""
 
     blind: BlindItem
     design: SamplingDesign
+    """How the item was drawn; if others have labelled it, the design of the first label."""
 
 
 class Desk:
-    """What a scorer had judged when it was made, in the order in which people see it. clock: Unix time in seconds.
+    """The items that a scorer had judged when the desk was opened, in the order in which people label them.
 
-    Raises NotJudged, and ValueError for a favour that is not positive.
+    clock: Unix time in seconds. Raises NothingScored, and ValueError for a favour that is not positive.
     """
 
-    def __init__(self, connection: Reading, wish: LabelRequest, clock: Callable[[], float] = time.time) -> None:
-        if not wish.favour > 0:
-            raise ValueError(f"favour is {wish.favour!r}, expected more than 0")
-        self.wish = wish
-        self.of: ScorerVersion = newest(connection, wish.scorer)
+    def __init__(self, connection: Reading, request: LabelRequest, clock: Callable[[], float] = time.time) -> None:
+        if not request.favour > 0:
+            raise ValueError(f"favour is {request.favour!r}, expected more than 0")
+        self.request = request
+        self.scorer: ScorerVersion = newest_version(connection, request.scorer)
         self._clock = clock
-        rows = judged(connection, self.of, wish.experiment)
-        found = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
-        self._ordered = in_order(wish.scorer, found, wish.favour)
-        self._horizon = max((c.created for c in found), default=0.0)
+        rows = judged(connection, self.scorer, request.experiment)
+        candidates = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
+        self._ordered = in_order(request.scorer, candidates, request.favour)
+        self._horizon = max((c.created for c in candidates), default=0.0)
         self._designs: dict[str, SamplingDesign] = {}
-        self._mine: set[str] = set()
-        for label in labels_of(connection, wish.scorer):
-            self._note(label)
+        self._labelled_here: set[str] = set()
+        for label in labels_of(connection, request.scorer):
+            self._mark_seen(label)
 
     @property
     def judged(self) -> int:
@@ -63,79 +82,156 @@ class Desk:
 
     @property
     def left(self) -> int:
-        """Items that this labeller may still be shown."""
+        """The number of items that this labeller can still get."""
         return sum(1 for _, c in self._ordered if self._open(c))
 
     def next(self, connection: Reading) -> DrawnItem | None:
-        """None: nothing is left. What the store no longer holds whole (retention) is passed over."""
+        """The next item. None: there is none left. An item whose text retention has deleted is skipped."""
         for _, candidate in self._ordered:
             if not self._open(candidate):
                 continue
-            shown = self._shown(connection, candidate.id)
-            if shown is not None:
-                return DrawnItem(shown, self._designs.get(candidate.id) or self._design_with(candidate.id))
-            self._mine.add(candidate.id)
+            item = self._blind(connection, candidate.id)
+            if item is not None:
+                return DrawnItem(item, self._designs.get(candidate.id) or self._design_with(candidate.id))
+            self._labelled_here.add(candidate.id)
         return None
 
     def sheet(self, connection: Reading, count: int) -> list[BlindItem]:
-        """The next so many, for a sheet; nothing is noted before it comes back."""
-        shown = (self._shown(connection, c.id) for _, c in self._ordered if self._open(c))
+        """The next `count` items. They do not count as seen before their labels are imported."""
+        items = (self._blind(connection, c.id) for _, c in self._ordered if self._open(c))
         found: list[BlindItem] = []
-        for each in shown:
+        for item in items:
             if len(found) == count:
                 break
-            if each is not None:
-                found.append(each)
+            if item is not None:
+                found.append(item)
         return found
 
-    def label(self, drawn: DrawnItem, said: LabelVerdict) -> Label:
-        """What is to be saved of a verdict; from here on the item counts as seen."""
-        made = self._label(drawn.blind.id, said, drawn.design)
-        self._note(made)
-        return made
+    def label(self, drawn: DrawnItem, verdict: LabelVerdict) -> Label:
+        """The label to be saved. From here on the item counts as seen."""
+        label = self._label(drawn.blind.id, verdict, drawn.design)
+        self._mark_seen(label)
+        return label
 
-    def brought(self, given: Sequence[tuple[str, LabelVerdict, str]], share: float | None) -> list[Label]:
-        """Labels of a sheet: (id, verdict, labeller) each. share: they are a plain random part of all that was judged,
-        drawn by somebody else; None: in order, as far as the sheet was filled without gaps."""
-        new = {i for i, _, _ in given}
+    def imported(self, rows: Sequence[SheetRow], share: float | None) -> list[Label]:
+        """The labels of a sheet. share: its rows are a simple random sample of this share of everything judged; None:
+        they were drawn in order, up to the first gap."""
+        new = {row.id for row in rows}
         reached = None if share is not None else threshold(self._ordered, {*self._designs, *new})
-        design = SamplingDesign(self.wish.experiment, self.wish.favour, reached, share, self._horizon)
-        made = [self._label(i, said, self._designs.get(i) or design, by) for i, said, by in given]
-        for label in made:
-            self._note(label)
-        return made
+        design = SamplingDesign(self.request.experiment, self.request.favour, reached, share, self._horizon)
+        labels = [self._label(r.id, r.verdict, self._designs.get(r.id) or design, r.labeller) for r in rows]
+        for label in labels:
+            self._mark_seen(label)
+        return labels
 
     def knows(self, subject_id: str) -> bool:
-        """Whether the scorer has judged it."""
+        """Whether the scorer has judged this exchange or pair."""
         return any(c.id == subject_id for _, c in self._ordered)
 
     def _open(self, candidate: LabelCandidate) -> bool:
-        if candidate.id in self._mine:
+        if candidate.id in self._labelled_here:
             return False
-        return (candidate.id in self._designs) == self.wish.again
+        return (candidate.id in self._designs) == self.request.again
 
     def _design_with(self, subject_id: str) -> SamplingDesign:
         reached = threshold(self._ordered, {*self._designs, subject_id})
-        return SamplingDesign(self.wish.experiment, self.wish.favour, reached, None, self._horizon)
+        return SamplingDesign(self.request.experiment, self.request.favour, reached, None, self._horizon)
 
-    def _shown(self, connection: Reading, subject_id: str) -> BlindItem | None:
+    def _blind(self, connection: Reading, subject_id: str) -> BlindItem | None:
         found = whole(connection, subject_id)
-        if found is None or self.of.subject == "exchange":
+        if found is None or self.scorer.subject == "exchange":
             return None if found is None else blind.of_exchange(found)
         served = whole(connection, found["pair"]) if found["pair"] else None
-        return None if served is None else blind.of_pair(self.wish.scorer, served, found)
+        return None if served is None else blind.of_pair(self.request.scorer, served, found)
 
-    def _label(self, subject_id: str, said: LabelVerdict, design: SamplingDesign, by: str = "") -> Label:
-        of, d = self.of, design
+    def _label(self, subject_id: str, verdict: LabelVerdict, design: SamplingDesign, labeller: str = "") -> Label:
         return Label(
-            of.scorer, of.subject, subject_id, by or self.wish.labeller, said.value, said.label, said.comment,
-            of.version, of.config_hash, d.pool, d.favour, d.threshold, d.share, d.horizon, self._clock(),
-        )  # fmt: skip
+            scorer=self.scorer.scorer,
+            subject=self.scorer.subject,
+            subject_id=subject_id,
+            labeller=labeller or self.request.labeller,
+            value=verdict.value,
+            label=verdict.label,
+            comment=verdict.comment,
+            version=self.scorer.version,
+            config_hash=self.scorer.config_hash,
+            pool=design.pool,
+            favour=design.favour,
+            threshold=design.threshold,
+            share=design.share,
+            horizon=design.horizon,
+            at=self._clock(),
+        )
 
-    def _note(self, label: Any) -> None:
-        if (label.version, label.config_hash) != (self.of.version, self.of.config_hash):
-            return  # an older version judged another population
+    def _mark_seen(self, label: Label) -> None:
+        if (label.version, label.config_hash) != (self.scorer.version, self.scorer.config_hash):
+            return  # an older version of the scorer judged another population
         design = SamplingDesign(label.pool, label.favour, label.threshold, label.share, label.horizon)
         self._designs.setdefault(label.subject_id, design)
-        if label.labeller == self.wish.labeller:
-            self._mine.add(label.subject_id)
+        if label.labeller == self.request.labeller:
+            self._labelled_here.add(label.subject_id)
+
+
+def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
+    """The version of the scorer that scored last. Raises NothingScored."""
+    version = version_of(connection, scorer)
+    if version is not None:
+        return version
+    others = ", ".join(scorers_seen(connection))
+    hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score what was recorded"
+    raise NothingScored(f'scorer "{scorer}" has scored nothing yet; {hint}')
+
+
+def open_desk(url: str, request: LabelRequest) -> Desk:
+    """Raises StoreUnavailable, NothingScored, ValueError."""
+    with reading(url) as connection:
+        return Desk(connection, request)
+
+
+def next_item(url: str, desk: Desk) -> DrawnItem | None:
+    """The desk's next item, in a transaction of its own: a person thinks for minutes before giving the verdict."""
+    with reading(url) as connection:
+        return desk.next(connection)
+
+
+def save_labels(url: str, labels: Sequence[Label]) -> None:
+    """Saves all of them or none."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            save(connection, labels)
+    finally:
+        opened.dispose()
+
+
+def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> list[Label]:
+    """Saves the labels of a sheet, all or none, and returns them. share: see Desk.imported.
+
+    Raises SheetError, NothingScored, StoreUnavailable, and ValueError for a share outside (0, 1].
+    """
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
+    desk = open_desk(url, request)
+    rows = read(path, desk.scorer.subject, lambda id: blind.shown_swapped(request.scorer, id), desk.knows)
+    labels = desk.imported(rows, share)
+    save_labels(url, labels)
+    return labels
+
+
+def export_blind_sheet(url: str, request: LabelRequest, count: int, form: Form) -> str:
+    """The next items as a sheet to be filled in."""
+    with reading(url) as connection:
+        return blind_sheet(Desk(connection, request).sheet(connection, count), form)
+
+
+def export_labels(url: str, scorer: str | None, form: Form) -> str:
+    """All labels, newest first, each with the scorer's own verdict."""
+    with reading(url) as connection:
+        rows: list[dict[str, Any]] = []
+        labels = listed(connection, scorer, _ALL)
+        verdicts = with_verdicts(connection, labels)
+        for label in labels:
+            row = {"id": label.subject_id, **asdict(label)}
+            del row["subject_id"]
+            rows.append({**row, "judged": verdicts.get(label.id)})
+    return sheet(rows, form)

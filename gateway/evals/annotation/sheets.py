@@ -1,11 +1,11 @@
-"""Labels as CSV and JSONL: blind sheets to be filled by others, and what was said. Pure but for the files."""
+"""Labels as CSV and JSONL: blind sheets to be filled in elsewhere, and exports. Pure but for the files."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,34 +13,41 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import cell, to_json
-from gateway.evals.annotation.blind import BlindItem, question
-from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
+from gateway.evals.annotation.blind import BlindItem, LabelVerdict, parse_verdict, question_text
 from gateway.evals.store.labels import Subject
 
 Form = Literal["csv", "jsonl"]
-Given = tuple[str, LabelVerdict, str]  # id, verdict, labeller; "": whoever brings the sheet
-MOST_BYTES, MOST_CELL = 256 << 20, 1 << 20
-MOST_MISTAKES = 20
-_ID = ("id", "subject_id", "exchange_id")
+MAX_BYTES = 256 << 20
+MAX_ERRORS = 20
+_ID_COLUMNS = ("id", "subject_id", "exchange_id")
 
 
 class SheetError(CannotRun):
-    """A sheet that cannot be taken; every mistake in it, with its line."""
+    """A sheet that cannot be imported. The message lists every error with its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """A row with a verdict."""
+
+    id: str
+    verdict: LabelVerdict
+    labeller: str = ""
+    """"": the person who imports the sheet."""
 
 
 def blind_sheet(items: Iterable[BlindItem], form: Form) -> str:
-    """id, question, the answers, and an empty column for the verdict."""
+    """A row for each item: id, question, the answers, and an empty column for the verdict."""
     rows = []
-    for each in items:
-        answers = {"answer": each.answers[0]} if len(each.answers) == 1 else dict(
-            zip(("answer_1", "answer_2"), each.answers, strict=True)
-        )  # fmt: skip
-        rows.append({"id": each.id, "question": question(each), **answers, "verdict": "", "comment": ""})
+    for item in items:
+        names = ("answer",) if len(item.answers) == 1 else ("answer_1", "answer_2")
+        answers = dict(zip(names, item.answers, strict=True))
+        rows.append({"id": item.id, "question": question_text(item), **answers, "verdict": "", "comment": ""})
     return sheet(rows, form)
 
 
 def sheet(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
-    """CSV with a header, or a JSON object a line. Columns are the first row's."""
+    """CSV with a header, or one JSON object per line. The columns are those of the first row."""
     if form == "jsonl":
         return "".join(f"{to_json(dict(row), indent=False)}\n" for row in rows)
     text = io.StringIO()
@@ -51,63 +58,62 @@ def sheet(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
 
 
 def form_of(path: Path | None) -> Form:
-    """By the name's ending; CSV where it says nothing."""
+    """The form that the file's name ends in; CSV by default."""
     return "jsonl" if path is not None and path.suffix.lower() in (".jsonl", ".ndjson") else "csv"
 
 
-def read(path: Path, subject: Subject, turned: Callable[[str], bool], known: Callable[[str], bool]) -> list[Given]:
-    """Every row with a verdict. turned: whether a pair stood the other way round in the sheet. known: ids that may be
-    labelled. Raises BadSheet, with every mistake."""
-    rows = _rows(path)
-    given: list[Given] = []
-    wrong: list[str] = []
-    for line, row in rows:
+def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]) -> list[SheetRow]:
+    """Every row with a verdict. swapped: whether the sheet shows this pair's second answer first. known: whether the
+    scorer has judged this id. Raises SheetError with every error."""
+    rows: list[SheetRow] = []
+    errors: list[str] = []
+    for line, values in _lines(path):
         try:
-            said = _given(row, subject, turned, known)
+            row = _row(values, subject, swapped, known)
         except ValueError as error:
-            wrong.append(f"{path.name}, line {line}: {error}")
+            errors.append(f"{path.name}, line {line}: {error}")
         else:
-            given += [] if said is None else [said]
-    if wrong:
-        more = [f"… and {len(wrong) - MOST_MISTAKES} more"] if len(wrong) > MOST_MISTAKES else []
-        raise SheetError("\n".join([*wrong[:MOST_MISTAKES], *more]))
-    return given
+            rows += [] if row is None else [row]
+    if errors:
+        more = [f"… and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else []
+        raise SheetError("\n".join([*errors[:MAX_ERRORS], *more]))
+    return rows
 
 
-def _given(
-    row: Mapping[str, Any], subject: Subject, turned: Callable[[str], bool], known: Callable[[str], bool]
-) -> Given | None:
-    """verdict: in words, of the answers as they were shown. value: a number, of the pair as it is in the store."""
-    id = _column(row, _ID)
-    said = _column(row, ("verdict",)) or _column(row, ("value",))
+def _row(
+    values: Mapping[str, Any], subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]
+) -> SheetRow | None:
+    """The column "verdict" is about the answers as shown; "value" is a number about the pair as stored."""
+    id = _column(values, _ID_COLUMNS)
+    written = _column(values, ("verdict",)) or _column(values, ("value",))
     if id is None:
-        raise ValueError(f"no column {' or '.join(_ID)}")
-    if said is None:
+        raise ValueError(f"there is no column {' or '.join(_ID_COLUMNS)}")
+    if written is None:
         return None
     if not known(id):
-        raise ValueError(f'the scorer has judged no "{cell(id)[:80]}"')
-    comment = _column(row, ("comment",))
-    worded = _column(row, ("verdict",)) is not None and subject == "pair"
-    found = verdict(said, subject if worded else "exchange", turned=turned(id))
-    if found.stop:
-        raise ValueError(f"{said!r} is no verdict")
-    return id, replace(found, comment=comment or found.comment), _column(row, ("labeller",)) or ""
+        raise ValueError(f'the scorer has not judged "{cell(id)[:80]}"')
+    about_shown = _column(values, ("verdict",)) is not None and subject == "pair"
+    verdict = parse_verdict(written, subject if about_shown else "exchange", swapped=swapped(id))
+    if verdict.stop:
+        raise ValueError(f"{written!r} is not a verdict")
+    comment = _column(values, ("comment",)) or verdict.comment
+    return SheetRow(id, replace(verdict, comment=comment), _column(values, ("labeller",)) or "")
 
 
-def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first of these columns that holds something."""
+def _column(values: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of these columns that is not empty."""
     for name in names:
-        value = row.get(name)
+        value = values.get(name)
         if value is not None and str(value).strip():
             return str(value).strip()
     return None
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Each row with its line, the header's being 1."""
+def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """(line, values) of each row. The header of a CSV file is line 1."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise SheetError(f"{path} is larger than {MOST_BYTES >> 20} MB")
+        if path.stat().st_size > MAX_BYTES:
+            raise SheetError(f"{path} is larger than {MAX_BYTES >> 20} MB")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SheetError(f"{path} cannot be read: {error}") from error
@@ -122,19 +128,18 @@ def _objects(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
         try:
             value = orjson.loads(each)
         except orjson.JSONDecodeError as error:
-            raise SheetError(f"{path.name}, line {line}: no JSON: {error}") from None
+            raise SheetError(f"{path.name}, line {line}: invalid JSON: {error}") from None
         if not isinstance(value, dict):
-            raise SheetError(f"{path.name}, line {line}: no JSON object")
+            raise SheetError(f"{path.name}, line {line}: not a JSON object")
         found.append((line, value))
     return found
 
 
 def _table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
-    """Also with semicolons, as spreadsheets of many countries write it."""
-    first = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ","
-    )
+    """CSV with commas, or with semicolons as spreadsheets write it in many locales."""
+    header = text.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         return [(reader.line_num, {str(k).strip().lower(): v for k, v in row.items()}) for row in reader]
     except csv.Error as error:

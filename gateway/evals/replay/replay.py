@@ -12,6 +12,7 @@ import orjson
 
 from gateway.config.loading import Config
 from gateway.config.prices import prices_of
+from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.evals.experiments.report import Report
 from gateway.evals.http_client import GatewayClient, HttpConnections
@@ -33,7 +34,6 @@ from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of,
 from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
 from gateway.evals.replay.sheet import sheet
 from gateway.evals.replay.targets import TargetSummary, standing
-from gateway.evals.reports.samples import turns
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads

@@ -1,4 +1,4 @@
-"""A calibration for people and for programs. Pure."""
+"""The result of `gateway judge calibrate` on the terminal and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -14,120 +14,120 @@ from rich.text import Text
 from gateway.core.sanitize import plain
 from gateway.evals.annotation.agreement import RateEstimate
 from gateway.evals.annotation.calibrate import CalibrationResult, CorrectedGroup
-from gateway.evals.annotation.correction import LEAST
+from gateway.evals.annotation.correction import MIN_LABELS
 
-_NO_LABELS = "`gateway label next --scorer {scorer}` takes them"
+_LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on the scorer's own mean
 
 
-def to_dict(found: CalibrationResult) -> dict[str, Any]:
-    """Every number of the page, by the names of this package's own words."""
-    asked, of = found.asked, found.of
+def to_dict(result: CalibrationResult) -> dict[str, Any]:
+    options, scorer = result.options, result.scorer
     return {
-        "scorer": of.scorer,
-        "version": of.version,
-        "config_hash": of.config_hash,
-        "subject": of.subject,
-        "experiment": asked.experiment,
-        "cut": asked.cut,
-        "alpha": asked.alpha,
-        "labels": found.labels,
-        "brought": found.brought,
-        "skipped": found.skipped,
-        "judged_since": found.later,
-        "labellers": list(found.labellers),
-        "krippendorff_alpha": found.people,
-        "agreement": asdict(found.agreement) if found.agreement else None,
-        "flip_rate": asdict(found.flip) if found.flip else None,
-        "first_slot_rate": asdict(found.first_slot) if found.first_slot else None,
-        "groups": [asdict(group) for group in found.groups],
+        "scorer": scorer.scorer,
+        "version": scorer.version,
+        "config_hash": scorer.config_hash,
+        "subject": scorer.subject,
+        "experiment": options.experiment,
+        "cut": options.cut,
+        "alpha": options.alpha,
+        "labels": result.labels,
+        "brought": result.imported,
+        "skipped": result.skipped,
+        "judged_since": result.judged_since,
+        "labellers": list(result.labellers),
+        "krippendorff_alpha": result.people,
+        "agreement": asdict(result.agreement) if result.agreement else None,
+        "flip_rate": asdict(result.flip) if result.flip else None,
+        "first_slot_rate": asdict(result.first_slot) if result.first_slot else None,
+        "groups": [asdict(group) for group in result.groups],
     }
 
 
-def page(found: CalibrationResult) -> RenderableType:
-    return Lines(*_lines(found))
+def to_terminal(result: CalibrationResult) -> RenderableType:
+    return Lines(*_lines(result))
 
 
-def _lines(found: CalibrationResult) -> Iterator[RenderableType]:
-    of = found.of
-    yield Text(plain(f"{of.scorer}  version {of.version}, config {of.config_hash}, judges each {of.subject}"), "bold")
-    yield Text(_counted(found))
-    if found.too_few:
-        why = f"{found.labels} of at least {LEAST} labels drawn with known probability; {_NO_LABELS}"
-        yield Text(why.format(scorer=plain(of.scorer)), "yellow")
+def _lines(result: CalibrationResult) -> Iterator[RenderableType]:
+    s = result.scorer
+    yield Text(plain(f"{s.scorer}  version {s.version}, config {s.config_hash}, judges each {s.subject}"), "bold")
+    yield Text(_counts(result))
+    if result.too_few:
+        hint = f"`gateway label next --scorer {plain(s.scorer)}` takes more"
+        yield Text(f"{result.labels} of at least {MIN_LABELS} labels with a known probability; {hint}", "yellow")
     yield Text()
-    yield _rates(found)
-    if found.agreement is not None:
-        t = found.agreement.table
-        yield Text(f"good by people: {t.hit} called good, {t.miss} bad; bad: {t.correct_rejection} called bad, "
-                   f"{t.false_alarm} good")  # fmt: skip
+    yield _rates(result)
+    if result.agreement is not None:
+        t = result.agreement.table
+        good = f"good by people: {t.hit} called good, {t.miss} bad"
+        yield Text(f"{good}; bad: {t.correct_rejection} called bad, {t.false_alarm} good")
     yield Text()
-    yield _means(found)
-    yield from _hints(found)
+    yield _means(result)
+    yield from _hints(result)
 
 
-def _counted(found: CalibrationResult) -> str:
-    who = f" by {plain(', '.join(found.labellers))}" if found.labellers else ""
-    said = [f"{found.labels} labels{who}"]
-    said += [f"{found.brought} of unknown draw left out"] if found.brought else []
-    said += [f"{found.skipped} skipped"] if found.skipped else []
-    said += [f"{found.later} answers judged since the last draw"] if found.later and found.labels else []
-    return "; ".join(said)
+def _counts(result: CalibrationResult) -> str:
+    by = f" by {plain(', '.join(result.labellers))}" if result.labellers else ""
+    counts = [f"{result.labels} labels{by}"]
+    counts += [f"{result.imported} with an unknown probability left out"] if result.imported else []
+    counts += [f"{result.skipped} skipped"] if result.skipped else []
+    if result.judged_since and result.labels:
+        counts.append(f"{result.judged_since} answers judged since the last draw")
+    return "; ".join(counts)
 
 
-def _rates(found: CalibrationResult) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    level = f"{100 * (1 - found.asked.alpha):g} % interval"
-    for name, how in (("", "left"), ("value", "right"), (level, "left"), ("n", "right")):
-        drawn.add_column(name, justify=how)  # type: ignore[arg-type]
-    agreed = found.agreement
-    people = RateEstimate(found.people, found.people, found.people, 0) if found.people is not None else None
+def _rates(result: CalibrationResult) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("name")
+    shown.add_column("value", justify="right")
+    shown.add_column(f"{100 * (1 - result.options.alpha):g} % interval")
+    shown.add_column("n", justify="right")
+    agreed = result.agreement
     rows = [
         ("Cohen's kappa with people", agreed.kappa if agreed else None),
         ("TPR: good answers called good", agreed.tpr if agreed else None),
         ("TNR: bad answers called bad", agreed.tnr if agreed else None),
     ]
-    if found.of.subject == "pair":
-        rows += [("slot-1 rate (½: no bias)", found.first_slot), ("flip rate between orders", found.flip)]
+    if result.scorer.subject == "pair":
+        rows += [("slot-1 rate (½: no bias)", result.first_slot), ("flip rate between orders", result.flip)]
     for name, rate in rows:
-        drawn.add_row(name, *_cells(rate))
-    if people is not None:
-        drawn.add_row("people among themselves (alpha)", f"{people.value:.3f}", "", "")
-    return drawn
+        shown.add_row(name, *_rate_cells(rate))
+    if result.people is not None:
+        shown.add_row("people among themselves (alpha)", f"{result.people:.3f}", "", "")
+    return shown
 
 
-def _cells(rate: RateEstimate | None) -> tuple[str, str, str]:
+def _rate_cells(rate: RateEstimate | None) -> tuple[str, str, str]:
     return ("–", "", "") if rate is None else (f"{rate.value:.3f}", _interval(rate.low, rate.high), f"{rate.n}")
 
 
-def _means(found: CalibrationResult) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+def _means(result: CalibrationResult) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("mean of", "judged", "labels", "as judged", "corrected (PPI++)", "", "Rogan–Gladen", ""):
-        drawn.add_column(name, justify="left" if name in ("mean of", "") else "right")
-    for group in found.groups:
-        drawn.add_row(plain(group.name), *_mean(group))
-    return drawn
+        shown.add_column(name, justify="left" if name in ("mean of", "") else "right")
+    for group in result.groups:
+        shown.add_row(plain(group.name), *_mean_cells(group))
+    return shown
 
 
-def _mean(group: CorrectedGroup) -> tuple[str, ...]:
+def _mean_cells(group: CorrectedGroup) -> tuple[str, ...]:
     c, r = group.corrected, group.rogan_gladen
     corrected = (f"{c.mean:.3f}", _interval(c.low, c.high)) if c else ("–", "")
-    rogan = (f"{r.rate:.3f}", _interval(r.low, r.high)) if r else ("–", "")
+    rogan_gladen = (f"{r.rate:.3f}", _interval(r.low, r.high)) if r else ("–", "")
     judged = f"{group.judged.mean:.3f}" if group.judged.n else "–"
-    return f"{group.judged.n}", f"{group.labels}", judged, *corrected, *rogan
+    return f"{group.judged.n}", f"{group.labels}", judged, *corrected, *rogan_gladen
 
 
-def _hints(found: CalibrationResult) -> Iterator[RenderableType]:
-    for group in found.groups:
+def _hints(result: CalibrationResult) -> Iterator[RenderableType]:
+    width = f"± {result.options.half_width:g}"
+    for group in result.groups:
         if group.corrected is None:
             continue
-        half = found.asked.half_width
         if group.needed is None:
-            yield Text(f"{plain(group.name)}: no number of labels gives ± {half:g}: too little was judged", "dim")
+            yield Text(f"{plain(group.name)}: too few answers are judged for {width}, with any number of labels", "dim")
         elif group.needed > group.labels:
-            yield Text(f"{plain(group.name)}: about {group.needed} labels in all give ± {half:g}", "dim")
-    agreed = found.agreement
-    if agreed is not None and agreed.kappa is not None and agreed.kappa.high < 0.4:
-        yield Text("The scorer agrees little with people: read the corrected mean, not its own.", "yellow")
+            yield Text(f"{plain(group.name)}: about {group.needed} labels in total give {width}", "dim")
+    kappa = result.agreement.kappa if result.agreement else None
+    if kappa is not None and kappa.high < _LOW_KAPPA:
+        yield Text("The scorer agrees little with people: rely on the corrected mean, not on its own.", "yellow")
 
 
 def _interval(low: float, high: float) -> str:

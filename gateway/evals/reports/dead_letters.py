@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.core.conversation import turns
 from gateway.core.exchange import Exchange, Record, from_fields
 from gateway.core.sanitize import plain
-from gateway.evals.reports.samples import turns
 from gateway.stream import DeadLetter
 
 _BRIEF = 100  # characters of an error in a list

@@ -6,13 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 import orjson
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.store.engine import StoreUnavailable
@@ -152,35 +152,6 @@ def _scores(scores: list[Found]) -> Table:
             *(_safe(cell) for cell in (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or ""))
         )
     return drawn
-
-
-def turns(request: bytes) -> list[tuple[str, str]]:
-    """Who said what in a request body, of any API; the body itself when it has another shape."""
-    try:
-        body = orjson.loads(request)
-    except orjson.JSONDecodeError:
-        return [("request", request.decode("utf-8", "replace"))]
-    said = body.get("messages", body.get("input", body.get("prompt"))) if isinstance(body, dict) else None
-    before = [("system", _content(body[name])) for name in ("system", "instructions") if said and body.get(name)]
-    if isinstance(said, list) and said and all(isinstance(turn, dict) for turn in said):
-        return before + [(str(turn.get("role", turn.get("type"))), _content(turn)) for turn in said]
-    if said:
-        return [*before, ("user", _content(said))]
-    return [("request", orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())]
-
-
-def _content(turn: Any) -> str:
-    """The text of a turn; what is not text stands as JSON."""
-    if isinstance(turn, str):
-        return turn
-    if isinstance(turn, list):
-        return "\n".join(_content(part) for part in turn)
-    if isinstance(turn, dict):
-        inner = turn.get("content", turn.get("text"))
-        rest = {k: v for k, v in turn.items() if k not in ("role", "content", "text", "type") and v}
-        said = [_content(inner)] if inner is not None else []
-        return "\n".join([*said, *([orjson.dumps(rest).decode()] if rest else [])])
-    return orjson.dumps(turn).decode()
 
 
 def _outcome(e: Found) -> str:

@@ -15,7 +15,7 @@ def of(hit, miss, false_alarm, correct_rejection, weight=1.0):
     return Labels.of(y, f, [weight] * len(y), [0.5] * len(y))
 
 
-def test_kappa_and_both_rates_with_their_intervals():
+def test_kappa_and_both_rates_have_intervals():
     """The textbook table 20, 5, 10, 15: kappa 0.4."""
     found = agreement(of(20, 5, 10, 15), 0.5)
     assert found.table == ConfusionTable(20, 5, 10, 15)
@@ -26,11 +26,11 @@ def test_kappa_and_both_rates_with_their_intervals():
     assert (found.tpr.low, found.tpr.high, found.tpr.n) == (pytest.approx(wilson.low), pytest.approx(wilson.high), 25)
 
 
-def test_the_cut_decides_what_is_called_good():
+def test_the_cut_decides_what_the_scorer_calls_good():
     assert agreement(of(20, 5, 10, 15), 0.85).table == ConfusionTable(20, 5, 0, 25)
 
 
-def test_where_only_one_word_is_said_there_is_no_kappa_and_no_rate():
+def test_equal_verdicts_have_no_kappa_and_no_rates():
     found = agreement(of(20, 0, 0, 0), 0.5)
     assert (found.kappa, found.tpr, found.tnr) == (None, None, None)
 
@@ -42,7 +42,7 @@ def test_a_share_has_wilsons_interval():
     assert 0.1 < found.low < 0.5 < found.high < 0.9
 
 
-def test_people_agree_among_themselves_where_two_said_something():
+def test_agreement_of_people_needs_two_verdicts_on_an_item():
     assert between_people([{"a": 1.0}, {"b": 0.0}]) is None
     assert between_people([{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0}]) is None
     same = [{"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.0}, {"a": 1.0}]

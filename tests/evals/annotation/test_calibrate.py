@@ -1,15 +1,25 @@
-"""What `gateway judge calibrate` says: the planted numbers lie in its intervals, at the stated rate."""
+"""The planted numbers lie in the intervals of a calibration at the stated rate; its gauges agree with it."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_mean
-from gateway.evals.annotation.newest import NothingScored
+from gateway.config.loading import parse
+from gateway.evals.annotation.blind import LabelVerdict
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_figures, corrected_mean
+from gateway.evals.annotation.desk import LabelRequest, NothingScored, next_item, open_desk, save_labels
+from gateway.evals.gauges import Gauges
+from gateway.evals.store.labels import labelled
+from gateway.evals.store.query import reading
+from gateway.evals.store.snapshot import standing
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.stream import Lag
 
 RUNS = 200
 LEAST = 0.95 - 3 * math.sqrt(0.05 * 0.95 / RUNS)  # what 95 % intervals hold in 200 runs, but for one time in 700
@@ -59,7 +69,7 @@ def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
         bench.label(f, y, 100, favour)
         found = calibrate(bench.connection, CalibrationOptions("said"))
         (group,) = found.groups
-        assert (found.labels, found.brought, group.labels) == (100, 0, 100)
+        assert (found.labels, found.imported, group.labels) == (100, 0, 100)
         agreed = found.agreement
         seen.look(kappa=agreed.kappa, tpr=agreed.tpr, tnr=agreed.tnr, corrected=group.corrected,
                   rogan_gladen=group.rogan_gladen)  # fmt: skip
@@ -83,7 +93,7 @@ def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
     assert seen.widths["corrected"] < 0.9 * alone
 
 
-def test_a_judge_of_the_first_place_shows_its_slot_and_flip_rates(pairs):
+def test_a_judge_biased_to_slot_1_shows_slot_and_flip_rates(pairs):
     """Three times in ten it takes the first place in both orders; else it is right in 85 %."""
     bias, right, better, n = 0.3, 0.85, 0.6, 200
     tpr, tnr = bias + (1 - bias) * right, (1 - bias) * right
@@ -104,7 +114,7 @@ def test_a_judge_of_the_first_place_shows_its_slot_and_flip_rates(pairs):
     seen.check()
 
 
-def test_too_few_labels_say_nothing_but_how_many_there_are(bench, answers):
+def test_too_few_labels_give_only_their_number(bench, answers):
     f = np.ones(answers)
     bench.judge(f)
     bench.label(f, f, 5)
@@ -114,7 +124,7 @@ def test_too_few_labels_say_nothing_but_how_many_there_are(bench, answers):
     assert corrected_mean(bench.connection, "said", None) is None
 
 
-def test_the_corrected_mean_of_everything_is_the_same_number(bench, answers):
+def test_the_corrected_mean_of_all_traffic_is_the_groups_mean(bench, answers):
     rng = np.random.default_rng(7)
     y = truths(rng, answers)
     f = np.where(rng.random(answers) < 0.8, y, ~y).astype(float)
@@ -125,6 +135,69 @@ def test_the_corrected_mean_of_everything_is_the_same_number(bench, answers):
     assert corrected_mean(bench.connection, "said", "candidate") is None
 
 
-def test_a_scorer_that_judged_nothing_is_named(bench):
-    with pytest.raises(NothingScored, match="these have: said"):
+def test_a_scorer_without_scores_is_named_with_those_that_have(bench):
+    with pytest.raises(NothingScored, match="these scorers have: said"):
         calibrate(bench.connection, CalibrationOptions("sayd"))
+
+
+CONFIG = """
+open: true
+upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}
+models: {chat: {targets: [{upstream: local, model: small}]}}
+"""
+
+
+@pytest.fixture
+def labelled_store(keep, exchange, said):
+    """80 answers, judged 1, 1, 0 in turn, of which people labelled 40 and contradicted 5."""
+    url = keep([exchange(f"{int(i % 3 > 0)} n {i}") for i in range(80)])
+    desk = open_desk(url, LabelRequest("said", "ada"))
+    for n in range(40):
+        drawn = next_item(url, desk)
+        judged = float(drawn.blind.answers[0].split()[0])
+        save_labels(url, [desk.label(drawn, LabelVerdict(1 - judged if n % 8 == 0 else judged))])
+    return url
+
+
+def test_the_gauge_is_the_mean_that_calibrate_prints(labelled_store, said):
+    with reading(labelled_store) as connection:
+        (figures,) = corrected_figures({"said": said()}, standing(connection).cells, labelled(connection))
+        (group,) = calibrate(connection, CalibrationOptions("said")).groups
+    assert (figures.scorer, figures.model, figures.arm, figures.labels) == ("said", "local/small", "", 40)
+    assert figures.mean == pytest.approx(group.corrected.mean)
+    assert (figures.low, figures.high) == (pytest.approx(group.corrected.low), pytest.approx(group.corrected.high))
+
+
+def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, said):
+    """The sums of a cell are moved and inverted like each of its values."""
+    with reading(labelled_store) as connection:
+        (cell,) = standing(connection).cells
+        rows = labelled(connection)
+    values = np.array([0.0] * 27 + [1.0] * 53)
+    wide = 5.0 - 4.0 * values  # "minimise" on [1, 5]: 1 is best
+    moved = replace(cell, total=float(wide.sum()), squares=float((wide**2).sum()))
+    scorer = said(bounds=(1.0, 5.0), direction="minimise")
+    (turned,) = corrected_figures({"said": scorer}, [moved], rows)
+    (plain,) = corrected_figures({"said": said()}, [cell], rows)
+    assert turned.mean == pytest.approx(plain.mean)
+    assert turned.high == pytest.approx(plain.high)
+
+
+def test_other_versions_and_unbounded_scorers_have_no_gauge(labelled_store, said):
+    with reading(labelled_store) as connection:
+        cells, rows = standing(connection).cells, labelled(connection)
+    assert corrected_figures({"said": said(version="2")}, cells, rows) == ()
+    assert corrected_figures({"said": said(bounds=(0.0, None))}, cells, rows) == ()
+    assert corrected_figures({}, cells, rows) == ()
+
+
+def test_the_gauge_has_the_labels_of_the_raw_mean(labelled_store, said):
+    registry = CollectorRegistry()
+    with reading(labelled_store) as connection:
+        gauges = Gauges(parse(CONFIG), {"said": said()})
+        EvalMetrics(registry).figures = gauges.show(standing(connection), Lag(0, 0, 0, 0.0), labelled(connection))
+    text = generate_latest(registry).decode()
+    of = '{arm="",model="local/small",scorer="said"}'
+    for name in ("mean", "corrected_mean", "corrected_mean_low", "corrected_mean_high"):
+        assert f"\ngateway_eval_score_{name}{of} 0." in text, name
+    assert f"\ngateway_eval_score_labels{of} 40.0" in text

@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 
 from gateway.evals.annotation.correction import (
-    LEAST,
+    MIN_LABELS,
     JudgedSample,
     Labels,
+    call_weights,
     corrected,
+    designs_of,
     error_rates,
+    judged_sample,
+    labelled_items,
+    labels_in,
     labels_needed,
     rogan_gladen,
 )
+from gateway.evals.annotation.sampling import position
 from gateway.evals.statistics.ppi import Labelled, powered_mean
+from gateway.evals.store.labels_sums import JudgedSums
 
 
 def labels(y, f, weight=1.0, pi=0.1):
@@ -49,7 +56,7 @@ def test_with_equal_weights_it_is_ppis_powered_mean(noisy):
     assert 0.3 < found.trust < 1.0
 
 
-def test_a_judge_that_is_always_right_is_trusted_whole():
+def test_a_judge_that_is_always_right_is_trusted():
     rng = np.random.default_rng(1)
     f = (rng.random(5000) < 0.7).astype(float)
     found = corrected(labels(f[:50], f[:50]), judged(f))
@@ -58,13 +65,13 @@ def test_a_judge_that_is_always_right_is_trusted_whole():
     assert found.high - found.low < 0.2
 
 
-def test_a_judge_that_says_one_thing_is_not_trusted_at_all():
+def test_a_constant_judge_is_not_trusted():
     y = [1.0] * 30 + [0.0] * 20
     found = corrected(labels(y, [1.0] * 50), judged(np.ones(1000)))
     assert (found.mean, found.trust) == (pytest.approx(0.6), 0.0)
 
 
-def test_unequal_weights_count():
+def test_labels_count_by_their_weights():
     """Half of the labels stand for nine calls each."""
     y = [1.0, 0.0] * 25
     weight = [9.0, 1.0] * 25
@@ -72,18 +79,18 @@ def test_unequal_weights_count():
     assert found.mean == pytest.approx(0.9)
 
 
-def test_equal_labels_leave_something_open():
-    found = corrected(labels([1.0] * LEAST, [1.0] * LEAST), judged(np.ones(1000)))
+def test_equal_labels_are_not_certainty():
+    found = corrected(labels([1.0] * MIN_LABELS, [1.0] * MIN_LABELS), judged(np.ones(1000)))
     assert found.mean == 1.0
     assert 0.5 < found.low < 0.9, "ten of ten is not certain"
 
 
-def test_below_ten_nothing_is_said():
+def test_fewer_than_ten_labels_give_no_estimate():
     assert corrected(labels([1.0] * 9, [1.0] * 9), judged(np.ones(50))) is None
     assert corrected(labels([1.0] * 20, [1.0] * 20), JudgedSample(0, 0.0, 0.0, 0.0, 0.0, 0.0)) is None
 
 
-def test_error_rates_are_weighted_and_none_where_they_cannot_be(noisy):
+def test_error_rates_are_none_without_good_or_bad_labels(noisy):
     few, every, _, _ = noisy
     rates = error_rates(few, 0.5)
     good = few.y >= 0.5
@@ -100,7 +107,7 @@ def test_rogan_and_gladen_need_a_judge_better_than_chance(noisy):
     assert rogan_gladen(inverted, every, 0.5) is None
 
 
-def test_so_many_labels_are_needed(noisy):
+def test_a_narrower_interval_needs_more_labels(noisy):
     few, every, _, _ = noisy
     found = corrected(few, every)
     wide = labels_needed(found, 60, 0.05)
@@ -115,6 +122,66 @@ def test_so_many_labels_are_needed(noisy):
     [([1.0], [1.0, 0.0], [1.0], [1.0]), ([1.0], [1.0], [0.0], [1.0]), ([1.0], [1.0], [1.0], [0.0]),
      ([1.0], [1.0], [1.0], [1.5]), ([math.nan], [1.0], [1.0], [1.0])],
 )  # fmt: skip
-def test_what_is_outside_the_domain_is_refused(arguments):
+def test_values_outside_the_domain_are_refused(arguments):
     with pytest.raises(ValueError, match=r"."):
         Labels.of(*arguments)
+
+
+KEY = ("chat", "local/small", "", "default")
+
+
+def row(id, labeller="ada", value=1.0, threshold=1.0, share=None, judged=0.8, created=1.0, **fields):
+    return {
+        "subject_id": id, "labeller": labeller, "value": value, "pool": "", "favour": 1.0, "threshold": threshold,
+        "share": share, "horizon": 10.0, "judged": judged, "created": created, "experiment": "", "plan": None,
+        "arm": "", "alias": "chat", "model": "local/small", "stratum": "default", **fields,
+    }  # fmt: skip
+
+
+def test_two_labels_of_one_answer_are_one_item():
+    items = labelled_items("s", [row("a"), row("a", "bob", 0.0), row("b", value=None)])
+    (only,) = items
+    assert (only.id, only.y, only.f, only.key, dict(only.by)) == ("a", 0.5, 0.8, KEY, {"ada": 1.0, "bob": 0.0})
+    assert only.pi == 1.0
+
+
+def test_an_item_that_no_draw_explains_was_imported():
+    """Its position is above the threshold: an ordered draw cannot have reached it."""
+    ids = sorted((f"i{n}" for n in range(50)), key=lambda i: position("s", i))
+    reached = position("s", ids[10])
+    items = labelled_items("s", [row(i, threshold=reached) for i in (*ids[:10], ids[-1])])
+    by_id = {i.id: i.pi for i in items}
+    assert by_id[ids[-1]] == 0.0
+    assert [by_id[i] for i in ids[:10]] == pytest.approx([reached] * 10)
+    assert labels_in(items, {KEY: 2.0}).n == 10
+
+
+def test_an_imported_share_is_the_probability():
+    items = labelled_items("s", [row("a", threshold=None, share=0.2), row("b", threshold=None, share=0.2)])
+    assert [i.pi for i in items] == [pytest.approx(0.2)] * 2
+
+
+def test_each_design_is_listed_once():
+    assert len(designs_of([row("a"), row("b"), row("c", threshold=0.5)])) == 2
+
+
+def test_a_weight_is_the_calls_per_judged_answer():
+    cells = {
+        KEY: JudgedSums(
+            scored=8, responded=10, asked=12, total=4.0, squares=2.0, good=4, inverse_pi=120, population=100
+        ),
+        ("chat", "local/small", "", "error"): JudgedSums(5, 5, 5, 5.0, 5.0, 5, inverse_pi=5, population=5),
+    }
+    assert list(call_weights(cells).values()) == [10.0, 1.0]
+    uncounted = {k: JudgedSums(c.scored, c.responded, c.asked, c.total, c.squares, c.good, c.inverse_pi)
+                 for k, c in cells.items()}  # fmt: skip
+    assert list(call_weights(uncounted).values()) == [12.0, 1.0]
+    found = judged_sample(cells)
+    assert (found.n, found.weight, found.mean) == (13, 85.0, pytest.approx(45 / 85))
+    assert found.variance == pytest.approx((20 + 5) / 85 - (45 / 85) ** 2)
+    assert found.effective == pytest.approx(85**2 / (100 * 8 + 5))
+
+
+def test_without_answers_there_is_no_weight():
+    assert judged_sample({}).n == 0
+    assert call_weights({KEY: JudgedSums(0, 0, 3, 0.0, 0.0, 0, 3.0)}) == {KEY: 0.0}

@@ -1,15 +1,30 @@
-"""What lies on a labeller's desk, and what becomes of a verdict."""
+"""The desk draws each item once, in order; `gateway label` run as a user runs it."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 from sqlalchemy import insert
+from typer.testing import CliRunner
 
-from gateway.evals.annotation.desk import Desk, LabelRequest
-from gateway.evals.annotation.newest import NothingScored
-from gateway.evals.annotation.record import keep as save
+from gateway.cli import app
+from gateway.evals.annotation.blind import LabelVerdict, parse_verdict
+from gateway.evals.annotation.desk import (
+    Desk,
+    LabelRequest,
+    NothingScored,
+    export_blind_sheet,
+    export_labels,
+    import_labels,
+    newest_version,
+    open_desk,
+    save_labels,
+)
 from gateway.evals.annotation.sampling import EVERYTHING
-from gateway.evals.annotation.verdict_words import LabelVerdict, verdict
+from gateway.evals.annotation.sheets import SheetError, SheetRow
 from gateway.evals.store import engine
 from gateway.evals.store.labels import labelled_pairs, labels_of
 from gateway.evals.store.query import reading
@@ -25,40 +40,40 @@ def url(keep, exchange):
 
 @pytest.fixture
 def label(url):
-    """Labels so many for somebody; returns the labels."""
+    """Labels the next `count` items; returns the labels."""
 
-    def give(count, labeller="ada", said=GOOD, **wish):
-        made = []
+    def give(count, labeller="ada", verdict=GOOD, **options):
+        labels = []
         with reading(url) as connection:
-            desk = Desk(connection, LabelRequest("said", labeller, **wish), clock=lambda: 5.0)
+            desk = Desk(connection, LabelRequest("said", labeller, **options), clock=lambda: 5.0)
             for _ in range(count):
                 drawn = desk.next(connection)
                 assert drawn is not None
-                made.append(desk.label(drawn, said))
-        save(url, made)
-        return made
+                labels.append(desk.label(drawn, verdict))
+        save_labels(url, labels)
+        return labels
 
     return give
 
 
-def test_each_item_comes_once_until_none_is_left(url, label):
-    made = label(12)
-    assert len({m.subject_id for m in made}) == 12
-    assert [m.threshold for m in made] == sorted(m.threshold for m in made)
-    assert made[-1].threshold == EVERYTHING
+def test_each_item_is_drawn_once(url, label):
+    labels = label(12)
+    assert len({m.subject_id for m in labels}) == 12
+    assert [m.threshold for m in labels] == sorted(m.threshold for m in labels)
+    assert labels[-1].threshold == EVERYTHING
     with reading(url) as connection:
         desk = Desk(connection, LabelRequest("said", "ada"))
         assert (desk.judged, desk.left, desk.next(connection)) == (12, 0, None)
         assert [(x.value, x.at, x.labeller) for x in labels_of(connection, "said")] == [(1.0, 5.0, "ada")] * 12
 
 
-def test_whoever_comes_next_goes_on_where_the_other_was(label):
+def test_the_next_labeller_continues_where_the_last_one_was(label):
     first, then = label(5), label(4, "bob")
     assert not {m.subject_id for m in first} & {m.subject_id for m in then}
     assert then[0].threshold > first[-1].threshold
 
 
-def test_again_is_what_others_have_labelled_with_the_same_design(label):
+def test_again_draws_what_others_labelled_by_their_design(label):
     first = label(5)
     again = label(3, "bob", again=True)
     by_id = {m.subject_id: m.threshold for m in first}
@@ -66,18 +81,18 @@ def test_again_is_what_others_have_labelled_with_the_same_design(label):
     assert len({m.id for m in (*first, *again)}) == 8
 
 
-def test_skipped_counts_as_seen(label):
-    first = label(3, said=LabelVerdict(None))
+def test_a_skipped_item_counts_as_seen(label):
+    first = label(3, verdict=LabelVerdict(None))
     assert not {m.subject_id for m in first} & {m.subject_id for m in label(9)}
 
 
-def test_what_the_scorer_calls_bad_may_be_favoured(label):
-    made = label(4, favour=1000.0)
-    assert {m.favour for m in made} == {1000.0}
-    assert all(m.threshold <= 1.0 for m in made[:3]), "the four bad ones come first"
+def test_items_called_bad_can_be_favoured(label):
+    labels = label(4, favour=1000.0)
+    assert {m.favour for m in labels} == {1000.0}
+    assert all(m.threshold <= 1.0 for m in labels[:3]), "the four bad ones come first"
 
 
-def test_a_sheet_notes_nothing_before_it_comes_back(url):
+def test_an_exported_sheet_marks_no_item_as_seen(url):
     with reading(url) as connection:
         desk = Desk(connection, LabelRequest("said", "ada"))
         sheet = desk.sheet(connection, 5)
@@ -85,38 +100,38 @@ def test_a_sheet_notes_nothing_before_it_comes_back(url):
         assert len(desk.sheet(connection, 100)) == 12
 
 
-def test_a_sheet_filled_without_gaps_is_a_draw_in_order_and_one_with_gaps_reaches_to_the_gap(url):
+def test_an_imported_sheet_is_an_ordered_draw_up_to_its_gap(url):
     with reading(url) as connection:
         desk = Desk(connection, LabelRequest("said", "ada"))
         ids = [b.id for b in desk.sheet(connection, 6)]
-        whole = desk.brought([(i, GOOD, "") for i in ids], None)
+        whole = desk.imported([SheetRow(i, GOOD) for i in ids], None)
         desk = Desk(connection, LabelRequest("said", "ada"))
-        gap = desk.brought([(i, GOOD, "bob") for i in (*ids[:2], *ids[3:])], None)
+        gap = desk.imported([SheetRow(i, GOOD, "bob") for i in (*ids[:2], *ids[3:])], None)
         desk = Desk(connection, LabelRequest("said", "ada"))
-        random = desk.brought([(ids[4], GOOD, "")], 0.25)
+        random = desk.imported([SheetRow(ids[4], GOOD)], 0.25)
     assert len({m.threshold for m in whole}) == 1
     assert gap[0].threshold < whole[0].threshold
     assert {m.labeller for m in gap} == {"bob"}
     assert (random[0].threshold, random[0].share) == (None, 0.25)
 
 
-def test_another_version_of_the_scorer_begins_anew(url, label, keep, exchange):
+def test_a_new_version_of_the_scorer_starts_over(url, label, keep, exchange):
     label(12)
     keep([exchange("1") for _ in range(3)], now=2000.0, config_hash="c2")
     with reading(url) as connection:
         assert Desk(connection, LabelRequest("said", "ada")).left == 3
 
 
-def test_a_scorer_that_judged_nothing_is_named_with_those_that_did(url):
+def test_a_scorer_without_scores_is_named_with_those_that_have(url):
     with reading(url) as connection:
-        with pytest.raises(NothingScored, match='scorer "sayd" has judged nothing yet; these have: said'):
+        with pytest.raises(NothingScored, match='scorer "sayd" has scored nothing yet; these scorers have: said'):
             Desk(connection, LabelRequest("sayd", "ada"))
         with pytest.raises(ValueError, match="favour is 0"):
             Desk(connection, LabelRequest("said", "ada", favour=0.0))
 
 
-def test_pairs_are_shown_blind_and_the_verdict_is_of_the_second_answer(keep, exchange):
-    """Whichever answer a labeller calls better as shown, the label prefers the arm that gave it."""
+def test_a_verdict_on_a_pair_is_stored_for_the_second_answer(keep, exchange):
+    """In either order, the label prefers the arm whose answer the labeller calls better."""
     url = keep([e for i in range(8) for e in couple(exchange, i)], name="other")
     plain = {"experiment": "swap", "plan": "p", "arm": "candidate", "scorer": "said", "version": "1",
              "config_hash": "c1", "kind": "llm", "direction": "maximise", "status": "scored", "value": 1.0,
@@ -128,18 +143,18 @@ def test_pairs_are_shown_blind_and_the_verdict_is_of_the_second_answer(keep, exc
     opened.dispose()
     with reading(url) as connection:
         desk = Desk(connection, LabelRequest("said", "ada"))
-        assert (desk.of.subject, desk.judged) == ("pair", 8)
-        turned = set()
+        assert (desk.scorer.subject, desk.judged) == ("pair", 8)
+        places = set()
         for _ in range(8):
             drawn = desk.next(connection)
             place = drawn.blind.answers.index("1 by the candidate") + 1
-            turned.add(place)
-            label = desk.label(drawn, verdict(str(place), "pair", turned=drawn.blind.turned))
+            places.add(place)
+            label = desk.label(drawn, parse_verdict(str(place), "pair", swapped=drawn.blind.swapped))
             assert (label.value, label.label, label.subject) == (1.0, "b", "pair")
-    assert turned == {1, 2}, "in both orders"
-    save(url, [label])
+    assert places == {1, 2}, "in both orders"
+    save_labels(url, [label])
     with reading(url) as connection:
-        (row,) = labelled_pairs(connection, desk.of)
+        (row,) = labelled_pairs(connection, desk.scorer)
     assert (row["value"], row["judged"], row["arm"]) == (1.0, 1.0, "candidate")
 
 
@@ -149,3 +164,99 @@ def couple(exchange, i):
         exchange("0 by the control", id=f"a{i}", arm="control", **fields),
         exchange("1 by the candidate", id=f"b{i}", pair=f"a{i}", arm="candidate", role="shadow", **fields),
     )
+
+
+def test_the_version_that_scored_last_is_used(keep, exchange):
+    keep([exchange("1")], now=1000.0, version="1")
+    keep([exchange("1")], now=3000.0, version="3", direction="minimise")
+    url = keep([exchange("1")], now=2000.0, version="2")
+    with reading(url) as connection:
+        found = newest_version(connection, "said")
+        assert (found.version, found.subject, found.direction) == ("3", "exchange", "minimise")
+        with pytest.raises(NothingScored, match="these scorers have: said"):
+            newest_version(connection, "other")
+
+
+def test_without_scores_the_error_names_the_next_step(keep):
+    with (
+        reading(keep([])) as connection,
+        pytest.raises(NothingScored, match="has scored nothing yet; run `gateway evaluate`"),
+    ):
+        newest_version(connection, "said")
+
+
+HOSTILE = "1 \x1b]0;owned\x07\x1b[2J<script>alert(1)</script>=cmd"
+
+
+@pytest.fixture
+def cli(tmp_path, keep, exchange, monkeypatch):
+    """Runs `gateway label …` on a store of ten judged answers."""
+    keep([exchange(HOSTILE if i == 0 else f"{i % 2} answer {i}") for i in range(10)])
+    data = tmp_path / "kept"
+    (tmp_path / "gateway.yaml").write_text("scorers: {said: {use: length, criterion: It is a number.}}")
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{data / 'gateway.db'}"
+
+    def run(*arguments, input=None):
+        return CliRunner().invoke(app, ["label", *arguments, "--data", str(data)], input=input)
+
+    run.url = url
+    return run
+
+
+def test_verdicts_are_taken_until_the_labeller_stops(cli):
+    result = cli("next", "--scorer", "said", "--as", "ada", input="g\nwhat?\nb it is short\ns\nq\n")
+    assert result.exit_code == 0
+    assert "10 judged, 10 of them open to ada" in result.stderr
+    assert "'what?' is not a verdict" in result.stderr
+    assert "stopped after 3" in result.stderr
+    assert "a number?" in result.stdout
+    assert "criterion: It is a number." in result.stdout
+    rows = list(csv.DictReader(io.StringIO(cli("export").stdout)))
+    assert {(r["value"], r["comment"], r["labeller"]) for r in rows} == {
+        ("1.0", "", "ada"), ("0.0", "it is short", "ada"), ("", "", "ada"),
+    }  # fmt: skip
+    assert "7 of them open to ada" in cli("next", "--scorer", "said", "--as", "ada", input="").stderr
+
+
+def test_no_escape_sequence_reaches_the_terminal_or_a_sheet(cli):
+    every = cli("next", "--scorer", "said", "--as", "ada", input="g\n" * 10)
+    sheet = cli("export", "--scorer", "said", "--next", "10", "--as", "bob")
+    assert "<script>alert(1)</script>" in every.stdout, "text is text"
+    for output in (every.stdout, every.stderr, sheet.stdout):
+        assert [c for c in ("\x1b", "\x07") if c in output] == []
+
+
+def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
+    assert "wrote" in cli("export", "fill.csv", "--scorer", "said", "--next", "4").stderr
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "fill.csv").read_text())))
+    with (tmp_path / "filled.csv").open("w") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        out.writerows({**row, "verdict": "good"} for row in rows)
+    assert "4 labels taken" in cli("import", "filled.csv", "--scorer", "said", "--as", "ada").stderr
+    assert "6 of them open" in cli("next", "--scorer", "said", "--as", "ada", input="q\n").stderr
+    assert cli("export", "out.jsonl", "--scorer", "said").exit_code == 0
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {(o["value"], o["labeller"], o["threshold"] > 0, o["judged"] in (0.0, 1.0)) for o in out} == {
+        (1.0, "ada", True, True)
+    }
+
+
+def test_a_sheet_with_an_error_is_not_imported_at_all(cli, tmp_path):
+    text = export_blind_sheet(cli.url, LabelRequest("said", "ada"), 2, "jsonl")
+    rows = [json.loads(line) for line in text.splitlines()]
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(json.dumps({**r, "verdict": v}) for r, v in zip(rows, ("g", "great"), strict=True)))
+    with pytest.raises(SheetError, match=r"bad\.jsonl, line 2: 'great' is not a verdict"):
+        import_labels(cli.url, path, LabelRequest("said", "ada"), None)
+    assert export_labels(cli.url, None, "jsonl") == ""
+    result = cli("import", str(path), "--scorer", "said")
+    assert result.exit_code != 0
+
+
+def test_invalid_options_are_reported(cli, tmp_path):
+    (tmp_path / "f.csv").write_text("id,verdict\n")
+    assert "above 0" in cli("import", "f.csv", "--scorer", "said", "--share", "2").stderr
+    assert "--scorer" in cli("export", "--next", "3").stderr
+    assert open_desk(cli.url, LabelRequest("said", "ada")).knows("nobody") is False

@@ -1,4 +1,4 @@
-"""Every item is seen with a probability that is known, whenever labelling stops and goes on."""
+"""Every item is seen with a known probability, also when labelling stops and continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.evals.annotation.sampling import (
     LabelCandidate,
     SamplingDesign,
     in_order,
-    place,
+    position,
     probabilities,
     rate,
     seen_in_order,
@@ -29,18 +29,18 @@ def candidates(n, seed=0, bad=0.3, experiment=""):
 
 
 def label(scorer, found, count, favour=1.0, seen=frozenset()):
-    """The first so many that nobody has seen, and the design after the last of them."""
+    """The first `count` unseen items, and the design after the last of them."""
     ordered = in_order(scorer, found, favour)
     chosen = [c.id for _, c in ordered if c.id not in seen][:count]
     reached = threshold(ordered, {*seen, *chosen})
     return chosen, SamplingDesign("", favour, reached, None, max(c.created for c in found))
 
 
-def test_a_place_never_changes_and_is_the_scorers_own():
-    assert place("a", "1") == place("a", "1") != place("b", "1")
+def test_a_position_is_constant_and_differs_by_scorer():
+    assert position("a", "1") == position("a", "1") != position("b", "1")
 
 
-def test_what_is_favoured_is_drawn_so_much_more_often():
+def test_favoured_items_are_drawn_more_often():
     assert [rate(0.0, 4.0), rate(1.0, 4.0), rate(0.0, 0.5), rate(1.0, 0.5)] == [1.0, 0.25, 0.5, 1.0]
     found = candidates(4000)
     chosen, _ = label("s", found, 400, favour=4.0)
@@ -50,7 +50,7 @@ def test_what_is_favoured_is_drawn_so_much_more_often():
 
 
 @pytest.mark.parametrize("favour", [1.0, 5.0])
-def test_sums_over_drawn_items_by_their_probabilities_are_unbiased(favour):
+def test_sums_weighted_by_probability_are_unbiased(favour):
     """Horvitz and Thompson, over 300 scorers: each draws others."""
     found = candidates(300)
     truth = np.array([c.judged * 2 + i / 300 for i, c in enumerate(found)])
@@ -65,7 +65,7 @@ def test_sums_over_drawn_items_by_their_probabilities_are_unbiased(favour):
     assert abs(np.mean(sums) - truth.sum()) < 3 * error
 
 
-def test_stopping_going_on_and_new_answers_keep_the_probabilities_right():
+def test_pauses_and_new_answers_keep_sums_unbiased():
     """40 labelled, then 200 new answers, then 40 more: still unbiased, for old and new alike."""
     old, new = candidates(200, 1), [replace(c, created=1000 + c.created) for c in candidates(200, 2, bad=0.6)]
     at = {c.id: i for i, c in enumerate([*old, *new])}
@@ -81,21 +81,21 @@ def test_stopping_going_on_and_new_answers_keep_the_probabilities_right():
     assert abs(np.mean(sums) - truth.sum()) < 3 * np.std(sums) / math.sqrt(len(sums))
 
 
-def test_when_everything_was_seen_it_was_certain():
+def test_when_everything_is_seen_every_probability_is_1():
     found = candidates(5)
     _, design = label("s", found, 5)
     assert design.threshold == EVERYTHING
     assert probabilities(ItemArrays.of("s", found), [design]).tolist() == [1.0] * 5
 
 
-def test_what_came_after_the_last_draw_cannot_have_been_seen():
+def test_items_newer_than_the_last_draw_cannot_be_seen():
     found = candidates(50)
     _, design = label("s", found, 10)
     late = [replace(c, created=c.created + 1000) for c in found]
     assert probabilities(ItemArrays.of("s", late), [design]).tolist() == [0.0] * 50
 
 
-def test_a_draw_of_one_experiment_says_nothing_of_the_others():
+def test_a_draw_from_one_experiment_leaves_out_the_others():
     found = [*candidates(20, 1, experiment="swap"), *candidates(20, 2)]
     design = SamplingDesign("swap", 1.0, 0.5, None, 100.0)
     pi = probabilities(ItemArrays.of("s", found), [design])

@@ -1,4 +1,4 @@
-"""Sheets go out blind and come back; what is wrong in one is said with its line, and none of it is taken."""
+"""Blind sheets are exported and imported; an error is reported with its line, and nothing is imported."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import json
 
 import pytest
 
-from gateway.evals.annotation.blind import BlindItem
-from gateway.evals.annotation.sheets import SheetError, blind_sheet, form_of, read, sheet
-from gateway.evals.annotation.verdict_words import HELP, LabelVerdict
+from gateway.evals.annotation.blind import HELP, BlindItem, LabelVerdict
+from gateway.evals.annotation.sheets import SheetError, SheetRow, blind_sheet, form_of, read, sheet
 
 HOSTILE = '=HYPERLINK("http://x";"y")\x1b[2J<script>alert(1)</script>'
 
 
-def taken(tmp_path, text, subject="exchange", name="s.csv", turned=lambda id: False):
+def taken(tmp_path, text, subject="exchange", name="s.csv", swapped=lambda id: False):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    return read(path, subject, turned, lambda id: id.startswith("e"))
+    return read(path, subject, swapped, lambda id: id.startswith("e"))
 
 
-def test_a_blind_sheet_has_the_question_the_answer_and_room_for_a_verdict(tmp_path):
+def test_a_blind_sheet_has_an_empty_column_for_the_verdict(tmp_path):
     text = blind_sheet([BlindItem("e1", (("user", "Why?"),), ("Because.",))], "csv")
     (row,) = csv.DictReader(io.StringIO(text))
     assert row == {"id": "e1", "question": "[user]\nWhy?", "answer": "Because.", "verdict": "", "comment": ""}
     assert taken(tmp_path, text) == []
     assert taken(tmp_path, text.replace("Because.,,", 'Because.,g,"so, yes"')) == [
-        ("e1", LabelVerdict(1.0, "good", "so, yes"), "")
+        SheetRow("e1", LabelVerdict(1.0, "good", "so, yes"))
     ]
 
 
-def test_a_pair_comes_back_the_way_it_was_shown(tmp_path):
-    text = blind_sheet([BlindItem("e1", (), ("one", "two"), turned=True)], "jsonl")
-    row = {**json.loads(text), "verdict": 1}
-    ((_, said, _),) = taken(tmp_path, json.dumps(row), "pair", "s.jsonl", turned=lambda id: True)
-    assert said.value == 1.0
+def test_a_verdict_on_a_pair_is_about_the_order_shown(tmp_path):
+    text = blind_sheet([BlindItem("e1", (), ("one", "two"), swapped=True)], "jsonl")
+    values = {**json.loads(text), "verdict": 1}
+    (row,) = taken(tmp_path, json.dumps(values), "pair", "s.jsonl", swapped=lambda id: True)
+    assert row.verdict.value == 1.0
 
 
-def test_hostile_text_is_harmless_in_a_spreadsheet_and_a_terminal():
+def test_hostile_text_is_inert_in_spreadsheets_and_terminals():
     text = sheet([{"id": "e1", "a": HOSTILE, "n": -0.5, "none": None}], "csv")
     assert "\x1b" not in text
     (row,) = csv.DictReader(io.StringIO(text))
@@ -48,41 +47,41 @@ def test_hostile_text_is_harmless_in_a_spreadsheet_and_a_terminal():
     assert json.loads(sheet([{"a": HOSTILE}], "jsonl"))["a"] == HOSTILE
 
 
-def test_semicolons_a_byte_order_mark_and_other_headings_are_taken(tmp_path):
+def test_semicolons_a_bom_and_other_headers_are_accepted(tmp_path):
     text = "\ufeffExchange_ID;Value;Labeller\ne1;0.5;ada\ne2;s;\n"
-    assert taken(tmp_path, text) == [("e1", LabelVerdict(0.5), "ada"), ("e2", LabelVerdict(None), "")]
+    assert taken(tmp_path, text) == [SheetRow("e1", LabelVerdict(0.5), "ada"), SheetRow("e2", LabelVerdict(None))]
 
 
-def test_exported_values_of_pairs_are_the_stores_own(tmp_path):
+def test_exported_values_of_pairs_are_the_stored_ones(tmp_path):
     """`value` is the preference for the second answer; only `verdict` speaks of the order shown."""
-    ((_, said, _),) = taken(tmp_path, "id,value\ne1,1.0\n", "pair", turned=lambda id: True)
-    assert said.value == 1.0
+    (row,) = taken(tmp_path, "id,value\ne1,1.0\n", "pair", swapped=lambda id: True)
+    assert row.verdict.value == 1.0
 
 
-def test_all_mistakes_are_said_with_their_lines(tmp_path):
+def test_every_error_is_reported_with_its_line(tmp_path):
     with pytest.raises(SheetError) as caught:
         taken(tmp_path, 'id,verdict\ne1,g\nx1,g\ne2,"may\nbe"\n,g\ne3,q\n')
     assert str(caught.value).splitlines() == [
-        's.csv, line 3: the scorer has judged no "x1"',
-        f"s.csv, line 5: 'may\\nbe' is no verdict: {HELP['exchange']}",
-        "s.csv, line 6: no column id or subject_id or exchange_id",
-        "s.csv, line 7: 'q' is no verdict",
+        's.csv, line 3: the scorer has not judged "x1"',
+        f"s.csv, line 5: 'may\\nbe' is not a verdict; expected {HELP['exchange']}",
+        "s.csv, line 6: there is no column id or subject_id or exchange_id",
+        "s.csv, line 7: 'q' is not a verdict",
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "said"),
-    [("{", "s.jsonl", "line 1: no JSON"), ("[1]", "s.jsonl", "line 1: no JSON object"),
+    ("text", "name", "message"),
+    [("{", "s.jsonl", "line 1: invalid JSON"), ("[1]", "s.jsonl", "line 1: not a JSON object"),
      ("id,verdict\n" + "x" * 200_000 + ",g", "s.csv", "line")],
 )  # fmt: skip
-def test_what_cannot_be_read_is_said(tmp_path, text, name, said):
-    with pytest.raises(SheetError, match=said):
+def test_an_unreadable_sheet_is_reported(tmp_path, text, name, message):
+    with pytest.raises(SheetError, match=message):
         taken(tmp_path, text, name=name)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SheetError, match="cannot be read"):
         read(tmp_path / "b.csv", "exchange", bool, bool)
 
 
-def test_the_form_is_told_by_the_name(tmp_path):
+def test_the_name_of_the_file_decides_the_form(tmp_path):
     assert [form_of(p) for p in (None, tmp_path / "a", tmp_path / "a.JSONL")] == ["csv", "csv", "jsonl"]
     assert sheet([], "csv") == "id,verdict,comment\n"

@@ -8,10 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.evals.annotation.desk import LabelRequest
-from gateway.evals.annotation.record import desk_at, next_at
-from gateway.evals.annotation.record import keep as save
-from gateway.evals.annotation.verdict_words import LabelVerdict
+from gateway.evals.annotation.blind import LabelVerdict
+from gateway.evals.annotation.desk import LabelRequest, next_item, open_desk, save_labels
 
 
 @pytest.fixture
@@ -24,28 +22,28 @@ def calibrate(tmp_path, keep, exchange, monkeypatch):
         return CliRunner().invoke(app, ["judge", "calibrate", "said", *arguments, "--data", str(tmp_path / "kept")])
 
     def label(count, agree=lambda n: True, labeller="ada"):
-        desk = desk_at(url, LabelRequest("said", labeller, again=labeller != "ada"))
+        desk = open_desk(url, LabelRequest("said", labeller, again=labeller != "ada"))
         for n in range(count):
-            drawn = next_at(url, desk)
+            drawn = next_item(url, desk)
             judged = float(drawn.blind.answers[0].split()[0])
-            save(url, [desk.label(drawn, LabelVerdict(judged if agree(n) else 1 - judged))])
+            save_labels(url, [desk.label(drawn, LabelVerdict(judged if agree(n) else 1 - judged))])
 
     run.label = label
     return run
 
 
-def test_the_page_says_how_far_the_scorer_agrees_and_what_its_mean_becomes(calibrate):
+def test_the_terminal_shows_agreement_and_corrected_means(calibrate):
     calibrate.label(40, agree=lambda n: n % 8 > 0)
-    said = calibrate("--half-width", "0.01")
-    assert said.exit_code == 0
-    text = said.stdout
+    result = calibrate("--half-width", "0.01")
+    assert result.exit_code == 0
+    text = result.stdout
     for words in ("40 labels by ada", "Cohen's kappa with people", "TPR", "TNR", "corrected (PPI++)", "Rogan–Gladen",
                   "all", "candidate", "95 % interval"):  # fmt: skip
         assert words in text, words
     assert "0.667" in text, "the mean as judged"
 
 
-def test_the_json_holds_every_number_of_the_page(calibrate):
+def test_the_json_has_every_number_of_the_terminal(calibrate):
     calibrate.label(40, agree=lambda n: n % 8 > 0)
     calibrate.label(15, labeller="bob")
     found = json.loads(calibrate("--json").stdout)
@@ -62,19 +60,19 @@ def test_the_json_holds_every_number_of_the_page(calibrate):
     assert found["flip_rate"] is None
 
 
-def test_too_few_labels_say_how_to_get_more(calibrate):
+def test_too_few_labels_name_the_command_for_more(calibrate):
     calibrate.label(3)
     text = calibrate().stdout
     assert "3 of at least 10 labels" in text
     assert "gateway label next --scorer said" in text
 
 
-def test_a_scorer_that_agrees_by_chance_is_warned_of(calibrate):
+def test_a_scorer_that_agrees_by_chance_has_a_warning(calibrate):
     calibrate.label(40, agree=lambda n: n % 2 == 0)
     assert "agrees little with people" in calibrate().stdout
 
 
-def test_a_scorer_that_judged_nothing_ends_with_what_to_do(tmp_path, calibrate):
-    said = CliRunner().invoke(app, ["judge", "calibrate", "sayd", "--data", str(tmp_path / "kept")])
-    assert said.exit_code != 0
-    assert "these have: said" in str(said.exception)
+def test_a_scorer_without_scores_is_named_with_those_that_have(tmp_path, calibrate):
+    result = CliRunner().invoke(app, ["judge", "calibrate", "sayd", "--data", str(tmp_path / "kept")])
+    assert result.exit_code != 0
+    assert "these scorers have: said" in str(result.exception)

@@ -119,32 +119,6 @@ def test_spans_are_read(span, seconds):
     assert samples.seconds_of(span) == seconds
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ({"messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]},
-         [("system", "be"), ("user", "hi")]),
-        ({"system": "be", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
-         [("system", "be"), ("user", "hi")]),
-        ({"instructions": "be", "input": "hi"}, [("system", "be"), ("user", "hi")]),
-        ({"prompt": "once"}, [("user", "once")]),
-        ({"prompt": ["a", "b"]}, [("user", "a\nb")]),
-        ({"messages": [{"role": "tool", "tool_call_id": "t", "content": "42"}]},
-         [("tool", '42\n{"tool_call_id":"t"}')]),
-        ({"messages": [{"role": "assistant", "content": None, "tool_calls": [1]}]},
-         [("assistant", '{"tool_calls":[1]}')]),
-        ({"input": [{"type": "function_call_output", "output": "x"}]}, [("function_call_output", '{"output":"x"}')]),
-        ({"model": "x"}, [("request", '{\n  "model": "x"\n}')]),
-    ],
-)  # fmt: skip
-def test_a_request_is_shown_as_a_conversation(body, expected):
-    assert samples.turns(orjson.dumps(body)) == expected
-
-
-def test_a_request_that_is_no_json_is_shown_as_it_is():
-    assert samples.turns(b"\xff{") == [("request", "\ufffd{")]
-
-
 async def test_a_query_narrows_the_list(room, exchange, command):
     await stored(room, exchange("0.5"), exchange("1", alias="fast"))
     shown = command("--where", "scorer=said value<1", "--since", "1d", "--json")

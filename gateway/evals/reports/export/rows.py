@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.reports.samples import turns
+from gateway.core.conversation import turns
 from gateway.evals.store.query import Found
 
 PLAIN = (
