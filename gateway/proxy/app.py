@@ -163,7 +163,7 @@ class App:
             if upload is None:
                 request.watch(context.client_left)
             else:  # until it is whole, whoever reads the form sees the client leave
-                upload.when_whole(partial(request.watch, context.client_left))
+                upload.when_complete(partial(request.watch, context.client_left))
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.api == "responses" and context.target_state is not None:
                 gateway.affinity.learn(call, context.target_state.target.upstream, context.beginning)

@@ -15,7 +15,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
-from gateway.proxy.dialects.registry import build as build_dialect
+from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client.http1 import Http1Transport

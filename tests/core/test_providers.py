@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.loading import Upstream
 from gateway.core.providers import VENDORS, DialectName, Load, Provider
-from gateway.proxy.dialects.registry import build
+from gateway.proxy.dialects.registry import build_dialect
 
 ROWS = pytest.mark.parametrize("row", VENDORS.values(), ids=list(VENDORS))
 
@@ -63,7 +63,7 @@ def test_a_port_is_looked_at_for_those_who_usually_listen_there() -> None:
 @ROWS
 def test_every_kind_has_a_dialect_that_can_be_built(row: Provider) -> None:
     where = {} if row.base_url else {"base_url": "https://example.com/openai/v1"}
-    dialect = build(Upstream.model_validate({"kind": row.kind, "api_key": "k", **where}))
+    dialect = build_dialect(Upstream.model_validate({"kind": row.kind, "api_key": "k", **where}))
     assert dialect.origin.startswith(("http://", "https://"))
 
 

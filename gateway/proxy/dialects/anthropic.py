@@ -1,4 +1,4 @@
-"""Anthropic's dialect, for its own clients, whose bytes pass, and for OpenAI's, whose words are translated."""
+"""Anthropic's dialect: requests of Anthropic's clients pass unchanged, those of OpenAI's clients are translated."""
 
 from __future__ import annotations
 
@@ -14,45 +14,44 @@ from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
 from gateway.proxy.dialects.anthropic_request import to_anthropic
 from gateway.proxy.dialects.lenient_json import translated
-from gateway.proxy.dialects.openai import fixed_headers, place_of
+from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import set_known
+from gateway.proxy.request.json_splice import replace_member
 from gateway.proxy.types import Headers
 
 _VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
-_OWN = ("messages", "count_tokens")
+_NATIVE_APIS = ("messages", "count_tokens")
 
 
 class Anthropic:
-    """For one upstream that speaks the Messages API."""
+    """One upstream that speaks the Messages API."""
 
     def __init__(self, upstream: Upstream) -> None:
-        self.origin, self._prefix = place_of(upstream.url)
+        self.origin, self._prefix = split_base_url(upstream.url)
         key = upstream.api_key
         self._fixed = fixed_headers(upstream, (b"x-api-key", key.encode()) if key else None)
-        self._ours = frozenset(name for name, _ in self._fixed)
+        self._fixed_names = frozenset(name for name, _ in self._fixed)
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        if call.api in _OWN:
-            body = set_known(call.body, b"model", orjson.dumps(model))
+        if call.api in _NATIVE_APIS:
+            body = replace_member(call.body, b"model", orjson.dumps(model))
             return replace(self.raw(call.method, call.path, call.headers, body), stream=call.stream)
         if call.api != "chat":
             raise BadRequest(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
-                "ask it through /v1/chat/completions or /v1/messages",
+                "use /v1/chat/completions or /v1/messages",
                 param="model",
                 code="unsupported_api",
             )
-        _, body = translated(call, lambda asked: to_anthropic(asked, model))
+        _, body = translated(call, lambda fields: to_anthropic(fields, model))
         headers = [h for h in call.headers if not h[0].startswith(b"openai-")]
         return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
 
     def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        ours = self._ours
-        out = [h for h in headers if h[0] not in ours] + self._fixed
+        out = [h for h in headers if h[0] not in self._fixed_names] + self._fixed
         named = {name for name, _ in out}
         if b"anthropic-version" not in named:
             out.append(_VERSION)
@@ -61,22 +60,21 @@ class Anthropic:
         return UpstreamRequest(method, self.origin, self._prefix + path, out, body)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
-        return MessagesReader() if call.api in _OWN else ToChatReader(call, keep_text=keep_text)
+        return MessagesReader() if call.api in _NATIVE_APIS else ToChatReader(call, keep_text=keep_text)
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
         usage = read_answer(body)
-        if call.api in _OWN:
+        if call.api in _NATIVE_APIS:
             return PlainReply(body, usage)
         message = lenient_json.loads(body)
         if not isinstance(message.get("content"), list):
-            raise ValueError("its body is no message: it has no content")
+            raise ValueError("the body is not a message: it has no content")
         return PlainReply(lenient_json.dumps(to_chat(message, int(call.received))), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        return body if call.api in _OWN else lenient_json.dumps(to_openai_error(status, body))
+        return body if call.api in _NATIVE_APIS else lenient_json.dumps(to_openai_error(status, body))
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
-        """The blank line first: a half event would swallow the error."""
-        if call.api in _OWN:
+        if call.api in _NATIVE_APIS:
             return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"
         return b"\n\ndata: " + error.body() + b"\n\n"

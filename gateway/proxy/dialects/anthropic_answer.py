@@ -1,4 +1,4 @@
-"""Anthropic's whole answers, usage and errors in OpenAI's words. Pure."""
+"""Anthropic's plain answers, usage and errors → OpenAI's. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import message_of
+from gateway.proxy.dialects.event_reader import error_message
 
 FINISH = {
     "end_turn": "stop",
@@ -23,7 +23,7 @@ FINISH = {
 
 
 def usage_in(raw: Mapping[str, Any]) -> Usage | None:
-    """Tokens from Anthropic's usage, with those of thinking, which it counts among the output."""
+    """Tokens from Anthropic's usage, including those of thinking, which are part of the output tokens."""
     usage = usage_of(raw)
     details = raw.get("output_tokens_details")
     thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
@@ -31,7 +31,7 @@ def usage_in(raw: Mapping[str, Any]) -> Usage | None:
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
-    """In OpenAI's form; what was not said is left out, a 0 is kept."""
+    """Usage in OpenAI's form. What was not reported is left out; a reported 0 is kept."""
     out: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -45,8 +45,8 @@ def chat_usage(usage: Usage) -> dict[str, Any]:
 
 
 def to_chat(message: dict[str, Any], created: int) -> dict[str, Any]:
-    """A whole message as a chat.completion. created: Unix seconds, which Anthropic does not say."""
-    said: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
+    """A message as a chat.completion. created: Unix seconds, which Anthropic does not report."""
+    answer: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
     texts, thoughts, calls = [], [], []
     for block in message.get("content") or ():
         if block.get("type") == "text":
@@ -56,20 +56,20 @@ def to_chat(message: dict[str, Any], created: int) -> dict[str, Any]:
         elif block.get("type") == "tool_use":
             calls.append(_tool_call(block))
     if texts:
-        said["content"] = "".join(texts)
+        answer["content"] = "".join(texts)
     if any(thoughts):
-        said["reasoning"] = "".join(thoughts)
+        answer["reasoning"] = "".join(thoughts)
     if calls:
-        said["tool_calls"] = calls
+        answer["tool_calls"] = calls
     finish = FINISH.get(message.get("stop_reason") or "", "stop")
     if finish == "content_filter":
-        said["refusal"] = (message.get("stop_details") or {}).get("explanation")
+        answer["refusal"] = (message.get("stop_details") or {}).get("explanation")
     out = {
         "id": message.get("id"),
         "object": "chat.completion",
         "created": created,
         "model": message.get("model"),
-        "choices": [{"index": 0, "message": said, "logprobs": None, "finish_reason": finish}],
+        "choices": [{"index": 0, "message": answer, "logprobs": None, "finish_reason": finish}],
     }
     usage = usage_in(message.get("usage") or {})
     return out | ({"usage": chat_usage(usage)} if usage else {})
@@ -81,9 +81,9 @@ def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
-    """Anthropic's error body, or any other upstream's words, in OpenAI's shape.
+    """Anthropic's error body, or any other text, in OpenAI's format.
 
-    code: OpenAI's where the meaning is the same, so that it is retried, or not, as OpenAI's would be.
+    code: OpenAI's code of the same meaning, so that the client retries it as it would retry OpenAI's.
     """
     try:
         error = lenient_json.loads(body)
@@ -91,7 +91,7 @@ def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
     kind = error.get("type") if isinstance(error, dict) else None
-    text = message_of(error)
+    text = error_message(error)
     code = _CODES.get(str(kind))
     if kind == "invalid_request_error" and text.startswith("prompt is too long"):
         code = "context_length_exceeded"

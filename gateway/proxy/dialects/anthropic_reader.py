@@ -1,4 +1,4 @@
-"""Reads Anthropic's event streams: as chat chunks for OpenAI's clients, or passed on for its own."""
+"""Reads Anthropic's event streams: translated to chat chunks for OpenAI's clients, unchanged for Anthropic's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
-from gateway.proxy.dialects.event_reader import EventReader, PassingReader, message_of
+from gateway.proxy.dialects.event_reader import EventReader, PassingReader, error_message
 from gateway.proxy.request.call import Call
 
 
 class ToChatReader(EventReader):
-    """Anthropic's events → chat chunks. keep_text: hold what was said, for a continuation."""
+    """Anthropic's events → chat chunks. keep_text: keep the text, for a continuation."""
 
-    __slots__ = ("_asked_usage", "_calls", "_head", "_owes_input", "_plain", "_raw_usage", "_said")
+    __slots__ = ("_asked_usage", "_calls", "_head", "_owes_input", "_plain", "_raw_usage", "_texts")
 
     def __init__(self, call: Call, *, keep_text: bool) -> None:
         super().__init__()
@@ -22,19 +22,19 @@ class ToChatReader(EventReader):
         self._head: dict[str, Any] = {
             "id": call.id, "object": "chat.completion.chunk", "created": int(call.received), "model": call.alias
         }  # fmt: skip
-        self._calls: dict[int, int] = {}  # Anthropic's block → place among the tool calls
-        self._owes_input: set[int] = set()  # tool blocks of which no input has come
+        self._calls: dict[int, int] = {}  # index of Anthropic's block → index among the tool calls
+        self._owes_input: set[int] = set()  # tool blocks without input so far
         self._raw_usage: dict[str, Any] = {}
-        self._said: list[str] | None = [] if keep_text else None
+        self._texts: list[str] | None = [] if keep_text else None
         self._plain = True
 
     @property
     def text(self) -> str:
-        return "".join(self._said or ())
+        return "".join(self._texts or ())
 
     @property
     def continuable(self) -> bool:
-        return self._said is not None and self._plain
+        return self._texts is not None and self._plain
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         kind = part.get("type")
@@ -66,38 +66,38 @@ class ToChatReader(EventReader):
 
     def _block_start(self, index: int, block: dict[str, Any]) -> bytes:
         if block.get("type") == "tool_use":
-            place = self._calls.setdefault(index, len(self._calls))
+            position = self._calls.setdefault(index, len(self._calls))
             given = block.get("input")
             arguments = lenient_json.dumps(given).decode() if given else ""
             if not given:
                 self._owes_input.add(index)
             function = {"name": block.get("name"), "arguments": arguments}
-            call = {"index": place, "id": block.get("id"), "type": "function", "function": function}
-            return self._says({"tool_calls": [call]}, plain=False)
+            call = {"index": position, "id": block.get("id"), "type": "function", "function": function}
+            return self._content({"tool_calls": [call]}, plain=False)
         return self._delta(index, block)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
         text = delta.get("text")
         if text:
-            if self._said is not None:
-                self._said.append(text)
-            return self._says({"content": text})
+            if self._texts is not None:
+                self._texts.append(text)
+            return self._content({"content": text})
         if delta.get("thinking"):
-            return self._says({"reasoning": delta["thinking"]}, plain=False)
+            return self._content({"reasoning": delta["thinking"]}, plain=False)
         if delta.get("partial_json") and index in self._calls:
             self._owes_input.discard(index)
             return self._arguments(index, delta["partial_json"])
         return b""
 
     def _block_stop(self, index: int) -> bytes:
-        """A call without input is `{}` in OpenAI's words: its clients parse the arguments."""
+        """A call without input has the arguments `{}` in OpenAI's API: its clients parse them."""
         if index not in self._owes_input:
             return b""
         self._owes_input.discard(index)
         return self._arguments(index, "{}")
 
     def _arguments(self, index: int, piece: str) -> bytes:
-        return self._says(
+        return self._content(
             {"tool_calls": [{"index": self._calls[index], "function": {"arguments": piece}}]}, plain=False
         )
 
@@ -110,12 +110,12 @@ class ToChatReader(EventReader):
         return self._chunk({}, FINISH.get(reason, "stop"))
 
     def _count(self, usage: Any) -> None:
-        """The last usage repeats what has changed; what it leaves out still holds."""
+        """The last usage repeats what has changed; what it omits remains valid."""
         if isinstance(usage, dict):
             self._raw_usage |= {name: value for name, value in usage.items() if value is not None}
             self.usage = usage_in(self._raw_usage)
 
-    def _says(self, delta: dict[str, Any], *, plain: bool = True) -> bytes:
+    def _content(self, delta: dict[str, Any], *, plain: bool = True) -> bytes:
         self.first_content = True
         self._plain = self._plain and plain
         return self._chunk(delta)
@@ -133,7 +133,7 @@ class ToChatReader(EventReader):
 
 
 class MessagesReader(PassingReader):
-    """Anthropic's events for a client that speaks them: passed on as they are."""
+    """Anthropic's events for Anthropic's clients: passed through unchanged."""
 
     __slots__ = ("_raw_usage",)
 
@@ -149,15 +149,17 @@ class MessagesReader(PassingReader):
         if kind == "message_start":
             self._count((part.get("message") or {}).get("usage"))
         elif kind in ("content_block_delta", "content_block_start"):
-            said = part.get("delta") or part.get("content_block") or {}
-            self.first_content = self.first_content or any(v for n, v in said.items() if n not in ("type", "signature"))
+            content = part.get("delta") or part.get("content_block") or {}
+            self.first_content = self.first_content or any(
+                v for n, v in content.items() if n not in ("type", "signature")
+            )
         elif kind == "message_delta":
             self._count(part.get("usage"))
             self.finished = self.finished or bool((part.get("delta") or {}).get("stop_reason"))
         elif kind == "message_stop":
             self.finished = self.complete = True
         elif kind == "error" or part.get("error"):
-            self.fail(message_of(part.get("error") or part))
+            self.fail(error_message(part.get("error") or part))
         return True
 
     def _count(self, usage: Any) -> None:

@@ -1,8 +1,9 @@
-"""A chat request in Anthropic's words. Pure. What Anthropic cannot say is refused by name, never dropped in silence.
+"""A chat request → a Messages request. Pure.
 
-Dropped, because they change no answer's meaning: seed, store, metadata, service_tier, prediction, verbosity and cache
-hints; and vLLM's continue_final_message, which is what Anthropic does anyway. Capped: temperature at 1, where
-Anthropic's range ends. Members of Anthropic's own API (thinking, top_k, …) pass.
+What Anthropic's API cannot express is refused by name, never dropped silently. Dropped, because they do not change what
+an answer means: seed, store, metadata, service_tier, prediction, verbosity and cache hints; and vLLM's
+continue_final_message, which is what Anthropic does anyway. Capped: temperature at 1, where Anthropic's range ends.
+Members of Anthropic's own API (thinking, top_k, …) pass.
 Source: https://platform.claude.com/docs/en/api/messages and …/api/openai-sdk.
 """
 
@@ -17,9 +18,9 @@ from gateway.core.errors import BadRequest
 
 Block = dict[str, Any]
 
-MAX_TOKENS = 8192  # Anthropic wants a limit; every model of it since 2024 takes this one
+MAX_TOKENS = 8192  # Anthropic requires a limit; every model since 2024 accepts this one
 
-_ITS_OWN = frozenset(
+_NATIVE = frozenset(
     {"thinking", "top_k", "top_p", "output_config", "cache_control", "mcp_servers", "container", "context_management"}
     | {"inference_geo", "speed"}
 )
@@ -45,66 +46,66 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=-]+)*;base64,", re.A)
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 
-def to_anthropic(asked: dict[str, Any], model: str) -> dict[str, Any]:
-    """asked: a chat request's members. Raises BadRequest with the member as param."""
-    _refuse(asked)
-    system, messages = messages_of(asked["messages"])
-    out: dict[str, Any] = {"model": model, "max_tokens": _limit(asked), "messages": messages}
-    out |= {name: asked[name] for name in asked if name in _ITS_OWN and asked[name] is not None}
+def to_anthropic(request: dict[str, Any], model: str) -> dict[str, Any]:
+    """request: the members of a chat request. Raises BadRequest with the member as param."""
+    _refuse(request)
+    system, messages = messages_of(request["messages"])
+    out: dict[str, Any] = {"model": model, "max_tokens": _limit(request), "messages": messages}
+    out |= {name: request[name] for name in request if name in _NATIVE and request[name] is not None}
     if system:
         out["system"] = system
-    if asked.get("stream"):
+    if request.get("stream"):
         out["stream"] = True
-    _sampling(asked, out)
-    _tools(asked, out)
-    _effort(asked, out)
-    _format(asked, out)
-    user = asked.get("user") or asked.get("safety_identifier")
+    _sampling(request, out)
+    _tools(request, out)
+    _effort(request, out)
+    _format(request, out)
+    user = request.get("user") or request.get("safety_identifier")
     if isinstance(user, str):
         out["metadata"] = {"user_id": user}
     return out
 
 
 def refused(param: str, why: str = "") -> BadRequest:
-    """What to raise for a member that Anthropic has no word for."""
-    text = f"\"{param}\" cannot be said to this model's upstream, which speaks Anthropic's Messages API"
+    """The error for a member that Anthropic's API does not support."""
+    text = f'"{param}" is not supported by the upstream of this model, which speaks Anthropic\'s Messages API'
     return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
 
 
-def _refuse(asked: dict[str, Any]) -> None:
-    if asked.get("n") not in (None, 1):
+def _refuse(request: dict[str, Any]) -> None:
+    if request.get("n") not in (None, 1):
         raise refused("n", "it gives one choice")
-    if asked.get("modalities") not in (None, [], ["text"]):
+    if request.get("modalities") not in (None, [], ["text"]):
         raise refused("modalities", "it answers in text")
-    for name, value in asked.items():
-        known = name in _READ or name in _DROPPED or name in _ITS_OWN or name in ("n", "modalities")
+    for name, value in request.items():
+        known = name in _READ or name in _DROPPED or name in _NATIVE or name in ("n", "modalities")
         if not known and value not in (None, False, 0, "", [], {}):
             raise refused(name)
 
 
-def _limit(asked: dict[str, Any]) -> Any:
-    given = asked.get("max_completion_tokens")
-    given = asked.get("max_tokens") if given is None else given
+def _limit(request: dict[str, Any]) -> Any:
+    given = request.get("max_completion_tokens")
+    given = request.get("max_tokens") if given is None else given
     return MAX_TOKENS if given is None else given
 
 
-def _sampling(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    temperature = asked.get("temperature")
+def _sampling(request: dict[str, Any], out: dict[str, Any]) -> None:
+    temperature = request.get("temperature")
     if temperature is not None:
         high = isinstance(temperature, int | float) and temperature > 1
         out["temperature"] = 1 if high else temperature
-    stop = asked.get("stop")
+    stop = request.get("stop")
     if stop:
         out["stop_sequences"] = [stop] if isinstance(stop, str) else stop
 
 
-def _tools(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    tools = asked.get("tools")
+def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:
+    tools = request.get("tools")
     if not tools:
         return
     out["tools"] = [_tool(tool, at) for at, tool in enumerate(tools)]
-    choice = _choice(asked.get("tool_choice"))
-    if asked.get("parallel_tool_calls") is False and (choice or {}).get("type") != "none":
+    choice = _choice(request.get("tool_choice"))
+    if request.get("parallel_tool_calls") is False and (choice or {}).get("type") != "none":
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     if choice is not None:
         out["tool_choice"] = choice
@@ -113,7 +114,7 @@ def _tools(asked: dict[str, Any], out: dict[str, Any]) -> None:
 def _tool(tool: Any, at: int) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type", "function") != "function":
-        raise refused(f"tools[{at}].type", "only functions can be offered")
+        raise refused(f"tools[{at}].type", "only functions are supported")
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     out = {"name": function.get("name"), "input_schema": schema}
     out |= {name: function[name] for name in ("description", "strict") if function.get(name)}
@@ -131,10 +132,10 @@ def _choice(choice: Any) -> dict[str, Any] | None:
     raise refused("tool_choice", "expected auto, none, required or one function")
 
 
-def _effort(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    """Effort is Anthropic's own measure since its models choose their thinking themselves; an older model wants
-    `thinking` with a budget instead, which the client can give beside the OpenAI members."""
-    effort = asked.get("reasoning_effort")
+def _effort(request: dict[str, Any], out: dict[str, Any]) -> None:
+    """Current models take an effort and decide themselves how much they think; an older model needs `thinking` with a
+    budget, which the client can send in addition to the OpenAI members."""
+    effort = request.get("reasoning_effort")
     if effort is None:
         return
     if effort == "none":
@@ -147,45 +148,48 @@ def _effort(asked: dict[str, Any], out: dict[str, Any]) -> None:
         out.setdefault("thinking", {"type": "adaptive"})
 
 
-def _format(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    form = asked.get("response_format")
+def _format(request: dict[str, Any], out: dict[str, Any]) -> None:
+    form = request.get("response_format")
     if form is None or (isinstance(form, dict) and form.get("type") == "text"):
         return
     schema = (form.get("json_schema") or {}).get("schema") if isinstance(form, dict) else None
     if not isinstance(schema, dict):
-        raise refused("response_format", "it wants a schema: use type json_schema")
+        raise refused("response_format", "a schema is required: use type json_schema")
     out["output_config"] = {"format": {"type": "json_schema", "schema": schema}, **(out.get("output_config") or {})}
 
 
 def messages_of(messages: Any) -> tuple[list[Block], list[dict[str, Any]]]:
-    """(system blocks, turns). Instructions from anywhere in the conversation go to its head, where Anthropic has them;
-    tool results that follow each other become one turn, as it wants them. Raises BadRequest with the place as param."""
+    """(system blocks, turns).
+
+    System messages from anywhere in the conversation go to the top, because Anthropic has no others. Consecutive tool
+    results become one turn. Raises BadRequest with the path of the offending value as param.
+    """
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
     for at, message in enumerate(messages if isinstance(messages, list) else ()):
-        where = f"messages[{at}]"
+        path = f"messages[{at}]"
         role = message.get("role") if isinstance(message, dict) else None
         if role in ("system", "developer"):
-            system += _blocks(message.get("content"), where, texts_only=True)
+            system += _blocks(message.get("content"), path, texts_only=True)
         elif role == "user":
-            turns.append({"role": "user", "content": _blocks(message.get("content"), where)})
+            turns.append({"role": "user", "content": _blocks(message.get("content"), path)})
         elif role == "assistant":
-            turns.append({"role": "assistant", "content": _assistant(message, where)})
+            turns.append({"role": "assistant", "content": _assistant(message, path)})
         elif role == "tool":
-            _add_result(turns, message, where)
+            _add_result(turns, message, path)
         else:
-            raise _bad(f"{where}.role", f"the role {role!r} has no counterpart in Anthropic's Messages API")
+            raise _unsupported(f"{path}.role", f"the role {role!r} has no counterpart in Anthropic's Messages API")
     return system, turns
 
 
-def _bad(param: str, why: str) -> BadRequest:
+def _unsupported(param: str, why: str) -> BadRequest:
     return BadRequest(f"{param}: {why}", param=param, code="unsupported_value")
 
 
-def _add_result(turns: list[dict[str, Any]], message: dict[str, Any], where: str) -> None:
+def _add_result(turns: list[dict[str, Any]], message: dict[str, Any], path: str) -> None:
     content = message.get("content")
     result: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
-    result["content"] = content if isinstance(content, str) else _blocks(content, where)
+    result["content"] = content if isinstance(content, str) else _blocks(content, path)
     last = turns[-1] if turns else None
     if last and last["role"] == "user" and last["content"] and last["content"][-1]["type"] == "tool_result":
         last["content"].append(result)
@@ -193,50 +197,50 @@ def _add_result(turns: list[dict[str, Any]], message: dict[str, Any], where: str
         turns.append({"role": "user", "content": [result]})
 
 
-def _assistant(message: dict[str, Any], where: str) -> list[Block]:
-    """Reasoning of earlier turns is left out: Anthropic takes back only what it has signed."""
+def _assistant(message: dict[str, Any], path: str) -> list[Block]:
+    """Reasoning of earlier turns is left out: Anthropic accepts only thinking that it has signed."""
     if message.get("audio"):
-        raise _bad(f"{where}.audio", "Anthropic has no audio")
-    blocks = _blocks(message.get("content"), where, texts_only=True)
+        raise _unsupported(f"{path}.audio", "Anthropic does not support audio")
+    blocks = _blocks(message.get("content"), path, texts_only=True)
     if isinstance(message.get("refusal"), str) and not blocks:
         blocks.append({"type": "text", "text": message["refusal"]})
     calls = message.get("tool_calls") or ()
-    return blocks + [_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)]
+    return blocks + [_call(call, f"{path}.tool_calls[{at}]") for at, call in enumerate(calls)]
 
 
-def _call(call: Any, where: str) -> Block:
+def _call(call: Any, path: str) -> Block:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
-        raise _bad(where, "only calls of functions can be said")
+        raise _unsupported(path, "only function calls are supported")
     try:
         given = orjson.loads(function.get("arguments") or "{}")
     except (orjson.JSONDecodeError, TypeError):
         given = None
     if not isinstance(given, dict):
-        raise _bad(f"{where}.function.arguments", "Anthropic wants a JSON object here")
+        raise _unsupported(f"{path}.function.arguments", "expected a JSON object")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given}
 
 
-def _blocks(content: Any, where: str, *, texts_only: bool = False) -> list[Block]:
+def _blocks(content: Any, path: str, *, texts_only: bool = False) -> list[Block]:
     """Empty texts are left out: Anthropic refuses them."""
     if content is None:
         return []
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     if not isinstance(content, list):
-        raise _bad(f"{where}.content", "expected a string or a list of parts")
+        raise _unsupported(f"{path}.content", "expected a string or a list of parts")
     blocks = []
     for at, part in enumerate(content):
-        place = f"{where}.content[{at}]"
-        block = _block(part, place)
+        part_path = f"{path}.content[{at}]"
+        block = _block(part, part_path)
         if texts_only and block["type"] != "text":
-            raise _bad(place, "only text can be said here")
+            raise _unsupported(part_path, "only text is supported here")
         if block.get("text") != "":
             blocks.append(block)
     return blocks
 
 
-def _block(part: Any, where: str) -> Block:
+def _block(part: Any, path: str) -> Block:
     kind = part.get("type") if isinstance(part, dict) else None
     block: Block
     if kind == "text":
@@ -244,44 +248,44 @@ def _block(part: Any, where: str) -> Block:
     elif kind == "refusal":
         block = {"type": "text", "text": part.get("refusal")}
     elif kind == "image_url":
-        block = _image(part.get("image_url"), f"{where}.image_url")
+        block = _image(part.get("image_url"), f"{path}.image_url")
     elif kind == "file":
-        block = _document(part.get("file"), f"{where}.file")
+        block = _document(part.get("file"), f"{path}.file")
     else:
-        raise _bad(f"{where}.type", f"a part of type {kind!r} has no counterpart in Anthropic's Messages API")
+        raise _unsupported(f"{path}.type", f"a part of type {kind!r} has no counterpart in Anthropic's Messages API")
     if "cache_control" in part:
         block["cache_control"] = part["cache_control"]
     return block
 
 
-def _image(image: Any, where: str) -> Block:
+def _image(image: Any, path: str) -> Block:
     url = image.get("url") if isinstance(image, dict) else image
     if not isinstance(url, str):
-        raise _bad(where, "expected a URL")
+        raise _unsupported(path, "expected a URL")
     if not url.startswith("data:"):
         return {"type": "image", "source": {"type": "url", "url": url}}
-    kind, data = _data(url, where)
+    kind, data = _data(url, path)
     if kind not in _IMAGES:
-        raise _bad(where, f"an image of type {kind}; Anthropic takes {', '.join(sorted(_IMAGES))}")
+        raise _unsupported(path, f"an image of type {kind}; Anthropic takes {', '.join(sorted(_IMAGES))}")
     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
 
 
-def _document(file: Any, where: str) -> Block:
+def _document(file: Any, path: str) -> Block:
     given = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(given, str):
-        raise _bad(where, "only file_data can be passed on; a file_id is known to its own vendor alone")
-    kind, data = _data(given, f"{where}.file_data")
+        raise _unsupported(path, "only file_data is supported; a file_id is valid only at the vendor that issued it")
+    kind, data = _data(given, f"{path}.file_data")
     if kind != "application/pdf":
-        raise _bad(f"{where}.file_data", f"a file of type {kind}; Anthropic takes application/pdf")
+        raise _unsupported(f"{path}.file_data", f"a file of type {kind}; Anthropic takes application/pdf")
     block: Block = {"type": "document", "source": {"type": "base64", "media_type": kind, "data": data}}
     if isinstance(file.get("filename"), str):
         block["title"] = file["filename"]
     return block
 
 
-def _data(url: str, where: str) -> tuple[str, str]:
+def _data(url: str, path: str) -> tuple[str, str]:
     """(media type, base64 text) of a data: URL."""
     head = _DATA_URL.match(url)
     if head is None:
-        raise _bad(where, "expected data:TYPE;base64,…")
+        raise _unsupported(path, "expected data:TYPE;base64,…")
     return head[1].lower(), url[head.end() :]

@@ -1,7 +1,7 @@
-"""Azure OpenAI: OpenAI's bytes under other paths, with another credential header.
+"""Azure OpenAI: OpenAI's API under other paths, with another credential header.
 
 Dated form: `{base}/openai/deployments/{model}/chat/completions?api-version=…`. A base_url that ends in `/openai/v1`
-is the newer form, with OpenAI's own paths; api-version is then sent only where the config gives one.
+is the newer form, with OpenAI's own paths; then api-version is sent only if the config sets one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _BY_DEPLOYMENT = frozenset(
         b"/images/generations",
         b"/images/edits",
     }
-)  # what the official SDK sends below a deployment; all else stands beside it
+)  # the paths that the official SDK sends below a deployment; all others are outside it
 
 
 class Azure(OpenAI):
-    """For one resource. A target's model is the deployment."""
+    """One Azure resource. A target's model is the deployment."""
 
     def __init__(self, upstream: Upstream) -> None:
         super().__init__(upstream)

@@ -1,6 +1,6 @@
-"""What all readers of event streams share: whole events out of arriving bytes, in any split of them.
+"""Base classes of the readers of event streams: complete events from bytes that arrive in any split.
 
-A reader that passes bytes on parses an event only where a marker says that it must; one that translates parses all.
+A passing reader parses an event only if it contains a marker; a translating reader parses every event.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gateway.proxy.dialects.types import Cut
 _ENDS = (b"\n\n", b"\r\n\r\n")
 
 
-_MOST_KEPT_BYTES = 16 << 20  # of one stream, so that another target could continue it: about 60 000 tokens
+_MAX_KEPT_BYTES = 16 << 20  # of one stream, kept so that another target can continue it: about 60 000 tokens
 
 
 class EventReader:
-    """Reads every event. A dialect says in `_part` what one means, and gives what the client gets for it.
+    """Parses every event. Subclasses say in `_part` what an event means and which bytes the client gets for it.
 
-    After the event that ends the stream, or an error event, nothing more is given: no [DONE] follows an error.
+    Returns nothing after the event that ends the stream, nor after an error event: no [DONE] follows an error.
     """
 
     __slots__ = ("_ended", "_splitter", "complete", "error", "finished", "first_content", "usage")
@@ -56,7 +56,7 @@ class EventReader:
         return False
 
     def end(self) -> bytes:
-        """Said once: a second call owes nothing more. A last event that lacks only its blank line counts."""
+        """A last event that lacks only its blank line counts as complete."""
         if self.complete or self._ended:
             return b""
         self._ended = True
@@ -79,11 +79,11 @@ class EventReader:
         return b"".join(out)
 
     def _tail(self, tail: bytes) -> bytes:
-        """Half an event is never given: it would swallow whatever follows it."""
+        """Half an event is dropped: in the client's parser it would absorb the next event."""
         event = parse(tail)
         if event.data != b"[DONE]" and _object(event.data) is None:
             return b""
-        return self._event(Event(tail + _lacking(tail), event.data, event.name))
+        return self._event(Event(tail + _missing_line_breaks(tail), event.data, event.name))
 
     def _event(self, event: Event) -> bytes:
         if event.data == b"[DONE]":
@@ -97,7 +97,7 @@ class EventReader:
         try:
             return self._part(part, event)
         except (AttributeError, KeyError, TypeError, ValueError):
-            return self._unread(event)  # an event of an unknown shape says nothing; the others still do
+            return self._unread(event)  # an event of an unknown shape is ignored; the others still count
 
     def fail(self, message: str) -> None:
         self.error = message
@@ -110,7 +110,7 @@ class EventReader:
         return b""
 
     def _unread(self, event: Event) -> bytes:
-        """A comment, what is not JSON, or of no known shape."""
+        """The bytes for a comment, for data that is not JSON, and for an event of unknown shape."""
         return b""
 
     def _owed(self) -> bytes:
@@ -118,17 +118,17 @@ class EventReader:
 
 
 class PassingReader(EventReader):
-    """Gives every event on as it came. In the common case one look for markers is all that an event costs."""
+    """Passes every event through unchanged. Usually an event costs no more than one search for markers."""
 
     __slots__ = ("_each", "_kept", "_quiet", "_room")
 
     def __init__(self, *, each: bool = False, keep: bool = False) -> None:
-        """each: every event must be parsed. keep: hold what was given, for `_kept`."""
+        """each: every event must be parsed. keep: keep the returned bytes in `_kept`."""
         super().__init__()
         self._each = each
-        self._quiet = False  # content has come and nothing is held: whole unmarked events may pass
+        self._quiet = False  # content has arrived and nothing is buffered: complete unmarked events may pass
         self._kept: list[bytes] | None = [] if keep else None
-        self._room = _MOST_KEPT_BYTES
+        self._room = _MAX_KEPT_BYTES
 
     def feed(self, data: bytes) -> bytes:
         if self.passes(data):
@@ -146,7 +146,7 @@ class PassingReader(EventReader):
         return False
 
     def _keep(self, out: bytes) -> None:
-        """Holds it; nothing any more once the answer has become too long to be worth its memory."""
+        """Keeps it, until the answer exceeds the limit; then everything kept is dropped."""
         if self._kept is not None and out:
             self._room -= len(out)
             self._kept.append(out)
@@ -163,7 +163,7 @@ class PassingReader(EventReader):
             if self.complete:
                 break
         else:
-            out.append(block[done:])  # a blank line too many
+            out.append(block[done:])  # superfluous blank lines
         return b"".join(out)
 
     def _tail(self, tail: bytes) -> bytes:
@@ -173,14 +173,14 @@ class PassingReader(EventReader):
         return self.first_content and not self._each and not self._marked(block)
 
     def _marked(self, block: bytes) -> bool:
-        """Whether something in these whole events must be read, once content has come."""
+        """Whether these complete events contain something that must be read even after the first content."""
         raise NotImplementedError
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         return event.raw if self._read(part) else _blank(event.raw)
 
     def _read(self, part: dict[str, Any]) -> bool:
-        """Learns from one event; False: the client must not get it."""
+        """Updates the reader's state from one event; False: the client must not get the event."""
         raise NotImplementedError
 
     def _done(self, event: Event) -> bytes:
@@ -191,7 +191,7 @@ class PassingReader(EventReader):
 
 
 class RawReader:
-    """Bytes that are no conversation: passed as they come, and finished when the upstream ended cleanly."""
+    """Streams that are not conversations: bytes pass unchanged; finished when the upstream ends the body."""
 
     __slots__ = ("complete", "continuable", "error", "finished", "first_content", "text", "usage")
 
@@ -216,8 +216,8 @@ class RawReader:
         return b""
 
 
-def message_of(error: Any) -> str:
-    """The words of an error in any vendor's shape."""
+def error_message(error: Any) -> str:
+    """The text of an error in any vendor's format."""
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
 
 
@@ -231,8 +231,8 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _lacking(tail: bytes) -> bytes:
-    """The line ends that make an event of a last one that lacks them, in the tail's own kind."""
+def _missing_line_breaks(tail: bytes) -> bytes:
+    """The line breaks that a last event lacks, in the kind that it uses."""
     if tail.endswith((b"\r\r", b"\n\n", b"\r\n\r\n")):
         return b""
     kind = b"\r\n" if b"\r\n" in tail else b"\r" if b"\r" in tail else b"\n"
@@ -240,5 +240,5 @@ def _lacking(tail: bytes) -> bytes:
 
 
 def _blank(raw: bytes) -> bytes:
-    """The line ends before an event: they belong to the one before it."""
+    """The line breaks at the start of an event: they belong to the previous one."""
     return raw[: len(raw) - len(raw.lstrip(b"\r\n"))]

@@ -1,5 +1,8 @@
-"""JSON as vendors write it. Fast where it is strict JSON; else as Python's own parser takes it: with one half of a
-surrogate pair, NaN, or bytes that are no UTF-8, which clients take too. Pure."""
+"""JSON as vendors write it, and requests that have to be translated. Pure.
+
+orjson parses strict JSON. What it refuses is parsed by Python's own parser, because clients accept it too: half a
+surrogate pair, NaN, bytes that are not UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Call
 
 Fields = dict[str, Any]
-"""The members of a request's JSON object."""
+"""The members of a request's JSON object, by name."""
 
 
 def loads(data: bytes) -> Any:
@@ -36,7 +39,7 @@ def dumps(value: Any) -> bytes:
 
 
 def translated(call: Call, translate: Callable[[Fields], Fields]) -> tuple[Fields, bytes]:
-    """The translated members, and the body that says them. Raises BadRequest for what cannot be read or said again."""
+    """The translated members, and their JSON. Raises BadRequest for a body that cannot be parsed or translated."""
     try:
         fields = translate(_members(call))
         return fields, dumps(fields)
@@ -45,11 +48,11 @@ def translated(call: Call, translate: Callable[[Fields], Fields]) -> tuple[Field
 
 
 def _members(call: Call) -> Fields:
-    """From the body: call.fields leave out what is large, and of a large body only the top level has been read."""
+    """Parsed from the body, because call.fields omit large members."""
     try:
-        asked = orjson.loads(call.body)
+        fields = orjson.loads(call.body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
-    if not isinstance(asked, dict):
+    if not isinstance(fields, dict):
         raise BadRequest("the request body must be a JSON object")
-    return asked
+    return fields

@@ -1,4 +1,4 @@
-"""Anthropic's clients before an upstream that speaks OpenAI: `/v1/messages` asked as a chat, and answered back."""
+"""Anthropic's clients on an upstream that speaks OpenAI's API: `/v1/messages` is translated to a chat and back."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gateway.proxy.request.call import Call
 
 _KNOWS_COMPLETION_LIMIT = frozenset(
     {"openai", "azure"}
-)  # whose reasoning models refuse max_tokens; others know only it
+)  # their reasoning models refuse max_tokens; other vendors know only max_tokens
 
 
 class Messages:
-    """Wraps the dialect of one upstream."""
+    """Translates for Anthropic's clients, around the dialect of one upstream."""
 
     def __init__(self, upstream: Upstream, inner: OpenAI) -> None:
         self._inner = inner
-        self._limit = "max_completion_tokens" if upstream.kind in _KNOWS_COMPLETION_LIMIT else "max_tokens"
+        self._limit_name = "max_completion_tokens" if upstream.kind in _KNOWS_COMPLETION_LIMIT else "max_tokens"
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api == "count_tokens":
@@ -35,7 +35,7 @@ class Messages:
                 "Messages API can",
                 retry=False,
             )
-        fields, body = translated(call, lambda asked: to_chat_request(asked, self._limit))
+        fields, body = translated(call, lambda fields: to_chat_request(fields, self._limit_name))
         headers = [h for h in call.headers if not h[0].startswith(b"anthropic-")]
         chat = replace(call, api="chat", path=b"/chat/completions", headers=headers, fields=fields, body=body)
         return self._inner.request(chat, model)
@@ -48,11 +48,10 @@ class Messages:
         try:
             return PlainReply(lenient_json.dumps(to_message(lenient_json.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:
-            raise ValueError(f"its body is no chat completion: {error}") from error
+            raise ValueError(f"the body is not a chat completion: {error}") from error
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return to_anthropic_error(status, body)
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
-        """The blank line first: a half event would swallow the error."""
         return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"

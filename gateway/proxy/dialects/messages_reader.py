@@ -1,4 +1,4 @@
-"""Chat's answers, chunks and errors in Anthropic's words. Pure."""
+"""Chat completions, chunks and errors → Anthropic's messages, events and errors. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import EventReader, message_of
+from gateway.proxy.dialects.event_reader import EventReader, error_message
 
 _STOPS = {
     "stop": "end_turn",
@@ -35,21 +35,24 @@ Block = dict[str, Any]
 
 
 def to_message(chat: dict[str, Any]) -> dict[str, Any]:
-    """A chat.completion as a message. Raises ValueError when it has no choice, or a tool call's arguments are no JSON
-    object, which Anthropic's clients must be given."""
+    """A chat.completion as a message.
+
+    Raises ValueError if it has no choice, or if the arguments of a tool call are not a JSON object, which Anthropic's
+    clients require.
+    """
     choices = chat.get("choices")
     if not choices:
-        raise ValueError("its body has no choices")
-    said = choices[0].get("message") or {}
+        raise ValueError("the body has no choices")
+    message = choices[0].get("message") or {}
     content: list[Block] = []
-    thought = said.get("reasoning") or said.get("reasoning_content")
+    thought = message.get("reasoning") or message.get("reasoning_content")
     if thought:
         content.append({"type": "thinking", "thinking": thought, "signature": ""})
-    text = said.get("content") or said.get("refusal")
+    text = message.get("content") or message.get("refusal")
     if text:
         content.append({"type": "text", "text": text})
-    content += [_tool_use(call) for call in said.get("tool_calls") or ()]
-    reason, sequence = stop_of(choices[0], refused=bool(said.get("refusal")))
+    content += [_tool_use(call) for call in message.get("tool_calls") or ()]
+    reason, sequence = stop_of(choices[0], refused=bool(message.get("refusal")))
     return {
         "id": chat.get("id"),
         "type": "message",
@@ -69,23 +72,23 @@ def _tool_use(call: dict[str, Any]) -> Block:
     except ValueError:
         given = None
     if not isinstance(given, dict):
-        raise ValueError(f"the arguments of its call of {function.get('name')!r} are not a JSON object")
+        raise ValueError(f"the arguments of its call to {function.get('name')!r} are not a JSON object")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given}
 
 
 def stop_of(choice: dict[str, Any], *, refused: bool = False) -> tuple[str | None, str | None]:
-    """(stop_reason, stop_sequence). vLLM says in `stop_reason` which stop string it met; others do not say."""
+    """(stop_reason, stop_sequence). Only vLLM reports the matched stop string, in `stop_reason`."""
     finish = choice.get("finish_reason")
     if not finish:
         return None, None
-    met = choice.get("stop_reason")
-    if finish == "stop" and isinstance(met, str):
-        return "stop_sequence", met
+    matched = choice.get("stop_reason")
+    if finish == "stop" and isinstance(matched, str):
+        return "stop_sequence", matched
     return "refusal" if refused else _STOPS.get(finish, "end_turn"), None
 
 
 def usage_block(usage: Usage | None) -> dict[str, Any]:
-    """In Anthropic's form, which counts cached input apart."""
+    """Usage in Anthropic's form, which counts cached input separately."""
     if usage is None:
         return {"input_tokens": 0, "output_tokens": 0}
     cached = usage.cached_input_tokens
@@ -94,13 +97,13 @@ def usage_block(usage: Usage | None) -> dict[str, Any]:
 
 
 def to_anthropic_error(status: int, body: bytes) -> bytes:
-    """An upstream's error in Anthropic's shape. `code` is kept beside it: it says what may be asked elsewhere."""
+    """An upstream's error in Anthropic's format, plus its `code`, which decides whether a fallback is tried."""
     try:
         error = lenient_json.loads(body)
     except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
-    out = {"type": _KINDS.get(status, "api_error"), "message": message_of(error)}
+    out = {"type": _KINDS.get(status, "api_error"), "message": error_message(error)}
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, str):
         out["code"] = code
@@ -108,22 +111,22 @@ def to_anthropic_error(status: int, body: bytes) -> bytes:
 
 
 class ToMessagesReader(EventReader):
-    """Chat chunks → Anthropic's events. The closing usage waits for the upstream's last chunk."""
+    """Chat chunks → Anthropic's events. The final usage is sent with the upstream's last chunk."""
 
     __slots__ = ("_at", "_calls", "_kind", "_refused", "_started", "_stop")
 
     def __init__(self) -> None:
         super().__init__()
         self._started = False
-        self._at = -1  # the last block's index
-        self._kind = ""  # of the block that is open; "": none is
-        self._calls: dict[int, int] = {}  # place among the tool calls → block
+        self._at = -1  # index of the last block
+        self._kind = ""  # of the open block; "": none
+        self._calls: dict[int, int] = {}  # index among the tool calls → index of its block
         self._stop: tuple[str | None, str | None] = (None, None)
         self._refused = False
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         if part.get("error"):
-            self.fail(message_of(part["error"]))
+            self.fail(error_message(part["error"]))
             return b"event: error\ndata: " + to_anthropic_error(500, event.data) + b"\n\n"
         self.usage = usage_of(part.get("usage")) or self.usage
         out = [] if self._started else [self._message_start(part)]
@@ -160,36 +163,36 @@ class ToMessagesReader(EventReader):
         out = []
         thought = delta.get("reasoning") or delta.get("reasoning_content")
         if thought:
-            out += [self._open("thinking", {"thinking": "", "signature": ""}), self._says("thinking", thought)]
+            out += [self._open("thinking", {"thinking": "", "signature": ""}), self._delta("thinking", thought)]
         self._refused = self._refused or bool(delta.get("refusal"))
         text = delta.get("content") or delta.get("refusal")
         if text:
-            out += [self._open("text", {"text": ""}), self._says("text", text)]
-        for place, call in enumerate(delta.get("tool_calls") or ()):
-            out += self._call(call.get("index", place), call)
+            out += [self._open("text", {"text": ""}), self._delta("text", text)]
+        for position, call in enumerate(delta.get("tool_calls") or ()):
+            out += self._call(call.get("index", position), call)
         if choice.get("finish_reason"):
             self.finished = True
             self._stop = stop_of(choice, refused=self._refused)
             out.append(self._close())
         return out
 
-    def _call(self, place: int, call: dict[str, Any]) -> list[bytes]:
+    def _call(self, index: int, call: dict[str, Any]) -> list[bytes]:
         function = call.get("function") or {}
         out = []
-        if place not in self._calls:
-            block: Block = {"id": call.get("id") or f"call_{place}", "name": function.get("name"), "input": {}}
+        if index not in self._calls:
+            block: Block = {"id": call.get("id") or f"call_{index}", "name": function.get("name"), "input": {}}
             out.append(self._open("tool_use", block, always=True))
-            self._calls[place] = self._at
+            self._calls[index] = self._at
         if function.get("arguments"):
             delta = {"type": "input_json_delta", "partial_json": function["arguments"]}
-            out.append(_event("content_block_delta", index=self._calls[place], delta=delta))
+            out.append(_event("content_block_delta", index=self._calls[index], delta=delta))
         return out
 
-    def _says(self, kind: str, text: str) -> bytes:
+    def _delta(self, kind: str, text: str) -> bytes:
         return _event("content_block_delta", index=self._at, delta={"type": f"{kind}_delta", kind: text})
 
     def _open(self, kind: str, block: Block, *, always: bool = False) -> bytes:
-        """Begins a block, unless the open one is of that kind. always: each tool call has its own."""
+        """Starts a block, unless one of that kind is open. always: even then, because each tool call has its own."""
         self.first_content = True
         if kind == self._kind and not always:
             return b""

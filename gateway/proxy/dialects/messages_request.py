@@ -1,7 +1,8 @@
-"""A Messages request in chat's words. Pure. What chat cannot say is refused by name, never dropped in silence.
+"""A Messages request → a chat request. Pure.
 
-Dropped, because they change no answer's meaning: cache_control, service_tier, speed, diagnostics, a tool result's
-is_error, and the thinking of earlier turns, which only Anthropic can read back.
+What a chat request cannot express is refused by name, never dropped silently. Dropped, because they do not change what
+an answer means: cache_control, service_tier, speed, diagnostics, a tool result's is_error, and the
+thinking of earlier turns, which only Anthropic can verify.
 """
 
 from __future__ import annotations
@@ -18,75 +19,75 @@ _READ = frozenset(
 )
 _DROPPED = frozenset({"cache_control", "service_tier", "speed", "diagnostics", "user_profile_id", "workspace_id"})
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
-_BUDGETS = ((4096, "low"), (16384, "medium"))  # thinking tokens up to which an effort is meant
+_BUDGETS = ((4096, "low"), (16384, "medium"))  # (thinking tokens up to, reasoning_effort)
 
 Part = dict[str, Any]
 
 
-def to_chat_request(asked: dict[str, Any], limit_name: str) -> dict[str, Any]:
-    """asked: a Messages request's members. limit_name: the upstream's word for max_tokens. Raises BadRequest."""
-    for name, value in asked.items():
+def to_chat_request(request: dict[str, Any], limit_name: str) -> dict[str, Any]:
+    """request: the members of a Messages request. limit_name: the upstream's name for max_tokens. Raises BadRequest."""
+    for name, value in request.items():
         if name not in _READ and name not in _DROPPED and value is not None:
             raise _refused(name)
-    out: dict[str, Any] = {"model": asked.get("model"), "messages": _messages(asked)}
-    out |= {name: asked[name] for name in _PASSED if asked.get(name) is not None}
-    if asked.get("max_tokens") is not None:
-        out[limit_name] = asked["max_tokens"]
-    if asked.get("stop_sequences"):
-        out["stop"] = asked["stop_sequences"]
-    _tools(asked, out)
-    _effort(asked, out)
-    user = (asked.get("metadata") or {}).get("user_id")
+    out: dict[str, Any] = {"model": request.get("model"), "messages": _messages(request)}
+    out |= {name: request[name] for name in _PASSED if request.get(name) is not None}
+    if request.get("max_tokens") is not None:
+        out[limit_name] = request["max_tokens"]
+    if request.get("stop_sequences"):
+        out["stop"] = request["stop_sequences"]
+    _tools(request, out)
+    _effort(request, out)
+    user = (request.get("metadata") or {}).get("user_id")
     if user:
         out["user"] = user
     return out
 
 
 def _refused(param: str, why: str = "") -> BadRequest:
-    text = f"\"{param}\" cannot be said to this model's upstream, which speaks OpenAI's chat API"
+    text = f'"{param}" is not supported by the upstream of this model, which speaks OpenAI\'s chat API'
     return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
 
 
-def _messages(asked: dict[str, Any]) -> list[dict[str, Any]]:
+def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    system = _text(asked.get("system"), "system")
+    system = _text(request.get("system"), "system")
     if system:
         out.append({"role": "system", "content": system})
-    for at, message in enumerate(asked.get("messages") or ()):
-        where = f"messages[{at}]"
+    for at, message in enumerate(request.get("messages") or ()):
+        path = f"messages[{at}]"
         role, content = message.get("role"), message.get("content")
         if role == "assistant":
-            out.append(_assistant(content, where))
+            out.append(_assistant(content, path))
         elif role == "user":
-            out += _user(content, where)
+            out += _user(content, path)
         elif role == "system":
-            out.append({"role": "system", "content": _text(content, where)})
+            out.append({"role": "system", "content": _text(content, path)})
         else:
-            raise _refused(f"{where}.role", "expected user or assistant")
+            raise _refused(f"{path}.role", "expected user or assistant")
     return out
 
 
-def _listed(content: Any, where: str) -> list[tuple[str, Part]]:
-    """(place, block) of each block; a string is one text block."""
+def _listed(content: Any, path: str) -> list[tuple[str, Part]]:
+    """(path, block) of each block; a string is one text block."""
     if isinstance(content, str):
-        return [(where, {"type": "text", "text": content})]
+        return [(path, {"type": "text", "text": content})]
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise _refused(f"{where}.content", "expected a string or a list of blocks")
-    return [(f"{where}.content[{at}]", block) for at, block in enumerate(content)]
+        raise _refused(f"{path}.content", "expected a string or a list of blocks")
+    return [(f"{path}.content[{at}]", block) for at, block in enumerate(content)]
 
 
-def _text(content: Any, where: str) -> str:
+def _text(content: Any, path: str) -> str:
     texts = []
-    for place, block in _listed(content or "", where):
+    for block_path, block in _listed(content or "", path):
         if block.get("type") != "text":
-            raise _refused(place, "only text can be said here")
+            raise _refused(block_path, "only text is supported here")
         texts.append(block.get("text") or "")
     return "\n\n".join(texts)
 
 
-def _assistant(content: Any, where: str) -> dict[str, Any]:
+def _assistant(content: Any, path: str) -> dict[str, Any]:
     texts, calls = [], []
-    for place, block in _listed(content, where):
+    for block_path, block in _listed(content, path):
         kind = block.get("type")
         if kind == "text":
             texts.append(block.get("text") or "")
@@ -94,61 +95,61 @@ def _assistant(content: Any, where: str) -> dict[str, Any]:
             function = {"name": block.get("name"), "arguments": lenient_json.dumps(block.get("input") or {}).decode()}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
         elif kind not in ("thinking", "redacted_thinking"):
-            raise _refused(place, f"a block of type {kind!r}")
+            raise _refused(block_path, f"a block of type {kind!r}")
     out: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
     return out | ({"tool_calls": calls} if calls else {})
 
 
-def _user(content: Any, where: str) -> list[dict[str, Any]]:
-    """Tool results come first, as messages of their own; what they show as images follows among the user's parts."""
+def _user(content: Any, path: str) -> list[dict[str, Any]]:
+    """Tool results come first, as separate messages; images in them follow as parts of the user's message."""
     results: list[dict[str, Any]] = []
     parts: list[Part] = []
-    for place, block in _listed(content, where):
+    for block_path, block in _listed(content, path):
         if block.get("type") == "tool_result":
-            text, images = _result(block.get("content"), place)
+            text, images = _result(block.get("content"), block_path)
             results.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text})
             parts += images
         else:
-            parts.append(_part(block, place))
+            parts.append(_part(block, block_path))
     if len(parts) == 1 and parts[0]["type"] == "text":
         return [*results, {"role": "user", "content": parts[0]["text"]}]
     return [*results, {"role": "user", "content": parts}] if parts else results
 
 
-def _result(content: Any, where: str) -> tuple[str, list[Part]]:
-    parts = [_part(block, place) for place, block in _listed(content or "", where)]
+def _result(content: Any, path: str) -> tuple[str, list[Part]]:
+    parts = [_part(block, block_path) for block_path, block in _listed(content or "", path)]
     texts = [part["text"] for part in parts if part["type"] == "text"]
     return "\n\n".join(texts), [part for part in parts if part["type"] != "text"]
 
 
-def _part(block: Part, where: str) -> Part:
+def _part(block: Part, path: str) -> Part:
     kind, source = block.get("type"), block.get("source")
     if kind == "text":
         return {"type": "text", "text": block.get("text") or ""}
     if isinstance(source, dict) and kind == "image":
-        return {"type": "image_url", "image_url": {"url": _url(source, where)}}
+        return {"type": "image_url", "image_url": {"url": _url(source, path)}}
     if isinstance(source, dict) and kind == "document":
         if source.get("type") == "text":
             return {"type": "text", "text": source.get("data") or ""}
         if source.get("type") == "base64":
-            file = {"filename": block.get("title") or "document.pdf", "file_data": _url(source, where)}
+            file = {"filename": block.get("title") or "document.pdf", "file_data": _url(source, path)}
             return {"type": "file", "file": file}
-    raise _refused(where, f"a block of type {kind!r} with this source")
+    raise _refused(path, f"a block of type {kind!r} with this source")
 
 
-def _url(source: dict[str, Any], where: str) -> str:
+def _url(source: dict[str, Any], path: str) -> str:
     if source.get("type") == "base64":
         return f"data:{source.get('media_type')};base64,{source.get('data')}"
     if source.get("type") == "url":
         return str(source.get("url"))
-    raise _refused(f"{where}.source", "a file id is known to its own vendor alone")
+    raise _refused(f"{path}.source", "a file id is valid only at the vendor that issued it")
 
 
-def _tools(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    tools = asked.get("tools")
+def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:
+    tools = request.get("tools")
     if tools:
         out["tools"] = [_tool(tool, at) for at, tool in enumerate(tools)]
-    choice = asked.get("tool_choice")
+    choice = request.get("tool_choice")
     if not tools or not choice:
         return
     kind = choice.get("type")
@@ -164,14 +165,14 @@ def _tools(asked: dict[str, Any], out: dict[str, Any]) -> None:
 
 def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
-        raise _refused(f"tools[{at}].type", "Anthropic's own tools run at Anthropic alone")
+        raise _refused(f"tools[{at}].type", "Anthropic's own tools run only at Anthropic")
     function = {"name": tool.get("name"), "parameters": tool.get("input_schema")}
     function |= {name: tool[name] for name in ("description", "strict") if tool.get(name)}
     return {"type": "function", "function": function}
 
 
-def _effort(asked: dict[str, Any], out: dict[str, Any]) -> None:
-    thinking, config = asked.get("thinking") or {}, asked.get("output_config") or {}
+def _effort(request: dict[str, Any], out: dict[str, Any]) -> None:
+    thinking, config = request.get("thinking") or {}, request.get("output_config") or {}
     if config.get("effort"):
         out["reasoning_effort"] = config["effort"]
     elif thinking.get("type") == "enabled":

@@ -1,6 +1,6 @@
-"""OpenAI's dialect, and that of all who speak it: bytes pass untouched but for what is spliced.
+"""OpenAI's dialect, also spoken by most other vendors: bytes pass unchanged except for what is spliced in.
 
-Spliced into requests: `model`, and `stream_options.include_usage` where the client did not ask. Nothing into answers.
+Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it. Answers pass unchanged.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT
-from gateway.proxy.request.json_splice import add_member, ask_usage, set_known
+from gateway.proxy.request.json_splice import add_member, replace_member, request_usage
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
-_LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer these with a list
+_LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer with a list
 
 
 class OpenAI:
-    """For one upstream."""
+    """One upstream that speaks OpenAI's API."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self.origin, self.prefix = place_of(upstream.url)
+        self.origin, self.prefix = split_base_url(upstream.url)
         self._root = self.prefix.removesuffix(b"/v1") if upstream.vendor.local else self.prefix
         self._fixed = fixed_headers(upstream, self.credential(upstream.api_key) if upstream.api_key else None)
-        self._ours = frozenset(name for name, _ in self._fixed)
-        self._asks_load = (upstream.load or upstream.vendor.load) == "orca"
+        self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._requests_load = (upstream.load or upstream.vendor.load) == "orca"
 
     def credential(self, key: str) -> tuple[bytes, bytes]:
         return b"authorization", b"Bearer " + key.encode()
@@ -45,7 +45,7 @@ class OpenAI:
     def request(self, call: Call, model: str) -> UpstreamRequest:
         path, headers = self.path(call, model), self.headers(call)
         if call.upload is not None:
-            form = call.upload.naming(model)
+            form = call.upload.with_model(model)
             return UpstreamRequest(call.method, self.origin, path, headers, form, form.length)
         return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
@@ -54,29 +54,28 @@ class OpenAI:
         return (self._root if root else self.prefix) + call.path
 
     def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        return UpstreamRequest(method, self.origin, self.below(path), self._with_ours(headers), body)
+        return UpstreamRequest(method, self.origin, self.below(path), self._with_fixed(headers), body)
 
     def below(self, path: bytes) -> bytes:
-        """The upstream's own path for one below its base."""
+        """The path on the wire for `path` below the base URL."""
         return self.prefix + path
 
-    def _with_ours(self, headers: Headers) -> Headers:
-        ours = self._ours
-        return [h for h in headers if h[0] not in ours] + self._fixed
+    def _with_fixed(self, headers: Headers) -> Headers:
+        return [h for h in headers if h[0] not in self._fixed_names] + self._fixed
 
     def headers(self, call: Call) -> Headers:
-        out = self._with_ours(call.headers)
+        out = self._with_fixed(call.headers)
         if not any(h[0] == b"content-type" for h in out):
             out.append(_JSON)
-        if self._asks_load and not call.stream:
+        if self._requests_load and not call.stream:
             out.append(_ORCA)
         return out
 
     def body(self, call: Call, model: str) -> bytes:
-        body = set_known(call.body, b"model", orjson.dumps(model))
+        body = replace_member(call.body, b"model", orjson.dumps(model))
         if self._adds_usage(call):
             if "stream_options" in call.fields:
-                return ask_usage(body)
+                return request_usage(body)
             return add_member(body, b"stream_options", b'{"include_usage":true}')
         return body
 
@@ -102,7 +101,6 @@ class OpenAI:
         return body
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
-        """The blank line first: a half event would swallow the error. No [DONE]."""
         if call.api != "responses":
             return b"\n\ndata: " + error.body() + b"\n\n"
         event = {
@@ -115,16 +113,16 @@ class OpenAI:
         return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
-def place_of(url: str) -> tuple[str, bytes]:
-    """A base URL's origin, and its path without the last slash."""
+def split_base_url(url: str) -> tuple[str, bytes]:
+    """A base URL's origin, and its path without a trailing slash."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}", parts.path.rstrip("/").encode()
 
 
 def fixed_headers(upstream: Upstream, credential: tuple[bytes, bytes] | None) -> Headers:
-    """What every request to this upstream carries; a header of its own in the config wins over ours."""
-    given = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in upstream.headers.items()]
-    named = {name for name, _ in given}
-    ours = [(b"accept-encoding", b"identity"), *([credential] if credential else [])]
-    return [*(h for h in ours if h[0] not in named), *given]
+    """The headers of every request to this upstream. `headers` in the config take precedence over the defaults."""
+    configured = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in upstream.headers.items()]
+    named = {name for name, _ in configured}
+    defaults = [(b"accept-encoding", b"identity"), *([credential] if credential else [])]
+    return [*(h for h in defaults if h[0] not in named), *configured]

@@ -1,4 +1,4 @@
-"""Reads the event streams of OpenAI's APIs and of all who speak them, passing every byte on."""
+"""Reads event streams in the formats of OpenAI's APIs, and passes every byte through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 from gateway.core.completion import usage_of
 from gateway.core.sse import events
-from gateway.proxy.dialects.event_reader import PassingReader, message_of
+from gateway.proxy.dialects.event_reader import PassingReader, error_message
 from gateway.proxy.request.call import Call
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
@@ -18,32 +18,32 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class ChatReader(PassingReader):
-    """chat and completions. drops_usage: the usage chunk was asked for by us, not by the client."""
+    """chat and completions. drops_usage: the gateway, not the client, requested the usage chunk."""
 
-    __slots__ = ("_drops_usage", "_ended_choices", "_seen", "_speech")
+    __slots__ = ("_drops_usage", "_ended_choices", "_seen", "_text_so_far")
 
     def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
         super().__init__(each=_many(call), keep=keep_text)
         self._drops_usage = drops_usage
         self._seen: set[int] = set()
         self._ended_choices: set[int] = set()
-        self._speech = _Speech()
+        self._text_so_far = _TextSoFar()
 
     @property
     def text(self) -> str:
-        return "".join(self._heard().pieces)
+        return "".join(self._read_text().pieces)
 
     @property
     def continuable(self) -> bool:
-        return self._kept is not None and self._heard().plain
+        return self._kept is not None and self._read_text().plain
 
-    def _heard(self) -> _Speech:
-        """Reads what was kept only now: most streams are never asked."""
+    def _read_text(self) -> _TextSoFar:
+        """Parsed only on access: the text of most streams is never needed."""
         if self._kept:
             block = b"".join(self._kept)
             self._kept.clear()
-            self._speech.hear(block)
-        return self._speech
+            self._text_so_far.read(block)
+        return self._text_so_far
 
     def _marked(self, block: bytes) -> bool:
         # bytes.find: twice as fast as `in`.
@@ -56,7 +56,7 @@ class ChatReader(PassingReader):
 
     def _read(self, part: dict[str, Any]) -> bool:
         if part.get("error"):
-            self.fail(message_of(part["error"]))
+            self.fail(error_message(part["error"]))
             return True
         usage = part.get("usage")
         if isinstance(usage, dict):
@@ -72,7 +72,7 @@ class ChatReader(PassingReader):
     def _choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index") or 0
         self._seen.add(index)
-        self.first_content = self.first_content or _says(choice)
+        self.first_content = self.first_content or _has_content(choice)
         if choice.get("finish_reason"):
             self._ended_choices.add(index)
         self.finished = bool(self._ended_choices) and self._seen <= self._ended_choices
@@ -82,22 +82,22 @@ class ChatReader(PassingReader):
 
 
 def _many(call: Call) -> bool:
-    """More than one choice may come, so that each event must be read to know which have ended."""
+    """Several choices may arrive, so every event must be read to know which of them have ended."""
     prompt = call.fields.get("prompt")
     several = prompt is ... or (isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int))
     return several or call.fields.get("n") not in (None, 1)
 
 
-def _says(choice: dict[str, Any]) -> bool:
-    """Content of any kind: text, reasoning, refusal, tool calls, audio, and what is not known yet."""
+def _has_content(choice: dict[str, Any]) -> bool:
+    """Whether it has content of any kind: text, reasoning, refusal, tool calls, audio, or a kind unknown here."""
     delta = choice.get("delta") or choice.get("message")
     if isinstance(delta, dict):
         return any(value for name, value in delta.items() if name != "role")
     return bool(choice.get("text"))
 
 
-class _Speech:
-    """What the client has heard. plain: nothing but text of choice 0."""
+class _TextSoFar:
+    """The text that the client has. plain: it is nothing but text of choice 0."""
 
     __slots__ = ("pieces", "plain")
 
@@ -105,13 +105,13 @@ class _Speech:
         self.pieces: list[str] = []
         self.plain = True
 
-    def hear(self, block: bytes) -> None:
+    def read(self, block: bytes) -> None:
         for event in events(block):
             try:
                 for choice in orjson.loads(event.data).get("choices") or () if event.data[:1] == b"{" else ():
                     self._choice(choice)
             except (ValueError, AttributeError, TypeError):
-                self.plain = False  # what the client made of it is not known
+                self.plain = False  # how the client interpreted it is unknown
 
     def _choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta") or {}
@@ -125,7 +125,7 @@ class _Speech:
 
 
 class ResponsesReader(PassingReader):
-    """The Responses API: typed events, of which the last holds the whole response."""
+    """The Responses API: typed events; the last one contains the complete response."""
 
     __slots__ = ()
 
@@ -140,7 +140,7 @@ class ResponsesReader(PassingReader):
     def _read(self, part: dict[str, Any]) -> bool:
         kind = str(part.get("type"))
         if kind == "error" or part.get("error"):
-            self.fail(message_of(part.get("error") or part))
+            self.fail(error_message(part.get("error") or part))
         elif kind.endswith(".delta"):
             self.first_content = self.first_content or bool(part.get("delta"))
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
@@ -152,4 +152,4 @@ class ResponsesReader(PassingReader):
         response = response if isinstance(response, dict) else {}
         self.usage = usage_of(response.get("usage")) or self.usage
         if failed:
-            self.error = message_of(response.get("error") or "the response failed")
+            self.error = error_message(response.get("error") or "the response failed")

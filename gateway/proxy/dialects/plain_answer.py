@@ -1,4 +1,4 @@
-"""Tokens of a whole plain answer, mostly without parsing it. Pure."""
+"""Reads plain answers: are they answers, and how many tokens do they report? Mostly without parsing them. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import message_of
+from gateway.proxy.dialects.event_reader import error_message
 
 _PARSED_BYTES = 4096  # below, parsing is faster than searching for the usage
 _VALIDATED_BYTES = 16384  # below, parsing costs a few microseconds
@@ -24,14 +24,14 @@ _LAST = re.compile(
     + rb"(?:" + _STRING + b"|" + _WORD + b"|" + _TWICE + rb"))*+" + _S + rb"\}" + _S + rb"\Z",
     re.S,
 )  # fmt: skip
-"""The member `usage`, then only further members of the same object, then the object's end and the body's: so that
-object is the top level, and this the last `usage` in it. The lookbehind: an escaped quote begins no name."""
+"""The member `usage`, followed only by members of the same object, its end and the end of the body: so that object is
+the top level, and this is its last `usage`. The lookbehind excludes an escaped quote, which does not start a name."""
 
 
 def tail_usage(body: bytes) -> Usage | None:
-    """The tokens that a JSON answer states in its top-level `usage`; None when it states none.
+    """The tokens that a JSON answer reports in its top-level `usage`; None if it reports none.
 
-    body: a valid JSON object, else the result may be either. Looks at the end, where nearly everybody puts it.
+    body: a valid JSON object; for other bytes the result is undefined. Searches from the end.
     """
     found = None
     if len(body) > _PARSED_BYTES:
@@ -49,23 +49,23 @@ def tail_usage(body: bytes) -> Usage | None:
 
 
 def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
-    """The tokens that it states. Raises ValueError when a 200's body is no answer: not one JSON object (or list), cut
-    short, or an error.
+    """The tokens that the body of a 200 reply reports.
 
-    A large body is parsed only in doubt: when its brackets do not add up, or something in it is named "error".
+    Raises ValueError if the body is not an answer: not a JSON object (with `lists`: or list), truncated, or an error.
+    A large body is parsed only if its brackets do not balance or a member is named "error".
     """
     if len(body) > _VALIDATED_BYTES and not _doubtful(body, lists=lists):
         return tail_usage(body)
     try:
         whole = lenient_json.loads(body)
     except ValueError as error:
-        raise ValueError(f"its body is not JSON: {error}" if body else "its body is empty") from None
+        raise ValueError(f"the body is not JSON: {error}" if body else "the body is empty") from None
     if not isinstance(whole, dict):
         if not (lists and isinstance(whole, list)):
-            raise ValueError("its body is not a JSON object")
+            raise ValueError("the body is not a JSON object")
         return None
     if not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
-        raise ValueError(f"its body is an error: {message_of(whole.get('error') or whole)[:200]}")
+        raise ValueError(f"the body is an error: {error_message(whole.get('error') or whole)[:200]}")
     return usage_of(whole.get("usage"))
 
 

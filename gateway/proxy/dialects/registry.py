@@ -1,4 +1,4 @@
-"""Which dialect an upstream speaks, and in which of its clients' languages it is asked."""
+"""Builds the dialect of an upstream from its kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANTHROPIC_APIS = ("messages", "count_tokens")
 
 
 class DualDialect:
-    """An upstream that speaks OpenAI, for OpenAI's clients and for Anthropic's: picked by the API that was called."""
+    """An upstream that speaks OpenAI's API, for OpenAI's and Anthropic's clients; the API of the call decides."""
 
     def __init__(self, upstream: Upstream, native: OpenAI) -> None:
         self.origin = native.origin
@@ -56,6 +56,6 @@ _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
 }
 
 
-def build(upstream: Upstream) -> Dialect:
-    """The dialect of this upstream's kind, with all that its config says computed."""
+def build_dialect(upstream: Upstream) -> Dialect:
+    """The dialect of this upstream, built from its config."""
     return _DIALECTS[upstream.vendor.dialect](upstream)

@@ -1,7 +1,7 @@
-"""The seam between relay and vendors: a dialect builds requests and reads replies, and does no I/O.
+"""What the relay needs of a vendor's API: a dialect builds requests and reads replies. No I/O.
 
-One dialect object is built for each upstream when the config is read; everything that can be known then (origin,
-path prefix, credentials, fixed headers) is computed then. Its methods are pure.
+One dialect object is built per upstream when the config is loaded. It computes everything that is known then: origin,
+path prefix, credentials, fixed headers. Its methods are pure.
 """
 
 from __future__ import annotations
@@ -17,63 +17,86 @@ from gateway.proxy.types import Headers
 
 
 class Cut(Exception):
-    """A stream ended without saying that it was complete."""
+    """A stream ended without a finish."""
 
 
 class PlainReply(NamedTuple):
-    """A whole plain answer: the client's body, and the tokens that it states."""
+    """A complete answer that is not a stream."""
 
     body: bytes
+    """In the client's format."""
     usage: Usage | None
+    """The tokens it reports; None if it reports none."""
 
 
 class Reader(Protocol):
-    """Reads one streamed reply as it arrives.
+    """Reads one streamed reply as it arrives."""
 
-    feed: upstream bytes → whole events for this client; a bounded tail is held; raises Cut for an event beyond all
-    bounds. After `complete`, and after an error event, it gives nothing more. passes: these bytes may go to the client
-    as they are, for they are whole events in which nothing must be read, and count as fed; False: they must be fed.
-    end: what the client is still owed when the upstream has ended (a supplied `[DONE]`, or b""); raises Cut when no
-    finish was seen; owes nothing when called again.
-    """
-
-    first_content: bool  # some content has come: text, reasoning, refusal, tool call, or audio
-    finished: bool  # the model said it was done (finish_reason, [DONE], message_stop, response.completed)
-    complete: bool  # nothing more will come ([DONE] and its like): the relay need not wait for the connection's end
-    error: str | None  # the message of an error event; None when there was none. feed gives that event on: before
-    # anything was sent, the relay drops those bytes and asks elsewhere
+    first_content: bool
+    """Some content has arrived: text, reasoning, refusal, tool call, or audio."""
+    finished: bool
+    """The model has finished: finish_reason, [DONE], message_stop or response.completed was seen."""
+    complete: bool
+    """Nothing more will arrive (after [DONE] or its equivalent): the relay does not wait for the connection to end."""
+    error: str | None
+    """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
+    the client yet, the relay drops those bytes and tries another target."""
     usage: Usage | None
 
     @property
     def text(self) -> str:
-        """What was said so far; kept only when the reader was made with keep_text, and read out when asked for."""
+        """The text so far. Kept only if the reader was built with keep_text, and joined on access."""
 
     @property
     def continuable(self) -> bool:
-        """Nothing but text of one choice has been said so far (known only with keep_text)."""
+        """The answer so far is nothing but text of one choice. Known only with keep_text."""
 
-    def feed(self, data: bytes) -> bytes: ...
-    def passes(self, data: bytes) -> bool: ...
-    def end(self) -> bytes: ...
+    def feed(self, data: bytes) -> bytes:
+        """Upstream bytes → complete events for this client; a bounded remainder is buffered.
+
+        Returns b"" after `complete` and after an error event. Raises Cut for an event above the size limit.
+        """
+        ...
+
+    def passes(self, data: bytes) -> bool:
+        """Whether these bytes may go to the client as they are: complete events that need not be read. They then count
+        as fed; otherwise they must be fed."""
+        ...
+
+    def end(self) -> bytes:
+        """What the client still needs when the upstream has ended: a missing `[DONE]`, or b"". Raises Cut if no finish
+        was seen. A second call returns b""."""
+        ...
 
 
 class Dialect(Protocol):
-    """One vendor's way of saying it, for one upstream.
-
-    request: raises BadRequest (naming the field as param) for what the vendor cannot express, NotImplementedHere for
-    what nobody could express to it. answer: a whole plain 200 body → what its client gets; raises ValueError for what
-    is no answer. error: an upstream's error body → the client's. broken: the bytes that end a stream which cannot go
-    on, in the client's own form. raw: a request that is carried as it is, with this upstream's base path and
-    credentials.
-    """
+    """One vendor's API, for one upstream."""
 
     origin: str
+    """"scheme://host:port" of the upstream."""
 
-    def request(self, call: Call, model: str) -> UpstreamRequest: ...
-    def reader(self, call: Call, keep_text: bool) -> Reader: ...
-    def answer(self, call: Call, body: bytes) -> PlainReply: ...
-    def error(self, call: Call, status: int, body: bytes) -> bytes: ...
-    def broken(self, call: Call, error: GatewayError) -> bytes: ...
-    def raw(
-        self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]
-    ) -> UpstreamRequest: ...
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        """Raises BadRequest (with the field as param) for what this vendor's API cannot express, NotImplementedHere for
+        an endpoint it does not have."""
+        ...
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        """A reader for the streamed reply. keep_text: keep the text, so that another target can continue it."""
+        ...
+
+    def answer(self, call: Call, body: bytes) -> PlainReply:
+        """The body of a plain 200 reply, for the client. Raises ValueError if it is not an answer."""
+        ...
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        """An upstream's error body, in the client's format."""
+        ...
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        """The bytes that end a broken stream with this error, in the client's format. They begin with a blank line,
+        because the client may have half an event, which would absorb the error."""
+        ...
+
+    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
+        """A request that is forwarded as it is, below this upstream's base path and with its credentials."""
+        ...

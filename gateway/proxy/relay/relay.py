@@ -192,7 +192,7 @@ class Relay:
             if reply.status >= 400:
                 raise AttemptFailed(await _refusal(call, target_state, reply))
             target_state.record_latency(
-                waited if call.upload is None else self._clock() - max(asked, call.upload.heard)
+                waited if call.upload is None else self._clock() - max(asked, call.upload.last_received)
             )
             await act(state, target_state, reply)
         finally:

@@ -1,1 +1,1 @@
-"""From the bytes of a request to a Call: authentication, headers, parsing, splicing, forms."""
+"""From the bytes of a request to a `Call`: authentication, headers, parsing, JSON splicing, forms."""

@@ -1,4 +1,4 @@
-"""API key → Caller, by digest. A key itself is never kept, compared, logged or forwarded."""
+"""Authentication: API key → Caller, by SHA-256 digest. A key is never stored, compared, logged or forwarded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 
 
 class KeyRing:
-    """The callers of one config. open: whoever has no key is a caller too (loopback, or somebody else checks).
-    redaction: what it says of keys that do not say how much of their content is kept."""
+    """The callers of one config.
+
+    open: requests without a key are served too (loopback only, or authenticated by something in front).
+    redaction: the default for keys that do not configure how much of their content is recorded.
+    """
 
     def __init__(self, keys: Iterable[ApiKey], *, open: bool = False, redaction: RedactionConfig | None = None) -> None:
         self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction) for k in keys}
@@ -42,7 +45,7 @@ def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:
 
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes:
-    """The key as OpenAI's, Anthropic's and Azure's clients send it; b"" when there is none."""
+    """The key as OpenAI's, Anthropic's and Azure's clients send it; b"" if there is none."""
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and key:
         return key.strip()

@@ -1,4 +1,4 @@
-"""The words of room 1: who calls, what is called, and where it may go."""
+"""One request after parsing: who calls, what is called, and which options the request sets."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ Api = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. models: the aliases it may use, None: all. allow: what its headers may ask for (config.Key.allow).
-    sampled: False for a caller that opted out of evaluation. content: how much of its exchanges may be kept."""
+    """The owner of an API key."""
 
     name: str
     models: frozenset[str] | None = None
+    """The aliases it may use; None: all."""
     allow: frozenset[str] = frozenset()
+    """The x-gateway-* options its requests may set (`keys[].allow`)."""
     sampled: bool = True
+    """False: this caller opted out of evaluation."""
     content: Content = "full"
+    """How much of its exchanges may be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +61,30 @@ class RequestOptions:
 NO_OPTIONS = RequestOptions()
 
 
-@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+@dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
 class Call:
-    """One request, read. Nothing of it changes afterwards.
-
-    body: as the client sent it; b"" where `upload` is a form that still comes. fields: its parsed JSON object, or {}.
-    headers: the client's, allow-listed for forwarding. started: monotonic seconds; received: Unix seconds.
-    path: below the version ("/chat/completions"), with its query.
-    """
+    """One parsed request. Never assigned to after it is built."""
 
     id: str
-    received: float
-    started: float
+    received: float  # Unix seconds
+    started: float  # monotonic seconds
     caller: Caller
     api: Api
     method: bytes
-    path: bytes
-    alias: str
+    path: bytes  # below /v1, with its query: b"/chat/completions"
+    alias: str  # the model that the client named
     stream: bool
-    body: bytes
-    fields: dict[str, Any] = field(default_factory=dict)
-    headers: Headers = field(default_factory=list)
-    client_id: str | None = None
+    body: bytes  # as the client sent it; b"" for an upload
+    fields: dict[str, Any] = field(default_factory=dict)  # the body's parsed JSON object; {} for an upload
+    headers: Headers = field(default_factory=list)  # the client's, reduced to those that are forwarded
+    client_id: str | None = None  # the client's own x-request-id
     conversation: str | None = None
-    reference: str | None = None  # the right answer, by header
-    user: str | None = None  # by header; the body may name another in `user`
-    upload: Upload | None = None  # None: not a form
+    reference: str | None = None  # the reference answer, from x-gateway-reference
+    user: str | None = None  # from x-gateway-user; the body may name another in `user`
+    upload: Upload | None = None  # a multipart form that is still arriving; None: not a form
 
     @property
     def asked_usage(self) -> bool:
-        """The client itself asked for the usage chunk of a stream."""
+        """The client itself requested the usage chunk of a stream."""
         options = self.fields.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True

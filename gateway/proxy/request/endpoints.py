@@ -1,4 +1,4 @@
-"""Which path is which API: the table of what is routed by model."""
+"""The endpoints that are routed by model: path → API."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from gateway.proxy.request.call import Api
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One routed path. operation: its `gen_ai.operation.name`. carries_text: recorded for evaluation. form: how the
-    request is read. required: members that must be there, checked here because some servers invent an answer instead.
-    json_answer: a plain answer is one JSON object, held until it is whole; else its bytes pass as they come.
-    """
+    """One path that is routed by model."""
 
     api: Api
     operation: str
+    """`gen_ai.operation.name` of its metrics and spans."""
     carries_text: bool = False
+    """Its exchanges are recorded for evaluation."""
     form: str = "json"
+    """How the request body is read: "json" or "multipart"."""
     required: tuple[str, ...] = ()
+    """Required members. Checked here because some servers answer without them instead of refusing."""
     json_answer: bool = True
+    """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
 
 
 ENDPOINTS: dict[bytes, Endpoint] = {
@@ -45,4 +47,4 @@ ENDPOINTS: dict[bytes, Endpoint] = {
 """By path below /v1."""
 
 AT_ROOT = frozenset({b"/tokenize", b"/detokenize", b"/score", b"/rerank", b"/classify", b"/pooling"})
-"""Paths that vLLM's clients also call without /v1; upstreams get them at the root."""
+"""Paths that vLLM's clients also call without /v1; local upstreams receive them at the root."""

@@ -1,4 +1,4 @@
-"""Allow-lists in both directions: what of a client's headers goes upstream, and of an upstream's to the client."""
+"""Header allow-lists: which of a client's headers go upstream, and which of an upstream's go to the client."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CLIENT = frozenset(
         b"content-disposition",
     }
 )
-_THEIR_TIME = b"openai-processing-ms"
+_UPSTREAM_TIME = b"openai-processing-ms"
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
 _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) -> Headers:
-    """What an upstream may see. Never a credential, a cookie or a hop-by-hop header; nothing that is not named."""
+    """The headers an upstream may see. Never a credential, a cookie, a hop-by-hop header, or one not listed here."""
     out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
     if client_id is not None:
         out.append((b"x-request-id", client_id.encode()))
@@ -36,11 +36,11 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) 
 
 
 def for_client(headers: Headers) -> Headers:
-    """What the client may see of an upstream's answer. Its own processing time is replaced by ours."""
+    """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own."""
     out: Headers = []
     for header in headers:
         name = header[0]
-        if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name != _THEIR_TIME):
+        if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name != _UPSTREAM_TIME):
             out.append(header)
             if name == b"content-type" and header[1].startswith(b"text/event-stream"):
                 out += _EVENTS
@@ -48,7 +48,7 @@ def for_client(headers: Headers) -> Headers:
 
 
 def sane_id(value: bytes | None) -> str | None:
-    """A client's own request id, when it is short printable ASCII; None otherwise."""
+    """A client's own id, if it is 1 to 128 characters of printable ASCII; otherwise None."""
     if value is None or not 0 < len(value) <= 128:
         return None
     return value.decode("ascii") if all(33 <= c <= 126 for c in value) else None

@@ -1,6 +1,6 @@
-"""Edits of a JSON object's bytes at byte offsets, never by re-serialising: every byte that is not named stays. Pure.
+"""Edits a JSON object at byte offsets, never by re-serialising: all other bytes stay as they were. Pure.
 
-Looks at the top level only. Nested values are skipped, not judged: what is wrong inside them is the upstream's to say.
+Only the top level is read. Nested values are skipped without validation; the upstream reports errors inside them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import orjson
 
 _S = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_LARGE = 1 << 20  # beyond it a scan, which jumps over long strings, is faster than a search through them
-_DEEPEST = 1024  # as orjson: levels cost time, and 16 million of them fit in a body
+_LARGE = 1 << 20  # bytes; above, scan() is faster than bytes.find, because it skips long strings
+_MAX_DEPTH = 1024  # the limit of orjson
 _LONG = 1024  # a string with a longer run than this is skipped with bytes.find, which is faster than any regex
 _SHORT = rb'"[^"\\]{0,%d}+(?:\\.[^"\\]{0,%d}+)*+"' % (_LONG, _LONG)
 _FLAT = rb'[^"\[\]{}]++|' + _SHORT
@@ -33,29 +33,29 @@ _OPEN = re.compile(_S + rb"\{")
 _CLOSE = re.compile(_S + rb"\}" + _S + rb"\Z")
 _SPACE = re.compile(_S + rb"\Z")
 _REST = re.compile(_STRING[1:], re.S)
-_SPELLED = re.compile(rb"\\u00[2-7]")  # a name may be spelled with escapes: "\u006dodel" is model
+_ESCAPED_LETTER = re.compile(rb"\\u00[2-7]")  # a name may contain escapes: "\u006dodel" is model
 _PLAIN_VALUE = re.compile(_S + rb":" + _S + rb"(" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++)", re.S)
 
 
 class JsonMember(NamedTuple):
-    """One top-level member. key: offset of its opening quote; start, end: of its value."""
+    """One top-level member; offsets in bytes."""
 
     name: bytes
-    key: int
-    start: int
-    end: int
+    key: int  # of the name's opening quote
+    start: int  # of the value
+    end: int  # of the value
 
 
 def scan(body: bytes) -> dict[bytes, tuple[int, int]]:
-    """Offsets (start, end) of every top-level value, by name; of duplicates the last, as most parsers do.
+    """Offsets (start, end) of every top-level value, by name; of duplicates the last, as in most parsers.
 
-    Raises ValueError when the body is not one JSON object, as far as its top level shows.
+    Raises ValueError if the body is not one JSON object, as far as its top level shows.
     """
     return {m.name: (m.start, m.end) for m in members(body)}
 
 
 def members(body: bytes) -> Iterator[JsonMember]:
-    """Every top-level member, in order. Raises ValueError as `scan` does, when it gets there."""
+    """Every top-level member, in order. Raises ValueError like `scan`, when the iteration reaches the error."""
     opened = _OPEN.match(body)
     if opened is None:
         raise ValueError("expected a JSON object at byte 0")
@@ -95,7 +95,7 @@ def _value_end(body: bytes, at: int) -> int:
 
 
 def _string_end(body: bytes, at: int) -> int:
-    """at: the opening quote. Most long strings have no escaped quote: one memchr finds their end."""
+    """The offset after the string that opens at `at`. Usually one memchr finds it: few strings have escaped quotes."""
     quote = body.find(b'"', at + 1)
     if quote > 0 and body[quote - 1] != 0x5C:
         return quote + 1
@@ -106,7 +106,7 @@ def _string_end(body: bytes, at: int) -> int:
 
 
 def _nested_end(body: bytes, at: int) -> int:
-    """at: the opening bracket. Kinds of brackets are not told apart: valid JSON pairs them anyway."""
+    """The offset after the value that opens at `at`. Bracket kinds are not compared: valid JSON pairs them."""
     opening, depth = at, 0
     while True:
         at = _skipped(body, at)
@@ -115,8 +115,8 @@ def _nested_end(body: bytes, at: int) -> int:
             at = _string_end(body, at)
         elif byte in (b"[", b"{"):
             depth, at = depth + 1, at + 1
-            if depth > _DEEPEST:
-                raise ValueError(f"the value at byte {opening} is nested more than {_DEEPEST} levels deep")
+            if depth > _MAX_DEPTH:
+                raise ValueError(f"the value at byte {opening} is nested more than {_MAX_DEPTH} levels deep")
         elif byte:
             depth, at = depth - 1, at + 1
             if depth == 0:
@@ -131,10 +131,12 @@ def _skipped(body: bytes, at: int) -> int:
 
 
 def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
-    """The body with that top-level member's value replaced, in all duplicates, since parsers differ in which they
-    take; inserted as the last member where there is none. value: JSON. Raises ValueError as `scan` does."""
+    """Replaces the value of a top-level member, or adds the member at the end. value: JSON.
+
+    All duplicates are replaced, because parsers differ in which one they use. Raises ValueError like `scan`.
+    """
     pieces: list[bytes | memoryview] = []
-    view, done = memoryview(body), 0  # a slice of it copies nothing, which tells where images lie inline
+    view, done = memoryview(body), 0  # slicing a view copies nothing, which matters for inline images
     for member in members(body):
         if member.name == name:
             pieces += [view[done : member.start], value]
@@ -144,17 +146,17 @@ def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
     return b"".join((*pieces, view[done:]))
 
 
-def set_known(body: bytes, name: bytes, value: bytes) -> bytes:
-    """As set_member, for a valid body that is known to have the member: mostly one search instead of a scan.
+def replace_member(body: bytes, name: bytes, value: bytes) -> bytes:
+    """Like set_member, for a valid body that has the member: usually one search instead of a scan.
 
-    Where the quoted name occurs once and no escapes could spell it, that occurrence is the member.
+    If the quoted name occurs once and no escape could spell it, that occurrence is the member.
     """
     if len(body) > _LARGE:
         return set_member(body, name, value)
     quoted = b'"' + name + b'"'
     at = body.find(quoted)
     end = at + len(quoted)
-    if at < 0 or body.find(quoted, end) >= 0 or (b"\\u00" in body and _SPELLED.search(body)):
+    if at < 0 or body.find(quoted, end) >= 0 or (b"\\u00" in body and _ESCAPED_LETTER.search(body)):
         return set_member(body, name, value)
     plain = _PLAIN_VALUE.match(body, end)
     if plain is None:
@@ -164,7 +166,7 @@ def set_known(body: bytes, name: bytes, value: bytes) -> bytes:
 
 
 def add_member(body: bytes, name: bytes, value: bytes) -> bytes:
-    """The body with one more member at its end. Only for a valid object that is known not to have it."""
+    """Adds a member at the end. Only for a valid object that does not have the member."""
     close = body.rfind(b"}")
     if close < 0:
         raise ValueError("expected a JSON object")
@@ -176,7 +178,7 @@ def add_member(body: bytes, name: bytes, value: bytes) -> bytes:
 
 
 def remove_member(body: bytes, name: bytes) -> bytes:
-    """The body without that top-level member, nor any duplicate. Raises ValueError as `scan` does."""
+    """Removes a top-level member and its duplicates. Raises ValueError like `scan`."""
     all_members = list(members(body))
     kept = [at for at, m in enumerate(all_members) if m.name != name]
     if len(kept) == len(all_members):
@@ -190,10 +192,10 @@ def remove_member(body: bytes, name: bytes) -> bytes:
     return b"".join((*pieces, body[all_members[-1].end :]))
 
 
-def ask_usage(body: bytes) -> bytes:
-    """The request with `stream_options.include_usage` true; other members of stream_options stay.
+def request_usage(body: bytes) -> bytes:
+    """Sets `stream_options.include_usage` to true; other members of stream_options stay.
 
-    A stream_options that is neither an object nor null is left as it is, for the upstream to refuse.
+    A stream_options that is neither an object nor null stays as it is: the upstream will refuse it.
     """
     pieces, done, found = [], 0, False
     for member in members(body):
@@ -202,14 +204,14 @@ def ask_usage(body: bytes) -> bytes:
             pieces += [body[done : member.start], _with_usage(body[member.start : member.end])]
             done = member.end
     if not found:
-        return add_member(body, b"stream_options", _ASKED)
+        return add_member(body, b"stream_options", _INCLUDE_USAGE)
     return b"".join((*pieces, body[done:]))
 
 
-_ASKED = b'{"include_usage":true}'
+_INCLUDE_USAGE = b'{"include_usage":true}'
 
 
 def _with_usage(options: bytes) -> bytes:
     if options == b"null":
-        return _ASKED
+        return _INCLUDE_USAGE
     return set_member(options, b"include_usage", b"true") if options[:1] == b"{" else options

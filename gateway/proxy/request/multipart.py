@@ -1,6 +1,6 @@
-"""Where the fields of a form lie in its bytes. Pure; files are passed over, never looked into. Source: RFC 7578.
+"""Finds the fields of a multipart form in its bytes. Pure; the content of files is skipped. Source: RFC 7578.
 
-The delimiter is the body's first line: no client sends a preamble before it, though RFC 2046 would let it.
+The delimiter is the body's first line: RFC 2046 allows a preamble before it, but no client sends one.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _MAX_HEAD = 4096
 
 
 class FormField(NamedTuple):
-    """One part that is no file. start, end: offsets of its value."""
+    """One part that is not a file."""
 
     name: bytes
-    start: int
+    start: int  # offset of the value, in bytes
     end: int
 
 
 class FormFieldReader:
-    """Finds the parts that are no file, in order, in a form that comes in pieces. Holds no more than a part's head.
+    """Finds the fields of a form that arrives in pieces, in order. Buffers at most one part's headers.
 
-    counted: a name; count: how many parts of that name have begun, files too.
+    counted: the name of a part; `count` is the number of parts of that name so far, files included.
     """
 
     __slots__ = ("_at", "_base", "_delimiter", "_held", "_name", "_start", "_step", "count", "counted")
@@ -34,15 +34,15 @@ class FormFieldReader:
         self.counted = counted
         self.count = 0
         self._held = b""
-        self._base = 0  # where in the form the held bytes begin
-        self._at = 0  # within the held bytes: what comes before is done with
+        self._base = 0  # offset in the form of the first held byte
+        self._at = 0  # within the held bytes: everything before is processed
         self._delimiter = b""
-        self._name: bytes | None = None  # of the field under way; None: a file
+        self._name: bytes | None = None  # of the current part; None: a file
         self._start = 0
-        self._step: Callable[[bytes], FormField | bool] | None = self._first_line  # None: what follows is no form
+        self._step: Callable[[bytes], FormField | bool] | None = self._first_line  # None: the rest is not a form
 
     def feed(self, data: bytes) -> Iterator[FormField]:
-        """The fields whose end has come with these bytes; to be read to its end."""
+        """The fields that these bytes complete. The iterator must be exhausted."""
         held = self._held = self._held + data
         while self._step is not None and (found := self._step(held)):
             if isinstance(found, FormField):
@@ -86,7 +86,7 @@ class FormFieldReader:
             if len(after) < 2:
                 self._at = at
                 return False
-            if after in (b"\r\n", b"--"):  # a line that only begins like the delimiter is none
+            if after in (b"\r\n", b"--"):  # otherwise the line only starts like the delimiter
                 self._at = at + len(delimiter)
                 self._step = self._head
                 end = self._base + at
@@ -97,10 +97,10 @@ class FormFieldReader:
 
 
 def fields(body: bytes) -> Iterator[FormField]:
-    """The parts that are no file, in order, as far as the body is a form."""
+    """The fields of a form, in order, up to the first byte that cannot be parsed."""
     yield from FormFieldReader().feed(body)
 
 
 def field(body: bytes, name: bytes) -> bytes | None:
-    """The value of the first field of that name; None when there is none."""
+    """The value of the first field of that name; None if there is none."""
     return next((body[f.start : f.end] for f in fields(body) if f.name == name), None)

@@ -1,4 +1,4 @@
-"""Bytes and headers of one HTTP request → Call. All that can be wrong with a request is said here."""
+"""Parses one HTTP request into a `Call` and its `RequestOptions`, and reports every error of the request itself."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gateway.proxy.request.json_splice import scan
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import HttpRequest
 
-_PARSED_WHOLE = 1 << 20  # larger bodies are scanned: building their objects costs milliseconds
-_PARSED_MEMBER = 1 << 16
+_PARSED_BODY_BYTES = 1 << 20  # larger bodies are only scanned: building their objects takes milliseconds
+_PARSED_MEMBER_BYTES = 1 << 16
 
 
 def read_call(
@@ -30,9 +30,9 @@ def read_call(
     started: float,
     upload: Upload | None = None,
 ) -> Call:
-    """Raises BadRequest for whatever the gateway itself must understand; the rest is the upstream's to judge.
+    """Raises BadRequest for what the gateway itself needs to understand; the upstream validates the rest.
 
-    upload: a form, read as far as its model, in place of a body.
+    upload: a form that was read up to its model; then `body` is empty.
     """
     if upload is not None:
         fields: dict[str, Any] = {}
@@ -49,18 +49,18 @@ def read_call(
         path = path + b"?" + query
     forwarded = for_upstream(request.headers, client_id)
     conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))
-    return Call(  # by place: names would cost a tenth of reading a call
+    return Call(  # positional: keywords would cost a tenth of this function
         new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
         forwarded, client_id, conversation, _reference(headers), user, upload,
     )  # fmt: skip
 
 
 def read_fields(body: bytes) -> dict[str, Any]:
-    """The members of a JSON object; of one above 1 MB only the small members. Raises BadRequest."""
+    """The members of a JSON object; of a body above 1 MB, only its small members. Raises BadRequest."""
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
     try:
-        if len(body) > _PARSED_WHOLE:
+        if len(body) > _PARSED_BODY_BYTES:
             return _small_members(body)
         fields = orjson.loads(body)
     except ValueError as error:
@@ -71,10 +71,10 @@ def read_fields(body: bytes) -> dict[str, Any]:
 
 
 def _small_members(body: bytes) -> dict[str, Any]:
-    """Members too large to build stand as `...`: present, and not looked into."""
+    """Large members are represented by `...`: present, not parsed."""
     out: dict[str, Any] = {}
     for name, (start, end) in scan(body).items():
-        small = end - start <= _PARSED_MEMBER
+        small = end - start <= _PARSED_MEMBER_BYTES
         out[name.decode()] = orjson.loads(body[start:end]) if small else ...
     return out
 
@@ -121,7 +121,7 @@ def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str
 
 
 def _reference(headers: Mapping[bytes, bytes]) -> str | None:
-    """Percent-encoded UTF-8, since a header holds neither a line break nor other letters."""
+    """The header is percent-encoded UTF-8, because header values are single lines of ASCII."""
     given = headers.get(b"x-gateway-reference")
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
@@ -130,7 +130,7 @@ _OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gatew
 
 
 def read_options(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
-    """What the x-gateway-* request headers ask for. Raises BadRequest for what cannot be read."""
+    """The options in the x-gateway-* headers. Raises BadRequest for a value that is not valid."""
     if not (_OPTION_HEADERS & headers.keys()):
         return NO_OPTIONS
     sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None

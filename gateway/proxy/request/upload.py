@@ -1,6 +1,7 @@
-"""A form on its way from a client to an upstream: passed on while it comes, and kept, so that it can be asked again.
+"""Uploads: a multipart form that is forwarded while it arrives, and spooled so that an attempt can be repeated.
 
-Until the form's model is known nobody can be asked: what has come by then waits here, in memory or in a file.
+No target can be chosen before the form's `model` field has arrived: until then the form is only spooled, in memory or
+in a temporary file.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from gateway.core.errors import BadRequest, Overloaded, TooLarge
 from gateway.proxy.request.multipart import FormField, FormFieldReader
 from gateway.proxy.types import ClientGone, PausableDeadline, Receive
 
-_IN_MEMORY = 1 << 20  # bytes of one upload; beyond, all of it lies in a file
-_PIECE = 1 << 18
-_MAX_VALUE = 1024  # of the fields that are read here
+_IN_MEMORY_BYTES = 1 << 20  # of one upload; a larger one moves to a file
+_PIECE_BYTES = 1 << 18
+_MAX_VALUE_BYTES = 1024  # of a field that is read here
 
 
 def too_large(limit_bytes: int) -> TooLarge:
@@ -29,33 +30,34 @@ def too_large(limit_bytes: int) -> TooLarge:
 
 
 class Spool:
-    """Bytes that are added at the end and read anywhere. What waits for a disk does so in a thread, one at a time.
+    """Bytes that are appended, and read at any offset. Disk access runs in a thread, one operation at a time.
 
-    A cancelled wait loses nothing: what was added is written, now or by whoever comes next, who also learns of failure.
+    Cancelling a waiting call loses nothing: the appended bytes are written then or by the next call, which also raises
+    the error if that fails.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by close()
         self._unwritten: deque[tuple[int, bytes]] = deque()
         self._busy: asyncio.Future[Any] | None = None
 
     @property
     def on_disk(self) -> bool:
-        return self.size > _IN_MEMORY
+        return self.size > _IN_MEMORY_BYTES
 
     async def add(self, data: bytes) -> None:
-        """Raises Overloaded when there is no room."""
+        """Raises Overloaded if the disk is full."""
         self._unwritten.append((self.size, data))
         self.size += len(data)
-        await self._do(self._flush)
+        await self._run(self._flush)
 
     async def read(self, at: int, end: int) -> bytes:
-        data: bytes = await self._do(self._read, at, end - at)
+        data: bytes = await self._run(self._read, at, end - at)
         return data
 
     def close(self) -> None:
-        """Never waits: freeing a large file takes a while, and so does a write that is under way."""
+        """Never waits: a large file, or one with a write in progress, is closed in a thread."""
         if not self.on_disk:
             self._file.close()
         elif self._busy is None or self._busy.done():
@@ -63,12 +65,12 @@ class Spool:
         else:
             self._busy.add_done_callback(lambda done: self.close())
 
-    async def _do(self, act: Callable[..., Any], *arguments: Any) -> Any:
+    async def _run(self, act: Callable[..., Any], *arguments: Any) -> Any:
         if not self.on_disk:
             return act(*arguments)
         try:
             while (busy := self._busy) is not None:
-                await asyncio.wait([busy])  # awaiting it itself would cancel it with us
+                await asyncio.wait([busy])  # not `await busy`: that would cancel it together with this call
                 busy.result()
                 self._busy = None if self._busy is busy else self._busy
             self._busy = busy = asyncio.get_running_loop().run_in_executor(None, act, *arguments)
@@ -90,55 +92,50 @@ class Spool:
 
 
 class Upload:
-    """One form: what has come of it, and the rest, which is read from the client as an upstream takes it.
-
-    length: the client's content-length; None: it sent none. alias, stream: what the form's fields say; `stream` only
-    as far as the form had come when its model was known. whole: its end has come. heard: monotonic time at which the
-    client last sent something.
-    """
+    """One form: the part that has arrived, and the rest, which is read from the client at the upstream's pace."""
 
     def __init__(self, receive: Receive, length: int | None, limit_bytes: int) -> None:
-        self.length = length
-        self.alias = ""
-        self.stream = False
-        self.whole = False
-        self.heard = 0.0
+        self.length = length  # the client's content-length; None: it sent none
+        self.alias = ""  # the field `model`
+        self.stream = False  # the field `stream`, if it came before `model`
+        self.complete = False
+        self.last_received = 0.0  # monotonic time at which the client last sent something
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._spool = Spool()
         self._fields = FormFieldReader(counted=b"model")
-        self._known: dict[bytes, FormField] = {}  # of `model` and `stream`, the first
-        self._broken: Exception | None = None  # why no more can be read
-        self._limit: PausableDeadline | None = None
-        self._then: Callable[[], None] | None = None
+        self._known: dict[bytes, FormField] = {}  # `model` and `stream`; of duplicates the first
+        self._error: Exception | None = None  # why no more can be read; raised again by later reads
+        self._deadline: PausableDeadline | None = None
+        self._on_complete: Callable[[], None] | None = None
 
     async def to_model(self) -> None:
         """Reads until the model is known. Raises BadRequest, TooLarge and ClientGone."""
-        while b"model" not in self._known and not self.whole:
+        while b"model" not in self._known and not self.complete:
             await self._more()
         self.alias = (await self._value(b"model"))[:256].decode("utf-8", "replace")
         self.stream = (await self._value(b"stream")).lower() == b"true"
         if not self.alias:
             raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
 
-    def when_whole(self, then: Callable[[], None]) -> None:
-        """Calls it once no more is read from the client, which may be now."""
-        if self.whole:
-            then()
+    def when_complete(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` when the form is complete; at once if it is."""
+        if self.complete:
+            callback()
         else:
-            self._then = then
+            self._on_complete = callback
 
     @contextmanager
-    def pausing(self, limit: PausableDeadline) -> Iterator[None]:
+    def pausing(self, deadline: PausableDeadline) -> Iterator[None]:
         """Pauses the deadline whenever the client is waited for: its slowness is not the upstream's."""
-        self._limit = limit
+        self._deadline = deadline
         try:
             yield
         finally:
-            self._limit = None
+            self._deadline = None
 
-    def naming(self, model: str) -> SplicedUpload:
-        """The form with that model in place of the client's."""
+    def with_model(self, model: str) -> SplicedUpload:
+        """The form with `model` in place of the model that the client named."""
         field = self._known[b"model"]
         if model == self.alias:
             return SplicedUpload(self, 0, 0, b"")
@@ -146,54 +143,54 @@ class Upload:
 
     @property
     def size(self) -> int | None:
-        """Of the form, when its end has come; else what the client said, which may be nothing."""
-        return self._spool.size if self.whole else self.length
+        """Of the form, in bytes: exact once it is complete, before that the client's content-length, if it sent one."""
+        return self._spool.size if self.complete else self.length
 
     async def pieces(self, start: int, end: int, value: bytes) -> AsyncIterator[bytes]:
-        """All of it from its beginning, with that value from `start` to `end`. Reads on from the client.
+        """The form from its beginning, with `value` in place of the bytes from `start` to `end`.
 
-        One at a time: who asks anew has given up the one before.
+        Reads on from the client where the spool ends. Only one iterator may be active at a time.
         """
         at = 0
         while at < start:
-            yield await self._spool.read(at, at := min(at + _PIECE, start))
+            yield await self._spool.read(at, at := min(at + _PIECE_BYTES, start))
         if value:
             yield value
         at = end
         while True:
             if at < self._spool.size:
-                yield await self._spool.read(at, at := min(at + _PIECE, self._spool.size))
-            elif self.whole:
+                yield await self._spool.read(at, at := min(at + _PIECE_BYTES, self._spool.size))
+            elif self.complete:
                 return
             elif data := await self._more():
                 at += len(data)
                 yield data
 
     def close(self) -> None:
-        self._then = None
-        self._broken = self._broken or ClientGone()
+        self._on_complete = None
+        self._error = self._error or ClientGone()
         self._spool.close()
 
     async def _value(self, name: bytes) -> bytes:
         field = self._known.get(name)
         if field is None:
             return b""
-        return (await self._spool.read(field.start, min(field.end, field.start + _MAX_VALUE))).strip()
+        return (await self._spool.read(field.start, min(field.end, field.start + _MAX_VALUE_BYTES))).strip()
 
     async def _more(self) -> bytes:
-        """The next piece from the client, kept. What went wrong once goes wrong again: nothing may be left out."""
-        if self._broken is not None:
-            raise self._broken
-        if self._limit is not None:
-            self._limit.pause()
+        """The next piece from the client, spooled. Once it has failed, it always fails: no piece may be missing."""
+        if self._error is not None:
+            raise self._error
+        if self._deadline is not None:
+            self._deadline.pause()
         message = await self._receive()
-        self.heard = time.monotonic()
-        if self._limit is not None:
-            self._limit.resume()
+        self.last_received = time.monotonic()
+        if self._deadline is not None:
+            self._deadline.resume()
         try:
             data = self._read(message)
         except Exception as error:
-            self._broken = error
+            self._error = error
             raise
         if data:
             await self._spool.add(data)
@@ -201,23 +198,23 @@ class Upload:
 
     def _read(self, message: Any) -> bytes:
         if message["type"] == "http.disconnect":
-            raise ClientGone  # an end here would make half a file look whole
+            raise ClientGone  # an ordinary end would make half a file look complete
         data: bytes = message.get("body", b"")
         if self._spool.size + len(data) > self._limit_bytes:
             raise too_large(self._limit_bytes)
         for field in self._fields.feed(data):
             if field.name in (b"model", b"stream"):
                 self._known.setdefault(field.name, field)
-        if self._fields.count > 1:  # an upstream might take the second, which nobody has checked
+        if self._fields.count > 1:  # an upstream might use the second one, which was not authorized
             raise BadRequest("the form has more than one field `model`", param="model")
-        self.whole = not message.get("more_body", False)
-        if self.whole and self._then is not None:
-            self._then()
+        self.complete = not message.get("more_body", False)
+        if self.complete and self._on_complete is not None:
+            self._on_complete()
         return data
 
 
 class SplicedUpload:
-    """An upload with another model, as often as it is asked for. length: None where nobody knows it yet."""
+    """An upload with another model; can be iterated once per attempt. length: in bytes; None: not known yet."""
 
     def __init__(self, upload: Upload, start: int, end: int, value: bytes) -> None:
         self._upload = upload
@@ -229,7 +226,7 @@ class SplicedUpload:
 
 
 async def begin_upload(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> Upload:
-    """A form, read until its model is known; to be closed. Raises BadRequest, TooLarge and ClientGone."""
+    """Reads a form up to its model; the caller closes it. Raises BadRequest, TooLarge and ClientGone."""
     given = headers.get(b"content-length", b"")
     length = int(given) if given.isdigit() and b"transfer-encoding" not in headers else None
     if length is not None and length > limit_bytes:

@@ -87,7 +87,7 @@ def test_a_chat_client_gets_a_completion(claude: Anthropic, make_call: MakeCall)
     "body", [b"", b"{}", b'{"type":"error","error":{"type":"api_error","message":"no"}}', b'{"content":"x"}']
 )
 def test_what_is_no_message_is_refused(claude: Anthropic, make_call: MakeCall, body: bytes) -> None:
-    with pytest.raises(ValueError, match="its body is"):
+    with pytest.raises(ValueError, match="the body is"):
         claude.answer(make_call(), body)
 
 

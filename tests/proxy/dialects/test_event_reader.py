@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.dialects.event_reader import RawReader, message_of
+from gateway.proxy.dialects.event_reader import RawReader, error_message
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1))
@@ -32,4 +32,4 @@ def test_raw_bytes_pass_and_end_when_the_upstream_does(chunks: list[bytes]) -> N
     ],
 )
 def test_an_error_has_words_in_any_shape(error: Any, words: str) -> None:
-    assert message_of(error) == words
+    assert error_message(error) == words

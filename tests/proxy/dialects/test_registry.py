@@ -10,7 +10,7 @@ import pytest
 from gateway.config.loading import Upstream
 from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
 from gateway.core.providers import VENDORS
-from gateway.proxy.dialects.registry import build
+from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
@@ -23,7 +23,7 @@ def test_every_vendor_can_be_asked_by_both_kinds_of_clients(
     make_upstream: MakeUpstream, make_call: MakeCall, kind: str
 ) -> None:
     base = VENDORS[kind].base_url or "https://name.example.com/openai/v1"
-    dialect = build(make_upstream(kind, base_url=base))
+    dialect = build_dialect(make_upstream(kind, base_url=base))
     for api in ("chat", "messages"):
         request = dialect.request(make_call(api, **ASKED), "m")
         assert isinstance(request.body, bytes)
@@ -44,7 +44,7 @@ def test_every_vendor_can_be_asked_by_both_kinds_of_clients(
 def test_the_language_is_the_clients_and_the_upstreams(
     make_upstream: MakeUpstream, make_call: MakeCall, kind: str, api: str, path: bytes
 ) -> None:
-    dialect = build(make_upstream(kind))
+    dialect = build_dialect(make_upstream(kind))
     assert dialect.request(make_call(api, **ASKED), "m").path == path
     broken = dialect.broken(make_call(api, stream=True, **ASKED), UpstreamFailed("no"))
     assert broken.startswith(b"\n\ndata:" if api == "chat" else b"\n\nevent: error\n")
@@ -55,12 +55,12 @@ def test_the_language_is_the_clients_and_the_upstreams(
 @pytest.mark.parametrize("api", ["completions", "embeddings", "responses", "speech", "rerank"])
 def test_anthropic_has_no_other_api(make_upstream: MakeUpstream, make_call: MakeCall, api: str) -> None:
     with pytest.raises(BadRequest, match=f"has no {api}"):
-        build(make_upstream("anthropic")).request(make_call(api), "m")
+        build_dialect(make_upstream("anthropic")).request(make_call(api), "m")
 
 
 def test_tokens_cannot_be_counted_by_who_speaks_openai(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
     with pytest.raises(NotImplementedHere, match="cannot count tokens"):
-        build(make_upstream("vllm")).request(make_call("count_tokens", **ASKED), "m")
+        build_dialect(make_upstream("vllm")).request(make_call("count_tokens", **ASKED), "m")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_tokens_cannot_be_counted_by_who_speaks_openai(make_upstream: MakeUpstre
 def test_raw_requests_carry_the_upstreams_credential(
     make_upstream: MakeUpstream, kind: str, header: tuple[bytes, bytes], path: bytes
 ) -> None:
-    request = build(make_upstream(kind)).raw(b"GET", b"/files", [(b"accept", b"*/*")], b"")
+    request = build_dialect(make_upstream(kind)).raw(b"GET", b"/files", [(b"accept", b"*/*")], b"")
     assert request.path == path
     assert header in request.headers
     assert not any(name == b"content-type" for name, _ in request.headers)

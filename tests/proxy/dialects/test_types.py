@@ -9,7 +9,7 @@ import pytest
 from gateway.config.loading import Upstream
 from gateway.core.errors import UpstreamFailed
 from gateway.core.providers import VENDORS
-from gateway.proxy.dialects.registry import build
+from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.dialects.types import Cut, Dialect
 from gateway.proxy.request.call import Call
 
@@ -19,7 +19,7 @@ MakeCall = Callable[..., Call]
 @pytest.fixture(params=sorted(VENDORS))
 def dialect(request: pytest.FixtureRequest, make_upstream: Callable[..., Upstream]) -> Dialect:
     kind = request.param
-    return build(make_upstream(kind, base_url=VENDORS[kind].base_url or "https://name.example.com/openai/v1"))
+    return build_dialect(make_upstream(kind, base_url=VENDORS[kind].base_url or "https://name.example.com/openai/v1"))
 
 
 @pytest.mark.parametrize("api", ["chat", "messages"])

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.request.json_splice import add_member, ask_usage, members, remove_member, scan, set_known, set_member
+from gateway.proxy.request.json_splice import (
+    add_member,
+    members,
+    remove_member,
+    replace_member,
+    request_usage,
+    scan,
+    set_member,
+)
 
 SPACE = st.sampled_from(["", " ", "\n", "\t", "\r\n  "])
 NAMES = st.one_of(st.sampled_from(["model", "stream", "messages", "", 'a"model', "\\", "mödel"]), st.text(max_size=6))
@@ -93,7 +101,7 @@ def test_set_known_is_set_member_where_the_member_is_there(
 ) -> None:
     body = written(space, [*parts, (name, json.dumps(name), 1)])
     new = json.dumps(value).encode()
-    assert set_known(body, name.encode(), new) == set_member(body, name.encode(), new)
+    assert replace_member(body, name.encode(), new) == set_member(body, name.encode(), new)
 
 
 @given(
@@ -104,15 +112,15 @@ def test_ask_usage_sets_one_member_of_stream_options(
 ) -> None:
     body = written(space, [*parts, ("stream_options", '"stream_options"', options)])
     expected = orjson.loads(body) | {"stream_options": (options or {}) | {"include_usage": True}}
-    assert orjson.loads(ask_usage(body)) == expected
+    assert orjson.loads(request_usage(body)) == expected
 
 
 def test_ask_usage_adds_stream_options_where_there_are_none() -> None:
-    assert ask_usage(b'{"model":"m"}') == b'{"model":"m","stream_options":{"include_usage":true}}'
+    assert request_usage(b'{"model":"m"}') == b'{"model":"m","stream_options":{"include_usage":true}}'
 
 
 def test_ask_usage_leaves_what_is_no_object_to_the_upstream() -> None:
-    assert ask_usage(b'{"stream_options": "yes"}') == b'{"stream_options": "yes"}'
+    assert request_usage(b'{"stream_options": "yes"}') == b'{"stream_options": "yes"}'
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,7 @@ def test_ask_usage_leaves_what_is_no_object_to_the_upstream() -> None:
 )
 def test_the_model_is_found_however_it_is_spelled(body: bytes, edited: bytes) -> None:
     assert set_member(body, b"model", b'"b"') == edited
-    assert set_known(body, b"model", b'"b"') == edited
+    assert replace_member(body, b"model", b'"b"') == edited
 
 
 def test_an_empty_object_gets_its_first_member() -> None:
@@ -140,7 +148,7 @@ def test_an_empty_object_gets_its_first_member() -> None:
 
 def test_what_is_there_already_is_the_same_object() -> None:
     body = b'{"model":"a"}'
-    assert set_known(body, b"model", b'"a"') is body
+    assert replace_member(body, b"model", b'"a"') is body
     assert remove_member(body, b"x") is body
 
 
@@ -186,4 +194,4 @@ def test_ten_megabytes_of_image_cost_milliseconds() -> None:
     found = scan(body)
     assert time.perf_counter() - started < 0.05
     assert body[slice(*found[b"model"])] == b'"a"'
-    assert set_known(body, b"model", b'"b"') == body.replace(b'"model":"a"', b'"model":"b"')
+    assert replace_member(body, b"model", b'"b"') == body.replace(b'"model":"a"', b'"model":"b"')

@@ -82,7 +82,7 @@ async def begun(client: Any, length: int | None = None, limit: int = 100 * MB) -
 
 
 async def all_of(upload: Upload, name: str = "whisper") -> bytes:
-    return b"".join([piece async for piece in upload.naming(name)])
+    return b"".join([piece async for piece in upload.with_model(name)])
 
 
 # ── what the form says ──
@@ -123,7 +123,7 @@ async def test_no_more_is_read_than_the_model_needs() -> None:
     body = form(model(), file(b"x" * 100), LANGUAGE)
     client = Client(*cut(body, list(range(0, len(body), 10))))
     async with begun(client) as upload:
-        assert not upload.whole
+        assert not upload.complete
         assert len(b"".join(m["body"] for m in client.messages)) > 150
 
 
@@ -154,7 +154,7 @@ async def test_only_the_model_changes_in_any_split_and_any_order(
     async with begun(Client(*cut(body, places)), len(body)) as upload:
         expected = form(*before, model(name), *after)
         for _ in range(3):
-            assert upload.naming(name).length == len(expected)
+            assert upload.with_model(name).length == len(expected)
             assert await all_of(upload, name) == expected
 
 
@@ -174,7 +174,7 @@ async def test_an_attempt_that_is_given_up_loses_nothing() -> None:
     client = Client(*cut(body, list(range(0, len(body), 100_000))))
     async with begun(client) as upload:
         for pieces in range(1, 40):
-            reading = aiter(upload.naming("whisper"))
+            reading = aiter(upload.with_model("whisper"))
             for _ in range(pieces):
                 with contextlib.suppress(StopAsyncIteration):
                     await anext(reading)
@@ -242,7 +242,7 @@ async def test_the_upstreams_time_does_not_run_while_the_client_is_waited_for() 
             client.on_receive = lambda: waiting.append(limit.at)
             whole = limit.at
             limit.phase("answer", 5.0)
-            async for _ in upload.naming("whisper"):
+            async for _ in upload.with_model("whisper"):
                 assert limit.at < whole - 900
             assert waiting == [whole] * 3
 
@@ -251,7 +251,7 @@ async def test_the_end_of_the_form_is_told_once() -> None:
     body = form(model(), file(b"x" * 1000))
     told: list[int] = []
     async with begun(Client(*cut(body, [300]))) as upload:
-        upload.when_whole(lambda: told.append(1))
+        upload.when_complete(lambda: told.append(1))
         assert not told
         await all_of(upload)
         await all_of(upload)

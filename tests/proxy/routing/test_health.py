@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.config.loading import Upstream
 from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
-from gateway.proxy.dialects.registry import build
+from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.routing import health
 from gateway.proxy.routing.health import load_report, look, scrape, watch
@@ -24,7 +24,7 @@ from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimite
 async def state(upstream: FakeUpstream) -> AsyncIterator[UpstreamState]:
     config = Upstream(kind="vllm", base_url=upstream.base_url, load="scrape")
     transport = Http1Transport()
-    yield UpstreamState("u", config, build(config), transport, ConcurrencyLimiter(None, 0, 1.0))
+    yield UpstreamState("u", config, build_dialect(config), transport, ConcurrencyLimiter(None, 0, 1.0))
     await transport.aclose()
 
 
@@ -73,7 +73,7 @@ async def test_a_change_is_said_once(
 
 async def test_an_upstream_without_a_free_path_is_taken_to_be_there(upstream: FakeUpstream) -> None:
     config = Upstream(kind="openai", base_url=upstream.base_url)
-    state = UpstreamState("u", config, build(config), Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+    state = UpstreamState("u", config, build_dialect(config), Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
     await look(state)
     await watch([state])  # has nothing to watch, and ends
     assert not state.down
