@@ -118,8 +118,8 @@ def power(
 
 def _outlook(config: Config, data: Path | None, name: str, margin: float | None, alpha: float | None) -> Any:
     from gateway.config.experiments import plans_of
-    from gateway.evals.experiments.findings import chosen_plan
-    from gateway.evals.experiments.power import outlook
+    from gateway.evals.experiments.findings import current_plan
+    from gateway.evals.experiments.power import forecast
     from gateway.evals.store.engine import StoreUnavailable
     from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
     from gateway.evals.store.query import reading
@@ -127,14 +127,14 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
     planned = plans_of(config).get(name)
     try:
         with reading(_store(config, data)) as connection:
-            kept = chosen_plan(kept_plans(connection, name))
+            kept = current_plan(kept_plans(connection, name))
             if kept is not None:
-                return outlook(connection, kept, margin, alpha)
+                return forecast(connection, kept, margin, alpha)
     except StoreUnavailable:
         pass  # nothing was ever recorded here: the plan alone says what it can
     if planned is None:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
-    return outlook(None, StoredPlan(planned, planned.hash, "stopped", 0.0), margin, alpha)
+    return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), margin, alpha)
 
 
 def _verdict(config: Config, data: Path | None, name: str) -> str | None:
@@ -210,7 +210,7 @@ async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, di
 
 def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = None) -> Iterator[dict[str, Any]]:
     from gateway.config.experiments import plans_of
-    from gateway.evals.experiments.wording import when
+    from gateway.evals.experiments.number_format import when
 
     planned = plans_of(config)
     for name in sorted({*planned, *states} if only is None else {only}):

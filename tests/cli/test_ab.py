@@ -19,7 +19,7 @@ from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.core.plan import PlanState
 from gateway.evals.experiments.metrics import PairValue
-from gateway.evals.experiments.sequences import Sequence, SequenceRule
+from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule
 from gateway.evals.store import engine
 from gateway.evals.store.experiments.plans import keep_plans
 from gateway.evals.store.experiments.sequences import SequenceChanges, SequenceName, save
@@ -165,7 +165,7 @@ def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         keep_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
-        sequence = Sequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
         for i in range(40):
             sequence.add(PairValue(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))
         name = SequenceName(plan.hash, "repeat", "refusal", "1 c1")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore
 from gateway.evals.experiments.progress import PlanProgress
-from gateway.evals.experiments.split import looked_at, ratio_name, shares
+from gateway.evals.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.pairs import (
@@ -113,7 +113,7 @@ def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
     before = stored["log_peak"] if stored else 0.0
     counts = assigned(connection, plan.hash, plan.plan)
     n = sum(counts.values())
-    if n and len([share for share in shares(plan.plan).values() if share > 0]) > 1:
-        peak = looked_at(plan.plan, counts, before).log_peak
+    if n and len([share for share in planned_shares(plan.plan).values() if share > 0]) > 1:
+        peak = ratio_test_at(plan.plan, counts, before).log_peak
         if peak > before:
             kept.save(connection, kept.SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)

@@ -102,7 +102,7 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tu
     for pair, difference in widest(connection, name.values, most) if name else ():
         better = "better" if difference > 0 else "worse"
         wanted[pair] = f"the candidate is {better} by {abs(difference):.3g} on {metric}"
-    for pair, far in farthest(connection, found.kept.hash, found.candidate, most):
+    for pair, far in farthest(connection, found.stored_plan.hash, found.candidate, most):
         wanted.setdefault(pair, f"the answers lie far apart: a distance of {far:.3g}")
     made = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
     return tuple(example for example in made if example is not None)
@@ -145,7 +145,7 @@ def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], 
     """By reason, in words: whole pairs first, then what the primary's sequence could not take."""
     refused = (found.pairs.not_asked or {}).items()
     rows = [(f"not offered: {reason}", n) for reason, n in sorted(refused)]
-    for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.kept.hash).items()):
+    for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):
         rows.append((f"lost: {arm}", lost))
     primary = found.names.get(found.primary.metric) if found.primary else None
     words = {"judge_failed": "judge failed", "not_applicable": "not applicable", "same_cluster": "same conversation"}

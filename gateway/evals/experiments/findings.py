@@ -12,10 +12,10 @@ from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Role
-from gateway.evals.experiments.sequences import WORDS
-from gateway.evals.experiments.sequences import Sequence as Differences
+from gateway.evals.experiments.sequences import METHOD_NAMES
+from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
-from gateway.evals.experiments.verdict import Decision, SwapDescription, cheaper, decide, faster, judged
+from gateway.evals.experiments.verdict import Decision, SwapDescription, cheaper, decide, faster, with_findings
 from gateway.evals.statistics.evalues import e_bh
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -32,7 +32,7 @@ class Finding:
     """Of one candidate. names: of the sequences behind the comparisons, by metric. split: None: nobody was served by a
     candidate."""
 
-    kept: StoredPlan
+    stored_plan: StoredPlan
     candidate: str
     primary: Comparison | None
     guardrails: tuple[Comparison, ...]
@@ -72,7 +72,7 @@ class SequenceStates:
         sequence = self.sequences.get((candidate, metric))
         margin = margin_of(self.plan, metric)
         if sequence is None:
-            return nothing(self.plan, metric)
+            return empty_comparison(self.plan, metric)
         noise = self.sequences.get((REPEAT, metric))
         made = Comparison(
             metric=metric,
@@ -88,10 +88,10 @@ class SequenceStates:
             direction_found="unclear",
             margin_found="unclear",
             log_evalue=sequence.log_evalue(),
-            method=WORDS[sequence.rule.method],
+            method=METHOD_NAMES[sequence.rule.method],
         )
-        variance = sequence.spread.variance() if sequence.n else 0.0
-        return judged(made, sequence.rule, variance)
+        variance = sequence.moments.variance() if sequence.n else 0.0
+        return with_findings(made, sequence.rule, variance)
 
 
 def role_of(plan: Plan, metric: str) -> Role:
@@ -100,7 +100,7 @@ def role_of(plan: Plan, metric: str) -> Role:
     return "guardrail" if metric in {g.metric for g in plan.guardrails} else "other"
 
 
-def nothing(plan: Plan, metric: str) -> Comparison:
+def empty_comparison(plan: Plan, metric: str) -> Comparison:
     """A metric of which no pair says anything yet."""
     none = Estimate(None)
     return Comparison(
@@ -124,8 +124,10 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
         found = served | found if plan.plan.mode == "both" else served
         found |= {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
     found = _selected(found, plan.plan)
-    primary = found.get(plan.plan.primary) or nothing(plan.plan, plan.plan.primary) if plan.plan.primary else None
-    guardrails = tuple(found.get(g.metric) or nothing(plan.plan, g.metric) for g in plan.plan.guardrails)
+    primary = (
+        found.get(plan.plan.primary) or empty_comparison(plan.plan, plan.plan.primary) if plan.plan.primary else None
+    )
+    guardrails = tuple(found.get(g.metric) or empty_comparison(plan.plan, g.metric) for g in plan.plan.guardrails)
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
     claims = [said for said in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if said]
@@ -198,14 +200,14 @@ def _swap(plan: Plan, candidate: str) -> SwapDescription:
     return SwapDescription(plan.model, str(plan.control), str(plan.target(candidate)))
 
 
-def chosen_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
+def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
     """The one that runs, else the newest. plans: oldest first."""
     running = [each for each in plans if each.state == "running"]
     found = running or list(plans)
     return found[-1] if found else None
 
 
-def of_noise(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
+def noise_sequence_name(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
     """The A/A sequence beside a metric's."""
     name = names.get(metric)
     return None if name is None else replace(name, candidate=REPEAT)

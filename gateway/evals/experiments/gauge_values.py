@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.evals.experiments.details import withheld_of
-from gateway.evals.experiments.findings import Finding, SequenceStates, chosen_plan, finding
+from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.split import SRM
 from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
@@ -30,14 +30,14 @@ def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
     by_name: dict[str, list[StoredPlan]] = {}
     for plan in plans:
         by_name.setdefault(plan.plan.name, []).append(plan)
-    chosen = [c for c in map(chosen_plan, by_name.values()) if c is not None]
+    chosen = [c for c in map(current_plan, by_name.values()) if c is not None]
     shown = [c for c in chosen if c.state == "running" or now - c.since < SHOWN_S]
     return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST:]
 
 
 def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
     return ExperimentFigures(
-        experiment=found.kept.plan.name,
+        experiment=found.stored_plan.plan.name,
         candidate=found.candidate,
         verdict=found.decision.verdict,
         pairs=found.pairs.joined,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.evals.experiments.report import Comparison, Estimate
-from gateway.evals.experiments.verdict import direction_of, margin_of
+from gateway.evals.experiments.verdict import direction_finding, margin_finding
 from gateway.evals.statistics.quantiles import quantile_ranks
 
 P95 = "latency_p95"
@@ -51,7 +51,7 @@ def p95_of(a: Sequence[float], b: Sequence[float], alpha: float, margin: float |
         pairs=min(len(first), len(second)),
         effective_n=float(min(len(first), len(second))),
         margin=margin,
-        direction_found=direction_of(difference),
-        margin_found="unclear" if margin is None else margin_of(difference, margin),
+        direction_found=direction_finding(difference),
+        margin_found="unclear" if margin is None else margin_finding(difference, margin),
         method="quantile confidence sequences of both arms",
     )

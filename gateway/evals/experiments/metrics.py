@@ -127,7 +127,7 @@ def _scored(joined: JoinedPair) -> Iterator[Metric]:
         yield Metric(key[0], "distance" if distance else "preference", key[1], "repeat" if distance else "control")
 
 
-def take(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
+def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
     """None: the arm was not asked here, or not what it is compared with, or the scorer was not drawn."""
     that = joined.arms.get(arm)
     base = joined.control if metric.against == CONTROL else joined.arms.get(REPEAT)

@@ -52,7 +52,7 @@ class PowerForecast:
         return None if None in counts else max((n for n in counts if n is not None), default=None)
 
 
-def outlook(
+def forecast(
     connection: Reading | None, plan: StoredPlan, margin: float | None = None, alpha: float | None = None
 ) -> PowerForecast:
     """connection: None: there is no store yet. margin, alpha: of the primary and of the plan, to try others."""
@@ -97,7 +97,7 @@ def _known(
     for arm, words in ((REPEAT, "the control against itself"), (candidate, "the candidate so far")):
         found = sequences.get((arm, metric))
         if found is not None and found.n >= LEAST:
-            return found.spread.variance(), f"{words}, {found.n} pairs", rule, have
+            return found.moments.variance(), f"{words}, {found.n} pairs", rule, have
     if not bounded:
         return None, f"fewer than {LEAST} pairs yet, and no guess for this unit", rule, have
     guess = GUESSES.get(metric, GUESS)

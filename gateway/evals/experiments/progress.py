@@ -18,9 +18,9 @@ from gateway.evals.experiments.metrics import (
     WithheldPair,
     metrics_of,
     noise_metrics,
-    take,
+    pair_value,
 )
-from gateway.evals.experiments.sequences import Sequence, rule_of, trail_point
+from gateway.evals.experiments.sequences import DifferenceSequence, rule_of, trail_point
 from gateway.evals.store.experiments.sequences import Increment, SequenceChanges, SequenceName, State, TrailPoint
 
 
@@ -37,7 +37,7 @@ class PlanProgress:
     ) -> None:
         self._plan = plan
         self._hash = key
-        self._sequences = {name: Sequence.from_state(state) for name, state in states.items()}
+        self._sequences = {name: DifferenceSequence.from_state(state) for name, state in states.items()}
         self._clusters = set(taken or ())
         self._moved: set[SequenceName] = set()
         self._increments: list[Increment] = []
@@ -45,7 +45,7 @@ class PlanProgress:
         self._points: list[TrailPoint] = []
 
     @property
-    def sequences(self) -> Mapping[SequenceName, Sequence]:
+    def sequences(self) -> Mapping[SequenceName, DifferenceSequence]:
         return self._sequences
 
     def take(self, place: int, joined: JoinedPair) -> None:
@@ -60,7 +60,7 @@ class PlanProgress:
                 self._one(place, joined, metric, REPEAT)
 
     def _one(self, place: int, joined: JoinedPair, metric: Metric, arm: str) -> None:
-        said = take(self._plan, metric, joined, arm)
+        said = pair_value(self._plan, metric, joined, arm)
         name = SequenceName(self._hash, arm, metric.name, metric.identity)
         if isinstance(said, WithheldPair):
             self._withheld[name, said.reason, said.arm] += 1
@@ -80,14 +80,14 @@ class PlanProgress:
         self._increments.append(Increment(name, joined.id, place, joined.cluster, taken.a, taken.b, taken.difference))
         if trail_point(sequence.n):
             low, high = sequence.interval()
-            self._points.append(TrailPoint(name, sequence.n, sequence.spread.mean, low, high))
+            self._points.append(TrailPoint(name, sequence.n, sequence.moments.mean, low, high))
 
-    def begun(self, metric: Metric, arm: str) -> Sequence:
+    def begun(self, metric: Metric, arm: str) -> DifferenceSequence:
         """An empty sequence, laid by the plan. The error is split evenly over the candidates."""
         alpha = self._plan.alpha / len(self._plan.candidates)
         rule = rule_of(metric, alpha, margin_of(self._plan, metric), self._plan.stationary)
         distance = metric.source == "distance" and arm != REPEAT
-        return Sequence(rule, metric.bounded, distance, metric.source == "preference")
+        return DifferenceSequence(rule, metric.bounded, distance, metric.source == "preference")
 
     def changes(self) -> SequenceChanges:
         """All that happened since the beginning."""

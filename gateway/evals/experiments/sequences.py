@@ -23,7 +23,7 @@ from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.state import State
 
 Method = Literal["bernstein", "betting", "asymptotic"]
-WORDS = {
+METHOD_NAMES = {
     "bernstein": "empirical-Bernstein confidence sequence",
     "betting": "betting confidence sequence, the mean taken as constant",
     "asymptotic": "asymptotic confidence sequence",
@@ -53,7 +53,7 @@ def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool
     return SequenceRule("betting" if stationary else "bernstein", alpha, min(max(v_opt, 10.0), 1e4))
 
 
-class Sequence:
+class DifferenceSequence:
     """a, b: of the arms; difference: what is decided on. test: of distances: "is the candidate like the control?".
     preference: the values are a pairwise judge's."""
 
@@ -63,7 +63,7 @@ class Sequence:
         self.difference = _begun(rule)
         self.bounded = bounded
         self.a, self.b = _arm(rule, bounded), _arm(rule, bounded)
-        self.spread = Moments()  # of the differences
+        self.moments = Moments()  # of the differences
         self.test = BettingTest(0.5, rule.alpha) if distance else None
 
     @property
@@ -75,7 +75,7 @@ class Sequence:
         self.difference.add((taken.difference + 1) / 2 if self.rule.method == "betting" else taken.difference)
         self.a.add(taken.a)
         self.b.add(taken.b)
-        self.spread = self.spread.add(taken.difference)
+        self.moments = self.moments.add(taken.difference)
         if self.test is not None:
             self.test.add(aa_increment(taken.b, taken.a))
 
@@ -84,7 +84,7 @@ class Sequence:
         if not self.n:
             return Estimate(None)
         low, high = self.interval()
-        return Estimate(self.spread.mean, *(v if math.isfinite(v) else None for v in (low, high)))
+        return Estimate(self.moments.mean, *(v if math.isfinite(v) else None for v in (low, high)))
 
     def interval(self) -> tuple[float, float]:
         low, high = self.difference.interval()
@@ -122,17 +122,17 @@ class Sequence:
             "difference": self.difference.state(),
             "a": self.a.state(),
             "b": self.b.state(),
-            "spread": [self.spread.n, self.spread.mean, self.spread.m2],
+            "spread": [self.moments.n, self.moments.mean, self.moments.m2],
             "test": self.test.state() if self.test is not None else None,
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Sequence:
+    def from_state(cls, state: Mapping[str, Any]) -> DifferenceSequence:
         """Raises ValueError or KeyError if the state is of another kind."""
         made = cls(SequenceRule(*state["rule"]), state["bounded"], preference=state["preference"])
         made.difference = type(made.difference).from_state(state["difference"])
         made.a, made.b = (type(made.a).from_state(state[name]) for name in ("a", "b"))
-        made.spread = Moments(*state["spread"])
+        made.moments = Moments(*state["spread"])
         made.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
         return made
 
@@ -144,7 +144,7 @@ def trail_point(n: int) -> bool:
 
 
 def _begun(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
-    one_of("method", rule.method, WORDS)
+    one_of("method", rule.method, METHOD_NAMES)
     if rule.method == "betting":
         return BettingMean(rule.alpha)
     if rule.method == "asymptotic":

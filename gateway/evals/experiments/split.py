@@ -21,7 +21,7 @@ from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
-from gateway.evals.experiments.verdict import judged
+from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
@@ -73,15 +73,15 @@ def ratio_name(plan: StoredPlan) -> SequenceName:
     return SequenceName(plan.hash, "", SRM, "-")
 
 
-def shares(plan: Plan) -> dict[str, float]:
+def planned_shares(plan: Plan) -> dict[str, float]:
     """arm → the share of units that it is to get."""
     each = plan.split / len(plan.candidates)
     return {CONTROL: 1.0 - plan.split, **{arm: each for arm, _ in plan.candidates}}
 
 
-def looked_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialRatio:
+def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialRatio:
     """The sequential test as it stands at these counts. peak: the largest evidence at any look before."""
-    planned = {arm: share for arm, share in shares(plan).items() if share > 0}
+    planned = {arm: share for arm, share in planned_shares(plan).items() if share > 0}
     test = SequentialRatio(list(planned.values()), counts=[counts.get(arm, 0) for arm in planned], log_peak=peak)
     test.add(0, 0)
     return test
@@ -91,15 +91,15 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResu
     """What the store holds of a split, now."""
     stored = kept.states(connection, plan.hash).get(ratio_name(plan))
     counts = assigned(connection, plan.hash, plan.plan)
-    arms = [arm for arm, share in shares(plan.plan).items() if share > 0]
+    arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
     if len(arms) < 2:
         gate = GateResult(SRM, 0, "no share is split")
     else:
-        gate = srm_gate(looked_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
+        gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
     rows = served(connection, plan.hash, (CONTROL, candidate))
     population = populations(connection) if only_plan(connection, plan.plan) else {}
     known = before(connection, plan.since, sorted({row.unit for row in rows}))
-    made = [compared(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
+    made = [compare_arms(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
     p95 = _p95(rows, candidate, plan.plan)
     return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
 
@@ -149,7 +149,7 @@ def _score(row: ServedAnswer, said: Said | None, identity: str) -> float:
     return math.nan if said[1] is None else said[1]
 
 
-def compared(
+def compare_arms(
     rows: Sequence[ServedAnswer],
     of: ArmOutcomes,
     plan: Plan,
@@ -186,7 +186,7 @@ def compared(
         log_evalue=_evidence(difference.value or 0.0, n, variance, tuning),
         method=METHOD,
     )
-    return judged(made, SequenceRule("asymptotic", alpha), variance)
+    return with_findings(made, SequenceRule("asymptotic", alpha), variance)
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.evals.experiments.gates import worst
+from gateway.evals.experiments.number_format import counted, digits, interval, number
 from gateway.evals.experiments.report import Comparison, Direction, Estimate, GateResult, Margin, Verdict
 from gateway.evals.experiments.sequences import SequenceRule
-from gateway.evals.experiments.wording import counted, digits, interval, number
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 
@@ -41,7 +41,7 @@ class SwapDescription:
     candidate: str
 
 
-def direction_of(difference: Estimate) -> Direction:
+def direction_finding(difference: Estimate) -> Direction:
     if difference.low is not None and difference.low > 0:
         return "better"
     if difference.high is not None and difference.high < 0:
@@ -49,7 +49,7 @@ def direction_of(difference: Estimate) -> Direction:
     return "unclear"
 
 
-def margin_of(difference: Estimate, margin: float) -> Margin:
+def margin_finding(difference: Estimate, margin: float) -> Margin:
     """A margin of 0 asks for "not worse at all": then an interval that begins at 0 does."""
     low, high = difference.low, difference.high
     if high is not None and high < -margin:
@@ -64,7 +64,7 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
 
     The smallest n at which the interval, around the same mean, ends on one side of −margin.
     """
-    if difference.value is None or n < 2 or margin_of(difference, margin) != "unclear":
+    if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
         return None
     gap = abs(difference.value + margin)
     width = half_width_of(rule, variance)
@@ -173,13 +173,13 @@ def faster(p95: Comparison | None) -> str | None:
     return f"p95 {abs(p95.difference.value):.2g} s {'lower' if p95.direction_found == 'better' else 'higher'}"
 
 
-def judged(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
+def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
     """The same comparison with direction, margin and what is still needed filled in."""
     if c.margin is None:
-        return replace(c, direction_found=direction_of(c.difference), margin_found="unclear", pairs_needed=None)
+        return replace(c, direction_found=direction_finding(c.difference), margin_found="unclear", pairs_needed=None)
     return replace(
         c,
-        direction_found=direction_of(c.difference),
-        margin_found=margin_of(c.difference, c.margin),
+        direction_found=direction_finding(c.difference),
+        margin_found=margin_finding(c.difference, c.margin),
         pairs_needed=pairs_needed(c.difference, c.pairs, variance, c.margin, rule),
     )

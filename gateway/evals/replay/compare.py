@@ -14,7 +14,7 @@ import numpy as np
 
 from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Comparison, Estimate, IntervalTrail
-from gateway.evals.experiments.verdict import direction_of, margin_of
+from gateway.evals.experiments.verdict import direction_finding, margin_finding
 from gateway.evals.replay.sheet import Floats, Kind, ReplayMetric
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
@@ -65,13 +65,13 @@ def comparison(
     n, clusters = pairs.n, len(set(pairs.clusters))
     difference, method = _difference(metric, pairs, terms, trail)
     neutral = metric.direction == "neutral"
-    margin = "unclear" if terms.margin is None else margin_of(difference, terms.margin)
+    margin = "unclear" if terms.margin is None else margin_finding(difference, terms.margin)
     said = Comparison(
         metric=metric.name, unit=metric.unit, role=terms.role,
         a=mean_estimate(pairs.a, pairs.clusters, terms.alpha, metric.bounds),
         b=mean_estimate(pairs.b, pairs.clusters, terms.alpha, metric.bounds),
         difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
-        direction_found="unclear" if neutral else direction_of(difference), margin_found=margin,
+        direction_found="unclear" if neutral else direction_finding(difference), margin_found=margin,
         pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
     )  # fmt: skip
     return said, trail

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.evals.experiments import wording as say
+from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import ArmLatency, Estimate, IntervalTrail
 
 WIDE, NARROW = 960, 360

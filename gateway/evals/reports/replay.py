@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments import wording as say
+from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Estimate, Report
 from gateway.evals.replay.replay import ReplayResult
 from gateway.evals.replay.targets import TargetSummary

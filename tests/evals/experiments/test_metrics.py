@@ -19,7 +19,7 @@ from gateway.evals.experiments.metrics import (
     WithheldPair,
     metrics_of,
     noise_metrics,
-    take,
+    pair_value,
 )
 
 KEY = ("said", "1 c1")
@@ -50,7 +50,7 @@ def taken(
     arm: str = "candidate",
 ) -> Any:
     arms = {"candidate": candidate} | ({"repeat": repeat} if repeat else {})
-    return take(plan(), metric, JoinedPair("p", control, arms), arm)
+    return pair_value(plan(), metric, JoinedPair("p", control, arms), arm)
 
 
 LOST_ARM = ArmObservation("lost")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.evals.experiments.metrics import Metric, PairValue
-from gateway.evals.experiments.sequences import BURN_IN, Sequence, SequenceRule, rule_of, trail_point
+from gateway.evals.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of, trail_point
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
 RULES = [SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)]
@@ -27,10 +27,10 @@ def taken(a: float, b: float) -> PairValue:
 def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
     rule: SequenceRule, first: list[tuple[float, float]], then: list[tuple[float, float]]
 ) -> None:
-    whole = Sequence(rule, rule.method != "asymptotic", distance=rule.method != "asymptotic")
+    whole = DifferenceSequence(rule, rule.method != "asymptotic", distance=rule.method != "asymptotic")
     for pair in first:
         whole.add(taken(*pair))
-    again = Sequence.from_state(orjson.loads(orjson.dumps(whole.state())))
+    again = DifferenceSequence.from_state(orjson.loads(orjson.dumps(whole.state())))
     for pair in then:
         whole.add(taken(*pair))
         again.add(taken(*pair))
@@ -64,7 +64,7 @@ def test_it_is_laid_where_its_margin_is_about_decided() -> None:
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=["bernstein", "betting"])
 def test_a_difference_is_found_and_its_evidence_grows(rule: SequenceRule) -> None:
-    rng, sequence = random.Random(1), Sequence(rule, bounded=True)
+    rng, sequence = random.Random(1), DifferenceSequence(rule, bounded=True)
     assert sequence.log_evalue() == 0.0
     for _ in range(400):
         level = rng.uniform(0.2, 0.6)
@@ -76,7 +76,7 @@ def test_a_difference_is_found_and_its_evidence_grows(rule: SequenceRule) -> Non
 
 
 def test_before_its_burn_in_an_unbounded_one_says_nothing() -> None:
-    sequence = Sequence(SequenceRule("asymptotic", 0.05), bounded=False)
+    sequence = DifferenceSequence(SequenceRule("asymptotic", 0.05), bounded=False)
     for i in range(int(BURN_IN) + 1):
         assert (sequence.estimate().low is None) == (i < BURN_IN)
         sequence.add(PairValue(i % 3, i % 2, i % 3 - i % 2))
@@ -84,7 +84,7 @@ def test_before_its_burn_in_an_unbounded_one_says_nothing() -> None:
 
 
 def test_nothing_yet_is_no_estimate() -> None:
-    empty = Sequence(RULES[0], bounded=True)
+    empty = DifferenceSequence(RULES[0], bounded=True)
     assert (empty.estimate().value, empty.arm("a").value, empty.n) == (None, None, 0)
 
 

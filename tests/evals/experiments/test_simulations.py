@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from gateway.evals.experiments.metrics import Metric, PairValue
-from gateway.evals.experiments.sequences import Sequence, rule_of
+from gateway.evals.experiments.sequences import DifferenceSequence, rule_of
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 from gateway.evals.store import engine
@@ -66,7 +66,7 @@ def differences(rng: np.random.Generator, mean: float, runs: int, pairs: int) ->
 
 def test_the_arrays_are_the_sequences() -> None:
     x = differences(np.random.default_rng(1), 0.03, 1, 400)
-    sequence = Sequence(RULE, bounded=True)
+    sequence = DifferenceSequence(RULE, bounded=True)
     low, high = intervals(x)
     for i, difference in enumerate(x[0]):
         sequence.add(PairValue(0.0, max(0.0, float(difference)), float(difference)))
@@ -213,7 +213,7 @@ def test_a_candidate_that_only_lowers_temperature_is_seen_by_the_distances(simul
         look = simulation.looked(connection, experiment.plan)
     test = look.sequences["candidate", "edit"].test
     assert test.p_value < 0.001
-    assert look.sequences["candidate", "edit"].spread.mean > 0.1, "nearer, not farther"
+    assert look.sequences["candidate", "edit"].moments.mean > 0.1, "nearer, not farther"
     assert experiment.found().primary.direction_found == "unclear", "which the score does not see"
 
 

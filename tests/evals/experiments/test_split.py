@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evals.experiments.split import ArmOutcomes, compared, looked_at, shares
+from gateway.evals.experiments.split import ArmOutcomes, compare_arms, planned_shares, ratio_test_at
 from gateway.evals.store.experiments.split import ServedAnswer
 
 RUNS = 60
@@ -45,8 +45,8 @@ def traffic(rng: random.Random, n: int, effect: float = 0.0, turns: int = 1) -> 
 
 def test_an_effect_is_found_and_what_was_known_before_makes_it_sooner(plan: Any) -> None:
     rows, values = traffic(random.Random(1), 1200, effect=0.1)
-    made = compared(rows, said(values), plan, {}, {})
-    blind = compared([row(i, r.arm, r.unit) for i, r in enumerate(rows)], said(values), plan, {}, {})
+    made = compare_arms(rows, said(values), plan, {}, {})
+    blind = compare_arms([row(i, r.arm, r.unit) for i, r in enumerate(rows)], said(values), plan, {}, {})
     assert made is not None
     assert blind is not None
     assert made.direction_found == "better"
@@ -63,7 +63,7 @@ def test_looking_now_and_then_is_wrong_no_more_often_than_alpha(plan: Any) -> No
     wrong = 0
     for seed in range(RUNS):
         rows, values = traffic(random.Random(seed), 400, turns=3)
-        looks = [compared(rows[:n], said(values[:n]), plan, {}, {}) for n in (700, 1200)]
+        looks = [compare_arms(rows[:n], said(values[:n]), plan, {}, {}) for n in (700, 1200)]
         wrong += any(c is not None and c.direction_found != "unclear" for c in looks)
     assert wrong <= RUNS * 0.05 + 3 * (RUNS * 0.05 * 0.95) ** 0.5
 
@@ -81,7 +81,7 @@ def test_records_sampled_by_what_the_answer_was_are_weighed(plan: Any) -> None:
         if rng.random() < pi:
             rows.append(row(i, arm, f"u{i}", pi, stratum))
             values.append(0.0 if bad else 1.0)
-    made = compared(rows, said(values), plan, seen, {})
+    made = compare_arms(rows, said(values), plan, seen, {})
     assert made is not None
     assert (made.a.value, made.b.value) == (pytest.approx(0.8, abs=0.01), pytest.approx(0.9, abs=0.01))
     assert made.direction_found == "better"
@@ -90,17 +90,17 @@ def test_records_sampled_by_what_the_answer_was_are_weighed(plan: Any) -> None:
 
 
 def test_with_one_arm_there_is_nothing_to_compare(plan: Any) -> None:
-    assert compared([row(i, "control", f"u{i}") for i in range(300)], said([0.5] * 300), plan, {}, {}) is None
-    few = compared([row(0, "control", "u0"), row(1, "candidate", "u1")], said([0.5, 0.6]), plan, {}, {})
+    assert compare_arms([row(i, "control", f"u{i}") for i in range(300)], said([0.5] * 300), plan, {}, {}) is None
+    few = compare_arms([row(0, "control", "u0"), row(1, "candidate", "u1")], said([0.5, 0.6]), plan, {}, {})
     assert few is not None
     assert few.difference.low is None, "too few for any interval"
 
 
 def test_a_shifted_ratio_is_an_alarm_and_the_planned_one_is_not(plan: Any) -> None:
-    assert shares(plan) == {"control": 0.5, "candidate": 0.5}
-    assert looked_at(plan, {"control": 5300, "candidate": 4700}, 0.0).p_value < 0.01
-    assert looked_at(plan, {"control": 5020, "candidate": 4980}, 0.0).p_value > 0.5
-    assert looked_at(plan, {"control": 5020, "candidate": 4980}, 9.0).p_value == pytest.approx(math.exp(-9))
-    three = shares(type(plan)(**{**{f: getattr(plan, f) for f in plan.__slots__}, "split": 0.6,
+    assert planned_shares(plan) == {"control": 0.5, "candidate": 0.5}
+    assert ratio_test_at(plan, {"control": 5300, "candidate": 4700}, 0.0).p_value < 0.01
+    assert ratio_test_at(plan, {"control": 5020, "candidate": 4980}, 0.0).p_value > 0.5
+    assert ratio_test_at(plan, {"control": 5020, "candidate": 4980}, 9.0).p_value == pytest.approx(math.exp(-9))
+    three = planned_shares(type(plan)(**{**{f: getattr(plan, f) for f in plan.__slots__}, "split": 0.6,
                                  "candidates": (*plan.candidates, ("other", plan.control))}))  # fmt: skip
     assert three == {"control": 0.4, "candidate": 0.3, "other": 0.3}

@@ -13,12 +13,12 @@ from gateway.evals.experiments.verdict import (
     SwapDescription,
     cheaper,
     decide,
-    direction_of,
+    direction_finding,
     faster,
     half_width_of,
-    judged,
-    margin_of,
+    margin_finding,
     pairs_needed,
+    with_findings,
 )
 
 SWAP = SwapDescription("chat", "openai/gpt-x", "local/llama-y")
@@ -30,7 +30,7 @@ def comparison(metric: str, low: float | None, value: float, high: float | None,
     e = Estimate(value, low, high)
     made = Comparison(metric, "", "primary", Estimate(0.7), Estimate(0.7), e, None, 1240, 1240.0, margin, "unclear",
                       "unclear")  # fmt: skip
-    return judged(made, RULE, 0.02)
+    return with_findings(made, RULE, 0.02)
 
 
 GOOD = comparison("helpfulness", -0.011, 0.004, 0.019)
@@ -55,12 +55,12 @@ RAIL = comparison("error_rate", -0.004, 0.002, 0.008, 0.01)
 )
 def test_direction_and_margin(low: float | None, high: float | None, direction: str, margin: str) -> None:
     e = Estimate(0.0, low, high)
-    assert (direction_of(e), margin_of(e, 0.02)) == (direction, margin)
+    assert (direction_finding(e), margin_finding(e, 0.02)) == (direction, margin)
 
 
 def test_a_margin_of_nothing_asks_for_not_worse_at_all() -> None:
-    assert margin_of(Estimate(1.0, 0.0, 2.0), 0.0) == "non_inferior"
-    assert margin_of(Estimate(1.0, -0.001, 2.0), 0.0) == "unclear"
+    assert margin_finding(Estimate(1.0, 0.0, 2.0), 0.0) == "non_inferior"
+    assert margin_finding(Estimate(1.0, -0.001, 2.0), 0.0) == "unclear"
 
 
 def test_ship_says_its_numbers_in_one_sentence() -> None:

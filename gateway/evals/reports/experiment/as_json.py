@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from gateway.core.sanitize import to_json as indented
+from gateway.evals.experiments.number_format import thinned
 from gateway.evals.experiments.report import Comparison, Report
-from gateway.evals.experiments.wording import thinned
 from gateway.evals.reports.experiment.presentation import STATES
 
 VERSION = 1

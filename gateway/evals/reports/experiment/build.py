@@ -13,7 +13,7 @@ from gateway.core.plan import CONTROL
 from gateway.evals.annotation.calibrate import corrected_difference
 from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
 from gateway.evals.experiments.duels import strengths_of, wins_of
-from gateway.evals.experiments.findings import Finding, SequenceStates, chosen_plan, finding
+from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import (
     ArmStrength,
     Comparison,
@@ -52,7 +52,7 @@ def report_of(
     connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
 ) -> Report:
     """Of the plan that runs, else of the newest. candidate: the arm; None: the plan's first. Raises NoExperiment."""
-    plan = chosen_plan(kept_plans(connection, name))
+    plan = current_plan(kept_plans(connection, name))
     if plan is None:
         latest = arms.latest_plan(connection, name)
         if latest is None:
@@ -131,7 +131,7 @@ def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:
 
 def _likeness(look: SequenceStates, candidate: str) -> tuple[SimilarityTest, ...]:
     return tuple(
-        SimilarityTest(metric, s.n, -s.spread.mean, s.test.p_value)
+        SimilarityTest(metric, s.n, -s.moments.mean, s.test.p_value)
         for (arm, metric), s in sorted(look.sequences.items())
         if arm == candidate and s.test is not None and s.n
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.evals.experiments import wording as say
+from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import (
     Arm,
     ArmLatency,

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.core.plan import REPEAT
+from gateway.evals.experiments.number_format import counted
 from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Direction, Margin, Report, State, Verdict
-from gateway.evals.experiments.wording import counted
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.evals.experiments.findings import Finding, SequenceStates
-from gateway.evals.experiments.sequences import WORDS
-from gateway.evals.experiments.wording import when
+from gateway.evals.experiments.number_format import when
+from gateway.evals.experiments.sequences import METHOD_NAMES
 from gateway.evals.store.experiments.plans import StoredPlan
 
 _SHADOW = (
@@ -33,13 +33,13 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         ]
     if p.mode != "shadow":
         rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
-    method = WORDS["betting" if p.stationary else "bernstein"]
+    method = METHOD_NAMES["betting" if p.stationary else "bernstein"]
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
 
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     """What the numbers do not say."""
-    plan = found.kept.plan
+    plan = found.stored_plan.plan
     said = list(_SHADOW if plan.mode != "split" else ())
     said.append("A difference is the average over the pairs so far; of traffic of another kind it says nothing.")
     said += _of_pairs(found)
@@ -57,7 +57,7 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
 
 
 def _of_pairs(found: Finding) -> list[str]:
-    plan, said = found.kept.plan, []
+    plan, said = found.stored_plan.plan, []
     lost = sum(n for (_, reason, _), n in found.withheld.items() if reason == "lost")
     if lost:
         said.append("Pairs of which a record was lost are in no mean; the gate on losses says whether that may matter.")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments import wording as say
+from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail, Report, State
 from gateway.evals.reports.experiment.presentation import (
     SIGNS,

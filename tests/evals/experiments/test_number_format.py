@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.experiments import wording as say
+from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Estimate
 
 
