@@ -76,7 +76,6 @@ TESTED_ELSEWHERE = {
     },
     "runtime/embedded_socket": ("runtime/test_embedded_redis.py", "the server is run where the others look for it"),
     "proxy/relay/replies": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
-    "proxy/relay/state": ("proxy/relay/test_relay.py", "the state of one call under way; its headers are a client's"),
 }
 
 

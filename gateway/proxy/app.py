@@ -24,8 +24,8 @@ from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.recording.access_log import AccessLog, access_line
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.relay.relay import Relay
+from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
@@ -146,7 +146,7 @@ class App:
         route: Route | None = None
         ids: SpanIds | None = None
         started = time.monotonic()
-        context = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
+        context = CallContext(HeldBytes(False, 0), task=asyncio.current_task())
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields
@@ -159,21 +159,21 @@ class App:
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
             home = await gateway.affinity.of_call(call) if endpoint.api == "responses" else None
             route = gateway.router.decide(call, read_options(headers, caller), home)
-            context.kept = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
+            context.response = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
             if upload is None:
                 request.watch(context.client_left)
             else:  # until it is whole, whoever reads the form sees the client leave
                 upload.when_complete(partial(request.watch, context.client_left))
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.api == "responses" and context.target_state is not None:
-                gateway.affinity.learn(call, context.target_state.target.upstream, context.beginning)
+                gateway.affinity.learn(call, context.target_state.target.upstream, context.first_bytes)
         except GatewayError as error:
             await self._refuse(client, endpoint, call, context, error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
             calm()
-            if not context.gone:
+            if not context.client_gone:
                 await self._stop(client, endpoint, call, context)
         except Exception:  # a fault of ours ends this call alone, and is not recorded as an answer
             log.exception("a call failed by the gateway's own fault")
@@ -202,13 +202,13 @@ class App:
         if client.started:
             target_state = context.target_state
             event = target_state.upstream.dialect.broken(call, error) if call and call.stream and target_state else b""
-            context.kept.add(event)
+            context.response.add(event)
             await client.end_nowait(event)
         else:
             await self._refuse(client, endpoint, call, context, error)
 
     def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, context: CallContext) -> None:
-        if context.gone:
+        if context.client_gone:
             context.outcome = "client_gone"
         gateway.settler.settle(call, endpoint, route, context)
 
@@ -225,8 +225,8 @@ class App:
         metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
         context.ended = True
         context.status = error.status
-        context.refused = error.code or error.type
-        context.kept.add(error.body())
+        context.error_code = error.code or error.type
+        context.response.add(error.body())
         if context.outcome == "ok":
             context.outcome = "upstream_error"
         anthropic = endpoint.api in ("messages", "count_tokens")

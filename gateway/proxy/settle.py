@@ -15,7 +15,7 @@ from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import CallContext
+from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.routing.assignment import Assignment
@@ -230,8 +230,8 @@ class Settler:
     def _ending(self, call: Call, context: CallContext, now: float) -> CallEnding:
         first = context.first_content
         finish = None
-        if self._sampler.reads_finish and context.kept.wanted:
-            finish = assemble(call.api, call.stream, context.kept.bytes()).finish_reason
+        if self._sampler.reads_finish and context.response.enabled:
+            finish = assemble(call.api, call.stream, context.response.bytes()).finish_reason
         return CallEnding(context.outcome, finish, now - call.started, None if first is None else first - call.started)
 
     def _exchange(
@@ -247,7 +247,7 @@ class Settler:
         request, cut = context.sent_body or call.body, False
         if len(request) <= LARGE:  # larger ones are the recorder's to make small
             request, cut = without_data_urls(request, self.cap_bytes)
-        response = without_images(context.kept.bytes())
+        response = without_images(context.response.bytes())
         content = call.caller.content != "metadata"
         return Exchange(
             id=call.id,
@@ -274,7 +274,7 @@ class Settler:
             cluster=cluster_of(call, assignment) if assignment else None,
             asked=offer.arms if offer else (),
             not_asked=offer.reason if offer else None,
-            truncated=cut or context.kept.truncated,
+            truncated=cut or context.response.truncated,
             spliced=context.spliced,
             usage=context.usage,
             client_id=call.client_id,

@@ -17,7 +17,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import CallContext, HeldBytes
+from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
 from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assign, running, shadowed
@@ -95,13 +95,13 @@ class Room:
         kept = drawn.possible or (assignment is not None and (assignment.shadowed or drawn.u < assignment.record))
         route = Route((), Timeouts(), Retries(), "error", drawn, assignment, kept)
         context = self.ended() if context is None else context
-        context.kept.wanted = kept
+        context.response.enabled = kept
         return self.settler.settle(call, endpoint, route, context)
 
     def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> CallContext:
         context = CallContext(HeldBytes(True, 1000), outcome, self.target_state, status=status)
         context.attempts = [Attempt(self.target_state.target, status, None, 0.1)]
-        context.kept.add(answer)
+        context.response.add(answer)
         for name, value in changes.items():
             setattr(context, name, value)
         return context

@@ -15,7 +15,7 @@ from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, calm, stopping
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
-from gateway.proxy.relay.progress import CallContext, HeldBytes
+from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.headers import for_client, for_upstream
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Receive, Send
@@ -76,7 +76,7 @@ class PassthroughCall:
         self._calls = gateway.calls
         self._receive = receive
         self._send = send
-        self._context = CallContext(HeldBytes(False, 0), making=asyncio.current_task())
+        self._context = CallContext(HeldBytes(False, 0), task=asyncio.current_task())
         self._watch = DisconnectWatcher(receive, self._context.client_left, gateway.tasks)
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ class PassthroughCall:
             await app(scope, self._hear, self._say)
         except asyncio.CancelledError:
             calm()
-            raise (ClientGone() if self._context.gone else stopping()) from None
+            raise (ClientGone() if self._context.client_gone else stopping()) from None
         finally:
             self._calls["passthrough"] -= 1
             self._watch.stop()

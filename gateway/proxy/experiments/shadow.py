@@ -27,8 +27,8 @@ from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.working import LARGE
-from gateway.proxy.relay.progress import CallContext, HeldBytes
 from gateway.proxy.relay.relay import Relay
+from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked
 from gateway.proxy.routing.router import Route, RouteOption, Router
@@ -205,7 +205,7 @@ class ShadowSender:
     def _spent(self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext) -> None:
         if context.usage is None and context.status != 200:
             return
-        usage = usage_or_guess(context.usage, context.sent_body, context.kept.bytes())
+        usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
         usd = self._prices.cost(target_state.target, usage)
         self._shadow_state.spending.took(running.plan.name, usage, usd)
         m, name = self._metrics, running.plan.name
@@ -233,8 +233,9 @@ class ShadowSender:
             id=call.id, received=call.received, target=target_state.target,
             role="control" if repeat else "shadow", arm=arm,
             pair=served.id, asked=(), not_asked=None, form="raw",
-            request=request if content else b"{}", response=without_images(context.kept.bytes()) if content else b"",
-            truncated=cut or context.kept.truncated, spliced=False, status=context.status,
+            request=request if content else b"{}",
+            response=without_images(context.response.bytes()) if content else b"",
+            truncated=cut or context.response.truncated, spliced=False, status=context.status,
             outcome=context.outcome, usage=context.usage, attempts=tuple(context.attempts),
             total_s=total_s,
             first_token_s=None if first is None else first - call.started,

@@ -21,7 +21,7 @@ import orjson
 from gateway.core.exchange import Outcome, Usage
 from gateway.observability.logging import timestamp
 from gateway.observability.tracing import SpanIds
-from gateway.proxy.relay.progress import CallContext
+from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 
@@ -73,7 +73,7 @@ def access_line(
         call is not None and call.stream,
         context.status,
         context.outcome,
-        context.refused or (attempts[-1].failure or "" if attempts else ""),
+        context.error_code or (attempts[-1].failure or "" if attempts else ""),
         len(attempts),
         context.usage,
         None if first is None or call is None or not call.stream else first - started,

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway.config.otel import OtelConfig
 from gateway.observability.tracing import SpanIds, below, ids_of, tracing
-from gateway.proxy.relay.progress import CallContext
+from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 
@@ -74,8 +74,8 @@ class Spans:
 
 def failure_of(context: CallContext) -> str:
     """ "": it went well, or its client left."""
-    if context.refused:
-        return context.refused
+    if context.error_code:
+        return context.error_code
     if context.outcome in ("ok", "client_gone"):
         return str(context.status) if context.status >= 400 else ""
     return context.outcome

@@ -1,8 +1,8 @@
-"""Going on with a stream that was cut, on another target. Pure.
+"""Continues a cut chat stream with the answer of another target. Pure.
 
-Two ways. Prefill: the other target is given what was said as the beginning of its answer and continues it. Align: it
-is asked afresh, and its answer is joined where it has repeated, to the letter, what was said; one that says something
-else cannot be joined.
+There are two ways. Prefill: the other target gets the text that was sent as the beginning of its own answer, and
+continues it. Alignment: the other target answers from the start, and its stream is joined at the point up to which it
+has repeated the sent text to the letter; an answer that differs cannot be joined.
 """
 
 from __future__ import annotations
@@ -15,64 +15,76 @@ import orjson
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.core.sse import Splitter, events
-from gateway.proxy.relay.assistant import with_assistant
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import set_member
+from gateway.proxy.request.json_splice import scan, set_member
 
 _ID = re.compile(rb'"id"\s*:\s*"([^"\\]*)"')
 
 
 class Mismatch(Exception):
-    """The other target says something else than what the client already has."""
+    """The other target's answer does not continue the text that the client already has."""
 
 
 def continuable(call: Call) -> bool:
-    """Only a chat stream of one choice that can be nothing but text: no tools, no logprobs, no schema."""
-    asked = call.fields
-    if call.api != "chat" or asked.get("n") not in (None, 1):
+    """Whether the answer can only be one plain text: a chat call with n = 1, without tools, logprobs or a schema."""
+    fields = call.fields
+    if call.api != "chat" or fields.get("n") not in (None, 1):
         return False
-    if asked.get("tools") or asked.get("functions") or asked.get("logprobs") or asked.get("audio"):
+    if fields.get("tools") or fields.get("functions") or fields.get("logprobs") or fields.get("audio"):
         return False
-    form = asked.get("response_format")
+    form = fields.get("response_format")
     return form is None or (isinstance(form, dict) and form.get("type") == "text")
 
 
 def first_id(head: bytes) -> str:
-    """The id of a stream's first chunk; "" when it has none."""
+    """The id of a stream's first chunk; "" if it has none."""
     found = _ID.search(head)
     return found[1].decode("utf-8", "replace") if found else ""
 
 
-def prefilled(body: bytes, said: str) -> bytes:
-    """The request, with what was said as the beginning of the assistant's answer (vLLM's continue_final_message).
+def prefilled(body: bytes, text: str) -> bytes:
+    """The request with `text` as the beginning of the assistant's answer (vLLM's continue_final_message).
 
-    Raises ValueError when `messages` is no list.
+    Raises ValueError if `messages` is not a list.
     """
-    body = with_assistant(body, said)
+    body = append_assistant_message(body, text)
     body = set_member(body, b"add_generation_prompt", b"false")
     return set_member(body, b"continue_final_message", b"true")
 
 
-class Splicer:
-    """Reads the second stream, and gives what the client still lacks, under the first stream's id.
+def append_assistant_message(body: bytes, text: str) -> bytes:
+    """The request with `{"role": "assistant", "content": text}` as its last message; the other bytes are untouched.
 
-    said: the text the client has; it grows with what feed gives. align: the second stream repeats it from its start.
-    asked_usage: the client wants the usage chunk.
+    Raises ValueError if the body has no list `messages`.
     """
+    start, end = scan(body).get(b"messages", (0, 0))
+    if body[start : start + 1] != b"[":
+        raise ValueError("the request body has no list `messages`")
+    message = orjson.dumps({"role": "assistant", "content": text})
+    bracket = end - 1  # the list's closing one
+    comma = b"" if body[start + 1 : bracket].strip() == b"" else b","
+    return body[:bracket] + comma + message + body[bracket:]
 
-    def __init__(self, stream_id: str, said: str, *, align: bool, asked_usage: bool) -> None:
-        self.said = said
+
+class Splicer:
+    """Reads the second stream and returns the events that the client still lacks, under the first stream's id."""
+
+    def __init__(self, stream_id: str, text: str, *, align: bool, asked_usage: bool) -> None:
+        """text: what the client has. align: the second stream repeats it from the start. asked_usage: the client
+        wants the usage chunk."""
+        self.text = text
+        """What the client has once it has received everything that feed() returned."""
         self.error: str | None = None
         self.usage: Usage | None = None
         self.finished = False
         self.complete = False
         self._id = stream_id
-        self._heard = "" if align else said
+        self._second = "" if align else text  # the second stream's text so far
         self._asked_usage = asked_usage
         self._splitter = Splitter()
 
     def feed(self, data: bytes) -> bytes:
-        """Raises Mismatch. An event that cannot be read is left out; the others still say enough."""
+        """Raises Mismatch. An event that cannot be read is skipped."""
         out = []
         try:
             block = self._splitter.feed(data)
@@ -88,7 +100,7 @@ class Splicer:
         return b"".join(out)
 
     def end(self) -> bytes:
-        """The closing [DONE]; raises Mismatch when the second stream did not finish either."""
+        """The closing [DONE]. Raises Mismatch if the second stream did not finish either."""
         if not self.finished:
             raise Mismatch("the second stream did not finish")
         return b"data: [DONE]\n\n"
@@ -104,8 +116,8 @@ class Splicer:
             return self._event(chunk) if self._asked_usage else b""
         new = self._join(_content_of(choice))
         finish = choice.get("finish_reason")
-        if finish and len(self._heard) < len(self.said):
-            raise Mismatch("the second answer is shorter than what was said")
+        if finish and len(self._second) < len(self.text):
+            raise Mismatch("the second answer is shorter than the text already sent")
         self.finished = self.finished or bool(finish)
         if not new and not finish:
             return b""
@@ -113,16 +125,16 @@ class Splicer:
         return self._event(chunk)
 
     def _join(self, text: str) -> str:
-        """What of `text` the client does not have yet."""
-        self._heard += text
-        if len(self._heard) <= len(self.said):
-            if not self.said.startswith(self._heard):
-                raise Mismatch("the second answer differs from what was said")
+        """The part of `text` that the client does not have yet."""
+        self._second += text
+        if len(self._second) <= len(self.text):
+            if not self.text.startswith(self._second):
+                raise Mismatch("the second answer differs from the text already sent")
             return ""
-        if not self._heard.startswith(self.said):
-            raise Mismatch("the second answer differs from what was said")
-        new = self._heard[len(self.said) :]
-        self.said = self._heard
+        if not self._second.startswith(self.text):
+            raise Mismatch("the second answer differs from the text already sent")
+        new = self._second[len(self.text) :]
+        self.text = self._second
         return new
 
     def _event(self, chunk: dict[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
-"""The limits of time of calls: one ticker for all of a process, instead of timers for each call.
+"""Deadlines of calls: one ticker for all calls of a process, instead of timers for each call.
 
-Setting, moving and ending a limit is a few assignments. The ticker looks at the calls under way every 10 ms, which is
-also how exact a limit is: it passes up to one tick late, never early.
+Setting, moving or ending a deadline takes a few assignments. The ticker looks at the calls in flight every 10 ms, which
+is also the resolution: a deadline fires up to one tick late, never early.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ TICK_S = 0.01
 
 
 class DeadlineExceeded(Exception):
-    """A limit of time passed. phase: which one; seconds: how long it was. at_rest: nothing was awaited from an
-    upstream, but from the client, which did not read."""
+    """`phase` did not come within `seconds`."""
 
-    def __init__(self, phase: str, seconds: float, *, at_rest: bool = False) -> None:
+    def __init__(self, phase: str, seconds: float, *, paused: bool = False) -> None:
         super().__init__(f"no {phase} within {seconds:g} s")
         self.phase = phase
         self.seconds = seconds
-        self.at_rest = at_rest
+        self.paused = paused
+        """The gateway was not waiting for an upstream but for the client, which did not read."""
 
 
 class TimerEntry(Protocol):
-    """What a ticker fires, once the loop's time has reached `at`."""
+    """What a Ticker fires once the event loop's time has reached `at`."""
 
     at: float
 
@@ -34,39 +34,40 @@ class TimerEntry(Protocol):
 
 
 class Ticker:
-    """Fires what is due. Runs only while something waits; belongs to one event loop."""
+    """Fires timers that are due. Runs only while there are timers; belongs to one event loop."""
 
-    __slots__ = ("_due", "_loop", "_running")
+    __slots__ = ("_loop", "_running", "_timers")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due: set[TimerEntry] = set()
+        self._timers: set[TimerEntry] = set()
         self._running = False
 
     @property
     def waiting(self) -> int:
-        return len(self._due)
+        """Number of timers that have not fired."""
+        return len(self._timers)
 
-    def add(self, due: TimerEntry) -> None:
-        self._due.add(due)
+    def add(self, timer: TimerEntry) -> None:
+        self._timers.add(timer)
         if not self._running:
             self._running = True
             self._loop.call_later(TICK_S, self._tick)
 
-    def remove(self, due: TimerEntry) -> None:
-        self._due.discard(due)
+    def remove(self, timer: TimerEntry) -> None:
+        self._timers.discard(timer)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for due in [d for d in self._due if d.at <= now]:
-            due.fire()
-        self._running = bool(self._due)
+        for timer in [t for t in self._timers if t.at <= now]:
+            timer.fire()
+        self._running = bool(self._timers)
         if self._running:
             self._loop.call_later(TICK_S, self._tick)
 
 
 class Timer:
-    """Something that happens once, when the loop's time reaches `at`. Removed from its ticker when it fires."""
+    """Calls `act` once, when the event loop's time reaches `at`."""
 
     __slots__ = ("_act", "_ticker", "at")
 
@@ -85,18 +86,19 @@ class Timer:
 
 
 class Deadlines:
-    """Cancels the running task when the present phase, or the whole, takes too long.
+    """Cancels a task when the current phase, or the call as a whole, takes too long.
 
-    Use as a context manager, in the task it is to cancel; task: that one, where its caller knows it. A cancellation of
-    its own leaves `passed` set, and whoever catches it calls taken().
+    Used as a context manager by the code that runs in `task`. After a cancellation of its own, `fired` is set, and the
+    handler that catches the CancelledError calls `take_error()`.
     """
 
-    __slots__ = ("_at_rest", "_loop", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "passed")
+    __slots__ = ("_loop", "_paused", "_phase", "_seconds", "_task", "_ticker", "_total_at", "_total_s", "at", "fired")
 
     def __init__(self, total_s: float, ticker: Ticker, task: asyncio.Task[Any] | None = None) -> None:
-        task = task or asyncio.current_task()  # which before Python 3.12 costs two system calls
+        """task: the task to cancel; None: the current one (which before Python 3.12 costs two system calls)."""
+        task = task or asyncio.current_task()
         if task is None:
-            raise RuntimeError("a limit needs a running task")
+            raise RuntimeError("Deadlines need a running task to cancel")
         self._task = task
         self._loop = task.get_loop()
         self._ticker = ticker
@@ -104,53 +106,53 @@ class Deadlines:
         self._total_at = self.at = self._loop.time() + total_s
         self._phase = "end of the call"
         self._seconds = total_s
-        self._at_rest = True
-        self.passed = False
+        self._paused = True
+        self.fired = False
 
-    def phase(self, name: str, seconds: float) -> None:
+    def start_phase(self, name: str, seconds: float) -> None:
         """From now on, `name` must come within `seconds`."""
         at = self._loop.time() + seconds
-        self._phase, self._seconds, self._at_rest = name, seconds, False
+        self._phase, self._seconds, self._paused = name, seconds, False
         self.at = at if at < self._total_at else self._total_at
 
     def pause(self) -> None:
-        """No phase runs now; only the whole is limited (the client may be slow, and that is not the upstream's)."""
+        """Suspends the phase: only the total applies. The client may be slow, which is not the upstream's fault."""
         self.at = self._total_at
-        self._at_rest = True
+        self._paused = True
 
     def resume(self) -> None:
-        """Restarts the current phase with its full time, also after a pause."""
+        """Restarts the phase with its full time, also after a pause."""
         at = self._loop.time() + self._seconds
-        self._at_rest = False
+        self._paused = False
         self.at = at if at < self._total_at else self._total_at
 
     @property
-    def left_s(self) -> float:
-        """Seconds left of the whole."""
+    def remaining_s(self) -> float:
+        """Seconds until the total deadline."""
         return self._total_at - self._loop.time()
 
     @property
-    def spent(self) -> bool:
-        """The whole time has passed: nothing may be tried any more."""
+    def expired(self) -> bool:
+        """The total deadline has passed: nothing more may be attempted."""
         return self._loop.time() >= self._total_at
 
-    def taken(self) -> DeadlineExceeded:
-        """Turns the cancellation that this limit caused into an error; call it once, in the handler that caught it.
+    def take_error(self) -> DeadlineExceeded:
+        """Turns the cancellation by this object into an error. Call it once, in the handler that caught it.
 
-        The phase's limit may be set again afterwards; the whole does not fire a second time.
+        A new phase may be started afterwards; the total does not fire a second time.
         """
-        self.passed = False
+        self.fired = False
         self._task.uncancel()
-        if self.spent:
-            return DeadlineExceeded("end of the call", self._total_s, at_rest=self._at_rest)
+        if self.expired:
+            return DeadlineExceeded("end of the call", self._total_s, paused=self._paused)
         self.at = self._total_at
         self._ticker.add(self)
         return DeadlineExceeded(self._phase, self._seconds)
 
     def fire(self) -> None:
-        """For the ticker."""
+        """Called by the ticker."""
         self._ticker.remove(self)
-        self.passed = True
+        self.fired = True
         self._task.cancel()
 
     def __enter__(self) -> Self:

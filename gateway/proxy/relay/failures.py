@@ -1,6 +1,6 @@
-"""What an attempt's failure means: may the same target be asked again, may another, and what does the client see. Pure.
+"""What a failed attempt means: may the same target be retried, may another one follow, and what does the client get.
 
-The table is that of the upstream faults a caller must survive.
+Pure. The table in tests/proxy/test_faults.py lists the upstream faults that a call must survive.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILTER_CODES = frozenset({"content_policy_violation", "content_filter", "modera
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """What an upstream said when it refused, in the client's dialect: passed on when nothing better comes."""
+    """An upstream's error response in the client's dialect, which is passed on when no target answers."""
 
     status: int
     headers: Headers
@@ -46,19 +46,19 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one attempt gave no answer.
-
-    cause: decides which fallback may follow; None: none may, the answer is the client's. again: the same target may
-    be asked again. after_s: its Retry-After. target_fault: it counts against the target (the breaker); a refusal of
-    this one request does not.
-    """
+    """Why one attempt gave no answer."""
 
     cause: Cause | None
+    """Decides which fallbacks may follow; None: none may, the client gets this answer."""
     text: str
+    """For the sentence that lists the failures; it names no address, since it may reach the client."""
     outcome: Outcome = "upstream_error"
-    again: bool = False
-    after_s: float | None = None
+    retryable: bool = False
+    """The same target may be tried again."""
+    retry_after_s: float | None = None
+    """From the upstream's Retry-After header."""
     target_fault: bool = True
+    """The failure counts against the target's circuit breaker; the refusal of one request does not."""
     answer: ErrorReply | None = None
     status: int | None = None
 
@@ -70,36 +70,46 @@ class AttemptFailed(Exception):
 
 
 def of_transport(error: TransportError) -> Failure:
-    """The text names no address: it may reach the client, and where upstreams live is not the client's business."""
     if isinstance(error, ConnectTimeout):
         return Failure("timeout", "could not be connected to in time", "timeout")
     if isinstance(error, ConnectFailed):
         return Failure("error", "could not be connected to")
     if isinstance(error, BodyCut):
-        return Failure("error", "cut its answer", "cut", again=True)
+        return Failure("error", "cut its answer", "cut", retryable=True)
     if isinstance(error, ConnectionLost):
-        return Failure("error", "closed the connection before it answered", again=True)
-    return Failure("error", "sent what is not HTTP", again=True)
+        return Failure("error", "closed the connection before it answered", retryable=True)
+    return Failure("error", "sent what is not HTTP", retryable=True)
 
 
-def of_limit(limit: DeadlineExceeded) -> Failure:
-    """A silent target is not asked again: it would be silent again, at the client's cost."""
-    return Failure("timeout", f"timed out: {limit}", "timeout", target_fault=not limit.at_rest)
+def of_deadline(error: DeadlineExceeded) -> Failure:
+    """A target that timed out is not retried: it would probably time out again, and the client pays for the wait."""
+    return Failure("timeout", f"timed out: {error}", "timeout", target_fault=not error.paused)
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:
-    """body: as the client will see it. An upstream's own 4xx is the client's; 429 and 5xx are ours to survive."""
+    """A 4xx about the request goes to the client; 429, 408, 401 and 5xx are the gateway's to survive.
+
+    body: the error in the client's dialect.
+    """
     answer = ErrorReply(status, headers, body)
     code = error_code(body)
     text = f"HTTP {status}" + (f" {code}" if code else "")
     if status == 429:
         quota = code == "insufficient_quota"
-        return Failure("rate_limit", text, again=not quota, after_s=retry_after(headers), target_fault=False,
-                       answer=answer, status=status)  # fmt: skip
+        return Failure(
+            "rate_limit",
+            text,
+            retryable=not quota,
+            retry_after_s=retry_after(headers),
+            target_fault=False,
+            answer=answer,
+            status=status,
+        )
     if status == 401:
         return Failure("error", f"{text}: the upstream refused the gateway's own key", status=status)
     if status >= 500 or status == 408:
-        return Failure("error", text, again=status != 501, after_s=retry_after(headers), answer=answer, status=status)
+        after_s = retry_after(headers)
+        return Failure("error", text, retryable=status != 501, retry_after_s=after_s, answer=answer, status=status)
     cause: Cause | None = None
     if _is_context(status, code, body):
         cause = "context_length"
@@ -125,7 +135,7 @@ def _error(body: bytes) -> dict[str, Any]:
 
 
 def error_code(body: bytes) -> str | None:
-    """`error.code`, else `error.type`, where it is text (vLLM's code is a number)."""
+    """`error.code`, or `error.type` where the code is not text (vLLM's is a number)."""
     error = _error(body)
     for name in ("code", "type"):
         if isinstance(error.get(name), str):
@@ -162,30 +172,34 @@ def _until(value: bytes, now: datetime) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """One failure with who and how long, for the sentence that lists them."""
+    """A failure with its target and duration, for the sentence that lists them."""
 
     name: str
+    """The target, as "upstream/model"."""
     failure: Failure
     seconds: float
 
 
-def verdict(alias: str, failed: Sequence[FailedAttempt], closed_s: float | None) -> ErrorReply | GatewayError:
-    """What the client gets when nobody answered. closed_s: seconds until a target that was not asked may be.
+def verdict(alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None) -> ErrorReply | GatewayError:
+    """What the client gets when no target answered.
 
-    A refusal of the request itself is passed on, the first one: a later target's complaint must not hide it.
+    An upstream's refusal of the request itself is passed on: the first one, so that a later target's complaint does not
+    hide it. blocked_s: seconds until the first target that was skipped may be tried; None: none was skipped.
     """
     if not failed:
-        return Overloaded(f'no target of "{alias}" may be asked now', retry_after_s=closed_s or 1.0)
+        return Overloaded(
+            f'all targets of "{alias}" are unavailable after recent failures or rate limits',
+            retry_after_s=blocked_s or 1.0,
+        )
     refusal = next((f.failure.answer for f in failed if f.failure.answer and not f.failure.target_fault), None)
     if refusal is not None and (refusal.status != 429 or all(f.failure.cause == "rate_limit" for f in failed)):
         return refusal
-    asked = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
+    attempts = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
     names = len({f.name for f in failed})
-    text = f'{"the only target" if names == 1 else f"all {names} targets"} of "{alias}" failed: {asked}'
-    last = failed[-1].failure
-    if last.outcome == "timeout":
+    text = f'{"the only target" if names == 1 else f"all {names} targets"} of "{alias}" failed: {attempts}'
+    if failed[-1].failure.outcome == "timeout":
         return UpstreamTimedOut(text, retry=False)
     if all(f.failure.status == 503 for f in failed):
-        after = next((f.failure.after_s for f in failed if f.failure.after_s), None)
-        return Overloaded(text, retry_after_s=after or 1.0, retry=False)
+        after_s = next((f.failure.retry_after_s for f in failed if f.failure.retry_after_s), None)
+        return Overloaded(text, retry_after_s=after_s or 1.0, retry=False)
     return UpstreamFailed(text, retry=False)

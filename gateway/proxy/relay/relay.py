@@ -1,7 +1,8 @@
-"""The only place that sends: attempts, retries, fallbacks and their limits. Knows no vendor and no socket.
+"""The only place that sends calls upstream: attempts, retries, fallbacks and continuations, within their deadlines.
 
-Until the first byte has gone to the client, any failure may go over to the next target; afterwards a stream can only
-be continued on another target, or ended with an error event.
+Until the response's head has been sent to the client, any failure may move the call to the next target; afterwards a
+stream can only be continued on another target, or ended with an error event. What is done with a good reply is in
+replies.py; what a failure means is in failures.py. Knows no vendor and no socket.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from gateway.proxy.relay.failures import (
     ErrorReply,
     FailedAttempt,
     Failure,
-    of_limit,
+    of_deadline,
     of_status,
     of_transport,
     verdict,
 )
-from gateway.proxy.relay.progress import CallContext
-from gateway.proxy.relay.state import RelayState
+from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.headers import for_client
-from gateway.proxy.routing.router import Route, RouteOption
+from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, ClientGone
 
-Act = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
+ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
+"""Sends the client what a good reply owes it. Raises AttemptFailed or TransportError."""
 
 _MAX_ERROR_BYTES = 1 << 20
 
 
 class Relay:
-    """Asks upstreams. rng: for jitter; clock: monotonic seconds; sleep: waits between attempts."""
+    """Sends calls upstream."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Relay:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """rng: for jitter. clock: monotonic seconds. sleep: waits between retries."""
         self._metrics = metrics
         self._ticker = ticker
         self._rng = rng
@@ -63,161 +65,170 @@ class Relay:
     async def ask(
         self, call: Call, route: Route, client: ClientConnection, context: CallContext, *, held: bool
     ) -> None:
-        """Gives the client one whole answer, or raises the GatewayError that is its answer.
+        """Sends the client one complete response, or raises the GatewayError that is to be the response.
 
-        held: the answer is one JSON object. What happened is in `progress`, whatever happens.
+        held: the answer is one JSON object. Whatever happens is noted in `context`.
         """
-        with Deadlines(route.timeouts.total_s, self._ticker, context.making) as limit:
-            state = RelayState(call, route, client, context, limit, held)
+        with Deadlines(route.timeouts.total_s, self._ticker, context.task) as deadlines:
+            state = RelayState(call, route, client, context, deadlines, held)
             try:
-                await self._candidates(state)
+                await self._try_candidates(state)
             except asyncio.CancelledError:
-                if not limit.passed or context.gone:
+                if not deadlines.fired or context.client_gone:
                     raise
                 context.outcome = "timeout"
-                raise UpstreamTimedOut(str(limit.taken()), retry=False) from None
+                raise UpstreamTimedOut(str(deadlines.take_error()), retry=False) from None
 
-    async def _candidates(self, state: RelayState) -> None:
-        closed_s: float | None = None
+    async def _try_candidates(self, state: RelayState) -> None:
+        """Attempts the route's candidates in order until one answers."""
+        blocked_s: float | None = None
         failure: Failure | None = None
         for candidate in state.route.candidates:
             target_state = candidate.target_state
             if failure is not None and failure.cause not in candidate.on:
                 continue
             if not target_state.breaker.allow():
-                closed_s = min(closed_s or 1e9, target_state.breaker.wait_s())
+                blocked_s = min(blocked_s or 1e9, target_state.breaker.wait_s())
                 continue
             failure = await self._attempt(state, target_state, state.call, replies.relay)
-            if failure is not None and failure.again:
-                failure = await self._again(state, target_state, failure)
+            if failure is not None and failure.retryable:
+                failure = await self._retry(state, target_state, failure)
             if failure is None:
                 return
             if state.client.started:
-                await self._after_a_cut(state, failure)
+                await self._after_cut(state, failure)
                 return
-            if failure.cause is None or state.limit.spent:
+            if failure.cause is None or state.deadlines.expired:
                 break
-        await self._nobody(state, verdict(state.call.alias, state.failed, closed_s))
+        await self._send_failure(state, verdict(state.call.alias, state.failed, blocked_s))
 
-    async def _again(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
-        """Asks the same target until it answers (None) or there is no use in asking it again."""
+    async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
+        """Retries the same target until it answers (None) or its failure rules out another retry."""
         retries = state.route.retries
         backoff = Backoff(retries.backoff_s)
         last: Failure | None = failure
         tries = 1
-        while last is not None and last.again and tries < retries.attempts and not state.client.started:
-            wait = max(backoff.wait_s(tries, self._rng.random()), last.after_s or 0.0)
+        while last is not None and last.retryable and tries < retries.attempts and not state.client.started:
+            wait_s = max(backoff.wait_s(tries, self._rng.random()), last.retry_after_s or 0.0)
             if last.cause == "rate_limit":
-                wait = max(wait, target_state.breaker.wait_s())
-            elif target_state.breaker.wait_s() > wait:
+                wait_s = max(wait_s, target_state.breaker.wait_s())
+            elif target_state.breaker.wait_s() > wait_s:
                 return last
-            if state.waited_s + wait > retries.budget_s or wait >= state.limit.left_s:
+            if state.backoff_s + wait_s > retries.budget_s or wait_s >= state.deadlines.remaining_s:
                 return last
-            state.waited_s += wait
-            state.limit.pause()
-            await self._sleep(wait)
+            state.backoff_s += wait_s
+            state.deadlines.pause()
+            await self._sleep(wait_s)
             if not target_state.breaker.allow():
                 return last
             tries += 1
             last = await self._attempt(state, target_state, state.call, replies.relay)
         return last
 
-    async def _attempt(self, state: RelayState, target_state: TargetState, call: Call, act: Act) -> Failure | None:
-        """One try. None: it did what `act` does with a good reply. The target's state learns how it went."""
+    async def _attempt(
+        self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler
+    ) -> Failure | None:
+        """One attempt. None: `handle` has sent the response. The target's breaker learns the result."""
         started = self._clock()
         failure: Failure | None = None
         state.context.target_state = target_state
         limiter = target_state.upstream.limiter
         if limiter.free:
             limiter.in_flight += 1
-        else:
-            state.limit.pause()  # the phase of an attempt before is over
-            try:
-                await limiter.acquire()
-            except Overloaded:
-                failure = Failure("error", "is full", target_fault=False, status=503, after_s=1.0)
-                return self._failed(state, target_state, failure, started)
-            except asyncio.CancelledError:
-                target_state.breaker.release_probe()
-                raise
+        elif not await self._queued(state, target_state):
+            failure = Failure("error", "is full", target_fault=False, status=503, retry_after_s=1.0)
+            return self._note_failed(state, target_state, failure, started)
         target_state.in_flight += 1
         try:
-            await self._exchange(state, target_state, call, act)
+            await self._exchange(state, target_state, call, handle)
         except AttemptFailed as error:
             failure = error.failure
         except TransportError as error:
             failure = of_transport(error)
         except asyncio.CancelledError:
-            if not state.limit.passed or state.context.gone:
-                self._left(state, target_state, started)
+            if not state.deadlines.fired or state.context.client_gone:
+                self._note_abandoned(state, target_state, started)
                 raise
-            failure = of_limit(state.limit.taken())
-        except ClientGone:  # while its form was read
-            state.context.gone = True
-            self._left(state, target_state, started)
+            failure = of_deadline(state.deadlines.take_error())
+        except ClientGone:  # while its form was being read
+            state.context.client_gone = True
+            self._note_abandoned(state, target_state, started)
             raise
-        except BaseException:  # the dialect cannot say what the client asks, or we are at fault
+        except BaseException:  # the dialect cannot express the request, or the gateway is at fault
             target_state.breaker.release_probe()
             raise
         finally:
             target_state.in_flight -= 1
             limiter.release()
         if failure is not None:
-            return self._failed(state, target_state, failure, started)
-        self._answered(state, target_state, started)
+            return self._note_failed(state, target_state, failure, started)
+        self._note_answered(state, target_state, started)
         return None
 
-    async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, act: Act) -> None:
-        timeouts, context, limit = state.route.timeouts, state.context, state.limit
+    async def _queued(self, state: RelayState, target_state: TargetState) -> bool:
+        """Waits for the upstream's concurrency limiter. False: its queue was full, or the wait too long."""
+        state.deadlines.pause()  # the phase of the previous attempt is over
+        try:
+            await target_state.upstream.limiter.acquire()
+        except Overloaded:
+            return False
+        except asyncio.CancelledError:
+            target_state.breaker.release_probe()
+            raise
+        return True
+
+    async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
+        """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 400 and above."""
+        timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         request = target_state.upstream.dialect.request(call, target_state.target.model)
         if isinstance(request.body, bytes) and not state.client.started:
             context.sent_body = request.body
         if call.stream:
-            limit.phase("first token", timeouts.first_token_s)
+            deadlines.start_phase("first token", timeouts.first_token_s)
         else:
-            limit.phase("answer", timeouts.answer_s)
-        asked = self._clock()
+            deadlines.start_phase("answer", timeouts.answer_s)
+        sent_at = self._clock()
         try:
             if call.upload is None:
                 reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
             else:
-                with call.upload.pausing(limit):
+                with call.upload.pausing(deadlines):
                     reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
         finally:
-            waited = self._clock() - asked
-            context.upstream_s += waited
+            waited_s = self._clock() - sent_at
+            context.upstream_s += waited_s
         try:
             if not state.client.started:
                 context.status = reply.status
             if reply.status >= 400:
-                raise AttemptFailed(await _refusal(call, target_state, reply))
-            target_state.record_latency(
-                waited if call.upload is None else self._clock() - max(asked, call.upload.last_received)
-            )
-            await act(state, target_state, reply)
+                raise AttemptFailed(await _failure_of_status(call, target_state, reply))
+            upload = call.upload
+            started = sent_at if upload is None else max(sent_at, upload.last_received)
+            target_state.record_latency(waited_s if upload is None else self._clock() - started)
+            await handle(state, target_state, reply)
         finally:
             reply.close()
 
-    # ── how an attempt went ──
-
-    def _answered(self, state: RelayState, target_state: TargetState, started: float) -> None:
+    def _note_answered(self, state: RelayState, target_state: TargetState, started: float) -> None:
         status = state.context.status
-        if state.context.outcome == "upstream_error":  # it said so itself, in its stream
+        if state.context.outcome == "upstream_error":  # an error event within its stream
             target_state.breaker.record_failure()
             self._note(state, target_state, started, "error", status, "ended its stream with an error")
             return
         target_state.breaker.record_success()
         self._note(state, target_state, started, "ok", status, None)
 
-    def _left(self, state: RelayState, target_state: TargetState, started: float) -> None:
+    def _note_abandoned(self, state: RelayState, target_state: TargetState, started: float) -> None:
+        """The client left or the gateway stops, which says nothing about the target."""
         target_state.breaker.release_probe()
-        result, why = ("client_gone", "client gone") if state.context.gone else ("stopped", "gateway stopped")
-        self._note(state, target_state, started, result, state.context.status or None, why)
+        gone = state.context.client_gone
+        result, reason = ("client_gone", "client gone") if gone else ("stopped", "gateway stopped")
+        self._note(state, target_state, started, result, state.context.status or None, reason)
 
-    def _failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
+    def _note_failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
         breaker = target_state.breaker
         if failure.cause == "rate_limit":
-            breaker.pause(failure.after_s if failure.after_s is not None else 0.5)
+            breaker.pause(failure.retry_after_s if failure.retry_after_s is not None else 0.5)
         elif failure.target_fault:
             breaker.record_failure()
         else:
@@ -241,60 +252,68 @@ class Relay:
         context.attempts.append(Attempt(target_state.target, status, failure, seconds, usage))
         self._metrics.counts.of(self._metrics.attempts, target_state.target.upstream, result).n += 1
 
-    # ── what the client gets when there is no answer, or half of one ──
-
-    async def _nobody(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
+    async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
+        """No target answered: passes on an upstream's refusal, or raises the gateway's own error."""
         context = state.context
         context.outcome = state.failed[-1].failure.outcome if state.failed else "upstream_error"
         if context.outcome == "cut":
             context.outcome = "upstream_error"
         if isinstance(answer, GatewayError):
             raise answer
-        refused = next(f.name for f in state.failed if f.failure.answer is answer)
-        target_state = context.target_state = next(
-            c.target_state for c in state.route.candidates if c.target_state.name == refused
-        )
+        name = next(f.name for f in state.failed if f.failure.answer is answer)
+        target_states = (candidate.target_state for candidate in state.route.candidates)
+        target_state = context.target_state = next(t for t in target_states if t.name == name)
         context.status = answer.status
-        context.kept.add(answer.body)
-        head = answer.headers
+        context.response.add(answer.body)
+        headers = answer.headers
         if answer.status == 429 or answer.status >= 500:
-            head = [*head, (b"x-should-retry", b"false")]  # the gateway has spent its own retries
-        state.start(target_state, answer.status, head, self._clock(), len(answer.body), answered=False)
+            headers = [*headers, (b"x-should-retry", b"false")]  # the gateway has used up its own retries
+        state.start(target_state, answer.status, headers, self._clock(), len(answer.body), answered=False)
         context.ended = True
         await state.client.end(answer.body)
 
-    async def _after_a_cut(self, state: RelayState, failure: Failure) -> None:
-        context, said = state.context, state.said
-        if said is not None and state.route.on_cut == "continue" and said.reader.continuable:
-            said.text = said.text or said.reader.text
-            for candidate in state.route.candidates:
-                if _may_go_on(state, candidate, failure) and await self._go_on(state, candidate.target_state):
-                    context.spliced = True
-                    self._metrics.counts.of(self._metrics.continued, state.call.alias, "continued").n += 1
-                    return
+    async def _after_cut(self, state: RelayState, failure: Failure) -> None:
+        """A response broke off after its head was sent: continues it on another target, or ends it with an error."""
+        if await self._continued(state, failure):
+            state.context.spliced = True
+            self._metrics.counts.of(self._metrics.continued, state.call.alias, "continued").n += 1
+            return
+        context, sent = state.context, state.sent
         context.outcome = failure.outcome if failure.outcome == "timeout" else "cut"
         self._metrics.counts.of(self._metrics.continued, state.call.alias, "ended").n += 1
-        if said is None or state.route.on_cut == "off":
-            return  # the connection closes before the answer's end, which is how HTTP says "cut"
-        error = UpstreamFailed(f"the stream broke off: {said.target_state.name} {failure.text}", code="stream_cut")
+        if sent is None or state.route.on_cut == "off":
+            return  # the connection closes before the response's end, which is how HTTP says "cut"
+        error = UpstreamFailed(f"the stream broke off: {sent.target_state.name} {failure.text}", code="stream_cut")
         context.ended = True
-        context.target_state = said.target_state
-        event = said.target_state.upstream.dialect.broken(state.call, error)
-        context.kept.add(event)
+        context.target_state = sent.target_state
+        event = sent.target_state.upstream.dialect.broken(state.call, error)
+        context.response.add(event)
         await state.client.end_nowait(event)
 
-    async def _go_on(self, state: RelayState, target_state: TargetState) -> bool:
-        """Whether the stream was brought to its end on this target."""
-        ways = (True, False) if target_state.upstream.config.continues_prefill else (False,)
-        for prefill in ways:
-            said = state.said
-            if said is None or state.limit.spent or not target_state.breaker.allow():
+    async def _continued(self, state: RelayState, failure: Failure) -> bool:
+        """Whether another target of the route has completed the stream that was cut."""
+        sent = state.sent
+        if sent is None or state.route.on_cut != "continue" or not sent.reader.continuable:
+            return False
+        sent.text = sent.text or sent.reader.text
+        for candidate in state.route.candidates:
+            may_follow = candidate.target_state is not sent.target_state and failure.cause in candidate.on
+            if may_follow and await self._continue_on(state, sent, candidate.target_state):
+                return True
+        return False
+
+    async def _continue_on(self, state: RelayState, sent: SentText, target_state: TargetState) -> bool:
+        """Whether this target has completed the stream; by prefill where it can, then by alignment."""
+        handlers: list[ReplyHandler] = [replies.continue_aligned]
+        if target_state.upstream.config.continues_prefill:
+            handlers.insert(0, replies.continue_prefilled)
+        for handle in handlers:
+            if state.deadlines.expired or not target_state.breaker.allow():
                 return False
             call = state.call
-            if prefill:
-                call = replace(call, body=prefilled(call.body, said.text))
-            act = replies.go_on if not prefill else replies.go_on_prefilled
-            failure = await self._attempt(state, target_state, call, act)
+            if handle is replies.continue_prefilled:
+                call = replace(call, body=prefilled(call.body, sent.text))
+            failure = await self._attempt(state, target_state, call, handle)
             if failure is None:
                 return True
             if failure.status != 400:
@@ -302,15 +321,9 @@ class Relay:
         return False
 
 
-def _may_go_on(state: RelayState, candidate: RouteOption, failure: Failure) -> bool:
-    said = state.said
-    return said is not None and candidate.target_state is not said.target_state and failure.cause in candidate.on
-
-
-async def _refusal(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
+async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
     body = await replies.read(reply, _MAX_ERROR_BYTES)
     if body is None:
         return Failure("error", f"HTTP {reply.status} with an endless body", status=reply.status)
-    return of_status(
-        reply.status, for_client(reply.headers), target_state.upstream.dialect.error(call, reply.status, body)
-    )
+    body = target_state.upstream.dialect.error(call, reply.status, body)
+    return of_status(reply.status, for_client(reply.headers), body)

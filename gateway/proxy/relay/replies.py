@@ -1,6 +1,6 @@
-"""What is done with a good reply: held whole, passed through, streamed, or joined to what was said before a cut.
+"""What is done with a good reply: held until complete, passed through, streamed, or joined to a stream that was cut.
 
-Each function gives the client what it is owed, or raises AttemptFailed (or a TransportError), which the relay answers.
+Each function sends the client what it is owed, or raises AttemptFailed or a TransportError, which the relay handles.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from gateway.proxy.relay.state import RelayState, SentText
 from gateway.proxy.request.headers import for_client
 from gateway.proxy.routing.target_state import TargetState
 
-_MAX_HELD_BYTES = 64 << 20  # a JSON answer larger than this is refused rather than held
-_CLOSING_S = 1.0  # between the model's last word and the stream's end
+_MAX_HELD_BYTES = 64 << 20  # a larger JSON answer is refused rather than held
+_CLOSING_S = 1.0  # from the model's last content to the end of the stream
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
 def relay(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> Awaitable[None]:
-    """The ordinary case. A 200 is no answer yet: its body may be an error, or end too soon."""
+    """Sends an ordinary reply. Status 200 alone is no success: the body may be an error, or end too soon."""
     call = state.call
-    if call.stream and is_events(reply):
+    if call.stream and is_event_stream(reply):
         return _stream(state, target_state, reply)
-    if state.held and (call.upload is None or not is_events(reply)):  # a form may say `stream` at its end
-        return _whole(state, target_state, reply)
-    return _through(state, target_state, reply)
+    # A form may ask for a stream in a field that came after its model, so that call.stream missed it.
+    if state.held and (call.upload is None or not is_event_stream(reply)):
+        return _held(state, target_state, reply)
+    return _pass_through(state, target_state, reply)
 
 
 async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
-    """The whole body; None when it is larger than the limit."""
+    """The complete body; None if it is larger than the limit."""
     data = await reply.chunk()
     if not data:
         return b""
@@ -47,19 +48,17 @@ async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def is_events(reply: UpstreamReply) -> bool:
+def is_event_stream(reply: UpstreamReply) -> bool:
     return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in reply.headers)
 
 
-def length_of(reply: UpstreamReply) -> int | None:
-    """As its head says; None where it does not."""
+def content_length(reply: UpstreamReply) -> int | None:
+    """The content-length header; None if there is none."""
     return next((int(value) for name, value in reply.headers if name == b"content-length" and value.isdigit()), None)
 
 
-# ── plain answers ──
-
-
-async def _whole(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+async def _held(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    """One JSON object: sent once it is complete and has been read as an answer."""
     context, body, now = state.context, reply.whole(), time.monotonic()
     if body is None:
         waiting = now
@@ -71,40 +70,38 @@ async def _whole(state: RelayState, target_state: TargetState, reply: UpstreamRe
     try:
         answer, usage = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
-        raise AttemptFailed(Failure("error", f"said HTTP 200 without an answer: {error}", again=True)) from error
+        text = f"returned HTTP 200 without an answer: {error}"
+        raise AttemptFailed(Failure("error", text, retryable=True)) from error
     context.usage = context.attempt_usage = usage
     if target_state.reports_load:
-        _learn_load(target_state, reply)
-    context.beginning = answer
-    context.kept.add(answer)
-    state.limit.pause()
+        _record_load(target_state, reply)
+    context.first_bytes = answer
+    context.response.add(answer)
+    state.deadlines.pause()
     state.start(target_state, reply.status, for_client(reply.headers), now, len(answer))
     context.ended = True
     await state.client.end(answer)
 
 
-async def _through(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
-    """Bytes as they come: sound, images, files. What breaks off after the head cannot be mended, only cut."""
-    client, context, limit = state.client, state.context, state.limit
+async def _pass_through(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    """Audio, images and files, forwarded as they arrive. After the head, a failure can only cut the response."""
+    client, context, deadlines = state.client, state.context, state.deadlines
     data = await reply.chunk()
-    state.start(target_state, reply.status, for_client(reply.headers), time.monotonic(), length_of(reply))
+    state.start(target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply))
     while data:
-        context.kept.add(data)
-        limit.pause()
+        context.response.add(data)
+        deadlines.pause()
         await client.write(data)
-        limit.phase("event", state.route.timeouts.idle_s)
+        deadlines.start_phase("event", state.route.timeouts.idle_s)
         data = await reply.chunk()
     context.ended = True
     await client.end()
 
 
-def _learn_load(target_state: TargetState, reply: UpstreamReply) -> None:
+def _record_load(target_state: TargetState, reply: UpstreamReply) -> None:
     for name, value in reply.headers:
         if name == b"endpoint-load-metrics":
             target_state.record_load_report(value)
-
-
-# ── streams ──
 
 
 async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
@@ -112,13 +109,13 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     reader = target_state.upstream.dialect.reader(state.call, keep_text)
     try:
         head = await _to_first_content(state, reply, reader)
-        state.said = SentText(target_state, reader, first_id(head))
-        state.context.beginning = head
+        state.sent = SentText(target_state, reader, first_id(head))
+        state.context.first_bytes = head
         state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
         await _send(state, head)
         await _events(state, reply, reader)
     except Cut as error:
-        raise AttemptFailed(Failure("error", "cut its stream", "cut", again=True)) from error
+        raise AttemptFailed(Failure("error", "cut its stream", "cut", retryable=True)) from error
     except TransportError as error:
         raise AttemptFailed(of_transport(error)) from error
     finally:
@@ -126,7 +123,7 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
 
 
 async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Reader) -> bytes:
-    """Everything up to the first content: held, since until then another target can still be asked."""
+    """Everything up to the first content. It is held, because until then another target can still be attempted."""
     context = state.context
     waiting = time.monotonic()
     held = b""
@@ -135,7 +132,7 @@ async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Rea
             data = await (_next(state, reply, reader) if reader.finished else reply.chunk())
             held += reader.feed(data) if data else reader.end()
             if reader.error is not None:
-                raise AttemptFailed(Failure("error", "said HTTP 200 and then an error", again=True))
+                raise AttemptFailed(Failure("error", "returned HTTP 200 and then an error", retryable=True))
             if len(held) > _MAX_HEAD_BYTES:
                 raise AttemptFailed(Failure("error", "sent a megabyte without content"))
             if not data:
@@ -148,17 +145,20 @@ async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Rea
 
 
 async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> None:
-    """Most events pass from one socket to the other within the callback that brought them; what must be read, or waited
-    for, comes here."""
-    client, kept, limit = state.client, state.context.kept, state.limit
+    """The rest of a stream.
+
+    Most events pass from one socket to the other within the callback that received them; this coroutine handles those
+    that must be parsed, or for which the client's connection must be waited for.
+    """
+    client, response, deadlines = state.client, state.context.response, state.deadlines
 
     def pass_on(data: bytes) -> bool:
         if not (client.writable and reader.passes(data)):
             return False
-        if kept.wanted:
-            kept.add(data)
+        if response.enabled:
+            response.add(data)
         client.write_nowait(data)
-        limit.resume()
+        deadlines.resume()
         return True
 
     reply.sink = pass_on
@@ -170,69 +170,66 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
         if out:
             await _send(state, out)
         if reader.error is not None:
-            await _close_with_its_error(state)
+            await _end_after_error(state)
             return
-    owed = reader.end()
+    last = reader.end()
     state.context.finish_seen = True
     state.context.ended = True
-    state.context.kept.add(owed)
-    await state.client.end(owed)
+    response.add(last)
+    await client.end(last)
 
 
 async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:
-    """The next bytes. Once the model has said that it is done, only its usage and a [DONE] can still come: a server
-    that sends neither, or closes badly, does not make a whole answer a broken one."""
-    limit = state.limit
-    limit.phase(
-        "event", min(_CLOSING_S, state.route.timeouts.idle_s) if reader.finished else state.route.timeouts.idle_s
-    )
+    """The next bytes; b"" at the end.
+
+    Once the model has finished, only usage and [DONE] can follow: a server that sends neither, or closes the connection
+    badly, does not turn a complete answer into a broken one.
+    """
+    deadlines = state.deadlines
+    idle_s = state.route.timeouts.idle_s
+    deadlines.start_phase("event", min(_CLOSING_S, idle_s) if reader.finished else idle_s)
     try:
         return await reply.chunk()
     except TransportError:
         if not reader.finished:
             raise
     except asyncio.CancelledError:
-        if not (reader.finished and limit.passed) or state.context.gone or limit.spent:
+        if not (reader.finished and deadlines.fired) or state.context.client_gone or deadlines.expired:
             raise
-        limit.taken()
+        deadlines.take_error()
     finally:
-        limit.pause()
+        deadlines.pause()
     return b""
 
 
 async def _send(state: RelayState, data: bytes) -> None:
-    state.context.kept.add(data)
+    state.context.response.add(data)
     await state.client.write(data)
 
 
-async def _close_with_its_error(state: RelayState) -> None:
-    """The upstream said in the stream that it failed; its words have gone out. No [DONE] follows them."""
+async def _end_after_error(state: RelayState) -> None:
+    """The upstream's error event has been passed on; no [DONE] follows it."""
     state.context.outcome = "upstream_error"
     state.context.ended = True
     await state.client.end()
 
 
-# ── going on after a cut ──
-
-
-async def go_on(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
-    """Joins an answer asked afresh to what was said."""
+async def continue_aligned(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    """Joins an answer that repeats the text already sent."""
     await _join(state, target_state, reply, align=True)
 
 
-async def go_on_prefilled(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
-    """Joins an answer that continues what was said."""
+async def continue_prefilled(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    """Joins an answer that continues after the text already sent."""
     await _join(state, target_state, reply, align=False)
 
 
 async def _join(state: RelayState, target_state: TargetState, reply: UpstreamReply, *, align: bool) -> None:
-    said, limit, idle_s = state.said, state.limit, state.route.timeouts.idle_s
-    if said is None:
-        raise AttemptFailed(Failure("error", "nothing was said"))
-    reader = target_state.upstream.dialect.reader(
-        state.call, False
-    )  # whatever it speaks, here it becomes what we splice
-    splicer = Splicer(said.id, said.text, align=align, asked_usage=state.call.asked_usage)
+    sent, deadlines, idle_s = state.sent, state.deadlines, state.route.timeouts.idle_s
+    if sent is None:
+        raise AttemptFailed(Failure("error", "has no stream to continue"))
+    reader = target_state.upstream.dialect.reader(state.call, False)  # translates any dialect into what Splicer reads
+    splicer = Splicer(sent.id, sent.text, align=align, asked_usage=state.call.asked_usage)
     data = b"-"
     try:
         while data and not splicer.complete:
@@ -241,11 +238,11 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
             if reader.error is not None or splicer.error is not None:
                 raise AttemptFailed(Failure("error", "broke off too"))
             if out:
-                limit.pause()
+                deadlines.pause()
                 await _send(state, out)
-                said.text = splicer.said
-            limit.phase("event", idle_s)
-        owed = splicer.end()
+                sent.text = splicer.text
+            deadlines.start_phase("event", idle_s)
+        last = splicer.end()
     except Mismatch as error:
         raise AttemptFailed(Failure("error", str(error), target_fault=False)) from error
     except Cut as error:
@@ -253,9 +250,5 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
     finally:
         state.context.usage = state.context.attempt_usage = reader.usage or splicer.usage
     state.context.ended = True
-    await _send_last(state, owed)
-
-
-async def _send_last(state: RelayState, owed: bytes) -> None:
-    state.context.kept.add(owed)
-    await state.client.end(owed)
+    state.context.response.add(last)
+    await state.client.end(last)

@@ -1,42 +1,120 @@
-"""One call under way: what was decided, who waits for the answer, how far it has come."""
+"""The state of one call in flight: its `CallContext`, and the `RelayState` that only the relay uses. No I/O.
+
+The context outlives the relay: `settle`, the access log and the spans read it when the call has ended.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
+from gateway.core.exchange import Attempt, Outcome, Usage
 from gateway.proxy.dialects.types import Reader
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
-from gateway.proxy.relay.progress import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, Headers
 
 
+class HeldBytes:
+    """The response's bytes, held by reference until the call ends and it is decided whether they are recorded."""
+
+    __slots__ = ("_pieces", "_room", "enabled", "truncated")
+
+    def __init__(self, enabled: bool, cap_bytes: int) -> None:
+        """enabled: False holds nothing. cap_bytes: what exceeds it is left out, and sets `truncated`."""
+        self.enabled = enabled
+        self.truncated = False
+        self._room = cap_bytes
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        if not self.enabled or self.truncated:
+            return
+        if len(data) > self._room:
+            data = data[: self._room]
+            self.truncated = True
+        self._room -= len(data)
+        self._pieces.append(data)
+
+    def bytes(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+@dataclass(slots=True)
+class CallContext:
+    """What has happened to one call so far. Mutable; one for each call."""
+
+    response: HeldBytes
+    outcome: Outcome = "ok"
+    target_state: TargetState | None = None
+    """The target that answered, or the last one that was attempted; None: no target was attempted."""
+    sent_body: bytes = b""
+    """The request body as the first answering target got it."""
+    status: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    attempt_usage: Usage | None = None
+    """Usage of the attempt in flight."""
+    finish_seen: bool = False
+    """The stream reached its regular end."""
+    first_content: float | None = None
+    """Monotonic time of the first content that was sent on."""
+    upstream_s: float = 0.0
+    """Time spent waiting for upstreams before the response began."""
+    overhead_s: float = 0.0
+    """The rest of the time until the response began: the gateway's own."""
+    first_bytes: bytes = b""
+    """The response's first bytes, by reference."""
+    spliced: bool = False
+    """The stream was cut and continued by another target."""
+    client_gone: bool = False
+    ended: bool = False
+    """Nothing more is sent to the client."""
+    task: asyncio.Task[Any] | None = None
+    """The task that answers the call; None: unknown to the code that created the context."""
+    error_code: str = ""
+    """The code of the gateway's own error response; "": none was sent."""
+
+    def client_left(self) -> None:
+        """Cancels the task that answers the call, unless the response has ended."""
+        if not self.ended:
+            self.client_gone = True
+            if self.task is not None:
+                self.task.cancel()
+
+
 @dataclass(slots=True)
 class SentText:
-    """A stream of which the client has a part. text: all the client has; id: the first chunk's, kept to the end."""
+    """A stream of which the client has received the beginning."""
 
     target_state: TargetState
     reader: Reader
     id: str
+    """The id in the first chunk, which a continuation keeps; "": it had none."""
     text: str = ""
+    """All text that the client has; filled in once a continuation needs it."""
 
 
 @dataclass(slots=True)
 class RelayState:
-    """held: the answer is one JSON object, kept until it is whole. said: set once a stream's head has gone out."""
+    """One call inside the relay: what was decided, who waits for the answer, and which attempts have failed."""
 
     call: Call
     route: Route
     client: ClientConnection
     context: CallContext
-    limit: Deadlines
+    deadlines: Deadlines
     held: bool
+    """The answer is one JSON object, held until it is complete."""
     failed: list[FailedAttempt] = field(default_factory=list)
-    said: SentText | None = None
-    waited_s: float = 0.0
+    sent: SentText | None = None
+    """Set once a stream's head has been sent."""
+    backoff_s: float = 0.0
+    """Time slept between retries so far."""
 
     def start(
         self,
@@ -48,16 +126,20 @@ class RelayState:
         *,
         answered: bool = True,
     ) -> None:
-        """The answer's head. headers: the upstream's, filtered already; ours come after. now: monotonic seconds.
-        answered: by an attempt that is not over yet; False: by one that is among the failed."""
+        """Starts the response: the upstream's headers, then the gateway's own.
+
+        headers: the upstream's, already filtered. now: monotonic seconds. answered: the response comes from an attempt
+        that is still running; False: from one that is already in `failed`.
+        """
         context, assignment = self.context, self.route.assignment
-        spent = now - self.call.started
-        context.overhead_s = ours_s = max(0.0, spent - context.upstream_s - self.waited_s)
+        elapsed_s = now - self.call.started
+        context.overhead_s = overhead_s = max(0.0, elapsed_s - context.upstream_s - self.backoff_s)
         attempts = len(self.failed) + answered
-        ours = _OURS % (self.call.id.encode(), target_state.named, attempts, ours_s * 1000, spent * 1000)
+        values = (self.call.id.encode(), target_state.header_lines, attempts, overhead_s * 1000, elapsed_s * 1000)
+        lines = _LINES % values
         if self.call.api in ("messages", "count_tokens"):
-            ours += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
-        self.client.start(status, headers if assignment is None else [*headers, *assignment.head], length, ours)
+            lines += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
+        self.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)
 
 
-_OURS = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"
+_LINES = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

@@ -34,7 +34,7 @@ class RunningExperiment:
     apis: frozenset[str]
     splits: bool
     shadows: bool
-    heads: Mapping[str, Headers]
+    headers: Mapping[str, Headers]
 
     def takes(self, call: Call) -> bool:
         caller = call.caller  # who opted out of evaluation is in no experiment
@@ -57,8 +57,8 @@ class Assignment:
     record: float
 
     @property
-    def head(self) -> Headers:
-        return self.running.heads[self.arm]
+    def headers(self) -> Headers:
+        return self.running.headers[self.arm]
 
     def inclusion(self, own_pi: float, stratum: str, whole: bool) -> tuple[float, float, str]:
         """The rate below which u records the served answer, π with the shadow's own draw, and the stratum. whole: it
@@ -140,7 +140,7 @@ def running(plan: Plan, settings: Experiment) -> RunningExperiment:
         apis=frozenset(plan.apis),
         splits=plan.mode != "shadow",
         shadows=plan.mode != "split",
-        heads={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
+        headers={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
     )
 
 

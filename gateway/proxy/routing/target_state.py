@@ -202,7 +202,7 @@ class TargetState:
     in_flight: int = 0
     latency_s: float = 0.0
     name: str = field(init=False)  # "upstream/model"
-    named: bytes = field(init=False)  # what an answer's header lines say of it
+    header_lines: bytes = field(init=False)  # x-gateway-upstream and x-gateway-model
     reports_load: bool = field(init=False)
     _load: float = 0.0
     _waiting: float = 0.0
@@ -214,7 +214,9 @@ class TargetState:
         config = self.upstream.config
         self.reports_load = (config.load or config.vendor.load) == "orca"
         named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())
-        self.named = named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
+        self.header_lines = (
+            named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
+        )
 
     @property
     def ready(self) -> bool:

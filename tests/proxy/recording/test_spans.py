@@ -10,7 +10,7 @@ import pytest
 
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.recording.spans import failure_of
-from gateway.proxy.relay.progress import CallContext, HeldBytes
+from gateway.proxy.relay.state import CallContext, HeldBytes
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "my own words"}]}

@@ -1,4 +1,4 @@
-"""Going on with a stream that was cut: for every split of the bytes, the client has the whole text once."""
+"""Continuing a stream that was cut: for every split of the bytes, the client gets the complete text once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id, prefilled
+from gateway.proxy.relay.continuation import (
+    Mismatch,
+    Splicer,
+    append_assistant_message,
+    continuable,
+    first_id,
+    prefilled,
+)
 from gateway.proxy.request.call import Call, Caller
 
 TEXT = "Par­is is the 🗼 capital."
@@ -46,22 +53,20 @@ ENDS = st.sampled_from(["\n\n", "\r\n\r\n", "\r\r"])
 
 
 @given(at=st.integers(0, len(TEXT)), cuts=st.lists(st.integers(0, 1200), max_size=8), end=ENDS, align=st.booleans())
-def test_in_any_split_of_the_bytes_the_client_gets_what_it_lacks_and_nothing_twice(
-    at: int, cuts: list[int], end: str, align: bool
-) -> None:
-    said, rest = TEXT[:at], TEXT[at:]
+def test_any_split_of_the_bytes_gives_the_missing_text_once(at: int, cuts: list[int], end: str, align: bool) -> None:
+    sent, rest = TEXT[:at], TEXT[at:]
     body = a_stream(WORDS if align else [rest[:5], rest[5:]], end=end)
-    splicer = Splicer("first", said, align=align, asked_usage=True)
+    splicer = Splicer("first", sent, align=align, asked_usage=True)
     events = played(splicer, body, [c for c in cuts if c < len(body)])
-    assert said + text_of(events) == TEXT
-    assert splicer.said == TEXT
+    assert sent + text_of(events) == TEXT
+    assert splicer.text == TEXT
     assert (splicer.finished, splicer.complete, splicer.error) == (True, end != "\r\r", None)
     assert {e["id"] for e in events[:-1]} == {"first"}, "the first stream's id is kept"
     assert [c["finish_reason"] for e in events[:-1] for c in e["choices"]][-1] == "stop"
     assert (events[-2]["usage"], events[-1]) == (USAGE, "[DONE]")
 
 
-def test_every_single_byte_may_come_alone() -> None:
+def test_single_bytes_give_the_same_text() -> None:
     body = a_stream(WORDS)
     events = played(Splicer("first", TEXT[:7], align=True, asked_usage=False), body, list(range(len(body))))
     assert TEXT[:7] + text_of(events) == TEXT
@@ -72,28 +77,28 @@ def test_every_single_byte_may_come_alone() -> None:
     st.text("ab", max_size=12),
     st.lists(st.integers(1, 4), min_size=12, max_size=12),
 )
-def test_another_answer_is_joined_only_if_it_begins_with_what_was_said(said: str, other: str, sizes: list[int]) -> None:
+def test_only_an_answer_that_repeats_the_sent_text_is_joined(sent: str, other: str, sizes: list[int]) -> None:
     words, left = [], other
     for size in sizes:
         words.append(left[:size])
         left = left[size:]
-    splicer = Splicer("first", said, align=True, asked_usage=False)
+    splicer = Splicer("first", sent, align=True, asked_usage=False)
     body = a_stream([*words, left])
-    if other.startswith(said):
-        assert said + text_of(played(splicer, body)) == other
+    if other.startswith(sent):
+        assert sent + text_of(played(splicer, body)) == other
         return
-    sent: list[bytes] = []
+    out: list[bytes] = []
     with pytest.raises(Mismatch, match=r"differs|shorter"):
-        sent.extend(splicer.feed(body[at : at + 1]) for at in range(len(body)))
-    assert b"".join(sent) == b"", "nothing of a differing answer reaches the client"
+        out.extend(splicer.feed(body[at : at + 1]) for at in range(len(body)))
+    assert b"".join(out) == b"", "nothing of a differing answer reaches the client"
 
 
-def test_an_answer_that_ends_before_what_was_said_does_not_go_on_with_it() -> None:
+def test_an_answer_shorter_than_the_sent_text_is_a_mismatch() -> None:
     with pytest.raises(Mismatch, match="shorter"):
         Splicer("first", "one two", align=True, asked_usage=False).feed(a_stream(["one"]))
 
 
-def test_usage_is_known_and_reaches_only_a_client_that_asked() -> None:
+def test_only_a_client_that_asked_gets_the_usage_chunk() -> None:
     for asked in (True, False):
         splicer = Splicer("first", "Par", align=True, asked_usage=asked)
         events = played(splicer, a_stream(WORDS))
@@ -102,14 +107,14 @@ def test_usage_is_known_and_reaches_only_a_client_that_asked() -> None:
         assert any("usage" in e for e in events[:-1]) is asked
 
 
-def test_a_stream_that_ends_without_done_is_given_one_and_without_a_finish_is_none() -> None:
+def test_a_missing_done_is_supplied_but_not_a_missing_finish() -> None:
     assert played(Splicer("first", "", align=True, asked_usage=False), a_stream(WORDS, done=False))[-1] == "[DONE]"
     cut = a_stream(WORDS).split(b'"finish_reason": "stop"')[0].rpartition(b"data: ")[0]
     with pytest.raises(Mismatch, match="did not finish"):
         played(Splicer("first", "", align=True, asked_usage=False), cut)
 
 
-def test_an_error_in_the_second_stream_is_seen_and_not_passed_on() -> None:
+def test_an_error_in_the_second_stream_is_not_passed_on() -> None:
     splicer = Splicer("first", "", align=True, asked_usage=False)
     assert splicer.feed(b'data: {"error": {"message": "broke"}}\n\n') == b""
     assert splicer.error == "broke"
@@ -136,18 +141,18 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=[str(at) for at in range(len(ODD))])
-def test_an_event_that_cannot_be_read_is_left_out_and_the_rest_arrives(odd: bytes) -> None:
+def test_an_unreadable_event_is_skipped(odd: bytes) -> None:
     head, tail = a_stream(WORDS[:2], done=False).split(b'data: {"id": "second", "model": "m2", "choices": [{"index"', 1)
     body = head + b"data: " + odd + b"\n\n" + b'data: {"id": "second", "model": "m2", "choices": [{"index"' + tail
     events = played(Splicer("first", "", align=True, asked_usage=False), body)
     assert text_of([e for e in events if e == "[DONE]" or e.get("choices")]) == "".join(WORDS[:2])
 
 
-def test_an_event_beyond_all_bounds_is_a_mismatch_and_not_memory() -> None:
+def test_an_event_above_the_size_limit_is_a_mismatch() -> None:
     splicer = Splicer("first", "", align=True, asked_usage=False)
-    splicer._splitter.limit_bytes = 1000
-    with pytest.raises(Mismatch, match="larger than 1000 bytes"):
-        splicer.feed(b"data: " + b"x" * 1001)
+    event = b"data: " + b"x" * (32 << 20)
+    with pytest.raises(Mismatch, match=r"larger than \d+ bytes"):
+        splicer.feed(event)
 
 
 HEADS = [
@@ -160,13 +165,13 @@ HEADS = [
 
 
 @pytest.mark.parametrize(("head", "found"), HEADS, ids=[h[1] or str(h[0]) for h in HEADS])
-def test_the_first_id_is_the_one_that_is_kept(head: bytes, found: str) -> None:
+def test_the_first_streams_id_is_kept(head: bytes, found: str) -> None:
     assert first_id(head) == found
     given = b"".join(Splicer(found, "", align=True, asked_usage=False).feed(a_stream(["x"])).split(b"\n\n")[:1])
     assert (b'"id":"%b"' % (found.encode() or b"second")) in given
 
 
-def test_a_prefill_says_what_was_said_and_asks_that_it_be_continued() -> None:
+def test_a_prefill_asks_to_continue_the_sent_text() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"add_generation_prompt":true,"seed":1.50}'
     out = prefilled(body, "Par")
     read = json.loads(out)
@@ -198,6 +203,38 @@ CONTINUABLE: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "yes"), CONTINUABLE, ids=[str(c[0]) for c in CONTINUABLE])
-def test_only_a_stream_that_can_be_nothing_but_text_is_continued(fields: dict[str, Any], yes: bool) -> None:
-    assert continuable(a_call(**fields)) is yes
+@pytest.mark.parametrize(("fields", "expected"), CONTINUABLE, ids=[str(c[0]) for c in CONTINUABLE])
+def test_only_a_plain_text_stream_can_be_continued(fields: dict[str, Any], expected: bool) -> None:
+    assert continuable(a_call(**fields)) is expected
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": TEXTS}), max_size=3)
+
+
+@given(messages=MESSAGES, text=TEXTS, indent=st.sampled_from([None, 2]), before=st.booleans())
+def test_a_message_is_appended_and_all_else_is_untouched(
+    messages: list[Any], text: str, indent: int | None, before: bool
+) -> None:
+    other: dict[str, Any] = {"temperature": 0.7, "metadata": {"messages": ["not these"]}}
+    fields = {**other, "messages": messages} if before else {"messages": messages, **other}
+    body = json.dumps(fields, indent=indent).encode()
+    out = append_assistant_message(body, text)
+    added = {"role": "assistant", "content": text}
+    assert json.loads(out) == {**fields, "messages": [*messages, added]}
+    prefix = len(out) - len(body)
+    assert any(out[:at] + out[at + prefix :] == body for at in range(len(body) + 1)), "one insertion, nothing else"
+
+
+def test_appending_keeps_the_spelling_of_numbers_and_escapes() -> None:
+    body = b'{"seed":12345678901234567890123,"messages":[ {"role":"user","content":"\\u00e9"} ] ,"t":0.70}'
+    out = append_assistant_message(body, 'é"')
+    assert out.startswith(b'{"seed":12345678901234567890123,"messages":[ {"role":"user","content":"\\u00e9"}')
+    assert out.endswith(b'] ,"t":0.70}')
+    assert json.loads(out)["messages"][-1]["content"] == 'é"'
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"messages": "hi"}', b'{"messages": null}', b"[]", b"", b'{"messages": ['])
+def test_appending_needs_a_list_of_messages(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        append_assistant_message(body, "x")

@@ -28,7 +28,7 @@ from gateway.proxy.relay.failures import (
     FailedAttempt,
     Failure,
     error_code,
-    of_limit,
+    of_deadline,
     of_status,
     of_transport,
     retry_after,
@@ -70,10 +70,10 @@ STATUSES: list[tuple[str, int, bytes, str | None, bool, bool, bool]] = [
 
 
 @pytest.mark.parametrize("row", STATUSES, ids=[s[0] for s in STATUSES])
-def test_a_status_decides_who_may_be_asked_next(row: tuple[Any, ...]) -> None:
+def test_a_status_decides_which_target_may_follow(row: tuple[Any, ...]) -> None:
     _, status, body, cause, again, fault, heard = row
     failure = of_status(status, [], body)
-    assert (failure.cause, failure.again, failure.target_fault) == (cause, again, fault)
+    assert (failure.cause, failure.retryable, failure.target_fault) == (cause, again, fault)
     assert failure.status == status
     assert (failure.answer is not None) == heard
     if failure.answer is not None:
@@ -91,22 +91,22 @@ WIRE: list[tuple[TransportError, str, str, bool]] = [
 
 
 @pytest.mark.parametrize(("error", "cause", "outcome", "again"), WIRE, ids=[type(w[0]).__name__ for w in WIRE])
-def test_what_breaks_on_the_wire_counts_against_the_target_and_names_no_address(
+def test_transport_errors_count_and_name_no_address(
     error: TransportError, cause: str, outcome: str, again: bool
 ) -> None:
     failure = of_transport(error)
-    assert (failure.cause, failure.outcome, failure.again, failure.target_fault) == (cause, outcome, again, True)
+    assert (failure.cause, failure.outcome, failure.retryable, failure.target_fault) == (cause, outcome, again, True)
     assert "10.0.0.7" not in failure.text
 
 
-def test_a_silent_target_is_not_asked_again() -> None:
-    failure = of_limit(DeadlineExceeded("first token", 10))
-    assert (failure.cause, failure.outcome, failure.again) == ("timeout", "timeout", False)
+def test_a_target_that_timed_out_is_not_retried() -> None:
+    failure = of_deadline(DeadlineExceeded("first token", 10))
+    assert (failure.cause, failure.outcome, failure.retryable) == ("timeout", "timeout", False)
     assert failure.text == "timed out: no first token within 10 s"
 
 
 @given(st.binary(max_size=60))
-def test_no_error_body_is_ever_an_error_of_ours(body: bytes) -> None:
+def test_no_error_body_makes_the_gateway_fail(body: bytes) -> None:
     assert of_status(400, [], body).answer == ErrorReply(400, [], body)
     assert error_code(body) is None or len(str(error_code(body))) <= 100
 
@@ -158,7 +158,7 @@ def test_retry_after_is_read_in_seconds_milliseconds_and_as_a_date(
 
 
 @given(st.one_of(st.binary(max_size=40), st.text(max_size=40).map(str.encode)), st.binary(max_size=20))
-def test_whatever_a_retry_after_says_it_gives_a_finite_pause_or_none(value: bytes, ms: bytes) -> None:
+def test_any_retry_after_gives_a_finite_pause_or_none(value: bytes, ms: bytes) -> None:
     for headers in ([(b"retry-after", value)], [(b"retry-after-ms", ms), (b"retry-after", value)]):
         after = retry_after(headers, NOW)
         assert after is None or 0 <= after < 1e12
@@ -176,12 +176,12 @@ def failed(*failures: Failure) -> list[FailedAttempt]:
 BUSY = of_status(429, [(b"retry-after", b"3")], an_error("rate_limit_exceeded"))
 DOWN = of_status(503, [(b"retry-after", b"7")], b"")
 BROKEN = of_status(500, [], an_error("server_error"))
-SILENT = of_limit(DeadlineExceeded("first token", 30))
+SILENT = of_deadline(DeadlineExceeded("first token", 30))
 CONTEXT = of_status(400, [], an_error("context_length_exceeded"))
 REFUSED = of_status(400, [], an_error("unsupported"))
 POLICY = of_status(400, [], an_error("content_policy_violation"))
 GONE = of_transport(ConnectFailed("x"))
-FULL = Failure("error", "is full", target_fault=False, status=503, after_s=1.0)
+FULL = Failure("error", "is full", target_fault=False, status=503, retry_after_s=1.0)
 OUR_KEY = of_status(401, [], an_error("invalid_api_key"))
 
 VERDICTS: list[tuple[str, list[Failure], Any]] = [
@@ -213,7 +213,7 @@ def test_the_verdict(failures: list[Failure], wanted: Any) -> None:
         assert found.retry is False, "the gateway has spent its own retries"
 
 
-def test_the_sentence_names_every_target_its_failure_and_its_time_and_no_address() -> None:
+def test_the_message_lists_targets_failures_and_times() -> None:
     found = verdict("chat", failed(BROKEN, GONE, SILENT), None)
     assert str(found) == (
         'all 3 targets of "chat" failed: u0/m HTTP 500 server_error after 0.4 s; u1/m could not be connected to '
@@ -221,12 +221,12 @@ def test_the_sentence_names_every_target_its_failure_and_its_time_and_no_address
     )
 
 
-def test_one_target_asked_twice_is_one_target() -> None:
+def test_a_target_tried_twice_is_listed_as_one() -> None:
     again = [FailedAttempt("u/m", BROKEN, 0.1), FailedAttempt("u/m", GONE, 0.2)]
     assert str(verdict("chat", again, None)).startswith('the only target of "chat" failed: u/m HTTP 500')
 
 
-def test_503_says_when_to_come_again() -> None:
+def test_a_503_says_when_to_retry() -> None:
     for found, seconds in (
         (verdict("chat", failed(DOWN, DOWN), None), 7.0),
         (verdict("chat", [], 4.5), 4.5),

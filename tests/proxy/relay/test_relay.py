@@ -1,4 +1,7 @@
-"""Attempts, retries and fallbacks, beside the table of faults: who is named, what is counted, what is left behind."""
+"""Attempts, retries and fallbacks: which target is named, what is counted, what is left behind.
+
+The table of upstream faults is in tests/proxy/test_faults.py.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ import pytest
 
 from gateway.core.exchange import Target
 from gateway.fake import CUT, FakeUpstream, Fault
+from gateway.proxy.routing.target_state import CircuitBreaker, TargetState
 
 Configured = Callable[..., dict[str, Any]]
 PATIENT = {"first_token_s": 5, "answer_s": 5, "total_s": 20}
 
 
-async def test_a_refusal_names_who_refused_and_counts_the_attempts_there_were(
+async def test_a_refusal_names_its_upstream_and_counts_all_attempts(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     upstream.always(Fault.context_length())
@@ -35,9 +39,7 @@ async def test_one_refusal_is_one_attempt(gateway: Any, upstream: FakeUpstream) 
     assert (await gateway.chat()).headers["x-gateway-attempts"] == "1"
 
 
-async def test_a_429_that_names_no_pause_is_asked_once_more_before_it_is_passed_on(
-    gateway: Any, upstream: FakeUpstream
-) -> None:
+async def test_a_429_without_retry_after_is_retried_once(gateway: Any, upstream: FakeUpstream) -> None:
     """`x-should-retry: false` says that the gateway has spent its own retries: then it must have."""
     upstream.then(Fault.rate_limited())
     assert (await gateway.chat()).status_code == 200
@@ -48,9 +50,19 @@ async def test_a_429_that_names_no_pause_is_asked_once_more_before_it_is_passed_
     assert len(upstream.received) - before == 2
 
 
+def make_half_open(target_state: TargetState) -> None:
+    """Opens the target's breaker and lets its time pass: the next call is the probe."""
+    now = 0.0
+    target_state.breaker = CircuitBreaker(lambda: now)
+    for _ in range(5):
+        target_state.breaker.record_failure()
+    assert not target_state.ready
+    now = 60.0
+
+
 @pytest.fixture
 async def full(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
-    """A gateway whose upstream takes one call at a time, and is silent to it."""
+    """A gateway whose upstream takes one call at a time and does not answer it."""
     config = configured(upstream, chat={"timeouts": PATIENT, "retries": {"attempts": 1}})
     config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 5}
     gateway = await start(config)
@@ -62,7 +74,7 @@ async def full(start: Any, configured: Configured, upstream: FakeUpstream) -> An
     await asyncio.wait([holding])
 
 
-async def test_a_call_that_waits_for_a_place_is_limited_as_a_whole(full: Any, upstream: FakeUpstream) -> None:
+async def test_waiting_for_the_limiter_counts_against_the_total(full: Any, upstream: FakeUpstream) -> None:
     body = {"model": "chat", "messages": [{"role": "user", "content": "x"}]}
     reply = await full.client.post("/chat/completions", json=body, headers={"x-gateway-timeout-s": "0.05"})
     assert reply.status_code == 504
@@ -71,29 +83,23 @@ async def test_a_call_that_waits_for_a_place_is_limited_as_a_whole(full: Any, up
     assert full.gateway.upstreams["u0"].limiter.waiting == 0
 
 
-async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_nothing_behind(
-    full: Any, upstream: FakeUpstream
-) -> None:
+async def test_a_client_may_leave_while_waiting_for_the_limiter(full: Any, upstream: FakeUpstream) -> None:
     limiter, [target_state] = full.gateway.upstreams["u0"].limiter, full.gateway.router.target_states
-    for _ in range(5):
-        target_state.breaker.record_failure()
-    target_state.breaker._until = 0.0  # its time has passed: the next call is the probe
+    make_half_open(target_state)
     waiting = asyncio.get_running_loop().create_task(full.chat("second"))
     await full.until(lambda: limiter.waiting == 1)
-    assert not target_state.ready, "the probe waits for its place"
+    assert not target_state.ready, "the probe waits for the limiter"
     waiting.cancel()
     await full.until(lambda: limiter.waiting == 0)
     await full.until(lambda: target_state.ready)
     assert limiter.in_flight == 1
 
 
-async def test_a_fault_of_our_own_does_not_keep_a_target_from_being_asked_again(
+async def test_a_gateway_fault_releases_the_breakers_probe(
     gateway: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [target_state] = gateway.gateway.router.target_states
-    for _ in range(5):
-        target_state.breaker.record_failure()
-    target_state.breaker._until = 0.0
+    make_half_open(target_state)
     dialect = target_state.upstream.dialect
     monkeypatch.setattr(dialect, "answer", lambda call, body: 1 / 0)
     assert (await gateway.chat()).status_code == 500
@@ -102,10 +108,10 @@ async def test_a_fault_of_our_own_does_not_keep_a_target_from_being_asked_again(
     assert target_state.in_flight == target_state.upstream.limiter.in_flight == 0
 
 
-async def test_a_cut_that_could_not_be_mended_is_recorded_as_what_the_client_has(
+async def test_a_failed_continuation_records_what_the_client_got(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """The status and the target are of the answer that was begun, not of the one that could not go on."""
+    """The status and target are those of the answer that was started, not of the failed continuation."""
     upstream.says("half an ", CUT)
     second.always(Fault.status(500))
     gateway = await start(configured(upstream, second))
@@ -126,14 +132,14 @@ async def test_a_malformed_event_does_not_end_a_continuation(
     second.always(Fault.malformed_after(1))
     gateway = await start(configured(upstream, second))
     reply = await gateway.chat(stream=True)
-    said = events(reply.content)
-    text = "".join(c["delta"].get("content") or "" for e in said[:-1] for c in e["choices"])
-    assert (text, said[-1]) == ("one two three", "[DONE]")
+    received = events(reply.content)
+    text = "".join(c["delta"].get("content") or "" for e in received[:-1] for c in e["choices"])
+    assert (text, received[-1]) == ("one two three", "[DONE]")
     [exchange] = await gateway.recorded()
     assert (exchange.outcome, exchange.spliced) == ("ok", True)
 
 
-async def test_a_continuation_that_finished_is_whole_also_without_done(
+async def test_a_finished_continuation_is_complete_without_done(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, events: Any
 ) -> None:
     upstream.says("one ", CUT)
@@ -151,7 +157,7 @@ async def test_a_continuation_that_finished_is_whole_also_without_done(
     [({"kind": "vllm"}, 7.0), ({"kind": "vllm", "load": "none"}, None), ({"kind": "ray_serve", "load": "orca"}, 7.0)],
     ids=["by its kind", "switched off", "switched on"],
 )
-async def test_a_load_report_is_read_where_the_upstream_says_so(
+async def test_load_reports_are_read_only_from_configured_upstreams(
     settings: dict[str, Any], waiting: float | None, start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     upstream.vllm = True

@@ -96,7 +96,7 @@ async def well(gateway: Any, caplog: Any) -> None:
     assert (await gateway.chat()).status_code == 200
     wrong = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert not wrong, [r.getMessage() + str(r.exc_info) for r in wrong]
-    await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.places))
+    await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
 
 
 # ── bodies ──

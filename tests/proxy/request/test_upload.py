@@ -241,7 +241,7 @@ async def test_the_upstreams_time_does_not_run_while_the_client_is_waited_for() 
             waiting: list[float] = []
             client.on_receive = lambda: waiting.append(limit.at)
             whole = limit.at
-            limit.phase("answer", 5.0)
+            limit.start_phase("answer", 5.0)
             async for _ in upload.with_model("whisper"):
                 assert limit.at < whole - 900
             assert waiting == [whole] * 3
@@ -460,7 +460,7 @@ async def test_an_upload_that_its_client_cuts_never_looks_whole(
     assert await gateway.metric("gateway_requests_total", alias="chat", outcome="client_gone") == 1
     assert await gateway.metric("gateway_requests_total", alias="chat") == 1
     assert await gateway.metric("gateway_attempts_total", upstream="u0", result="client_gone") == 1
-    assert not any(p.in_flight for p in gateway.gateway.router.places)
+    assert not any(p.in_flight for p in gateway.gateway.router.target_states)
 
 
 async def test_a_refusal_in_the_middle_is_the_clients_at_once(start: Any, configured: Any, seen: Seen) -> None:
