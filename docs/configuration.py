@@ -1,12 +1,10 @@
 """Writes docs/configuration.md from the models that read gateway.yaml: `python docs/configuration.py`.
 
-A test fails when the page is not what this makes. What a key means is said once, in its section's docstring, as
-"name: what it is."; names that belong together stand with commas before one colon.
+A test fails when the page is not what this makes. The text of a key is the string under its field.
 """
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\
@@ -25,10 +23,12 @@ HEAD = """\
 
 Every key of `gateway.yaml`. This page is written by `python docs/configuration.py` from the models that read the file.
 
-Unknown keys are mistakes, and `gateway check gateway.yaml` names all of them at once, each with its path and, where
-one is near, a did-you-mean. `${NAME}` reads the environment, anywhere in a value. Every section but `upstreams` and
-`models` may be left out. A running `gateway serve` reads the file again when it changes (or at SIGHUP); one with
-mistakes is refused, and the old one stays in force (`gateway_config_ok` is then 0).
+- Unknown keys are errors. `gateway check gateway.yaml` reports all mistakes at once, each with its path and, where a
+  known name is similar, a suggestion.
+- `${NAME}` anywhere in a value is replaced by that environment variable; a variable that is not set is an error.
+- Only `upstreams` and `models` are required.
+- A running `gateway serve` reads the file again when it changes, and at SIGHUP. A file with mistakes is rejected: the
+  old configuration stays in force, and `gateway_config_ok` is 0.
 """
 
 
@@ -48,7 +48,7 @@ def sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Base
 
 
 def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    """The sections inside a type, each with how its path goes on: [] in a list, .NAME in a mapping."""
+    """The sections inside a type, each with the end of its path: [] in a list, .NAME in a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, suffix
         return
@@ -65,61 +65,56 @@ def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseMode
 
 
 def section(path: str, model: type[BaseModel]) -> str:
-    intro, meanings = told(model)
-    lines = [f"## `{path}`" if path else "## The file", ""]
-    lines += [intro, ""] if intro else []
-    lines += ["| key | what it may be | left out | |", "|---|---|---|---|"]
+    intro = escaped(" ".join((model.__doc__ or "").split()))
+    lines = [
+        f"## `{path}`" if path else "## The file",
+        "",
+        intro,
+        "",
+        "| key | value | default | |",
+        "|---|---|---|---|",
+    ]
     for name, field in model.model_fields.items():
-        lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {meanings.get(name, '')} |")
+        lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {cell(field.description or '')} |")
     if model.model_config.get("extra") == "allow":
-        lines.append("| … | | | further keys belong to what `use` names |")
+        lines.append("| … | | | Further keys are options of what `use` names. |")
     return "\n".join([*lines, ""])
 
 
-def told(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
-    """A docstring's introduction, and what it says of each key."""
-    text = " ".join((model.__doc__ or "").split())
-    names = "|".join(sorted(model.model_fields, key=len, reverse=True)) or "$^"
-    label = re.compile(rf"(?:^|(?<=[.;…] )|(?<=\) ))((?:{names})(?:, (?:{names}))*): ")
-    parts = label.split(text)
-    meanings: dict[str, str] = {}
-    for labels, said in zip(parts[1::2], parts[2::2], strict=True):
-        for name in labels.split(", "):
-            meanings[name] = cell(said.strip().rstrip(";"))
-    return prose(parts[0].strip()), meanings
-
-
 def cell(text: str) -> str:
-    return prose(text).replace("|", "\\|")
+    return escaped(" ".join(text.split())).replace("|", "\\|")
 
 
-def prose(text: str) -> str:
-    """The words of Python that docstrings use, as YAML has them."""
-    text = re.sub(r"\bNone: ", "left out: ", text)
-    return text.replace("False", "`false`").replace("True", "`true`").replace("<", "&lt;")
+def escaped(text: str) -> str:
+    return text.replace("<", "&lt;")
 
 
 def kind(field: FieldInfo) -> str:
-    return said(field.annotation, field.metadata).replace("|", "\\|")
+    return type_name(field.annotation, field.metadata).replace("|", "\\|")
 
 
-def said(annotation: Any, metadata: Any = ()) -> str:
+def type_name(annotation: Any, metadata: Any = ()) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         nested = [m for each in inner[1:] for m in getattr(each, "metadata", [each])]
-        return said(inner[0], [*nested, *metadata])
+        return type_name(inner[0], [*nested, *metadata])
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(said(each, metadata) for each in inner if each is not type(None)))
+        return " or ".join(dict.fromkeys(type_name(each, metadata) for each in inner if each is not type(None)))
     if origin is Literal:
         return " | ".join(f"`{each}`" for each in inner)
     if origin is tuple:
-        return f"list of {said(inner[0])}"
+        item = type_name(inner[0])
+        return "list of sections" if item == "section" else f"list of {item}"
     if origin is dict:
-        return "names, each with a section" if list(models_in(annotation)) else f"names, each with {said(inner[1])}"
+        return (
+            "mapping of names to sections"
+            if list(models_in(annotation))
+            else f"mapping of names to {type_name(inner[1])}"
+        )
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    words = {bool: "`true` | `false`", int: "whole number", float: "number", str: "text"}
-    return f"{words.get(annotation, 'value')}{bounds(metadata)}"
+    names = {bool: "`true` | `false`", int: "whole number", float: "number", str: "text"}
+    return f"{names.get(annotation, 'value')}{bounds(metadata)}"
 
 
 def bounds(metadata: Any) -> str:
@@ -136,12 +131,12 @@ def bounds(metadata: Any) -> str:
 
 def default(field: FieldInfo) -> str:
     if field.is_required():
-        return "**must be given**"
+        return "**required**"
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined or value in ((), {}, ""):
         return "–"
     if isinstance(value, BaseModel):
-        return "as below"
+        return "see below"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

@@ -18,11 +18,6 @@ PACKAGE = ROOT / "gateway"
 TESTED_ELSEWHERE = {
     "assembly": ("evals/scorers/test_writing.py", "an old name of an import"),
     "evals/scoring/types": ("evals/scoring/test_run.py", "protocols and plain data"),
-    "config/log": (
-        "observability/test_logging.py",
-        "a section without a rule of its own; what it asks for is done there",
-    ),
-    "config/otel": ("observability/test_tracing.py", "the same"),
     "evals/experiments/details": ("evals/reports/experiment/test_build.py", "parts of a report that decide nothing"),
     "evals/experiments/gauge_values": (
         "evals/experiments/test_engine.py",
@@ -64,12 +59,6 @@ TESTED_ELSEWHERE = {
     "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
     "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
-    "config/environment": ("config/test_loading.py", "what the environment says is seen through a config"),
-    "config/experiment_checks": ("config/test_experiments.py", "a mistake is what config.load says of a file"),
-    "config/checks": ("config/test_loading.py", "a mistake is what config.load says of a file"),
-    "config/upstreams": ("up/test_managed.py", "what an engine is told is what its section says"),
-    "config/yaml_text": ("config/test_loading.py", "text is read only on the way to a config"),
-    "config/types": ("config/test_loading.py", "types of single values, seen through a config"),
     **{
         f"evals/store/tables_{of}": ("evals/store/test_engine.py", "the migrations make what the tables say")
         for of in ("experiments", "labels", "replay")

@@ -60,7 +60,7 @@ def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
     assert said.stdout.splitlines() == [
         "f.yaml: models.m.targets[0].weight: expected a number, got 'half'",
         'f.yaml: sampelng: unknown key; did you mean "sampling"?',
-        "f.yaml: upstreams.a.api_key: $NOT_SET_HERE is not set. Set it, or remove what names it",
+        "f.yaml: upstreams.a.api_key: $NOT_SET_HERE is not set. Set it, or remove the value that uses it",
     ]
 
 

@@ -63,7 +63,7 @@ def marked() -> list[Block]:
 def test_the_config_in_the_readme_is_valid() -> None:
     [text] = [b.text for b in blocks(ROOT / "README.md") if b.language == "yaml"]
     read = loading.parse(text, environ={"OPENAI_API_KEY": "sk-x"})
-    assert read.models["chat"].cut == "continue"
+    assert read.models["chat"].cut_policy == "continue"
     assert len(text.splitlines()) <= 22
 
 
@@ -189,8 +189,8 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     page = made.page()
-    untold = [line for line in page.splitlines() if line.endswith("|  |")]
-    assert not untold, "say in the section's docstring what these keys are"
+    undocumented = [line for line in page.splitlines() if line.endswith("|  |")]
+    assert not undocumented, "these fields have no docstring"
     assert (DOCS / "configuration.md").read_text() == page, "run: python docs/configuration.py"
 
 

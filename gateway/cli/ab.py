@@ -12,7 +12,7 @@ import typer
 from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
-    from gateway.config.loading import Config
+    from gateway.config.models import Config
     from gateway.core.plan import PlanState
     from gateway.stream import Corridor
 
@@ -29,7 +29,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
     Changed since it was started, it becomes a plan of its own, whose evidence begins anew.
     """
-    from gateway.config.experiments import plans_of
+    from gateway.config.derive import plans_of
     from gateway.config.loading import load
 
     read = load(config)
@@ -117,7 +117,7 @@ def power(
 
 
 def _outlook(config: Config, data: Path | None, name: str, margin: float | None, alpha: float | None) -> Any:
-    from gateway.config.experiments import plans_of
+    from gateway.config.derive import plans_of
     from gateway.evals.experiments.findings import current_plan
     from gateway.evals.experiments.power import forecast
     from gateway.evals.store.engine import StoreUnavailable
@@ -209,7 +209,7 @@ async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, di
 
 
 def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = None) -> Iterator[dict[str, Any]]:
-    from gateway.config.experiments import plans_of
+    from gateway.config.derive import plans_of
     from gateway.evals.experiments.number_format import when
 
     planned = plans_of(config)

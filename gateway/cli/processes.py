@@ -71,7 +71,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         raise typer.Exit(1) from error
     for caution in (*config_warnings(found, built), *_of_stream(found)):
         note(f"caution: {caution}")
-    typer.echo(found.carried())
+    typer.echo(found.transports_summary())
     typer.echo(found.summary())
 
 

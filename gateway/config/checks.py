@@ -1,43 +1,80 @@
-"""What is wrong with a gateway.yaml, in words: one line each, with its path and, where one is near, a did-you-mean.
+"""What is wrong with a gateway.yaml: one line for each mistake, with its path and, where possible, a suggestion.
 
-config.py says what a section may hold; this module words pydantic's errors and checks what sections say of each other.
+models.py says what a section may hold; this module words pydantic's errors, and checks what sections must agree on.
+The cross-section checks read the raw file, so that one run reports all mistakes, also when a section is not valid.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.scorers import evals_mistakes
+from gateway.config.derive import prices_of, target_of
+from gateway.config.experiments import Experiment
+from gateway.config.models import Config, Timeouts
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.plan import BUILT_IN_METRICS, CONTROL, REPEAT, STRATA
 from gateway.core.providers import VENDORS
 
-_SHAPES: dict[int | str, str] = {
+_EXPECTED: dict[int | str, str] = {
     "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
     "base_url": "http://… or https://…",
     "url": "redis://…, rediss://… or unix://…",
     "bind": "HOST:PORT",
     "model": "a model's name, in printable ASCII without spaces",
 }
+_SECRETS = {"api_key", "url", "proxy", "headers", "sha256"}  # keys whose values no message shows
+_QUOTED = re.compile(r"'([^']*)'")
 
 
-def worded(errors: ValidationError, root: type[BaseModel], known: Sequence[str]) -> list[str]:
+def validation_mistakes(errors: ValidationError, root: type[BaseModel], known: Sequence[str]) -> list[str]:
     """Pydantic's errors, one line each, after the mistakes already known.
 
-    root: the model of the whole file, for a did-you-mean. What only follows from another mistake is left out: a value
-    whose variable is not set, a list that is too short because its one item is wrong.
+    root: the model of the whole file, for suggestions. Errors that only follow from another mistake are left out: a
+    value whose variable is not set, a list that is too short because its only item is wrong.
     """
-    found = errors.errors(include_url=False)
+    details = errors.errors(include_url=False)
     mistakes = list(known)
-    for error in found:
+    for error in details:
         path = _path(error["loc"])
-        of_an_item = error["type"] == "too_short" and any(_inside(e["loc"], error["loc"]) for e in found)
+        of_an_item = error["type"] == "too_short" and any(_inside(e["loc"], error["loc"]) for e in details)
         if not of_an_item and not any(m.startswith(f"{path}: $") for m in known):
-            mistakes.append(f"{path}: {_said(error, root)}")
+            mistakes.append(f"{path}: {_message(error, root)}")
+    return mistakes
+
+
+def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
+    """What sections say about each other, and what cannot be meant."""
+    return [
+        *_upstream_mistakes(raw),
+        *_model_mistakes(raw),
+        *_key_mistakes(raw),
+        *_evals_mistakes(raw),
+        *_experiment_mistakes(raw),
+    ]
+
+
+def unpriced_budgets(config: Config) -> list[str]:
+    """A budget in USD needs a price for each target that it pays for."""
+    prices = prices_of(config)
+    mistakes = []
+    for name, experiment in config.experiments.items():
+        if experiment.budget.usd_per_day is None or not experiment.shadows:
+            continue
+        paid = [*experiment.arms.values(), *([experiment.control] if experiment.repeat_share else [])]
+        for ref in paid:
+            if prices.of(target_of(ref)) is None:
+                target = f"{ref.upstream}/{ref.model}"
+                mistakes.append(
+                    f"experiments.{name}.budget.usd_per_day: no price is known for {target}; give one under "
+                    f'prices.models."{target}" (0 for a model of your own), or use tokens_per_day'
+                )
     return mistakes
 
 
@@ -45,95 +82,85 @@ def _inside(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
     return len(loc) > len(other) and loc[: len(other)] == other
 
 
-def _said(error: ErrorDetails, root: type[BaseModel]) -> str:
+def _message(error: ErrorDetails, root: type[BaseModel]) -> str:
     loc = error["loc"]
     if error["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":
-        return "missing; it must be given"
-    if error["type"] == "string_pattern_mismatch" and loc[-1] in _SHAPES:
-        return f"expected {_SHAPES[loc[-1]]}"
+        return "missing; it is required"
+    if error["type"] == "string_pattern_mismatch" and loc[-1] in _EXPECTED:
+        return f"expected {_EXPECTED[loc[-1]]}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    shown = error["input"]
-    secret = {"api_key", "url", "proxy", "headers", "sha256"} & set(loc)
-    if secret or isinstance(shown, dict | list) or message.endswith(f"got {shown!r}") or shown is None:
+    value = error["input"]
+    if _SECRETS & set(loc) or isinstance(value, dict | list) or message.endswith(f"got {value!r}") or value is None:
         return message
-    words = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
-    return f"{message}, got {shown!r}{did_you_mean(str(shown), words)}"
-
-
-_QUOTED = re.compile(r"'([^']*)'")
+    literals = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
+    return f"{message}, got {value!r}{did_you_mean(str(value), literals)}"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    out = ""
-    for part in loc:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
-    return out
+    path = ""
+    for step in loc:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path
 
 
 def _siblings(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place of the file."""
+    """The keys that the section at a path of the file may have."""
     model: type[BaseModel] | None = root
-    named = False  # the next part is a name that the user chose
-    for part in loc:
-        if named or isinstance(part, int):
-            named = False
+    after_mapping = False  # the next step is a name that the user chose
+    for step in loc:
+        if after_mapping or isinstance(step, int):
+            after_mapping = False
             continue
-        field = model.model_fields.get(part) if model else None
-        model = _inner(field.annotation) if field else None
-        named = field is not None and get_origin(field.annotation) is dict
+        field = model.model_fields.get(step) if model else None
+        model = _section_in(field.annotation) if field else None
+        after_mapping = field is not None and get_origin(field.annotation) is dict
     return list(model.model_fields) if model else []
 
 
-def _inner(annotation: Any) -> type[BaseModel] | None:
+def _section_in(annotation: Any) -> type[BaseModel] | None:
     """The section inside `tuple[Section, ...]`, `dict[Name, Section]` or `Section | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _inner(argument)
+        found = _section_in(argument)
         if found is not None:
             return found
     return None
 
 
-# ── what one section says of another, checked on what could be read, so that one run names all mistakes ──
-
-
-def references(raw: dict[str, Any]) -> list[str]:
-    """What the sections say of each other and cannot mean."""
-    return [
-        *_upstream_mistakes(raw),
-        *_model_mistakes(raw),
-        *_key_mistakes(raw),
-        *evals_mistakes(raw),
-    ]
-
-
-def section(raw: dict[str, Any], name: str) -> dict[str, Any]:
+def _sections(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """The named sections below a key of the file, without those that are not mappings."""
     value = raw.get(name)
     return {str(k): v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
 
 
+def _keys(raw: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The entries of `keys` that are mappings, with their positions."""
+    keys = raw.get("keys")
+    return [(i, key) for i, key in enumerate(keys) if isinstance(key, dict)] if isinstance(keys, list) else []
+
+
 def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for name, upstream in section(raw, "upstreams").items():
+    for name, upstream in _sections(raw, "upstreams").items():
         kind = upstream.get("kind")
         if isinstance(kind, str) and kind not in VENDORS:
-            meant = did_you_mean(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
-            yield f'upstreams.{name}.kind: no kind "{kind}"{meant}'
+            hint = did_you_mean(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
+            yield f'upstreams.{name}.kind: no kind "{kind}"{hint}'
         elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
-            yield f"upstreams.{name}.base_url: missing; a {kind} upstream has no usual one"
+            yield f"upstreams.{name}.base_url: missing; {kind} has no default address"
         run = upstream.get("run")
         engine = run.get("engine") if isinstance(run, dict) else None
         if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
-            yield f"upstreams.{name}.run.engine: a {kind} upstream cannot be run by {engine}; expected the same word"
+            yield f"upstreams.{name}.run.engine: {engine} cannot run an upstream of kind {kind}; both must be the same"
     passthrough = raw.get("passthrough")
     if isinstance(passthrough, str):
-        yield from no_upstream("passthrough", passthrough, raw)
+        yield from _unknown_upstream("passthrough", passthrough, raw)
 
 
-def no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
+def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
     known = raw.get("upstreams")
     known = known if isinstance(known, dict) else {}
     if name not in known:
@@ -141,24 +168,158 @@ def no_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    for alias, model in section(raw, "models").items():
-        for part in ("targets", "fallback"):
-            targets = model.get(part)
+    for alias, model in _sections(raw, "models").items():
+        for key in ("targets", "fallback"):
+            targets = model.get(key)
             for i, target in enumerate(targets if isinstance(targets, list) else ()):
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                    yield from no_upstream(f"models.{alias}.{part}[{i}].upstream", target["upstream"], raw)
+                    yield from _unknown_upstream(f"models.{alias}.{key}[{i}].upstream", target["upstream"], raw)
 
 
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    keys = raw.get("keys")
-    models = section(raw, "models")
+    models = _sections(raw, "models")
     names: set[str] = set()
-    for i, key in enumerate(keys if isinstance(keys, list) else ()):
-        if not isinstance(key, dict):
-            continue
+    for i, key in _keys(raw):
         if isinstance(key.get("name"), str) and key["name"] in names:
-            yield f'keys[{i}].name: "{key["name"]}" stands twice'
+            yield f'keys[{i}].name: another key has the name "{key["name"]}" already'
         names.add(str(key.get("name")))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
             if alias not in models:
                 yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+
+
+def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    """With a key whose traffic is sampled, a judge's calls would be judged, and those calls judged again."""
+    evals = raw.get("evals")
+    api_key = evals.get("api_key") if isinstance(evals, dict) else None
+    if not isinstance(api_key, str):
+        return
+    digest = hashlib.sha256(api_key.encode()).hexdigest()
+    for _, key in _keys(raw):
+        if key.get("sha256") == digest and key.get("sample") != "never":
+            yield (
+                f'evals.api_key: the traffic of key "{key.get("name")}" is sampled, so judges would judge their own '
+                "calls; give that key `sample: never`"
+            )
+            return
+
+
+def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    experiments = _sections(raw, "experiments")
+    for name, experiment in experiments.items():
+        yield from _mistakes_of_one(raw, name, experiment)
+    for (a, one), (b, other) in combinations(experiments.items(), 2):
+        same_model = one.get("model") == other.get("model") and isinstance(one.get("model"), str)
+        if same_model and not _disjoint(one, other):
+            yield (
+                f'experiments.{b}.model: "{other["model"]}" is in experiments.{a} already, and a call can be in one; '
+                "give both `allow: {keys: […]}` without a common key, or one `enabled: false`"
+            )
+
+
+def _disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """No call can be in both experiments."""
+    ours, theirs = _allowed_keys(one), _allowed_keys(other)
+    off = one.get("enabled") is False or other.get("enabled") is False
+    return off or (ours is not None and theirs is not None and not set(ours) & set(theirs))
+
+
+def _allowed_keys(experiment: dict[str, Any]) -> list[str] | None:
+    allow = experiment.get("allow")
+    keys = allow.get("keys") if isinstance(allow, dict) else None
+    return [str(key) for key in keys] if isinstance(keys, list) else None
+
+
+def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any]) -> Iterator[str]:
+    at = f"experiments.{name}"
+    models = _sections(raw, "models")
+    alias = experiment.get("model")
+    if isinstance(alias, str) and alias not in models:
+        yield f'{at}.model: no model "{alias}"{did_you_mean(alias, models)}'
+    yield from _arm_mistakes(at, experiment, raw)
+    yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
+    names = [str(key.get("name")) for _, key in _keys(raw)]
+    for i, key in enumerate(_allowed_keys(experiment) or ()):
+        if key not in names:
+            yield f'{at}.allow.keys[{i}]: no key "{key}"{did_you_mean(key, names)}'
+    yield from _metric_mistakes(at, experiment, _sections(raw, "scorers"))
+    try:
+        checked = Experiment.model_validate(experiment)
+    except ValidationError:
+        return  # validation_mistakes reports it
+    yield from _contradictions(at, checked, models.get(str(alias), {}))
+
+
+def _arm_mistakes(at: str, experiment: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:
+    several = _sections(experiment, "candidates")
+    if ("candidate" in experiment) == bool(several):
+        yield (
+            f"{at}.candidate: give one candidate, or several by the names of their arms under `candidates`"
+            f"{', not both' if several else ''}"
+        )
+    for arm in several:
+        if arm in (CONTROL, REPEAT):
+            yield f'{at}.candidates.{arm}: "{arm}" is the name of the control\'s own arm; choose another'
+    arms = {arm: experiment.get(arm) for arm in ("control", "candidate")}
+    for arm, target in (arms | {f"candidates.{n}": t for n, t in several.items()}).items():
+        if isinstance(target, dict) and isinstance(target.get("upstream"), str):
+            yield from _unknown_upstream(f"{at}.{arm}.upstream", target["upstream"], raw)
+
+
+def _control_mistakes(at: str, experiment: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
+    control = experiment.get("control")
+    targets = model.get("targets")
+    if not isinstance(control, dict) or not isinstance(targets, list):
+        return
+    pair = (control.get("upstream"), control.get("model"))
+    if not any(isinstance(t, dict) and (t.get("upstream"), t.get("model")) == pair for t in targets):
+        yield f"{at}.control: {pair[0]}/{pair[1]} is not a target of models.{experiment.get('model')}"
+
+
+def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, Any]) -> Iterator[str]:
+    known = [*scorers, *BUILT_IN_METRICS]
+    primary, guardrails = experiment.get("primary"), experiment.get("guardrails")
+    names = {"primary": primary} if isinstance(primary, str) else {}
+    if isinstance(guardrails, dict):
+        names |= {f"guardrails.{metric}": str(metric) for metric in guardrails}
+        if primary in guardrails:
+            yield f'{at}.guardrails.{primary}: "{primary}" is the primary metric, which has its margin already'
+    for path, metric in names.items():
+        if metric not in known:
+            hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
+            yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
+    strata = experiment.get("strata")
+    for i, stratum in enumerate(strata if isinstance(strata, list) else ()):
+        if stratum not in STRATA:
+            yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
+
+
+def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> Iterator[str]:
+    """Values of one valid experiment that have no effect, or cannot hold together. model: the raw section."""
+    shadows, splits = experiment.shadows, experiment.splits
+    for key, used in (("shadow", shadows), ("repeat_control", shadows), ("split", splits)):
+        if key in experiment.model_fields_set and not used:
+            yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
+    if "record" in experiment.model_fields_set and not splits:
+        yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
+    yield from _deadline_mistakes(at, experiment, model)
+    at_once = len(experiment.arms) + (experiment.repeat_share > 0)
+    if shadows and experiment.budget.concurrency < at_once:
+        yield (
+            f"{at}.budget.concurrency: {experiment.budget.concurrency} is below the {at_once} requests of one shadow "
+            "(each candidate, and the control again), so none could be sent"
+        )
+    start, stop = experiment.start, experiment.stop
+    if isinstance(start, float) and stop is not None and stop <= start:
+        yield f"{at}.stop: not after its start"
+
+
+def _deadline_mistakes(at: str, experiment: Experiment, model: dict[str, Any]) -> Iterator[str]:
+    timeouts, default = model.get("timeouts"), Timeouts().total_s
+    total_s = timeouts.get("total_s", default) if isinstance(timeouts, dict) else default
+    deadline_s = experiment.deadline_s
+    if deadline_s is not None and isinstance(total_s, int | float) and deadline_s < total_s:
+        yield (
+            f"{at}.deadline_s: {deadline_s:g} is below the {total_s:g} s that a served answer may take "
+            f"(models.{experiment.model}.timeouts.total_s): slow answers would fail in one arm only"
+        )

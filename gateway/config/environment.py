@@ -1,56 +1,136 @@
-"""What our own processes tell each other through the environment: `gateway up` its programs, `serve` its workers."""
+"""What the processes of one gateway pass to each other: environment variables, and the file `evals` of the data
+directory. `gateway up` passes them to the programs it starts, `gateway serve` to its workers.
+
+Together with loading.py, the only module that reads the environment.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gateway.core.providers import Provider
+from gateway.config.scorers import EvalsConfig
+from gateway.core.providers import VENDORS, Provider
 
-# What `gateway up` tells the programs it starts.
-ENGINES, UP_KEY, EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
+_ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
+_EVALS_KEY_NAME = "evals"
+_EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
-    """What every worker of one `gateway serve` must know. loopback: the port is reached from this machine only."""
+    """What every worker process of one `gateway serve` needs."""
 
     config: Path
     data: Path
     loopback: bool
+    """The port is reachable from this machine only."""
 
 
-def pass_on(served: WorkerEnvironment, shared_metrics: Path) -> None:
-    """shared_metrics: a directory where workers keep their counts together; prometheus_client reads it at import."""
-    os.environ["GATEWAY_SERVED"] = json.dumps([str(served.config), str(served.data), served.loopback])
+def export_to_workers(worker: WorkerEnvironment, shared_metrics: Path) -> None:
+    """shared_metrics: a directory in which workers add up their counts; prometheus_client reads it at import."""
+    os.environ["GATEWAY_SERVED"] = json.dumps([str(worker.config), str(worker.data), worker.loopback])
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
 
 
-def passed_on() -> WorkerEnvironment:
+def worker_environment() -> WorkerEnvironment:
     config, data, loopback = json.loads(os.environ["GATEWAY_SERVED"])
     return WorkerEnvironment(Path(config), Path(data), loopback)
 
 
 def shared_metrics() -> Path | None:
-    """Where worker processes share their counts; None: one process, counts in memory."""
-    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(given) if given else None
+    """The directory in which workers add up their counts; None: a single process, which counts in memory."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(directory) if directory else None
 
 
-def key_of(vendor: Provider) -> str:
-    """The value of the vendor's usual key variable; "" when it is not set."""
-    return os.environ.get(vendor.key_env or "", "")
+def api_key_of(provider: Provider) -> str:
+    """The value of the provider's usual key variable; "" if it is not set."""
+    return os.environ.get(provider.key_env or "", "")
 
 
-def our_environment() -> dict[str, str]:
+def providers_with_keys() -> list[Provider]:
+    """The providers whose usual key variable is set."""
+    return [v for v in VENDORS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
+
+
+def process_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def environment(engines: Mapping[str, str], digest: str, evals: str = "") -> dict[str, str]:
-    """Our own environment, with what `gateway up` tells the programs it starts: see config_text.add_told, and
-    config_evals.add_evals for evals."""
-    told = {ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()), UP_KEY: digest, EVALS: evals}
-    return {**os.environ, **told}
+def child_environment(engines: Mapping[str, str], digest: str, evals_access: str = "") -> dict[str, str]:
+    """This process's environment, with what add_from_up reads in a program that `gateway up` starts.
+
+    engines: the base URL of each engine that `gateway up` runs, by upstream. digest: the SHA-256 of the key it made for
+    a file without keys. evals_access: from write_evals_access. Each may be empty.
+    """
+    passed = {
+        _ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()),
+        _UP_KEY: digest,
+        _EVALS: evals_access,
+    }
+    return {**os.environ, **passed}
+
+
+def add_from_up(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Adds to the sections of a file what `gateway up` passes in the environment; see child_environment."""
+    _add_engine_urls(raw, environ.get(_ENGINES, ""))
+    digest = environ.get(_UP_KEY, "")
+    if digest and not raw.get("keys") and not raw.get("open"):
+        raw["keys"] = [{"name": "up", "sha256": digest}]
+    _add_evals_key(raw, environ.get(_EVALS, ""))
+
+
+def _add_engine_urls(raw: dict[str, Any], engines: str) -> None:
+    """engines: "local=http://127.0.0.1:41234/v1 other=…". Only upstreams with a `run` are changed."""
+    upstreams = raw.get("upstreams")
+    for engine in engines.split():
+        name, _, url = engine.partition("=")
+        upstream = upstreams.get(name) if isinstance(upstreams, dict) else None
+        if isinstance(upstream, dict) and "run" in upstream:
+            upstream["base_url"] = url
+
+
+def _add_evals_key(raw: dict[str, Any], evals_access: str) -> None:
+    """Adds the section `evals`, and its key to `keys`, unless the file has an `evals` of its own."""
+    base_url, _, key = evals_access.partition(" ")
+    if not key or raw.get("evals"):
+        return
+    raw["evals"] = {"base_url": base_url, "api_key": key}
+    keys = raw.get("keys") or []
+    if not isinstance(keys, list):
+        return  # validation reports it
+    taken = {k.get("name") for k in keys if isinstance(k, dict)}
+    names = (_EVALS_KEY_NAME, *(f"{_EVALS_KEY_NAME}-{i}" for i in range(len(taken) + 1)))
+    name = next(n for n in names if n not in taken)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    raw["keys"] = [*keys, {"name": name, "sha256": digest, "allow": ["target"], "sample": "never"}]
+
+
+def write_evals_access(data: Path, base_url: str) -> str:
+    """Makes a key that is valid as long as this `gateway up` runs, and returns "BASE_URL KEY".
+
+    The same text is written to the data directory, readable by its owner only: verbs such as `gateway replay` use it.
+    """
+    access = f"{base_url} sk-evals-{secrets.token_urlsafe(24)}"
+    path = data / _EVALS_FILE
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(access)
+    return access
+
+
+def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:
+    """The file's section if it names a gateway, else the access that `gateway up` wrote to this data directory."""
+    path = data / _EVALS_FILE
+    if evals.base_url or not path.exists():
+        return evals
+    base_url, _, key = path.read_text(encoding="utf-8").partition(" ")
+    return EvalsConfig(base_url=base_url, api_key=key or None)

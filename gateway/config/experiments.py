@@ -1,24 +1,21 @@
-"""The section `experiments` of gateway.yaml and the plans it makes. config_experiment_mistakes.py checks it."""
+"""The section `experiments` of gateway.yaml. derive.plan_of freezes an experiment to a plan; checks.py checks it."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from gateway.config.types import Name, Positive, Section, Share, number
-from gateway.core.exchange import Target
-from gateway.core.plan import CANDIDATE, Guardrail, Mode, Plan, Unit
+from gateway.config.upstreams import TargetRef
+from gateway.core.plan import CANDIDATE, Mode, Unit
 
-if TYPE_CHECKING:
-    from gateway.config.loading import Config
-
-_SPLIT, _SHADOW, _REPEAT = 0.5, 0.1, 0.25  # shares where the section says nothing
+_SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
 
 
-def _moment(value: Any) -> float:
-    """A time of the file as Unix seconds; without an offset it is UTC."""
+def _unix_seconds(value: Any) -> float:
+    """A time of the file as Unix seconds; a time without an offset is UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -32,90 +29,95 @@ def _moment(value: Any) -> float:
 
 
 def _start(value: Any) -> Any:
-    return value if value in ("auto", "manual") else _moment(value)
+    return value if value in ("auto", "manual") else _unix_seconds(value)
 
 
-Moment = Annotated[float, PlainValidator(_moment)]
+Moment = Annotated[float, PlainValidator(_unix_seconds)]
 Margin = Annotated[float, BeforeValidator(number), Field(ge=0, le=1e9, allow_inf_nan=False)]
-ModelName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
-
-
-class ArmTarget(Section):
-    """upstream: one of `upstreams`. model: what that upstream calls it."""
-
-    upstream: str
-    model: ModelName
 
 
 class ExperimentBudget(Section):
-    """What the shadows of one experiment may use. usd_per_day, tokens_per_day: by UTC day, all gateways together, input
-    and output of every arm. concurrency: requests at once, in each gateway process."""
+    """What the shadow requests of one experiment may use."""
 
     usd_per_day: Positive | None = None
+    """USD per UTC day, over all gateways, for input and output of every arm. Default: unlimited."""
     tokens_per_day: Annotated[int, Field(gt=0)] | None = None
+    """Tokens per UTC day, over all gateways, input and output of every arm. Default: unlimited."""
     concurrency: Annotated[int, Field(gt=0)] = 4
+    """Shadow requests in flight at once, per gateway process."""
 
 
 class AllowList(Section):
-    """keys: the callers whose prompts may go to a candidate; None: all. apis: the routes."""
+    """The calls that an experiment may use."""
 
     keys: tuple[str, ...] | None = None
+    """Names of the keys whose prompts may go to a candidate. Default: all keys."""
     apis: Annotated[tuple[Literal["chat", "completions"], ...], Field(min_length=1)] = ("chat", "completions")
+    """The APIs whose calls take part."""
 
 
 class ShadowGate(Section):
-    """When shadows yield. latency: while the served answers' p99 is higher than it is without shadows. load: while a
-    target reports more requests waiting than this; None: never for that."""
+    """When shadow requests pause, so that they do not slow down the answers that clients wait for."""
 
     latency: bool = True
+    """Pause while the p99 latency of served answers is higher than without shadow requests."""
     load: Annotated[float, Field(ge=0)] | None = 2.0
+    """Pause while a target reports more waiting requests than this. `null`: never for this reason."""
 
 
 class Experiment(Section):
-    """One control target of an alias, and candidates beside it.
-
-    model: the alias. control: one of its targets. candidate, candidates: who might take its place; one, or several by
-    name. mode: shadow (asked beside the control, unseen), split (serves a share), or both.
-
-    shadow: head rate over all eligible requests. split: the share of units that candidates serve, in equal parts.
-    repeat_control: of the shadowed requests, for how many the control is asked again. record: the rate at which split
-    answers are recorded, where `sampling` gives no higher one. start: auto (by the first gateway that reads it), manual
-    (`gateway ab start`) or a time. stop: a time; None: when
-    it is stopped. enabled: False is the kill switch.
-
-    unit: what keeps its arm in a split, and what is independent of each other. primary: the metric that decides; None:
-    the first scorer's. margin: the loss in it that would not matter. alpha: the risk of a wrong verdict. guardrails:
-    metrics that may not worsen, each with its own margin. strata: what the report tells apart. stationary: assumes that
-    traffic does not drift. deadline_s: how long a pair waits for its other half; None: as long as its calls may take.
-    budget, allow, gate: what shadows may use, whose calls they may see, and when they yield.
-    """
+    """A comparison of one target of a model, the control, with one or more candidates."""
 
     model: str
-    control: ArmTarget
-    candidate: ArmTarget | None = None
-    candidates: dict[Name, ArmTarget] = Field({})
+    """A name of the section `models`."""
+    control: TargetRef
+    """One of that model's targets."""
+    candidate: TargetRef | None = None
+    """The target that might replace the control."""
+    candidates: dict[Name, TargetRef] = Field({})
+    """Several candidates, by the name of their arm; instead of `candidate`."""
     mode: Mode = "shadow"
+    """`shadow`: a request also goes to the candidate, whose answer is not served. `split`: the candidate serves a share
+    of the calls. `both`: both."""
     shadow: Share | None = None
+    """Share of the model's eligible requests that are also sent to the candidates. Default: 0.1."""
     split: Share | None = None
+    """Share of the units that candidates serve, in equal parts. Default: 0.5."""
     repeat_control: Share | None = None
+    """Share of shadowed requests that are also sent to the control again, as an A/A comparison. Default: 0.25."""
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
+    """What keeps its arm in a split, and what counts as one independent observation."""
     primary: str | None = None
+    """The metric that decides: a scorer or a built-in metric. Default: the first scorer."""
     margin: Margin = 0.02
+    """The loss in the primary metric that would not matter, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The probability of a wrong verdict that is accepted."""
     guardrails: dict[str, Margin] = Field({})
+    """Metrics that must not get worse, each with its margin."""
     strata: tuple[str, ...] = ()
+    """Fields by which the report breaks results down: `caller`, `api`, `stream`."""
     stationary: bool = False
+    """Assume that traffic does not drift. This allows tighter intervals."""
     deadline_s: Positive | None = None
+    """Seconds that a pair waits for its other half. Default: the model's `timeouts.total_s`."""
     budget: ExperimentBudget = ExperimentBudget()
+    """What shadow requests may use."""
     allow: AllowList = AllowList()
+    """Whose calls take part."""
     gate: ShadowGate = ShadowGate()
+    """When shadow requests pause."""
     start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start)] = "auto"
+    """`auto`: when a gateway first reads it; `manual`: by `gateway ab start`; or a time."""
     stop: Moment | None = None
+    """A time, UTC unless it has an offset. Default: when it is stopped."""
     enabled: bool = True
+    """`false` turns the experiment off at once, on every gateway that reads this file."""
 
     @property
-    def arms(self) -> dict[str, ArmTarget]:
+    def arms(self) -> dict[str, TargetRef]:
         return {CANDIDATE: self.candidate} if self.candidate else self.candidates
 
     @property
@@ -136,49 +138,12 @@ class Experiment(Section):
 
     @property
     def repeat_share(self) -> float:
-        return 0.0 if not self.shadows else _REPEAT if self.repeat_control is None else self.repeat_control
+        if not self.shadows:
+            return 0.0
+        return _REPEAT_CONTROL if self.repeat_control is None else self.repeat_control
 
     def summary(self) -> str:
-        """For people, in a few words."""
+        """A few words for people: "shadow on 20%, split 50%", or "off"."""
         shares = [f"shadow on {self.shadow_share:.0%}"] if self.shadows else []
         shares += [f"split {self.split_share:.0%}"] if self.splits else []
         return ", ".join(shares) if self.enabled else "off"
-
-
-def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> Plan:
-    """Freezes an experiment: all of it but what only paces it (budget, gate) or switches it (enabled, start: manual).
-
-    total_s: of the alias, for the deadline of a section that gives none.
-    """
-    return Plan(
-        name=name,
-        model=experiment.model,
-        control=target_of(experiment.control),
-        candidates=tuple((arm, target_of(ref)) for arm, ref in sorted(experiment.arms.items())),
-        mode=experiment.mode,
-        shadow=experiment.shadow_share,
-        split=experiment.split_share,
-        repeat_control=experiment.repeat_share,
-        unit=experiment.unit,
-        primary=experiment.primary,
-        margin=experiment.margin,
-        alpha=experiment.alpha,
-        guardrails=tuple(Guardrail(metric, margin) for metric, margin in sorted(experiment.guardrails.items())),
-        strata=experiment.strata,
-        stationary=experiment.stationary,
-        keys=None if experiment.allow.keys is None else tuple(sorted(set(experiment.allow.keys))),
-        apis=tuple(sorted(set(experiment.allow.apis))),
-        deadline_s=experiment.deadline_s or total_s,
-        start=experiment.start if isinstance(experiment.start, float) else None,
-        stop=experiment.stop,
-    )
-
-
-def plans_of(config: Config) -> dict[str, Plan]:
-    """The plan of each experiment of a config, by name."""
-    models = config.models
-    return {n: plan_of(n, e, models[e.model].timeouts.total_s) for n, e in config.experiments.items()}
-
-
-def target_of(ref: ArmTarget) -> Target:
-    return Target(ref.upstream, ref.model)

@@ -1,19 +1,25 @@
-"""What single values of gateway.yaml may be, and what every section has in common. The sections are in config.py."""
+"""What every section of gateway.yaml has in common, the types of single values, and the sections `log` and `otel`.
+
+`log` and `otel` live here because logging and tracing start before, and without, the rest of a configuration.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A mapping of known keys: others are mistakes."""
+    """A mapping with known keys; any other key is an error. The string under a field is its public documentation:
+    docs/configuration.md and `gateway schema` print it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s{}\"\\]+$")]
+NonEmpty = Annotated[str, Field(min_length=1)]
+ModelName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -21,10 +27,35 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
 
 
 def number(value: Any) -> Any:
-    """Numbers are written as numbers: "half" and "0.5" are mistakes, not values."""
+    """Rejects text where a number is expected, also text that looks like one, such as "0.5"."""
     if isinstance(value, str | bool):
         raise ValueError(f"expected a number, got {value!r}")
     return value
 
 
 Weight = Annotated[float, BeforeValidator(number), Field(gt=0)]
+LogFormat = Literal["auto", "json", "text"]
+
+
+class LogConfig(Section):
+    """The log on stderr. It never contains a key, a header, a prompt or an answer."""
+
+    format: LogFormat = "auto"
+    """`auto` writes text to a terminal and JSON lines elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is written."""
+    access: bool = True
+    """Write one line for each call."""
+
+
+class OtelConfig(Section):
+    """Export of spans and scores to an OpenTelemetry collector over OTLP/HTTP. Needs the extra `otel`."""
+
+    endpoint: Url
+    """Base URL of the collector, such as `http://127.0.0.1:4318`, without `/v1/traces`."""
+    headers: dict[str, str] = Field({})
+    """Headers of every export request, such as an API key."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of calls that are traced when the request has no `traceparent`. A `traceparent` decides for itself."""
+    service: Name = "assay-gateway"
+    """The `service.name` of the exported spans."""

@@ -1,4 +1,4 @@
-"""The section `upstreams` of gateway.yaml: where requests can go, and model servers that `gateway up` starts itself."""
+"""The section `upstreams` of gateway.yaml: where requests can go, and the engines that `gateway up` starts itself."""
 
 from __future__ import annotations
 
@@ -7,71 +7,76 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from gateway.config.types import Positive, Section, Url
+from gateway.config.types import ModelName, NonEmpty, Positive, Section, Url
 from gateway.core.providers import VENDORS, Load, Provider
-
-Word = Annotated[str, Field(min_length=1)]
 
 
 class EngineRun(Section):
-    """`gateway up` starts this upstream itself, on a free port of this machine; `gateway serve` does not.
-
-    engine: llama.cpp or vLLM; the same word as the upstream's kind. model: for llamacpp smollm2 or the path of a .gguf
-    file; for vllm a name of the hub or a folder. name: what requests call it; None: smollm2, the file's or folder's
-    own name, the name of the hub. command: how the engine's program is called, where it is not the one installed
-    beside the gateway: [/opt/vllm/bin/vllm], [llama-server]. args: what it is told besides. environ: variables that it
-    gets besides ours, from which vendors' keys are left out. ready_s: how long its start may take; None: 120 for
-    llamacpp, 900 for vllm, which may have to fetch and compile.
-    """
+    """An engine that `gateway up` starts on a free port of this machine. `gateway serve` does not start it."""
 
     engine: Literal["llamacpp", "vllm"]
-    model: Word = "smollm2"
-    name: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$", max_length=300)] | None = None
-    command: Annotated[tuple[Word, ...], Field(min_length=1)] | None = None
+    """The program to start; the same value as the upstream's `kind`."""
+    model: NonEmpty = "smollm2"
+    """llamacpp: `smollm2` (packaged) or the path of a .gguf file. vllm: a Hugging Face name or a folder; required."""
+    name: ModelName | None = None
+    """The model name that the engine serves. Default: `smollm2`, the name of the file or folder, or the hub's name."""
+    command: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None
+    """How to start the engine, such as `[/opt/vllm/bin/vllm]` or `[llama-server]`. Default: the installed one."""
     args: tuple[str, ...] = ()
-    environ: dict[Word, str] = Field({})
+    """Further command-line arguments of the engine. llamacpp: only together with `command`."""
+    environ: dict[NonEmpty, str] = Field({})
+    """Further environment variables. The engine inherits the environment without the providers' API keys."""
     ready_s: Positive | None = None
+    """Start-up deadline. Default: 120 for llamacpp; 900 for vllm, which may have to download and compile."""
 
     @model_validator(mode="after")
-    def _told_to_somebody(self) -> Self:
+    def _check_engine(self) -> Self:
         if self.engine == "vllm" and "model" not in self.model_fields_set:
-            raise ValueError("model: missing; vllm runs a model of the hub or of a folder, not the packaged smollm2")
+            raise ValueError("model: missing; vllm needs a Hugging Face name or a folder, not the packaged smollm2")
         if self.engine == "llamacpp" and self.args and self.command is None:
-            raise ValueError("args are for a program of yours; name it: command: [llama-server]")
+            raise ValueError("args need a program that reads them; add command: [llama-server]")
         return self
 
 
 class Upstream(Section):
-    """Where requests can go. What is left out comes from what is known of its kind (docs/engines.md).
-
-    kind: whose server it is: openai, vllm, ollama, anthropic, azure, … base_url: with its version path. run: started by
-    `gateway up`. api_key: sent as this kind wants it. headers: sent besides. api_version: of Azure. ca_file: of who
-    signed its certificate. proxy: on the way out to it; HTTPS_PROXY is not read. http2: for upstreams that gain by it.
-    transport: http1, the lean one, or httpx, which http2 and proxy need. concurrency: calls at once, in each process;
-    None: without bound. queue, queue_s: how many may wait beyond that, and how long. load: how it tells its load: in
-    answers' headers (orca), in its /metrics (scrape), or not. priority: it takes `priority`, and shadows stand behind
-    everybody. prefill: it continues a last assistant message, so that cut streams can go on there. stream_usage:
-    whether it is asked for usage on streams. health: a path of its root that costs nothing.
-    """
+    """A server that requests can go to. Defaults that depend on `kind` are listed in docs/engines.md."""
 
     kind: str
+    """The provider or engine: `openai`, `anthropic`, `azure`, `vllm`, `ollama`, `llamacpp`, …"""
     base_url: Url | None = None
+    """URL up to and including the version path. Default: the provider's own, where it has one."""
     run: EngineRun | None = None
+    """Lets `gateway up` start this upstream as a child process."""
     api_key: str | None = None
+    """The provider's API key, sent in the header that this kind expects. Default: no key."""
     headers: dict[str, str] = Field({})
+    """Further request headers."""
     api_version: str | None = None
+    """Azure only: the `api-version` query parameter."""
     ca_file: str | None = None
+    """PEM file of the CA that signed the server's certificate. Default: the system's CAs."""
     proxy: str | None = None
+    """URL of an outbound HTTP proxy. `HTTPS_PROXY` is not read."""
     http2: bool = False
+    """Use HTTP/2 where the server offers it."""
     transport: Literal["http1", "httpx"] | None = None
+    """The HTTP client: `http1` is the fast one; `httpx` supports HTTP/2 and proxies. Default: `httpx` where needed."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
+    """Requests in flight at once, per gateway process. Default: unlimited."""
     queue: Annotated[int, Field(ge=0)] = 64
+    """Requests that may wait when `concurrency` is reached; any further one fails over or gets HTTP 503."""
     queue_s: Positive = 5.0
+    """Seconds that a request may wait in that queue."""
     load: Load | None = None
+    """How the server reports its load: in response headers (`orca`), in `/metrics` (`scrape`), or not (`none`)."""
     priority: bool = False
+    """The server understands `priority`; shadow requests are then sent with the lowest one."""
     prefill: bool | None = None
+    """The server continues a trailing assistant message, so that a stream that was cut can continue there."""
     stream_usage: Literal["ask", "never"] | None = None
+    """Whether the gateway adds `stream_options.include_usage` to streaming requests."""
     health: str | None = None
+    """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
 
     @property
     def vendor(self) -> Provider:
@@ -86,23 +91,31 @@ class Upstream(Section):
         return self.vendor.prefill if self.prefill is None else self.prefill
 
     @property
-    def asks_usage(self) -> bool:
+    def requests_usage(self) -> bool:
         return (self.stream_usage or self.vendor.stream_usage) == "ask"
 
+    @property
+    def transport_name(self) -> Literal["http1", "httpx"]:
+        """The HTTP client in use: httpx for HTTP/2 and outbound proxies, which http1 does not support."""
+        return self.transport or ("httpx" if self.http2 or self.proxy else "http1")
+
+    def transport_summary(self) -> str:
+        """For people: "http1", or "httpx (HTTP/2, by proxy.example:3128)". Credentials of the proxy are left out."""
+        proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
+        features = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
+        return f"{self.transport_name} ({', '.join(features)})" if features else self.transport_name
+
     @model_validator(mode="after")
-    def _carried(self) -> Self:
+    def _check_transport(self) -> Self:
         if self.transport == "http1" and (self.http2 or self.proxy):
-            raise ValueError("transport: http1 knows neither HTTP/2 nor a proxy; leave transport out, or say httpx")
+            raise ValueError("transport: http1 supports neither HTTP/2 nor a proxy; remove transport, or use httpx")
         return self
 
-    @property
-    def carried(self) -> str:
-        """How requests get there, for people: "http1", "httpx (HTTP/2, by proxy.example:3128)"."""
-        proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
-        ways = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
-        return f"{self.wire} ({', '.join(ways)})" if ways else self.wire
 
-    @property
-    def wire(self) -> Literal["http1", "httpx"]:
-        """httpx for what the lean transport cannot do: HTTP/2 and an outbound proxy."""
-        return self.transport or ("httpx" if self.http2 or self.proxy else "http1")
+class TargetRef(Section):
+    """One model of one upstream."""
+
+    upstream: str
+    """A name of the section `upstreams`."""
+    model: ModelName
+    """The upstream's own name for the model."""

@@ -1,6 +1,6 @@
-"""The text of gateway.yaml → plain values: YAML in which no key stands twice, with ${NAME} read from the environment.
+"""The text of gateway.yaml → plain values: YAML without duplicate keys, and ${NAME} read from the environment.
 
-config.py knows the sections.
+Knows no section: models.py does.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ else:
     _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def contents(path: Path) -> str:
-    """A file's text. Raises ConfigError when there is none."""
+def read_config_text(path: Path) -> str:
+    """Raises ConfigError if the file cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -31,8 +31,11 @@ def contents(path: Path) -> str:
         raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
 
 
-def read(text: str, name: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The sections, and one mistake for each ${NAME} that is not set. Raises ConfigError for what is no mapping."""
+def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the sections, and one mistake for each ${NAME} that is not set.
+
+    Raises ConfigError if the text is not YAML, or not a mapping.
+    """
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
     except yaml.YAMLError as error:
@@ -43,32 +46,18 @@ def read(text: str, name: str, environ: Mapping[str, str]) -> tuple[dict[str, An
     return _expand(raw, "", environ, mistakes), mistakes
 
 
-def add_told(raw: dict[str, Any], engines: str, digest: str) -> None:
-    """What `gateway up` tells the programs it starts through their environment, and no file says.
-
-    engines: "local=http://127.0.0.1:41234/v1 other=…", where the engines of upstreams with a `run` are. digest: the
-    SHA-256 of the key that it made, for a file without keys. Either may be empty.
-    """
-    upstreams = raw.get("upstreams")
-    for place in engines.split():
-        name, _, url = place.partition("=")
-        upstream = upstreams.get(name) if isinstance(upstreams, dict) else None
-        if isinstance(upstream, dict) and "run" in upstream:
-            upstream["base_url"] = url
-    if digest and not raw.get("keys") and not raw.get("open"):
-        raw["keys"] = [{"name": "up", "sha256": digest}]
-
-
 class _Loader(_Base):
-    """YAML lets a key stand twice and keeps the last in silence; here that is a mistake. `on`, `off`, `yes` and `no`
-    are words, as in YAML 1.2 (section 10.3.2): a fallback says `on: [error]`, and on_cut may be off."""
+    """YAML keeps the last of duplicate keys without a word; here they are an error. `on`, `off`, `yes` and `no` are
+    strings, as in YAML 1.2 (section 10.3.2): a fallback has `on: [error]`, and `on_cut` may be `off`."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`, resolved by the base class
+                continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)
 
@@ -92,10 +81,10 @@ def _expand(value: Any, path: str, environ: Mapping[str, str], mistakes: list[st
     if not isinstance(value, str):
         return value
 
-    def read(match: re.Match[str]) -> str:
+    def value_of(match: re.Match[str]) -> str:
         name = match[1]
         if not environ.get(name):
-            mistakes.append(f"{path}: ${name} is not set. Set it, or remove what names it")
+            mistakes.append(f"{path}: ${name} is not set. Set it, or remove the value that uses it")
         return environ.get(name, "")
 
-    return _VARIABLE.sub(read, value)
+    return _VARIABLE.sub(value_of, value)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.config.experiments import target_of
-from gateway.config.loading import Config
+from gateway.config.derive import target_of
+from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.evals.annotation.calibrate import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer

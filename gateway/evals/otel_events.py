@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 
-from gateway.config.otel import OtelConfig
+from gateway.config.types import OtelConfig
 from gateway.core.exchange import Exchange
 from gateway.core.score import ScoreResult
 from gateway.evals.entry_scoring import ReadEntry

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config.environment import environment
+from gateway.config.environment import child_environment
 from gateway.config.experiments import ExperimentBudget
-from gateway.config.privacy import StoreConfig
+from gateway.config.models import StoreConfig
 from gateway.config.scorers import ScorerConfig
 from gateway.config.stream import StreamConfig
-from gateway.config.yaml_text import contents, read
+from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import ConfigError
 from gateway.evals.store.engine import default_url
 from gateway.runtime.embedded_socket import stream_url
@@ -67,7 +67,7 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
 
 
 def _sections(config: Path, *names: str) -> dict[str, Any]:
-    raw, mistakes = read(contents(config), config.name, environment({}, ""))
+    raw, mistakes = parse_yaml(read_config_text(config), config.name, child_environment({}, ""))
     starts = tuple(f"{name}." for name in names)
     mistakes = [f"{config.name}: {m}" for m in mistakes if m.startswith(starts)]
     if mistakes:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway.config.loading import Config, load
-from gateway.config.prices import prices_of
-from gateway.config.scorers import evals_of
+from gateway.config.derive import prices_of
+from gateway.config.environment import resolve_evals
+from gateway.config.loading import load
+from gateway.config.models import Config
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
@@ -59,7 +60,7 @@ async def evaluate(
 ) -> None:
     """The same, inside a loop that runs. directory: where the files lie that the config names."""
     registry = CollectorRegistry()
-    config = config.model_copy(update={"evals": evals_of(config.evals, data)})
+    config = config.model_copy(update={"evals": resolve_evals(config.evals, data)})
     async with (
         keep(config, data) as url,
         opened(config, config.store.url or default_url(data), url, registry, directory) as consumer,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from gateway.config.log import LogConfig
+from gateway.config.types import LogConfig
 
 WORDS = "%(asctime)s %(levelname)s %(message)s"
 TALKATIVE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they speak of every request, or of every table

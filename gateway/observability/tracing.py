@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from gateway import __version__
-from gateway.config.otel import OtelConfig
+from gateway.config.types import OtelConfig
 from gateway.core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import ProxyMetrics

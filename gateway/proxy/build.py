@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.config.loading import Config, Upstream
-from gateway.config.prices import prices_of
+from gateway.config.derive import prices_of
+from gateway.config.models import Config
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -108,7 +109,7 @@ async def close(gateway: Gateway) -> None:
 
 
 def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]) -> UpstreamState:
-    kind = (upstream.wire, upstream.ca_file, upstream.proxy, upstream.http2)
+    kind = (upstream.transport_name, upstream.ca_file, upstream.proxy, upstream.http2)
     if kind not in transports:
         try:
             transports[kind] = _transport(upstream)
@@ -121,7 +122,7 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
 
 
 def _transport(upstream: Upstream) -> Transport:
-    if upstream.wire == "http1":
+    if upstream.transport_name == "http1":
         return Http1Transport(ca_file=upstream.ca_file)
     from gateway.proxy.http.client.httpx import HttpxTransport  # only who needs HTTP/2 or a proxy pays for its import
 

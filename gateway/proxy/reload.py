@@ -11,7 +11,8 @@ import signal
 from pathlib import Path
 
 from gateway.config.environment import shared_metrics
-from gateway.config.loading import Config, load
+from gateway.config.loading import load
+from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import ProcessParts, build, close

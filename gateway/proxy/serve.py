@@ -22,8 +22,9 @@ from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway.config.environment import WorkerEnvironment, pass_on, passed_on, shared_metrics
-from gateway.config.loading import Config, load
+from gateway.config.environment import WorkerEnvironment, export_to_workers, shared_metrics, worker_environment
+from gateway.config.loading import load
+from gateway.config.models import Config
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
@@ -71,7 +72,7 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
 
 def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-workers-", ignore_cleanup_errors=True) as shared:
-        pass_on(served, Path(shared))
+        export_to_workers(served, Path(shared))
         keep_in_force(served.config)
         workers = _Workers(settings, [settings.bind_socket()])
         workers.run()
@@ -132,7 +133,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
 
 def create() -> Process:
     """The ASGI application of a worker; its parent has passed on what is served."""
-    process = Process(passed_on())
+    process = Process(worker_environment())
     log_format.begin(process.config.log)
     return process
 

@@ -14,8 +14,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from gateway.config.environment import key_of
-from gateway.config.loading import keys_in_environment
+from gateway.config.environment import api_key_of, providers_with_keys
 from gateway.core.providers import VENDORS, Provider
 
 PORT_TIMEOUT_S = 0.5
@@ -69,7 +68,7 @@ async def look(
 ) -> list[DiscoveredUpstream]:
     """All that is there, local servers first. ports: None: the usual ones. providers: None: those with a key."""
     ports = usual_ports() if ports is None else ports
-    providers = keys_in_environment() if providers is None else providers
+    providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
     async with (
         httpx2.AsyncClient(timeout=PORT_TIMEOUT_S, trust_env=False, verify=False) as local,
@@ -97,7 +96,7 @@ async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | N
 
 
 async def _provider(client: httpx2.AsyncClient, vendor: Provider) -> DiscoveredUpstream:
-    key = key_of(vendor)
+    key = api_key_of(vendor)
     headers = {"authorization": f"Bearer {key}"}
     if vendor.dialect == "anthropic":
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.config.environment import environment, our_environment
-from gateway.config.loading import Config, load
-from gateway.config.scorers import keep_told
+from gateway.config.environment import child_environment, process_environment, write_evals_access
+from gateway.config.loading import load
+from gateway.config.models import Config
 from gateway.core.errors import CannotRun, NotInstalled
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import FileLock, keep
@@ -164,7 +164,7 @@ def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
 def _engine(name: str, config: Config, port: int, data: Path) -> tuple[StartedEngine, Child]:
     run = config.upstreams[name].run
     assert run is not None  # noqa: S101 - _engine_ports names only upstreams with one
-    child = managed.child_of(name, run, port, our_environment())
+    child = managed.child_of(name, run, port, process_environment())
     place = f"http://{managed.HOST}:{port}/v1"
     return StartedEngine(name, place, managed.name_of(run), data / managed.log_of(name)), child
 
@@ -191,7 +191,7 @@ def _children(setup: UpSetup) -> Iterator[Child]:
     places = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
     yield from (child for _, child in setup.engines.values())
     both = ("--config", str(setup.path.resolve()), "--data", data)
-    told = environment(places, setup.digest, keep_told(setup.asked.data, f"{setup.origin}/v1"))
+    told = child_environment(places, setup.digest, write_evals_access(setup.asked.data, f"{setup.origin}/v1"))
     argv = ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
     yield Child("evaluate", argv, answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
     argv = ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))

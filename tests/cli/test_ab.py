@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.config.experiments import plans_of
+from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.core.plan import PlanState

@@ -1,64 +1,37 @@
-"""The section `prices`, its mistakes, and which price is in force."""
-
 from __future__ import annotations
 
+from datetime import date
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 
-from gateway.config.loading import Config, parse
-from gateway.config.prices import prices_of
-from gateway.core.errors import ConfigError
-from gateway.core.exchange import Target
-from gateway.core.prices import Price
-
-PLAIN = """
-open: true
-upstreams:
-  openai: {kind: openai, api_key: k}
-  beside: {kind: openai, api_key: k, base_url: "http://proxy.internal/v1"}
-  local: {kind: vllm}
-models: {m: {targets: [{upstream: local, model: small}]}}
-"""
+from gateway.config.prices import ModelPrice, PriceList
 
 
-def config(section: str = "") -> Config:
-    return parse(PLAIN + section)
-
-
-def test_the_file_wins_over_what_ships() -> None:
-    given = "prices: {as_of: 2026-11-01, models: {gpt-5.4: {input: 1, output: 2, cached_input: 0.5, reasoning: 3}}}"
-    assert prices_of(config(given)).of(Target("openai", "gpt-5.4")) == Price(1.0, 2.0, 0.5, 3.0)
-    shipped = prices_of(config()).of(Target("openai", "gpt-5.4"))
-    assert shipped is not None
-    assert shipped != Price(1.0, 2.0, 0.5, 3.0)
-
-
-def test_what_ships_is_for_the_vendor_at_its_own_address() -> None:
-    prices = prices_of(config())
-    assert prices.of(Target("openai", "gpt-5.4")) is not None
-    assert prices.of(Target("beside", "gpt-5.4")) is None
-    assert prices.of(Target("local", "gpt-5.4")) is None
-
-
-def test_a_local_engine_has_the_price_that_its_owner_gives() -> None:
-    given = "prices: {as_of: 2026-11-01, models: {local/small: {input: 0, output: 0}}}"
-    assert prices_of(config(given)).of(Target("local", "small")) == Price(0.0, 0.0)
-    assert prices_of(config()).of(Target("local", "small")) is None
+def test_prices_are_given_by_model_with_their_date() -> None:
+    section = PriceList.model_validate({"as_of": "2026-11-01", "models": {"a/m": {"input": 1, "output": 2}}})
+    assert section.as_of == date(2026, 11, 1)
+    assert section.models == {"a/m": ModelPrice(input=1, output=2)}
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "at", "expected"),
     [
-        ("{models: {}}", "prices.as_of: missing"),
-        ("{as_of: soon}", "prices.as_of: "),
-        ("{as_of: 2026-11-01, models: {a: {input: 1}}}", "prices.models.a.output: missing"),
-        ("{as_of: 2026-11-01, models: {a: {input: -1, output: 1}}}", "prices.models.a.input: "),
-        ("{as_of: 2026-11-01, models: {a: {input: .nan, output: 1}}}", "prices.models.a.input: "),
-        ("{as_of: 2026-11-01, models: {a: {input: '1', output: 1}}}", "prices.models.a.input: expected a number"),
-        ("{as_of: 2026-11-01, models: {a: {input: 1, output: 2.5e-6}}}", "looks like a price of one token"),
-        ("{as_of: 2026-11-01, models: {a: {input: 1, ouput: 1}}}", 'did you mean "output"?'),
+        ({"models": {}}, "as_of", "Field required"),
+        ({"as_of": "soon"}, "as_of", "valid date"),
+        ({"models": {"a": {"input": 1}}}, "models.a.output", "Field required"),
+        ({"models": {"a": {"input": -1, "output": 1}}}, "models.a.input", "greater than or equal to 0"),
+        ({"models": {"a": {"input": float("nan"), "output": 1}}}, "models.a.input", "greater than or equal to 0"),
+        ({"models": {"a": {"input": "1", "output": 1}}}, "models.a.input", "expected a number, got '1'"),
+        ({"models": {"a": {"input": 1, "output": 2.5e-6}}}, "models.a.output", "looks like a price per token"),
+        ({"models": {"a": {"input": 1, "output": 1, "ouput": 1}}}, "models.a.ouput", "Extra inputs"),
     ],
 )
-def test_mistakes_are_named(section: str, said: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        config(f"prices: {section}")
-    assert any(said in mistake for mistake in error.value.mistakes)
+def test_prices_that_cannot_be_right_are_refused(section: dict[str, Any], at: str, expected: str) -> None:
+    given = section if at == "as_of" else {"as_of": "2026-11-01", **section}
+    with pytest.raises(ValidationError) as caught:
+        PriceList.model_validate(given)
+    (error,) = caught.value.errors()
+    assert ".".join(map(str, error["loc"])) == at
+    assert expected in error["msg"]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.providers import VENDORS, DialectName, Load, Provider
 from gateway.proxy.dialects.registry import build_dialect
 
@@ -87,9 +87,9 @@ def test_providers_are_called_as_the_genai_conventions_call_them(kind: str, prov
 
 def test_what_a_row_says_can_be_said_differently_for_one_upstream() -> None:
     plain = Upstream.model_validate({"kind": "vllm"})
-    assert (plain.continues_prefill, plain.asks_usage, plain.url) == (True, True, "http://127.0.0.1:8001/v1")
+    assert (plain.continues_prefill, plain.requests_usage, plain.url) == (True, True, "http://127.0.0.1:8001/v1")
     changed = Upstream.model_validate(
         {"kind": "vllm", "prefill": False, "stream_usage": "never", "base_url": "http://gpu:1/v1/"}
     )
-    assert (changed.continues_prefill, changed.asks_usage, changed.url) == (False, False, "http://gpu:1/v1")
-    assert not Upstream.model_validate({"kind": "mistral"}).asks_usage
+    assert (changed.continues_prefill, changed.requests_usage, changed.url) == (False, False, "http://gpu:1/v1")
+    assert not Upstream.model_validate({"kind": "mistral"}).requests_usage

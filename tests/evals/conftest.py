@@ -15,7 +15,8 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.config.loading import Config, parse
+from gateway.config.loading import parse
+from gateway.config.models import Config
 from gateway.core.backoff import Backoff
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id

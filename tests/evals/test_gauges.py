@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config.loading import Scorer
+from gateway.config.scorers import ScorerConfig
 from gateway.core.exchange import Target
 from gateway.evals.gauges import Gauges
 from gateway.evals.store.batches import CellKey
@@ -123,7 +123,7 @@ async def test_each_target_and_arm_is_shown_apart(room, exchange, tally):
 
 def test_of_a_budget_in_money_and_in_tokens_the_nearer_limit_is_shown(room):
     limited = {"both": {"budget_usd": 5.0, "budget_tokens": 100}, "one": {"budget_usd": 2.0}, "free": {}}
-    scorers = {name: Scorer.model_validate({"use": "length", **of}) for name, of in limited.items()}
+    scorers = {name: ScorerConfig.model_validate({"use": "length", **of}) for name, of in limited.items()}
     gauges = Gauges(room.config.model_copy(update={"scorers": scorers}), room.scorers)
     spent = {"both:usd": 1.0, "both:tokens": 50.0, "free:usd": 9.0}
     assert gauges.budgets(spent) == {"both": 0.5, "one": 0.0}

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gateway.config.otel import OtelConfig
+from gateway.config.types import OtelConfig
 from gateway.evals.consumer import Consumer
 from gateway.evals.otel_events import NAME, ScoreEvents
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.config.loading import Scorer
+from gateway.config.scorers import ScorerConfig
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.scoring.registry import build
 
@@ -113,7 +113,7 @@ async def test_killed_in_the_midst_of_its_work_it_loses_and_doubles_nothing(room
     killed_at = room.sql("SELECT count(*) FROM exchanges")[0][0]
     assert killed_at < 2000, "it was done before it was killed"
 
-    room.scorers = build({"length": Scorer(), "refusal": Scorer()})
+    room.scorers = build({"length": ScorerConfig(), "refusal": ScorerConfig()})
     pace = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05, claim_idle_ms=0)
     async with room.consuming("heir", pace):
         await room.until_read()

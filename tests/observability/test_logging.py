@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from gateway.config.log import LogConfig
+from gateway.config.types import LogConfig
 from gateway.observability.logging import JsonFormatter, is_json, timestamp
 
 PROGRAM = """
 import logging, sys
-from gateway.config.log import LogConfig
+from gateway.config.types import LogConfig
 from gateway.observability.logging import begin
 begin(LogConfig.model_validate_json(sys.argv[1]))
 logging.getLogger("gateway").info("said \\"so\\", %s", "né")

@@ -24,7 +24,7 @@ import pytest_asyncio
 import redis
 import yaml
 
-from gateway.config.experiments import plan_of
+from gateway.config.derive import plan_of
 from gateway.config.loading import load
 from gateway.fake import FakeUpstream
 from gateway.proxy.routing.assignment import arm_of

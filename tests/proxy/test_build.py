@@ -10,7 +10,7 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
 from gateway.observability.eval_metrics import ProxyMetrics

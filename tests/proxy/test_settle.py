@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.config.experiments import Experiment, plan_of
-from gateway.config.loading import Retries, RuleCondition, Sampling, SamplingRule, Timeouts, Upstream
+from gateway.config.derive import plan_of
+from gateway.config.experiments import Experiment
+from gateway.config.models import Retries, RuleCondition, Sampling, SamplingRule, Timeouts
+from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
-from gateway.config.loading import Config, parse
+from gateway.config.loading import parse
+from gateway.config.models import Config
 from gateway.core.errors import NotInstalled, StreamDown
 from gateway.runtime import embedded_redis
 from gateway.runtime.embedded_redis import FileLock, keep

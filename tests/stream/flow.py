@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from prometheus_client import CollectorRegistry
 
-from gateway.config.loading import Config, load
+from gateway.config.loading import load
+from gateway.config.models import Config
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Record, Tally, from_fields
 from gateway.evals.serve import opened

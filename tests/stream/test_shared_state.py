@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from gateway.config.experiments import Experiment, plan_of
+from gateway.config.derive import plan_of
+from gateway.config.experiments import Experiment
 from gateway.core.plan import PlanState
 
 

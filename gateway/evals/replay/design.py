@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target

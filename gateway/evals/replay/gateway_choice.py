@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.loading import Config
-from gateway.config.scorers import EvalsConfig, evals_of
+from gateway.config.environment import resolve_evals
+from gateway.config.models import Config
+from gateway.config.scorers import EvalsConfig
 from gateway.core.errors import CannotRun
 from gateway.evals.http_client import HttpConnections
 from gateway.evals.replay.design import ReplayTarget, TargetError, contenders
@@ -59,7 +60,7 @@ async def _running(
     place: GatewayLocation, names: Sequence[str]
 ) -> tuple[ReachedGateway | None, tuple[ReplayTarget, ...]]:
     """A gateway that runs and knows these targets; None: there is none."""
-    evals = evals_of(place.config.evals, place.data)
+    evals = resolve_evals(place.config.evals, place.data)
     url = place.url or evals.base_url
     if url is None:
         return None, ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 from gateway.config.scorers import ScorerConfig
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from gateway.config.loading import Config
-from gateway.config.yaml_text import contents, read
+from gateway.config.models import Config
+from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.evals.http_client import HttpConnections, Unreachable
 from gateway.evals.replay.design import ReplayTarget
 from gateway.runtime.child import Child, runs
@@ -65,7 +65,7 @@ async def own_gateway(
 
 def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engines: Mapping[str, int]) -> str:
     """The config of the replay's own gateway: the same upstreams and models, ${NAME} left as it stands."""
-    raw, _ = read(contents(path), path.name, _Unread())
+    raw, _ = parse_yaml(read_config_text(path), path.name, _Unread())
     kept: dict[str, Any] = {name: raw[name] for name in _KEPT if name in raw}
     for name, port in engines.items():
         upstream = {k: v for k, v in kept["upstreams"][name].items() if k != "run"}

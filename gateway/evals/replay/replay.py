@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from gateway.config.loading import Config
-from gateway.config.prices import prices_of
+from gateway.config.derive import prices_of
+from gateway.config.models import Config
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.evals.experiments.report import Report

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.loading import Config, Model
-from gateway.config.prices import prices_of
+from gateway.config.derive import prices_of
+from gateway.config.models import Config, Model
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.evals.scoring.asker import NO_GATEWAY

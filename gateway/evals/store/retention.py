@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
-from gateway.config.privacy import StoreConfig
+from gateway.config.models import StoreConfig
 from gateway.core.chunked import chunked
 from gateway.evals.store.experiments.plans import hold
 from gateway.evals.store.tables import exchanges, feedback, scores

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import orjson
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error

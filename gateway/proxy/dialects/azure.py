@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.request.call import Call
 

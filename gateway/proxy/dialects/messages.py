@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError, NotImplementedHere
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.lenient_json import translated

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
@@ -83,7 +83,7 @@ class OpenAI:
         return (
             call.stream
             and call.api in ("chat", "completions")
-            and self._upstream.asks_usage
+            and self._upstream.requests_usage
             and not call.asked_usage
         )  # fmt: skip
 

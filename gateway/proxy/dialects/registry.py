@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
 from gateway.core.providers import DialectName
 from gateway.proxy.dialects.anthropic import Anthropic

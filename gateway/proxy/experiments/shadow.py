@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from gateway.config.loading import Retries
+from gateway.config.models import Retries
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Exchange
 from gateway.core.plan import REPEAT

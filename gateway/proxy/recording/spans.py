@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from gateway.config.otel import OtelConfig
+from gateway.config.types import OtelConfig
 from gateway.observability.tracing import SpanIds, below, ids_of, tracing
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call

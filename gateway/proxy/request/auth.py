@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
-from gateway.config.loading import ApiKey
-from gateway.config.privacy import RedactionConfig, content_of
+from gateway.config.derive import content_of
+from gateway.config.models import ApiKey
+from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import InvalidKey
 from gateway.proxy.request.call import Caller
 

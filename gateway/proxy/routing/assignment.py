@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.config.experiments import Experiment, plans_of
-from gateway.config.loading import Config
+from gateway.config.derive import plans_of
+from gateway.config.experiments import Experiment
+from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw

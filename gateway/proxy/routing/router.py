@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from gateway.config.loading import Config, Model, OnCut, Retries, Timeouts
+from gateway.config.models import Config, Model, OnCut, Retries, Timeouts
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
@@ -63,7 +63,7 @@ def routes_of(
         rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
         first.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
     at = tuple(accumulate(t.weight for t in targets))
-    return AliasRoutes(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut)
+    return AliasRoutes(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut_policy)
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it

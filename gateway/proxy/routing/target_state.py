@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.backoff import Backoff
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target

@@ -13,7 +13,9 @@ import orjson
 import pytest
 import yaml
 
-from gateway.config.loading import Config, Scorer, load
+from gateway.config.loading import load
+from gateway.config.models import Config
+from gateway.config.scorers import ScorerConfig
 from gateway.core.randomization import draw
 from gateway.evals.replay.answers import ReplayFailure as Failed
 from gateway.evals.replay.answers import ReplayRequest, unanswered
@@ -208,7 +210,7 @@ def threads() -> Iterator[ScoringThreads]:
 def desk(questions: Callable[[int], Path], tmp_path: Path, threads: ScoringThreads) -> Desk:
     """40 questions, scored by exact and f1."""
     dataset = scan(questions(40))
-    scorers = build({"exact": Scorer(), "f1": Scorer()})
+    scorers = build({"exact": ScorerConfig(), "f1": ScorerConfig()})
     return Desk(f"sqlite:///{tmp_path / 'store.db'}", dataset, scorers, 40, threads)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config.loading import Config, parse
+from gateway.config.loading import parse
+from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.evals.replay.design import (
     ReplayDesign,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
-from gateway.config.scorers import keep_told
 from gateway.evals.replay.design import TargetError
 from gateway.evals.replay.gateway_choice import GatewayLocation, GatewayUnreachable, reached, store_of
 from gateway.fake import FakeUpstream
@@ -35,7 +35,7 @@ async def test_the_one_that_is_named_is_asked_and_gets_no_key_of_another(
     place: GatewayLocation, running: FakeUpstream
 ) -> None:
     place.data.mkdir()
-    keep_told(place.data, DEAD)
+    write_evals_access(place.data, DEAD)
     named = replace(place, url=running.origin)
     assert await asked(named, "one", "two/m") == (running.base_url, None, [f"asking the gateway at {running.base_url}"])
 
@@ -44,7 +44,7 @@ async def test_the_one_of_gateway_up_is_asked_with_the_key_it_made(
     place: GatewayLocation, running: FakeUpstream
 ) -> None:
     place.data.mkdir()
-    told = keep_told(place.data, running.base_url)
+    told = write_evals_access(place.data, running.base_url)
     url, key, _ = await asked(place, "one")
     assert (url, key) == (running.base_url, told.partition(" ")[2])
 

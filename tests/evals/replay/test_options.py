@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.loading import Config, Scorer, parse
+from gateway.config.loading import parse
+from gateway.config.models import Config
+from gateway.config.scorers import ScorerConfig
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import RequestSettings
@@ -47,7 +49,7 @@ def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare:
     without = replace(dataset, references=0)
     assert "refusal" in sections(OPTIONS, without, bare)
     own = parse(BARE + "scorers: {length: {share: 0.1}}\n")
-    assert sections(OPTIONS, without, own) == {"length": Scorer(share=1.0)}, "a share is of traffic, not of a dataset"
+    assert sections(OPTIONS, without, own) == {"length": ScorerConfig(share=1.0)}, "a share is of traffic"
 
 
 def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
@@ -59,7 +61,7 @@ def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: 
 
 
 def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:
-    found = metrics(build({"length": Scorer(), "f1": Scorer(), "exact": Scorer()}))
+    found = metrics(build({"length": ScorerConfig(), "f1": ScorerConfig(), "exact": ScorerConfig()}))
     made = question_of(OPTIONS, dataset, found)
     assert made.primary == "f1"
     assert (made.rows, made.of, made.planned) == (30, 30, 30)
@@ -81,14 +83,14 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
     ],
 )
 def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
-    found = metrics(build({"length": Scorer(), "exact": Scorer()}))
+    found = metrics(build({"length": ScorerConfig(), "exact": ScorerConfig()}))
     with pytest.raises(OptionError, match=said.replace("?", r"\?")):
         question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
 
 
 def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
     asked = replace(OPTIONS, settings=RequestSettings((("temperature", 0),), "be short", None), repeats=3)
-    made = question_of(asked, dataset, metrics(build({"exact": Scorer()})))
+    made = question_of(asked, dataset, metrics(build({"exact": ScorerConfig()})))
     assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
     assert made.planned == 90
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
-from gateway.config.scorers import keep_told
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.gateway_choice import GatewayLocation, GatewayUnreachable
@@ -32,7 +32,7 @@ async def test_a_gateway_of_its_own_is_asked_for_a_target_that_the_one_that_runs
     place: GatewayLocation, questions: Callable[[int], Path], upstreams, served
 ) -> None:
     place.data.mkdir()
-    keep_told(place.data, served.base_url)
+    write_evals_access(place.data, served.base_url)
     said: list[str] = []
     found = await replay(scan(questions(10)), replace(OPTIONS, targets=("one", "two/n")), place, said.append, QUIET)
     assert said == ["starting a gateway for this replay"]

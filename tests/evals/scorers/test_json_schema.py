@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
 from gateway.core.score import Skipped
 from gateway.evals.scorers.json_schema import JsonSchema

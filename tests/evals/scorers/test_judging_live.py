@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.scoring.asker import ExternalServices

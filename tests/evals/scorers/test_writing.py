@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 import yaml
 
-from gateway.config.loading import Scorer as Section
 from gateway.config.loading import parse
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import SCORERS, build_all
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.golden import check_golden, subject_of

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.evals.scoring.registry import build_all, close_all
 
 STRANGERS = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Score
 from gateway.evals.scoring.pairs import PairScorer

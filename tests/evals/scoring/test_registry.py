@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
 from gateway.evals.scoring.registry import DEFAULTS, SCORERS, build, config_hash
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gateway.config.loading import Scorer as Section
+from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.registry import DEFAULTS, RegisteredScorer, build

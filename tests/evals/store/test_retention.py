@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.config.privacy import StoreConfig as Section
+from gateway.config.models import StoreConfig as Section
 from gateway.core.exchange import Feedback
 from gateway.evals.store.labels import Label, save
 from gateway.evals.store.retention import RetentionLimits, RetentionResult, size, sweep

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.sse import events
 from gateway.proxy.dialects.types import Reader
 from gateway.proxy.request.call import Call, Caller

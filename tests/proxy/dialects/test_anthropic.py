@@ -11,7 +11,7 @@ import orjson
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.types import Reader

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.request.call import Call
 

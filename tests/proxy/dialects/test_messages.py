@@ -11,7 +11,7 @@ import orjson
 import pytest
 from anthropic.types import Message
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import UpstreamFailed
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.plain_answer import read_answer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.types import Cut, Reader

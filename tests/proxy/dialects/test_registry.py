@@ -7,7 +7,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
 from gateway.core.providers import VENDORS
 from gateway.proxy.dialects.registry import build_dialect

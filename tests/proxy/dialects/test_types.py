@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import UpstreamFailed
 from gateway.core.providers import VENDORS
 from gateway.proxy.dialects.registry import build_dialect

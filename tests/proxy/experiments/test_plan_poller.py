@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.config.loading import Config
+from gateway.config.models import Config
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import ApiKey
+from gateway.config.models import ApiKey
 from gateway.core.errors import InvalidKey
 from gateway.proxy.request.auth import OPEN, KeyRing, matches
 

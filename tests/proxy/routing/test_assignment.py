@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config.experiments import Experiment, plan_of
-from gateway.config.loading import Config
+from gateway.config.derive import plan_of
+from gateway.config.experiments import Experiment
+from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState
 from gateway.core.randomization import draw
@@ -69,7 +70,8 @@ def assignment(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -
 
 def test_arms_and_draws_are_the_same_in_every_process() -> None:
     program = (
-        "from gateway.config.experiments import Experiment, plan_of\n"
+        "from gateway.config.derive import plan_of\n"
+        "from gateway.config.experiments import Experiment\n"
         "from gateway.proxy.routing.assignment import arm_of, repeated, running, shadowed\n"
         f"s = Experiment.model_validate({SPLIT | {'mode': 'both'}!r})\n"
         "r = running(plan_of('swap', s, 600.0), s)\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.dialects.registry import build_dialect

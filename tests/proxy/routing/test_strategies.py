@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.strategies import WeightedTargetState, order, prefix, session

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config.loading import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState

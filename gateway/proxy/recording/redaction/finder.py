@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config.privacy import RedactionConfig, compiled
+from gateway.config.privacy import RedactionConfig, compile_pattern
 from gateway.proxy.recording.redaction.forms import FORMS, Search
 
 WINDOW = 8_192  # characters searched at once
@@ -37,7 +37,9 @@ class Finder:
 
     def __init__(self, config: RedactionConfig) -> None:
         self._forms: list[tuple[str, Search]] = [(rule, FORMS[rule]) for rule in FORMS if rule in config.rules]
-        self._own = [CustomPattern(p.name, p.replace or f"[{p.name}]", compiled(p.regex)) for p in config.patterns]
+        self._own = [
+            CustomPattern(p.name, p.replace or f"[{p.name}]", compile_pattern(p.regex)) for p in config.patterns
+        ]
 
     def hits(self, text: str) -> Iterator[list[Match]]:
         """What is found, window by window: between two of them others may have their turn."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.config.loading import Config
-from gateway.config.privacy import Content, RedactionConfig, content_of
+from gateway.config.derive import content_of
+from gateway.config.models import Config
+from gateway.config.privacy import Content, RedactionConfig
 from gateway.proxy.recording.redaction.redactor import Redactor
 from gateway.proxy.request.auth import OPEN
 

@@ -1,0 +1,254 @@
+"""The whole of gateway.yaml as frozen models: `Config`, and every section that has no file of its own.
+
+A model says what its section may hold. What sections must agree on is in checks.py; what follows from them, in
+derive.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gateway.config.experiments import Experiment
+from gateway.config.prices import PriceList
+from gateway.config.privacy import Content, RedactionConfig
+from gateway.config.scorers import EvalsConfig, ScorerConfig
+from gateway.config.stream import StreamConfig
+from gateway.config.types import Digest, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
+from gateway.config.upstreams import TargetRef, Upstream
+
+Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
+Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
+OnCut = Literal["off", "error", "continue"]
+
+
+class ApiKey(Section):
+    """A caller."""
+
+    name: Name
+    """The caller's name in metrics, logs and records."""
+    sha256: Digest
+    """SHA-256 of the key's bytes, in lower-case hexadecimal: `printf %s "$KEY" | sha256sum`."""
+    models: tuple[str, ...] | None = None
+    """The models that this key may use. Default: all."""
+    allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
+    """What its requests may control: `sample` (force or forbid recording by header), `target` (choose a target by
+    header), `passthrough` (use other /v1/ paths)."""
+    sample: Literal["rules", "never"] = "rules"
+    """`never` takes its calls out of the population that is sampled and scored."""
+    content: Content | None = None
+    """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
+
+
+class WeightedTarget(TargetRef):
+    """A target that serves a share of the model's calls."""
+
+    weight: Weight = 1.0
+    """Its share, relative to the weights of the other targets."""
+
+
+class Fallback(TargetRef):
+    """A target that is tried, in the order of this list, after the targets have failed."""
+
+    on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
+    """The failures that it is tried for."""
+
+
+class Timeouts(Section):
+    """Deadlines in seconds."""
+
+    connect_s: Positive = 2.0
+    """To an open connection."""
+    first_token_s: Positive = 30.0
+    """Streams: to the first content."""
+    answer_s: Positive = 120.0
+    """Plain answers: to the complete body."""
+    idle_s: Positive = 30.0
+    """Streams: between two chunks."""
+    total_s: Positive = 600.0
+    """The whole call, with all of its attempts."""
+
+
+class Retries(Section):
+    """Further attempts on the same target, before a fallback."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    """Attempts on one target, including the first."""
+    backoff_s: Annotated[float, Field(ge=0)] = 0.2
+    """Wait before the second attempt; doubled, with jitter, before each further one."""
+    budget_s: Annotated[float, Field(ge=0)] = 10.0
+    """Longest total wait between attempts. A longer `Retry-After` leads straight to the fallback."""
+
+
+class Model(Section):
+    """A model name that clients may use."""
+
+    targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1)]
+    """The targets that serve it."""
+    fallback: tuple[Fallback, ...] = ()
+    """The targets that are tried when those fail."""
+    timeouts: Timeouts = Timeouts()
+    """Deadlines of its calls."""
+    retries: Retries = Retries()
+    """Further attempts of its calls."""
+    on_cut: OnCut | None = None
+    """What happens when an upstream breaks off a stream: `continue` on a fallback, `error` (send an error event), or
+    `off` (just end). Default: `continue` if there is a fallback, else `error`."""
+    strategy: Strategy = "weighted"
+    """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
+    the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
+
+    @property
+    def cut_policy(self) -> OnCut:
+        """`on_cut`, or its default."""
+        return self.on_cut or ("continue" if self.fallback else "error")
+
+
+class RuleCondition(Section):
+    """Conditions that must all hold. Those on the request are decided before it is sent; those on the answer
+    (`outcome`, `finish_reason`, `min_…`) when it has ended."""
+
+    alias: str | None = None
+    """The model that the client named."""
+    key: str | None = None
+    """The name of the caller's key."""
+    api: str | None = None
+    """`chat`, `completions`, `responses`, `messages`, `embeddings`, …"""
+    stream: bool | None = None
+    """Whether the client asked for a stream."""
+    outcome: Literal["ok", "error", "client_gone", "upstream_error", "timeout", "cut"] | None = None
+    """How the call ended; `error` is every outcome but `ok` and `client_gone`."""
+    finish_reason: str | None = None
+    """The finish reason that the upstream sent."""
+    min_total_s: Positive | None = None
+    """The call took at least this many seconds."""
+    min_first_token_s: Positive | None = None
+    """The first content took at least this many seconds."""
+
+    @property
+    def head(self) -> bool:
+        """Whether the conditions can be decided before the request is sent."""
+        return not ({"outcome", "finish_reason", "min_total_s", "min_first_token_s"} & self.model_fields_set)
+
+
+class SamplingRule(Section):
+    """A rate for some of the calls. Of all rules that match, the highest rate counts."""
+
+    when: RuleCondition
+    """The calls that it applies to."""
+    rate: Share
+    """The share of them that is recorded."""
+    name: Name | None = None
+    """Name of the stratum in metrics and reports. Default: made from the rule's position in the list."""
+
+
+class Sampling(Section):
+    """Which calls are recorded and scored."""
+
+    rate: Share = 0.1
+    """The share of calls that is recorded where no rule matches."""
+    unit: Literal["request", "conversation"] = "request"
+    """What is drawn: single requests, or whole conversations (by `x-gateway-conversation` or
+    `metadata.conversation_id`)."""
+    pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """The smallest rate allowed, other than 0. A call recorded with probability π has weight 1/π."""
+    rules: tuple[SamplingRule, ...] = ()
+    """Rates for some of the calls."""
+    max_kb: Annotated[int, Field(ge=1)] = 1024
+    """Size up to which a request or a response body is recorded; the rest of it is cut off."""
+
+    @model_validator(mode="after")
+    def _check_pi_min(self) -> Self:
+        for at, rate in (("rate", self.rate), *((f"rules[{i}].rate", r.rate) for i, r in enumerate(self.rules))):
+            if 0 < rate < self.pi_min:
+                raise ValueError(f"{at} {rate} is below pi_min {self.pi_min}: its weights would exceed 1 / pi_min")
+        return self
+
+
+class Limits(Section):
+    """Limits of the gateway process."""
+
+    max_body_mb: Positive = 32.0
+    """Size of a request body; a larger one gets HTTP 413."""
+    drain_s: Positive = 30.0
+    """Seconds that calls in flight may take to finish when the gateway stops."""
+
+
+class MetricsConfig(Section):
+    """Who may read `/metrics` and `/ready`. Without either key: clients on the loopback interface only."""
+
+    bind: Annotated[str, Field(pattern=r"^.+:\d+$")] | None = None
+    """HOST:PORT of a separate listener for them."""
+    sha256: Digest | None = None
+    """SHA-256 of a key that may read them on the main port."""
+
+
+class StoreConfig(Section):
+    """The database that holds exchanges, scores and experiments. Score sums and the evidence of verdicts are kept
+    for good."""
+
+    url: str | None = None
+    """A `postgresql://` or `sqlite:///` URL. Default: SQLite in the data directory."""
+    keep_days: Annotated[float, Field(ge=1)] | None = None
+    """Days after which exchanges are deleted. Default: never."""
+    max_gb: Positive | None = None
+    """Size of the store beyond which the oldest exchanges are deleted. Default: unlimited."""
+
+
+class Config(Section):
+    """gateway.yaml: the configuration of gateway and consumer."""
+
+    keys: tuple[ApiKey, ...] = ()
+    """The callers. Without any, `gateway serve` refuses to start unless `open` is true, and `gateway up` makes one."""
+    open: bool = False
+    """Accept every request when there are no keys."""
+    upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
+    """Servers that requests can go to."""
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    """The model names that clients may use."""
+    sampling: Sampling = Sampling()
+    """Which calls are recorded and scored."""
+    passthrough: str | None = None
+    """The upstream that gets requests to all other /v1/ paths. Default: those get HTTP 404."""
+    cors: tuple[str, ...] = ()
+    """Origins from which browsers may send requests."""
+    limits: Limits = Limits()
+    """Limits of the gateway process."""
+    metrics: MetricsConfig = MetricsConfig()
+    """Who may read the metrics."""
+    log: LogConfig = LogConfig()
+    """The log on stderr."""
+    otel: OtelConfig | None = None
+    """Export to an OpenTelemetry collector. Default: no export."""
+    stream: StreamConfig = StreamConfig()
+    """The stream server between gateway and consumer."""
+    store: StoreConfig = StoreConfig()
+    """The database of exchanges and scores."""
+    redaction: RedactionConfig | None = None
+    """What is removed from content before it is recorded. Default: nothing."""
+    scorers: dict[Name, ScorerConfig] = Field({})
+    """What is measured on each recorded answer."""
+    evals: EvalsConfig = EvalsConfig()
+    """How judges, embeddings and replays reach the gateway."""
+    prices: PriceList | None = None
+    """Prices of models, in addition to those that ship."""
+    experiments: dict[Name, Experiment] = Field({})
+    """Comparisons of targets."""
+
+    def summary(self) -> str:
+        """One line for people."""
+        counts = [_count(len(self.upstreams), "upstream"), _count(len(self.models), "model")]
+        counts += [_count(len(self.keys), "key") if self.keys else "no keys"]
+        counts += [_count(len(self.scorers), "scorer")] if self.scorers else []
+        experiments = "; ".join(f"{name}: {each.summary()}" for name, each in self.experiments.items())
+        counts += [f"{_count(len(self.experiments), 'experiment')} ({experiments})"] if experiments else []
+        return f"{', '.join(counts)}; {self.sampling.rate:.0%} of traffic sampled. Ready."
+
+    def transports_summary(self) -> str:
+        """The HTTP client of each upstream, in one line for people."""
+        return "transports: " + "; ".join(f"{name} {each.transport_summary()}" for name, each in self.upstreams.items())
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

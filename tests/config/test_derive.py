@@ -1,0 +1,139 @@
+"""Plans, prices and content levels that follow from a checked config."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gateway.config.derive import content_of, plan_of, plans_of, prices_of, target_of
+from gateway.config.experiments import Experiment
+from gateway.config.models import Config
+from gateway.config.privacy import Content, RedactionConfig
+from gateway.config.upstreams import TargetRef
+from gateway.core.exchange import Target
+from gateway.core.plan import Guardrail, Plan, plan_from_json
+from gateway.core.prices import Price
+
+
+def plan(**changes: Any) -> Plan:
+    experiment = {
+        "model": "chat",
+        "control": {"upstream": "a", "model": "m"},
+        "candidate": {"upstream": "b", "model": "n"},
+        **changes,
+    }
+    config = Config.model_validate(
+        {
+            "upstreams": {"a": {"kind": "fake"}, "b": {"kind": "fake"}},
+            "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}], "timeouts": {"total_s": 60}}},
+            "experiments": {"swap": experiment},
+        }
+    )
+    return plans_of(config)["swap"]
+
+
+def test_a_reference_becomes_a_target() -> None:
+    assert target_of(TargetRef(upstream="a", model="m")) == Target("a", "m")
+
+
+def test_a_plan_has_defaults_for_what_is_left_out() -> None:
+    default = plan()
+    assert (default.mode, default.shadow, default.split, default.repeat_control) == ("shadow", 0.1, 0.0, 0.25)
+    assert (default.control, default.candidates) == (Target("a", "m"), (("candidate", Target("b", "n")),))
+    assert (default.margin, default.alpha, default.unit, default.deadline_s) == (0.02, 0.05, "request", 60)
+    assert default.arms == ("control", "candidate", "repeat")
+
+
+def test_a_plans_deadline_is_its_own_or_the_models() -> None:
+    assert plan(deadline_s=90).deadline_s == 90
+    lone = Experiment.model_validate({"model": "c", "control": {"upstream": "a", "model": "m"}})
+    assert plan_of("lone", lone).deadline_s is None
+    assert plan_of("lone", lone, 5.0).deadline_s == 5.0
+
+
+def test_the_mode_decides_which_shares_a_plan_has() -> None:
+    split, both = plan(mode="split"), plan(mode="both")
+    assert (split.shadow, split.split, split.repeat_control) == (0.0, 0.5, 0.0)
+    assert (both.shadow, both.split, both.repeat_control) == (0.1, 0.5, 0.25)
+    assert split.arms == ("control", "candidate")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"budget": {"tokens_per_day": 5}}, {"enabled": False}, {"start": "manual"}, {"gate": {"load": None}}]
+)
+def test_what_only_paces_an_experiment_is_not_in_its_plan(changes: dict[str, Any]) -> None:
+    assert plan(**changes).hash == plan().hash
+
+
+@pytest.mark.parametrize(
+    "changes", [{"margin": 0.03}, {"alpha": 0.01}, {"shadow": 0.3}, {"guardrails": {"refusal": 0.1}}]
+)
+def test_what_decides_the_result_is_in_the_plan(changes: dict[str, Any]) -> None:
+    assert plan(**changes).hash != plan().hash
+
+
+def test_a_plan_survives_json() -> None:
+    full = plan(
+        guardrails={"refusal": 0.1, "error_rate": 0.01},
+        strata=["caller"],
+        allow={"keys": ["web"]},
+        start="2026-12-01T09:00:00Z",
+        stop="2026-12-02",
+    )
+    assert plan_from_json(full.to_json()) == full
+    assert full.guardrails == (Guardrail("error_rate", 0.01), Guardrail("refusal", 0.1))
+    assert full.start == datetime(2026, 12, 1, 9, tzinfo=UTC).timestamp()
+
+
+def priced(models: dict[str, Any] | None = None) -> Config:
+    return Config.model_validate(
+        {
+            "upstreams": {
+                "openai": {"kind": "openai"},
+                "proxied": {"kind": "openai", "base_url": "http://proxy.internal/v1"},
+                "local": {"kind": "vllm"},
+            },
+            "models": {"m": {"targets": [{"upstream": "local", "model": "small"}]}},
+            "prices": {"as_of": "2026-11-01", "models": models} if models else None,
+        }
+    )
+
+
+def test_the_files_prices_precede_those_that_ship() -> None:
+    own = priced({"gpt-5.4": {"input": 1, "output": 2, "cached_input": 0.5, "reasoning": 3}})
+    assert prices_of(own).of(Target("openai", "gpt-5.4")) == Price(1.0, 2.0, 0.5, 3.0)
+    shipped = prices_of(priced()).of(Target("openai", "gpt-5.4"))
+    assert shipped is not None
+    assert shipped != Price(1.0, 2.0, 0.5, 3.0)
+
+
+def test_shipped_prices_hold_at_the_providers_own_address() -> None:
+    prices = prices_of(priced())
+    assert prices.of(Target("openai", "gpt-5.4")) is not None
+    assert prices.of(Target("proxied", "gpt-5.4")) is None
+    assert prices.of(Target("local", "gpt-5.4")) is None
+
+
+def test_a_local_model_has_only_the_price_of_the_file() -> None:
+    own = priced({"local/small": {"input": 0, "output": 0}})
+    assert prices_of(own).of(Target("local", "small")) == Price(0.0, 0.0)
+    assert prices_of(priced()).of(Target("local", "small")) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "redaction", "recorded"),
+    [
+        (None, None, "full"),
+        (None, RedactionConfig(), "redacted"),
+        (None, RedactionConfig(default="metadata"), "metadata"),
+        ("full", RedactionConfig(), "full"),
+        ("redacted", None, "redacted"),
+        ("metadata", RedactionConfig(default="full"), "metadata"),
+    ],
+)
+def test_a_keys_own_content_level_precedes_the_sections(
+    own: Content | None, redaction: RedactionConfig | None, recorded: str
+) -> None:
+    assert content_of(own, redaction) == recorded

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.config.upstreams import EngineRun, TargetRef, Upstream
+
+
+def test_what_is_left_out_comes_from_the_kind() -> None:
+    openai, local = Upstream(kind="openai"), Upstream(kind="vllm", base_url="http://127.0.0.1:8001/v1/")
+    assert openai.url == "https://api.openai.com/v1"
+    assert local.url == "http://127.0.0.1:8001/v1"
+    assert (local.continues_prefill, openai.continues_prefill) == (True, False)
+    assert (openai.requests_usage, Upstream(kind="mistral").requests_usage) == (True, False)
+
+
+def test_what_is_given_overrides_the_kind() -> None:
+    changed = Upstream(kind="vllm", base_url="http://gpu:1/v1", prefill=False, stream_usage="never")
+    assert (changed.url, changed.continues_prefill, changed.requests_usage) == ("http://gpu:1/v1", False, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "http1"),
+        ({"transport": "http1"}, "http1"),
+        ({"transport": "httpx"}, "httpx"),
+        ({"http2": True}, "httpx"),
+        ({"proxy": "http://proxy.example"}, "httpx"),
+    ],
+)
+def test_http2_and_proxies_need_httpx(options: dict[str, object], name: str) -> None:
+    assert Upstream.model_validate({"kind": "openai", **options}).transport_name == name
+
+
+@pytest.mark.parametrize("options", [{"proxy": "http://proxy.example"}, {"http2": True}])
+def test_http1_with_http2_or_a_proxy_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="http1 supports neither HTTP/2 nor a proxy"):
+        Upstream.model_validate({"kind": "openai", "transport": "http1", **options})
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({}, "engine"),
+        ({"engine": "ollama"}, "engine"),
+        ({"engine": "vllm"}, "vllm needs a Hugging Face name or a folder, not the packaged smollm2"),
+        ({"engine": "llamacpp", "args": ["-c"]}, r"args need a program that reads them; add command"),
+        ({"engine": "llamacpp", "command": []}, "command"),
+        ({"engine": "llamacpp", "name": "a b"}, "name"),
+    ],
+)
+def test_a_run_that_cannot_start_an_engine_is_refused(section: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        EngineRun.model_validate(section)
+
+
+def test_an_engine_without_options_runs_the_packaged_model() -> None:
+    assert EngineRun(engine="llamacpp").model == "smollm2"
+
+
+@pytest.mark.parametrize("model", ["", "a b", "modèle", "x" * 301])
+def test_a_target_model_is_printable_ascii_without_spaces(model: str) -> None:
+    with pytest.raises(ValidationError, match="model"):
+        TargetRef(upstream="u", model=model)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.yaml_text import parse_yaml, read_config_text
+from gateway.core.errors import ConfigError
+
+
+def test_variables_are_expanded_anywhere_in_a_value() -> None:
+    raw, mistakes = parse_yaml("a: {b: ['x-${ONE}-${TWO}', 3]}", "f.yaml", {"ONE": "1", "TWO": "2"})
+    assert raw == {"a": {"b": ["x-1-2", 3]}}
+    assert mistakes == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"ONE": ""}])
+def test_an_unset_or_empty_variable_is_a_mistake(environ: dict[str, str]) -> None:
+    _, mistakes = parse_yaml("a: {b: [x, '${ONE}']}", "f.yaml", environ)
+    assert mistakes == ["a.b[1]: $ONE is not set. Set it, or remove the value that uses it"]
+
+
+def test_on_and_off_are_strings_as_in_yaml_1_2() -> None:
+    raw, _ = parse_yaml("on: [off, no, yes, true, False]", "f.yaml", {})
+    assert raw == {"on": ["off", "no", "yes", True, False]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "f.yaml: expected sections such as models and upstreams, got NoneType"),
+        ("- a", "f.yaml: expected sections such as models and upstreams, got list"),
+        ("a: [", "f.yaml: not YAML: "),
+        ("models: {}\nmodels: {}", "f.yaml: not YAML: duplicate key 'models'"),
+        ("a: {b: 1, b: 2}", "f.yaml: not YAML: duplicate key 'b'"),
+    ],
+)
+def test_text_that_is_not_a_mapping_is_refused(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "f.yaml", {})
+    assert caught.value.mistakes[0].startswith(expected)
+
+
+def test_a_merge_key_copies_the_keys_of_an_anchor() -> None:
+    raw, _ = parse_yaml("u: {x: &x {a: 1, b: 2}, y: {<<: *x, b: 3}}", "f.yaml", {})
+    assert raw["u"]["y"] == {"a": 1, "b": 3}
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 text"):
+        read_config_text(tmp_path / "latin.yaml")
