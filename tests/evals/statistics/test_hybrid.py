@@ -166,7 +166,7 @@ def test_values_outside_the_domain_are_refused(wrong: dict[str, float]) -> None:
 
 
 def simulated(runs: int) -> list[tuple[str, int, float, float, float, float, float]]:
-    """World, horizon, share of runs whose lower and upper bound ever pass the truth, price at 1, 1.5 and 2 × the effect.
+    """World, horizon, share of runs whose lower and upper bound ever pass the truth, price at 1, 1.5 and 2 ×.
 
     The truth at n is the average of the conditional means so far. On average it is the margin itself, so that a lower
     bound above it is a wrong "not worse". Price: median pairs to that verdict, in pairs of a fixed test of the same
