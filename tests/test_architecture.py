@@ -73,6 +73,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -93,9 +94,15 @@ def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
             yield from (f"{node.module}.{a.name}" for a in node.names)
 
 
+@cache
+def every_module() -> frozenset[str]:
+    return frozenset(map(name_of, modules()))
+
+
+@cache
 def ours(path: Path, *, everywhere: bool = True) -> set[str]:
     """The modules of this package that a module imports, as name_of names them."""
-    known = {name_of(p) for p in modules()}
+    known = every_module()
     names = {n.removeprefix("gateway.").replace(".", "/") for n in imports(path, everywhere=everywhere)}
     return (names | {f"{n}/__init__" for n in names}) & known
 
