@@ -76,7 +76,7 @@ class FakeUpstream:
         self._requests = 0
         self._running = 0
         self._connections: set[FakeConnection] = set()
-        self._connected_ever = 0
+        self.connections_opened = 0
         self._held: list[FakeConnection] = []
         self._watchers: list[asyncio.Future[None]] = []
         self._server: asyncio.Server | None = None
@@ -210,9 +210,9 @@ class FakeUpstream:
 
     def _connected(self, connection: FakeConnection) -> int:
         self._connections.add(connection)
-        self._connected_ever += 1
+        self.connections_opened += 1
         self._changed()
-        return self._connected_ever
+        return self.connections_opened
 
     def _disconnected(self, connection: FakeConnection, received: Received | None) -> None:
         """received: what was being answered; None: nothing."""

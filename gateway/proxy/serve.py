@@ -34,7 +34,7 @@ from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server.protocol import HttpProtocol
-from gateway.proxy.http.server.sharing import UnsharedSocket
+from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder
@@ -74,8 +74,9 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-workers-", ignore_cleanup_errors=True) as shared:
         export_to_workers(served, Path(shared))
         keep_in_force(served.config)
-        workers = _Workers(settings, [settings.bind_socket()])
-        workers.run()
+        with ReusePortSocket(fileno=settings.bind_socket().detach()) as address:
+            workers = _Workers(settings, [address])
+            workers.run()
     if any(w.exitcode == STARTUP_FAILURE for w in workers.processes):
         sys.exit(STARTUP_FAILURE)
 
@@ -114,7 +115,7 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         port=port,
         workers=workers,
         factory=isinstance(app, str),
-        loop="uvloop" if workers == 1 else "gateway.proxy.http.server.sharing:SharingLoop",
+        loop="uvloop",
         http=HttpProtocol,
         ws="none",
         lifespan="on",
@@ -280,7 +281,7 @@ def _listener(bind: str) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # Listening at once: until one of them does, two workers could bind the same port.
-        return UnsharedSocket(fileno=socket.create_server((host.strip("[]"), int(port)), family=family).detach())
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and shared_metrics() is not None:
             return None

@@ -377,11 +377,11 @@ async def test_an_upload_that_its_client_cuts_never_looks_whole(passing: Any, up
     """Half a file stored as if it were all of it would be found out much later, by somebody else."""
     host, port = passing.base_url.removeprefix("http://").removesuffix("/v1").split(":")
     for framing in (b"content-length: 1000\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
-        opened = upstream._connected_ever
+        opened = upstream.connections_opened
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\n" + framing)
         await writer.drain()
-        await upstream.until(lambda u, opened=opened: u._connected_ever > opened)
+        await upstream.until(lambda u, opened=opened: u.connections_opened > opened)
         writer.close()
         await writer.wait_closed()
         await upstream.until(lambda u: u.open_connections == 0)

@@ -305,41 +305,36 @@ async def test_a_metrics_listener_that_cannot_be_opened_ends_the_start(
 # ── several workers ──
 
 
-def connections(pid: int, port: int) -> int:
-    """How many of the port a process has open (proc(5): tcp's columns are the local address, the state, the inode)."""
+LISTENING, ESTABLISHED = "0A", "01"
+
+
+def sockets(pid: int, port: int, state: str) -> int:
+    """How many sockets on the port a process has in this state (proc(5): tcp's columns are address, state, inode)."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    open_ones = {line[9] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"}
+    inodes = {line[9] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == state}
     held: set[str] = set()
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             held |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(fd)))
-    return len(held & open_ones)
+    return len(held & inodes)
 
 
-def limiter(directory: Path) -> list[int]:
-    """The processes that share a socket out among them, as the file of a `gateway serve` in this directory has them."""
-    [shared] = directory.glob("gateway-workers-*/connections")
-    return sorted(pid for pid in memoryview(shared.read_bytes()).cast("q").tolist()[::2] if pid)
-
-
-async def test_two_workers_have_as_many_connections_as_each_other(
-    serve: Serve, configured: Configured, upstream: FakeUpstream, tmp_path: Path
+async def test_workers_listen_for_themselves_and_share_connections(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
-    config = configured(upstream, metrics={"bind": f"127.0.0.1:{free_port()}"})
-    program = await serve(config, "--workers", "2")
-    await program.until_said("Application startup complete", 2)
+    """The kernel's hash gives each of two workers at least 10 of 64 connections, except with probability below 1e-7."""
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until(lambda: [sockets(pid, program.port, LISTENING) for pid in program.workers] == [1, 1])
     async with contextlib.AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(httpx2.AsyncClient(base_url=program.url, timeout=20)) for _ in range(64)
+            await stack.enter_async_context(httpx2.AsyncClient(base_url=program.url, timeout=60)) for _ in range(64)
         ]
-        answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
-        assert [answer.status_code for answer in answers] == [200] * 64
-        counts = sorted(connections(pid, program.port) for pid in program.workers)
+        for _ in range(2):
+            answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
+            assert [answer.status_code for answer in answers] == [200] * 64
+        counts = [sockets(pid, program.port, ESTABLISHED) for pid in program.workers]
         assert sum(counts) == 64
-        assert counts[0] >= 26, counts
-        assert limiter(tmp_path) == sorted(program.workers), "the metrics' own socket has no share"
-        answers = await asyncio.gather(*(c.post("/v1/chat/completions", json=BODY) for c in clients))
-        assert [answer.status_code for answer in answers] == [200] * 64
+        assert min(counts) >= 10, counts
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
 

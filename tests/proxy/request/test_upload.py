@@ -415,13 +415,13 @@ async def test_a_fallback_gets_the_whole_of_what_had_half_come(
     body = form(model(), file(data), LANGUAGE)
     for length in (len(body), None):
         seen.connected.clear()
-        opened = second._connected_ever
+        opened = second.connections_opened
         async with sending(gateway, length) as wire:
             await wire.send(body[: 2 * MB])
             await seen.connected.wait()
             seen.says("503 Service Unavailable")
             if not opened:
-                await second.until(lambda u: u._connected_ever > 0)
+                await second.until(lambda u: u.connections_opened > 0)
             await wire.send(body[2 * MB :])
             reply = await wire.end()
         assert digest(reply) == sha256(data).hexdigest()
@@ -452,7 +452,7 @@ async def test_an_upload_that_its_client_cuts_never_looks_whole(
     body = form(model(), file(bytes(MB)))
     async with sending(gateway, len(body) if framing == "length" else None) as wire:
         await wire.send(body[: MB // 2])
-        await upstream.until(lambda u: u._connected_ever == 1)
+        await upstream.until(lambda u: u.connections_opened == 1)
         await wire.leave()
     await upstream.until(lambda u: u.open_connections == 0)
     assert not upstream.received
@@ -492,7 +492,7 @@ async def test_what_says_that_it_is_too_large_is_refused_before_anybody_is_asked
 ) -> None:
     async with sending(gateway, 40 * MB) as wire:
         assert b" 413 " in await wire.reader.readline()
-    assert upstream._connected_ever == 0
+    assert upstream.connections_opened == 0
 
 
 async def test_what_turns_out_too_large_never_looks_whole(start: Any, configured: Any, upstream: FakeUpstream) -> None:
@@ -501,7 +501,7 @@ async def test_what_turns_out_too_large_never_looks_whole(start: Any, configured
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body[:1000]
-        await upstream.until(lambda u: u._connected_ever == 1)
+        await upstream.until(lambda u: u.connections_opened == 1)
         yield body[1000:]
 
     headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
@@ -515,7 +515,7 @@ async def test_a_second_model_at_the_end_never_reaches_anybody_whole(gateway: An
     body = form(model(), file(bytes(MB)), model("dear"))
     async with sending(gateway, len(body)) as wire:
         await wire.send(body[: MB // 2])
-        await upstream.until(lambda u: u._connected_ever == 1)
+        await upstream.until(lambda u: u.connections_opened == 1)
         await wire.send(body[MB // 2 :])
         assert b" 400 " in await wire.end()
     await upstream.until(lambda u: u.open_connections == 0)

@@ -49,6 +49,7 @@ class HttpProtocol(asyncio.Protocol):
     max_head_bytes = 64 * 1024
     body_s = 60.0  # between two pieces of a body
     linger_s = 2.0
+    fresh_grace_s = 0.1  # in which a new connection may still send a request when the server stops
     head_s = 20.0  # from the connection, or from a head's first bytes, to its end
 
     def __init__(
@@ -287,9 +288,16 @@ class HttpProtocol(asyncio.Protocol):
         """uvicorn stops: no further request on this connection."""
         self._closing = True
         if self._request is None:
-            self._close()
+            if self._fresh:
+                self.loop.call_later(self.fresh_grace_s, self._close_if_fresh)
+            else:
+                self._close()
         elif self._answer is not None:
             self._answer.last()
+
+    def _close_if_fresh(self) -> None:
+        if self._fresh and not self.gone:
+            self._close()
 
     # ── bodies ──
 

@@ -20,6 +20,16 @@ class Talk:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    server: uvicorn.Server
+
+    async def stop_listening(self) -> None:
+        """Stops the server; returns once it has stopped listening and has told its connections."""
+        self.server.should_exit = True
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    _, writer = await asyncio.open_connection(*self.writer.get_extra_info("peername"))
+                    writer.close()
 
     async def say(self, data: bytes) -> None:
         self.writer.write(data)
@@ -67,6 +77,6 @@ async def talk() -> AsyncIterator[Talking]:
                 await asyncio.sleep(0.002)
             reader, writer = await asyncio.open_connection("127.0.0.1", sock.getsockname()[1])
             stack.callback(writer.close)
-            return Talk(reader, writer)
+            return Talk(reader, writer, server)
 
         yield go

@@ -241,3 +241,24 @@ async def test_a_client_that_does_not_read_is_not_waited_for_with_the_last_word(
             await ended.wait()
         server.should_exit = True
         await task
+
+
+async def answer_hello(scope: Any, receive: Any, send: Any) -> None:
+    await send(start())
+    await send(body(b"hello"))
+
+
+async def test_a_new_connection_is_answered_while_the_server_stops(talk: Any) -> None:
+    """The kernel had accepted it already: its client cannot know that the server stops."""
+    line = await talk(answer_hello, fresh_grace_s=30.0)
+    await line.stop_listening()
+    await line.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    answer = await line.rest()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in answer.lower()
+
+
+async def test_a_connection_without_a_request_does_not_hold_up_the_stop(talk: Any) -> None:
+    line = await talk(answer_hello, fresh_grace_s=0.01)
+    await line.stop_listening()
+    assert await line.rest() == b""
