@@ -67,7 +67,7 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
     from gateway.config.loading import load
 
     read = load(config)
-    rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.plans())))
+    rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.state.plans())))
     show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
 
 
@@ -184,11 +184,11 @@ async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
     from gateway.core.plan import PlanState
 
     name = wanted if isinstance(wanted, str) else wanted.name
-    known = (await corridor.plans()).get(name)
+    known = (await corridor.state.plans()).get(name)
     plan = wanted if not isinstance(wanted, str) else known.plan if known else None
     if plan is None or (known is not None and known.state == to and known.plan == plan):
         return known
-    if not await corridor.set_plan(PlanState(plan, to, time.time()), known):
+    if not await corridor.state.set_plan(PlanState(plan, to, time.time()), known):
         raise CannotRun(f"{name}: somebody else changed it at this moment; see `gateway ab status {name}`")
     return known
 
@@ -197,9 +197,9 @@ async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, di
     """(state, results of shadows of its plan, what they used today)."""
     from gateway.proxy.experiments.budget import COUNTS, DAY_S
 
-    state = (await corridor.plans()).get(name)
-    results = await corridor.sums(COUNTS)
-    spent = await corridor.sums(f"spent:{int(time.time() // DAY_S)}")
+    state = (await corridor.state.plans()).get(name)
+    results = await corridor.state.sums(COUNTS)
+    spent = await corridor.state.sums(f"spent:{int(time.time() // DAY_S)}")
     ours = f"{state.plan.hash}:" if state else "\0"
     return (
         state,

@@ -43,7 +43,7 @@ def list_(
     from gateway.evals.reports import dead_letters
 
     async def look(corridor: Corridor) -> tuple[list[DeadLetter], dict[str, int]]:
-        return [each async for each in _first(corridor, reason, limit)], await corridor.letters_by_reason()
+        return [each async for each in _first(corridor, reason, limit)], await corridor.dead_letters.by_reason()
 
     found, reasons = _run(look, config, data)
     if as_json:
@@ -81,8 +81,8 @@ def replay(
         done = 0
         with _bar("putting back", len(chosen)) as advance:
             for each in chosen:
-                letter = await corridor.letter(each.id)
-                done += letter is not None and await corridor.replay(letter) is not None
+                letter = await corridor.dead_letters.get(each.id)
+                done += letter is not None and await corridor.dead_letters.replay(letter) is not None
                 advance(1)
         return done, len(chosen)
 
@@ -108,7 +108,7 @@ def purge(
         gone = 0
         with _bar("throwing away", len(chosen)) as advance:
             for chunk in chunked(chosen, 100):
-                gone += await corridor.purge(chunk)
+                gone += await corridor.dead_letters.purge(chunk)
                 advance(len(chunk))
         return gone
 
@@ -143,7 +143,7 @@ async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corri
 
 
 async def _first(corridor: Corridor, reason: str | None, limit: int) -> AsyncIterator[DeadLetter]:
-    async for each in corridor.letters():
+    async for each in corridor.dead_letters.all():
         if reason in (None, each.reason):
             yield each
             limit -= 1
@@ -156,7 +156,7 @@ async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
 
     found = []
     for each in ids:
-        letter = await corridor.letter(each) if each.replace("@", "").replace("-", "").isdigit() else None
+        letter = await corridor.dead_letters.get(each) if each.replace("@", "").replace("-", "").isdigit() else None
         if letter is None:
             raise CannotRun(f"no dead letter {each}; `gateway dead list` shows those there are")
         found.append(letter)

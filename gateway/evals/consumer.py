@@ -150,12 +150,12 @@ class Consumer:
                 return
             entry = claimed[0]
             if entry.deliveries > self._pace.most_deliveries:
-                await self._bury(entry, "too_many_deliveries", await self._why_never(entry))
+                await self._dead_letter(entry, "too_many_deliveries", await self._why_never(entry))
             else:
                 await self._settle(claimed)
 
     async def _why_never(self, entry: StreamEntry) -> str:
-        last = await self._desk.corridor.recall(_failure(entry.id))
+        last = await self._desk.corridor.state.recall(_failure(entry.id))
         return f"handed out {entry.deliveries} times, never stored; the last time: {last or KILLED}"
 
     async def _settle(self, entries: Sequence[StreamEntry]) -> None:
@@ -169,7 +169,7 @@ class Consumer:
         try:
             found = await self._desk.judge.read(entries)
             for each in found.unreadable:
-                await self._bury(each.entry, "unreadable", each.reason)
+                await self._dead_letter(each.entry, "unreadable", each.reason)
             stored = await self._store(found.read)
             await self._until_done(partial(self._desk.corridor.ack, stored))
         except (StreamDown, StoreDown):  # told to stop in the midst of it
@@ -178,7 +178,9 @@ class Consumer:
             log.exception("%d entries could not be settled; each is tried again alone", len(entries))
             for entry in entries:
                 said = f"{type(error).__name__}: {error}"
-                await self._until_done(partial(self._desk.corridor.remember, _failure(entry.id), said, FAILURE_KEPT_S))
+                await self._until_done(
+                    partial(self._desk.corridor.state.remember, _failure(entry.id), said, FAILURE_KEPT_S)
+                )
         finally:
             self._in_hand = []
 
@@ -189,7 +191,7 @@ class Consumer:
             return [r.entry.id for r in read]
         except WriteRejected as error:
             if len(read) == 1:
-                await self._bury(read[0].entry, "refused", str(error))
+                await self._dead_letter(read[0].entry, "refused", str(error))
                 return []
         return [i for r in read for i in await self._store([r])]
 
@@ -200,14 +202,16 @@ class Consumer:
                 self._desk.events.tell(read)
             for met in written.met:
                 with contextlib.suppress(StreamDown):  # whoever waits for it then hears nothing, and does not wait long
-                    await self._desk.corridor.remember(f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S)
+                    await self._desk.corridor.state.remember(
+                        f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S
+                    )
 
-    async def _bury(self, entry: StreamEntry, reason: str, error: str) -> None:
-        """Counted before it is moved: a crash in between counts it once all the same."""
+    async def _dead_letter(self, entry: StreamEntry, reason: str, error: str) -> None:
+        """Stores the dead letter before the entry is moved: a crash in between counts it once all the same."""
         log.warning("entry %s becomes a dead letter: %s: %s", entry.id, reason, error)
         letter = DeadLetterRow(entry.id, reason, error, self._clock(), exchange_in(entry))
         await self._until_done(partial(self._desk.store.bury, [letter]))
-        await self._until_done(partial(self._desk.corridor.bury, entry, reason, error))
+        await self._until_done(partial(self._desk.corridor.dead_letters.add, entry, reason, error))
 
     async def _tick(self) -> None:
         """What has been read and stored closes the ledgers; what is closed is shown, and leaves the stream."""
@@ -227,13 +231,13 @@ class Consumer:
     async def _of_the_stream(self, figures: EvalFigures) -> EvalFigures:
         """With what only the stream server knows: what was trimmed, who lives, what budgets are used."""
         corridor, now = self._desk.corridor, self._clock()
-        beats = (await corridor.consumers()).values()
+        beats = (await corridor.state.consumers()).values()
         return replace(
             figures,
             trimmed_unread=await corridor.trimmed_unread(),
             at=now,
             consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
-            budget_used=self._desk.gauges.budgets(await corridor.sums(ledger_key_at(now))),
+            budget_used=self._desk.gauges.budgets(await corridor.state.sums(ledger_key_at(now))),
         )
 
     async def _keep(self) -> None:
@@ -248,7 +252,7 @@ class Consumer:
         blocked = {name: reason for name, reason in self._desk.gauges.gates().items() if reason is not None}
         if blocked or self._told_blocked:
             said = orjson.dumps(blocked).decode()
-            await self._desk.corridor.remember(f"blocked:{self._name}", said, BLOCKED_KEPT_S)
+            await self._desk.corridor.state.remember(f"blocked:{self._name}", said, BLOCKED_KEPT_S)
         self._told_blocked = bool(blocked)
 
     def _alarmed(self, figures: EvalFigures) -> EvalFigures:
@@ -267,7 +271,7 @@ class Consumer:
         """Says that we live, and that what is in hand is ours: a judge may take longer than claim_idle_ms."""
         while True:
             with contextlib.suppress(StreamDown):  # told by whoever reads
-                await self._desk.corridor.heartbeat(self._name, self._clock())
+                await self._desk.corridor.state.heartbeat(self._name, self._clock())
                 await self._desk.corridor.keep(self._name, self._in_hand)
             await asyncio.sleep(self._pace.heartbeat_s)
 

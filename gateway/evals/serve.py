@@ -81,7 +81,7 @@ async def opened(
     built = BuiltScorers({}, {})
     try:
         async with (
-            outside_of(config, corridor, directory) as outside,
+            outside_of(config, corridor.state, directory) as outside,
             Store(store, bounds=RetentionLimits.of(config.store)) as opened_store,
             AsyncExitStack() as stack,
         ):

@@ -191,24 +191,23 @@ class Process:
             corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             access = AccessLog(log_format.is_json(self.config.log))
-            parts = ProcessParts(
-                recorder, metrics, tasks, ResponseAffinity(corridor, tasks), Ticker(), access, spans=_spans(self.config)
-            )
+            affinity = ResponseAffinity(corridor.state, tasks)
+            parts = ProcessParts(recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config))
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
-            here, recall = self._served.loopback, corridor.recall
+            here, recall = self._served.loopback, corridor.state.recall
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
             metrics.config_ok.set(not self._refused)
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
-            following = PlanPoller(corridor, app.experiments, parts.plans, parts.shadows, metrics)
+            following = PlanPoller(corridor.state, app.experiments, parts.plans, parts.shadows, metrics)
             await following.look()
             tasks.start(following.run(), "experiments")
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
-            heartbeat = Heartbeat(corridor, recorder)
+            heartbeat = Heartbeat(corridor.state, recorder)
             tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
                 gc.freeze()  # what is here now stays: the collector need not look at it again and again

@@ -14,11 +14,11 @@ from gateway.config.stream import StreamConfig
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
-from gateway.stream.connect import Credentials, close, connect
-from gateway.stream.dead_letters import DeadLetterQueue, shard_at
-from gateway.stream.shard import Shard
+from gateway.stream.connect import Credentials, ask, close, connect
+from gateway.stream.dead_letters import DeadLetterQueue
+from gateway.stream.shard import Shard, find_shard
 from gateway.stream.shared_state import SharedState
-from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order, shard_of
+from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _PROBE = Backoff(first_s=1.0, most_s=15.0)  # how long a shard that failed is le
 _POLL = Backoff(first_s=0.005, most_s=0.1)  # between reads of several streams: no server waits on more than one node
 
 
-class Corridor(SharedState, DeadLetterQueue):
+class Corridor:
     """A connection to the stream server, and the stream's verbs.
 
     url: redis://, rediss:// or unix://, redis+sentinel:// or redis+cluster://. name: prefix of the keys. max_mb,
@@ -53,14 +53,15 @@ class Corridor(SharedState, DeadLetterQueue):
         shards: int = 1,
         access: Credentials | None = None,
     ) -> None:
-        self.prefix = name
-        self._redis = connect(url, access or Credentials())
+        self.client = connect(url, access or Credentials())
+        self.state = SharedState(self.client, name)
         several = "+cluster://" in url
         self.shards = (
-            tuple(Shard(self._redis, f"{{{name}:{i}}}", f"@{i}") for i in range(shards))
+            tuple(Shard(self.client, f"{{{name}:{i}}}", f"@{i}") for i in range(shards))
             if several
-            else (Shard(self._redis, name),)
+            else (Shard(self.client, name),)
         )
+        self.dead_letters = DeadLetterQueue(self.shards)
         self.home = self.shards[secrets.randbelow(len(self.shards))]
         self._max_bytes = max_mb * 1e6
         self._max_age_h = max_age_h
@@ -91,7 +92,7 @@ class Corridor(SharedState, DeadLetterQueue):
         return self.home.dead_key
 
     async def aclose(self) -> None:
-        await close(self._redis)
+        await close(self.client)
 
     # ── room 1 ──
 
@@ -122,7 +123,7 @@ class Corridor(SharedState, DeadLetterQueue):
             self._unread, self._alarm_at = 0, time.monotonic() + _ALARM_EVERY_S
 
     async def ping(self) -> None:
-        await self._do(self._redis.exists(self.home.key))
+        await ask(self.client.exists(self.home.key))
 
     # ── room 2 ──
 
@@ -183,7 +184,7 @@ class Corridor(SharedState, DeadLetterQueue):
 
     async def leave(self, consumer: str) -> None:
         """Takes a consumer that holds nothing out of the group."""
-        await self._do(self._redis.hdel(self.alive_key, consumer))
+        await self.state.forget_consumer(consumer)
         await self._all(lambda shard: shard.leave(consumer))
 
     async def watermark(self) -> str | None:
@@ -230,14 +231,8 @@ class Corridor(SharedState, DeadLetterQueue):
     def _by_shard(self, ids: Iterable[str]) -> dict[Shard, list[str]]:
         found: dict[Shard, list[str]] = {}
         for each in ids:
-            found.setdefault(self._shard(each), []).append(each)
+            found.setdefault(find_shard(self.shards, each), []).append(each)
         return found
-
-    def _shard(self, entry: str) -> Shard:
-        shard = shard_at(self.shards, entry)
-        if shard is None:
-            raise StreamDown(f"stream server: entry {entry} is of shard {shard_of(entry)} of {len(self.shards)}")
-        return shard
 
     async def _all(self, verb: Callable[[Shard], Awaitable[T]], of: Iterable[Shard] | None = None) -> dict[Shard, T]:
         """What each shard answers. One that is away is left out, and asked again only after a while: the others go on.

@@ -9,9 +9,21 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Client, ask, is_cluster, node_of
-from gateway.stream.types import GROUP, Lag, ShardSnapshot, StreamEntry, TrimmedEntries, after, of_stream, order, text
+from gateway.stream.types import (
+    GROUP,
+    Lag,
+    ShardSnapshot,
+    StreamEntry,
+    TrimmedEntries,
+    after,
+    of_stream,
+    order,
+    shard_of,
+    text,
+)
 
 # KEYS: the stream. ARGV: how many fields an entry has, their names, each entry's values. An error is told as it is, and
 # ends it: redis-py knows by its first word that a primary has become a replica.
@@ -29,7 +41,10 @@ return redis.call('XLEN', KEYS[1])
 
 
 class Shard:
-    """Verbs on one stream. mark: what stands behind an entry's id so that it is unique over all shards."""
+    """One stream. Every method raises StreamDown.
+
+    mark: suffix of this shard's entry ids ("@0", "@1", …), so that ids are unique over all shards; "" if there is one.
+    """
 
     def __init__(self, client: Client, name: str, mark: str = "") -> None:
         self.key = f"{name}:exchanges"
@@ -37,7 +52,7 @@ class Shard:
         self.reasons_key = f"{name}:dead:reasons"
         self.trimmed_key = f"{name}:trimmed"
         self.mark = mark
-        self._redis = client
+        self.client = client
 
     # ── room 1 ──
 
@@ -48,7 +63,7 @@ class Shard:
         length = 0
         for names, alike in groupby(entries, key=tuple):
             values = [value for fields in alike for value in fields.values()]
-            length = int(await self._do(self._redis.eval(_APPEND, 1, self.key, len(names), *names, *values)))
+            length = int(await self.ask(self.client.eval(_APPEND, 1, self.key, len(names), *names, *values)))
         return length
 
     async def trim(self, *, most: int | None = None, since_ms: int | None = None) -> int:
@@ -56,13 +71,13 @@ class Shard:
 
         Returns how many of these the group had not read: they are counted on the server, for all to see.
         """
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self.client.pipeline(transaction=True)
         pipe.xlen(self.key)
         pipe.xinfo_groups(self.key)
         pipe.xtrim(self.key, maxlen=most, minid=since_ms, approximate=True)
         pipe.xrange(self.key, count=1)
         try:
-            length, groups, removed, first = await self._do(pipe.execute())
+            length, groups, removed, first = await self.ask(pipe.execute())
         except ResponseError:  # no such key
             return 0
         if not removed:
@@ -75,17 +90,17 @@ class Shard:
 
     async def _held_before(self, to: str) -> bool:
         """Whether something was trimmed that a consumer has been handed and not acknowledged."""
-        pending: Any = await self._do(self._redis.xpending_range(self.key, GROUP, "-", f"({to}", 1))
+        pending: Any = await self.ask(self.client.xpending_range(self.key, GROUP, "-", f"({to}", 1))
         return bool(pending)
 
     async def _count_trimmed(self, unread: int, to: str) -> None:
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         pipe.hincrby(self.trimmed_key, "unread", unread)
         pipe.hset(self.trimmed_key, "to", to)
-        await self._do(pipe.execute())
+        await self.ask(pipe.execute())
 
     async def trimmed(self) -> TrimmedEntries:
-        reply: Any = await self._do(self._redis.hgetall(self.trimmed_key))
+        reply: Any = await self.ask(self.client.hgetall(self.trimmed_key))
         return TrimmedEntries(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
 
     # ── room 2 ──
@@ -93,13 +108,13 @@ class Shard:
     async def join(self) -> None:
         """Makes the group, from the stream's beginning, when there is none."""
         try:
-            await ask(self._redis.xgroup_create(self.key, GROUP, id="0", mkstream=True))
+            await ask(self.client.xgroup_create(self.key, GROUP, id="0", mkstream=True))
         except ResponseError:  # BUSYGROUP: there is one
             return
 
     async def read(self, consumer: str, count: int, block_ms: int | None) -> list[StreamEntry]:
         """New entries for this consumer; [] when none came in block_ms, below 1000; None: at once."""
-        reply = await self._do(self._redis.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
+        reply = await self.ask(self.client.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
         return [StreamEntry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
@@ -107,8 +122,8 @@ class Shard:
         pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
         cursor = "0-0"
         while True:
-            reply: Any = await self._do(
-                self._redis.xautoclaim(self.key, GROUP, consumer, min_idle_time=idle_ms, start_id=cursor, count=count)
+            reply: Any = await self.ask(
+                self.client.xautoclaim(self.key, GROUP, consumer, min_idle_time=idle_ms, start_id=cursor, count=count)
             )
             claimed = [(text(i), fields) for i, fields in reply[1] if fields]
             cursor = text(reply[0])
@@ -116,27 +131,27 @@ class Shard:
                 return await self._with_deliveries(claimed)
 
     async def _with_deliveries(self, claimed: list[tuple[str, dict[bytes, bytes]]]) -> list[StreamEntry]:
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for i, _ in claimed:
             pipe.xpending_range(self.key, GROUP, i, i, 1)
-        rows: Any = await self._do(pipe.execute()) if claimed else []
+        rows: Any = await self.ask(pipe.execute()) if claimed else []
         times = [row[0]["times_delivered"] if row else 1 for row in rows]
         return [StreamEntry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
 
     async def keep(self, consumer: str, ids: Sequence[str]) -> None:
         """Says that this consumer is still at work on these entries, so that no other claims them yet."""
-        await self._do(
-            self._redis.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=_bare(ids), justid=True)
+        await self.ask(
+            self.client.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=_bare(ids), justid=True)
         )
 
     async def ack(self, ids: Iterable[str]) -> None:
-        await self._do(self._redis.xack(self.key, GROUP, *_bare(ids)))
+        await self.ask(self.client.xack(self.key, GROUP, *_bare(ids)))
 
     async def leave(self, consumer: str) -> None:
         """Takes a consumer that holds nothing out of the group."""
-        held: Any = await self._do(self._redis.xpending_range(self.key, GROUP, "-", "+", 1, consumer))
+        held: Any = await self.ask(self.client.xpending_range(self.key, GROUP, "-", "+", 1, consumer))
         if not held:
-            await self._do(self._redis.xgroup_delconsumer(self.key, GROUP, consumer))
+            await self.ask(self.client.xgroup_delconsumer(self.key, GROUP, consumer))
 
     async def watermark(self) -> str | None:
         """An id before which every entry has been read and acknowledged; None when there is no group.
@@ -147,7 +162,7 @@ class Shard:
         if group is None:
             return None
         # The order matters: what is delivered after the group was looked at lies behind its last-delivered-id.
-        pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
+        pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
         read = after(text(group["last-delivered-id"]))
         return text(pending["min"]) if pending["pending"] and order(text(pending["min"])) < order(read) else read
 
@@ -158,7 +173,7 @@ class Shard:
         if mark is None:
             return None
         try:
-            newest: Any = await self._do(self._redis.xinfo_stream(self.key))
+            newest: Any = await self.ask(self.client.xinfo_stream(self.key))
         except ResponseError:  # the key went after its watermark was read
             return None
         quiet = order(mark) > order(text(newest["last-generated-id"]))
@@ -178,7 +193,7 @@ class Shard:
         )
 
     async def _time_ms(self) -> int:
-        reply: Any = await self._do(self._of_node("time"))
+        reply: Any = await self.ask(self._of_node("time"))
         seconds, micros = next(iter(reply.values())) if isinstance(reply, dict) else reply
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -187,15 +202,15 @@ class Shard:
         watermark = await self.watermark()
         if watermark is None or len(await self._groups()) != 1:
             return 0
-        return int(await self._do(self._redis.xtrim(self.key, minid=watermark, approximate=True)))
+        return int(await self.ask(self.client.xtrim(self.key, minid=watermark, approximate=True)))
 
     async def lag(self, now: float | None) -> Lag:
         """now: Unix time in seconds; None: the clock's."""
-        length = int(await self._do(self._redis.xlen(self.key)))
+        length = int(await self.ask(self.client.xlen(self.key)))
         group = await self._group() if length else None
         if group is None:
             return Lag(length, length, 0, 0.0)
-        pending: Any = await self._do(self._redis.xpending(self.key, GROUP))
+        pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
         oldest = text(pending["min"]) if pending["pending"] else await self._next(text(group["last-delivered-id"]))
         age = (time.time() if now is None else now) - order(oldest)[0] / 1000 if oldest else 0.0
         # After a deletion the server no longer knows the group's lag.
@@ -204,13 +219,13 @@ class Shard:
 
     async def info(self, section: str) -> dict[str, Any]:
         """What the node that holds this stream says of itself."""
-        reply: dict[str, Any] = await self._do(self._of_node("info", section))
+        reply: dict[str, Any] = await self.ask(self._of_node("info", section))
         nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # by node, from a cluster
         return next(iter(reply.values())) if nested else reply
 
     async def _of_node(self, verb: str, *words: str) -> Any:
         """Of the node that holds this stream."""
-        client = self._redis
+        client = self.client
         more = {"target_nodes": await node_of(client, self.key)} if is_cluster(client) else {}
         return await getattr(client, verb)(*words, **more)
 
@@ -219,17 +234,26 @@ class Shard:
 
     async def _groups(self) -> list[dict[str, Any]]:
         try:
-            groups: list[dict[str, Any]] = await self._do(self._redis.xinfo_groups(self.key))
+            groups: list[dict[str, Any]] = await self.ask(self.client.xinfo_groups(self.key))
         except ResponseError:  # no such key
             return []
         return groups
 
     async def _next(self, past: str) -> str | None:
-        reply: Any = await self._do(self._redis.xrange(self.key, min=f"({past}", count=1))
+        reply: Any = await self.ask(self.client.xrange(self.key, min=f"({past}", count=1))
         return text(reply[0][0]) if reply else None
 
-    async def _do(self, command: Awaitable[Any]) -> Any:
+    async def ask(self, command: Awaitable[Any]) -> Any:
+        """The reply to a command; makes the group again if the server has lost it. Raises StreamDown."""
         return await ask(command, self.join)
+
+
+def find_shard(shards: Sequence[Shard], entry: str) -> Shard:
+    """The shard that holds an entry. Raises StreamDown for an id of more shards than the config gives."""
+    index = shard_of(entry)
+    if index >= len(shards):
+        raise StreamDown(f"stream server: entry {entry} is of shard {index}, and stream.shards is {len(shards)}")
+    return shards[index]
 
 
 def _bare(ids: Iterable[str]) -> list[str]:

@@ -71,7 +71,7 @@ def shared(stream_url: str, stream_name: str, work: Callable[[Corridor], Any]) -
 
 
 def known(stream_url: str, stream_name: str) -> Any:
-    return shared(stream_url, stream_name, lambda corridor: corridor.plans()).get("swap")
+    return shared(stream_url, stream_name, lambda corridor: corridor.state.plans()).get("swap")
 
 
 def test_start_freezes_the_plan_and_puts_it_in_the_stream_server(run: Any, stream_url: str, stream_name: str) -> None:
@@ -117,8 +117,10 @@ def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream
     plan = run.plan().hash
 
     async def use(corridor: Corridor) -> None:
-        await corridor.add("shadows", {f"{plan}:candidate:asked": 7, f"{plan}:not_offered_busy": 2, "old:asked": 9})
-        await corridor.add(
+        await corridor.state.add(
+            "shadows", {f"{plan}:candidate:asked": 7, f"{plan}:not_offered_busy": 2, "old:asked": 9}
+        )
+        await corridor.state.add(
             f"spent:{int(time.time() // 86_400)}", {"swap:tokens": 1200, "swap:usd": 0.25, "other:usd": 9}
         )
 

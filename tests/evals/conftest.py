@@ -215,8 +215,8 @@ class Room:
 
     async def begin(self, plan: Plan) -> None:
         """As `gateway ab start` does."""
-        before = (await self.corridor.plans()).get(plan.name)
-        assert await self.corridor.set_plan(PlanState(plan, "running", time.time()), before)
+        before = (await self.corridor.state.plans()).get(plan.name)
+        assert await self.corridor.state.set_plan(PlanState(plan, "running", time.time()), before)
 
     async def until_settled(self, n: int) -> None:
         """So many pairs have their place in the sequences."""

@@ -121,7 +121,7 @@ async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(r
 
     assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
     assert dict(room.standing().dead_letters) == {"unreadable": 3}
-    letters = await room.corridor.dead()
+    letters = await room.corridor.dead_letters.oldest()
     assert [letter.fields[b"reason"] for letter in letters] == [b"unreadable"] * 3
     assert b"version 99" in letters[2].fields[b"error"]
 
@@ -138,7 +138,7 @@ async def test_an_entry_handed_out_too_often_becomes_a_dead_letter_and_settles_t
         await room.until_read()
     assert room.sql("SELECT id FROM exchanges") == [(fine.id,)]
     assert dict(room.standing().dead_letters) == {"too_many_deliveries": 1}
-    assert [letter.fields[b"entry"].decode() for letter in await room.corridor.dead()] == [handed[0].id]
+    assert [letter.fields[b"entry"].decode() for letter in await room.corridor.dead_letters.oldest()] == [handed[0].id]
     assert room.standing().unaccounted == 0
 
 
@@ -187,7 +187,7 @@ async def test_a_stream_server_that_comes_back_without_its_data_is_read_again(ro
     async with room.consuming():
         await room.send(exchange("1"))
         await room.until_read()
-        await room.corridor._redis.delete(room.corridor.key)
+        await room.corridor.client.delete(room.corridor.key)
         await room.send(exchange("0"))
         await room.until(lambda: room.sql("SELECT count(*) FROM exchanges") == [(2,)])
 
@@ -208,7 +208,7 @@ async def test_stopping_finishes_what_is_in_hand_and_leaves_the_group(room, exch
     async with room.consuming():
         await room.until_read()
     assert room.sql("SELECT count(*) FROM exchanges") == [(20,)]
-    assert await room.corridor.consumers() == {}
+    assert await room.corridor.state.consumers() == {}
 
 
 async def test_feedback_is_kept_and_the_same_id_replaces(room, exchange):
@@ -251,8 +251,8 @@ async def test_a_loss_between_the_rooms_makes_unaccounted_rise_and_nothing_else_
 
     lost = exchange("1")
     await room.send(lost)
-    entry = (await room.corridor._redis.xrevrange(room.corridor.key, count=1))[0][0]
-    await room.corridor._redis.xdel(room.corridor.key, entry)
+    entry = (await room.corridor.client.xrevrange(room.corridor.key, count=1))[0][0]
+    await room.corridor.client.xdel(room.corridor.key, entry)
     await room.send(tally([*sent, lost]))
     async with room.consuming("next"):
         await room.until_read()
@@ -282,7 +282,7 @@ async def test_what_became_of_feedback_is_told_to_the_gateways(room, exchange):
     async with room.consuming():
         await room.send(mine, theirs, *words, Feedback("nothing", "f2", "web", 1.5, "thumb", 1.0))
         await room.until_read()
-    said = [orjson.loads(str(await room.corridor.recall(f"feedback:f{n}"))) for n in range(3)]
+    said = [orjson.loads(str(await room.corridor.state.recall(f"feedback:f{n}"))) for n in range(3)]
     assert [(s["at"], s["exchange"], s["foreign"]) for s in said] == [
         (1.5, mine.id, False), (1.5, None, True), (1.5, None, False)
     ]  # fmt: skip
@@ -326,7 +326,7 @@ async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange
 async def test_a_server_that_may_throw_the_stream_away_is_said(room, stream_server, caplog):
     room.stream_url = stream_server.url
     corridor = Corridor(stream_server.url, room.stream_name)
-    await corridor._redis.config_set("maxmemory-policy", "allkeys-lru")
+    await corridor.client.config_set("maxmemory-policy", "allkeys-lru")
     await corridor.aclose()
     async with room.consuming():
         await room.until(lambda: room.shown)
@@ -354,7 +354,7 @@ async def test_what_breaks_our_own_code_ends_alone_as_a_dead_letter_with_its_las
             await room.until(lambda: room.shown and room.shown[-1].pending == 0 and room.shown[-1].dead_letters)
             consumer.stop()
     assert {i for (i,) in room.sql("SELECT id FROM exchanges")} == {e.id for e in fine}
-    (letter,) = [each async for each in room.corridor.letters()]
+    (letter,) = [each async for each in room.corridor.dead_letters.all()]
     assert (letter.reason, room.standing().unaccounted) == ("too_many_deliveries", 0)
     assert letter.error == "handed out 6 times, never stored; the last time: ZeroDivisionError: a mistake of ours"
     assert "could not be settled" in caplog.text

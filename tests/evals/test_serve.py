@@ -87,7 +87,7 @@ async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange,
         await until(port, SCORED, 3.0)
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
-    assert await room.corridor.consumers() == {}
+    assert await room.corridor.state.consumers() == {}
 
     more = [exchange("one") for _ in range(2)]
     async with start() as process:

@@ -163,7 +163,7 @@ class Flow:
     async def kept(self) -> list[dict[bytes, bytes]]:
         """All that the server took and has kept."""
         corridor = self.corridor()
-        found = [entry for shard in corridor.shards for entry in await corridor._redis.xrange(shard.key)]
+        found = [entry for shard in corridor.shards for entry in await corridor.client.xrange(shard.key)]
         await corridor.aclose()
         return [fields for _, fields in found]
 

@@ -101,23 +101,23 @@ async def every_verb(corridor: Corridor) -> None:
     first, second, _ = await corridor.read("a", 3, 50)
     await corridor.keep("a", [first.id])
     await corridor.ack([first.id])
-    await corridor.bury(second, "unreadable", "why")
+    await corridor.dead_letters.add(second, "unreadable", "why")
     await corridor.claim("b", 0, 1)
-    letters = [each async for each in corridor.letters()]
-    assert await corridor.replay(letters[0]) is not None
-    assert await corridor.purge(letters) == 0
+    letters = [each async for each in corridor.dead_letters.all()]
+    assert await corridor.dead_letters.replay(letters[0]) is not None
+    assert await corridor.dead_letters.purge(letters) == 0
     assert (await corridor.looks())[0].run_id
     await corridor.lag()
     await corridor.trim_read()
     await corridor.home.trim(most=1)
     await corridor.trimmed_unread()
-    await corridor.add("spent", {"x": 1.0}, 60)
-    await corridor.remember("x", "y", 60)
-    await corridor.heartbeat("a", 1.0)
-    await corridor.consumers()
-    await corridor.gateway_lives("g", {})
+    await corridor.state.add("spent", {"x": 1.0}, 60)
+    await corridor.state.remember("x", "y", 60)
+    await corridor.state.heartbeat("a", 1.0)
+    await corridor.state.consumers()
+    await corridor.state.gateway_lives("g", {})
     assert await corridor.evicting() is None
-    await corridor.plans()
+    await corridor.state.plans()
     await corridor.leave("a")
 
 

@@ -38,7 +38,7 @@ async def test_entries_of_several_kinds_keep_their_order_and_their_fields(corrid
 
 async def test_what_the_server_refuses_is_told_in_its_own_words(corridor):
     """Without the script that appends, nor what was appended."""
-    await corridor._redis.set(corridor.key, "no stream")
+    await corridor.client.set(corridor.key, "no stream")
     with pytest.raises(StreamDown) as error:
         await corridor.append(entries(2))
     assert str(error.value).endswith("Operation against a key holding the wrong kind of value")
@@ -67,7 +67,7 @@ async def test_claiming_looks_past_entries_that_are_too_young(corridor):
     await corridor.append(entries(40))
     read = await corridor.read("a", 40, 10)
     idle = {"min_idle_time": 0, "message_ids": [read[-1].id], "idle": 60_000}
-    await corridor._redis.xclaim(corridor.key, "evals", "a", **idle)
+    await corridor.client.xclaim(corridor.key, "evals", "a", **idle)
     assert [e.id for e in await corridor.claim("b", 30_000, 1)] == [read[-1].id]
 
 
@@ -75,7 +75,7 @@ async def test_keeping_makes_entries_young_and_counts_no_delivery(corridor):
     await corridor.join()
     await corridor.append(entries(1))
     (entry,) = await corridor.read("a", 1, 10)
-    await corridor._redis.xclaim(corridor.key, "evals", "a", 0, [entry.id], idle=60_000, justid=True)
+    await corridor.client.xclaim(corridor.key, "evals", "a", 0, [entry.id], idle=60_000, justid=True)
     await corridor.keep("a", [entry.id])
     assert await corridor.claim("b", 30_000, 1) == []
     assert [e.deliveries for e in await corridor.claim("b", 0, 1)] == [2]
@@ -85,7 +85,7 @@ async def test_what_was_deleted_while_pending_is_no_longer_pending(corridor):
     await corridor.join()
     await corridor.append(entries(2))
     first, second = await corridor.read("a", 2, 10)
-    await corridor._redis.xdel(corridor.key, first.id)
+    await corridor.client.xdel(corridor.key, first.id)
     assert [e.id for e in await corridor.claim("b", 0, 10)] == [second.id]
     assert await corridor.watermark() == second.id
 
@@ -94,8 +94,8 @@ async def test_burying_moves_an_entry_with_its_reason(corridor):
     await corridor.join()
     await corridor.append(entries(1))
     (entry,) = await corridor.read("a", 1, 10)
-    await corridor.bury(entry, "unreadable", "x" * 9000)
-    (letter,) = await corridor.dead()
+    await corridor.dead_letters.add(entry, "unreadable", "x" * 9000)
+    (letter,) = await corridor.dead_letters.oldest()
     assert letter.fields[b"n"] == b"0"
     assert (letter.fields[b"reason"], letter.fields[b"entry"]) == (b"unreadable", entry.id.encode())
     assert len(letter.fields[b"error"]) == 4000
@@ -120,9 +120,9 @@ async def test_only_what_was_read_is_trimmed_and_nothing_while_others_read_too(c
     await corridor.append(entries(300))
     read = await corridor.read("a", 250, 10)
     await corridor.ack([e.id for e in read])
-    await corridor._redis.xgroup_create(corridor.key, "others", id="0")
+    await corridor.client.xgroup_create(corridor.key, "others", id="0")
     assert await corridor.trim_read() == 0
-    await corridor._redis.xgroup_destroy(corridor.key, "others")
+    await corridor.client.xgroup_destroy(corridor.key, "others")
     assert 0 < await corridor.trim_read() <= 250
     assert numbers(await corridor.read("a", 100, 10)) == list(range(250, 300))
 
@@ -146,10 +146,10 @@ async def test_heartbeats_tell_who_lives_until_they_leave(corridor):
     await corridor.join()
     await corridor.append(entries(1))
     await corridor.read("a", 1, 10)
-    await corridor.heartbeat("a", 12.5)
-    assert await corridor.consumers() == {"a": 12.5}
+    await corridor.state.heartbeat("a", 12.5)
+    assert await corridor.state.consumers() == {"a": 12.5}
     await corridor.leave("a")
-    assert await corridor.consumers() == {}
+    assert await corridor.state.consumers() == {}
     assert len(await corridor.claim("b", 0, 1)) == 1  # what it held was not thrown away with it
 
 
@@ -163,9 +163,9 @@ async def test_the_stream_holds_no_more_than_its_megabytes(stream_url, stream_na
 
 async def test_a_small_text_is_shared_for_a_while(corridor, stream_url, stream_name):
     other = Corridor(stream_url, stream_name)
-    await corridor.remember("plan", "p1", 60)
-    assert await other.recall("plan") == "p1"
-    assert await other.recall("nothing") is None
+    await corridor.state.remember("plan", "p1", 60)
+    assert await other.state.recall("plan") == "p1"
+    assert await other.state.recall("nothing") is None
     await other.aclose()
 
 
@@ -184,7 +184,7 @@ async def test_every_verb_says_when_the_server_is_down(stream_server):
 
 async def test_a_server_that_lost_its_data_gets_its_group_again(corridor):
     await corridor.join()
-    await corridor._redis.delete(corridor.key)
+    await corridor.client.delete(corridor.key)
     with pytest.raises(StreamDown, match="without its data"):
         await corridor.read("a", 1, 10)
     await corridor.append(entries(1))
@@ -193,7 +193,7 @@ async def test_a_server_that_lost_its_data_gets_its_group_again(corridor):
 
 async def test_a_server_that_refuses_is_down(stream_server):
     corridor = Corridor(stream_server.url, "x")
-    await corridor._redis.config_set("maxmemory", "1")
+    await corridor.client.config_set("maxmemory", "1")
     with pytest.raises(StreamDown, match="refuses"):
         await corridor.append(entries(1))
     await corridor.aclose()

@@ -38,8 +38,8 @@ async def recorded_on(flow: Any) -> Any:
         async with asyncio.timeout(20):
             while True:
                 for shard in corridor.shards:
-                    if await shard._do(shard._redis.exists(shard.key)) and await shard._do(
-                        shard._redis.xlen(shard.key)
+                    if await shard.ask(shard.client.exists(shard.key)) and await shard.ask(
+                        shard.client.xlen(shard.key)
                     ):
                         return shard
                 await asyncio.sleep(0.02)
@@ -91,7 +91,7 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
 async def resumed(corridor: Corridor, flows: Any, at: float) -> bool:
     """Something that was asked after this moment is in the stream."""
     for shard in corridor.shards:
-        newest = await shard._do(shard._redis.xrevrange(shard.key, count=20))
+        newest = await shard.ask(shard.client.xrevrange(shard.key, count=20))
         for _, fields in newest:
             record = flows.from_fields(fields)
             if isinstance(record, Exchange) and record.received > at:
@@ -255,8 +255,8 @@ async def test_a_silent_loss_makes_unaccounted_rise(program, servers, flows, pla
         async with recording(node.url) as recorder:
             await put(recorder, 50)
             corridor = flow.corridor()
-            victims = [i for i, f in await corridor._redis.xrange(corridor.key) if f[b"kind"] == b"exchange"][10:13]
-            await corridor._redis.xdel(corridor.key, *victims)
+            victims = [i for i, f in await corridor.client.xrange(corridor.key) if f[b"kind"] == b"exchange"][10:13]
+            await corridor.client.xdel(corridor.key, *victims)
             await corridor.aclose()
         await flow.finish("flow", flow.store, lambda: flows.all_settled(flow.store))
         stood: Delivery = flows.read(flow.store, delivery)

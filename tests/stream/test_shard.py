@@ -65,7 +65,7 @@ async def test_what_is_too_old_goes_and_is_counted_where_nobody_had_read_it(stre
     old_ms = int(time.time() * 1000) - 2 * 3_600_000
     await corridor.join()
     for i in range(300):
-        await corridor._redis.xadd(corridor.key, {"n": i}, id=f"{old_ms + i}-0")
+        await corridor.client.xadd(corridor.key, {"n": i}, id=f"{old_ms + i}-0")
     corridor._aged -= 60.0
     await corridor.append(entries(1))
     assert (await corridor.lag()).length < 120
@@ -134,7 +134,7 @@ async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
 
     async def write() -> None:
         for _ in range(60):
-            pipe = corridor._redis.pipeline(transaction=False)
+            pipe = corridor.client.pipeline(transaction=False)
             for each in entries(3):
                 pipe.xadd(corridor.key, each)
             all_ids.extend(order(i.decode()) for i in await pipe.execute())
@@ -175,6 +175,6 @@ async def test_a_restarted_server_has_another_name(stream_server):
 async def test_an_evicting_policy_is_known(stream_server):
     corridor = Corridor(stream_server.url, "x")
     assert await corridor.evicting() is None
-    await corridor._redis.config_set("maxmemory-policy", "allkeys-lru")
+    await corridor.client.config_set("maxmemory-policy", "allkeys-lru")
     assert await corridor.evicting() == "allkeys-lru"
     await corridor.aclose()

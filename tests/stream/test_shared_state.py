@@ -17,38 +17,38 @@ def a_state(margin: float = 0.02) -> PlanState:
 
 
 async def test_a_small_text_is_shared_for_a_while(corridor):
-    await corridor.remember("home", "u1", 60)
-    assert await corridor.recall("home") == "u1"
-    assert await corridor.recall("nothing") is None
-    assert 0 < await corridor._redis.ttl(f"{corridor.prefix}:home") <= 60
+    await corridor.state.remember("home", "u1", 60)
+    assert await corridor.state.recall("home") == "u1"
+    assert await corridor.state.recall("nothing") is None
+    assert 0 < await corridor.client.ttl(f"{corridor.state.prefix}:home") <= 60
 
 
 async def test_sums_are_those_of_all_who_add(corridor):
-    await asyncio.gather(*(corridor.add("spent", {"judge:usd": 0.25, "judge:tokens": 10}, 60) for _ in range(8)))
-    assert await corridor.add("spent", {"judge:usd": 1.0}) == {"judge:usd": 3.0}
-    assert await corridor.sums("spent") == {"judge:usd": 3.0, "judge:tokens": 80.0}
-    assert await corridor.add("spent", {}) == {}
-    assert await corridor.sums("nothing") == {}
+    await asyncio.gather(*(corridor.state.add("spent", {"judge:usd": 0.25, "judge:tokens": 10}, 60) for _ in range(8)))
+    assert await corridor.state.add("spent", {"judge:usd": 1.0}) == {"judge:usd": 3.0}
+    assert await corridor.state.sums("spent") == {"judge:usd": 3.0, "judge:tokens": 80.0}
+    assert await corridor.state.add("spent", {}) == {}
+    assert await corridor.state.sums("nothing") == {}
 
 
 async def test_of_two_who_put_a_plan_in_force_one_is_told_that_another_was_first(corridor):
     ours, theirs = a_state(0.02), a_state(0.05)
-    done = await asyncio.gather(corridor.set_plan(ours), corridor.set_plan(theirs))
+    done = await asyncio.gather(corridor.state.set_plan(ours), corridor.state.set_plan(theirs))
     assert sorted(done) == [False, True]
-    (lies,) = (await corridor.plans()).values()
-    assert await corridor.set_plan(replace(lies, state="stopped"), instead_of=lies)
-    assert not await corridor.set_plan(ours, instead_of=lies), "it is no longer what lies there"
-    assert (await corridor.plans())["swap"].state == "stopped"
+    (lies,) = (await corridor.state.plans()).values()
+    assert await corridor.state.set_plan(replace(lies, state="stopped"), instead_of=lies)
+    assert not await corridor.state.set_plan(ours, instead_of=lies), "it is no longer what lies there"
+    assert (await corridor.state.plans())["swap"].state == "stopped"
 
 
 async def test_what_is_no_plan_is_left_out(corridor):
-    await corridor._redis.hset(f"{corridor.prefix}:plans", mapping={"odd": b"{", "older": b'{"plan": {}}'})
-    assert await corridor.plans() == {}
+    await corridor.client.hset(f"{corridor.state.prefix}:plans", mapping={"odd": b"{", "older": b'{"plan": {}}'})
+    assert await corridor.state.plans() == {}
 
 
 async def test_gateways_are_known_until_they_leave(corridor):
-    await corridor.gateway_lives("g1", {"at": 1.0, "host": "a"})
-    await corridor.gateway_lives("g1", {"at": 2.0, "host": "a"})
-    assert await corridor.gateways() == {"g1": {"at": 2.0, "host": "a"}}
-    await corridor.gateway_leaves("g1")
-    assert await corridor.gateways() == {}
+    await corridor.state.gateway_lives("g1", {"at": 1.0, "host": "a"})
+    await corridor.state.gateway_lives("g1", {"at": 2.0, "host": "a"})
+    assert await corridor.state.gateways() == {"g1": {"at": 2.0, "host": "a"}}
+    await corridor.state.gateway_leaves("g1")
+    assert await corridor.state.gateways() == {}

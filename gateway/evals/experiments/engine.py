@@ -126,7 +126,7 @@ class ExperimentEngine:
             self.figures = await self._store.look(lambda connection: figures_of(connection, now))
 
     async def _keep_plans(self) -> None:
-        states = await self._corridor.plans()
+        states = await self._corridor.state.plans()
         if states:
             await self._store.run(lambda c: keep_plans(c, states.values(), self._clock()))
 

@@ -113,7 +113,7 @@ async def _stream(around: ReaderConfig, corridor: Corridor, now: float) -> Strea
         shards=len(corridor.shards),
         shards_away=len(corridor.shards) - seen,
         trimmed_unread=await corridor.trimmed_unread(),
-        letters=await corridor.letters_by_reason(),
+        letters=await corridor.dead_letters.by_reason(),
         gateways=await _gateways(corridor, now),
         consumers=await _consumers(corridor, now),
         spent=await _spent(around, corridor, now),
@@ -134,22 +134,22 @@ async def _gateways(corridor: Corridor, now: float) -> tuple[GatewayStatus, ...]
             incarnation, str(says["host"]), int(says["pid"]), str(says.get("version", "")),
             max(0.0, now - says["at"]), max(0.0, now - says["started"]), dict(says["rates"]), int(says["waiting"]),
         )
-        for incarnation, says in (await corridor.gateways()).items()
+        for incarnation, says in (await corridor.state.gateways()).items()
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda g: (g.age_s > SILENT_S, g.host, g.pid)))
 
 
 async def _consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatus, ...]:
     found = []
-    for name, at in sorted((await corridor.consumers()).items()):
-        blocked = orjson.loads(await corridor.recall(f"blocked:{name}") or "{}")
+    for name, at in sorted((await corridor.state.consumers()).items()):
+        blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         found.append(ConsumerStatus(name, max(0.0, now - at), blocked))
     return tuple(found)
 
 
 async def _spent(around: ReaderConfig, corridor: Corridor, now: float) -> tuple[BudgetStatus, ...]:
-    judges = await corridor.sums(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}")
-    shadows = await corridor.sums(f"spent:{int(now // DAY_S)}")
+    judges = await corridor.state.sums(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}")
+    shadows = await corridor.state.sums(f"spent:{int(now // DAY_S)}")
     found = [_one("scorer", field_, n, _limits(around.scorers.get(_name(field_)))) for field_, n in judges.items()]
     for field_, n in shadows.items():
         budget = around.budgets.get(_name(field_))

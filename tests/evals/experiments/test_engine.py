@@ -203,8 +203,8 @@ async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any
     from gateway.evals.store.experiments.plans import kept_plans
 
     await room.begin(plan)
-    known = (await room.corridor.plans())["swap"]
-    assert await room.corridor.set_plan(PlanState(plan, "stopped", known.since + 1), known)
+    known = (await room.corridor.state.plans())["swap"]
+    assert await room.corridor.state.set_plan(PlanState(plan, "stopped", known.since + 1), known)
     async with room.consuming():
         await room.send(*traffic(plan, paired, 5))
         await room.until_settled(5)

@@ -35,7 +35,7 @@ async def given_up(room, *records: dict[bytes, bytes]) -> list[DeadLetter]:
     await room.corridor.append(list(records))
     async with room.consuming():
         await room.until_read()
-    return [letter async for letter in room.corridor.letters()]
+    return [letter async for letter in room.corridor.dead_letters.all()]
 
 
 def bad(n: int) -> list[dict[bytes, bytes]]:
@@ -72,13 +72,13 @@ async def test_what_is_put_back_is_judged_again_and_counted_once(room, exchange,
     await room.send(one, tally([one]))
     await room.corridor.join()
     (entry, _) = await room.corridor.read("a", 2, 50)
-    await room.corridor.bury(entry, "too_many_deliveries", "handed out 6 times")
+    await room.corridor.dead_letters.add(entry, "too_many_deliveries", "handed out 6 times")
     shown = await command("replay", "--reason", "too_many_deliveries")
     assert (shown.exit_code, shown.stdout) == (0, "1 of 1 put back\n")
     assert "putting back 1" in shown.stderr
     async with room.consuming("heir"):
         await room.until(lambda: room.sql("SELECT id FROM exchanges") == [(one.id,)])
-    assert await room.corridor.letters_by_reason() == {}
+    assert await room.corridor.dead_letters.by_reason() == {}
 
 
 async def test_throwing_away_asks_first_and_keeps_the_others(room, command):
@@ -86,7 +86,7 @@ async def test_throwing_away_asks_first_and_keeps_the_others(room, command):
     asked = await command("purge", found[0].id, found[1].id, answer="n\n")
     assert asked.exit_code == 1
     assert "throw 2 dead letters away for ever?" in asked.stderr
-    assert await room.corridor.count_letters() == 3
+    assert await room.corridor.dead_letters.count() == 3
     assert (await command("purge", found[0].id, found[1].id, answer="y\n")).stdout.endswith("2 thrown away\n")
     assert (await command("purge", "--all", "--yes")).stdout == "1 thrown away\n"
     assert (await command("purge", "--all", "--yes")).stdout == "none to throw away\n"

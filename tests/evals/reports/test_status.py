@@ -41,7 +41,7 @@ def command(room, tmp_path, monkeypatch):
 async def lives(room, incarnation: str, age_s: float = 0.0, **rates: float) -> None:
     says = {"at": time.time() - age_s, "started": time.time() - 7200, "host": "box", "pid": int(incarnation, 36)}
     rates = {"seen": 0.0, "sampled": 0.0, "enqueued": 0.0, "dropped": 0.0, **rates}
-    await room.corridor.gateway_lives(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
+    await room.corridor.state.gateway_lives(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
 
 
 async def test_all_is_well_where_all_is_well(room, exchange, tally, command):
@@ -75,11 +75,13 @@ async def test_what_is_wrong_stands_on_top_and_is_the_exit_code(room, exchange, 
         await room.until_read()
         await room.until(lambda: room.shown and room.shown[-1].unaccounted == 2)
     now = time.time()
-    await room.corridor.heartbeat("late", now - 300)
-    await room.corridor.remember("blocked:late", '{"judge": "denied: HTTP 401"}', 60)
+    await room.corridor.state.heartbeat("late", now - 300)
+    await room.corridor.state.remember("blocked:late", '{"judge": "denied: HTTP 401"}', 60)
     await lives(room, "g2", age_s=120)
-    await room.corridor.add(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"said:usd": 2.5, "said:tokens": 7})
-    await room.corridor.add(f"spent:{int(now // 86400)}", {"swap:tokens": 10.0, "swap:usd": 0.0})
+    await room.corridor.state.add(
+        f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"said:usd": 2.5, "said:tokens": 7}
+    )
+    await room.corridor.state.add(f"spent:{int(now // 86400)}", {"swap:tokens": 10.0, "swap:usd": 0.0})
     await room.corridor.home._count_trimmed(4, "1-0")
     await room.send(exchange("1"))
     shown = await command()

@@ -69,9 +69,9 @@ async def test_calls_under_way_together_do_not_overrun_it():
 
 async def test_consumers_share_it_through_the_stream_server(stream_url, stream_name):
     corridor = Corridor(stream_url, stream_name)
-    one, other = (ScorerBudget("j", None, 100, corridor, lambda: DAY) for _ in range(2))
+    one, other = (ScorerBudget("j", None, 100, corridor.state, lambda: DAY) for _ in range(2))
     await spend(one, 0.0, 100)
     with pytest.raises(OverBudget, match="100 of today's 100"):
         await other.reserve()
-    await ScorerBudget("k", None, 100, corridor, lambda: DAY).reserve()
+    await ScorerBudget("k", None, 100, corridor.state, lambda: DAY).reserve()
     await corridor.aclose()

@@ -80,7 +80,7 @@ def verdicts(gateway):
             await gateway._more()
             for word in (r for r in gateway.records if isinstance(r, Feedback)):
                 said = {"at": word.at, "exchange": None, "foreign": False, **verdict}
-                await gateway.corridor.remember(f"feedback:{word.feedback_id}", orjson.dumps(said).decode(), 60)
+                await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", orjson.dumps(said).decode(), 60)
             await asyncio.sleep(0.01)
 
     return answer
@@ -126,7 +126,7 @@ async def test_an_exchange_that_may_still_come_is_waited_for_by_the_store(gatewa
 async def test_an_older_verdict_says_nothing_of_a_newer_word(gateway):
     word = said(caller="tester")
     verdict = orjson.dumps({"at": time.time() - 60, "exchange": None, "foreign": True}).decode()
-    await gateway.corridor.remember(f"feedback:{word.feedback_id}", verdict, 60)
+    await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", verdict, 60)
     assert (await post(gateway, id="e1")).status_code == 202
 
 

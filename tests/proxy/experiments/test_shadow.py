@@ -247,8 +247,8 @@ async def test_a_shadow_that_its_command_ends_leaves_no_record_and_frees_its_pla
     gateway = await make(budget={"concurrency": 1})
     await gateway.chat()
     await second.next_received()
-    state = (await gateway.corridor.plans())["swap"]
-    assert await gateway.corridor.set_plan(PlanState(state.plan, "stopped", 1.0), state)
+    state = (await gateway.corridor.state.plans())["swap"]
+    assert await gateway.corridor.state.set_plan(PlanState(state.plan, "stopped", 1.0), state)
     await second.until(lambda u: u.cancelled == 1)
     await gateway.until(lambda: gateway.gateway.shadow.running == 0)
     await counted(gateway, "given_up")

@@ -99,14 +99,14 @@ async def test_another_process_knows_it_through_the_stream_server(
     stream_url: str, stream_name: str, tasks: Tasks
 ) -> None:
     here, there = Corridor(stream_url, stream_name), Corridor(stream_url, stream_name)
-    one, other = ResponseAffinity(here, tasks), ResponseAffinity(there, tasks)
+    one, other = ResponseAffinity(here.state, tasks), ResponseAffinity(there.state, tasks)
     one.learn(a_call(), "u1", ANSWERS[0])
     async with asyncio.timeout(5):
-        while await here.recall("home:resp_1") is None:
+        while await here.state.recall("home:resp_1") is None:
             await asyncio.sleep(0.002)
     assert await other.of_call(a_call(previous_response_id="resp_1")) == "u1"
     with pytest.raises(NotFound):
-        await ResponseAffinity(there, tasks).home("resp_1", APP)
+        await ResponseAffinity(there.state, tasks).home("resp_1", APP)
     assert "resp_1" in other._homes, "and is asked only once"
     await here.aclose()
     await there.aclose()
@@ -133,7 +133,7 @@ async def test_a_silent_stream_server_costs_a_call_fifty_milliseconds(tasks: Tas
 async def test_without_the_stream_server_homes_are_known_in_this_process(stream_server: Any, tasks: Tasks) -> None:
     corridor = Corridor(stream_server.url, "gone")
     stream_server.kill()
-    affinity = ResponseAffinity(corridor, tasks)
+    affinity = ResponseAffinity(corridor.state, tasks)
     affinity.learn(a_call(), "u1", ANSWERS[0])
     async with asyncio.timeout(5):
         while len(tasks):
