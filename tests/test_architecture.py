@@ -16,8 +16,6 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
-    "assembly": ("evals/scorers/test_writing.py", "an old name of an import"),
-    "evals/scoring/types": ("evals/scoring/test_run.py", "protocols and plain data"),
     "evals/experiments/details": ("evals/reports/experiment/test_build.py", "parts of a report that decide nothing"),
     "evals/experiments/gauge_values": (
         "evals/experiments/test_engine.py",

@@ -26,11 +26,10 @@ from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.experiments.gauge_values import figures_of
-from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.types import Subject
+from gateway.evals.scoring.types import Pair, Subject
 from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled, whole_exchanges
 from gateway.evals.store.experiments.plans import StoredPlan, hold, keep_plans, kept_plans, let_go
 from gateway.evals.store.experiments.queries import scored_beside

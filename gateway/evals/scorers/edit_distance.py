@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import NO_TEXT
-from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
+from gateway.evals.scoring.types import DistanceScorer, GoldenPair, Pair
 
 READ = 20_000  # characters of each text: 10 ms of work at most
 

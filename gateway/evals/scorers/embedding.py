@@ -21,8 +21,7 @@ from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.asker import Asker
 from gateway.evals.scoring.options import InvalidOptions
-from gateway.evals.scoring.pairs import GoldenPair, Pair
-from gateway.evals.scoring.types import Golden, Subject
+from gateway.evals.scoring.types import Golden, GoldenPair, Pair, Subject
 
 Compare = Literal["reference", "prompt", "arms"]
 NO_QUESTION = Skipped("a question of the user's in text")

@@ -10,7 +10,7 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
-from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
+from gateway.evals.scoring.types import DistanceScorer, GoldenPair, Pair
 
 NO_JSON = Skipped("an answer in JSON")
 LEAVES = 10_000  # of each answer

@@ -31,7 +31,7 @@ class JsonSchema(Rule):
 
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
-    def at_once(self, subject: Subject) -> Score | Skipped | None:
+    def score_immediately(self, subject: Subject) -> Score | Skipped | None:
         asked = output_format(subject.request)
         if asked is None or asked.schema is None:
             return NOT_ASKED
@@ -43,14 +43,14 @@ class JsonSchema(Rule):
             return skipped
         try:
             compiled = self.schemas.find(asked.schema)
-            return None if compiled is None else _judge(said.text, compiled, at_once=True)
+            return None if compiled is None else _judge(said.text, compiled, immediate=True)
         except UnboundedSchema as unbounded:
             return Skipped(unbounded.need)
         except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        said = self.at_once(subject)
+        said = self.score_immediately(subject)
         asked = output_format(subject.request)
         if said is not None or asked is None:
             return said or NOT_ASKED
@@ -73,10 +73,10 @@ class JsonSchema(Rule):
         )
 
 
-def _judge(text: str, schema: CompiledSchema, *, at_once: bool = False) -> Score:
+def _judge(text: str, schema: CompiledSchema, *, immediate: bool = False) -> Score:
     try:
         answer = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         return Score(0.0, "not JSON", str(error))
-    mistake = schema.mistake(answer, len(text), at_once=at_once)
+    mistake = schema.mistake(answer, len(text), immediate=immediate)
     return Score(0.0, "invalid", mistake) if mistake else VALID

@@ -46,11 +46,11 @@ class Language(Rule):
         if self.expected is not None and self.expected not in self.identifier.nb_classes:
             raise ValueError(f'expected: no language "{self.expected}"; give an ISO 639-1 code, such as "en"')
 
-    def at_once(self, subject: Subject) -> Skipped | None:
+    def score_immediately(self, subject: Subject) -> Skipped | None:
         return require_text(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.at_once(subject)
+        skipped = self.score_immediately(subject)
         if skipped is not None:
             return skipped
         wanted = self.expected or self._told(last_user_text(subject.request))[0]

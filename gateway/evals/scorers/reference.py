@@ -24,11 +24,11 @@ class ReferenceScorer(Rule):
         """None: the reference has nothing in it that could be compared."""
         raise NotImplementedError
 
-    def at_once(self, subject: Subject) -> Skipped | None:
+    def score_immediately(self, subject: Subject) -> Skipped | None:
         return NO_REFERENCE if subject.reference is None else require_answer(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.at_once(subject)
+        skipped = self.score_immediately(subject)
         if skipped is not None or subject.reference is None:
             return skipped or NO_REFERENCE
         value = self.compare(subject.completion.text[:READ], subject.reference[:READ])

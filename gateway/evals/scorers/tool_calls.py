@@ -31,7 +31,7 @@ class ToolCalls(Rule):
 
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
-    def at_once(self, subject: Subject) -> Score | Skipped | None:
+    def score_immediately(self, subject: Subject) -> Score | Skipped | None:
         made, asked = subject.completion.tool_calls, tool_choice(subject.request)
         if not made and not (subject.request.get("tools") or subject.request.get("functions")):
             return NO_TOOLS
@@ -43,12 +43,12 @@ class ToolCalls(Rule):
         offered = offered_tools(subject.request)
         schemas = _schemas(made, offered, self.schemas.find)
         try:
-            return None if schemas is None else _judge(subject, offered, schemas, at_once=True)
+            return None if schemas is None else _judge(subject, offered, schemas, immediate=True)
         except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        said = self.at_once(subject)
+        said = self.score_immediately(subject)
         if said is not None:
             return said
         offered = offered_tools(subject.request)
@@ -94,7 +94,7 @@ def _schemas(
 
 
 def _judge(
-    subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, CompiledSchema], *, at_once: bool = False
+    subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, CompiledSchema], *, immediate: bool = False
 ) -> Score:
     made = subject.completion.tool_calls
     if not made:
@@ -106,7 +106,7 @@ def _judge(
         text = call.arguments or ("{}" if subject.exchange.api == "messages" else "")
         mistake = _in_name(call.name, asked, offered)
         if mistake is None and offered[call.name] is not None:
-            mistake = _in_arguments(text, schemas.get(call.name), at_once=at_once)
+            mistake = _in_arguments(text, schemas.get(call.name), immediate=immediate)
         mistakes += [f"{call.name[:80]!r}: {mistake}"] if mistake else []
     detail = {"calls": float(len(made)), "valid": float(len(made) - len(mistakes))}
     label, why = ("invalid", "; ".join(mistakes[:5])) if mistakes else ("valid", None)
@@ -123,7 +123,7 @@ def _in_name(name: str, asked: ToolChoice, offered: Mapping[str, Any]) -> str | 
     return None
 
 
-def _in_arguments(text: str, schema: CompiledSchema | None, *, at_once: bool) -> str | None:
+def _in_arguments(text: str, schema: CompiledSchema | None, *, immediate: bool) -> str | None:
     """schema: None where it may not be used."""
     try:
         arguments = orjson.loads(text)
@@ -132,6 +132,6 @@ def _in_arguments(text: str, schema: CompiledSchema | None, *, at_once: bool) ->
     if not isinstance(arguments, dict):
         return "arguments are no JSON object"
     try:
-        return None if schema is None else schema.mistake(arguments, len(text), at_once=at_once)
+        return None if schema is None else schema.mistake(arguments, len(text), immediate=immediate)
     except UnboundedSchema:
         return None

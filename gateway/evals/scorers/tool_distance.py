@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.json_distance import json_leaves, leaf_distance
-from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair, Pair
+from gateway.evals.scoring.types import DistanceScorer, GoldenPair, Pair
 
 NO_CALLS = Skipped("a tool call in either answer")
 CALLS = 64  # of each answer

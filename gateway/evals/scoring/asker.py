@@ -1,4 +1,4 @@
-"""How a scorer asks a model: through the gateway, within its budget, and with what it cost. Answers are not judged."""
+"""Calls a model for a scorer: through the gateway, within the scorer's budget, with the cost of each call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gateway.evals.scoring.budget import BudgetLedger, ScorerBudget
 from gateway.evals.scoring.types import Denied
 
 NO_GATEWAY = (
-    "it asks a model through the gateway, and nothing says where that is: give `evals: {base_url: …, api_key: …}`, "
-    "with a key that has `sample: never` (`gateway up` does both itself)"
+    "it calls a model through the gateway, whose address is unknown: set `evals: {base_url: …, api_key: …}`, "
+    "with a key that has `sample: never` (`gateway up` sets both)"
 )
 _DENIED = frozenset({401, 402, 403})
 
 
 class ModelRefused(Exception):
-    """The model's answer is an error. status: the HTTP status; param: the field of the request it complains of."""
+    """The model's reply is an error. param: the field of the request that it names, or ""."""
 
     def __init__(self, status: int, message: str, param: str = "") -> None:
         super().__init__(f"HTTP {status}: {message}" if message else f"HTTP {status}")
@@ -30,18 +30,30 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExternalServices:
-    """All that scorers reach outside of their process. client: None: no gateway is known. ledger: of budgets.
-    directory: where the files lie that the config names."""
+    """Everything that scorers use outside their process."""
 
     connections: HttpConnections
     client: GatewayClient | None = None
+    """None: the gateway's address is unknown."""
     prices: Prices = field(default_factory=Prices)
     ledger: BudgetLedger | None = None
+    """Where budgets are kept; None: in this process."""
     directory: Path = Path()
+    """The directory that file names in the config are relative to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConnection:
+    """How one scorer reaches an HTTP service of its own."""
+
+    connections: HttpConnections
+    deadline_s: float
+    """Of one request."""
+    budget: ScorerBudget | None = None
 
 
 class Asker:
-    """What one scorer asks with. budget: None: it has none. deadline_s: of one call."""
+    """Calls models for one scorer. budget: None: unlimited. deadline_s: of one call."""
 
     def __init__(
         self, client: GatewayClient | None, prices: Prices, budget: ScorerBudget | None = None, deadline_s: float = 60.0
@@ -50,7 +62,10 @@ class Asker:
         self.deadline_s = deadline_s
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Spent]:
-        """The answer's JSON object, and what it took. Raises Refused, Denied, OverBudget, Unreachable, ValueError."""
+        """The reply's JSON object, and what the call cost.
+
+        Raises ModelRefused, Denied, OverBudget, Unreachable, and ValueError for a reply that is not a JSON object.
+        """
         if self._client is None:
             raise Denied(NO_GATEWAY)
         reserved = await self._budget.reserve() if self._budget else None
@@ -62,7 +77,8 @@ class Asker:
             await self._budget.correct(reserved, usd, tokens)
         _check(reply)
         if self._budget and self._budget.usd is not None and spent.cost_usd is None:
-            raise Denied(f"budget_usd cannot be kept: {spent.judge_model} has no price, or told no usage; see `prices`")
+            model = spent.judge_model
+            raise Denied(f"budget_usd cannot be enforced: {model} has no price, or reported no usage; see `prices`")
         return reply.object(), spent
 
     def _spent(self, reply: HttpReply) -> Spent:
@@ -75,7 +91,7 @@ class Asker:
 
 
 def _check(reply: HttpReply) -> None:
-    """Raises Denied for an authentication or billing error, Refused for any other."""
+    """Raises Denied for an authentication or billing error, ModelRefused for any other."""
     if reply.status < 400:
         return
     message, code, param = _error(reply)
@@ -85,7 +101,7 @@ def _check(reply: HttpReply) -> None:
 
 
 def _error(reply: HttpReply) -> tuple[str, str, str]:
-    """Message, code and param, as far as an error says them."""
+    """Message, code and param of an error reply; "" for each that it lacks."""
     try:
         error = reply.object().get("error")
     except ValueError:
@@ -97,7 +113,7 @@ def _error(reply: HttpReply) -> tuple[str, str, str]:
 
 
 def total_spent(parts: Sequence[Spent]) -> Spent | None:
-    """What several calls took together. Where one part is not known, neither is the sum. None: there was no call."""
+    """The sum of several calls; unknown as soon as one part is unknown. None: no calls."""
     if not parts:
         return None
     usd = [p.cost_usd for p in parts if p.cost_usd is not None]

@@ -1,7 +1,7 @@
-"""What one scorer may spend in a UTC day, all consumers together. The sums lie in the stream server.
+"""Limits what one scorer spends in a UTC day, summed over all consumers. The sums are kept in the stream server.
 
-What a call may cost is reserved before it is asked and corrected after, so that calls under way at the same time
-cannot overrun the budget together by more than they differ from the mean.
+The mean cost of a call is reserved before the call and corrected after it, so that concurrent calls cannot together
+exceed the budget by more than their costs differ from the mean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.evals.scoring.types import OverBudget
 
-KEPT_S = 3 * 86_400  # the sums of a day, in the stream server
+TTL_S = 3 * 86_400  # of a day's sums in the stream server
 
 
 def utc_day(now: float) -> str:
@@ -21,12 +21,12 @@ def utc_day(now: float) -> str:
 
 
 def ledger_key(day: str) -> str:
-    """The name of a day's sums in the stream server: of "<scorer>:usd" and "<scorer>:tokens"."""
+    """The name of a day's sums in the stream server; its fields are "<scorer>:usd" and "<scorer>:tokens"."""
     return f"spent:{day}"
 
 
 def ledger_key_at(now: float) -> str:
-    """The same, of the day of a Unix time."""
+    """The same, for the day of a Unix time."""
     return ledger_key(utc_day(now))
 
 
@@ -38,7 +38,7 @@ class BudgetLedger(Protocol):
 
 
 class InMemoryLedger:
-    """A ledger of one process, for tests and for verbs that judge without a stream server."""
+    """A ledger within one process, for commands that score without a stream server."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[str, str], float] = {}
@@ -51,7 +51,7 @@ class InMemoryLedger:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What was set aside for one call, and on which day."""
+    """The amount reserved for one call."""
 
     day: str
     usd: float
@@ -59,7 +59,7 @@ class Reservation:
 
 
 class ScorerBudget:
-    """usd, tokens: of a day; None: no limit. clock: Unix time in seconds."""
+    """usd, tokens: limits per day; None: no limit. clock: Unix time in seconds."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ScorerBudget:
         self._calls, self._usd_so_far, self._tokens_so_far = 0, 0.0, 0
 
     async def reserve(self) -> Reservation:
-        """Sets the mean cost of a call aside. Raises OverBudget when the day's budget has none left for it."""
+        """Reserves the mean cost of a call. Raises OverBudget when the rest of today's budget is smaller."""
         day = utc_day(self._clock())
         calls = max(1, self._calls)
         reserved = Reservation(day, self._usd_so_far / calls, round(self._tokens_so_far / calls))
@@ -86,7 +86,7 @@ class ScorerBudget:
         return reserved
 
     async def correct(self, reserved: Reservation, usd: float | None, tokens: int | None) -> None:
-        """What the call really took; None: not known, and then what was reserved stays."""
+        """Replaces a reservation by the actual cost; None: unknown, and the reservation stays."""
         usd = reserved.usd if usd is None else usd
         tokens = reserved.tokens if tokens is None else tokens
         self._calls, self._usd_so_far = self._calls + 1, self._usd_so_far + usd
@@ -96,11 +96,11 @@ class ScorerBudget:
 
     async def _add(self, day: str, usd: float, tokens: int) -> tuple[float, int]:
         names = f"{self._scorer}:usd", f"{self._scorer}:tokens"
-        sums = await self._ledger.add(ledger_key(day), dict(zip(names, (usd, tokens), strict=True)), KEPT_S)
+        sums = await self._ledger.add(ledger_key(day), dict(zip(names, (usd, tokens), strict=True)), TTL_S)
         return sums[names[0]], round(sums[names[1]])
 
     def _over(self, usd: float, tokens: int, reserved: Reservation) -> str | None:
-        """Spent up to the limit, or about to go beyond it."""
+        """Why the reservation exceeds the budget; None: it does not."""
         if self.usd is not None and (usd - reserved.usd >= self.usd or usd > self.usd):
             return f"budget_usd: {usd - reserved.usd:.4g} of today's {self.usd:g} USD are spent"
         if self.tokens is not None and (tokens - reserved.tokens >= self.tokens or tokens > self.tokens):

@@ -1,7 +1,7 @@
-"""What stands before one scorer that waits, asks or belongs to others: its turns, and whether it is asked at all.
+"""Limits the concurrency of one scorer that waits or is foreign, and blocks it while it cannot work.
 
-A scorer that is denied what it needs, or that misses deadline after deadline, is blocked: every subject gets its error
-at once, and after a while one is let through to see whether it works again. So a dead judge costs nobody else's time.
+A scorer that is denied what it needs, or that misses many deadlines in a row, is blocked: every subject gets the error
+immediately, and from time to time one is let through as a probe. A dead judge therefore delays no other scorer.
 """
 
 from __future__ import annotations
@@ -16,30 +16,36 @@ from gateway.core.backoff import Backoff
 from gateway.evals.scoring.threads import ScoringTimeout
 
 log = logging.getLogger(__name__)
-MOST_LATE = 32  # deadlines missed in a row, with none kept
-AT_ONCE = 16
+MAX_TIMEOUTS = 32  # in a row, before a scorer is blocked
+CONCURRENCY = 16
 PROBE_BACKOFF = Backoff(first_s=60.0, most_s=600.0)  # between probes of a scorer that is blocked
 
 
 class GateClosed(Exception):
-    """The scorer is blocked; the message says since what, and for how long still."""
+    """The scorer is blocked; the message says why, and in how many seconds it is tried again."""
 
 
 class ScorerGate:
-    """Built once for each scorer. at_once: subjects under way. clock: monotonic seconds."""
+    """Built once per scorer.
+
+    concurrency: subjects scored at the same time. clock: monotonic seconds. max_timeouts: missed deadlines in a row
+    after which the scorer is blocked.
+    """
 
     def __init__(
         self,
         name: str,
-        at_once: int = AT_ONCE,
+        concurrency: int = CONCURRENCY,
         backoff: Backoff = PROBE_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
+        max_timeouts: int = MAX_TIMEOUTS,
     ) -> None:
         self._name = name
-        self._turn = asyncio.Semaphore(at_once)
+        self._turn = asyncio.Semaphore(concurrency)
         self._backoff = backoff
         self._clock = clock
-        self._late = 0
+        self._max_timeouts = max_timeouts
+        self._timeouts = 0
         self._reason: str | None = None
         self._until = 0.0
         self._failures = 0
@@ -52,7 +58,10 @@ class ScorerGate:
 
     @asynccontextmanager
     async def turn(self, deadline_s: float) -> AsyncIterator[float]:
-        """Gives the seconds left of deadline_s. Raises Closed, and Late where no turn came."""
+        """Waits for a turn and yields the seconds left of deadline_s.
+
+        Raises GateClosed while blocked, and ScoringTimeout when no turn came in time.
+        """
         probe = self._enter()
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline_s
@@ -64,7 +73,7 @@ class ScorerGate:
                 raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
             try:
                 if not probe:
-                    self._refuse()  # others may have been denied while this one waited
+                    self._refuse()  # it may have been blocked while this one waited
                 yield max(0.0, ends - loop.time())
             finally:
                 self._turn.release()
@@ -73,7 +82,7 @@ class ScorerGate:
                 self._probing = False
 
     def _enter(self) -> bool:
-        """Whether this subject is the one that sees whether it works again."""
+        """Whether this subject is the probe. Raises GateClosed."""
         if self._reason is None:
             return False
         if self._probing or self._clock() < self._until:
@@ -86,28 +95,28 @@ class ScorerGate:
             left = max(0.0, self._until - self._clock())
             raise GateClosed(f"blocked: {self._reason}; tried again in {left:.0f} s")
 
-    def denied(self, why: str) -> None:
-        """It may not ask what it must ask."""
-        self._block(why)
+    def record_denied(self, reason: str) -> None:
+        """Blocks the scorer: it may not use what it needs."""
+        self._block(reason)
 
-    def late(self) -> None:
-        """It missed its deadline once more."""
-        self._late += 1
-        if self._late >= MOST_LATE or self._reason is not None:
-            self._block(f"{self._late} deadlines in a row were missed")
+    def record_timeout(self) -> None:
+        """Blocks the scorer after max_timeouts in a row, and again when a probe times out."""
+        self._timeouts += 1
+        if self._timeouts >= self._max_timeouts or self._reason is not None:
+            self._block(f"{self._timeouts} deadlines in a row were missed")
 
-    def answered(self) -> None:
-        """It came back in time, with whatever it said."""
-        self._late = 0
+    def record_reply(self) -> None:
+        """The scorer returned in time, also with an error: it is not blocked any longer."""
+        self._timeouts = 0
         if self._reason is not None:
-            log.warning("scorer %s works again", self._name)
+            log.warning("scorer %s works again and is no longer blocked", self._name)
         self._reason, self._failures = None, 0
 
-    def _block(self, why: str) -> None:
+    def _block(self, reason: str) -> None:
         now = self._clock()
         if self._reason is not None and now < self._until:
-            return  # calls that were under way when it was blocked say the same
+            return  # calls that began before the block report the same failure
         if self._reason is None:
-            log.warning("scorer %s is blocked: %s; see gateway_eval_scorer_blocked", self._name, why)
+            log.warning("scorer %s is blocked: %s; see gateway_eval_scorer_blocked", self._name, reason)
         self._failures += 1
-        self._reason, self._until = why, now + self._backoff.wait_s(self._failures)
+        self._reason, self._until = reason, now + self._backoff.wait_s(self._failures)

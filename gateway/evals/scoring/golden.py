@@ -1,4 +1,4 @@
-"""The cases a scorer must get right before it may register, run against it."""
+"""Runs a scorer's golden cases, which it must get right before it is registered."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import cast
 
 from gateway.core.exchange import Exchange, Target
 from gateway.core.score import Score, Skipped
-from gateway.evals.scoring.pairs import GoldenPair, Pair, PairScorer
-from gateway.evals.scoring.types import Golden, Scorer, Subject
+from gateway.evals.scoring.types import Golden, GoldenPair, Pair, PairScorer, Scorer, Subject
 
 TOLERANCE = 1e-6
 PLAIN_EXCHANGE = Exchange(
@@ -51,9 +50,9 @@ def pair_of(case: GoldenPair) -> Pair:
 
 
 def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[str]:
-    """One line for each case it gets wrong. deadline_s: for all cases together.
+    """One line for each failed case. deadline_s: for all cases together.
 
-    Runs on a thread of its own, so that it may be called from a coroutine and a scorer that hangs stops nobody.
+    The cases run on a thread, so that a coroutine may call this and a scorer that hangs does not block the caller.
     """
     wrong: list[str] = []
     done = threading.Event()
@@ -61,7 +60,7 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
     def check() -> None:
         try:
             wrong.extend(asyncio.run(failed_cases(scorer)))
-        except BaseException as error:
+        except BaseException as error:  # on a thread, it would end unseen; here it is a mistake of the scorer
             wrong.append(f"its golden cases cannot be run: {type(error).__name__}: {error}")
         done.set()
 
@@ -72,29 +71,29 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
 
 
 async def failed_cases(scorer: Scorer | PairScorer) -> list[str]:
-    """The same, without a thread and a deadline."""
+    """One line for each failed case, without a thread and a deadline."""
     wrong: list[str] = []
     for case in scorer.golden():
         if isinstance(case, GoldenPair):
-            said = await _said(partial(cast(PairScorer, scorer).compare, pair_of(case)))
+            output = await _output(partial(cast(PairScorer, scorer).compare, pair_of(case)))
         else:
-            said = await _said(partial(cast(Scorer, scorer).score, subject_of(case)))
+            output = await _output(partial(cast(Scorer, scorer).score, subject_of(case)))
         expected = "not applicable" if case.expected is None else f"{case.expected:g}"
-        if said != expected and not _near(said, case.expected):
-            wrong.append(f'golden case "{case.name}": expected {expected}, got {said}')
+        if output != expected and not _close(output, case.expected):
+            wrong.append(f'golden case "{case.name}": expected {expected}, got {output}')
     return wrong
 
 
-async def _said(opinion: Callable[[], Awaitable[Score | Skipped]]) -> str:
+async def _output(call: Callable[[], Awaitable[Score | Skipped]]) -> str:
     try:
-        got = await opinion()
-    except Exception as error:  # whatever a scorer of others raises is its answer to the case
+        result = await call()
+    except Exception as error:  # a foreign scorer may raise anything; it fails the case
         return f"{type(error).__name__}: {error}"
-    return "not applicable" if isinstance(got, Skipped) else repr(got.value)
+    return "not applicable" if isinstance(result, Skipped) else repr(result.value)
 
 
-def _near(said: str, expected: float | None) -> bool:
+def _close(output: str, expected: float | None) -> bool:
     try:
-        return expected is not None and math.isclose(float(said), expected, rel_tol=0, abs_tol=TOLERANCE)
+        return expected is not None and math.isclose(float(output), expected, rel_tol=0, abs_tol=TOLERANCE)
     except ValueError:
         return False

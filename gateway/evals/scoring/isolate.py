@@ -1,7 +1,7 @@
-"""A scorer in a process of its own (`isolate: true`): killed at its deadline, held to its memory, started again.
+"""Runs a scorer in a child process (`isolate: true`), which is killed at the deadline and has a memory limit.
 
-This is our side of the pipe. Subjects go over as pickles, which the child trusts; opinions come back as JSON, because
-the child is not trusted. It gets none of our environment, and so none of our secrets.
+This is the parent's side of the pipe. Subjects are sent as pickles, since the child trusts its parent; results come
+back as JSON, since the parent does not trust the child. The child inherits no environment variables, hence no secrets.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ import orjson
 
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.evals.scoring.options import InvalidOptions
-from gateway.evals.scoring.pairs import GoldenPair, Pair
-from gateway.evals.scoring.types import Golden, Subject
+from gateway.evals.scoring.types import Golden, GoldenPair, Pair, Subject
 
 MEMORY_MB = 512
-LOAD_S = 60.0  # to import, build and prove a scorer
-MOST_BYTES = 1 << 20  # of one opinion
-LAST_WORDS_S = 1.0
+LOAD_S = 60.0  # to import and build a scorer and run its golden cases
+MAX_RESULT_BYTES = 1 << 20
+KILL_GRACE_S = 1.0  # for a killed child's output to end
 HEAD = struct.Struct("!I")
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.evals.scoring.isolate_worker")
 
 
 class WorkerCrashed(Exception):
-    """The child ended in the midst of an opinion, or said something that is none."""
+    """The child ended during a call, or returned something that is not a result."""
 
 
 def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | None) -> Any:
-    """Builds the scorer in a child, runs its golden cases there, and stands for it. Raises Mistaken."""
+    """A proxy of the scorer, after a child has built it and run its golden cases. Raises InvalidOptions."""
     spec = orjson.dumps(
         {"name": name, "use": use, "options": options, "memory_mb": memory_mb or MEMORY_MB, "path": sys.path},
         default=str,
@@ -49,18 +48,18 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise InvalidOptions([f": its golden cases took longer than {LOAD_S:g} s"]) from None
-    said = _object(done.stdout[HEAD.size :])
-    if "mistakes" in said:
-        raise InvalidOptions([str(m) for m in said["mistakes"]])
-    if "attributes" not in said:
+    reply = _object(done.stdout[HEAD.size :])
+    if "mistakes" in reply:
+        raise InvalidOptions([str(m) for m in reply["mistakes"]])
+    if "attributes" not in reply:
         raise InvalidOptions([f": its process {_end(done.returncode)} while it was loaded (memory_mb: {memory_mb})"])
-    attributes = said["attributes"]
-    stands = IsolatedPair if attributes.pop("pairs") else Isolated
-    return stands(spec, attributes)
+    attributes = reply["attributes"]
+    proxy = IsolatedPair if attributes.pop("pairs") else Isolated
+    return proxy(spec, attributes)
 
 
 class _Isolated:
-    """What stands for the scorer here. Its attributes are the child's."""
+    """A proxy of the scorer in the child, with the same attributes."""
 
     waits = True
     heavy = False
@@ -76,18 +75,18 @@ class _Isolated:
         self._spec = spec
         self._idle: list[_Child] = []
 
-    async def _opinion(self, of: Subject | Pair) -> Score | Skipped:
+    async def _call(self, of: Subject | Pair) -> Score | Skipped:
         child = self._idle.pop() if self._idle else await _Child.start(self._spec)
         try:
-            said = await child.ask(pickle.dumps(of))
-        except BaseException:  # cancelled at the deadline, or crashed: either way it is of no more use
+            reply = await child.request(pickle.dumps(of))
+        except BaseException:  # cancelled at the deadline, or crashed: either way it cannot be used again
             await child.kill()
             raise
-        if said.pop("last", False):
+        if reply.pop("last", False):
             await child.kill()
         else:
             self._idle.append(child)
-        return _opinion(said)
+        return _result(reply)
 
     async def aclose(self) -> None:
         children, self._idle = self._idle, []
@@ -97,24 +96,24 @@ class _Isolated:
 
 class Isolated(_Isolated):
     async def score(self, subject: Subject) -> Score | Skipped:
-        return await self._opinion(subject)
+        return await self._call(subject)
 
     def golden(self) -> tuple[Golden, ...]:
-        """They were run in the child."""
+        """None here: the child has run them."""
         return ()
 
 
 class IsolatedPair(_Isolated):
     async def compare(self, pair: Pair) -> Score | Skipped:
-        return await self._opinion(pair)
+        return await self._call(pair)
 
     def golden(self) -> tuple[GoldenPair, ...]:
-        """They were run in the child."""
+        """None here: the child has run them."""
         return ()
 
 
 class _Child:
-    """One process that has built the scorer, and gives one opinion at a time."""
+    """One process that has built the scorer and handles one call at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -127,16 +126,16 @@ class _Child:
         )  # fmt: skip
         child = cls(process)
         try:
-            said = await child.ask(spec)
-            if "attributes" not in said:
-                raise WorkerCrashed(f"its process could not load it again: {said.get('mistakes')}")
+            reply = await child.request(spec)
+            if "attributes" not in reply:
+                raise WorkerCrashed(f"its process could not load it again: {reply.get('mistakes')}")
         except BaseException:
             await child.kill()
             raise
         return child
 
-    async def ask(self, frame: bytes) -> dict[str, Any]:
-        """Raises Crashed."""
+    async def request(self, frame: bytes) -> dict[str, Any]:
+        """The reply to one frame. Raises WorkerCrashed."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
         assert stdout is not None  # noqa: S101
@@ -144,23 +143,23 @@ class _Child:
             stdin.write(HEAD.pack(len(frame)) + frame)
             await stdin.drain()
             (size,) = HEAD.unpack(await stdout.readexactly(HEAD.size))
-            if size > MOST_BYTES:
-                raise WorkerCrashed(f"its process says {size} bytes, more than {MOST_BYTES}")
+            if size > MAX_RESULT_BYTES:
+                raise WorkerCrashed(f"its process returned {size} bytes, more than {MAX_RESULT_BYTES}")
             return _object(await stdout.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await self._process.wait()
             raise WorkerCrashed(f"its process {_end(code)}") from None
 
     async def kill(self) -> None:
-        """With whatever it started."""
+        """Kills the process and its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdin:
             self._process.stdin.close()
-        # asyncio takes a process for running until its output is read to the end, and a grandchild that left the group
-        # may keep that open for ever.
+        # asyncio regards a process as running until its output has ended, which a grandchild outside the process group
+        # may keep open for ever.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(KILL_GRACE_S):
                 while self._process.stdout and await self._process.stdout.read(1 << 16):
                     pass
                 await self._process.wait()
@@ -174,16 +173,16 @@ def _object(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _opinion(said: Mapping[str, Any]) -> Score | Skipped:
-    """Raises Crashed for what the scorer raised, and for what is no opinion."""
-    if "need" in said:
-        return Skipped(str(said["need"]))
-    if "error" in said:
-        raise WorkerCrashed(str(said["error"]))
-    value, label, explanation = said.get("value"), said.get("label"), said.get("explanation")
-    detail = said.get("detail")
+def _result(reply: Mapping[str, Any]) -> Score | Skipped:
+    """Raises WorkerCrashed for an exception of the scorer, and for a reply that is not a result."""
+    if "need" in reply:
+        return Skipped(str(reply["need"]))
+    if "error" in reply:
+        raise WorkerCrashed(str(reply["error"]))
+    value, label, explanation = reply.get("value"), reply.get("label"), reply.get("explanation")
+    detail = reply.get("detail")
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise WorkerCrashed(f"its process says {value!r} for a value")
+        raise WorkerCrashed(f"its process returned the value {value!r}, expected a number")
     return Score(
         value,
         label if isinstance(label, str) else None,
@@ -193,4 +192,4 @@ def _opinion(said: Mapping[str, Any]) -> Score | Skipped:
 
 
 def _end(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

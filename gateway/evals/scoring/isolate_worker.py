@@ -1,6 +1,6 @@
-"""The child of isolate.py: builds one scorer, proves it on its golden cases, and gives opinions until its input ends.
+"""The child of isolate.py: builds one scorer, runs its golden cases, and scores until its input ends.
 
-Its first frame is the spec; every further one a subject or a pair. Whatever the scorer prints goes nowhere.
+The first frame is the spec; every further one is a subject or a pair. Output that the scorer prints is discarded.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
 from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.isolate import HEAD
-from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import build_all
+from gateway.evals.scoring.types import Pair
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a scorer prints must not stand among its opinions
+    os.dup2(2, 1)  # what a scorer prints must not mix with the replies
     _end_with_parent()
     spec = orjson.loads(_read(source) or b"{}")
     sys.path[:] = spec["path"]
@@ -56,65 +56,65 @@ def _built(spec: dict[str, Any]) -> Any:
 
 def _attributes(scorer: Any) -> dict[str, Any]:
     names = ("name", "version", "kind", "direction", "bounds")
-    told = {name: getattr(scorer, name) for name in names}
-    return {**told, "fingerprint": getattr(scorer, "fingerprint", ""), "pairs": not hasattr(scorer, "score")}
+    values = {name: getattr(scorer, name) for name in names}
+    return {**values, "fingerprint": getattr(scorer, "fingerprint", ""), "pairs": not hasattr(scorer, "score")}
 
 
 def _serve(scorer: Any, source: BinaryIO, sink: BinaryIO, memory_mb: int) -> None:
     loop = asyncio.new_event_loop()
     while frame := _read(source):
         of = pickle.loads(frame)  # noqa: S301 - from our own parent
-        said: dict[str, Any]
+        reply: dict[str, Any]
         try:
-            opinion = scorer.compare(of) if isinstance(of, Pair) else scorer.score(of)
-            said = _said(loop.run_until_complete(opinion))
+            call = scorer.compare(of) if isinstance(of, Pair) else scorer.score(of)
+            reply = _reply(loop.run_until_complete(call))
         except MemoryError:
-            said = {"error": f"MemoryError: more than memory_mb: {memory_mb}", "last": True}
-        except Exception as error:  # whatever a stranger's scorer raises is what it says
-            said = {"error": f"{type(error).__name__}: {error}"[:2000]}
-        _write(sink, said)
+            reply = {"error": f"MemoryError: more than memory_mb: {memory_mb}", "last": True}
+        except Exception as error:  # a foreign scorer may raise anything; it is the reply
+            reply = {"error": f"{type(error).__name__}: {error}"[:2000]}
+        _write(sink, reply)
 
 
-def _said(opinion: object) -> dict[str, Any]:
-    if isinstance(opinion, Skipped):
-        return {"need": opinion.need}
-    if isinstance(opinion, Score):
+def _reply(result: object) -> dict[str, Any]:
+    if isinstance(result, Skipped):
+        return {"need": result.need}
+    if isinstance(result, Score):
         return {
-            "value": opinion.value,
-            "label": opinion.label,
-            "explanation": opinion.explanation,
-            "detail": opinion.detail,
+            "value": result.value,
+            "label": result.label,
+            "explanation": result.explanation,
+            "detail": result.detail,
         }
-    return {"error": f"said neither Score nor Skipped but {type(opinion).__name__}"}
+    return {"error": f"returned {type(result).__name__}, expected Score or Skipped"}
 
 
 def _read(source: BinaryIO) -> bytes:
-    """One frame; b"" at the end."""
+    """One frame; b"" at the end of the input."""
     head = source.read(HEAD.size)
     return source.read(HEAD.unpack(head)[0]) if len(head) == HEAD.size else b""
 
 
-def _write(sink: BinaryIO, said: dict[str, Any]) -> None:
+def _write(sink: BinaryIO, reply: dict[str, Any]) -> None:
     try:
-        data = orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY, default=str)
+        data = orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY, default=str)
     except TypeError as error:
-        data = orjson.dumps({"error": f"what it says is no JSON: {error}"})
+        data = orjson.dumps({"error": f"the result cannot be written as JSON: {error}"})
     sink.write(HEAD.pack(len(data)) + data)
     sink.flush()
 
 
 def _limit(memory_mb: int) -> None:
-    """Address space beyond what we ourselves have by now. Where the system has no such limit (macOS), there is none."""
-    ours = 0
+    """Limits the address space beyond what this process already uses; no effect where the system lacks it (macOS)."""
+    used = 0
     with contextlib.suppress(OSError):
-        ours = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = ours + memory_mb * (1 << 20)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = used + memory_mb * (1 << 20)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _end_with_parent() -> None:
-    """A scorer that hangs reads no end of its input: Linux ends us when our parent ends."""
+    """Asks Linux to kill this process with its parent: a scorer that hangs would not notice the end of its input."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -229,19 +229,19 @@ class CompiledSchema:
     validator: Any
     visits: list[int]
 
-    def mistake(self, answer: Any, size: int, *, at_once: bool = False) -> str | None:
+    def mistake(self, answer: Any, size: int, *, immediate: bool = False) -> str | None:
         """What a parsed answer has that the schema does not allow; None: it is valid.
 
         size: of the answer's text, in characters. Raises Unbounded when comparing would leave the bounds, and Slow when
         it has to be done at once and would take longer than about a millisecond.
         """
-        if at_once and self.visits[-1] * size > CHEAP:
+        if immediate and self.visits[-1] * size > CHEAP:
             raise SchemaTooSlow
         self._allow(answer, size)
         try:
             if self.validator.is_valid(answer):
                 return None
-            if at_once and self.visits[-1] * size > EXPLAINED:
+            if immediate and self.visits[-1] * size > EXPLAINED:
                 raise SchemaTooSlow
             self.validator.validate(answer)
         except jsonschema_rs.ValidationError as error:

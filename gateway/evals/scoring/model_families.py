@@ -1,10 +1,10 @@
-"""Which models are kin. A judge prefers what its own family wrote, so that is said before anybody trusts it. Pure."""
+"""Recognises a model's family by its name: a judge prefers answers of its own family, so that is warned of. Pure."""
 
 from __future__ import annotations
 
 import re
 
-# Beginnings of a model's name, after its organisation: the family, and how it is recognised.
+# Family, and a pattern for the beginning of its models' names (after the organisation).
 _FAMILIES: tuple[tuple[str, str], ...] = (
     ("OpenAI", r"gpt-|chatgpt|o[1-9]\b|o[1-9]-|davinci|codex"),
     ("Claude", r"claude"),
@@ -32,15 +32,15 @@ _MATCHERS = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern i
 
 
 def family(model: str) -> str | None:
-    """None: not known. What was distilled from one model into another counts as the other, whose name comes later."""
+    """None: unknown. A model distilled from another counts as its base model, whose name comes last."""
     name = model.rpartition("/")[2].removeprefix("models/")
-    # deepseek-r1-distill-qwen-7b is a Qwen that learnt from DeepSeek: both are kin, and the body decides.
+    # deepseek-r1-distill-qwen-7b is a Qwen model trained on DeepSeek's answers.
     name = re.sub(r"^.*distill(?:ed)?-", "", name, flags=re.IGNORECASE)
     name = re.sub(r"^ft:", "", name)
     return next((family for family, matcher in _MATCHERS if matcher.match(name)), None)
 
 
 def shared_family(one: str, other: str) -> str | None:
-    """The family that both belong to; None: they are not kin, or it is not known."""
+    """The family of both models; None: they differ, or one is unknown."""
     known = family(one)
     return known if known is not None and known == family(other) else None

@@ -1,11 +1,8 @@
-"""From the config's `scorers` section to scorers that may judge: found, given their options, and proven on their
-golden cases. Every mistake of the section at once.
-"""
+"""Builds the scorers of the config's `scorers` section: finds them, passes their options, runs their golden cases."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +18,13 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import ConfigError
 from gateway.core.score import Direction, Kind
 from gateway.evals.http_client import HttpConnections
-from gateway.evals.scoring.asker import Asker, ExternalServices
+from gateway.evals.scoring.asker import Asker, ExternalServices, ServiceConnection
 from gateway.evals.scoring.budget import InMemoryLedger, ScorerBudget
-from gateway.evals.scoring.gate import AT_ONCE, ScorerGate
+from gateway.evals.scoring.gate import CONCURRENCY, ScorerGate
 from gateway.evals.scoring.golden import check_golden
 from gateway.evals.scoring.isolate import isolated
-from gateway.evals.scoring.options import InvalidOptions, construct
-from gateway.evals.scoring.pairs import PairScorer
-from gateway.evals.scoring.types import ImmediateScorer, Scorer
+from gateway.evals.scoring.options import InvalidOptions, construct, parameters
+from gateway.evals.scoring.types import ImmediateScorer, PairScorer, Scorer
 
 GROUP = "gateway.scorers"  # entry points of other packages
 _HERE = "gateway.evals.scorers"
@@ -71,8 +67,9 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "latency": {},
     }
 )
-GOLDEN_S, DEADLINE_S, ASKER_DEADLINE_S = 10.0, 10.0, 60.0
-ASKS_AT_ONCE = 8
+DEADLINE_S = 10.0
+WAITING_DEADLINE_S = 60.0  # where a model, a service or another process answers
+WAITING_CONCURRENCY = 8
 HTTP = ("http://", "https://")
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _ATTRIBUTES = ("name", "version", "kind", "direction", "bounds", "heavy", "score", "golden")
@@ -80,27 +77,27 @@ _ATTRIBUTES = ("name", "version", "kind", "direction", "bounds", "heavy", "score
 
 @dataclass(frozen=True, slots=True)
 class RegisteredScorer:
-    """A scorer that may judge.
-
-    share: of the exchanges, by its own draw. config_hash: of use and options; scores with different ones do not mix.
-    foreign: not of this package; runs on a thread of its own. prompt: the scorer again, when it is heavy and may have
-    an answer at once; None: it has none. waits: for a model, a service or another process. gate: its turns, where it
-    may wait; None: it needs none.
-    """
+    """A configured scorer that has passed its golden cases."""
 
     scorer: Scorer
     share: float
+    """The fraction of recorded exchanges that it scores, by a draw of its own."""
     deadline_s: float
     config_hash: str
+    """Of `use` and the options; scores with different hashes are never averaged together."""
     foreign: bool = False
-    prompt: ImmediateScorer | None = None
+    """From another package, so that it runs on a thread of its own."""
+    immediate: ImmediateScorer | None = None
+    """The same scorer, when it is heavy and can answer some subjects on the event loop."""
     waits: bool = False
+    """It waits for a model, a service or another process."""
     gate: ScorerGate | None = None
+    """Limits its concurrency and blocks it after repeated failures; None: it neither waits nor is foreign."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredPair:
-    """The same for a scorer of pairs."""
+    """A configured pair scorer that has passed its golden cases. Fields as in RegisteredScorer."""
 
     scorer: PairScorer
     share: float
@@ -112,139 +109,168 @@ class RegisteredPair:
 
 @dataclass(frozen=True, slots=True)
 class BuiltScorers:
-    """Every configured scorer, by its name. pairs: those that compare two answers."""
+    """Every configured scorer, by name."""
 
     single: dict[str, RegisteredScorer]
     pairs: dict[str, RegisteredPair]
+    """Those that compare two answers."""
 
     def all(self) -> dict[str, RegisteredScorer | RegisteredPair]:
         return {**self.single, **self.pairs}
 
 
 def build(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> dict[str, RegisteredScorer]:
-    """Every configured scorer of single answers, by its name; see build_all."""
+    """Every configured scorer of single answers, by name; see build_all."""
     return build_all(configured, outside).single
 
 
 def build_all(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> BuiltScorers:
-    """Every configured scorer. Raises ConfigError with every mistake; imports what `use` names, and asks nobody.
+    """Every configured scorer. Imports what `use` names; sends no request.
 
-    outside: what scorers ask with; None: they can be built, and cannot ask.
+    outside: the services that scorers call; None: scorers can be built, but those that call a model cannot score.
+    Raises ConfigError with every mistake of the section.
     """
     outside = outside or ExternalServices(HttpConnections())
     built = BuiltScorers({}, {})
     mistakes: list[str] = []
     for name, section in configured.items():
         try:
-            made = _register(name, section, outside)
-        except InvalidOptions as mistaken:
-            mistakes += [f"scorers.{name}{m}" for m in mistaken.lines]
+            registered = _register(_Entry(name, section, outside))
+        except InvalidOptions as invalid:
+            mistakes += [f"scorers.{name}{line}" for line in invalid.lines]
         else:
-            if isinstance(made, RegisteredPair):
-                built.pairs[name] = made
+            if isinstance(registered, RegisteredPair):
+                built.pairs[name] = registered
             else:
-                built.single[name] = made
+                built.single[name] = registered
     if mistakes:
         raise ConfigError(mistakes)
     return built
 
 
 async def close_all(built: BuiltScorers) -> None:
-    """Ends the processes that scorers have of their own."""
+    """Ends the processes that isolated scorers run in."""
     for registered in built.all().values():
         close = getattr(registered.scorer, "aclose", None)
         if close is not None and not registered.foreign:
             await close()
 
 
-def _register(name: str, section: Section, outside: ExternalServices) -> RegisteredScorer | RegisteredPair:
-    use = section.use or name
-    scorer, foreign = _made(name, use, section, outside)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of the `scorers` section, with the services it may call."""
+
+    name: str
+    section: Section
+    outside: ExternalServices
+
+    @property
+    def use(self) -> str:
+        return self.section.use or self.name
+
+    def deadline_s(self, *, waits: bool) -> float:
+        return self.section.deadline_s or (WAITING_DEADLINE_S if waits else DEADLINE_S)
+
+    def concurrency(self, *, waits: bool) -> int:
+        return self.section.concurrency or (
+            1 if self.section.isolate else WAITING_CONCURRENCY if waits else CONCURRENCY
+        )
+
+
+def _register(entry: _Entry) -> RegisteredScorer | RegisteredPair:
+    section = entry.section
+    scorer, foreign = _construct(entry)
     unhashed = getattr(scorer, "unhashed", ())
-    told = {option: value for option, value in section.options.items() if option not in unhashed}
-    hashed = config_hash(use, told, getattr(scorer, "fingerprint", ""))
+    hashed_options = {option: value for option, value in section.options.items() if option not in unhashed}
+    hashed = config_hash(entry.use, hashed_options, getattr(scorer, "fingerprint", ""))
     waits = scorer.kind == "llm" or getattr(scorer, "waits", False)
-    at_once = section.concurrency or (1 if section.isolate else ASKS_AT_ONCE if waits else AT_ONCE)
-    gate = ScorerGate(name, at_once) if waits or foreign else None
-    deadline_s = section.deadline_s or (ASKER_DEADLINE_S if waits else DEADLINE_S)
+    gate = ScorerGate(entry.name, entry.concurrency(waits=waits)) if waits or foreign else None
+    deadline_s = entry.deadline_s(waits=waits)
     if not hasattr(scorer, "score"):
         return RegisteredPair(cast(PairScorer, scorer), section.share, deadline_s, hashed, foreign, gate)
-    prompt = scorer if isinstance(scorer, ImmediateScorer) else None
-    return RegisteredScorer(scorer, section.share, deadline_s, hashed, foreign, prompt, waits, gate)
+    immediate = scorer if isinstance(scorer, ImmediateScorer) else None
+    return RegisteredScorer(scorer, section.share, deadline_s, hashed, foreign, immediate, waits, gate)
 
 
-def _made(name: str, use: str, section: Section, outside: ExternalServices) -> tuple[Any, bool]:
-    """The scorer, proven on its golden cases, and whether it is foreign: of another package, and in our process."""
+def _construct(entry: _Entry) -> tuple[Any, bool]:
+    """The scorer, after its golden cases, and whether it is foreign: of another package, in this process."""
+    section = entry.section
     scorer: Any
     if section.isolate:
         _check_section({}, section)
-        scorer = isolated(name, use, section.options, section.memory_mb)
-        _check_attributes(use, scorer)
+        scorer = isolated(entry.name, entry.use, section.options, section.memory_mb)
+        _check_attributes(entry.use, scorer)
         return scorer, False
-    kind, foreign = _find(use, named=section.use is not None)
-    scorer = construct(kind, name, section.options, {} if foreign else _given(name, use, kind, section, outside))
-    _check_attributes(use, scorer)
-    _check_section(inspect.signature(kind).parameters, section)
-    if wrong := check_golden(scorer, section.deadline_s or GOLDEN_S):
-        raise InvalidOptions([f": {w}" for w in wrong])
+    factory, foreign = _find(entry.use, named=section.use is not None)
+    scorer = construct(factory, entry.name, section.options, {} if foreign else _injected(entry, factory))
+    _check_attributes(entry.use, scorer)
+    _check_section(parameters(factory), section)
+    if wrong := check_golden(scorer, entry.deadline_s(waits=False)):
+        raise InvalidOptions([f": {line}" for line in wrong])
     return scorer, foreign
 
 
-def _given(name: str, use: str, kind: Any, section: Section, outside: ExternalServices) -> dict[str, Any]:
-    """What scorers of this package are given beside their options: those that name it among their parameters."""
-    takes = inspect.signature(kind).parameters
-    given: dict[str, Any] = {"url": use} if use.startswith(HTTP) else {}
-    if "asker" in takes or "budget" in takes:
+def _injected(entry: _Entry, factory: Any) -> dict[str, Any]:
+    """The arguments that scorers of this package receive besides their options, as far as they have such parameters."""
+    section, outside = entry.section, entry.outside
+    takes = parameters(factory)
+    given: dict[str, Any] = {"url": entry.use} if entry.use.startswith(HTTP) else {}
+    if _SPENDING & takes.keys():
         limited = section.budget_usd is not None or section.budget_tokens is not None
         ledger = outside.ledger or InMemoryLedger()
-        budget = ScorerBudget(name, section.budget_usd, section.budget_tokens, ledger) if limited else None
-        deadline_s = section.deadline_s or ASKER_DEADLINE_S
+        budget = ScorerBudget(entry.name, section.budget_usd, section.budget_tokens, ledger) if limited else None
+        deadline_s = entry.deadline_s(waits=True)
         given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s)
-        given["budget"], given["deadline_s"] = budget, deadline_s
-    given |= {"connections": outside.connections, "directory": outside.directory}
+        given["service"] = ServiceConnection(outside.connections, deadline_s, budget)
+    given["directory"] = outside.directory
     return {name: value for name, value in given.items() if name in takes}
 
 
+_SPENDING = {"asker", "service"}  # parameters through which a scorer can spend money
+
+
 def _check_section(takes: Mapping[str, Any], section: Section) -> None:
-    """Limits that mean nothing for this scorer. takes: the parameters of what makes it."""
+    """Refuses limits that have no effect on this scorer. takes: the parameters of its factory."""
     lines = []
-    if not {"asker", "budget"} & set(takes):
+    if not _SPENDING & takes.keys():
         for limit in ("budget_usd", "budget_tokens"):
             if getattr(section, limit) is not None:
-                lines.append(f".{limit}: this scorer asks no model and spends nothing")
+                lines.append(f".{limit}: this scorer calls no model and spends nothing; remove the limit")
     if section.memory_mb is not None and not section.isolate:
-        lines.append(".memory_mb: holds only with `isolate: true`")
+        lines.append(".memory_mb: takes effect only with `isolate: true`")
     if lines:
         raise InvalidOptions(lines)
 
 
 def _check_attributes(use: str, scorer: Scorer) -> None:
-    lacking = [a for a in _ATTRIBUTES if not hasattr(scorer, a) and not (a == "score" and hasattr(scorer, "compare"))]
-    if lacking:
-        raise InvalidOptions([f".use: {use} is no scorer: it has no {', '.join(lacking)}"])
+    missing = [a for a in _ATTRIBUTES if not hasattr(scorer, a) and not (a == "score" and hasattr(scorer, "compare"))]
+    if missing:
+        raise InvalidOptions([f".use: {use} is not a scorer: it has no {', '.join(missing)}"])
     allowed = {"kind": get_args(Kind), "direction": get_args(Direction)}
     wrong = [
-        f".use: {use} is no scorer: its {a} is {getattr(scorer, a)!r}, expected one of {', '.join(words)}"
-        for a, words in allowed.items()
-        if getattr(scorer, a) not in words
+        f".use: {use} is not a scorer: its {a} is {getattr(scorer, a)!r}, expected one of {', '.join(values)}"
+        for a, values in allowed.items()
+        if getattr(scorer, a) not in values
     ]
     bounds: object = scorer.bounds
     if not isinstance(bounds, tuple) or len(bounds) != 2:
-        wrong.append(f".use: {use} is no scorer: its bounds are {bounds!r}, expected (low, high)")
+        wrong.append(f".use: {use} is not a scorer: its bounds are {bounds!r}, expected (low, high)")
     if wrong:
         raise InvalidOptions(wrong)
 
 
 def config_hash(use: str, options: Mapping[str, Any], fingerprint: str = "") -> str:
-    """12 hex digits of the sha256 of {"options": …, "use": …} as JSON with sorted keys. fingerprint: what else decides
-    a score (the text of a template), where there is such a thing."""
+    """12 hex digits of the sha256 of {"options": …, "use": …} as JSON with sorted keys.
+
+    fingerprint: of anything else that decides a score, for example a template's text.
+    """
     hashed = {"use": use, "options": options, **({"fingerprint": fingerprint} if fingerprint else {})}
     text = orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS, default=str)
     return hashlib.sha256(text).hexdigest()[:12]
 
 
 def _find(use: str, *, named: bool) -> tuple[Any, bool]:
-    """What makes the scorer, and whether it is foreign. named: `use` stands in the file, and is not just the name."""
+    """The class or function that makes the scorer, and whether it is foreign. named: the section has a `use` key."""
     if use.startswith(HTTP):
         return _imported(f"{_HERE}.http_service:HttpService"), False
     if use in SCORERS:
@@ -266,8 +292,8 @@ def _find(use: str, *, named: bool) -> tuple[Any, bool]:
 def _built_in(use: str) -> Any:
     try:
         return _imported(SCORERS[use])
-    except InvalidOptions as mistaken:
-        absent = mistaken.__cause__
+    except InvalidOptions as invalid:
+        absent = invalid.__cause__
         if isinstance(absent, ModuleNotFoundError) and absent.name:
             package = absent.name.partition(".")[0]
             raise InvalidOptions(
@@ -279,8 +305,8 @@ def _built_in(use: str) -> Any:
 def _loaded(use: str, entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # whatever importing a stranger's module raises is a mistake of this line of the config
-        raise InvalidOptions([f'.use: "{use}" ({entry.value}) cannot be loaded: {_said(error)}']) from error
+    except Exception as error:  # importing another package's module may raise anything; this config line is wrong
+        raise InvalidOptions([f'.use: "{use}" ({entry.value}) cannot be loaded: {_describe(error)}']) from error
 
 
 def _imported(dotted: str) -> Any:
@@ -288,11 +314,11 @@ def _imported(dotted: str) -> Any:
     try:
         module = import_module(module_name)
     except Exception as error:  # the same
-        raise InvalidOptions([f".use: cannot import {module_name}: {_said(error)}"]) from error
+        raise InvalidOptions([f".use: cannot import {module_name}: {_describe(error)}"]) from error
     if not hasattr(module, name):
         raise InvalidOptions([f".use: {module_name} has no {name}{did_you_mean(name, vars(module))}"])
     return getattr(module, name)
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

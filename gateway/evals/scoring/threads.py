@@ -1,5 +1,7 @@
-"""Threads for scorers that may hold one up: heavy ones, and those of other packages. Each has a thread and an event
-loop of its own; one that never comes back is left behind and replaced, up to a number of times.
+"""Threads for scorers that may block: heavy ones, and those of other packages.
+
+Each scorer has a thread with an event loop. A thread that does not return is abandoned and replaced, a limited number
+of times.
 """
 
 from __future__ import annotations
@@ -15,32 +17,33 @@ from dataclasses import dataclass, field
 from gateway.core.score import Score, Skipped, Spent
 
 log = logging.getLogger(__name__)
-LAST_WORDS_S = 0.1  # for calls that are cancelled because their thread is stopped
+CANCEL_GRACE_S = 0.1  # for calls that are cancelled because their thread is stopped
 Scoring = Callable[[], Awaitable[Score | Skipped]]
 
 
 class ScoringTimeout(Exception):
-    """The deadline passed; the call was cancelled or left behind. spent: what it had cost by then; None: not known."""
+    """The deadline passed; the call was cancelled, or its thread abandoned."""
 
     spent: Spent | None = None
+    """What the call had cost by then; None: unknown."""
 
 
 class ScorerBlocked(Exception):
-    """Too many threads of this scorer never came back; it is asked no more until one does."""
+    """Too many threads of this scorer did not return; it is not called again until one does."""
 
 
 class ScorerDied(Exception):
-    """A scoring ended with something that would end a program (SystemExit, CancelledError, a panic in Rust)."""
+    """A call ended with an exception that would end a program (SystemExit, CancelledError, a panic in Rust)."""
 
 
 class _Thread:
-    """An event loop that runs on a thread of its own until it is told to stop."""
+    """An event loop on its own thread, until stop()."""
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
-        # A daemon: a scorer that hangs must not keep the process from ending.
+        # A daemon thread: a scorer that hangs must not keep the process alive.
         self.thread = threading.Thread(target=self._run, name=f"scorer {name}", daemon=True)
         self.thread.start()
 
@@ -50,12 +53,12 @@ class _Thread:
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
-                self.loop.run_until_complete(asyncio.wait(tuple(self._tasks), timeout=LAST_WORDS_S))
+                self.loop.run_until_complete(asyncio.wait(tuple(self._tasks), timeout=CANCEL_GRACE_S))
         finally:
             self.loop.close()
 
     def stop(self) -> None:
-        if not self._stopped:  # a second time, it would cut off the last words
+        if not self._stopped:  # a second stop would interrupt the grace period
             self._stopped = True
             self._soon(self.loop.stop)
 
@@ -66,7 +69,7 @@ class _Thread:
         self._soon(call.cancel)
 
     def _soon(self, do: Callable[..., object], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended already, and everything on it
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and every call on it has ended
             self.loop.call_soon_threadsafe(do, *args)
 
     def _start(self, call: _Call) -> None:
@@ -79,22 +82,22 @@ class _Thread:
 
 @dataclass(slots=True)
 class _Call:
-    """One scoring on its way to a thread and back."""
+    """One call of a scorer on a thread."""
 
     scoring: Scoring
     ended: Future[Score | Skipped] = field(default_factory=Future)
-    task: asyncio.Task[None] | None = None  # of the thread's loop; None: not begun
+    task: asyncio.Task[None] | None = None  # on the thread's loop; None: not started
 
     async def run(self) -> None:
         try:
             self.ended.set_result(await self.scoring())
-        except Exception as error:
+        except Exception as error:  # passed on to the caller, which counts it as this scorer's result
             self.ended.set_exception(error)
-        except BaseException as error:  # raised on, it would end the thread, or look like the caller's own cancellation
+        except BaseException as error:  # raised here, it would end the thread or look like the caller's cancellation
             self.ended.set_exception(ScorerDied(f"{type(error).__name__}: {error}"))
 
     def close(self, _: object) -> None:
-        if not self.ended.done():  # cancelled before it began
+        if not self.ended.done():  # cancelled before it started
             self.ended.set_exception(ScorerDied("cancelled"))
 
     def cancel(self) -> None:
@@ -104,38 +107,44 @@ class _Call:
 
 @dataclass(slots=True)
 class _Lane:
-    """What one scorer has: a turn, as many at once as it may have, and its threads."""
+    """The threads of one scorer."""
 
     turn: asyncio.Semaphore
-    now: _Thread | None = None
-    left: list[_Thread] = field(default_factory=list)  # behind, and perhaps still running
+    current: _Thread | None = None
+    abandoned: list[_Thread] = field(default_factory=list)  # perhaps still running
 
     def lost(self) -> int:
-        if self.left:
-            self.left = [t for t in self.left if t.thread.is_alive()]
-        return len(self.left)
+        if self.abandoned:
+            self.abandoned = [t for t in self.abandoned if t.thread.is_alive()]
+        return len(self.abandoned)
 
 
 class ScoringThreads:
-    """Runs scorings off the caller's event loop. Built once; close() when the consumer stops.
+    """Calls scorers off the caller's event loop. Built once; close() when the consumer stops.
 
-    most_lost: threads of one scorer that may be left behind before it is blocked. grace_s: how long a call has to end
-    after it was cancelled; a thread that cannot even do that is left behind. at_once: calls of one scorer that wait
-    for something (a heavy scorer computes, and has one).
+    max_lost: abandoned threads of one scorer, after which it is blocked. grace_s: the time a cancelled call has to
+    end, before its thread is abandoned. concurrency: calls of one scorer at the same time (a heavy scorer has one).
     """
 
-    def __init__(self, most_lost: int = 8, grace_s: float = 0.25, at_once: int = 16) -> None:
-        self._most_lost, self._grace_s, self._at_once = most_lost, grace_s, at_once
+    def __init__(self, max_lost: int = 8, grace_s: float = 0.25, concurrency: int = 16) -> None:
+        self._max_lost, self._grace_s, self._concurrency = max_lost, grace_s, concurrency
         self._lanes: dict[str, _Lane] = {}
 
     def lost(self, name: str) -> int:
-        """How many threads of this scorer have not come back."""
+        """The number of abandoned threads of this scorer that still run."""
         lane = self._lanes.get(name)
         return lane.lost() if lane is not None else 0
 
+    def started(self, name: str) -> bool:
+        """Whether a thread of this scorer was ever needed."""
+        return name in self._lanes
+
     async def run(self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool) -> Score | Skipped:
-        """What the scoring says. Raises what it raises, Late at the deadline, Blocked and Died."""
-        lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(1 if heavy else self._at_once)))
+        """The result of the call.
+
+        Raises whatever the call raises, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
+        """
+        lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(1 if heavy else self._concurrency)))
         ends = asyncio.get_running_loop().time() + deadline_s
         try:
             async with asyncio.timeout_at(ends):
@@ -150,9 +159,9 @@ class ScoringThreads:
             lane.turn.release()
 
     async def _call(self, name: str, lane: _Lane, call: _Call, ends: float) -> Score | Skipped:
-        if lane.lost() >= self._most_lost:
-            raise ScorerBlocked(f"{lane.lost()} of its threads never came back; repair or remove the scorer")
-        lane.now = thread = lane.now or _Thread(name)
+        if lane.lost() >= self._max_lost:
+            raise ScorerBlocked(f"{lane.lost()} of its threads did not return; repair or remove the scorer")
+        lane.current = thread = lane.current or _Thread(name)
         ended = asyncio.wrap_future(call.ended)
         thread.start(call)
         try:
@@ -162,24 +171,24 @@ class ScoringThreads:
             thread.cancel(call)
             await asyncio.wait((ended,), timeout=self._grace_s)
             if not ended.done():
-                self._leave(name, lane, thread)
+                self._abandon(name, lane, thread)
             raise ScoringTimeout
         finally:
             if not ended.cancel():
-                ended.exception()  # looked at, so that asyncio does not complain of an error nobody saw
+                ended.exception()  # retrieved, so that asyncio does not report it as never retrieved
             thread.cancel(call)
 
-    def _leave(self, name: str, lane: _Lane, thread: _Thread) -> None:
-        if lane.now is not thread:
-            return  # another call has said so already
-        lane.now = None
-        lane.left.append(thread)
+    def _abandon(self, name: str, lane: _Lane, thread: _Thread) -> None:
+        if lane.current is not thread:
+            return  # another call has abandoned it already
+        lane.current = None
+        lane.abandoned.append(thread)
         thread.stop()
-        log.warning("scorer %s: a thread did not come back and is left behind (%d now)", name, len(lane.left))
+        log.warning("scorer %s: a thread did not return and is abandoned (%d so far)", name, len(lane.abandoned))
 
     def close(self) -> None:
-        """Stops every thread that can be stopped, and waits a moment for it."""
-        threads = [t for lane in self._lanes.values() for t in (lane.now, *lane.left) if t is not None]
+        """Stops every thread, and waits up to grace_s for each."""
+        threads = [t for lane in self._lanes.values() for t in (lane.current, *lane.abandoned) if t is not None]
         for thread in threads:
             thread.stop()
         for thread in threads:

@@ -1,10 +1,10 @@
-"""The seam between consumer and opinions: a scorer reads one subject and says a score, or why it has none."""
+"""What a scorer reads and implements, and the golden cases it must pass. What it returns is in gateway.core.score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
@@ -13,60 +13,118 @@ from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is judged: an exchange, its request as parsed JSON ({} when it is none), and what its answer says.
-
-    reference: the right answer, when the request's metadata or a dataset gives one. cost_usd: of the exchange; None:
-    there is no price for its model, or no usage.
-    """
+    """One exchange, parsed for scorers."""
 
     exchange: Exchange
     request: Mapping[str, Any]
+    """The request body as JSON; {} when it is not a JSON object."""
     completion: Completion
     reference: str | None = None
+    """The right answer, when the request's metadata or a dataset provides one."""
     cost_usd: float | None = None
+    """The cost of the exchange; None: its model has no price, or the upstream reported no usage."""
     _words: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def words(self) -> Sequence[str]:
-        """Of the answer's text, split at white space: once, for all who ask."""
+        """The answer's text, split at white space; computed once and shared by all scorers."""
         if not self._words:
             self._words.append(self.completion.text.split())
         return self._words[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to the same request."""
+
+    a: Subject
+    """The served answer of the control."""
+    b: Subject
+    """The candidate's answer, or a second one of the control."""
+    first: Literal["a", "b"] = "a"
+    """The answer to show first; derived from a hash, so that every process shows the same order."""
+
+
 class Denied(Exception):
-    """What a scorer raises that may not ask what it must ask: a wrong key, an unpaid bill. It is not asked again for
-    minutes, and that shows."""
+    """A scorer may not use what it needs: a wrong key, an unpaid bill. The scorer is then blocked for minutes."""
 
 
 class OverBudget(Exception):
-    """The budget of today does not reach; nothing was asked."""
+    """Today's budget does not cover another call; none was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A case a scorer must get right before it may register. expected: a value (to 1e-6), or None for Skipped.
-
-    reference: the right answer, for scorers that compare with one. cost_usd: for those that look at it.
-    """
+    """A case that a scorer must get right before it is registered."""
 
     name: str
     request: Mapping[str, Any]
     completion: Completion
     expected: float | None
-    exchange: Mapping[str, Any] = field(default_factory=dict)  # fields of the Exchange that differ from a plain one
+    """The value, to within 1e-6; None: Skipped."""
+    exchange: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the Exchange that differ from gateway.evals.scoring.golden.PLAIN_EXCHANGE."""
     reference: str | None = None
     cost_usd: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GoldenPair:
+    """A case that a pair scorer must get right before it is registered."""
+
+    name: str
+    request: Mapping[str, Any]
+    a: Completion
+    b: Completion
+    expected: float | None
+    """The value, to within 1e-6; None: Skipped."""
+    exchange: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of both Exchanges that differ from gateway.evals.scoring.golden.PLAIN_EXCHANGE."""
+    reference: str | None = None
+
+
 class Scorer(Protocol):
-    """An opinion about an answer. Reads a subject; changes nothing.
+    """Scores one answer. Reads a subject; changes nothing. Plain attributes satisfy the properties.
 
-    name: its name in the config. version: changes whenever old and new scores must not mix. kind: code, model, llm.
-    direction: whether more is better. bounds: of the value; None on a side: unbounded. heavy: takes longer than a
-    millisecond of CPU and runs off the event loop. Plain attributes do for all of them.
+    score() of a heavy scorer, and of one from another package, is called on a thread that belongs to this scorer and
+    runs its own event loop.
+    """
 
-    score() of a heavy scorer, and of one that is not part of this package, is called on a thread with an event loop of
-    its own, one for each scorer.
+    @property
+    def name(self) -> str:
+        """The scorer's name in the config."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever old and new scores must not be averaged together."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def heavy(self) -> bool:
+        """Whether score() takes more than a millisecond of CPU time and must run off the event loop."""
+
+    async def score(self, subject: Subject) -> Score | Skipped: ...
+    def golden(self) -> tuple[Golden, ...]: ...
+
+
+@runtime_checkable
+class ImmediateScorer(Protocol):
+    """A heavy scorer that can answer some subjects on the event loop."""
+
+    def score_immediately(self, subject: Subject) -> Score | Skipped | None:
+        """A result that takes less than a millisecond. None: call score(), on the scorer's thread."""
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """Compares two answers. Reads a pair; changes nothing. Attributes as in Scorer; bounds are (0, 1).
+
+    direction "minimise": a symmetric distance, 0 for equal answers. "maximise": the preference for b over a, ½ for a
+    tie. A failed answer never reaches a pair scorer: it counts as distance 1, or as a preference for the other answer.
     """
 
     @property
@@ -82,26 +140,31 @@ class Scorer(Protocol):
     @property
     def heavy(self) -> bool: ...
 
-    async def score(self, subject: Subject) -> Score | Skipped: ...
-    def golden(self) -> tuple[Golden, ...]: ...
-
-
-@runtime_checkable
-class ImmediateScorer(Protocol):
-    """What a heavy scorer may also have: an answer at once, on the event loop, where that takes no longer than a
-    millisecond. None: score() must be asked, on its thread."""
-
-    def at_once(self, subject: Subject) -> Score | Skipped | None: ...
+    async def compare(self, pair: Pair) -> Score | Skipped: ...
+    def golden(self) -> tuple[GoldenPair, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What most scorers of kind "code" have in common. A rule's further fields are its options in the config."""
+    """Base of most scorers of kind "code". Further fields of a subclass are its options in the config."""
 
     version: ClassVar[str] = "1"
     kind: ClassVar[Kind] = "code"
     direction: ClassVar[Direction] = "maximise"
     bounds: ClassVar[Bounds] = (0.0, 1.0)
     heavy: ClassVar[bool] = False
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceScorer:
+    """Base of distances of kind "code". Further fields of a subclass are its options in the config."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "code"
+    direction: ClassVar[Direction] = "minimise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = True
 
     name: str

@@ -1,5 +1,4 @@
-"""What the scorers and the rest of the config say of each other: mistakes, and what a user should know before trusting
-a judge. Pure."""
+"""Checks scorers against the rest of the config: mistakes, and warnings about judges and budgets. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from gateway.evals.scoring.asker import NO_GATEWAY
 from gateway.evals.scoring.model_families import shared_family
 from gateway.evals.scoring.registry import BuiltScorers
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
-    """Aliases that judges would ask and nobody serves; and, for whoever runs them, judges that reach no gateway."""
+    """Judges whose alias is not configured and, unless gateway_known, judges that cannot reach a gateway."""
     lines = []
-    for name, alias in _asked(built):
+    for name, alias in _called_aliases(built):
         if alias not in config.models:
             known = did_you_mean(alias, config.models) or f"; known: {', '.join(config.models)}"
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
@@ -29,50 +28,51 @@ def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool 
 
 
 def config_warnings(config: Config, built: BuiltScorers) -> list[str]:
-    """Judges of the family of what they judge, and budgets in USD without a price."""
-    return [*_kin(config, built), *_unpriced(config, built)]
+    """Judges of the same model family as a model they score, and budgets in USD for a model without a price."""
+    return [*_same_family(config, built), *_unpriced(config, built)]
 
 
-def _kin(config: Config, built: BuiltScorers) -> Iterator[str]:
-    for name, alias in _asked(built):
+def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:
+    for name, alias in _called_aliases(built):
         if alias not in config.models or built.all()[name].scorer.kind != "llm":
             continue
-        judged = _judged(config, alias)
+        scored = _scored_targets(config, alias)
         for judge in _targets(config.models[alias]):
-            related = [(t, family) for t in judged if (family := shared_family(judge.model, t.model))]
+            related = [(t, family) for t in scored if (family := shared_family(judge.model, t.model))]
             if related:
-                listed = ", ".join(str(t) for t, _ in related[:MOST_NAMED])
-                more = f" and {len(related) - MOST_NAMED} more" if len(related) > MOST_NAMED else ""
+                listed = ", ".join(str(t) for t, _ in related[:MAX_NAMED])
+                more = f" and {len(related) - MAX_NAMED} more" if len(related) > MAX_NAMED else ""
                 yield (
-                    f"scorers.{name}: its judge {judge} is of one family ({related[0][1]}) with "
-                    f"{listed}{more}, which it judges; models prefer their own kin: take another judge, or calibrate it"
+                    f"scorers.{name}: its judge {judge} belongs to the same model family ({related[0][1]}) as "
+                    f"{listed}{more}, which it scores; models prefer answers of their own family: "
+                    "use another judge, or calibrate it"
                 )
                 break
 
 
 def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
     prices = prices_of(config)
-    for name, alias in _asked(built):
+    for name, alias in _called_aliases(built):
         section = config.scorers.get(name)
         if section is None or section.budget_usd is None or alias not in config.models:
             continue
         for target in _targets(config.models[alias]):
             if prices.of(target) is None:
                 yield (
-                    f"scorers.{name}.budget_usd: {target} has no price, so it cannot be kept "
-                    "and the scorer will be blocked; give it a price in `prices`, or a budget in tokens"
+                    f"scorers.{name}.budget_usd: {target} has no price, so the budget cannot be enforced and the "
+                    "scorer will be blocked; set its price in `prices`, or use budget_tokens"
                 )
 
 
-def _asked(built: BuiltScorers) -> Iterator[tuple[str, str]]:
-    """Each scorer that asks the gateway, and the alias that it asks."""
+def _called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
+    """Each scorer that calls the gateway, with the alias that it calls."""
     for name, registered in built.all().items():
         if not registered.foreign:
             yield from ((name, alias) for alias in getattr(registered.scorer, "models", ()))
 
 
-def _judged(config: Config, judge: str) -> list[Target]:
-    """What may be judged: every target but those of the judge's own alias, unless there is no other."""
+def _scored_targets(config: Config, judge: str) -> list[Target]:
+    """The targets a judge may score: all except those of its own alias, unless that is the only alias."""
     others = [m for alias, m in config.models.items() if alias != judge] or list(config.models.values())
     found = [t for model in others for t in _targets(model)]
     for experiment in config.experiments.values():

@@ -130,7 +130,10 @@ async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, q
     one, two = (target.means["quality"].value for target in found.targets)
     assert (one, two) == (pytest.approx(0.8), pytest.approx(0.5))
     assert sum(r.json["model"] == "judge" for r in served.calls) == 60
-    assert any(line.startswith("caution: scorers.quality: its judge one/llama-judge is of one family") for line in said)
+    assert any(
+        line.startswith("caution: scorers.quality: its judge one/llama-judge belongs to the same model family")
+        for line in said
+    )
     nobody = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
     with pytest.raises(OptionError, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
         await replay(scan(questions(3)), QUALITY, replace(place, config=load(nobody)), QUIET, QUIET)

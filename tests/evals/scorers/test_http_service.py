@@ -80,16 +80,16 @@ async def test_it_may_say_what_was_missing(model, service, far, subject):
 @pytest.mark.parametrize(
     ("opinion", "said"),
     [
-        ({}, 'each must have either "value" or "skipped"'),
-        ({"value": 1, "skipped": "x"}, 'each must have either "value" or "skipped"'),
-        ([], "each must have"),
-        ({"value": "1"}, "the service says no opinion"),
+        ({}, 'each object needs either "value" or "skipped"'),
+        ({"value": 1, "skipped": "x"}, 'each object needs either "value" or "skipped"'),
+        ([], "each object needs"),
+        ({"value": "1"}, "the service returned no score"),
         ({"value": 3}, "value 3.0 is outside its bounds"),
-        ({"value": 1, "cost_usd": -1}, "the service says no opinion"),
-        (FakeAnswer(b"<html>"), "the service says no opinion"),
-        (FakeAnswer(b"broken", status=500), "the service says HTTP 500: broken"),
-        (FakeAnswer(b'{"value": NaN}'), "value nan is no finite number"),
-        (FakeAnswer(b"[" * 500_000), "the service says no opinion"),
+        ({"value": 1, "cost_usd": -1}, "the service returned no score"),
+        (FakeAnswer(b"<html>"), "the service returned no score"),
+        (FakeAnswer(b"broken", status=500), "the service returned HTTP 500: broken"),
+        (FakeAnswer(b'{"value": NaN}'), "value nan is not a finite number"),
+        (FakeAnswer(b"[" * 500_000), "the service returned no score"),
         (FakeAnswer(b" " * (1 << 21)), "answered with more than 1048576 bytes"),
     ],
 )
@@ -107,7 +107,7 @@ async def test_a_wrong_key_blocks_it(model, service, far, subject, status):
     await model.result(registered, subject("x"))
     asked = len(service.subjects)
     again = await model.result(registered, subject("x"))
-    assert again.explanation.startswith(f"blocked: the service says HTTP {status}")
+    assert again.explanation.startswith(f"blocked: the service returned HTTP {status}")
     assert len(service.subjects) == asked
 
 
@@ -129,7 +129,7 @@ async def test_one_that_gets_them_wrong_is_blocked_with_the_case(model, service,
 
 async def test_a_page_of_cases_that_is_none_is_said(model, service, far, subject):
     service.golden = [{"expected": "yes"}]
-    assert "/golden lists no golden cases" in (await model.result(far(), subject("good"))).explanation
+    assert "/golden did not return golden cases" in (await model.result(far(), subject("good"))).explanation
 
 
 async def test_what_it_costs_is_counted_and_keeps_the_budget(model, service, far, subject):
@@ -143,7 +143,7 @@ async def test_what_it_costs_is_counted_and_keeps_the_budget(model, service, far
 
 async def test_a_budget_that_cannot_be_kept_blocks(model, service, far, subject):
     result = await model.result(far(budget_usd=1.0), subject("good"))
-    assert (result.status, "does not say cost_usd" in result.explanation) == ("error", True)
+    assert (result.status, "does not return cost_usd" in result.explanation) == ("error", True)
 
 
 async def test_a_subject_that_is_too_large_is_not_sent(model, service, far, subject):

@@ -57,7 +57,7 @@ async def test_a_schema_is_compiled_on_a_thread_and_then_answers_at_once(subject
     scorers = build({"json_schema": Section()})
     rule = scorers["json_schema"].scorer
     of = subject('{"age": 3}', asking({**PERSON, "title": "new"}))
-    assert rule.at_once(of) is None
+    assert rule.score_immediately(of) is None
     (first,) = await score_all(scorers, of, lambda _: 0.0, threads)
-    assert rule.at_once(of) == first.score
+    assert rule.score_immediately(of) == first.score
     assert first.score.value == 1.0

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.completion import Completion
 from gateway.core.errors import ConfigError
-from gateway.evals.scoring.gate import MOST_LATE
+from gateway.evals.scoring.gate import MAX_TIMEOUTS
 from gateway.fake import HOLD, FakeAnswer
 
 QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}
@@ -119,14 +119,14 @@ async def test_what_has_no_answer_is_not_judged(model, subject):
         ({}, "j.model: missing; it must be given"),
         ({"model": "m", "kind": "rubric"}, "j.items: missing; a rubric needs items, as [{ask: …, weight: 1}]"),
         ({"model": "m", "items": ["x"]}, "j.items: only a rubric has items, and this judge is pointwise"),
-        ({"model": "m", "scale": [5, 1]}, "j.scale: [5, 1] is no scale: expected [low, high], as [1, 5]"),
+        ({"model": "m", "scale": [5, 1]}, "j.scale: [5, 1] is not a scale: expected [low, high], as [1, 5]"),
         (
             {"model": "m", "context": "a"},
-            "j.context: only groundedness looks at a context, and this judge is pointwise",
+            "j.context: only groundedness uses a context, and this judge is pointwise",
         ),
         (
             {"model": "m", "kind": "rubric", "items": [{"ask": "x", "weight": 0}]},
-            "j.items: an item of weight 0 decides nothing; leave it out",
+            "j.items: an item of weight 0 has no effect; leave it out",
         ),
         (
             {"model": "m", "kind": "rubric", "items": ["x"], "criterion": "c"},
@@ -162,14 +162,14 @@ def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_pa
 
 
 async def test_a_judge_that_hangs_times_out_and_is_blocked_after_enough_of_it(model, subject):
-    judge = model.build(use="judge", model="referee", deadline_s=0.05, concurrency=MOST_LATE)
+    judge = model.build(use="judge", model="referee", deadline_s=0.05, concurrency=MAX_TIMEOUTS)
     model.think = lambda body: FakeAnswer(b"{}", pauses=[HOLD])
-    found = await asyncio.gather(*(model.result(judge, subject("blue")) for _ in range(MOST_LATE)))
+    found = await asyncio.gather(*(model.result(judge, subject("blue")) for _ in range(MAX_TIMEOUTS)))
     assert {r.status for r in found} == {"timeout"}
     asked = len(model.bodies)
     after = await model.result(judge, subject("blue"))
     assert after.status == "error"
-    assert after.explanation.startswith(f"blocked: {MOST_LATE} deadlines in a row were missed; tried again in")
+    assert after.explanation.startswith(f"blocked: {MAX_TIMEOUTS} deadlines in a row were missed; tried again in")
     assert len(model.bodies) == asked
 
 
@@ -223,7 +223,7 @@ async def test_a_judge_of_the_first_place_gives_ties_and_shows_it(model, judge, 
     model.says({"better": "1"})
     score = (await model.result(judge, pair("apples", "bananas"))).score
     assert (score.value, score.label, dict(score.detail)) == (0.5, "tie", {"flip": 1.0, "first_slot": 1.0})
-    assert score.explanation.startswith("The order decided, so it is a tie.")
+    assert score.explanation.startswith("The preference changed with the order, so it is a tie.")
 
 
 async def test_neither_in_one_order_counts_half(model, judge, pair):

@@ -22,11 +22,10 @@ from gateway.core.completion import Completion
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.golden import PLAIN_EXCHANGE
-from gateway.evals.scoring.pairs import Pair
 from gateway.evals.scoring.registry import build_all
 from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.scoring.types import Subject
+from gateway.evals.scoring.types import Pair, Subject
 from gateway.evals.store.query import reading
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.up import engines

@@ -18,7 +18,7 @@ RULES = [Bleu("bleu"), Chrf("chrf"), Exact("exact"), F1("f1"), RougeL("rouge_l")
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
 def test_without_a_reference_or_an_answer_it_is_not_applicable(ask, subject, rule):
-    assert ask(rule, subject("hi")) == rule.at_once(subject("hi")) == NO_REFERENCE
+    assert ask(rule, subject("hi")) == rule.score_immediately(subject("hi")) == NO_REFERENCE
     assert isinstance(ask(rule, subject(Completion(error="x"), None, "hi", status=500)), Skipped)
 
 

@@ -59,7 +59,7 @@ async def test_other_errors_refuse_and_name_the_field(model, ask):
 
 async def test_a_budget_in_usd_needs_a_price(model, ask):
     budget = ScorerBudget("j", 1.0, None, InMemoryLedger())
-    with pytest.raises(Denied, match="budget_usd cannot be kept: up/judge-1 has no price"):
+    with pytest.raises(Denied, match="budget_usd cannot be enforced: up/judge-1 has no price"):
         await ask(budget, Prices()).ask("/chat/completions", BODY)
 
 
@@ -74,7 +74,7 @@ async def test_what_failed_costs_nothing_of_the_budget(model, ask):
 
 
 async def test_without_a_gateway_nobody_is_asked(model):
-    with pytest.raises(Denied, match="nothing says where that is"):
+    with pytest.raises(Denied, match="whose address is unknown"):
         await Asker(None, Prices()).ask("/chat/completions", BODY)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.core.backoff import Backoff
-from gateway.evals.scoring.gate import MOST_LATE, GateClosed, ScorerGate
+from gateway.evals.scoring.gate import MAX_TIMEOUTS, GateClosed, ScorerGate
 from gateway.evals.scoring.threads import ScoringTimeout
 
 
@@ -36,7 +36,7 @@ async def enter(gate, deadline_s=1.0):
 
 async def test_a_denied_scorer_is_blocked_and_says_why(gate, clock):
     assert gate.reason is None
-    gate.denied("HTTP 401: no key")
+    gate.record_denied("HTTP 401: no key")
     assert gate.reason == "HTTP 401: no key"
     clock.now = 10
     with pytest.raises(GateClosed, match="blocked: HTTP 401: no key; tried again in 50 s"):
@@ -44,35 +44,35 @@ async def test_a_denied_scorer_is_blocked_and_says_why(gate, clock):
 
 
 async def test_one_is_let_through_after_a_while_and_the_wait_doubles(gate, clock):
-    gate.denied("no")
+    gate.record_denied("no")
     for until, wait in ((60, 120), (180, 200), (380, 200)):
         clock.now = until
         async with gate.turn(1.0):
             with pytest.raises(GateClosed):
                 await enter(gate)  # only one probe at a time
-            gate.denied("still no")
+            gate.record_denied("still no")
         with pytest.raises(GateClosed, match=f"in {wait} s"):
             await enter(gate)
 
 
 async def test_it_works_again_when_the_probe_is_answered(gate, clock):
-    gate.denied("no")
+    gate.record_denied("no")
     clock.now = 60
     async with gate.turn(1.0):
-        gate.answered()
+        gate.record_reply()
     assert gate.reason is None
     await enter(gate)
 
 
 async def test_deadline_after_deadline_blocks_and_one_answer_in_between_does_not(gate):
-    for _ in range(MOST_LATE - 1):
-        gate.late()
-    gate.answered()
-    for _ in range(MOST_LATE - 1):
-        gate.late()
+    for _ in range(MAX_TIMEOUTS - 1):
+        gate.record_timeout()
+    gate.record_reply()
+    for _ in range(MAX_TIMEOUTS - 1):
+        gate.record_timeout()
     assert gate.reason is None
-    gate.late()
-    assert gate.reason == f"{MOST_LATE} deadlines in a row were missed"
+    gate.record_timeout()
+    assert gate.reason == f"{MAX_TIMEOUTS} deadlines in a row were missed"
 
 
 async def test_only_so_many_at_once_and_the_others_wait_no_longer_than_their_deadline(gate):
@@ -86,6 +86,6 @@ async def test_whoever_waited_while_it_was_blocked_is_refused(gate):
     async with gate.turn(1.0), gate.turn(1.0):
         waiting = asyncio.ensure_future(enter(gate))  # noqa: TID251 - awaited below
         await asyncio.sleep(0)
-        gate.denied("no")
+        gate.record_denied("no")
     with pytest.raises(GateClosed):
         await waiting

@@ -15,7 +15,7 @@ from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 SCORER = """
 import os, sys, time
 from gateway.evals.scorers import Golden, Rule, Score, Skipped
-from gateway.evals.scoring.pairs import DistanceScorer, GoldenPair
+from gateway.evals.scoring.types import DistanceScorer, GoldenPair
 from gateway.core.completion import Completion
 from dataclasses import dataclass
 
@@ -106,7 +106,7 @@ async def test_the_process_is_kept_and_one_that_ended_is_started_again(model, od
     [
         ("raise", "KeyError: 'no such thing'"),
         ("memory", "MemoryError: more than memory_mb: 128"),
-        ("wrong", "said neither Score nor Skipped but int"),
+        ("wrong", "returned int, expected Score or Skipped"),
         ("huge", "bytes, more than 1048576"),
     ],
 )

@@ -350,12 +350,12 @@ def test_a_refusal_is_remembered_too():
 
 def test_at_once_is_only_what_is_quick():
     compiled = SchemaCache().compile({"items": {"type": "integer"}})
-    assert compiled.mistake([1], 3, at_once=True) is None
-    assert compiled.mistake(["x"], 5, at_once=True)
+    assert compiled.mistake([1], 3, immediate=True) is None
+    assert compiled.mistake(["x"], 5, immediate=True)
     with pytest.raises(SchemaTooSlow):
-        compiled.mistake(["x"], 20_000, at_once=True)
+        compiled.mistake(["x"], 20_000, immediate=True)
     with pytest.raises(SchemaTooSlow):
-        compiled.mistake([1], 10_000_000, at_once=True)
+        compiled.mistake([1], 10_000_000, immediate=True)
 
 
 def test_several_threads_may_use_one_schema():

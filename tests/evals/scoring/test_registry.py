@@ -125,15 +125,15 @@ def test_what_is_wrong_with_a_class_of_others_is_said(module):
         builtin={"use": "collections:OrderedDict"},
     ) == [
         'scorers.deaf: golden case "soft": expected 1, got 0.0',
-        "scorers.half.use: stranger_b:Half is no scorer: "
+        "scorers.half.use: stranger_b:Half is not a scorer: "
         "it has no version, kind, direction, bounds, heavy, score, golden",
-        "scorers.odd.use: stranger_b:Odd is no scorer: its kind is 'magic', expected one of code, model, llm",
-        "scorers.odd.use: stranger_b:Odd is no scorer: its bounds are 3, expected (low, high)",
+        "scorers.odd.use: stranger_b:Odd is not a scorer: its kind is 'magic', expected one of code, model, llm",
+        "scorers.odd.use: stranger_b:Odd is not a scorer: its bounds are 3, expected (low, high)",
         'scorers.near.use: stranger_b has no Shoot; did you mean "Shout"?',
         "scorers.broken: RuntimeError: no disk",
-        "scorers.three.use: 3 is no class",
+        "scorers.three.use: 3 is not a class",
         "scorers.gone.use: cannot import stranger_c: ModuleNotFoundError: No module named 'nothing_of_that_name'",
-        "scorers.builtin.use: <class 'collections.OrderedDict'> does not say what it takes",
+        "scorers.builtin.use: the parameters of <class 'collections.OrderedDict'> cannot be read",
     ]
 
 

@@ -84,11 +84,11 @@ async def test_results_come_in_the_order_of_the_config(subject, threads):
     ("how", "said"),
     [
         (fail, "ValueError: no such thing"),
-        (lambda _: None, "said neither Score nor Skipped but NoneType"),
+        (lambda _: None, "returned NoneType, expected Score or Skipped"),
         (lambda _: Score(1.5), "value 1.5 is outside its bounds, 0.0 to 1.0"),
         (lambda _: Score(-0.1), "value -0.1 is outside its bounds, 0.0 to 1.0"),
-        (lambda _: Score(float("nan")), "value nan is no finite number"),
-        (lambda _: Score("1"), "value '1' is no finite number"),
+        (lambda _: Score(float("nan")), "value nan is not a finite number"),
+        (lambda _: Score("1"), "value '1' is not a finite number"),
         (lambda _: [].pop(), "IndexError: pop from empty list"),
     ],
 )
@@ -121,7 +121,7 @@ async def test_its_own_timeout_is_an_error_not_our_deadline(subject, threads):
 
 @pytest.mark.parametrize(("kind", "foreign"), [(Heavy, False), (Does, True)])
 async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(subject, kind, foreign):
-    threads, free = ScoringThreads(most_lost=2, grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(max_lost=2, grace_s=0.01), threading.Event()
 
     def block(_):
         free.wait()
@@ -133,7 +133,7 @@ async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(sub
         said.append(await run(scorers, subject(), threads))
     assert len(said) > 2
     assert said[-1]["bad"].status == "error"
-    assert said[-1]["bad"].explanation == "ScorerBlocked: 2 of its threads never came back; repair or remove the scorer"
+    assert said[-1]["bad"].explanation == "ScorerBlocked: 2 of its threads did not return; repair or remove the scorer"
     assert all(r["fine"].status == "scored" for r in said)
     free.set()
     threads.close()

@@ -100,7 +100,7 @@ async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
 
 
 async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns():
-    threads, free = ScoringThreads(most_lost=3, grace_s=0.01), threading.Event()
+    threads, free = ScoringThreads(max_lost=3, grace_s=0.01), threading.Event()
 
     async def block():
         free.wait()
@@ -109,7 +109,7 @@ async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns
     while threads.lost("a") < 3:
         with pytest.raises(ScoringTimeout):
             await threads.run("a", block, 0.01, heavy=True)
-    with pytest.raises(ScorerBlocked, match="3 of its threads never came back"):
+    with pytest.raises(ScorerBlocked, match="3 of its threads did not return"):
         await threads.run("a", one, 5, heavy=True)
     assert await threads.run("b", one, 5, heavy=True) == ONE, "others have their own"
     free.set()

@@ -38,10 +38,10 @@ def test_a_judge_of_the_family_it_judges_is_warned_of(said):
     wrong, (caution,) = said()
     assert wrong == []
     assert caution == (
-        "scorers.helpful: its judge far/o3 is of one family (OpenAI) with far/gpt-5.5, which it judges; "
-        "models prefer their own kin: take another judge, or calibrate it"
+        "scorers.helpful: its judge far/o3 belongs to the same model family (OpenAI) as far/gpt-5.5, which it scores; "
+        "models prefer answers of their own family: use another judge, or calibrate it"
     )
-    assert "(Qwen) with local/Qwen/Qwen3-8B" in said("local", "qwen2.5-72b")[1][0]
+    assert "(Qwen) as local/Qwen/Qwen3-8B" in said("local", "qwen2.5-72b")[1][0]
 
 
 def test_an_alias_that_nobody_serves_is_a_mistake(said):
@@ -53,7 +53,7 @@ def test_a_judge_that_reaches_no_gateway_is_a_mistake_for_whoever_runs_it():
     config = parse(CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
         "{MORE}", "share: 0.1"))  # fmt: skip
     (line,) = config_mistakes(config, build_all(config.scorers), gateway_known=False)
-    assert "give `evals: {base_url: …, api_key: …}`" in line
+    assert "set `evals: {base_url: …, api_key: …}`" in line
 
 
 def test_a_budget_in_usd_without_a_price_is_warned_of(said):

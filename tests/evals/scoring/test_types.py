@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.score import Score
-from gateway.evals.scoring.pairs import PairScorer
 from gateway.evals.scoring.registry import RegisteredPair, build_all
+from gateway.evals.scoring.types import PairScorer
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=3),
                     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text("ab", max_size=2), x, max_size=3),
