@@ -29,6 +29,28 @@ Every key of `gateway.yaml`. This page is written by `python docs/configuration.
 - Only `upstreams` and `models` are required.
 - A running `gateway serve` reads the file again when it changes, and at SIGHUP. A file with mistakes is rejected: the
   old configuration stays in force, and `gateway_config_ok` is 0.
+
+## Completion and checks in an editor
+
+`gateway schema` prints the JSON Schema of the file:
+
+```sh
+gateway schema > gateway.schema.json
+```
+
+Editors with the YAML language server (VS Code with the extension "YAML" by Red Hat, Neovim, Helix, Emacs, …) complete
+keys, show the descriptions on this page and underline mistakes when the first line of the file names the schema:
+
+```yaml
+# yaml-language-server: $schema=gateway.schema.json
+open: true
+upstreams: {local: {kind: vllm}}
+models: {chat: {targets: [{upstream: local, model: smollm2}]}}
+```
+
+In VS Code, the setting `"yaml.schemas": {"gateway.schema.json": "gateway*.yaml"}` does the same for a whole folder.
+The schema knows single sections only; `gateway check` also checks what sections must agree on, such as names of
+upstreams.
 """
 
 

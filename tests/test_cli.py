@@ -18,7 +18,7 @@ import redis
 from gateway import __version__
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "samples", "report", "ab", "replay"]
+VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "schema", "samples", "report", "ab", "replay"]
 VERBS += ["label", "judge", "export", "migrate", "status", "dead"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import ab, dead, export, judge, label, migrate, processes, replay, report, samples, status, up
+from gateway.cli import ab, dead, export, judge, label, migrate, processes, replay, report, samples, schema, status, up
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway that scores the traffic it carries.",
@@ -14,5 +14,5 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich takes 0.15 s to draw a frame around the help
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for verbs in (up, processes, samples, report, ab, replay, label, judge, export, migrate, status, dead):
+for verbs in (up, processes, schema, samples, report, ab, replay, label, judge, export, migrate, status, dead):
     app.add_typer(verbs.verbs)

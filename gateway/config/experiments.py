@@ -32,7 +32,7 @@ def _start(value: Any) -> Any:
     return value if value in ("auto", "manual") else _unix_seconds(value)
 
 
-Moment = Annotated[float, PlainValidator(_unix_seconds)]
+Moment = Annotated[float, PlainValidator(_unix_seconds, json_schema_input_type=str)]
 Margin = Annotated[float, BeforeValidator(number), Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -109,7 +109,7 @@ class Experiment(Section):
     """Whose calls take part."""
     gate: ShadowGate = ShadowGate()
     """When shadow requests pause."""
-    start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start)] = "auto"
+    start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start, json_schema_input_type=str)] = "auto"
     """`auto`: when a gateway first reads it; `manual`: by `gateway ab start`; or a time."""
     stop: Moment | None = None
     """A time, UTC unless it has an offset. Default: when it is stopped."""

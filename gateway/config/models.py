@@ -208,13 +208,13 @@ class Config(Section):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     """The model names that clients may use."""
     sampling: Sampling = Sampling()
-    """Which calls are recorded and scored."""
+    """The share of calls that is recorded and scored."""
     passthrough: str | None = None
     """The upstream that gets requests to all other /v1/ paths. Default: those get HTTP 404."""
     cors: tuple[str, ...] = ()
     """Origins from which browsers may send requests."""
     limits: Limits = Limits()
-    """Limits of the gateway process."""
+    """Limits on requests, and on stopping."""
     metrics: MetricsConfig = MetricsConfig()
     """Who may read the metrics."""
     log: LogConfig = LogConfig()

@@ -41,7 +41,7 @@ class EngineRun(Section):
 class Upstream(Section):
     """A server that requests can go to. Defaults that depend on `kind` are listed in docs/engines.md."""
 
-    kind: str
+    kind: Annotated[str, Field(json_schema_extra={"enum": list(VENDORS)})]
     """The provider or engine: `openai`, `anthropic`, `azure`, `vllm`, `ollama`, `llamacpp`, …"""
     base_url: Url | None = None
     """URL up to and including the version path. Default: the provider's own, where it has one."""
