@@ -28,11 +28,6 @@ TESTED_ELSEWHERE = {
         "the report of an experiment without a plan",
     ),
     "evals/reports/experiment/sentences": ("evals/reports/experiment/test_build.py", "sentences of a report"),
-    "evals/store/experiments/pairs": (
-        "evals/experiments/test_advance.py",
-        "pairs settle where a step takes them",
-    ),
-    "evals/store/experiments/queries": ("evals/reports/experiment/test_build.py", "questions that a report asks"),
     "observability/experiment_metrics": (
         "evals/experiments/test_engine.py",
         "what Prometheus reads is what the report says",
@@ -44,10 +39,6 @@ TESTED_ELSEWHERE = {
     "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
     "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),
     "evals/reports/status_screen": ("evals/reports/test_status.py", "the screen is seen through the verb"),
-    "evals/store/tables_delivery": (
-        "evals/store/test_loss_accounting.py",
-        "the tables of what is lost are seen through losses",
-    ),
     "cli/options": ("test_cli.py", "options and notes are seen through the verbs"),
     "cli/export": ("evals/reports/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
@@ -57,10 +48,6 @@ TESTED_ELSEWHERE = {
     "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
     "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
-    **{
-        f"evals/store/tables_{of}": ("evals/store/test_engine.py", "the migrations make what the tables say")
-        for of in ("experiments", "labels", "replay")
-    },
     "runtime/embedded_socket": ("runtime/test_embedded_redis.py", "the server is run where the others look for it"),
     "proxy/relay/replies": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
 }

@@ -121,13 +121,13 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
     from gateway.evals.experiments.findings import current_plan
     from gateway.evals.experiments.power import forecast
     from gateway.evals.store.engine import StoreUnavailable
-    from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
+    from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
     from gateway.evals.store.query import reading
 
     planned = plans_of(config).get(name)
     try:
         with reading(_store(config, data)) as connection:
-            kept = current_plan(kept_plans(connection, name))
+            kept = current_plan(stored_plans(connection, name))
             if kept is not None:
                 return forecast(connection, kept, margin, alpha)
     except StoreUnavailable:

@@ -16,9 +16,9 @@ def migrate(config: MaybeConfig = None, data: Data = None) -> None:
     `gateway evaluate` and `gateway up` do it too, when they start. Make a copy of the store first: there is no way back
     to an older version but the copy.
     """
-    from gateway.evals.store.engine import head, migrated
+    from gateway.evals.store.engine import head, migrate_store
 
-    before = migrated(where_to_read(config, data).store)
+    before = migrate_store(where_to_read(config, data).store)
     if before == head():
         note(f"the store has tables of version {head()} already")
     else:

@@ -24,9 +24,9 @@ from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
 from gateway.evals.scoring.budget import ledger_key_at
 from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.store.batches import DeadLetterRow
-from gateway.evals.store.labels import labelled
+from gateway.evals.store.labels import labels_with_scores
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
+from gateway.evals.store.write import DeadLetterRow
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.runtime.tasks import Tasks
 from gateway.stream import EVICTS, Corridor, StreamEntry
@@ -222,7 +222,7 @@ class Consumer:
             await self._keep()
         await self._tell_blocked()
         if self._is_due("labels", self._pace.labels_s):
-            self._labelled = await self._desk.store.run(labelled)
+            self._labelled = await self._desk.store.run(labels_with_scores)
         figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()), self._labelled)
         if self._desk.experiments is not None:
             figures = replace(figures, experiments=self._desk.experiments.figures)

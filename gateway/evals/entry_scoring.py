@@ -19,9 +19,9 @@ from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_later, score_now
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
-from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.ledger import position
 from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.write import ScoredBatch
 from gateway.stream import StreamEntry
 
 log = logging.getLogger(__name__)

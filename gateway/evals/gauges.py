@@ -12,8 +12,7 @@ from gateway.core.exchange import Target
 from gateway.evals.annotation.calibrate import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
-from gateway.evals.store.buckets import COUNT, WIDE, bounds_of
-from gateway.evals.store.costs import ScorerCost
+from gateway.evals.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
 from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.stream import Lag
@@ -100,7 +99,7 @@ class Gauges:
         for cell in cells:
             by_status.update({status: n for status, n in cell.n.items() if n})
         registered = self._scorers.get(scorer)
-        bounds = bounds_of(*registered.scorer.bounds) if registered else WIDE
+        bounds = bucket_bounds(*registered.scorer.bounds) if registered else WIDE_BOUNDS
         found = self._estimate(registered, cells) if registered else None
         mean, low, high = (None, None, None) if found is None or found.mean is None else (
             found.mean, found.low, found.high,
@@ -135,7 +134,7 @@ def strata_of(cell: ScoreCell) -> StratumSums:
 
 
 def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tuple[str, float], ...]:
-    weights = [0.0] * COUNT
+    weights = [0.0] * BUCKET_COUNT
     for cell in cells:
         weights = [w + more for w, more in zip(weights, cell.bucket_weights, strict=True)]
     return tuple(zip((*map(str, bounds), "+Inf"), weights, strict=True))

@@ -82,7 +82,7 @@ async def opened(
     try:
         async with (
             outside_of(config, corridor.state, directory) as outside,
-            Store(store, bounds=RetentionLimits.of(config.store)) as opened_store,
+            Store(store, retention=RetentionLimits.of(config.store)) as opened_store,
             AsyncExitStack() as stack,
         ):
             built = build_all(config.scorers, outside)

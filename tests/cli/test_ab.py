@@ -21,7 +21,7 @@ from gateway.core.plan import PlanState
 from gateway.evals.experiments.metrics import PairValue
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule
 from gateway.evals.store import engine
-from gateway.evals.store.experiments.plans import keep_plans
+from gateway.evals.store.experiments.plans import save_plans
 from gateway.evals.store.experiments.sequences import SequenceChanges, SequenceName, save
 from gateway.stream import Corridor
 
@@ -166,7 +166,7 @@ def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path
     plan = run.plan()
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
-        keep_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
+        save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
         sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
         for i in range(40):
             sequence.add(PairValue(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))

@@ -31,11 +31,12 @@ from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Golden, Subject
 from gateway.evals.store import engine
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.query import reading
+from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.rows import ScoredExchange
-from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot, standing
+from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot, take_snapshot
 from gateway.evals.store.store import Store
+from gateway.evals.store.write import ScoredBatch
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
@@ -176,12 +177,12 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def opened(
-        self, name: str = "c1", pace: ConsumerTiming = QUICK
+        self, name: str = "c1", pace: ConsumerTiming = QUICK, retention: RetentionLimits | None = None
     ) -> AsyncIterator[tuple[Consumer, ConsumerContext]]:
         """A consumer that does not run yet, and its desk, for tests that break something on it first."""
         corridor = Corridor(self.stream_url, self.stream_name)
         threads = ScoringThreads()
-        async with Store(self.store_url) as store:
+        async with Store(self.store_url, retention=retention) as store:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
             judge = EntryScorer(self.scorers, threads)
@@ -230,7 +231,7 @@ class Room:
 
     def standing(self) -> StoreSnapshot:
         with reading(self.store_url) as connection:
-            return standing(connection)
+            return take_snapshot(connection)
 
     def cells(self) -> tuple[ScoreCell, ...]:
         return self.standing().cells

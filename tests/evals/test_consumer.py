@@ -16,7 +16,6 @@ from gateway.core.exchange import Feedback
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
-from gateway.stream import Corridor
 
 
 async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
@@ -180,7 +179,7 @@ async def test_a_locked_database_is_a_store_that_is_down(room):
             raise OperationalError("INSERT", {}, Exception("database is locked"))
 
         with pytest.raises(StoreDown):
-            await desk.store._transaction(locked)
+            await desk.store.run(locked)
 
 
 async def test_a_stream_server_that_comes_back_without_its_data_is_read_again(room, exchange):
@@ -306,15 +305,16 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
     assert room.sql("SELECT count(*), sum(value) FROM scores WHERE kind = 'feedback'") == [(40, 40.0)]
 
 
-async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog, monkeypatch):
-    monkeypatch.setattr("gateway.evals.store.retention._YOUNG_S", -1.0)
+async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):
     caplog.set_level(logging.INFO)
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (
-        room.opened(pace=ConsumerTiming(block_ms=20, tick_s=0.0, keep_s=0.0)) as (consumer, desk),
+        room.opened(
+            pace=ConsumerTiming(block_ms=20, tick_s=0.0, keep_s=0.0),
+            retention=RetentionLimits(keep_s=86_400.0, protected_s=-1.0),
+        ) as (consumer, _),
         asyncio.TaskGroup() as tasks,
     ):
-        desk.store._bounds = RetentionLimits(keep_s=86_400.0)
         tasks.create_task(consumer.run())
         await room.send(old, new)
         await room.until(lambda: "1 old exchanges are gone" in caplog.text)

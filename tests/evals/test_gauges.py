@@ -11,9 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.config.scorers import ScorerConfig
 from gateway.core.exchange import Target
 from gateway.evals.gauges import Gauges
-from gateway.evals.store.batches import CellKey
-from gateway.evals.store.buckets import COUNT
-from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot
+from gateway.evals.store.score_sums import BUCKET_COUNT
+from gateway.evals.store.snapshot import CellKey, ScoreCell, StoreSnapshot
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Lag
 
@@ -35,7 +34,7 @@ def cell(scorer="said", version="1", model="local/small", arm="", stratum="defau
     ones = float(counts["scored"])
     key = CellKey(scorer, version, "c1", "chat", model, arm, stratum)
     buckets = (*(0.0,) * 10, weight, 0.0)
-    assert len(buckets) == COUNT
+    assert len(buckets) == BUCKET_COUNT
     return ScoreCell(key, counts, ones, ones, 2.0 * sum(counts.values()), 0, weight, weight, buckets)
 
 

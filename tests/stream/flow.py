@@ -20,9 +20,9 @@ from gateway.config.models import Config
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Record, Tally, from_fields
 from gateway.evals.serve import opened
-from gateway.evals.store.delivery import Delivery, delivery
+from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.evals.store.query import reading
-from gateway.evals.store.snapshot import ScoreCell, standing
+from gateway.evals.store.snapshot import ScoreCell, take_snapshot
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
 
@@ -198,7 +198,7 @@ def sums(store: str) -> dict[Any, Any]:
     def of(cell: ScoreCell) -> tuple[Any, ...]:
         return dict(cell.n), cell.total, cell.squares, cell.inverse_pi, cell.population
 
-    found: dict[Any, Any] = {cell.key: of(cell) for cell in read(store, standing).cells}
+    found: dict[Any, Any] = {cell.key: of(cell) for cell in read(store, take_snapshot).cells}
     found["buckets"] = sorted(rows(store, "SELECT scorer, model, bucket, n FROM score_buckets"))
     found["tallies"] = sorted(rows(store, "SELECT incarnation, ledger, stratum, reason, n FROM tallies"))
     found["scores"] = sorted(rows(store, "SELECT score_id, exchange_id, scorer, status, value FROM scores"))

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.exchange import Exchange, Target, new_id
-from gateway.evals.store.delivery import Delivery, delivery
+from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.recorder import Recorder
 from gateway.stream import Corridor

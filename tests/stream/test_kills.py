@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Exchange, Record, from_fields
-from gateway.evals.store.delivery import Delivery, delivery
+from gateway.evals.store.loss_accounting import Delivery, delivery
 
 KINDS = ("gateway", "consumer", "server", "both")
 

@@ -28,8 +28,18 @@ from gateway.evals.annotation.desk import newest_version
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.statistics.judge import CorrectedRate
-from gateway.evals.store.labels import ScorerVersion, labelled, labelled_pairs, version_of
-from gateway.evals.store.labels_sums import JudgedSums, Key, ScoreSelection, flips, judged_after, sums
+from gateway.evals.store.labels import (
+    JudgedSums,
+    ScorerVersion,
+    ScoreSelection,
+    TrafficKey,
+    judged_after,
+    judged_sums,
+    labels_with_pair_scores,
+    labels_with_scores,
+    order_flips,
+    version_of,
+)
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.snapshot import ScoreCell
 from gateway.observability.eval_metrics import CorrectedFigures
@@ -98,13 +108,17 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
     """Raises NothingScored."""
     version = newest_version(connection, options.scorer)
     selection = ScoreSelection(experiment=options.experiment)
-    rows = labelled_pairs(connection, version) if version.subject == "pair" else labelled(connection, version)
+    rows = (
+        labels_with_pair_scores(connection, version)
+        if version.subject == "pair"
+        else labels_with_scores(connection, version)
+    )
     everywhere = labelled_items(options.scorer, rows)
     items = [i for i in everywhere if options.experiment in (None, i.experiment)]
-    cells = sums(connection, version, selection, options.cut)
+    cells = judged_sums(connection, version, selection, options.cut)
     drawn = [i for i in items if i.pi > 0]
     labels = labels_in(drawn, call_weights(cells))
-    orders = flips(connection, version, selection) if version.subject == "pair" else []
+    orders = order_flips(connection, version, selection) if version.subject == "pair" else []
     last = max((r["horizon"] for r in rows), default=None)
     return CalibrationResult(
         options=options,
@@ -123,7 +137,7 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
 
 
 def _groups(
-    items: Sequence[LabelledItem], cells: Mapping[Key, JudgedSums], options: CalibrationOptions
+    items: Sequence[LabelledItem], cells: Mapping[TrafficKey, JudgedSums], options: CalibrationOptions
 ) -> list[CorrectedGroup]:
     """All traffic, and each arm; if everything belongs to one arm, that arm alone."""
     weights = call_weights(cells)
@@ -177,10 +191,10 @@ def _corrected(connection: Reading, scorer: str, selection: ScoreSelection) -> C
         return None
     items = [
         item
-        for item in labelled_items(scorer, labelled(connection, version))
+        for item in labelled_items(scorer, labels_with_scores(connection, version))
         if selection.experiment in (None, item.experiment) and selection.plan in (None, item.plan)
     ]
-    cells = sums(connection, version, selection, 0.5)
+    cells = judged_sums(connection, version, selection, 0.5)
     return corrected(labels_in(items, call_weights(cells)), judged_sample(cells))
 
 
@@ -207,7 +221,9 @@ def corrected_figures(
     )
 
 
-def _scorer_figures(scorer: str, rows: Sequence[StoredLabel], sums: Mapping[Key, JudgedSums]) -> list[CorrectedFigures]:
+def _scorer_figures(
+    scorer: str, rows: Sequence[StoredLabel], sums: Mapping[TrafficKey, JudgedSums]
+) -> list[CorrectedFigures]:
     items = labelled_items(scorer, rows)
     weights = call_weights(sums)
     figures = []
@@ -220,12 +236,12 @@ def _scorer_figures(scorer: str, rows: Sequence[StoredLabel], sums: Mapping[Key,
     return figures
 
 
-def _unit_sums(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[Key, JudgedSums]:
+def _unit_sums(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[TrafficKey, JudgedSums]:
     """The sums of the scorer's values mapped to [0, 1], 1 best; empty if the scorer has no bounds."""
     low, high = registered.scorer.bounds
     if low is None or high is None or low == high:
         return {}
-    found: dict[Key, JudgedSums] = {}
+    found: dict[TrafficKey, JudgedSums] = {}
     for cell in cells:
         key = cell.key
         if key.scorer == name and _runs(registered, key.version, key.config_hash):

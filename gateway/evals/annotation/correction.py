@@ -19,7 +19,7 @@ from gateway.evals.annotation.sampling import ItemArrays, LabelCandidate, Sampli
 from gateway.evals.statistics.domains import Floats, inside, positive, same_length, vector
 from gateway.evals.statistics.judge import CorrectedRate, JudgeAccuracy, corrected_rate
 from gateway.evals.statistics.special import student_quantile
-from gateway.evals.store.labels_sums import JudgedSums, Key
+from gateway.evals.store.labels import JudgedSums, TrafficKey
 
 MIN_LABELS = 10  # with fewer labels there is no estimate
 Mask = NDArray[np.bool_]
@@ -215,7 +215,7 @@ class LabelledItem:
     """The mean of people's verdicts."""
     f: float
     """The scorer's verdict."""
-    key: Key
+    key: TrafficKey
     experiment: str
     plan: str | None
     pi: float
@@ -265,7 +265,7 @@ def _drawing_probabilities(
     return np.where(known, probabilities(items, designs), 0.0)
 
 
-def judged_sample(cells: Mapping[Key, JudgedSums]) -> JudgedSample:
+def judged_sample(cells: Mapping[TrafficKey, JudgedSums]) -> JudgedSample:
     """All kinds of traffic together, each with its weight."""
     weights = call_weights(cells)
     known = [(weights[key], cell) for key, cell in cells.items() if cell.scored and weights[key] > 0]
@@ -284,7 +284,7 @@ def judged_sample(cells: Mapping[Key, JudgedSums]) -> JudgedSample:
     )
 
 
-def call_weights(cells: Mapping[Key, JudgedSums]) -> dict[Key, float]:
+def call_weights(cells: Mapping[TrafficKey, JudgedSums]) -> dict[TrafficKey, float]:
     """The number of calls that each judged answer of a kind of traffic (alias, model, arm, stratum) represents.
 
     N_h / n_h with n_h = scored + not applicable. While no Tally has arrived, N_h is the sum of 1 / pi.
@@ -294,7 +294,7 @@ def call_weights(cells: Mapping[Key, JudgedSums]) -> dict[Key, float]:
     return {k: sizes[k] / c.responded if c.responded else 0.0 for k, c in cells.items()}
 
 
-def labels_in(items: Iterable[LabelledItem], weights: Mapping[Key, float]) -> Labels:
+def labels_in(items: Iterable[LabelledItem], weights: Mapping[TrafficKey, float]) -> Labels:
     """The drawn items of these kinds of traffic. weights: see call_weights."""
     these = [i for i in items if i.pi > 0 and weights.get(i.key, 0.0) > 0]
     return Labels.of([i.y for i in these], [i.f for i in these], [weights[i.key] for i in these], [i.pi for i in these])

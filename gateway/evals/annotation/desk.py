@@ -17,15 +17,17 @@ from gateway.evals.store import engine
 from gateway.evals.store.labels import (
     Label,
     ScorerVersion,
-    judged,
     labels_of,
-    listed,
-    save,
+    newest_labels,
+    scored_items,
     scorers_seen,
+    scores_by_label,
     version_of,
-    with_verdicts,
 )
-from gateway.evals.store.query import Reading, reading, whole
+from gateway.evals.store.labels import (
+    save_labels as store_labels,
+)
+from gateway.evals.store.query import Reading, full_exchange, reading
 
 _ALL = 1 << 62
 
@@ -67,7 +69,7 @@ class Desk:
         self.request = request
         self.scorer: ScorerVersion = newest_version(connection, request.scorer)
         self._clock = clock
-        rows = judged(connection, self.scorer, request.experiment)
+        rows = scored_items(connection, self.scorer, request.experiment)
         candidates = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
         self._ordered = in_order(request.scorer, candidates, request.favour)
         self._horizon = max((c.created for c in candidates), default=0.0)
@@ -138,10 +140,10 @@ class Desk:
         return SamplingDesign(self.request.experiment, self.request.favour, reached, None, self._horizon)
 
     def _blind(self, connection: Reading, subject_id: str) -> BlindItem | None:
-        found = whole(connection, subject_id)
+        found = full_exchange(connection, subject_id)
         if found is None or self.scorer.subject == "exchange":
             return None if found is None else blind.of_exchange(found)
-        served = whole(connection, found["pair"]) if found["pair"] else None
+        served = full_exchange(connection, found["pair"]) if found["pair"] else None
         return None if served is None else blind.of_pair(self.request.scorer, served, found)
 
     def _label(self, subject_id: str, verdict: LabelVerdict, design: SamplingDesign, labeller: str = "") -> Label:
@@ -199,7 +201,7 @@ def save_labels(url: str, labels: Sequence[Label]) -> None:
     opened = engine.writer(url)
     try:
         with opened.begin() as connection:
-            save(connection, labels)
+            store_labels(connection, labels)
     finally:
         opened.dispose()
 
@@ -228,8 +230,8 @@ def export_labels(url: str, scorer: str | None, form: Form) -> str:
     """All labels, newest first, each with the scorer's own verdict."""
     with reading(url) as connection:
         rows: list[dict[str, Any]] = []
-        labels = listed(connection, scorer, _ALL)
-        verdicts = with_verdicts(connection, labels)
+        labels = newest_labels(connection, scorer, _ALL)
+        verdicts = scores_by_label(connection, labels)
         for label in labels:
             row = {"id": label.subject_id, **asdict(label)}
             del row["subject_id"]

@@ -13,15 +13,15 @@ from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.pairs import (
     ArmScore,
     SettledPair,
+    all_open,
     arm_records,
     arm_scores,
-    give_places,
-    next_place,
+    assign_indexes,
+    next_index,
     scores_beside,
-    still_open,
 )
-from gateway.evals.store.experiments.plans import StoredPlan, hold
-from gateway.evals.store.experiments.split import assigned
+from gateway.evals.store.experiments.plans import StoredPlan, hold_lease
+from gateway.evals.store.experiments.queries import assigned_units
 
 _LOST = ArmObservation("lost")
 LEASE = "experiments"
@@ -46,21 +46,21 @@ def advance(
 
     The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
     """
-    if not hold(connection, LEASE, leader.holder, now, leader.keep_s):
+    if not hold_lease(connection, LEASE, leader.holder, now, leader.keep_s):
         raise LeaseLost
-    if not still_open(connection, [pair.id for pair in found]):
+    if not all_open(connection, [pair.id for pair in found]):
         raise LeaseLost
     clusters = [pair.cluster for pair in found if pair.cluster is not None]
     taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
     states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
     progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
-    first = next_place(connection, plan.hash)
+    first = next_index(connection, plan.hash)
     joined = joined_pairs(connection, found)
     for place, pair in enumerate(joined, first):
         progress.take(place, pair)
     kept.save(connection, progress.changes(), now)
     states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
-    give_places(connection, first, list(zip(found, states, strict=True)))
+    assign_indexes(connection, first, list(zip(found, states, strict=True)))
 
 
 def joined_pairs(connection: Transaction, found: Sequence[SettledPair]) -> list[JoinedPair]:
@@ -111,7 +111,7 @@ def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
     name = ratio_name(plan)
     stored = kept.states(connection, plan.hash).get(name)
     before = stored["log_peak"] if stored else 0.0
-    counts = assigned(connection, plan.hash, plan.plan)
+    counts = assigned_units(connection, plan.hash, plan.plan)
     n = sum(counts.values())
     if n and len([share for share in planned_shares(plan.plan).values() if share > 0]) > 1:
         peak = ratio_test_at(plan.plan, counts, before).log_peak

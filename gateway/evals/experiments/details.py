@@ -16,15 +16,15 @@ from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
     ArmCounts,
     RecordedAnswer,
+    answers_of_pair,
     arm_counts,
-    distances_of,
+    differences_by_stratum,
     durations,
-    farthest,
+    farthest_pairs,
     lost_by_arm,
-    said,
-    scores_of,
-    strata,
-    widest,
+    pair_distances,
+    score_values,
+    widest_differences,
 )
 from gateway.evals.store.query import Reading
 
@@ -84,7 +84,7 @@ def strata_of(connection: Reading, plan: StoredPlan, found: Finding) -> tuple[St
     if name is None or primary is None or primary.unit:
         return ()
     made = []
-    for label, differences in sorted(strata(connection, plan.plan.strata, name.values).items()):
+    for label, differences in sorted(differences_by_stratum(connection, plan.plan.strata, name.values).items()):
         sequence = EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
         for difference in differences:
             sequence.add(difference)
@@ -99,21 +99,21 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tu
         return ()
     metric, name = found.primary.metric, found.names.get(found.primary.metric)
     wanted: dict[str, str] = {}
-    for pair, difference in widest(connection, name.values, most) if name else ():
+    for pair, difference in widest_differences(connection, name.values, most) if name else ():
         better = "better" if difference > 0 else "worse"
         wanted[pair] = f"the candidate is {better} by {abs(difference):.3g} on {metric}"
-    for pair, far in farthest(connection, found.stored_plan.hash, found.candidate, most):
+    for pair, far in farthest_pairs(connection, found.stored_plan.hash, found.candidate, most):
         wanted.setdefault(pair, f"the answers lie far apart: a distance of {far:.3g}")
     made = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
     return tuple(example for example in made if example is not None)
 
 
 def _example(connection: Reading, pair: str, arm: str, why: str) -> ExamplePair | None:
-    answers = said(connection, pair)
+    answers = answers_of_pair(connection, pair)
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
-    scores = scores_of(connection, [a.id, b.id])
+    scores = score_values(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
     return ExamplePair(
         exchange=a.id,
@@ -123,7 +123,7 @@ def _example(connection: Reading, pair: str, arm: str, why: str) -> ExamplePair 
         control=_answer(a)[:READ],
         candidate=_answer(b)[:READ],
         scores=tuple((s, ours.get(s), theirs.get(s)) for s in sorted({*ours, *theirs})),
-        distance=distances_of(connection, [b.id]).get(b.id),
+        distance=pair_distances(connection, [b.id]).get(b.id),
     )
 
 

@@ -30,9 +30,9 @@ from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Pair, Subject
-from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled, whole_exchanges
-from gateway.evals.store.experiments.plans import StoredPlan, hold, keep_plans, kept_plans, let_go
-from gateway.evals.store.experiments.queries import scored_beside
+from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled_pairs, stored_exchanges
+from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, release_lease, save_plans, stored_plans
+from gateway.evals.store.experiments.queries import known_pair_scores
 from gateway.evals.store.store import Store, StoreDown
 from gateway.observability.experiment_metrics import ExperimentFigures
 from gateway.stream import Corridor
@@ -89,7 +89,7 @@ class ExperimentEngine:
                 async with asyncio.timeout(self._cadence.every_s):
                     await stopping.wait()
         with contextlib.suppress(StoreDown):
-            await self._store.run(lambda connection: let_go(connection, LEASE, name))
+            await self._store.run(lambda connection: release_lease(connection, LEASE, name))
 
     async def _survive(self, name: str) -> None:
         try:
@@ -105,10 +105,10 @@ class ExperimentEngine:
         """Everything that can be settled now. False: another consumer does it."""
         leader = LeaseHolder(name, self._cadence.keep_s)
         await self._keep_plans()
-        self.leads = await self._store.run(lambda c: hold(c, LEASE, name, self._clock(), leader.keep_s))
+        self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
         if watermark is not None:
-            for plan in await self._store.run(kept_plans):
+            for plan in await self._store.run(stored_plans):
                 while await self._window(leader, plan, watermark):
                     pass
                 if plan.plan.mode != "shadow" and plan.state == "running":
@@ -127,13 +127,13 @@ class ExperimentEngine:
     async def _keep_plans(self) -> None:
         states = await self._corridor.state.plans()
         if states:
-            await self._store.run(lambda c: keep_plans(c, states.values(), self._clock()))
+            await self._store.run(lambda c: save_plans(c, states.values(), self._clock()))
 
     async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
         """The next pairs of one plan. Returns whether there may be more."""
         deadline_ms = int(1000 * ((plan.plan.deadline_s or DEADLINE_S) + SLACK_S))
         most = self._cadence.window
-        found = await self._store.run(lambda c: settled(c, plan.hash, watermark, deadline_ms, most))
+        found = await self._store.run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
         if not found:
             return False
         await self._compare(leader, plan, found)
@@ -149,9 +149,9 @@ class ExperimentEngine:
         judge is asked once, whoever leads."""
         if not self._scorers:
             return
-        there = await self._store.run(lambda c: scored_beside(c, [pair.id for pair in found]))
+        there = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
         ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
-        exchanges = await self._store.run(lambda c: whole_exchanges(c, ids))
+        exchanges = await self._store.run(lambda c: stored_exchanges(c, ids))
         subjects = {i: _subject(e) for i, e in exchanges.items()}
         jobs = [
             partial(self._opinion, plan, name, arm, subjects[pair.id], subjects[other])
@@ -166,7 +166,7 @@ class ExperimentEngine:
         for chunk in chunked(jobs, 4 * self._cadence.at_once):
             rows = await asyncio.gather(*(job() for job in chunk))
             await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
-            await self._store.run(lambda c: hold(c, LEASE, leader.holder, self._clock(), leader.keep_s))
+            await self._store.run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
 
     async def _opinion(self, plan: StoredPlan, name: str, arm: str, served: Subject, other: Subject) -> Row:
         registered = self._scorers[name]

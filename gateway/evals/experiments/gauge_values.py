@@ -8,7 +8,7 @@ from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.split import SRM
-from gateway.evals.store.experiments.plans import StoredPlan, kept_plans
+from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
 from gateway.evals.store.query import Reading
 from gateway.observability.experiment_metrics import ExperimentFigures, MetricFigures
 
@@ -19,7 +19,7 @@ MOST = 50  # experiments: names come from configs, and a store outlives many of 
 def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
     """now: Unix seconds."""
     found: list[ExperimentFigures] = []
-    for plan in _shown(kept_plans(connection), now):
+    for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
         found += [_figures(finding(connection, plan, arm), look) for arm, _ in plan.plan.candidates]
     return tuple(found)

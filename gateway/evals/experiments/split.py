@@ -27,8 +27,16 @@ from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.plans import StoredPlan
+from gateway.evals.store.experiments.queries import (
+    ServedAnswer,
+    assigned_units,
+    is_only_plan,
+    seen_populations,
+    served_answers,
+    split_scores,
+    unit_history,
+)
 from gateway.evals.store.experiments.sequences import SequenceName
-from gateway.evals.store.experiments.split import ServedAnswer, assigned, before, only_plan, populations, scored, served
 from gateway.evals.store.query import Reading
 
 SRM = "srm"
@@ -90,15 +98,15 @@ def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> Sequent
 def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResult:
     """What the store holds of a split, now."""
     stored = kept.states(connection, plan.hash).get(ratio_name(plan))
-    counts = assigned(connection, plan.hash, plan.plan)
+    counts = assigned_units(connection, plan.hash, plan.plan)
     arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
     if len(arms) < 2:
         gate = GateResult(SRM, 0, "no share is split")
     else:
         gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
-    rows = served(connection, plan.hash, (CONTROL, candidate))
-    population = populations(connection) if only_plan(connection, plan.plan) else {}
-    known = before(connection, plan.since, sorted({row.unit for row in rows}))
+    rows = served_answers(connection, plan.hash, (CONTROL, candidate))
+    population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
+    known = unit_history(connection, plan.since, sorted({row.unit for row in rows}))
     made = [compare_arms(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
     p95 = _p95(rows, candidate, plan.plan)
     return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
@@ -115,7 +123,7 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
         ArmOutcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
         ArmOutcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
     ]
-    for scorer, said in sorted(scored(connection, [row.id for row in rows]).items()):
+    for scorer, said in sorted(split_scores(connection, [row.id for row in rows]).items()):
         newest = list(said.values())[-1][2]
         values = [_score(row, said.get(row.id), newest) for row in rows]
         if any(not math.isnan(v) for v in values):

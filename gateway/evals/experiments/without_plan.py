@@ -10,8 +10,8 @@ from gateway.core.score import Bounds
 from gateway.evals.experiments.report import Arm, Comparison, Report
 from gateway.evals.experiments.report import Estimate as Shown
 from gateway.evals.statistics.weighted_mean import WeightedEstimate, weighted_mean
-from gateway.evals.store.experiments import arms
-from gateway.evals.store.experiments.arms import LatestPlan
+from gateway.evals.store.experiments import queries
+from gateway.evals.store.experiments.queries import LatestPlan
 from gateway.evals.store.query import Reading
 
 NO_PLAN = "its plan is not in the store, so there is nothing to decide by"
@@ -26,13 +26,13 @@ _MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
 
 def without_plan(connection: Reading, plan: LatestPlan) -> Report:
     """Weighted means of both arms, each with an interval valid at any time; no difference is claimed."""
-    counted = arms.counts(connection, plan)
+    counted = queries.target_counts(connection, plan)
     candidate = next((arm for arm in counted if arm != CONTROL), "candidate")
     means: dict[tuple[str, str], WeightedEstimate] = {}
-    for (arm, name), sums in arms.measures(connection, plan).items():
+    for (arm, name), sums in queries.measure_sums(connection, plan).items():
         if name in _MEASURES:
             means[arm, name] = weighted_mean(sums, _MEASURES[name][2])
-    for (arm, key), sums in arms.score_sums(connection, plan).items():
+    for (arm, key), sums in queries.scorer_sums(connection, plan).items():
         means[arm, key.scorer] = weighted_mean(sums, (None, None))
     names = sorted({name for _, name in means})
     return Report(
@@ -49,7 +49,7 @@ def without_plan(connection: Reading, plan: LatestPlan) -> Report:
         metrics=tuple(_beside(name, means.get((CONTROL, name)), means.get((candidate, name))) for name in names),
         gates=(),
         arms=tuple(_arm(arm, parts) for arm, parts in counted.items()),
-        pairs=arms.pairs(connection, plan).joined,
+        pairs=queries.joined_pair_count(connection, plan),
         withheld=(),
         trails=(),
         wins=None,

@@ -16,7 +16,7 @@ from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.store.engine import StoreUnavailable
-from gateway.evals.store.query import ExchangeFilter, Found, listed, reading, whole
+from gateway.evals.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading
 from gateway.evals.store.where import parse
 
 _LOOK_S = 0.1
@@ -48,7 +48,7 @@ def wish_of(limit: int, alias: str | None, since: str | None, where: str | None)
 def list_of(url: str, wish: ExchangeFilter) -> list[Found]:
     """The newest exchanges. Raises QueryError, NoStore."""
     with reading(url) as connection:
-        return [readable(each) for each in listed(connection, wish)]
+        return [readable(each) for each in list_exchanges(connection, wish)]
 
 
 def find(url: str, exchange_id: str, wait_s: float) -> Found:
@@ -57,7 +57,7 @@ def find(url: str, exchange_id: str, wait_s: float) -> Found:
     while True:
         try:
             with reading(url) as connection:
-                found = whole(connection, exchange_id)
+                found = full_exchange(connection, exchange_id)
         except StoreUnavailable:
             if time.monotonic() >= ends:
                 raise

@@ -11,8 +11,8 @@ import orjson
 
 from gateway.core.errors import StreamDown
 from gateway.evals.reader_config import ReaderConfig
-from gateway.evals.store.delivery import Delivery, delivery
 from gateway.evals.store.engine import StoreUnavailable
+from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.evals.store.query import reading
 from gateway.stream import Corridor, Lag
 from gateway.stream.connect import described

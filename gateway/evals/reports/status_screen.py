@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gateway.core.sanitize import plain
 from gateway.evals.reports.status import SILENT_S, Status, StreamStatus
-from gateway.evals.store.delivery import STATUSES, Delivery
+from gateway.evals.store.loss_accounting import STATUSES, Delivery
 
 _MOST = 12  # rows of one table: it is one screen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from gateway.core.errors import CannotRun, NotInstalled
 
 Transaction = Connection
 """What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
-_BUSY_MS = 10_000
+BUSY_MS = 10_000
+"""How long a SQLite connection waits for another's lock."""
 _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
@@ -29,35 +31,36 @@ def default_url(data: Path) -> str:
     return f"sqlite:///{data.resolve() / 'gateway.db'}"
 
 
-def writer(url: str) -> Engine:
-    """An engine that writes; makes the database and applies every migration that it lacks. Raises NoStore."""
-    engine = _writing(url)
+def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
+    """An engine that writes. Creates the database and applies missing migrations. Raises StoreUnavailable."""
+    engine = connect_writer(url, busy_ms)
     try:
         migrate(engine)
     except DBAPIError as error:
         engine.dispose()
-        raise StoreUnavailable(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
     return engine
 
 
-def _writing(url: str) -> Engine:
+def connect_writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
+    """An engine that writes, to a database whose tables may be missing or old."""
     target = _url(url)
     _make_private(target)
     engine = _made(target)
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_writer)
+        event.listen(engine, "connect", partial(_prepare_writer, busy_ms))
         event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def migrated(url: str) -> str | None:
+def migrate_store(url: str) -> str | None:
     """Makes the store, or brings it up to date. Returns the version it had; None: it was not there. Raises NoStore."""
-    opened = _writing(url)
+    opened = connect_writer(url)
     try:
         found = _version(opened)
         migrate(opened)
     except DBAPIError as error:
-        raise StoreUnavailable(f"{shown(url)} cannot be opened as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
     finally:
         opened.dispose()
     return found
@@ -93,7 +96,7 @@ def migrate(engine: Engine, to: str = "head") -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        config = _alembic()
+        config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
@@ -126,7 +129,7 @@ def transient(error: DBAPIError) -> bool:
     return error.connection_invalidated or type(error.orig).__name__ not in refusals
 
 
-def _alembic() -> Any:
+def alembic_config() -> Any:
     from alembic.config import Config
 
     config = Config()
@@ -135,7 +138,7 @@ def _alembic() -> Any:
     return config
 
 
-def shown(url: str) -> str:
+def without_password(url: str) -> str:
     """A URL without its password."""
     return make_url(url).render_as_string(hide_password=True)
 
@@ -174,15 +177,15 @@ def _quoted(path: Path) -> str:
     return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _prepare_writer(connection: sqlite3.Connection, _: object) -> None:
+def _prepare_writer(busy_ms: int, connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
     # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "cache_size=-65536"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={busy_ms}", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _wait_when_busy(connection: sqlite3.Connection, _: object) -> None:
-    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
 
 
 def _only_read(connection: Any, _: object) -> None:
@@ -198,8 +201,8 @@ def _check_version(engine: Engine, url: str) -> None:
         with engine.connect() as connection:
             found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
-        raise StoreUnavailable(f"{shown(url)} cannot be read as a store: {error.orig}") from error
+        raise StoreUnavailable(f"{without_password(url)} cannot be read as a store: {error.orig}") from error
     if found != head():
         raise StoreUnavailable(
-            f"{shown(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"
+            f"{without_password(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"
         )

@@ -14,15 +14,16 @@ from gateway.evals.store import engine
 from gateway.evals.store.query import ExchangeFilter, Found, conditions, scores_of
 from gateway.evals.store.tables import exchanges, feedback, scores
 
-_MOST = 500  # exchanges in a batch
-_MOST_BYTES = 8_000_000
 Place = tuple[float, str]  # received, id
 
 
 class ExportSource:
     """The exchanges that meet a wish, but for its limit. until: Unix seconds. Raises NoStore, QueryError."""
 
-    def __init__(self, url: str, wish: ExchangeFilter, until: float) -> None:
+    def __init__(
+        self, url: str, wish: ExchangeFilter, until: float, most: int = 500, most_bytes: int = 8_000_000
+    ) -> None:
+        self._most, self._most_bytes = most, most_bytes
         self._engine: Engine = engine.reader(url)
         try:
             with self._engine.connect() as connection:
@@ -43,32 +44,31 @@ class ExportSource:
         after: Place | None = None
         while True:
             with self._engine.connect() as connection:
-                places = _next(connection, self._where, after)
+                places = self._next(connection, after)
                 if not places:
                     return
                 found = _whole(connection, [place[1] for place in places])
             after = places[-1]
             yield found
 
+    def _next(self, connection: Connection, after: Place | None) -> list[Place]:
+        e = exchanges.c
+        query = select(e.received, e.id, e.bytes).where(*self._where).order_by(e.received, e.id).limit(self._most)
+        if after is not None:
+            query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
+        places: list[Place] = []
+        size = 0
+        for received, exchange_id, each in connection.execute(query):
+            size += each
+            if places and size > self._most_bytes:
+                break
+            places.append((received, exchange_id))
+        return places
+
 
 def _scorers(connection: Connection, where: Sequence[ColumnElement[bool]]) -> list[str]:
     of_these = select(scores.c.scorer).join(exchanges, exchanges.c.id == scores.c.exchange_id).where(*where)
     return sorted(connection.execute(of_these.distinct()).scalars())
-
-
-def _next(connection: Connection, where: Sequence[ColumnElement[bool]], after: Place | None) -> list[Place]:
-    e = exchanges.c
-    query = select(e.received, e.id, e.bytes).where(*where).order_by(e.received, e.id).limit(_MOST)
-    if after is not None:
-        query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
-    places: list[Place] = []
-    size = 0
-    for received, exchange_id, each in connection.execute(query):
-        size += each
-        if places and size > _MOST_BYTES:
-            break
-        places.append((received, exchange_id))
-    return places
 
 
 def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:

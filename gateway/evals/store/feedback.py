@@ -7,13 +7,14 @@ somebody else's. A score stands for feedback with a value or a label, with the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
-from gateway.evals.store.batches import JoinedFeedback
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import ScoredExchange, feedback_row
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
@@ -29,7 +30,21 @@ _WAITING = select(feedback.c.feedback_id).where(
 _ANY = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None)).limit(1)
 
 
-def write(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
+@dataclass(frozen=True, slots=True)
+class JoinedFeedback:
+    """What is known of one word of feedback. at: when it was said. exchange: ours, of the caller; None: none is here,
+    or, where foreign, only somebody else's."""
+
+    feedback_id: str
+    at: float
+    exchange: str | None = None
+    foreign: bool = False
+
+    def to_json(self) -> str:
+        return orjson.dumps({"at": self.at, "exchange": self.exchange, "foreign": self.foreign}).decode()
+
+
+def write_feedback(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
     """The newest word under one feedback_id stays; one on somebody else's exchange is not kept."""
     for each in given:
         _keep(connection, dict(zip(_NAMES, feedback_row(each), strict=True)))
@@ -55,7 +70,7 @@ def _met(connection: Connection, given: Feedback, exchange: str | None) -> Joine
     return JoinedFeedback(given.feedback_id, given.at, None, foreign)
 
 
-def arrived(connection: Connection, new: Sequence[ScoredExchange], now: float) -> None:
+def join_waiting(connection: Connection, new: Sequence[ScoredExchange], now: float) -> None:
     """Exchanges that are stored now: what was said of them earlier meets them."""
     if connection.execute(_ANY).first() is None:  # mostly nothing waits, and to ask for hundreds by name is dear
         return

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, literal, select
+import orjson
+from sqlalchemy import Connection, Double, RowMapping, Select, and_, case, cast, func, literal, select
 
 from gateway.core.plan import REPEAT
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import exchanges, scores
-from gateway.evals.store.tables_experiments import pair_scores
-from gateway.evals.store.tables_labels import labels
+from gateway.evals.store.tables import exchanges, labels, pair_scores, score_cells, scores
 
 Subject = Literal["exchange", "pair"]
 
@@ -73,7 +72,7 @@ def scorers_seen(connection: Connection) -> list[str]:
     return sorted(names)
 
 
-def judged(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
+def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
     """Of everything that this version judged: id, judged (in [0, 1], 1 best), created, experiment."""
     if of.subject == "pair":
         p = pair_scores.c
@@ -93,7 +92,7 @@ def judged(connection: Connection, of: ScorerVersion, experiment: str = "") -> l
     return _rows(connection, query.where(table.c.experiment == experiment) if experiment else query)
 
 
-def save(connection: Connection, given: Sequence[Label]) -> None:
+def save_labels(connection: Connection, given: Sequence[Label]) -> None:
     """The newest word of one person on one subject stays."""
     rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
     if rows:
@@ -108,14 +107,14 @@ def labels_of(connection: Connection, scorer: str) -> list[Label]:
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
-def listed(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
+def newest_labels(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
     """The newest ones, of one scorer or of all."""
     query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id).limit(limit)
     query = query.where(labels.c.scorer == scorer) if scorer is not None else query
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
-def labelled(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
+def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
     """Labels beside the scorer's verdicts on the same exchanges: a row of `labels` each, with judged, created,
     experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: of all scorers and versions."""
     s, e = scores.c, exchanges.c
@@ -138,7 +137,7 @@ def labelled(connection: Connection, of: ScorerVersion | None = None) -> list[di
     return _rows(connection, query)
 
 
-def labelled_pairs(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
+def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
     """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
     p = pair_scores.c
     same = and_(
@@ -153,11 +152,11 @@ def labelled_pairs(connection: Connection, of: ScorerVersion) -> list[dict[str, 
     return _rows(connection, query)
 
 
-def with_verdicts(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
+def scores_by_label(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
     """What the scorer had said of what these labels are about, by the label's id."""
     found: dict[str, float] = {}
     for of in {ScorerVersion(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
-        rows = labelled_pairs(connection, of) if of.subject == "pair" else labelled(connection, of)
+        rows = labels_with_pair_scores(connection, of) if of.subject == "pair" else labels_with_scores(connection, of)
         found |= {row["label_id"]: row["judged"] for row in rows}
     return found
 
@@ -176,3 +175,107 @@ def _these(table: Any, of: ScorerVersion) -> tuple[Any, ...]:
 
 def _label(row: RowMapping) -> Label:
     return Label(**{name: row[name] for name in Label.__dataclass_fields__})
+
+
+TrafficKey = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSelection:
+    """Which of a scorer's verdicts. None: all."""
+
+    experiment: str | None = None
+    plan: str | None = None
+    arm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSums:
+    """Of one kind of traffic. total, squares: of verdicts in [0, 1], 1 best; good: how many reach the cut. asked: all
+    rows, scored or not. inverse_pi: over them. population: N_h from the Tallies; 0: none has come."""
+
+    scored: int
+    responded: int
+    asked: int
+    total: float
+    squares: float
+    good: int
+    inverse_pi: float
+    population: int = 0
+
+
+def judged_sums(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
+) -> dict[TrafficKey, JudgedSums]:
+    """Populations come with the whole only: Tallies know no experiments."""
+    if of.subject == "pair":
+        return _pair_sums(connection, of, part, cut)
+    s, e = scores.c, exchanges.c
+    model, arm = (e.upstream + literal("/") + e.model).label("model"), func.coalesce(s.arm, "").label("arm")
+    query = (
+        select(
+            e.alias, model, arm, s.stratum,
+            func.count(s.value01), func.count(case((s.status.in_(("scored", "not_applicable")), 1))), func.count(),
+            func.sum(s.value01), func.sum(s.value01 * s.value01), func.count(case((s.value01 >= cut, 1))),
+            func.sum(cast(1.0, Double) / s.pi),
+        )
+        .join(exchanges, e.id == s.exchange_id)
+        .where(s.scorer == of.scorer, s.version == of.version, s.config_hash == of.config_hash, s.repeat == 0)
+        .where(*_only(scores, part))
+        .group_by(e.alias, model, arm, s.stratum)
+    )  # fmt: skip
+    found = {tuple(row[:4]): _sums(tuple(row[4:])) for row in connection.execute(query)}
+    if part.experiment is not None:
+        return found
+    populations = _populations(connection, of)
+    return {key: replace(cell, population=populations.get(key, 0)) for key, cell in found.items()}
+
+
+def order_flips(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection
+) -> list[tuple[float | None, float | None]]:
+    """Of each pair that was judged in both orders: whether the winner changed, whether the first answer won."""
+    p = pair_scores.c
+    query = select(p.detail).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)
+    rows = connection.execute(query.where(p.value.is_not(None), *_only(pair_scores, part))).scalars()
+    details = [orjson.loads(row) for row in rows if row]
+    return [(d.get("flip"), d.get("first_slot")) for d in details if "flip" in d or "first_slot" in d]
+
+
+def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
+    """How many answers this version judged since; moment: Unix seconds."""
+    table = pair_scores if of.subject == "pair" else scores
+    c = table.c
+    query = select(func.count()).where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
+    return connection.execute(query.where(c.status == "scored", c.created > moment)).scalar_one()
+
+
+def _pair_sums(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
+) -> dict[TrafficKey, JudgedSums]:
+    p = pair_scores.c
+    query = select(
+        p.arm, func.count(p.value), func.count(case((p.status.in_(("scored", "not_applicable")), 1))), func.count(),
+        func.sum(p.value), func.sum(p.value * p.value), func.count(case((p.value >= cut, 1))), func.count(),
+    ).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)  # fmt: skip
+    query = query.where(p.arm != REPEAT, *_only(pair_scores, part)).group_by(p.arm)
+    return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query)}
+
+
+def _only(table: Any, part: ScoreSelection) -> list[Any]:
+    wanted = {"experiment": part.experiment, "plan": part.plan, "arm": part.arm}
+    return [table.c[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _sums(row: tuple[Any, ...]) -> JudgedSums:
+    scored, responded, asked, total, squares, good, inverse_pi = row
+    return JudgedSums(
+        scored, responded, asked, float(total or 0.0), float(squares or 0.0), good, float(inverse_pi or 0.0)
+    )
+
+
+def _populations(connection: Connection, of: ScorerVersion) -> dict[TrafficKey, int]:
+    c = score_cells.c
+    query = select(c.alias, c.model, c.arm, c.stratum, c.population)
+    query = query.where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
+    return {(row.alias, row.model, row.arm, row.stratum): row.population for row in connection.execute(query)}

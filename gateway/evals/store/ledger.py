@@ -16,15 +16,15 @@ from gateway.core.exchange import Count, Tally
 from gateway.evals.store import loss_accounting
 from gateway.evals.store.engine import insert
 from gateway.evals.store.loss_accounting import SequenceGap
-from gateway.evals.store.score_sums import Place
+from gateway.evals.store.score_sums import CellPlace
 from gateway.evals.store.tables import TALLY, dead_letters, exchanges, ledgers, marks, tallies
 from gateway.stream.types import order, shard_of
 
-OUTSIDE = ("opted_out", "forbidden")  # reasons that take a call out of the population
+OUTSIDE_POPULATION = ("opted_out", "forbidden")  # reasons that take a call out of the population
 _LEDGERS = ("seen", "unsampled", "sampled", "enqueued", "dropped")
 
 
-Seen = tuple[str, int]
+ExchangeNumber = tuple[str, int]
 """An exchange by its process's incarnation and its number there."""
 
 
@@ -46,7 +46,7 @@ def position(entry: str) -> str:
     return f"{ms:020d}-{n:020d}{at}{shard}"
 
 
-def take(connection: Connection, entry: str, tally: Tally) -> dict[Place, int]:
+def add_tally(connection: Connection, entry: str, tally: Tally) -> dict[CellPlace, int]:
     """Keeps a Tally's counts where they exceed those kept: a late, older one lowers nothing.
 
     Returns by how much the population grew.
@@ -72,11 +72,11 @@ def _cell(tally: Tally, ledger: str, c: Count) -> tuple[str, ...]:
     return tally.incarnation, ledger, c.stratum, c.alias, c.target, c.arm, c.reason
 
 
-def _population(grown: dict[tuple[str, ...], int]) -> dict[Place, int]:
+def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
     """seen, less what is outside the population."""
-    by_place: dict[Place, int] = {}
+    by_place: dict[CellPlace, int] = {}
     for (_, ledger, stratum, alias, target, arm, reason), n in grown.items():
-        sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in OUTSIDE else 0
+        sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in OUTSIDE_POPULATION else 0
         if sign:
             place = (alias, target, arm, stratum)
             by_place[place] = by_place.get(place, 0) + sign * n
@@ -101,7 +101,7 @@ def _mark(connection: Connection, entry: str, tally: Tally) -> None:
     connection.execute(update(ledgers).where(its).values(newest))  # it lives, should it have been taken for dead
 
 
-def arriving(connection: Connection, seen: Iterable[Seen]) -> None:
+def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
     """Counts exchanges and letters that come after their mark was closed: they had been taken for lost, and are not.
 
     To be told before they are written: what is there already has been counted.
@@ -116,7 +116,7 @@ def arriving(connection: Connection, seen: Iterable[Seen]) -> None:
         if late:
             its = ledgers.c.incarnation == incarnation
             connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(late)))
-            loss_accounting.found(connection, incarnation, late)
+            loss_accounting.recover(connection, incarnation, late)
 
 
 def _seqs(incarnation: str, seqs: Iterable[int]) -> union:  # type: ignore[valid-type]
@@ -126,7 +126,7 @@ def _seqs(incarnation: str, seqs: Iterable[int]) -> union:  # type: ignore[valid
     )
 
 
-def close(connection: Connection, settled: Mapping[int, str]) -> int:
+def close_marks(connection: Connection, settled: Mapping[int, str]) -> int:
     """Closes every mark below what is settled and returns how many exchanges are unaccounted for.
 
     settled: by shard, a stream id; everything before it has been read and acknowledged.
@@ -141,7 +141,7 @@ def close(connection: Connection, settled: Mapping[int, str]) -> int:
             _close(connection, its)
             gone = (marks.c.incarnation == incarnation) & (marks.c.position <= its[-1].position)
             connection.execute(delete(marks).where(gone))
-    loss_accounting.explain(connection)
+    loss_accounting.explain_gaps(connection)
     return loss_accounting.unaccounted(connection)
 
 
@@ -167,7 +167,7 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
         if mark.last_seq > low:
             missing = mark.last_seq - low - _came(connection, mark.incarnation, low, mark.last_seq)
             gap = SequenceGap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
-            loss_accounting.keep(connection, gap)
+            loss_accounting.add_gap(connection, gap)
         low, since = max(low, mark.last_seq), mark.position
 
 
@@ -182,7 +182,7 @@ def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
     return int(connection.execute(select(func.count()).select_from(within)).scalar_one())
 
 
-def end_the_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
+def close_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
     """Closes the ledger of each process that has said nothing for so long, by its shard's clock: it was killed.
 
     What it had taken at its last tally and never appended is gateway_lost. What it took after that nobody knows.

@@ -6,13 +6,12 @@ A gap with a cause is a loss, counted by reason; one without is unaccounted for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, case, delete, exists, func, select, update
 
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import ledgers
-from gateway.evals.store.tables_delivery import gaps, incidents, stream_nodes
+from gateway.evals.store.tables import dead_letters, gaps, incidents, ledgers, score_cells, stream_nodes, tallies
 from gateway.stream.types import ShardSnapshot, order
 
 STREAM_LOST = "stream_lost"
@@ -36,12 +35,12 @@ class SequenceGap:
     reason: str = ""
 
 
-def keep(connection: Connection, gap: SequenceGap) -> None:
+def add_gap(connection: Connection, gap: SequenceGap) -> None:
     if gap.missing:
         connection.execute(insert(connection.dialect, gaps).values(asdict(gap)).on_conflict_do_nothing())
 
 
-def found(connection: Connection, incarnation: str, seqs: Iterable[int]) -> None:
+def recover(connection: Connection, incarnation: str, seqs: Iterable[int]) -> None:
     """These had been taken for lost, and came after all."""
     its = gaps.c.incarnation == incarnation
     for seq in seqs:
@@ -50,7 +49,7 @@ def found(connection: Connection, incarnation: str, seqs: Iterable[int]) -> None
     connection.execute(delete(gaps).where(its, gaps.c.missing <= 0))
 
 
-def note(connection: Connection, looks: Mapping[int, ShardSnapshot]) -> None:
+def add_incidents(connection: Connection, looks: Mapping[int, ShardSnapshot]) -> None:
     """Keeps what befell each shard since it was last looked at: another server process, or entries trimmed unread."""
     for shard, look in looks.items():
         now = {"run_id": look.run_id, "confirmed": _at(look.asked_ms), "trimmed_to": look.trimmed.to}
@@ -70,7 +69,7 @@ def _befell(connection: Connection, shard: int, between: tuple[str, str], reason
     connection.execute(insert(connection.dialect, incidents).values(values).on_conflict_do_nothing())
 
 
-def explain(connection: Connection) -> None:
+def explain_gaps(connection: Connection) -> None:
     """Gives each gap that has none the reason of an incident that lies between the same two tallies."""
     for reason in (TRIMMED, STREAM_LOST):
         overlaps = (
@@ -88,7 +87,7 @@ def unaccounted(connection: Connection) -> int:
     return int(total or 0)
 
 
-def lost(connection: Connection) -> dict[str, int]:
+def lost_by_reason(connection: Connection) -> dict[str, int]:
     """Exchanges known to be lost, by reason."""
     query = select(gaps.c.reason, func.sum(gaps.c.missing)).where(gaps.c.reason != "").group_by(gaps.c.reason)
     found_lost = {reason: int(n) for reason, n in connection.execute(query)}
@@ -98,3 +97,86 @@ def lost(connection: Connection) -> dict[str, int]:
 
 def _at(ms: int, n: int = 0) -> str:
     return f"{ms:020d}-{n:020d}"
+
+
+Reasons = Mapping[str, int]
+STATUSES = ("scored", "not_applicable", "error", "timeout", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Exchanges of all gateway processes that ever were, in sums; each line adds up:
+
+        seen = unsampled + sampled
+        sampled = enqueued + dropped + lost{gateway_lost} + waiting
+        enqueued = settled + lost{stream_lost, trimmed} + unaccounted + in_flight
+
+    settled: stored or buried. waiting: in gateways' buffers, by their newest tallies. in_flight: in the stream, or in a
+    consumer's hand, or read and not yet looked at. scores: by scorer, by status; buried: letters ever, by reason.
+    """
+
+    seen: int = 0
+    unsampled: Reasons = field(default_factory=dict)
+    sampled: int = 0
+    dropped: Reasons = field(default_factory=dict)
+    waiting: int = 0
+    enqueued: int = 0
+    settled: int = 0
+    lost: Reasons = field(default_factory=dict)
+    unaccounted: int = 0
+    in_flight: int = 0
+    buried: Reasons = field(default_factory=dict)
+    scores: Mapping[str, Reasons] = field(default_factory=dict)
+
+
+def delivery(connection: Connection) -> Delivery:
+    sums = _tallied(connection)
+    lost = lost_by_reason(connection)
+    missing = unaccounted(connection)
+    enqueued, settled = _arrived(connection)
+    dropped = sums.get("dropped", {})
+    sampled = sum(sums.get("sampled", {}).values())
+    waiting = sampled - sum(dropped.values()) - lost[GATEWAY_LOST] - enqueued
+    under_way = enqueued - settled - lost[STREAM_LOST] - lost[TRIMMED] - missing
+    return Delivery(
+        seen=sum(sums.get("seen", {}).values()), unsampled=sums.get("unsampled", {}), sampled=sampled, dropped=dropped,
+        waiting=max(0, waiting), enqueued=enqueued, settled=settled, lost={k: n for k, n in lost.items() if n},
+        unaccounted=missing, in_flight=max(0, under_way), buried=_buried(connection), scores=_scores(connection),
+    )  # fmt: skip
+
+
+def _tallied(connection: Connection) -> dict[str, dict[str, int]]:
+    """By ledger, by reason."""
+    columns = tallies.c.ledger, tallies.c.reason
+    found: dict[str, dict[str, int]] = {}
+    for ledger, reason, n in connection.execute(select(*columns, func.sum(tallies.c.n)).group_by(*columns)):
+        found.setdefault(ledger, {})[reason] = int(n)
+    return found
+
+
+def _arrived(connection: Connection) -> tuple[int, int]:
+    """enqueued, and stored or buried. A process that was killed had enqueued what came after its last tally, too."""
+    said = (
+        select(tallies.c.incarnation, func.sum(tallies.c.n).label("n"))
+        .where(tallies.c.ledger == "enqueued")
+        .group_by(tallies.c.incarnation)
+        .subquery()
+    )
+    known = func.coalesce(said.c.n, 0)
+    most = case((ledgers.c.enqueued > known, ledgers.c.enqueued), else_=known)
+    both = select(func.sum(most), func.sum(ledgers.c.settled)).select_from(
+        ledgers.outerjoin(said, said.c.incarnation == ledgers.c.incarnation)
+    )
+    enqueued, settled = connection.execute(both).one()
+    return int(enqueued or 0), int(settled or 0)
+
+
+def _buried(connection: Connection) -> dict[str, int]:
+    query = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
+    return {reason: n for reason, n in connection.execute(query)}
+
+
+def _scores(connection: Connection) -> dict[str, dict[str, int]]:
+    sums = [func.sum(score_cells.c[f"n_{status}"]) for status in STATUSES]
+    found = connection.execute(select(score_cells.c.scorer, *sums).group_by(score_cells.c.scorer))
+    return {row[0]: {s: int(n) for s, n in zip(STATUSES, row[1:], strict=True) if n} for row in found}

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    RowMapping,
+    and_,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.evals.store import engine
-from gateway.evals.store.searching import condition
 from gateway.evals.store.tables import exchanges, feedback, scores
-from gateway.evals.store.where import Node
+from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
 
 Found = dict[str, Any]
 Reading = Connection  # one that only reads
@@ -41,7 +55,7 @@ def reading(url: str) -> Iterator[Reading]:
         opened.dispose()
 
 
-def listed(connection: Connection, wish: ExchangeFilter) -> list[Found]:
+def list_exchanges(connection: Connection, wish: ExchangeFilter) -> list[Found]:
     """Exchanges without what was said, each with its `scores`. Raises QueryError."""
     query = select(*_LISTED).where(*conditions(connection, wish)).order_by(exchanges.c.received.desc())
     query = query.limit(wish.limit)
@@ -50,7 +64,7 @@ def listed(connection: Connection, wish: ExchangeFilter) -> list[Found]:
     return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
 
 
-def whole(connection: Connection, exchange_id: str) -> Found | None:
+def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
     """One exchange with everything: `scores`, `feedback` (only of the caller who asked), and `shadows` by id."""
     row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
     if row is None:
@@ -90,3 +104,80 @@ def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Foun
 def _plain(row: RowMapping) -> Found:
     """SQLAlchemy's own kind of str is no key for JSON."""
     return {str(name): value for name, value in row.items()}
+
+
+_SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def condition(connection: Connection, node: Node) -> ColumnElement[bool]:
+    """Of `exchanges`. Raises QueryError for a scorer that has said nothing here, where another has a name like it."""
+    _check_scorers(connection, terms(node))
+    return _of(node, connection.dialect.name)
+
+
+def _of(node: Node, dialect: str) -> ColumnElement[bool]:
+    if isinstance(node, Term):
+        return _scored([node]) if node.of_score else _compared(node, dialect)
+    if isinstance(node, Not):
+        return not_(_of(node.part, dialect))
+    if isinstance(node, Or):
+        return or_(*(_of(part, dialect) for part in node.parts))
+    of_score = [part for part in node.parts if all(term.of_score for term in terms(part))]
+    together = of_score if any(not isinstance(part, Not) for part in of_score) else []
+    alone = [_of(part, dialect) for part in node.parts if part not in together]
+    return and_(*([_scored(together)] if together else []), *alone)
+
+
+def _scored(of: Sequence[Node]) -> ColumnElement[bool]:
+    """Some score of the exchange meets all of them."""
+    mine = scores.c.exchange_id == exchanges.c.id
+    return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).correlate(exchanges).exists()
+
+
+def _of_one(node: Node) -> ColumnElement[bool]:
+    """The condition on a score itself."""
+    if isinstance(node, Term):
+        return _compared(node, "")
+    if isinstance(node, Not):
+        return not_(_of_one(node.part))
+    parts = (_of_one(part) for part in node.parts)
+    return or_(*parts) if isinstance(node, Or) else and_(*parts)
+
+
+def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
+    """A column that is NULL is unlike every value, and neither less nor more than any."""
+    column = scores.c["status" if term.field == "score_status" else term.field] if term.of_score else _column(term)
+    if term.value is None:
+        return column.is_(None) if term.sign == "=" else column.is_not(None)
+    if term.kind == "bytes":
+        holds = _holds(column, str(term.value), dialect)
+        return holds if term.sign == "~" else not_(holds)
+    if term.sign in ("~", "!~"):
+        holds = func.coalesce(column, "").icontains(str(term.value), autoescape=True)
+        return holds if term.sign == "~" else not_(holds)
+    value = literal(term.value, Boolean) if isinstance(term.value, bool) else term.value
+    compared: ColumnElement[bool] = _SIGNS[term.sign](column, value)
+    return or_(column.is_(None), compared) if term.sign == "!=" else and_(column.is_not(None), compared)
+
+
+def _column(term: Term) -> Any:
+    return exchanges.c[term.field]
+
+
+def _holds(column: Any, word: str, dialect: str) -> ColumnElement[bool]:
+    """Whether these bytes stand in a column of bytes."""
+    if not word:
+        return true()
+    place = func.position(literal(word.encode(), LargeBinary).op("IN")(column)) if dialect == "postgresql" else None
+    return (func.instr(column, literal(word.encode(), LargeBinary)) if place is None else place) > 0
+
+
+def _check_scorers(connection: Connection, of: Sequence[Term]) -> None:
+    asked = {str(t.value) for t in of if t.field == "scorer" and t.sign == "=" and t.value is not None}
+    if not asked:
+        return
+    known = set(connection.execute(select(scores.c.scorer).distinct()).scalars())
+    for name in sorted(asked - known):
+        hint = did_you_mean(name, sorted(known))
+        if hint:
+            raise QueryError(f'no score of "{name}" is in the store{hint}')

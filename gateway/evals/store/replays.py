@@ -12,8 +12,7 @@ from gateway.core.score import ConfiguredScorer
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import ScoredExchange, ScoreRowBuilder
 from gateway.evals.store.store import Store
-from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
-from gateway.evals.store.tables_replay import replay_answers, replays
+from gateway.evals.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
 
 SUBJECT = "dataset item"
 UNSETTLED = ("error", "timeout", "budget")  # of a score: another asking may do better
@@ -126,19 +125,19 @@ class ReplayStore(Store):
         def beginning(connection: Connection) -> None:
             connection.execute(insert(connection.dialect, replays).on_conflict_do_nothing(), asdict(replay))
 
-        await self._transaction(beginning)
+        await self.run(beginning)
 
     async def known(self, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
         """What is stored of the items first to last."""
-        return await self._transaction(lambda connection: known(connection, replay, first, last))
+        return await self.run(lambda connection: known(connection, replay, first, last))
 
     async def spent(self, replay: str) -> float:
         """USD, of the answers that have a price."""
         total = select(func.coalesce(func.sum(replay_answers.c.cost_usd), 0.0)).where(replay_answers.c.replay == replay)
-        return await self._transaction(lambda connection: float(connection.execute(total).scalar_one()))
+        return await self.run(lambda connection: float(connection.execute(total).scalar_one()))
 
     async def answer(self, answer_id: str) -> ReplayAnswer:
-        return await self._transaction(lambda connection: _answers(connection, [answer_id])[0])
+        return await self.run(lambda connection: _answers(connection, [answer_id])[0])
 
     async def keep(
         self,
@@ -148,7 +147,7 @@ class ReplayStore(Store):
     ) -> None:
         """Answers with what was said of them. An answer that is there stays; a failure gives way to what came later."""
         now = self._clock()
-        await self._transaction(lambda connection: write(connection, replay, written, scorers, now))
+        await self.run(lambda connection: write(connection, replay, written, scorers, now))
 
 
 def write(

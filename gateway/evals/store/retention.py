@@ -14,15 +14,11 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tru
 
 from gateway.config.models import StoreConfig
 from gateway.core.chunked import chunked
-from gateway.evals.store.experiments.plans import hold
-from gateway.evals.store.tables import exchanges, feedback, scores
-from gateway.evals.store.tables_experiments import pair_scores
-from gateway.evals.store.tables_labels import labels
+from gateway.evals.store.experiments.plans import hold_lease
+from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, scores
 
 LEASE = "keeping"
-_YOUNG_S = 3600.0
 _CHUNK = 500
-_MOST = 5_000  # in one transaction: others wait for it
 _WORDLESS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
     "client_id": None, "bytes": 0,
@@ -31,10 +27,20 @@ _WORDLESS = {
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """keep_s: age in seconds; most_bytes: of all that is kept. None: without bound."""
+    """How much is kept; by default everything."""
 
     keep_s: float | None = None
+    """Maximum age in seconds; None: no bound."""
     most_bytes: float | None = None
+    """Maximum size of everything that is kept; None: no bound."""
+    protected_s: float = 3600.0
+    """Nothing stored more recently is deleted."""
+    step: int = 5_000
+    """Exchanges deleted in one transaction; other writers wait for it."""
+
+    @property
+    def unlimited(self) -> bool:
+        return self.keep_s is None and self.most_bytes is None
 
     @classmethod
     def of(cls, store: StoreConfig) -> RetentionLimits:
@@ -60,7 +66,7 @@ class _Old:
 
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
     """One step, of one consumer at a time. holder: who asks; now: Unix seconds."""
-    if bounds == RetentionLimits() or not hold(connection, LEASE, holder, now, 60.0):
+    if bounds.unlimited or not hold_lease(connection, LEASE, holder, now, 60.0):
         return RetentionResult()
     found = list(_old(connection, bounds, now))
     gone, emptied = [o.id for o in found if not o.stays], [o.id for o in found if o.stays]
@@ -70,7 +76,7 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
         _empty(connection, chunk)
     if bounds.keep_s is not None:
         connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - bounds.keep_s))
-    return RetentionResult(len(gone), len(emptied), len(found) == _MOST)
+    return RetentionResult(len(gone), len(emptied), len(found) == bounds.step)
 
 
 def size(connection: Connection) -> int:
@@ -87,9 +93,9 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
         reaches.append(true())
     if not reaches:
         return
-    settled = e.stored < now - _YOUNG_S
+    settled = e.stored < now - bounds.protected_s
     query = select(e.id, e.bytes, e.received, _rests_on()).where(e.bytes > 0, settled, or_(*reaches))
-    for row in connection.execute(query.order_by(e.received, e.id).limit(_MOST)):
+    for row in connection.execute(query.order_by(e.received, e.id).limit(bounds.step)):
         if too_much <= 0 and (since is None or row[2] >= since):
             return
         too_much -= row[1]

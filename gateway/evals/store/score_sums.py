@@ -6,22 +6,74 @@ of the gateways counted there while the scorer was at work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
+from sqlalchemy.engine import Dialect
 
 from gateway.core.exchange import Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult
-from gateway.evals.store.batches import CellDelta
-from gateway.evals.store.buckets import bounds_of
 from gateway.evals.store.engine import insert
-from gateway.evals.store.inserting import add_to
 from gateway.evals.store.rows import model_of
-from gateway.evals.store.tables import CELL, score_buckets, score_cells, score_units
+from gateway.evals.store.tables import CELL, score_buckets, score_cells, score_costs, score_units
 
-Place = tuple[str, str, str, str]  # alias, model, arm, stratum
+UNIT_BOUNDS = tuple(i / 10 for i in range(11))  # for scores in [0, 1]
+WIDE_BOUNDS = (-100.0, -10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)  # for all others
+BUCKET_COUNT = len(UNIT_BOUNDS) + 1  # one more for +Inf
+
+
+def bucket_bounds(low: float | None, high: float | None) -> tuple[float, ...]:
+    """The upper bounds for a scorer with these bounds of its own; changing them would falsify stored counts."""
+    return UNIT_BOUNDS if (low, high) == (0.0, 1.0) else WIDE_BOUNDS
+
+
+def bucket_of(value: float, bounds: tuple[float, ...]) -> int:
+    """The first bucket whose upper bound holds value; len(bounds) for none (+Inf)."""
+    return bisect_left(bounds, value)
+
+
+@dataclass(slots=True)
+class CellDelta:
+    """What newly stored scores add to one cell. unit_*: what its sums over units gain beyond scored, total and squares,
+    since some scores belong to one unit."""
+
+    scored: int = 0
+    not_applicable: int = 0
+    error: int = 0
+    timeout: int = 0
+    budget: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    inverse_pi: float = 0.0
+    unit_sizes: float = 0.0
+    unit_products: float = 0.0
+    unit_squares: float = 0.0
+    buckets: dict[int, int] = field(default_factory=dict)
+
+    def add(self, value: float, bounds: tuple[float, ...]) -> None:
+        """One more that scored. bounds: of the histogram."""
+        self.scored += 1
+        self.total += value
+        self.squares += value * value
+        bucket = bucket_of(value, bounds)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+
+
+@dataclass(slots=True)
+class UnitSums:
+    """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
+
+    n: int = 0
+    total: float = 0.0
+    at: float = 0.0
+
+
+CellPlace = tuple[str, str, str, str]  # alias, model, arm, stratum
 Buckets = tuple[float, ...]  # upper bounds of a histogram
 _SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
 _CLOSED = ("weighted_sum", "weight")
@@ -34,7 +86,7 @@ class ScoreSums:
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellDelta] = {}
         self.units: dict[tuple[str, ...], UnitSums] = {}  # by cell and unit; only those of several exchanges
-        self._by_place: dict[Place, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
+        self._by_place: dict[CellPlace, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
 
     def count(
         self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, ConfiguredScorer]
@@ -60,11 +112,11 @@ class ScoreSums:
         self,
         here: dict[tuple[str, ...], tuple[CellDelta, Buckets]],
         cell: tuple[str, str, str],
-        place: Place,
+        place: CellPlace,
         scorers: Mapping[str, ConfiguredScorer],
     ) -> tuple[CellDelta, Buckets]:
         sums = self.by_cell[*cell, *place] = CellDelta()
-        here[cell] = sums, bounds_of(*scorers[cell[0]].scorer.bounds)
+        here[cell] = sums, bucket_bounds(*scorers[cell[0]].scorer.bounds)
         return here[cell]
 
     def _of_unit(self, sums: CellDelta, key: tuple[str, ...], value: float, at: float) -> None:
@@ -76,15 +128,6 @@ class ScoreSums:
         unit.n += 1
         unit.total += value
         unit.at = max(unit.at, at)
-
-
-@dataclass(slots=True)
-class UnitSums:
-    """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
-
-    n: int = 0
-    total: float = 0.0
-    at: float = 0.0
 
 
 def add(connection: Connection, sums: ScoreSums) -> None:
@@ -123,7 +166,9 @@ def forget_units(connection: Connection, before: float) -> None:
     connection.execute(delete(score_units).where(score_units.c.at < before))
 
 
-def add_population(connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[Place, int]) -> None:
+def add_population(
+    connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[CellPlace, int]
+) -> None:
     """What a Tally counted since the one before, for every scorer that is at work."""
     rows = [
         {
@@ -201,3 +246,68 @@ def _cell_values(sums: CellDelta) -> dict[str, float]:
         "unit_products": sums.total + sums.unit_products,
         "unit_squares": sums.squares + sums.unit_squares,
     }
+
+
+def add_to(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+    added: tuple[str, ...],
+) -> None:
+    """rows: by column, what to add to sums that stand under a key. Those that are not there yet begin with it, and with
+    zero in every column that is not given."""
+    if not rows:
+        return
+    sql, names = _adding(table, key, added, connection.dialect)
+    zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
+    ordered = sorted(({**zeros, **row} for row in rows), key=itemgetter(*key))  # one order of locks
+    values: Any = ordered if names is None else [tuple([row[name] for name in names]) for row in ordered]
+    connection.exec_driver_sql(sql, values)
+
+
+@cache
+def _adding(
+    table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
+) -> tuple[str, tuple[str, ...] | None]:
+    """The statement as the driver takes it; names: of its parameters, in order; None where it takes them by name."""
+    statement = insert(dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in added}
+    compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
+    return str(compiled), tuple(compiled.positiontup) if compiled.positional else None
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerCost:
+    usd: float = 0.0
+    tokens: int = 0
+
+
+def costs_of_results(results: Iterable[ScoreResult]) -> list[tuple[str, ScorerCost]]:
+    """What these cost, where they cost anything."""
+    paid = [(r.scorer, r.spent) for r in results if r.spent is not None]
+    return [(name, ScorerCost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
+
+
+def costs_of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ScorerCost]]:
+    """The same of rows of `pair_scores`, by column."""
+    paid = ((r["scorer"], r.get("cost_usd"), r.get("tokens")) for r in rows)
+    return [(scorer, ScorerCost(usd or 0.0, tokens or 0)) for scorer, usd, tokens in paid if usd or tokens]
+
+
+def add_costs(connection: Connection, spent: Iterable[tuple[str, ScorerCost]]) -> None:
+    """Adds to the sums, by scorer."""
+    sums: dict[str, ScorerCost] = {}
+    for scorer, cost in spent:
+        so_far = sums.get(scorer, ScorerCost())
+        sums[scorer] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+    statement = insert(connection.dialect, score_costs)
+    more = {name: score_costs.c[name] + statement.excluded[name] for name in ("usd", "tokens")}
+    for scorer, cost in sorted(sums.items()):
+        values = {"scorer": scorer, "usd": cost.usd, "tokens": cost.tokens}
+        connection.execute(statement.on_conflict_do_update(index_elements=["scorer"], set_=more), values)
+
+
+def scorer_costs(connection: Connection) -> Mapping[str, ScorerCost]:
+    """By scorer."""
+    return {row.scorer: ScorerCost(row.usd, row.tokens) for row in connection.execute(select(score_costs))}

@@ -8,10 +8,21 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select
 
 from gateway.evals.store import loss_accounting
-from gateway.evals.store.batches import CellKey
-from gateway.evals.store.buckets import COUNT
-from gateway.evals.store.costs import ScorerCost, costs
+from gateway.evals.store.score_sums import BUCKET_COUNT, ScorerCost, scorer_costs
 from gateway.evals.store.tables import CELL, counters, dead_letters, score_buckets, score_cells
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """Whose scores are summed together. model: "upstream/model"; arm: "" for none."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    alias: str
+    model: str
+    arm: str
+    stratum: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,7 @@ class ScoreCell:
     population: int
     weighted_sum: float
     weight: float
-    bucket_weights: tuple[float, ...] = field(default=(0.0,) * COUNT)
+    bucket_weights: tuple[float, ...] = field(default=(0.0,) * BUCKET_COUNT)
     units: tuple[float, float, float] | None = None
 
 
@@ -43,7 +54,7 @@ class StoreSnapshot:
     lost: Mapping[str, int] = field(default_factory=dict)
 
 
-def standing(connection: Connection) -> StoreSnapshot:
+def take_snapshot(connection: Connection) -> StoreSnapshot:
     letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
     duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
     return StoreSnapshot(
@@ -51,8 +62,8 @@ def standing(connection: Connection) -> StoreSnapshot:
         dead_letters={reason: n for reason, n in connection.execute(letters)},
         duplicates=connection.execute(duplicates).scalar() or 0,
         unaccounted=loss_accounting.unaccounted(connection),
-        costs=costs(connection),
-        lost=loss_accounting.lost(connection),
+        costs=scorer_costs(connection),
+        lost=loss_accounting.lost_by_reason(connection),
     )
 
 
@@ -60,7 +71,7 @@ def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
     weights: dict[CellKey, list[float]] = {}
     for row in connection.execute(select(score_buckets)).mappings():
         key = CellKey(**{name: row[name] for name in CELL})
-        weights.setdefault(key, [0.0] * COUNT)[row["bucket"]] = row["weight"]
+        weights.setdefault(key, [0.0] * BUCKET_COUNT)[row["bucket"]] = row["weight"]
     found = []
     for row in connection.execute(select(score_cells)).mappings():
         key = CellKey(**{name: row[name] for name in CELL})
@@ -68,7 +79,7 @@ def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
         found.append(
             ScoreCell(
                 key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
-                row["weight"], tuple(weights.get(key, (0.0,) * COUNT)),
+                row["weight"], tuple(weights.get(key, (0.0,) * BUCKET_COUNT)),
                 (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
             )
         )  # fmt: skip

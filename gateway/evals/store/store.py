@@ -13,11 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
-from gateway.evals.store.inserting import WriteConflict
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.retention import RetentionLimits, RetentionResult
-from gateway.evals.store.snapshot import StoreSnapshot, standing
+from gateway.evals.store.snapshot import StoreSnapshot, take_snapshot
+from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteConflict, WriteResult
 from gateway.stream.types import ShardSnapshot
 
 T = TypeVar("T")
@@ -41,14 +40,21 @@ class Store:
     clock: Unix time in seconds. bounds: of what is kept; None: all is.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time, bounds: RetentionLimits | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], float] = time.time,
+        retention: RetentionLimits | None = None,
+        busy_ms: int = engine.BUSY_MS,
+    ) -> None:
         self._url = url
         self._clock = clock
-        self._bounds = bounds or RetentionLimits()
+        self._retention = retention or RetentionLimits()
+        self._busy_ms = busy_ms
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def __aenter__(self) -> Self:
-        self._engine = await self._on_thread(lambda: engine.writer(self._url))
+        self._engine = await self._on_thread(lambda: engine.writer(self._url, self._busy_ms))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -57,11 +63,11 @@ class Store:
 
     async def write(self, batch: ScoredBatch) -> WriteResult:
         """Everything of the batch, or nothing."""
-        return await self._transaction(lambda connection: writing.write(connection, batch, self._clock()))
+        return await self.run(lambda connection: writing.write(connection, batch, self._clock()))
 
     async def bury(self, letters: Sequence[DeadLetterRow]) -> None:
         """Notes what is moved to the dead-letter stream."""
-        await self._transaction(lambda connection: writing.bury(connection, letters))
+        await self.run(lambda connection: writing.add_dead_letters(connection, letters))
 
     async def close(self, looks: Mapping[int, ShardSnapshot]) -> StoreSnapshot:
         """Closes the ledgers and the weights, and says how all stands.
@@ -72,16 +78,16 @@ class Store:
 
         def closing(connection: Connection) -> StoreSnapshot:
             settled = {shard: look.settled for shard, look in looks.items()}
-            loss_accounting.note(connection, looks)
-            ledger.close(connection, settled)
+            loss_accounting.add_incidents(connection, looks)
+            ledger.close_marks(connection, settled)
             # One that began of late has kept gateways silent itself.
             heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= SILENT_MS}
-            ledger.end_the_silent(connection, heard, SILENT_MS)
-            loss_accounting.explain(connection)
+            ledger.close_silent(connection, heard, SILENT_MS)
+            loss_accounting.explain_gaps(connection)
             score_sums.close_weights(connection)
-            return standing(connection)
+            return take_snapshot(connection)
 
-        return await self._transaction(closing)
+        return await self.run(closing)
 
     async def retain(self, holder: str) -> RetentionResult:
         """One step of what is done now and then: feedback meets its exchange, what is too old or too much goes.
@@ -93,13 +99,9 @@ class Store:
             now = self._clock()
             feedback.sweep(connection, now - _MEETS_S, now)
             score_sums.forget_units(connection, now - _GOES_ON_S)
-            return retention.sweep(connection, self._bounds, holder, now)
+            return retention.sweep(connection, self._retention, holder, now)
 
-        return await self._transaction(retaining)
-
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """One transaction of another module of the store."""
-        return await self._transaction(work)
+        return await self.run(retaining)
 
     async def look(self, work: Callable[[Reading], T]) -> T:
         """Questions that change nothing, on a thread and a connection of their own: writing does not wait for them."""
@@ -113,7 +115,8 @@ class Store:
         except DBAPIError as error:
             raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
 
-    async def _transaction(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """One transaction, run again when another consumer wrote the same rows."""
         return await self._on_thread(lambda: self._run(work))
 
     def _run(self, work: Callable[[Connection], T]) -> T:

@@ -1,7 +1,4 @@
-"""The store's tables, as the newest migration leaves them. Names here are names that users query: they stay.
-
-Times are Unix seconds, durations seconds. JSON stands in text columns, so that SQLite and PostgreSQL hold the same.
-"""
+"""Every table of the store. Names of tables and columns are public: they are only ever added to."""
 
 from __future__ import annotations
 
@@ -262,4 +259,242 @@ counters = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("n", BigInteger, nullable=False),
+)
+
+
+plans = Table(
+    # Every plan that ran, as it was frozen.
+    "plans",
+    metadata,
+    Column("plan", Text, primary_key=True),  # its hash
+    Column("experiment", Text, nullable=False),
+    Column("json", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, stopped
+    Column("since", Double, nullable=False),
+    Column("first_seen", Double, nullable=False),
+)
+
+pairs = Table(
+    # A served exchange that was drawn for a shadow. place: its index in the plan's sequences; NULL: not settled yet.
+    "pairs",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the served exchange
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("position", Text, nullable=False),  # of the served exchange in the stream
+    Column("received", Double, nullable=False),
+    Column("cluster", Text),
+    Column("asked", Text, nullable=False),  # JSON: names of arms
+    Column("state", Text, nullable=False),  # open, joined, lost, not_asked
+    Column("reason", Text),  # of not_asked
+    Column("place", BigInteger),
+    Column("arms", Text),  # JSON: arm → {"exchange": id or null, "state": ok, failed or lost}; NULL while open
+    Index("pairs_plan", "plan", "state", "position"),
+)
+
+pair_scores = Table(
+    # What pair scorers said of the served answer beside an arm's.
+    "pair_scores",
+    metadata,
+    Column("score_id", Text, primary_key=True),
+    Column("pair", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("exchange_id", Text, nullable=False),  # of the arm
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("scorer", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("value", Double),
+    Column("label", Text),
+    Column("explanation", Text),
+    Column("detail", Text),  # JSON
+    Column("standard_error", Double),
+    Column("cost_usd", Double),
+    Column("judge_model", Text),
+    Column("tokens", BigInteger),
+    Column("seconds", Double, nullable=False),
+    Column("created", Double, nullable=False),
+    Index("pair_scores_pair", "pair"),
+)
+
+SEQUENCE = ("plan", "candidate", "metric", "identity")
+
+sequences = Table(
+    # candidate: the arm against the control; "repeat": the control against itself. identity: of the scorer, since its
+    # versions do not mix. state: JSON.
+    "sequences",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("n", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("updated", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE),
+)
+
+increments = Table(
+    # What each pair added to each sequence. a, b: in the metric's units; difference: turned so that more is better.
+    "increments",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("pair", Text, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("cluster", Text),
+    Column("a", Double, nullable=False),
+    Column("b", Double, nullable=False),
+    Column("difference", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "pair"),
+    Index("increments_cluster", "plan", "cluster"),
+)
+
+withheld = Table(
+    # Pairs that a sequence did not take, by reason and by the arm that is the reason ("" for none).
+    "withheld",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("reason", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "reason", "arm"),
+)
+
+trails = Table(
+    # Interval after n pairs, at n that grow geometrically.
+    "trails",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("n", BigInteger, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "n"),
+)
+
+leases = Table(
+    # Who may do what only one process may do, and until when.
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+
+labels = Table(
+    # One person's verdict on what one scorer judged: an exchange, or a pair, by the id of its second exchange. How the
+    # item came to be drawn stands in pool … horizon; evals/annotation/sampling.py says what they mean.
+    "labels",
+    metadata,
+    Column("label_id", Text, primary_key=True),
+    Column("scorer", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # exchange or pair
+    Column("subject_id", Text, nullable=False),
+    Column("labeller", Text, nullable=False),
+    Column("status", Text, nullable=False),  # scored or skipped
+    Column("value", Double),  # in [0, 1], 1 best; of a pair: the preference for its second answer
+    Column("label", Text),
+    Column("comment", Text),
+    Column("version", Text, nullable=False),  # of the scorer whose answers were drawn from
+    Column("config_hash", Text, nullable=False),
+    Column("pool", Text, nullable=False),  # an experiment; "" for everything
+    Column("favour", Double, nullable=False),
+    Column("threshold", Double),
+    Column("share", Double),
+    Column("horizon", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("labels_subject", "scorer", "subject_id"),
+)
+
+score_costs = Table(
+    # Sums over the scores that cost something; they stay when the scores themselves go.
+    "score_costs",
+    metadata,
+    Column("scorer", Text, primary_key=True),
+    Column("usd", Double, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+)
+
+
+replays = Table(
+    # What is asked of whom, frozen. config_hash: of everything that decides an answer.
+    "replays",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("dataset_hash", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("design", Text, nullable=False),  # JSON
+    Column("created", Double, nullable=False),
+)
+
+replay_answers = Table(
+    # One answer, or the last failure, of one target to one item. item, repeat: from 1.
+    "replay_answers",
+    metadata,
+    Column("replay", Text, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("answer_id", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # ok, refused, failed, timeout
+    Column("status", Integer),  # HTTP; NULL: no answer came
+    Column("error", Text),
+    Column("upstream", Text),  # who answered
+    Column("model", Text),
+    Column("finish_reason", Text),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_input_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("seconds", Double, nullable=False),
+    Column("asked", Double, nullable=False),
+    Column("exchange_id", Text),  # the gateway's own id of the call
+    Column("text", Text, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("replay", "item", "target", "repeat"),
+    Index("replay_answers_id", "answer_id", unique=True),
+)
+
+
+gaps = Table(
+    # Sequence numbers of a process, in (low_seq, high_seq], of which some never came. They lay between two of its
+    # tallies, at from_position and to_position. reason: stream_lost or trimmed; "": unaccounted for.
+    "gaps",
+    metadata,
+    Column("incarnation", Text, nullable=False),
+    Column("low_seq", BigInteger, nullable=False),
+    Column("high_seq", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("from_position", Text, nullable=False),
+    Column("to_position", Text, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("incarnation", "high_seq"),
+)
+
+incidents = Table(
+    # What befell a shard of the stream, and between which positions. reason: stream_lost (its server was restarted or
+    # replaced) or trimmed (entries went before they were read).
+    "incidents",
+    metadata,
+    Column("shard", Integer, nullable=False),
+    Column("from_position", Text, nullable=False),
+    Column("to_position", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("shard", "to_position", "reason"),
+)
+
+stream_nodes = Table(
+    # The node that held a shard when it was last looked at. confirmed: its time then, as a position.
+    "stream_nodes",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", Text, nullable=False),
+    Column("confirmed", Text, nullable=False),
+    Column("trimmed_to", Text, nullable=False),
 )

@@ -15,9 +15,9 @@ from gateway.evals.annotation.blind import LabelVerdict
 from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_figures, corrected_mean
 from gateway.evals.annotation.desk import LabelRequest, NothingScored, next_item, open_desk, save_labels
 from gateway.evals.gauges import Gauges
-from gateway.evals.store.labels import labelled
+from gateway.evals.store.labels import labels_with_scores
 from gateway.evals.store.query import reading
-from gateway.evals.store.snapshot import standing
+from gateway.evals.store.snapshot import take_snapshot
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.stream import Lag
 
@@ -161,7 +161,9 @@ def labelled_store(keep, exchange, said):
 
 def test_the_gauge_is_the_mean_that_calibrate_prints(labelled_store, said):
     with reading(labelled_store) as connection:
-        (figures,) = corrected_figures({"said": said()}, standing(connection).cells, labelled(connection))
+        (figures,) = corrected_figures(
+            {"said": said()}, take_snapshot(connection).cells, labels_with_scores(connection)
+        )
         (group,) = calibrate(connection, CalibrationOptions("said")).groups
     assert (figures.scorer, figures.model, figures.arm, figures.labels) == ("said", "local/small", "", 40)
     assert figures.mean == pytest.approx(group.corrected.mean)
@@ -171,8 +173,8 @@ def test_the_gauge_is_the_mean_that_calibrate_prints(labelled_store, said):
 def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, said):
     """The sums of a cell are moved and inverted like each of its values."""
     with reading(labelled_store) as connection:
-        (cell,) = standing(connection).cells
-        rows = labelled(connection)
+        (cell,) = take_snapshot(connection).cells
+        rows = labels_with_scores(connection)
     values = np.array([0.0] * 27 + [1.0] * 53)
     wide = 5.0 - 4.0 * values  # "minimise" on [1, 5]: 1 is best
     moved = replace(cell, total=float(wide.sum()), squares=float((wide**2).sum()))
@@ -185,7 +187,7 @@ def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, said):
 
 def test_other_versions_and_unbounded_scorers_have_no_gauge(labelled_store, said):
     with reading(labelled_store) as connection:
-        cells, rows = standing(connection).cells, labelled(connection)
+        cells, rows = take_snapshot(connection).cells, labels_with_scores(connection)
     assert corrected_figures({"said": said(version="2")}, cells, rows) == ()
     assert corrected_figures({"said": said(bounds=(0.0, None))}, cells, rows) == ()
     assert corrected_figures({}, cells, rows) == ()
@@ -195,7 +197,9 @@ def test_the_gauge_has_the_labels_of_the_raw_mean(labelled_store, said):
     registry = CollectorRegistry()
     with reading(labelled_store) as connection:
         gauges = Gauges(parse(CONFIG), {"said": said()})
-        EvalMetrics(registry).figures = gauges.show(standing(connection), Lag(0, 0, 0, 0.0), labelled(connection))
+        EvalMetrics(registry).figures = gauges.show(
+            take_snapshot(connection), Lag(0, 0, 0, 0.0), labels_with_scores(connection)
+        )
     text = generate_latest(registry).decode()
     of = '{arm="",model="local/small",scorer="said"}'
     for name in ("mean", "corrected_mean", "corrected_mean_low", "corrected_mean_high"):

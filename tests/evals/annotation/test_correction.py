@@ -23,7 +23,7 @@ from gateway.evals.annotation.correction import (
 )
 from gateway.evals.annotation.sampling import position
 from gateway.evals.statistics.ppi import Labelled, powered_mean
-from gateway.evals.store.labels_sums import JudgedSums
+from gateway.evals.store.labels import JudgedSums
 
 
 def labels(y, f, weight=1.0, pi=0.1):

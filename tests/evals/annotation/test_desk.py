@@ -26,9 +26,9 @@ from gateway.evals.annotation.desk import (
 from gateway.evals.annotation.sampling import EVERYTHING
 from gateway.evals.annotation.sheets import SheetError, SheetRow
 from gateway.evals.store import engine
-from gateway.evals.store.labels import labelled_pairs, labels_of
+from gateway.evals.store.labels import labels_of, labels_with_pair_scores
 from gateway.evals.store.query import reading
-from gateway.evals.store.tables_experiments import pair_scores
+from gateway.evals.store.tables import pair_scores
 
 GOOD = LabelVerdict(1.0, "good")
 
@@ -154,7 +154,7 @@ def test_a_verdict_on_a_pair_is_stored_for_the_second_answer(keep, exchange):
     assert places == {1, 2}, "in both orders"
     save_labels(url, [label])
     with reading(url) as connection:
-        (row,) = labelled_pairs(connection, desk.scorer)
+        (row,) = labels_with_pair_scores(connection, desk.scorer)
     assert (row["value"], row["judged"], row["arm"]) == (1.0, 1.0, "candidate")
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.store import engine, write
-from gateway.evals.store.batches import ScoredBatch
-from gateway.evals.store.experiments.pairs import settled
-from gateway.evals.store.experiments.plans import StoredPlan, hold
+from gateway.evals.store.experiments.pairs import settled_pairs
+from gateway.evals.store.experiments.plans import StoredPlan, hold_lease
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.ledger import position
+from gateway.evals.store.write import ScoredBatch
 
 LEADER = LeaseHolder("me", 10.0)
 DEADLINE_MS = 500
@@ -31,7 +31,7 @@ def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: LeaseHo
     """As many pairs as are settled now; returns how many."""
 
     def work(connection: Any) -> int:
-        found = settled(connection, plan.hash, watermark, DEADLINE_MS, most)
+        found = settled_pairs(connection, plan.hash, watermark, DEADLINE_MS, most)
         if found:
             advance(connection, leader, kept(plan), found, 0.0)
         return len(found)
@@ -120,29 +120,9 @@ def store_copy(file_store: Any, tmp_path: Any) -> Any:
     return make
 
 
-def test_an_arm_that_comes_too_late_is_lost_whoever_looks_and_whenever(file_store: Any, plan: Any, paired: Any) -> None:
-    served, shadow = paired(plan, "1", {"candidate": "0"})
-    deliver(file_store, [(0, served)])
-    assert step(file_store, plan, "1400-0") == 0, "it may still come"
-    deliver(file_store, [(DEADLINE_MS + 1, shadow)])
-    assert step(file_store, plan, "2000-0") == 1
-    assert file_store.sql("SELECT state, arms FROM pairs") == [
-        ("lost", '{"candidate":{"exchange":null,"state":"lost"}}')
-    ]
-
-
-def test_a_pair_that_must_be_waited_for_holds_back_those_after_it(file_store: Any, plan: Any, paired: Any) -> None:
-    """Fast answers are short ones: were they to come first, the sequences would lean towards them."""
-    slow, quick = paired(plan, "1", {"candidate": None}), paired(plan, "1", {"candidate": "1"})
-    deliver(file_store, [(0, slow[0]), (1, quick[0]), (2, quick[1])])
-    assert step(file_store, plan, "1100-0") == 0
-    assert step(file_store, plan, "2000-0") == 2
-    assert file_store.sql("SELECT id FROM pairs ORDER BY place") == [(slow[0].id,), (quick[0].id,)]
-
-
 def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
     deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
-    store.run(lambda c: hold(c, LEASE, "another", 0.0, 10.0))
+    store.run(lambda c: hold_lease(c, LEASE, "another", 0.0, 10.0))
     with pytest.raises(LeaseLost):
         step(store, plan, "2000-0")
     assert store.sql("SELECT place FROM pairs") == [(None,)]
@@ -151,7 +131,7 @@ def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -
 
 def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: Any, paired: Any) -> None:
     deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
-    found = store.run(lambda c: settled(c, plan.hash, "2000-0", DEADLINE_MS, 10))
+    found = store.run(lambda c: settled_pairs(c, plan.hash, "2000-0", DEADLINE_MS, 10))
     assert step(store, plan, "2000-0") == 1
     with pytest.raises(LeaseLost):
         store.run(lambda c: advance(c, LEADER, kept(plan), found, 0.0))

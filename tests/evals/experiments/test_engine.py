@@ -200,7 +200,7 @@ async def test_distances_between_answers_test_whether_the_candidate_is_like_the_
 
 async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any, paired: Any) -> None:
     from gateway.core.plan import PlanState
-    from gateway.evals.store.experiments.plans import kept_plans
+    from gateway.evals.store.experiments.plans import stored_plans
 
     await room.begin(plan)
     known = (await room.corridor.state.plans())["swap"]
@@ -209,7 +209,7 @@ async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any
         await room.send(*traffic(plan, paired, 5))
         await room.until_settled(5)
     with reading(room.store_url) as connection:
-        assert kept_plans(connection) == [StoredPlan(plan, plan.hash, "stopped", known.since + 1)]
+        assert stored_plans(connection) == [StoredPlan(plan, plan.hash, "stopped", known.since + 1)]
 
 
 async def test_the_last_pairs_are_settled_when_it_is_told_to_stop(room: Any, plan: Any, paired: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.evals.experiments.split import ArmOutcomes, compare_arms, planned_shares, ratio_test_at
-from gateway.evals.store.experiments.split import ServedAnswer
+from gateway.evals.store.experiments.queries import ServedAnswer
 
 RUNS = 60
 

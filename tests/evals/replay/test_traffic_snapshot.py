@@ -14,10 +14,10 @@ from gateway.core.completion import completion_of
 from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
 from gateway.evals.replay.traffic_snapshot import NoLoggedCalls, freeze
-from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.replays import LogSelection
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import Store
+from gateway.evals.store.write import ScoredBatch
 
 DATA_URL = "data:image/png;base64,sha256=" + "ab" * 32 + ";bytes=12"
 

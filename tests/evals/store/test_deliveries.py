@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from gateway.core.exchange import Exchange, Feedback, Tally
-from gateway.evals.store import ledger, loss_accounting, score_sums, tables_delivery, tables_experiments
+from gateway.evals.store import ledger, loss_accounting, score_sums
 from gateway.evals.store import write as writing
-from gateway.evals.store.batches import ScoredBatch
 from gateway.evals.store.ledger import position
 from gateway.evals.store.tables import metadata
+from gateway.evals.store.write import ScoredBatch
 from gateway.stream.types import ShardSnapshot, TrimmedEntries, order, shard_of
 
 # When something was stored is not what was stored; and which exchanges close their weights together depends on when one
@@ -23,7 +23,6 @@ from gateway.stream.types import ShardSnapshot, TrimmedEntries, order, shard_of
 WHEN = {"stored", "created", "weighted_sum", "weight", "spent", "spent_scored", "spent_not_applicable",
         "spent_samples", "spent_total", "spent_population"}  # fmt: skip
 APART = {"counters", "stream_nodes"}  # how often something came again, and what was looked at last
-assert tables_delivery.metadata is tables_experiments.metadata is metadata
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ class Reader:
         looks = stream.settled(self.came)
 
         def closing(connection: Any) -> int:
-            loss_accounting.note(connection, looks)
-            unaccounted = ledger.close(connection, {shard: look.settled for shard, look in looks.items()})
+            loss_accounting.add_incidents(connection, looks)
+            unaccounted = ledger.close_marks(connection, {shard: look.settled for shard, look in looks.items()})
             score_sums.close_weights(connection)
             return unaccounted
 
@@ -145,7 +144,7 @@ def test_the_undisturbed_store_holds_what_it_should(reader, stream):
     assert len(stream.entries) == N
     found = in_order(reader, stream)
     assert len(found["exchanges"]) == 15
-    assert reader.store.run(loss_accounting.lost)["trimmed"] == 1
+    assert reader.store.run(loss_accounting.lost_by_reason)["trimmed"] == 1
     assert reader.store.run(loss_accounting.unaccounted) == 2, "what the other shard lost has no cause"
     assert len(found["pairs"]) == 2
     assert found["marks"] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import stat
 import subprocess
@@ -22,8 +21,6 @@ from gateway.evals.store.tables import metadata
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):
-    for path in Path(engine.__file__).parent.glob("tables_*.py"):
-        importlib.import_module(f"gateway.evals.store.{path.stem}")
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -102,7 +99,7 @@ def test_a_refusal_of_rows_is_told_from_a_failure_that_passes(driver, expected):
 
 
 def test_the_newest_migration_is_the_one_that_alembic_finds() -> None:
-    script = ScriptDirectory.from_config(engine._alembic())
+    script = ScriptDirectory.from_config(engine.alembic_config())
     assert engine.head() == script.get_current_head()
 
 
@@ -117,7 +114,7 @@ def test_a_store_that_is_up_to_date_opens_without_the_tool_that_makes_tables(tmp
     assert said.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrated])
+@pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrate_store])
 def test_a_server_that_is_away_is_named_without_its_password(opened):
     with pytest.raises(engine.StoreUnavailable, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
         opened("postgresql://u:secret@127.0.0.1:9/d")

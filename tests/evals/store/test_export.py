@@ -5,24 +5,17 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.exchange import Feedback
-from gateway.evals.store import export
 from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.export import ExportSource
 from gateway.evals.store.query import ExchangeFilter
 from gateway.evals.store.where import QueryError, parse
 
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(export, "_MOST", 4)
-    monkeypatch.setattr(export, "_MOST_BYTES", 25_000)
-
-
-def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange, small):
+def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange):
     """Some came at the same moment; one is larger than a batch may be, and comes alone."""
     sent = [exchange("1", received=float(n // 3), request=b"x" * (60_000 if n == 7 else 9_000)) for n in range(12)]
     store.write(*sent)
-    source = ExportSource(store.url, ExchangeFilter(), 100.0)
+    source = ExportSource(store.url, ExchangeFilter(), 100.0, most=4, most_bytes=25_000)
     batches = [[e["id"] for e in batch] for batch in source.batches()]
     source.close()
     assert source.count == 12
@@ -31,9 +24,9 @@ def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange, small)
     assert [sent[7].id] in batches
 
 
-def test_what_comes_meanwhile_is_not_in_it(store, exchange, small):
+def test_what_comes_meanwhile_is_not_in_it(store, exchange):
     store.write(*(exchange("1", received=float(n)) for n in range(6)))
-    source = ExportSource(store.url, ExchangeFilter(), 50.0)
+    source = ExportSource(store.url, ExchangeFilter(), 50.0, most=4)
     got = []
     for batch in source.batches():
         store.write(exchange("1", received=99.0))

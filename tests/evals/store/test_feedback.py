@@ -8,8 +8,7 @@ import time
 import pytest
 
 from gateway.core.exchange import Feedback, only_word_id
-from gateway.evals.store.batches import JoinedFeedback
-from gateway.evals.store.feedback import sweep, write
+from gateway.evals.store.feedback import JoinedFeedback, sweep, write_feedback
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback
 
@@ -147,4 +146,4 @@ def test_what_two_consumers_wrote_past_each_other_is_joined_later(store, exchang
 
 
 def test_writing_nothing_does_nothing(store):
-    assert store.run(lambda c: write(c, [], 1.0)) == []
+    assert store.run(lambda c: write_feedback(c, [], 1.0)) == []

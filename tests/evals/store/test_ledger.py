@@ -30,7 +30,7 @@ def test_a_gap_is_a_loss(store, exchange, tally):
 def test_a_mark_that_is_not_behind_the_watermark_says_nothing_yet(store, exchange, tally):
     sent = [exchange() for _ in range(5)]
     store.write(tally(sent))
-    assert store.run(lambda c: ledger.close(c, {0: "1-0"})) == 0
+    assert store.run(lambda c: ledger.close_marks(c, {0: "1-0"})) == 0
     store.write(*sent)
     assert store.close() == 0
 

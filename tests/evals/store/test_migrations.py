@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +16,13 @@ from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback, metadata, scores
 
-for path in Path(engine.__file__).parent.glob("tables_*.py"):
-    importlib.import_module(f"gateway.evals.store.{path.stem}")
 OLDER = [f"{n:04}" for n in range(1, int(engine.head() or 0))]
 
 
 @pytest.fixture
 def opened(new_url: str) -> Iterator[Engine]:
     """A connection to a database with nothing in it."""
-    made = engine._writing(new_url)
+    made = engine.connect_writer(new_url)
     yield made
     made.dispose()
 
@@ -141,7 +137,7 @@ def test_feedback_from_before_it_met_its_exchange_can_still_be_replaced(old):
     assert len(rows(store, "feedback", "feedback_id")) == 2
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was(old, monkeypatch):
+def test_a_migration_that_fails_leaves_the_store_as_it_was(old):
     store = old("0005")
     with store.begin() as connection:
         connection.execute(text("CREATE TABLE stream_nodes (shard INTEGER)"))  # what 0006 wants to make last
@@ -159,8 +155,8 @@ def test_the_verb_says_which_version_there_was_and_is(tmp_path):
     assert run() == f"the store has tables of version {engine.head()}"
     assert run() == f"the store has tables of version {engine.head()} already"
     older = f"sqlite:///{tmp_path / 'old' / 'gateway.db'}"
-    opened = engine._writing(older)
+    opened = engine.connect_writer(older)
     engine.migrate(opened, "0002")
     opened.dispose()
-    assert engine.migrated(older) == "0002"
+    assert engine.migrate_store(older) == "0002"
     engine.reader(older).dispose()

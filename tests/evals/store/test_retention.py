@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config.models import StoreConfig as Section
 from gateway.core.exchange import Feedback
-from gateway.evals.store.labels import Label, save
+from gateway.evals.store.labels import Label, save_labels
 from gateway.evals.store.retention import RetentionLimits, RetentionResult, size, sweep
 from gateway.evals.store.store import Store
 
@@ -79,7 +79,7 @@ def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, 
     labelled, plain = (exchange("0.25", received=now - 31 * DAY) for _ in range(2))
     said = Feedback(tried.id, "f", "web", now, "thumb", 1.0, comment="zoe", correction="zoe")
     store.write(tried, labelled, plain, said)
-    store.run(lambda c: save(c, [label(labelled.id)]))
+    store.run(lambda c: save_labels(c, [label(labelled.id)]))
     assert swept(MONTH) == RetentionResult(1, 2)
     assert ids(store) == {tried.id, labelled.id}
     words = store.sql("SELECT request, response, text, tool_calls, client_id FROM exchanges")
@@ -99,10 +99,10 @@ def test_one_consumer_at_a_time_sweeps(store, exchange, swept, now):
     assert swept(MONTH, "c2", now + 61) == RetentionResult(1, 0), "until it falls silent"
 
 
-def test_what_is_left_for_the_next_step_is_said(store, exchange, swept, monkeypatch):
-    monkeypatch.setattr("gateway.evals.store.retention._MOST", 3)
+def test_a_step_reports_that_more_is_left(store, exchange, swept):
+    limits = RetentionLimits(keep_s=30 * DAY, step=3)
     store.write(*(exchange(received=1.0 + n) for n in range(5)))
-    assert [swept(MONTH), swept(MONTH)] == [RetentionResult(3, 0, True), RetentionResult(2, 0, False)]
+    assert [swept(limits), swept(limits)] == [RetentionResult(3, 0, True), RetentionResult(2, 0, False)]
 
 
 def test_the_section_of_the_config_in_its_units():

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.exchange import Count, Target
+from gateway.core.score import Spent
 from gateway.evals.store import score_sums
+from gateway.evals.store.experiments.pairs import add_pair_scores
+from gateway.evals.store.score_sums import BUCKET_COUNT, UNIT_BOUNDS, WIDE_BOUNDS, ScorerCost, bucket_bounds, bucket_of
 
 
 def test_cells_are_the_sums_over_the_scores(store, exchange):
@@ -168,3 +174,51 @@ def test_a_conversation_that_nobody_goes_on_with_is_forgotten_and_its_sums_stay(
     store.run(lambda c: score_sums.forget_units(c, 15.0))
     assert store.sql("SELECT unit FROM score_units") == [("b",)]
     assert store.cell() == before
+
+
+@given(st.floats(allow_nan=False), st.sampled_from([UNIT_BOUNDS, WIDE_BOUNDS]))
+def test_a_value_is_in_the_first_bucket_whose_bound_holds_it(value, bounds):
+    at = bucket_of(value, bounds)
+    assert 0 <= at < BUCKET_COUNT
+    assert at == len(bounds) or value <= bounds[at]
+    assert at == 0 or value > bounds[at - 1]
+
+
+@pytest.mark.parametrize(("value", "at"), [(0.0, 0), (0.05, 1), (0.1, 1), (1.0, 10), (1.5, 11), (math.inf, 11)])
+def test_the_ends_of_the_unit_interval_have_buckets_of_their_own(value, at):
+    assert bucket_of(value, UNIT_BOUNDS) == at
+
+
+def test_scores_of_other_bounds_have_wide_buckets():
+    assert bucket_bounds(0.0, 1.0) is UNIT_BOUNDS
+    assert bucket_bounds(0.0, None) is WIDE_BOUNDS
+    assert len(UNIT_BOUNDS) == len(WIDE_BOUNDS) == BUCKET_COUNT - 1
+
+
+def test_only_results_that_cost_something_count(store, exchange):
+    (free,) = store.judged(exchange()).results
+    dear, odd = free._replace(spent=Spent(0.25, "up/judge", 10)), free._replace(spent=Spent())
+    assert score_sums.costs_of_results([free, dear, odd]) == [("said", ScorerCost(0.25, 10))]
+
+
+def test_sums_grow_by_scorer(store):
+    store.run(
+        lambda c: score_sums.add_costs(
+            c, [("judge", ScorerCost(0.25, 10)), ("other", ScorerCost(0.0, 7)), ("judge", ScorerCost(0.5, 1))]
+        )
+    )
+    store.run(lambda c: score_sums.add_costs(c, [("judge", ScorerCost(0.25, 1))]))
+    store.run(lambda c: score_sums.add_costs(c, []))
+    assert store.run(score_sums.scorer_costs) == {"judge": ScorerCost(1.0, 12), "other": ScorerCost(0.0, 7)}
+
+
+def test_a_judge_of_pairs_is_paid_for_once_however_often_its_opinion_comes(store):
+    plain = {"pair": "a", "arm": "candidate", "exchange_id": "b", "experiment": "swap", "plan": "p", "scorer": "judge",
+             "version": "1", "config_hash": "c", "kind": "llm", "direction": "maximise", "status": "scored",
+             "value": 1.0, "seconds": 0.1, "created": 1.0}  # fmt: skip
+    dear = {**plain, "score_id": "s1", "cost_usd": 0.5, "tokens": 20}
+    free = {**plain, "score_id": "s2", "cost_usd": None, "tokens": None}
+    for rows in ([dear, free], [dear], []):
+        store.run(lambda c, rows=rows: add_pair_scores(c, rows))
+    assert store.run(score_sums.scorer_costs) == {"judge": ScorerCost(0.5, 20)}
+    assert store.sql("SELECT count(*) FROM pair_scores") == [(2,)]

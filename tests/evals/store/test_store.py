@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.store import engine
-from gateway.evals.store.batches import DeadLetterRow, ScoredBatch, WriteResult
-from gateway.evals.store.inserting import WriteConflict
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
+from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteConflict, WriteResult
 from gateway.stream.types import ShardSnapshot
 
 
@@ -31,7 +29,7 @@ def batch(scorers: dict[str, RegisteredScorer], *judged: ScoredExchange) -> Scor
 
 async def test_every_transaction_is_on_one_thread_of_its_own(url):
     async with Store(url) as store:
-        names = [await store._transaction(lambda _: threading.current_thread().name) for _ in range(3)]
+        names = [await store.run(lambda _: threading.current_thread().name) for _ in range(3)]
     assert len(set(names)) == 1
     assert names[0] != threading.current_thread().name
 
@@ -65,9 +63,8 @@ async def test_values_that_no_column_holds_are_refused(url, exchange, store):
             await opened.write(batch(store.scorers, store.judged(exchange(caller={"no": "text"}))))
 
 
-async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange, store, monkeypatch):
-    monkeypatch.setattr(engine, "_BUSY_MS", 1)
-    async with Store(url) as opened:
+async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange, store):
+    async with Store(url, busy_ms=1) as opened:
         other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreDown, match="locked"):
@@ -87,19 +84,19 @@ async def test_a_race_is_run_again_and_not_for_ever(url):
                 raise WriteConflict
             return 7
 
-        assert await opened._transaction(raced) == 7
+        assert await opened.run(raced) == 7
 
         def always(_: object) -> None:
             raise WriteConflict
 
         with pytest.raises(StoreDown, match="other consumers"):
-            await opened._transaction(always)
+            await opened.run(always)
 
 
 async def test_the_loop_goes_on_while_the_database_waits(url):
     async with Store(url) as opened:
         held = threading.Event()
-        waiting = asyncio.ensure_future(opened._transaction(lambda _: held.wait(10)))  # noqa: TID251 - awaited below
+        waiting = asyncio.ensure_future(opened.run(lambda _: held.wait(10)))  # noqa: TID251 - awaited below
         await asyncio.sleep(0)
         held.set()  # reached only because the loop is free
         assert await waiting is True

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
+from fixtures.stores import Ledgerbook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.exc import DataError
 
 from gateway.core.exchange import Feedback
-from gateway.evals.store import write
-from gateway.evals.store.batches import ScoredBatch, WriteResult
-from gateway.evals.store.inserting import WriteConflict
+from gateway.evals.store import engine, write
+from gateway.evals.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
+from gateway.evals.store.score_sums import CellDelta, add_to
+from gateway.evals.store.tables import counters, exchanges, score_costs
+from gateway.evals.store.write import ScoredBatch, WriteConflict, WriteResult, insert_new, insert_scores, null_of
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 def test_writing_twice_is_writing_once(store, exchange):
@@ -72,22 +80,27 @@ def test_nothing_of_a_batch_that_fails_is_stored(store, exchange):
     assert store.standing().cells == ()
 
 
-def test_two_who_write_the_same_exchange_at_once_are_told(store, exchange):
-    """SQLite lets only one write; elsewhere the second finds fewer rows inserted than it had to insert."""
-    one = exchange("1")
-    store.write(one)
+def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, said):
+    """On PostgreSQL the second writer waits for the first and then inserts fewer rows than it has; SQLite lets one
+    write at a time."""
+    opened = engine.writer(postgres_url)
+    scorers = {"said": said()}
+    batch = ScoredBatch(scorers, [Ledgerbook(postgres_url, opened, scorers).judged(exchange("1"))])
 
-    def unaware(connection):
-        batch = ScoredBatch(store.scorers, [store.judged(one)])
-        known, write._known = write._known, lambda *_: set()
-        try:
-            return write.write(connection, batch, time.time())
-        finally:
-            write._known = known
+    def second() -> None:
+        with opened.begin() as connection:
+            write.write(connection, batch, 2.0)
 
-    with pytest.raises(WriteConflict):
-        store.run(unaware)
-    assert store.cell().n["scored"] == 1
+    with ThreadPoolExecutor(1) as pool:
+        with opened.begin() as first:
+            write.write(first, batch, 1.0)
+            waiting = pool.submit(second)
+            with opened.connect() as watch:
+                while not waiting.done() and not watch.execute(text(WAITING)).scalar():
+                    time.sleep(0.01)
+        with pytest.raises(WriteConflict):
+            waiting.result(60)
+    opened.dispose()
 
 
 def test_the_newest_word_of_feedback_stays(store, exchange):
@@ -102,3 +115,77 @@ def test_burying_twice_counts_once(store, exchange):
     store.bury(None, "refused", "7-0")
     store.bury(None, "refused", "8-0")
     assert dict(store.standing().dead_letters) == {"unreadable": 1, "refused": 1}
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
+def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
+    """One statement takes 40; several exchanges with different numbers come together."""
+    store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
+    several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
+    plain = ScoreRowBuilder(store.scorers)
+    scribe = ScoreRowBuilder(store.scorers, store.run(null_of))
+    store.run(lambda c: insert_scores(c, [scribe.opinions(judged, 9.0) for judged in several]))
+    columns = (*SHARED, *OWN)
+    found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
+    rows = [row for judged in several for row in plain.opinions(judged, 9.0).by_column()]
+    expected = sorted(([row[c] for c in columns] for row in rows), key=lambda row: (row[0], row[10]))
+    assert [list(row) for row in found] == expected
+    assert None in expected[0], "and what is not there is NULL"
+
+
+def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
+    judged = replace(store.judged(exchange()), results=[])
+    store.run(lambda c: insert_scores(c, [ScoreRowBuilder(store.scorers).opinions(judged, 0.0)]))
+    assert store.sql("SELECT count(*) FROM scores") == [(0,)]
+
+
+def test_one_score_that_is_there_already_is_told(store, exchange, said):
+    store.scorers = {name: said(name=name) for name in ("said", "other")}
+    one = exchange()
+    opinions = [ScoreRowBuilder(store.scorers).opinions(store.judged(one, *names), 0.0) for names in (("said",), ())]
+    store.run(lambda c: insert_scores(c, opinions[:1]))
+    with pytest.raises(WriteConflict):
+        store.run(lambda c: insert_scores(c, opinions[1:]))
+    assert store.sql("SELECT scorer FROM scores") == [("said",)], "and its transaction leaves nothing"
+
+
+def test_what_an_exchange_lacks_is_null(store, exchange):
+    row = exchange_row(store.judged(exchange(usage=None, client_id=None)), 0.0)
+    store.run(lambda c: insert_new(c, exchanges, [row]))
+    missing = [c.name for c, value in zip(exchanges.columns, row, strict=True) if value is None]
+    assert len(missing) > 5
+    every = " AND ".join(f"{name} IS NULL" for name in missing)
+    assert store.sql(f"SELECT count(*) FROM exchanges WHERE {every}") == [(1,)]  # noqa: S608
+
+
+def test_sums_begin_with_what_comes_first_and_grow(store):
+    """Zero in what is not given; what is not named as added stays as it was first given."""
+    one, other = ({"name": name, "n": n} for name, n in (("a", 2), ("b", 5)))
+    for rows in ([other, one], [], [one]):
+        store.run(lambda c, rows=rows: add_to(c, counters, rows, ("name",), ("n",)))
+    assert sorted(store.sql("SELECT name, n FROM counters")) == [("a", 4), ("b", 5)]
+    cost = {"scorer": "judge"}
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "usd": 0.5}], ("scorer",), ("usd",)))
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "tokens": 7}], ("scorer",), ("tokens",)))
+    assert store.sql("SELECT scorer, usd, tokens FROM score_costs") == [("judge", 0.5, 7)]
+
+
+def test_an_exchange_that_is_there_already_is_told(store, exchange):
+    rows = [exchange_row(store.judged(exchange()), 0.0) for _ in range(2)]
+    store.run(lambda c: insert_new(c, exchanges, []))
+    store.run(lambda c: insert_new(c, exchanges, rows[:1]))
+    with pytest.raises(WriteConflict):
+        store.run(lambda c: insert_new(c, exchanges, rows))
+    assert store.sql("SELECT count(*) FROM exchanges") == [(1,)]
+
+
+def test_an_empty_batch_writes_nothing(store):
+    assert store.write() == WriteResult()
+    assert store.standing().cells == ()
+    assert store.sql("SELECT count(*) FROM counters") == [(0,)]
+
+
+def test_sums_begin_at_nothing_and_share_no_buckets():
+    one, other = CellDelta(), CellDelta()
+    one.buckets[3] = 1
+    assert (other.scored, other.total, other.buckets) == (0, 0.0, {})

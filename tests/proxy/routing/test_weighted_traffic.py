@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
 from gateway.core.exchange import new_id
-from gateway.evals.scoring.types import Bounds, Golden, Score, Subject
+from gateway.core.score import Bounds, Score
+from gateway.evals.scoring.types import Golden, Subject
 from gateway.evals.serve import opened
 from gateway.evals.store.query import reading
 from gateway.fake.answers import FakeAnswer

@@ -11,7 +11,7 @@ from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
 from gateway.evals.annotation.calibrate import corrected_difference
-from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.evals.experiments.details import examples_of, latency_of, strata_of, withheld_of
 from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import (
@@ -26,9 +26,9 @@ from gateway.evals.experiments.report import (
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.experiment.sentences import design_of, limits_of
-from gateway.evals.store.experiments import arms
-from gateway.evals.store.experiments.plans import StoredPlan, experiments, kept_plans
-from gateway.evals.store.experiments.queries import verdicts
+from gateway.evals.store.experiments import queries
+from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
+from gateway.evals.store.experiments.queries import pairwise_verdicts
 from gateway.evals.store.experiments.sequences import trail
 from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.query import Reading, reading
@@ -52,11 +52,11 @@ def report_of(
     connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
 ) -> Report:
     """Of the plan that runs, else of the newest. candidate: the arm; None: the plan's first. Raises NoExperiment."""
-    plan = current_plan(kept_plans(connection, name))
+    plan = current_plan(stored_plans(connection, name))
     if plan is None:
-        latest = arms.latest_plan(connection, name)
+        latest = queries.latest_plan(connection, name)
         if latest is None:
-            known = ", ".join(experiments(connection)) or "none"
+            known = ", ".join(experiment_names(connection)) or "none"
             raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; there are: {known}')
         return without_plan(connection, latest)
     names = [arm for arm, _ in plan.plan.candidates]
@@ -146,5 +146,5 @@ def _preferences(
     ]
     if not judges:
         return None, (), None
-    said = verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
+    said = pairwise_verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
     return wins_of(said, found.candidate), *strengths_of(said)

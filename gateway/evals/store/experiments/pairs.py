@@ -15,12 +15,11 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
-from gateway.evals.store import costs
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import ScoredExchange
-from gateway.evals.store.tables import exchanges, scores
-from gateway.evals.store.tables_experiments import pair_scores, pairs
+from gateway.evals.store.score_sums import add_costs, costs_of_pairs
+from gateway.evals.store.tables import exchanges, pair_scores, pairs, scores
 
 _CHUNK = 500
 Row = dict[str, Any]
@@ -81,7 +80,7 @@ def _opened(judged: ScoredExchange) -> Row:
     }  # fmt: skip
 
 
-def seen_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> None:
+def move_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> None:
     """An exchange that stands in the stream twice has the earlier place, whichever was read first."""
     for j in known:
         if j.exchange.experiment is None:
@@ -95,7 +94,7 @@ def seen_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> Non
         )
 
 
-def settled(connection: Connection, plan: str, watermark: str, deadline_ms: int, most: int) -> list[SettledPair]:
+def settled_pairs(connection: Connection, plan: str, watermark: str, deadline_ms: int, most: int) -> list[SettledPair]:
     """The next pairs of a plan, in order, up to the first that must still be waited for.
 
     watermark: a stream id; everything before it is stored. deadline_ms: in stream time, from the served answer on.
@@ -136,18 +135,18 @@ def _later(position: str, ms: int) -> str:
     return f"{int(position.partition('-')[0]) + ms:020d}-{'9' * 20}"
 
 
-def still_open(connection: Connection, ids: Sequence[str]) -> bool:
+def all_open(connection: Connection, ids: Sequence[str]) -> bool:
     """Whether none of these was settled meanwhile by somebody else."""
     n = connection.execute(select(func.count()).where(pairs.c.id.in_(ids), pairs.c.state == "open")).scalar_one()
     return bool(n == len(ids))
 
 
-def next_place(connection: Connection, plan: str) -> int:
+def next_index(connection: Connection, plan: str) -> int:
     """One more than the largest given; the first is 1."""
     return int(connection.execute(select(func.max(pairs.c.place)).where(pairs.c.plan == plan)).scalar() or 0) + 1
 
 
-def give_places(connection: Connection, first: int, found: Sequence[tuple[SettledPair, Mapping[str, str]]]) -> None:
+def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[SettledPair, Mapping[str, str]]]) -> None:
     """Each pair its place, in order. With each: arm → ok, failed or lost."""
     for place, (pair, states) in enumerate(found, first):
         arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}
@@ -198,10 +197,10 @@ def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
     new = [row for row in rows if row["score_id"] not in known]
     if new:
         connection.execute(insert(connection.dialect, pair_scores).on_conflict_do_nothing(), new)
-        costs.add(connection, costs.of_pairs(new))
+        add_costs(connection, costs_of_pairs(new))
 
 
-def whole_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
+def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
     """As they were recorded, for whoever must read their answers again."""
     found: dict[str, Exchange] = {}
     for chunk in chunked(ids, _CHUNK):

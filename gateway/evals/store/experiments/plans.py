@@ -9,8 +9,7 @@ from sqlalchemy import Connection, or_, select
 
 from gateway.core.plan import Plan, PlanState, plan_from_json
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import exchanges
-from gateway.evals.store.tables_experiments import leases, plans
+from gateway.evals.store.tables import exchanges, leases, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class StoredPlan:
     since: float
 
 
-def keep_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
+def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
     """Notes every plan, and the newest state of each."""
     for each in states:
         values = {
@@ -39,7 +38,7 @@ def keep_plans(connection: Connection, states: Iterable[PlanState], now: float) 
         )
 
 
-def kept_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:
+def stored_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:
     """Oldest first. experiment: None: of all. A plan that this version cannot read is left out."""
     query = select(plans).order_by(plans.c.since, plans.c.plan)
     if experiment is not None:
@@ -53,14 +52,14 @@ def kept_plans(connection: Connection, experiment: str | None = None) -> list[St
     return found
 
 
-def experiments(connection: Connection) -> list[str]:
+def experiment_names(connection: Connection) -> list[str]:
     """Names of all that a plan or an exchange speaks of."""
     named = set(connection.execute(select(plans.c.experiment).distinct()).scalars())
     seen = select(exchanges.c.experiment).where(exchanges.c.experiment.is_not(None)).distinct()
     return sorted(named | set(connection.execute(seen).scalars()))
 
 
-def hold(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
+def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
     """Takes or keeps a lease for keep_s seconds. False: somebody else has it, and lives."""
     statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
     free = or_(leases.c.holder == holder, leases.c.expires <= now)
@@ -70,6 +69,6 @@ def hold(connection: Connection, name: str, holder: str, now: float, keep_s: flo
     return bool(found == holder)
 
 
-def let_go(connection: Connection, name: str, holder: str) -> None:
+def release_lease(connection: Connection, name: str, holder: str) -> None:
     """Gives a lease back, so that the next one need not wait for it to expire."""
     connection.execute(leases.delete().where(leases.c.name == name, leases.c.holder == holder))

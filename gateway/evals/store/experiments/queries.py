@@ -9,9 +9,12 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, and_, case, func, or_, select
 
-from gateway.core.plan import STRATA
-from gateway.evals.store.tables import exchanges, scores
-from gateway.evals.store.tables_experiments import increments, pair_scores, pairs
+from gateway.core.chunked import chunked
+from gateway.core.exchange import Target
+from gateway.core.plan import STRATA, Plan
+from gateway.evals.statistics.weighted_mean import StratumSums
+from gateway.evals.store.ledger import OUTSIDE_POPULATION
+from gateway.evals.store.tables import exchanges, increments, pair_scores, pairs, plans, score_cells, scores, tallies
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
 PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config hash
@@ -65,7 +68,7 @@ class RecordedAnswer:
     tool_calls: str
 
 
-def scored_beside(connection: Connection, ids: Sequence[str]) -> set[PairKey]:
+def known_pair_scores(connection: Connection, ids: Sequence[str]) -> set[PairKey]:
     """What pair scorers have said already of these pairs."""
     p = pair_scores.c
     query = select(p.pair, p.arm, p.scorer, p.version, p.config_hash).where(p.pair.in_(ids))
@@ -151,7 +154,7 @@ def durations(connection: Connection, plan: str, measure: str, paired: bool) -> 
     return found
 
 
-def verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[PairwiseVerdict]:
+def pairwise_verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[PairwiseVerdict]:
     """Of one pairwise judge, in the order of the pairs."""
     version, _, config_hash = identity.rpartition(" ")
     p = pair_scores.c
@@ -167,7 +170,9 @@ def verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> l
     ]
 
 
-def strata(connection: Connection, names: Sequence[str], where: Mapping[str, str]) -> dict[str, list[float]]:
+def differences_by_stratum(
+    connection: Connection, names: Sequence[str], where: Mapping[str, str]
+) -> dict[str, list[float]]:
     """ "caller=web" → the differences of one sequence, in order. where: the columns of the sequence's name."""
     found: dict[str, list[float]] = {}
     for name in names:
@@ -185,7 +190,7 @@ def strata(connection: Connection, names: Sequence[str], where: Mapping[str, str
     return found
 
 
-def widest(connection: Connection, where: Mapping[str, str], most: int) -> list[tuple[str, float]]:
+def widest_differences(connection: Connection, where: Mapping[str, str], most: int) -> list[tuple[str, float]]:
     """(pair, difference): the best and the worst for the candidate, half each, the widest first."""
     found: list[tuple[str, float]] = []
     difference = increments.c.difference
@@ -200,7 +205,7 @@ def widest(connection: Connection, where: Mapping[str, str], most: int) -> list[
     return sorted(found, key=lambda each: -abs(each[1]))[:most]
 
 
-def farthest(connection: Connection, plan: str, arm: str, most: int) -> list[tuple[str, float]]:
+def farthest_pairs(connection: Connection, plan: str, arm: str, most: int) -> list[tuple[str, float]]:
     """(pair, distance): where an arm's answer is farthest from the served one."""
     p = pair_scores.c
     far = func.max(p.value).label("far")
@@ -214,7 +219,7 @@ def farthest(connection: Connection, plan: str, arm: str, most: int) -> list[tup
     return [(row[0], float(row[1])) for row in connection.execute(query)]
 
 
-def said(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
+def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
     query = select(e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls).where(
@@ -228,7 +233,7 @@ def said(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
     }
 
 
-def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def score_values(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """exchange → scorer → value."""
     query = select(scores.c.exchange_id, scores.c.scorer, scores.c.value).where(
         scores.c.exchange_id.in_(ids), scores.c.status == "scored"
@@ -239,7 +244,7 @@ def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str,
     return found
 
 
-def distances_of(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
+def pair_distances(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
     """exchange of an arm → the largest distance to its served answer."""
     p = pair_scores.c
     query = (
@@ -248,3 +253,253 @@ def distances_of(connection: Connection, ids: Sequence[str]) -> dict[str, float]
         .group_by(p.exchange_id)
     )
     return {row[0]: float(row[1]) for row in connection.execute(query)}
+
+
+MEASURES = ("first_token_s", "total_s", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class LatestPlan:
+    """What ran last under an experiment's name. only: no other plan ever did, so the Tallies speak of this one."""
+
+    experiment: str
+    plan: str
+    only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerKey:
+    scorer: str
+    version: str
+    config_hash: str
+    direction: str
+
+
+def latest_plan(connection: Connection, experiment: str) -> LatestPlan | None:
+    newest = (
+        select(exchanges.c.plan, func.max(exchanges.c.received))
+        .where(exchanges.c.experiment == experiment)
+        .group_by(exchanges.c.plan)
+        .order_by(func.max(exchanges.c.received).desc())
+    )
+    rows = connection.execute(newest).all()
+    return LatestPlan(experiment, rows[0][0], len(rows) == 1) if rows else None
+
+
+def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str, str, int]]]:
+    """By arm: (role, "upstream/model", exchanges)."""
+    e = exchanges.c
+    query = (
+        select(e.arm, e.role, e.upstream, e.model, func.count())
+        .where(_of(plan))
+        .group_by(e.arm, e.role, e.upstream, e.model)
+        .order_by(e.arm)
+    )
+    by_arm: dict[str, list[tuple[str, str, int]]] = {}
+    for arm, role, upstream, model, n in connection.execute(query):
+        by_arm.setdefault(arm, []).append((role, str(Target(upstream, model)), n))
+    return by_arm
+
+
+def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
+    """By arm and measure. Of answers that came whole: one that failed has no latency to compare."""
+    e = exchanges.c
+    whole = e.outcome == "ok"
+    columns = [func.count().label("n"), func.sum(1.0 / e.pi).label("inverse_pi"), *_failure_sums()]
+    for name in MEASURES:
+        value = case((whole, e[name]))
+        columns += [
+            func.count(value).label(f"{name}_n"),
+            func.sum(value).label(f"{name}_sum"),
+            func.sum(value * value * 1.0).label(f"{name}_squares"),
+        ]
+    place = (e.arm, e.alias, e.upstream, e.model, e.stratum)
+    population = _populations(connection) if plan.only else {}
+    found: dict[tuple[str, str], list[StratumSums]] = {}
+    for row in connection.execute(select(*place, *columns).where(_of(plan)).group_by(*place)).mappings():
+        target = f"{row['upstream']}/{row['model']}"
+        seen = population.get((row["arm"], row["alias"], target, row["stratum"]), 0)
+        for name in ("failure", *MEASURES):
+            n = row[f"{name}_n"]
+            sums = StratumSums(
+                f"{row['alias']} {target} {row['stratum']}", n, float(row[f"{name}_sum"] or 0.0),
+                float(row[f"{name}_squares"] or 0.0), row["n"] - n, 0, float(row["inverse_pi"]), seen,
+            )  # fmt: skip
+            found.setdefault((row["arm"], name), []).append(sums)
+    return found
+
+
+def _failure_sums() -> list[Any]:
+    """1 for a call that failed, 0 for one that did not; a client who left says nothing of the target."""
+    failed = case((exchanges.c.outcome == "client_gone", None), (exchanges.c.outcome == "ok", 0), else_=1)
+    return [
+        func.count(failed).label("failure_n"),
+        func.sum(failed).label("failure_sum"),
+        func.sum(failed * failed).label("failure_squares"),
+    ]
+
+
+def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
+    """By arm and scorer; of each scorer only the version and config that scored last."""
+    e, s = exchanges.c, scores.c
+    place = (e.arm, e.alias, e.upstream, e.model, e.stratum, s.scorer, s.version, s.config_hash, s.direction)
+    columns = [
+        *(func.count(case((s.status == status, 1))).label(status) for status in ("scored", "not_applicable")),
+        func.count().label("n"),
+        func.sum(s.value).label("total"),
+        func.sum(s.value * s.value).label("squares"),
+        func.sum(1.0 / s.pi).label("inverse_pi"),
+        func.max(s.created).label("last"),
+    ]
+    query = select(*place, *columns).join(scores, s.exchange_id == e.id).where(_of(plan)).group_by(*place)
+    rows = connection.execute(query).mappings().all()
+    newest: dict[str, tuple[float, str, str]] = {}
+    for row in rows:
+        at = (row["last"], row["version"], row["config_hash"])
+        newest[row["scorer"]] = max(at, newest.get(row["scorer"], at))
+    population = _score_populations(connection) if plan.only else {}
+    found: dict[tuple[str, ScorerKey], list[StratumSums]] = {}
+    for row in rows:
+        if newest[row["scorer"]][1:] == (row["version"], row["config_hash"]):
+            key = ScorerKey(row["scorer"], row["version"], row["config_hash"], row["direction"])
+            found.setdefault((row["arm"], key), []).append(_sums(row, population))
+    return found
+
+
+def _sums(row: Any, population: dict[tuple[str, ...], int]) -> StratumSums:
+    target = f"{row['upstream']}/{row['model']}"
+    cell = (row["scorer"], row["version"], row["config_hash"], row["arm"], row["alias"], target, row["stratum"])
+    silent = row["n"] - row["scored"] - row["not_applicable"]
+    return StratumSums(
+        f"{row['alias']} {target} {row['stratum']}", row["scored"], float(row["total"] or 0.0),
+        float(row["squares"] or 0.0), row["not_applicable"], silent, float(row["inverse_pi"]), population.get(cell, 0),
+    )  # fmt: skip
+
+
+def joined_pair_count(connection: Connection, plan: LatestPlan) -> int:
+    """Shadow answers whose served exchange is stored."""
+    served, shadow = exchanges.alias("served"), exchanges.alias("shadow")
+    origin = select(served.c.id).where(served.c.id == shadow.c.pair).exists()
+    query = select(func.count()).where(
+        shadow.c.experiment == plan.experiment, shadow.c.plan == plan.plan, shadow.c.role == "shadow", origin
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _of(plan: LatestPlan) -> Any:
+    return and_(exchanges.c.experiment == plan.experiment, exchanges.c.plan == plan.plan)
+
+
+def _populations(connection: Connection) -> dict[tuple[str, ...], int]:
+    """N_h by arm, alias, target and stratum, over all gateway processes."""
+    t = tallies.c
+    outside = and_(t.ledger == "unsampled", t.reason.in_(OUTSIDE_POPULATION))
+    n = func.sum(case((t.ledger == "seen", t.n), (outside, -t.n), else_=0))
+    query = select(t.arm, t.alias, t.target, t.stratum, n).group_by(t.arm, t.alias, t.target, t.stratum)
+    return {tuple(row[:4]): int(row[4]) for row in connection.execute(query)}
+
+
+def _score_populations(connection: Connection) -> dict[tuple[str, ...], int]:
+    c = score_cells.c
+    query = select(c.scorer, c.version, c.config_hash, c.arm, c.alias, c.model, c.stratum, c.population)
+    return {tuple(row[:7]): row[7] for row in connection.execute(query)}
+
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAnswer:
+    """One recorded answer of an arm. unit: what keeps its arm. cell: the stratum within which pi is constant; weight:
+    calls it stands for. before: what is known of it that the arm cannot have touched: the size of its prompt."""
+
+    id: str
+    arm: str
+    unit: str
+    cell: tuple[str, str, str, str]  # arm, alias, target, stratum
+    outcome: str
+    status: int
+    total_s: float
+    first_token_s: float | None
+    output_tokens: int | None
+    cost_usd: float | None
+    pi: float
+    prompt_bytes: int
+
+
+def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> list[ServedAnswer]:
+    """Of the arms, in order of arrival; without those whose client left, which say nothing of the target."""
+    e = exchanges.c
+    query = select(
+        e.id, e.arm, e.cluster, e.alias, e.upstream, e.model, e.stratum, e.outcome, e.status, e.total_s,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request),
+    ).where(e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone")  # fmt: skip
+    return [
+        ServedAnswer(
+            row[0], row[1], row[2] or row[0], (row[1], row[3], f"{row[4]}/{row[5]}", row[6]), row[7], row[8], row[9],
+            row[10], row[11], row[12], row[13], int(row[14] or 0),
+        )
+        for row in connection.execute(query.order_by(e.received, e.id))
+    ]  # fmt: skip
+
+
+def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    """scorer → exchange → (status, value on [0, 1], identity)."""
+    s = scores.c
+    found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
+    for chunk in chunked(ids, _CHUNK):
+        query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
+            s.exchange_id.in_(chunk),
+            s.subject == "exchange",
+            s.direction != "neutral",
+            s.kind.in_(("code", "model", "llm")),
+        )
+        for row in connection.execute(query.order_by(s.created)):
+            found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
+    return found
+
+
+def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """unit → its mean duration and its share of failures before `since`, where it was seen then."""
+    e = exchanges.c
+    found: dict[str, tuple[float, float]] = {}
+    for chunk in chunked(clusters, _CHUNK):
+        whole = func.avg(case((e.outcome == "ok", 1.0), else_=0.0))
+        query = (
+            select(e.cluster, func.avg(e.total_s), whole)
+            .where(e.cluster.in_(chunk), e.received < since, e.role == "served")
+            .group_by(e.cluster)
+        )
+        for row in connection.execute(query):
+            found[row[0]] = (float(row[1]), 1.0 - float(row[2]))
+    return found
+
+
+def seen_populations(connection: Connection) -> dict[tuple[str, str, str, str], int]:
+    """N_h by arm, alias, target and stratum, over all gateway processes."""
+    t = tallies.c
+    query = select(t.arm, t.alias, t.target, t.stratum, func.sum(t.n)).where(t.ledger == "seen")
+    grouped = query.group_by(t.arm, t.alias, t.target, t.stratum)
+    return {(row[0], row[1], row[2], row[3]): int(row[4]) for row in connection.execute(grouped)}
+
+
+def is_only_plan(connection: Connection, plan: Plan) -> bool:
+    """Whether the Tallies of this model speak of this plan alone."""
+    names = select(func.count()).select_from(plans).where(plans.c.experiment == plan.name)
+    return int(connection.execute(names).scalar_one()) <= 1
+
+
+def assigned_units(connection: Connection, key: str, plan: Plan) -> Mapping[str, int]:
+    """arm → units. Single requests: from the Tallies, so before any loss. Other units: those with a recorded call that
+    every rule would have recorded, since a rule that looks at the answer may prefer an arm."""
+    if plan.unit == "request" and is_only_plan(connection, plan):
+        counts: dict[str, int] = {}
+        for (arm, alias, _, stratum), n in seen_populations(connection).items():
+            if alias == plan.model and arm in plan.arms and not stratum.startswith("shadow:"):
+                counts[arm] = counts.get(arm, 0) + n
+        return counts
+    e = exchanges.c
+    ours = (e.plan == key, e.role == "served")
+    floor = connection.execute(select(func.min(e.pi)).where(*ours)).scalar()
+    query = select(e.arm, func.count(func.coalesce(e.cluster, e.id).distinct())).where(*ours, e.u < (floor or 0.0))
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(e.arm)) if row[0] is not None}

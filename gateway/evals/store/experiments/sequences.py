@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables_experiments import SEQUENCE, increments, sequences, trails, withheld
+from gateway.evals.store.tables import SEQUENCE, increments, sequences, trails, withheld
 
 State = Mapping[str, Any]
 
