@@ -150,7 +150,7 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
     it is known between which of them."""
     row = connection.execute(select(ledgers).where(ledgers.c.incarnation == its[0].incarnation).with_for_update()).one()
     low, since = row.closed_seq, row.closed_position
-    newest = max(its, key=lambda mark: mark.last_seq)
+    newest = max(its, key=lambda mark: (mark.last_seq, mark.position))
     if newest.last_seq < low:
         return
     came = _came(connection, newest.incarnation, low, newest.last_seq)

@@ -186,3 +186,15 @@ def test_what_has_a_cause_is_lost_by_its_name(store, exchange, tally):
     assert store.close() == 0
     d = store.run(delivery)
     assert (d.lost, d.unaccounted, d.in_flight) == ({"trimmed": 2}, 0, 0)
+
+
+def test_an_incident_before_an_idle_tally_explains_no_later_gap(shore, exchange, tally):
+    """Two tallies with the same last_seq, closed together: the gap after them begins at the later one."""
+    sent = [exchange() for _ in range(3)]
+    shore.write(100, sent[0], tally(sent[:1]))
+    shore.write(20_000, tally(sent[:1]))
+    trimmed = TrimmedEntries(1, f"{MS + 5_000}-0")
+    assert shore.tick(look(21_000, trimmed=trimmed)) == 0
+    shore.write(30_000, tally(sent))
+    assert shore.tick(look(31_000, trimmed=trimmed)) == 2
+    assert shore.lost() == {}
