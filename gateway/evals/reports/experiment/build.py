@@ -11,7 +11,7 @@ from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
 from gateway.evals.annotation.calibrate import corrected_difference
-from gateway.evals.experiments.details import examples_of, latency_of, strata_of, withheld_of
+from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
 from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import (
