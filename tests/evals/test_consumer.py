@@ -16,6 +16,7 @@ from gateway.core.exchange import Feedback
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
+from gateway.stream import Corridor
 
 
 async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
