@@ -27,7 +27,6 @@ TESTED_ELSEWHERE = {
         "evals/reports/experiment/test_build.py",
         "the report of an experiment without a plan",
     ),
-    "evals/reports/experiment/sentences": ("evals/reports/experiment/test_build.py", "sentences of a report"),
     "observability/experiment_metrics": (
         "evals/experiments/test_engine.py",
         "what Prometheus reads is what the report says",
@@ -38,7 +37,6 @@ TESTED_ELSEWHERE = {
     ),
     "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
     "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),
-    "evals/reports/status_screen": ("evals/reports/test_status.py", "the screen is seen through the verb"),
     "cli/options": ("test_cli.py", "options and notes are seen through the verbs"),
     "cli/export": ("evals/reports/export/test_export.py", "the verb writes what the store holds"),
     "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),

@@ -64,7 +64,7 @@ def show_(
     from gateway.evals.reports import dead_letters
 
     (found,) = _run(lambda corridor: _named(corridor, [letter]), config, data)
-    show(to_json(dead_letters.to_dict(found, whole=True)) if as_json else dead_letters.page(found))
+    show(to_json(dead_letters.to_dict(found, whole=True)) if as_json else dead_letters.to_terminal(found))
 
 
 @dead.command(epilog=example("gateway dead replay --reason too_many_deliveries"))

@@ -152,7 +152,7 @@ async def _compared(
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.evals.replay.replay import replay
-    from gateway.evals.reports.replay import page, pages, to_dict
+    from gateway.evals.reports.replay import pages, to_dict, to_terminal
 
     read = _scanned(dataset)
     with _log(place), _watching() as watch:
@@ -161,7 +161,7 @@ async def _compared(
         for path, text in pages(found, html):
             path.write_text(text, encoding="utf-8")
             note(f"wrote {path}")
-    show(to_json(to_dict(found)) if as_json else page(found))
+    show(to_json(to_dict(found)) if as_json else to_terminal(found))
     if found.progress.over_budget:
         note(f"stopped: ${found.progress.usd:.4f} are spent; the same command with more --budget goes on from there")
         raise typer.Exit(1)
@@ -213,7 +213,7 @@ def _watching() -> Iterator[Callable[[ReplayProgress], None]]:
 @contextmanager
 def _log(place: GatewayLocation) -> Iterator[None]:
     """What the gateway of the replay says goes to a file, and on the terminal stands only the replay."""
-    from gateway.evals.replay.child_logs import to_file
+    from gateway.evals.replay.progress import to_file
 
     with to_file(place.data / "replay.log"):
         yield

@@ -31,10 +31,10 @@ def report(
     from gateway.evals.reports.experiment import build as made
     from gateway.evals.reports.experiment.as_json import to_json
     from gateway.evals.reports.experiment.html import to_html
-    from gateway.evals.reports.experiment.terminal import page
+    from gateway.evals.reports.experiment.terminal import to_terminal
 
     found = made.read(where_to_read(config, data), experiment, candidate)
     if html is not None:
         html.write_text(to_html(found), encoding="utf-8")
         note(f"wrote {html}")
-    show(to_json(found) if as_json else page(found))
+    show(to_json(found) if as_json else to_terminal(found))

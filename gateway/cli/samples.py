@@ -46,7 +46,7 @@ def samples(
     store = where_to_read(config, data).store
     if one is not None:
         exchange = found.find(store, one, wait)
-        show(to_json(exchange) if as_json else found.page(exchange))
+        show(to_json(exchange) if as_json else found.to_terminal(exchange))
         return
     with asked_wrong():
         exchanges = found.list_of(store, found.wish_of(limit, alias, since, where))

@@ -33,7 +33,7 @@ def status(
     from contextlib import suppress
 
     from gateway.core.sanitize import to_json
-    from gateway.evals.reports.status_screen import page
+    from gateway.evals.reports.status import to_terminal
 
     around = whole_to_read(config, data)
     if watch:
@@ -41,7 +41,7 @@ def status(
             asyncio.run(_watch(around, every, as_json))
         return
     found = asyncio.run(_once(around))
-    show(to_json(found.to_dict()) if as_json else page(found))
+    show(to_json(found.to_dict()) if as_json else to_terminal(found))
     if found.problems:
         raise typer.Exit(1)
 
@@ -86,13 +86,12 @@ async def _screen(around: ReaderConfig, corridor: Corridor, every_s: float) -> N
     from rich.console import Console
     from rich.live import Live
 
-    from gateway.evals.reports.status import look
-    from gateway.evals.reports.status_screen import page
+    from gateway.evals.reports.status import look, to_terminal
 
     console = Console(highlight=False)
     with Live(
-        page(await look(around, corridor)), console=console, screen=console.is_terminal, auto_refresh=False
+        to_terminal(await look(around, corridor)), console=console, screen=console.is_terminal, auto_refresh=False
     ) as live:
         while True:
             await asyncio.sleep(every_s)
-            live.update(page(await look(around, corridor)), refresh=True)
+            live.update(to_terminal(await look(around, corridor)), refresh=True)

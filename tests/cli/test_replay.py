@@ -21,7 +21,7 @@ from gateway.cli import app
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.randomization import draw
 from gateway.evals.http_client import HttpConnections
-from gateway.evals.replay.own_gateway import answers
+from gateway.evals.replay.gateway_choice import answers
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 
 ROWS = 200

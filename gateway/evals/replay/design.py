@@ -14,7 +14,7 @@ from gateway.config.models import Config
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
-from gateway.evals.replay.items import DatasetItem
+from gateway.evals.replay.datasets import DatasetItem
 
 # Kinds of upstream that take `seed` (others refuse what they do not know).
 SEEDED = frozenset({

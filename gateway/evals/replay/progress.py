@@ -1,9 +1,11 @@
-"""How far a replay is, on a terminal: answers, rate, time left, failures, and what it cost."""
+"""What the terminal shows while a replay runs: its progress, while the log of its own programs goes to a file."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,3 +52,22 @@ def every(say: Callable[[str], None]) -> Callable[[State], None]:
             say(f"{state.before + state.done} of {state.total} answers{('; ' + line(state)) if line(state) else ''}")
 
     return show
+
+
+@contextmanager
+def to_file(path: Path) -> Iterator[None]:
+    """Appends all that the package logs, and lets nothing of it through to the terminal."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger("gateway")
+    before = root.level, root.propagate
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        root.level, root.propagate = before

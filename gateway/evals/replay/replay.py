@@ -17,6 +17,7 @@ from gateway.core.errors import CannotRun
 from gateway.evals.experiments.report import Report
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.asking import RetryingRequester
+from gateway.evals.replay.compare import TargetSummary, standing
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import ReplayDesign
 from gateway.evals.replay.gateway_choice import GatewayLocation, Say, reached, store_of
@@ -33,7 +34,6 @@ from gateway.evals.replay.options import (
 from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
 from gateway.evals.replay.sheet import sheet
-from gateway.evals.replay.targets import TargetSummary, standing
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads

@@ -27,9 +27,9 @@ from gateway.evals.replay.compare import (
     mean_estimate,
     paired,
     sparse_interval,
+    standing,
 )
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, ReplayMetric, ScoreSheet
-from gateway.evals.replay.targets import standing
 
 LEAST_CLUSTERS = 20  # with fewer, no verdict
 FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers whose primary score failed

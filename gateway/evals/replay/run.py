@@ -11,11 +11,9 @@ from typing import Protocol
 from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.evals.replay.answers import ReplayRequest, subject
-from gateway.evals.replay.asking import RequestPacing
-from gateway.evals.replay.datasets import Dataset
+from gateway.evals.replay.asking import ReplayRequest, RequestPacing, subject
+from gateway.evals.replay.datasets import Dataset, DatasetItem
 from gateway.evals.replay.design import ReplayDesign, ReplayTarget, body
-from gateway.evals.replay.items import DatasetItem
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import score_all
 from gateway.evals.scoring.threads import ScoringThreads

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import CannotRun
-from gateway.evals.replay.items import DatasetItem, item_of
+from gateway.evals.replay.datasets import DatasetItem, item_of
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import LoggedCall, LogSelection, logged
 

@@ -62,7 +62,7 @@ def _rows(letters: Sequence[DeadLetter]) -> Table:
     return drawn
 
 
-def page(letter: DeadLetter) -> RenderableType:
+def to_terminal(letter: DeadLetter) -> RenderableType:
     """One letter whole."""
     return Group(*_page(letter))
 

@@ -15,11 +15,11 @@ from rich.text import Text
 from gateway.core.sanitize import plain
 from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Estimate, Report
+from gateway.evals.replay.compare import TargetSummary
 from gateway.evals.replay.replay import ReplayResult
-from gateway.evals.replay.targets import TargetSummary
 from gateway.evals.reports.experiment.as_json import to_dict as report_dict
 from gateway.evals.reports.experiment.html import to_html
-from gateway.evals.reports.experiment.terminal import page as report_page
+from gateway.evals.reports.experiment.terminal import to_terminal as report_to_terminal
 from gateway.evals.reports.html import Cell, Column, Row, render, table
 
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
@@ -43,8 +43,8 @@ def to_dict(result: ReplayResult) -> dict[str, Any]:
     }
 
 
-def page(result: ReplayResult) -> RenderableType:
-    reports = (part for report in result.reports for part in (Text(), report_page(report)))
+def to_terminal(result: ReplayResult) -> RenderableType:
+    reports = (part for report in result.reports for part in (Text(), report_to_terminal(report)))
     return Group(Text(plain(_head(result)), "bold"), _targets(result), *reports)
 
 

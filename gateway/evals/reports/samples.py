@@ -94,7 +94,7 @@ def table(found: list[Found]) -> Table:
     return drawn
 
 
-def page(e: Found) -> RenderableType:
+def to_terminal(e: Found) -> RenderableType:
     """One exchange, from the question to the opinions."""
     return Group(*_head(e), *_question(e), *_answer(e), *_record(e))
 

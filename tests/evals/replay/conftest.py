@@ -17,9 +17,8 @@ from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.config.scorers import ScorerConfig
 from gateway.core.randomization import draw
-from gateway.evals.replay.answers import ReplayFailure as Failed
-from gateway.evals.replay.answers import ReplayRequest, unanswered
-from gateway.evals.replay.asking import RequestPacing
+from gateway.evals.replay.asking import ReplayFailure as Failed
+from gateway.evals.replay.asking import ReplayRequest, RequestPacing, unanswered
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import ReplayDesign, ReplayTarget, RequestSettings
 from gateway.evals.replay.gateway_choice import GatewayLocation

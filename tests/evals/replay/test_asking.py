@@ -1,23 +1,108 @@
-"""One question is asked until it is answered, refused or given up: over a real socket, with a clock of the test's."""
+"""A question is retried, paced and given up; its answer becomes a row and a subject."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
-from gateway.core.prices import Prices
-from gateway.evals.http_client import GatewayClient, HttpConnections
-from gateway.evals.replay.answers import ReplayRequest
-from gateway.evals.replay.asking import Misconfigured, RequestPacer, RequestPacing, RetryingRequester
+from gateway.core.exchange import Target, Usage
+from gateway.core.prices import Price, Prices
+from gateway.evals.http_client import GatewayClient, HttpConnections, HttpReply
+from gateway.evals.replay.asking import (
+    Misconfigured,
+    ReplayFailure,
+    ReplayRequest,
+    RequestPacer,
+    RequestPacing,
+    RetryingRequester,
+    answered,
+    judged_reply,
+    subject,
+    unanswered,
+)
+from gateway.evals.replay.datasets import item_of
 from gateway.evals.replay.design import ReplayTarget
-from gateway.evals.replay.items import item_of
 from gateway.fake import HOLD, FakeUpstream, Fault
+
+SUM_ITEM = item_of({"examples": "2 + 2?", "ground_truth": "4", "cluster": "sums"}, 3).item
+SUM_REQUEST = ReplayRequest("r", SUM_ITEM, ReplayTarget("one", "chat"), 2, {"model": "chat", "messages": []})
+BODY = orjson.dumps({"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}],
+                     "usage": {"prompt_tokens": 1000, "completion_tokens": 500}})  # fmt: skip
+
+
+def reply(status: int = 200, body: bytes = BODY, **headers: str) -> HttpReply:
+    return HttpReply(status, body, headers, 0.4, "ex-1", Target("u", "m"), None)
+
+
+def test_an_answer_is_a_row_with_what_it_cost() -> None:
+    said = judged_reply(SUM_REQUEST, reply())
+    assert not isinstance(said, ReplayFailure)
+    row = answered(SUM_REQUEST, reply(), said, 9.0, Prices({"u/m": Price(2.0, 8.0)}, {}))
+    assert (row.item, row.target, row.repeat, row.cluster) == (3, "one", 2, "sums")
+    assert (row.outcome, row.text, row.finish_reason, row.upstream, row.model) == ("ok", "4", "stop", "u", "m")
+    assert (row.input_tokens, row.output_tokens, row.exchange_id) == (1000, 500, "ex-1")
+    assert row.cost_usd == pytest.approx(0.006)
+    assert answered(SUM_REQUEST, reply(), said, 9.0, Prices({}, {})).cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("got", "outcome", "passing"),
+    [
+        (reply(400, b'{"error":{"message":"too long"}}'), "refused", False),
+        (reply(429, b"{}", **{"retry-after": "7"}), "failed", True),
+        (reply(503, b"down"), "failed", True),
+        (reply(504, b"{}"), "timeout", True),
+        (reply(408, b"{}"), "timeout", True),
+        (reply(200, b"not json"), "failed", True),
+        (reply(200, b'{"error":{"message":"overloaded"}}'), "failed", True),
+    ],
+)
+def test_no_answer_says_why_and_whether_to_ask_again(got: HttpReply, outcome: str, passing: bool) -> None:
+    failure = judged_reply(SUM_REQUEST, got)
+    assert isinstance(failure, ReplayFailure)
+    assert (failure.outcome, failure.passing) == (outcome, passing)
+    row = unanswered(SUM_REQUEST, failure, 9.0)
+    assert (row.outcome, row.text, row.response, row.cost_usd) == (outcome, "", b"", None)
+    assert row.error
+
+
+def test_a_refusal_carries_the_upstreams_words_and_a_limit_its_wait() -> None:
+    refused = judged_reply(SUM_REQUEST, reply(400, b'{"error":{"message":"too long"}}'))
+    limited = judged_reply(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "7"}))
+    odd = judged_reply(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "Wed, 21 Oct"}))
+    assert isinstance(refused, ReplayFailure)
+    assert isinstance(limited, ReplayFailure)
+    assert isinstance(odd, ReplayFailure)
+    assert refused.error == "HTTP 400: too long"
+    assert (limited.retry_after_s, odd.retry_after_s) == (7.0, None)
+
+
+def test_scorers_see_the_question_the_answer_and_the_reference() -> None:
+    said = judged_reply(SUM_REQUEST, reply())
+    assert not isinstance(said, ReplayFailure)
+    judged = subject(SUM_REQUEST, answered(SUM_REQUEST, reply(), said, 9.0, Prices({}, {})))
+    assert (judged.completion.text, judged.reference, judged.request) == ("4", "4", SUM_REQUEST.body)
+    assert judged.exchange.usage == Usage(1000, 500)
+    assert judged.exchange.id == SUM_REQUEST.answer_id
+
+
+def test_the_id_is_of_replay_item_target_and_repeat() -> None:
+    assert SUM_REQUEST.answer_id == ReplayRequest("r", SUM_ITEM, SUM_REQUEST.target, 2, {}).answer_id
+    target = SUM_REQUEST.target
+    others = [
+        ReplayRequest("s", SUM_ITEM, target, 2, {}),
+        ReplayRequest("r", SUM_ITEM, target, 1, {}),
+        ReplayRequest("r", SUM_ITEM, ReplayTarget("two", "chat"), 2, {}),
+    ]
+    assert len({SUM_REQUEST.answer_id, *(o.answer_id for o in others)}) == 4
+
 
 ITEM = item_of({"examples": "hi"}, 1).item
 TARGET = ReplayTarget("one", "chat")
-ASK = ReplayRequest("r", ITEM, TARGET, 1, {"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
+REQUEST = ReplayRequest("r", ITEM, TARGET, 1, {"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
 
 
 class Sleeper:
@@ -55,26 +140,26 @@ def asker(
 async def test_a_failure_that_passes_is_asked_again_later_and_later(upstream, connections) -> None:
     upstream.then(Fault.status(503), Fault.reset(), Fault.status(500))
     sleep = Sleeper()
-    answer = await asker(upstream, connections, sleep).ask(ASK)
+    answer = await asker(upstream, connections, sleep).ask(REQUEST)
     assert (answer.outcome, answer.text, answer.asked) == ("ok", "hello", 12.0)
     assert len(upstream.calls) == 4
     assert [0.5 * base <= s <= 1.5 * base for s, base in zip(sleep.slept, (0.5, 1.0, 2.0), strict=True)] == [True] * 3
     again = Sleeper()
     upstream.then(Fault.status(503), Fault.reset(), Fault.status(500))
-    await asker(upstream, connections, again).ask(ASK)
+    await asker(upstream, connections, again).ask(REQUEST)
     assert again.slept == sleep.slept, "the same question waits the same, in every run"
 
 
 async def test_it_gives_up_after_its_attempts_and_says_the_last_failure(upstream, connections) -> None:
     upstream.always(Fault.status(503))
-    answer = await asker(upstream, connections, Sleeper(), RequestPacing(attempts=3)).ask(ASK)
+    answer = await asker(upstream, connections, Sleeper(), RequestPacing(attempts=3)).ask(REQUEST)
     assert (answer.outcome, answer.status) == ("failed", 503)
     assert len(upstream.calls) == 3
 
 
 async def test_a_refusal_is_not_asked_again(upstream, connections) -> None:
     upstream.answers(400, b'{"error":{"message":"too long"}}')
-    answer = await asker(upstream, connections, Sleeper()).ask(ASK)
+    answer = await asker(upstream, connections, Sleeper()).ask(REQUEST)
     assert (answer.outcome, answer.error) == ("refused", "HTTP 400: too long")
     assert len(upstream.calls) == 1
 
@@ -83,15 +168,15 @@ async def test_a_wait_that_is_asked_for_holds_that_target_and_no_other(upstream,
     upstream.then(Fault.rate_limited(retry_after=30))
     sleep = Sleeper()
     made = asker(upstream, connections, sleep)
-    await made.ask(ASK)
+    await made.ask(REQUEST)
     assert sleep.slept[0] == pytest.approx(30, abs=5)
-    await made.ask(ReplayRequest("r", ITEM, ReplayTarget("two", "chat"), 1, ASK.body))
+    await made.ask(ReplayRequest("r", ITEM, ReplayTarget("two", "chat"), 1, REQUEST.body))
     assert len(sleep.slept) == 1
 
 
 async def test_a_late_answer_is_a_timeout(upstream, connections) -> None:
     upstream.says(HOLD)
-    answer = await asker(upstream, connections, Sleeper(), RequestPacing(deadline_s=0.1, attempts=1)).ask(ASK)
+    answer = await asker(upstream, connections, Sleeper(), RequestPacing(deadline_s=0.1, attempts=1)).ask(REQUEST)
     assert answer.outcome == "timeout"
 
 
@@ -99,7 +184,7 @@ async def test_a_late_answer_is_a_timeout(upstream, connections) -> None:
 async def test_what_every_further_question_would_meet_too_ends_it(upstream, connections, status: int) -> None:
     upstream.answers(status, b'{"error":{"message":"no such key"}}')
     with pytest.raises(Misconfigured, match=f"one cannot be asked: HTTP {status}: no such key"):
-        await asker(upstream, connections, Sleeper()).ask(ASK)
+        await asker(upstream, connections, Sleeper()).ask(REQUEST)
 
 
 async def test_questions_are_a_rate_apart_all_targets_together() -> None:
@@ -114,6 +199,6 @@ async def test_the_headers_name_the_target_that_must_answer(upstream, connection
     from gateway.core.exchange import Target
 
     forced = ReplayTarget("u/m", "chat", Target("u", "m"))
-    await asker(upstream, connections, Sleeper()).ask(ReplayRequest("r", ITEM, forced, 1, ASK.body))
+    await asker(upstream, connections, Sleeper()).ask(ReplayRequest("r", ITEM, forced, 1, REQUEST.body))
     assert upstream.calls[0].header("x-gateway-target") == "u/m"
     assert upstream.calls[0].header("x-gateway-sample") == "never"

@@ -1,8 +1,9 @@
-"""Two targets on one metric: intervals that cover, are never empty, and know clusters."""
+"""Comparisons of targets cover the truth, and each target's own estimates are right."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from gateway.evals.replay.compare import (
     paired,
     pairs_needed,
     sparse_interval,
+    standing,
 )
-from gateway.evals.replay.sheet import ReplayMetric
+from gateway.evals.replay.sheet import ReplayMetric, ScoreSheet, sheet
 from gateway.evals.statistics.paired import paired_difference
+from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
 EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
 SECONDS = ReplayMetric("total_s", "minimise", (0.0, None), "s")
@@ -144,3 +147,42 @@ def test_yes_or_no_pairs_have_mcnemars_p_beside_the_interval() -> None:
     assert "McNemar" not in several.method, "the pairs of a cluster depend on each other"
     graded, _ = comparison(EXACT, pairs([0.5, *a[1:]], b), TERMS)
     assert "McNemar" not in graded.method
+
+
+GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c", outcome="ok", seconds=1.0, asked=1.0)
+
+
+@pytest.fixture
+def made() -> ScoreSheet:
+    """100 items: a answers all but the last, in 0.01 to 0.99 s; b fails in all."""
+    items = range(1, 101)
+    a = [replace(GOOD, item=i, cluster=f"c{i}", seconds=i / 100, cost_usd=0.002, input_tokens=10, output_tokens=i,
+                 outcome="ok" if i < 100 else "timeout") for i in items]  # fmt: skip
+    b = [replace(GOOD, item=i, target="b", cluster=f"c{i}", outcome="failed") for i in items]
+    scores = [ReplayScore(i, "a", 1, "exact", "1", "h", "scored", float(i % 2), None) for i in items if i < 100]
+    return sheet((100, 1), ("a", "b"), {"exact": ("1", "h")}, [*a, *b], scores)
+
+
+def test_what_it_scored_cost_and_took_stands_with_intervals(made: ScoreSheet) -> None:
+    found = standing(made, "a", [EXACT], 0.05)
+    assert (found.asked, found.failed, found.input_tokens, found.output_tokens) == (100, 1, 10.0, 50.0)
+    exact = found.means["exact"]
+    assert exact.value == pytest.approx(50 / 99)
+    assert exact.low is not None
+    assert exact.low < 0.5 < exact.high  # type: ignore[operator]
+    assert found.cost_per_1k is not None
+    assert found.cost_per_1k.value == pytest.approx(2.0)
+    assert (found.p50.value, found.p95.value) == pytest.approx((0.5, 0.941))
+    assert found.p95.low < 0.941 < found.p95.high  # type: ignore[operator]
+    assert found.curve[0] == (0.01, pytest.approx(1 / 99))
+    assert found.curve[-1] == (0.99, 1.0)
+
+
+def test_one_that_never_answered_is_the_worst_and_has_no_latency(made: ScoreSheet) -> None:
+    found = standing(made, "b", [EXACT], 0.05)
+    assert (found.asked, found.failed, found.cost_per_1k, found.curve) == (100, 100, None, ())
+    assert found.p50 == Estimate(None)
+    assert found.means["exact"].value == 0.0
+    arm, latency = found.arm(), found.latency()
+    assert (arm.asked, arm.failed, arm.served, arm.output_tokens) == (100, 100, 0, None)
+    assert (latency.n, latency.comparable) == (0, True)

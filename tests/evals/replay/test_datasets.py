@@ -1,17 +1,187 @@
-"""A dataset is read once to find every mistake and its hash, and must still be the same when it is asked."""
+"""Datasets: every form of file and row, every error with its place, and the same hash for the same rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.evals.replay.datasets import DatasetError, scan
+from gateway.evals.replay.datasets import DatasetError, DatasetItem, bare, item_of, rows, scan
 
 
-def written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def values(path: Path) -> list[object]:
+    return [row.values for row in rows(path)]
+
+
+TWO = [{"examples": "a, b", "ground_truth": "1"}, {"examples": 'say "hi"\nnow', "ground_truth": None}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'examples,ground_truth\n"a, b",1\n"say ""hi""\nnow",\n',
+        b'\xef\xbb\xbfexamples;ground_truth\r\na, b;1\r\n"say ""hi""\nnow";\r\n',
+        b'\n\nexamples\tground_truth\na, b\t1\n"say ""hi""\nnow"\t\n',
+        'examples,ground_truth\n"a, b",1\n"say ""hi""\nnow",\n'.encode("utf-16"),
+        b' examples , ground_truth ,\n"a, b",1,\n"say ""hi""\nnow",,',
+    ],
+    ids=["plain", "a spreadsheet's", "tabs", "utf-16", "an empty column"],
+)
+def test_csv_as_spreadsheets_write_it(tmp_path: Path, content: bytes) -> None:
+    assert values(written(tmp_path / "d.csv", content)) == TWO
+
+
+def test_a_row_is_placed_by_the_line_it_begins_on(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.csv", 'examples\n"a\nb"\n\nc\n')
+    assert [(r.place, r.values) for r in rows(path)] == [
+        ("line 2", {"examples": "a\nb"}), ("line 4", None), ("line 5", {"examples": "c"}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty; expected a first line"),
+        (
+            b"question,answer\na,b\n",
+            "line 1: no column examples; expected examples,.*, found question, answer",
+        ),
+        (b"examples,examples\n", "line 1: column examples stands twice"),
+        (b"examples\nok\n\xff\xfe\n", "line 3: not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        list(rows(written(tmp_path / "d.csv", content)))
+
+
+def test_a_row_that_does_not_fit_is_one_mistake(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.csv", "examples,ground_truth\na,b,c\nd,e\n")
+    wrong, fine = rows(path)
+    assert wrong.mistake == "3 cells, and 2 columns; quote cells that hold the delimiter"
+    assert fine.values == {"examples": "d", "ground_truth": "e"}
+    [open_quote] = rows(written(tmp_path / "q.csv", 'examples\n"a\n'))
+    assert open_quote.mistake is not None
+    assert "not CSV" in open_quote.mistake
+
+
+def test_jsonl_is_one_object_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.jsonl", b'\xef\xbb\xbf{"a": 1}\n\n[2]\n{"b":\n')
+    first, blank, array, broken = rows(path)
+    assert first.values == {"a": 1}
+    assert (blank.values, blank.mistake) == (None, None)
+    assert array.mistake == "expected a JSON object, got list"
+    assert broken.place == "line 4"
+    assert "not JSON" in str(broken.mistake)
+
+
+def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.Table.from_pylist(TWO), tmp_path / "d.parquet")
+    assert [(r.place, r.values) for r in rows(tmp_path / "d.parquet")] == [("row 1", TWO[0]), ("row 2", TWO[1])]
+    with pytest.raises(DatasetError, match="not Parquet"):
+        list(rows(written(tmp_path / "x.parquet", b"examples\n")))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("d.json", r"one JSON object a line is .jsonl"), ("d.xls", "expected .csv")]
+)
+def test_another_kind_of_file_is_named_with_what_there_is(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        list(rows(written(tmp_path / name, "")))
+
+
+def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+        list(rows(tmp_path / "gone.csv"))
+
+
+USER = {"role": "user", "content": "hi"}
+TURNS = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}), min_size=1)
+
+
+def test_a_question_and_its_answer() -> None:
+    read = item_of({"examples": "2 + 2?", "ground_truth": "4"}, 7)
+    assert (read.item.number, read.item.api, read.item.reference) == (7, "chat", "4")
+    assert read.item.request == {"messages": [{"role": "user", "content": "2 + 2?"}]}
+    assert read.item.example() == "2 + 2?"
+    assert read.ignored == frozenset()
+
+
+def test_a_last_message_of_the_assistant_is_the_reference_unless_one_is_given() -> None:
+    turns = [USER, {"role": "assistant", "content": "hello", "weight": 1}]
+    assert item_of({"messages": turns}, 1).item.reference == "hello"
+    assert item_of({"messages": turns}, 1).item.request == {"messages": [USER]}
+    given = item_of({"messages": turns, "reference": "good day"}, 1).item
+    assert given.reference == "good day"
+    assert len(given.request["messages"]) == 2
+
+
+def test_parameters_of_a_request_are_asked_and_notes_are_named() -> None:
+    read = item_of({"messages": [USER], "temperature": 0, "tools": None, "topic": "greetings"}, 1)
+    assert read.item.request == {"messages": [USER], "temperature": 0}
+    assert read.ignored == {"topic"}
+
+
+def test_what_belongs_to_one_sending_is_not_asked_again() -> None:
+    body = {"model": "m", "stream": True, "stream_options": {}, "user": "u", "metadata": {}, "messages": [USER], "n": 1}
+    assert bare(body) == {"messages": [USER], "n": 1}
+    logged = item_of({"request": body, "api": "chat", "id": "x", "cluster": 4}, 1).item
+    assert logged.request == {"messages": [USER], "n": 1}
+    assert logged.cluster == "4"
+
+
+def test_the_same_question_twice_is_one_cluster() -> None:
+    one, two, other = (item_of({"examples": q}, n).item for n, q in enumerate(["a", "a", "b"], 1))
+    assert one.cluster == two.cluster != other.cluster
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "expected `examples`, `messages` or `request`, found nothing"),
+        ({"question": "?"}, "found question"),
+        ({"examples": None}, "examples is empty; expected a question"),
+        ({"examples": "  "}, "examples is empty"),
+        ({"examples": 4}, "examples must be text, not a number"),
+        ({"examples": "a", "ground_truth": ["b"]}, "ground_truth must be text, not a list"),
+        ({"examples": "a", "ground_truth": "b", "reference": "c"}, "differ; give one of them"),
+        ({"examples": "a", "cluster": []}, "cluster must be text, not a list"),
+        ({"messages": []}, "messages must be a list with something in it"),
+        ({"messages": ["hi"]}, r"messages\[0\] must be an object with a role"),
+        ({"request": [], "api": "chat"}, "request must be an object, not a list"),
+        ({"request": {"prompt": "x"}, "api": "chat"}, "request has no messages"),
+        ({"request": {"input": "x"}, "api": "embeddings"}, "api 'embeddings' cannot be replayed; expected one of chat"),
+    ],
+)
+def test_a_mistake_is_said_with_what_was_expected(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        item_of(row, 1)
+
+
+def test_requests_of_other_apis_are_asked_as_they_are() -> None:
+    assert item_of({"request": {"input": "x", "instructions": "y"}, "api": "responses"}, 1).item.api == "responses"
+    assert item_of({"request": {"prompt": "x"}, "api": "completions"}, 1).item.example() is None
+
+
+@given(TURNS, st.none() | st.text(min_size=1), st.none() | st.text(min_size=1))
+def test_its_canonical_form_is_a_row_that_reads_as_the_same_item(
+    turns: list[dict[str, str]], reference: str | None, cluster: str | None
+) -> None:
+    row = {"request": {"messages": turns}, "reference": reference, "cluster": cluster}
+    item = item_of(row, 3).item
+    again: DatasetItem = item_of(orjson.loads(item.canonical()), 3).item
+    assert again == item
+    assert again.canonical() == item.canonical()
 
 
 def test_the_same_rows_have_the_same_hash_in_every_format(tmp_path: Path) -> None:

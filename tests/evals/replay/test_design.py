@@ -9,6 +9,7 @@ import pytest
 from gateway.config.loading import parse
 from gateway.config.models import Config
 from gateway.core.exchange import Target
+from gateway.evals.replay.datasets import item_of
 from gateway.evals.replay.design import (
     ReplayDesign,
     ReplayTarget,
@@ -18,7 +19,6 @@ from gateway.evals.replay.design import (
     contenders,
     setting,
 )
-from gateway.evals.replay.items import item_of
 
 CONFIG = """
 open: true

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.config.scorers import ScorerConfig
-from gateway.evals.replay.answers import ReplayRequest
+from gateway.evals.replay.asking import ReplayRequest
 from gateway.evals.replay.design import ReplayTarget
 from gateway.evals.replay.run import ReplayProgress, ReplayStopped
 from gateway.evals.scoring.registry import build

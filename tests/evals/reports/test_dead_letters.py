@@ -119,7 +119,7 @@ def test_what_stood_in_a_letter_cannot_play_with_the_terminal():
 
     console = Console(record=True, width=100, force_terminal=False)
     console.print(dead_letters.table([letter], {evil: 1}))
-    console.print(dead_letters.page(letter))
+    console.print(dead_letters.to_terminal(letter))
     text = console.export_text()
     assert "[red]x" in text
     assert not {"\x1b", "\x9b", "\u202e"} & set(text)

@@ -11,12 +11,12 @@ from rich.console import Console
 from gateway.core.plan import Guardrail
 from gateway.core.sanitize import to_json
 from gateway.evals.experiments.report import Estimate
+from gateway.evals.replay.compare import standing
 from gateway.evals.replay.replay import ReplayResult
 from gateway.evals.replay.report import ReportScope, reports
 from gateway.evals.replay.run import ReplayProgress
 from gateway.evals.replay.sheet import ReplayMetric, sheet
-from gateway.evals.replay.targets import standing
-from gateway.evals.reports.replay import page, pages, to_dict
+from gateway.evals.reports.replay import pages, to_dict, to_terminal
 from gateway.evals.store.replays import ReplayAnswer, ReplayScore
 
 EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
@@ -64,7 +64,7 @@ def replayed(*targets: str) -> ReplayResult:
 
 def drawn(found: ReplayResult) -> str:
     out = io.StringIO()
-    Console(file=out, width=200).print(page(found))
+    Console(file=out, width=200).print(to_terminal(found))
     return out.getvalue()
 
 

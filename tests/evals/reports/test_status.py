@@ -57,8 +57,8 @@ async def test_all_is_well_where_all_is_well(room, exchange, tally, command):
         said = orjson.loads((await command("--json")).output)
     assert shown.exit_code == 0, shown.output
     for words in (
-        "all is well", "box/577", "41.5", "eye", "20 = sampled 5 + unsampled 15 (not_drawn 15)",
-        "5 = enqueued 5", "stored or buried 5", "unaccounted 0", "dead letters none",
+        "no problems", "box/577", "41.5", "eye", "20 = sampled 5 + unsampled 15 (not_drawn 15)",
+        "5 = enqueued 5", "stored or dead-lettered 5", "unaccounted 0", "dead letters none",
     ):  # fmt: skip
         assert words in " ".join(shown.output.split()), words
     assert said["problems"] == []
@@ -88,15 +88,16 @@ async def test_what_is_wrong_stands_on_top_and_is_the_exit_code(room, exchange, 
     assert shown.exit_code == 1
     text = " ".join(shown.output.split())
     for words in (
-        "! no consumer lives: 1 entries wait", "! consumers without a heartbeat: late", "! gateways that fell silent: "
-        "box/578", "! 4 entries left the stream unread", "! 1 dead letters: `gateway dead list`",
+        "! no consumer is running: 1 entries are waiting", "! consumers without a heartbeat: late",
+        "! gateways without a heartbeat: box/578", "! 4 entries were trimmed before they were read",
+        "! 1 dead letters: `gateway dead list`",
         "! scorer judge is blocked: denied: HTTP 401", "! scorer said has spent today's 2 usd",
-        "! 2 exchanges never came, and nothing explains it", "unaccounted 2", "scorer said 2.5 usd 2 125%",
+        "! 2 exchanges are missing, and no known loss explains it", "unaccounted 2", "scorer said 2.5 usd 2 125%",
         "shadow swap 10 tokens 1000 1%",
     ):  # fmt: skip
         assert words in text, f"{words}\n{shown.output}"
     assert "swap 0 usd" not in text, "what has no limit and was not spent is not shown"
-    assert text.index("nothing explains it") < text.index("waiting")
+    assert text.index("no known loss explains it") < text.index(" waiting, ")
 
 
 async def test_losses_with_a_cause_are_named(room, exchange, tally, command):
@@ -152,4 +153,4 @@ async def test_a_look_does_not_disturb(room, exchange, tmp_path):
     assert found.stream is not None
     assert (found.stream.lag.waiting, found.stream.lag.pending) == (1, 0)
     assert await room.corridor.looks() == {}, "no group was made"
-    assert any("no consumer lives: 1 entries wait" in problem for problem in found.problems)
+    assert any("no consumer is running: 1 entries are waiting" in problem for problem in found.problems)

@@ -29,7 +29,7 @@ _COLUMNS, _ROWS = 60, 9  # of the drawing; an odd number of rows has one for zer
 _SETTLED = 0.1  # before this share of the pairs the interval may leave the drawing
 
 
-def page(report: Report) -> RenderableType:
+def to_terminal(report: Report) -> RenderableType:
     return Group(*_parts(report))
 
 

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from gateway.core.sanitize import plain
 from gateway.evals.experiments.report import IntervalTrail
-from gateway.evals.reports.experiment.terminal import page
+from gateway.evals.reports.experiment.terminal import to_terminal
 
 
 def shown(report: Any, width: int = 160, *, color: bool = False) -> str:
     colors = "standard" if color else None
     console = Console(file=io.StringIO(), width=width, highlight=False, force_terminal=color, color_system=colors)  # type: ignore[arg-type]
-    console.print(page(report))
+    console.print(to_terminal(report))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
