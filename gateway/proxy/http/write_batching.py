@@ -1,72 +1,72 @@
-"""What one round of the event loop writes to many sockets, written together at the round's end.
+"""Writes to many sockets, batched at the end of one round of the event loop.
 
-Who waits for a socket sleeps, and is woken by the write; waking it takes longer than the write itself, and the longer
-the farther its core has gone to sleep. Written one by one between other work, each of sixty answers wakes its reader
-anew; written together, the first wakes it and it finds the others there. Under load that is up to a sixth of the CPU.
-Where few calls are under way there is nothing to gather, and what is to be written goes at once.
+A write wakes the process that reads the socket, and waking it takes longer than the write itself. Sixty answers written
+one by one between other work wake their reader sixty times; written together, the first wakes it, and it finds the
+others there. Under load that saves up to a sixth of the CPU. With few calls in progress there is nothing to batch, and
+writes are immediate.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-FEW = 4  # calls under way, from which on others are likely to write in the same round
+FEW = 4  # with fewer calls in progress, batching is pointless: others are unlikely to write in the same round
 
 
 class WriteBatcher:
-    """Of one event loop: whose bytes wait for the end of the round."""
+    """The write queues that are flushed at the end of the current round. One per event loop."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
         self._waiting: list[WriteQueue] = []
 
-    def add(self, outgoing: WriteQueue) -> None:
+    def add(self, queue: WriteQueue) -> None:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send)
-        self._waiting.append(outgoing)
+        self._waiting.append(queue)
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for outgoing in waiting:
+        for queue in waiting:
             try:
-                outgoing.send()
-            except Exception as error:  # the others are not at fault
-                said = {"message": "a write failed that had waited for others", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(said)
+                queue.send()
+            except Exception as error:  # one failure must not affect the other queues
+                context = {"message": "a batched write failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
 
 class WriteQueue:
-    """A connection's way out: bytes leave in the order they were put. waiting: those not yet given to the socket."""
+    """The outgoing bytes of one connection, in order. waiting: those not yet given to the transport."""
 
-    __slots__ = ("_box", "_transport", "waiting")
+    __slots__ = ("_batcher", "_transport", "waiting")
 
-    def __init__(self, box: WriteBatcher, transport: asyncio.WriteTransport) -> None:
-        self._box = box
+    def __init__(self, batcher: WriteBatcher, transport: asyncio.WriteTransport) -> None:
+        self._batcher = batcher
         self._transport = transport
         self.waiting = b""
 
     def put(self, data: bytes, busy: int) -> None:
-        """Writes it, now or at the round's end. busy: calls under way, this one too."""
+        """Writes the data, now or at the end of the round. busy: calls in progress, including this one."""
         if self.waiting:
             self.waiting += data
         elif busy < FEW:
             self._transport.write(data)
         elif data:
             self.waiting = data
-            self._box.add(self)
+            self._batcher.add(self)
 
     def write(self, data: bytes) -> None:
-        """Writes it now, after what waits."""
+        """Writes the data now, after what is waiting."""
         waiting, self.waiting = self.waiting, b""
         self._transport.write(waiting + data if waiting else data)
 
     def send(self) -> None:
-        """Writes what waits."""
+        """Writes what is waiting."""
         data, self.waiting = self.waiting, b""
         if data:
             self._transport.write(data)
 
     def drop(self) -> None:
-        """The connection is given up: what waits is never written."""
+        """Discards what is waiting: the connection is being closed."""
         self.waiting = b""

@@ -59,7 +59,7 @@ def content_length(reply: UpstreamReply) -> int | None:
 
 async def _held(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
     """One JSON object: sent once it is complete and has been read as an answer."""
-    context, body, now = state.context, reply.whole(), time.monotonic()
+    context, body, now = state.context, reply.complete_body(), time.monotonic()
     if body is None:
         waiting = now
         body = await read(reply, _MAX_HELD_BYTES)

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection and the reply it carries. Knows bytes and sockets; pool.py knows which connection is free.
+"""One HTTP/1.1 connection to an upstream, and the reply it carries. Which connection is free is up to pool.py.
 
-A Connection carries one request at a time and outlives many; a Http1Reply belongs to one request, so that whoever
-still holds it after its end cannot disturb the next.
+A connection carries one request at a time and outlives many; an Http1Reply belongs to one request, so holding it too
+long cannot disturb the next request.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.types import Headers
 
-HIGH_WATER = 256 * 1024  # body bytes nobody has asked for yet; above it the socket is no longer read
-COPY_LIMIT = 64 * 1024  # up to here, one joined write is cheaper than two
+HIGH_WATER = 256 * 1024  # buffered body bytes; above, the socket is not read
+COPY_LIMIT = 64 * 1024  # up to here, one write of joined bytes is cheaper than two writes
 
 
 class ConnectionOwner(Protocol):
-    """Where a connection goes when its reply is whole, and where its beginning and its end are told."""
+    """The pool: takes a connection back after a complete reply, and is notified when it opens and closes."""
 
     @property
     def outbox(self) -> WriteBatcher: ...
@@ -38,10 +38,19 @@ class ConnectionOwner(Protocol):
 
 
 class Http1Reply:
-    """A reply as it arrives; see UpstreamReply. Until `status` is set its head has not come."""
+    """A reply as it arrives; see UpstreamReply. `status` is 0 until its head has arrived."""
 
     __slots__ = (
-        "_begun", "_chunks", "_complete", "_connection", "_size", "_waiter", "error", "headers", "sink", "stale",
+        "_chunks",
+        "_complete",
+        "_connection",
+        "_read_started",
+        "_size",
+        "_waiter",
+        "error",
+        "headers",
+        "sink",
+        "stale",
         "status",
     )  # fmt: skip
 
@@ -50,15 +59,15 @@ class Http1Reply:
         self.headers: Headers = []
         self.error: Exception | None = None
         self.sink: Callable[[bytes], bool] | None = None
-        self.stale = False  # a reused connection was dead already: not one byte came
+        self.stale = False  # a reused connection was already dead: not one byte arrived
         self._connection = connection
         self._chunks: list[bytes] = []
         self._size = 0
-        self._complete = self._begun = False
+        self._complete = self._read_started = False
         self._waiter: asyncio.Future[None] | None = None
 
     async def chunk(self) -> bytes:
-        self._begun = True
+        self._read_started = True
         while not self._chunks and not self._complete and self.error is None:
             await self._changed()
         if chunks := self._chunks:
@@ -72,15 +81,15 @@ class Http1Reply:
             raise self.error
         return b""
 
-    def whole(self) -> bytes | None:
-        if self._begun or not self._complete:
+    def complete_body(self) -> bytes | None:
+        if self._read_started or not self._complete:
             return None
-        self._begun = True
+        self._read_started = True
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _sunk(self) -> bool:
-        """Whether the sink has taken what has come."""
+    def _drained_into_sink(self) -> bool:
+        """Whether the sink has taken the bytes that have arrived."""
         chunks, sink = self._chunks, self.sink
         if sink is None or not sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
             return False
@@ -89,8 +98,8 @@ class Http1Reply:
         return True
 
     async def head(self) -> None:
-        """Waits until the head has come or never will; then `status` is 0 and `error` says why."""
-        # Also where nobody closes a reply whose head never came: a cancelled wait closes the socket itself.
+        """Waits until the head has arrived, or cannot any more; then `status` is 0 and `error` is the reason."""
+        # A reply without a head is not closed by its holder, so a cancelled wait closes the socket itself.
         if not self.status and self.error is None:
             self._waiter = self._connection.loop.create_future()
             try:
@@ -124,46 +133,46 @@ class Http1Reply:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One socket. Built by create_connection; `ask` starts a request on it, the loop's callbacks do the rest."""
+    """One socket. create_connection builds it, `send` starts a request on it, and the event loop calls the rest."""
 
-    def __init__(self, home: ConnectionOwner, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
+    def __init__(self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
         self.loop = loop
         self.dead = False
-        self.asked = 0  # requests so far
-        self.idle_s = idle_s  # how long it may rest, as the peer last said
+        self.requests = 0  # sent so far
+        self.idle_s = idle_s  # how long it may be idle, as the peer last announced
         self.idle_until = 0.0
-        self._home = home
+        self._owner = owner
         self._default_idle_s = idle_s
         self._transport: asyncio.Transport
         self._out: WriteQueue
         self._parser = HttpResponseParser(self)
         self._reply: Http1Reply | None = None
         self._bodiless = False  # the request is a HEAD
-        self._keep = False  # the peer will read another request
-        self._until_close = False  # the body ends where the connection does
-        self._silent = 0  # bytes since the last body byte: heads, chunk extensions, trailers
+        self._keep_alive = False  # the peer accepts another request
+        self._until_close = False  # the body ends with the connection
+        self._non_body_bytes = 0  # since the last body byte: heads, chunk extensions, trailers
         self._upload: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    def ask(
+    def send(
         self,
         method: bytes,
         head: bytes,
         body: bytes | AsyncIterable[bytes],
         length: int | None = None,
         *,
-        at_once: bool = False,
+        unbatched: bool = False,
     ) -> Http1Reply:
-        """Writes the request and returns the reply to come. Never waits; a dead connection gives a failed reply.
+        """Writes the request and returns its reply. Never waits; on a dead connection the reply has failed.
 
-        at_once: not together with others of this round: then many streams would run in step from their beginning on,
-        and each of their events come among those of all the others.
+        unbatched: not batched with the writes of other connections. Batched, many streams would start in step, and
+        their events would keep arriving in bursts.
         """
         self._reply = reply = Http1Reply(self)
-        self.asked += 1
+        self.requests += 1
         self._bodiless = method == b"HEAD"
-        self._keep = self._until_close = False
-        self._silent = 0
+        self._keep_alive = self._until_close = False
+        self._non_body_bytes = 0
         if self.dead:
             self._end(reply, None)
         elif not isinstance(body, bytes):
@@ -172,18 +181,18 @@ class UpstreamConnection(asyncio.Protocol):
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:
-            self._out.put(head + body, 0 if at_once else self._home.busy)
+            self._out.put(head + body, 0 if unbatched else self._owner.busy)
         return reply
 
     def abort(self) -> None:
-        """Closes the socket at once, whatever it is doing."""
+        """Closes the socket immediately."""
         self._reply = None
-        self.bury()
+        self.mark_dead()
         self._out.drop()
         self._transport.abort()
 
-    def cut(self) -> None:
-        """As abort, and tells the reply, which somebody may still be waiting for."""
+    def abort_reply(self) -> None:
+        """Like abort, and fails the reply, because a task may be waiting for it."""
         reply = self._reply
         self.abort()
         if reply is not None:
@@ -191,12 +200,12 @@ class UpstreamConnection(asyncio.Protocol):
                 BodyCut("the transport was closed") if reply.status else ConnectionLost("the transport was closed")
             )
 
-    def bury(self) -> None:
-        """Takes it out of the pool's account; once."""
+    def mark_dead(self) -> None:
+        """Removes the connection from the pool's count; once."""
         if self.dead:
             return
         self.dead = True
-        self._home.forget(self)
+        self._owner.forget(self)
         if self._upload is not None:
             self._upload.cancel()
 
@@ -204,37 +213,35 @@ class UpstreamConnection(asyncio.Protocol):
         if self._reply is reply:
             self._transport.resume_reading()
 
-    # asyncio's callbacks
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._out = WriteQueue(self._home.outbox, self._transport)
-        self._home.opened(self)
+        self._out = WriteQueue(self._owner.outbox, self._transport)
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
         if reply is None:
-            # An answer nobody asked for (a 408 before an idle close, say): what follows it cannot be trusted.
+            # A reply without a request (such as a 408 before an idle close): what follows it cannot be trusted.
             self.abort()
             return
         size = reply._size
-        self._silent += len(data)
+        self._non_body_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._keep = False
+            self._keep_alive = False
             if not reply._complete:
                 self._refuse(reply, error)
                 return
         if reply._complete:
             self._settle(reply)
         elif reply._size != size:
-            self._silent = 0
-            if reply.sink is not None and reply._waiter is not None and reply._sunk():
+            self._non_body_bytes = 0
+            if reply.sink is not None and reply._waiter is not None and reply._drained_into_sink():
                 return
             if size <= HIGH_WATER < reply._size:
                 self._transport.pause_reading()
-        elif self._silent > MAX_HEAD_BYTES:
+        elif self._non_body_bytes > MAX_HEAD_BYTES:
             self._refuse(reply, BadResponse(f"over {MAX_HEAD_BYTES} bytes without a byte of body"))
             return
         if reply.status:
@@ -242,15 +249,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         reply = self._reply
-        # Not left to asyncio, which first tries to send what is still buffered, to a peer that may never read.
+        # asyncio would first try to send what is buffered, to a peer that may never read it.
         self.abort()
         if reply is not None:
             self._end(reply, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.bury()
+        self.mark_dead()
         self._out.drop()
-        self._home.closed(self)
+        self._owner.closed(self)
         if self._reply is not None:
             self._end(self._reply, exc)
 
@@ -261,8 +268,6 @@ class UpstreamConnection(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-
-    # the parser's callbacks; an exception in one stops the parser
 
     def on_message_begin(self) -> None:
         if self._reply is None or self._reply._complete:
@@ -276,19 +281,19 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         reply, status = self._reply, self._parser.get_status_code()
         if reply is None:
-            raise BadResponse("nobody asked")
-        check_size(reply.headers, self._silent)
+            raise BadResponse("a reply without a request")
+        check_size(reply.headers, self._non_body_bytes)
         if status < 200:
             if status == 101:
-                raise BadResponse("101 switches to a protocol that was not asked for")
+                raise BadResponse("101 switches to a protocol that was not requested")
             reply.headers = []
             return
         self._until_close, idle_s = read_framing(reply.headers, status)
         self.idle_s = self._default_idle_s if idle_s is None else idle_s
-        self._keep = self._parser.should_keep_alive()
+        self._keep_alive = self._parser.should_keep_alive()
         reply.status = status
         if self._bodiless:
-            # The parser cannot be told that a HEAD has no body: it stops here, and so does the connection.
+            # The parser does not know that the reply to a HEAD has no body, so parsing and the connection end here.
             reply._complete = True
             raise BadResponse("no body follows")
 
@@ -303,17 +308,15 @@ class UpstreamConnection(asyncio.Protocol):
         if reply is not None and reply.status:
             reply._complete = True
 
-    # what they share
-
     def _settle(self, reply: Http1Reply) -> None:
-        """The reply is whole: the connection goes home, unless something is left on it in either direction."""
+        """The reply is complete: returns the connection to its pool, unless bytes are left in either direction."""
         if reply._size > HIGH_WATER:
-            # A paused TLS transport may still hand over what it had decrypted, and so this end.
+            # A paused TLS transport still delivers what it had decrypted, so the reply can end while reading is paused.
             self._transport.resume_reading()
         sent = not (self._out.waiting or self._transport.get_write_buffer_size())
-        if self._keep and self._upload is None and sent:
+        if self._keep_alive and self._upload is None and sent:
             self._reply = None
-            self._home.give_back(self)
+            self._owner.give_back(self)
         else:
             self.abort()
 
@@ -323,11 +326,11 @@ class UpstreamConnection(asyncio.Protocol):
         reply.fail(cause if isinstance(cause, BadResponse) else BadResponse(f"not HTTP/1.1: {error}"))
 
     def _end(self, reply: Http1Reply, error: Exception | None) -> None:
-        """The connection has ended under a reply."""
+        """The connection ended during a reply."""
         self._reply = None
         why = f": {error}" if error else ""
         if not reply.status:
-            reply.stale = self.asked > 1 and not self._silent
+            reply.stale = self.requests > 1 and not self._non_body_bytes
             reply.fail(ConnectionLost(f"the connection ended before a response head{why}"))
         elif self._until_close and error is None:
             reply._complete = True
@@ -342,8 +345,8 @@ class UpstreamConnection(asyncio.Protocol):
                 if self._drained is not None:
                     await self._drained
         except Exception as error:
-            # Whatever broke the caller's stream is the caller's: send() or chunk() raises it there.
-            self._upload = None  # first, for abort would cancel this very task
+            # An exception of the caller's stream belongs to the caller: send() or chunk() raises it there.
+            self._upload = None  # first, because abort() would cancel this task
             self.abort()
             reply.fail(error)
         self._upload = None

@@ -1,6 +1,6 @@
-"""Where bodies end: what a response head says of its own, and how a request's is written. No sockets, no parser.
+"""Where bodies end: reading it from a response head, and writing it for a request. No sockets, no parser.
 
-The parser has refused already: both kinds of length at once, two lengths, folded lines, bare CR, LF and NUL.
+The parser itself refuses both kinds of length at once, two lengths, folded lines, and bare CR, LF or NUL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=(\d{1,9})(?!\d)", re.IGNORECASE)
 
 
 def check_size(headers: Headers, received: int) -> None:
-    """Raises BadResponse above the limits. received: bytes so far, body bytes perhaps among them."""
+    """Raises BadResponse above the limits. received: bytes so far, possibly including body bytes."""
     if len(headers) > MAX_HEADERS:
         raise BadResponse(f"{len(headers)} headers, over the limit of {MAX_HEADERS}")
     if received > MAX_HEAD_BYTES and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
@@ -27,27 +27,27 @@ def check_size(headers: Headers, received: int) -> None:
 
 
 def read_framing(headers: Headers, status: int) -> tuple[bool, float | None]:
-    """Whether the body ends where the connection does, and the seconds that the connection may rest, if it says so.
+    """(the body ends with the connection, idle seconds that the peer announces or None).
 
-    Raises BadResponse for a transfer-encoding other than one `chunked`: guessing at such a body's end is how one
-    caller gets another's answer.
+    Raises BadResponse for a transfer-encoding other than a single `chunked`: guessing where such a body ends could give
+    one caller the answer of another.
     """
     fields = dict(headers)
     until_close = False
     coding = fields.get(b"transfer-encoding")
     if coding is not None:
         if coding.lower() != b"chunked" or sum(name == b"transfer-encoding" for name, _ in headers) > 1:
-            raise BadResponse(f"transfer-encoding {coding[:40]!r}: only a single chunked can be read")
+            raise BadResponse(f"transfer-encoding {coding[:40]!r}: only a single `chunked` is supported")
     elif b"content-length" not in fields and status not in _BODILESS:
         until_close = True
-    said = fields.get(b"keep-alive")
-    match = _TIMEOUT.search(said) if said else None
-    # A second less, for the peer counts from when it sent the reply and we from when we had read it.
+    keep_alive = fields.get(b"keep-alive")
+    match = _TIMEOUT.search(keep_alive) if keep_alive else None
+    # One second less: the peer counts from when it sent the reply, we from when we received it.
     return until_close, float(match[1]) - 1.0 if match else None
 
 
 async def framed(parts: AsyncIterable[bytes], length: int | None) -> AsyncIterator[list[bytes]]:
-    """A request's body as it is written: as it is where its length was announced, else in chunks."""
+    """A request's body as written to the wire: unchanged if its length was announced, otherwise chunked."""
     if length is not None:
         async for part in counted(parts, length):
             yield [part]
@@ -59,12 +59,12 @@ async def framed(parts: AsyncIterable[bytes], length: int | None) -> AsyncIterat
 
 
 async def counted(parts: AsyncIterable[bytes], length: int) -> AsyncIterator[bytes]:
-    """Raises ValueError for any other length: the peer would take what is too much for the next request."""
+    """Checks the length. Raises ValueError if it differs: the peer would take a surplus for the next request."""
     sent = 0
     async for part in parts:
         sent += len(part)
         if sent > length:
-            raise ValueError(f"a stream of over {length} bytes, which it was announced to have")
+            raise ValueError(f"the request body is longer than the {length} bytes announced")
         yield part
     if sent < length:
-        raise ValueError(f"a stream of {sent} bytes, announced to have {length}")
+        raise ValueError(f"the request body has {sent} bytes, {length} were announced")

@@ -1,4 +1,4 @@
-"""The lean transport: HTTP/1.1 over asyncio and httptools, a pool for each origin. No HTTP/2, no outbound proxy."""
+"""The default transport: HTTP/1.1 over asyncio and httptools, one pool per origin. No HTTP/2, no outbound proxy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gateway.proxy.http.client.transport import UpstreamRequest
 
 
 class Http1Transport:
-    """See Transport. opened, reused and retried count connections opened, taken from a pool, and found dead there.
+    """A Transport.
 
-    ca_file: PEM certificates to trust instead of the system's. idle_s: how long a connection may rest, where its peer
-    does not say (`Keep-Alive: timeout=`, of which a second is taken off); uvicorn and vLLM close after 5 s.
-    max_connections: for each origin; None for no limit. clock: seconds that only grow.
+    ca_file: PEM certificates to trust instead of the system's. idle_s: how long a connection may be idle if its peer
+    announces nothing (`Keep-Alive: timeout=`, minus one second); uvicorn and vLLM close after 5 s.
+    max_connections: per origin; None: no limit. clock: monotonic seconds.
     """
 
     def __init__(
@@ -28,45 +28,45 @@ class Http1Transport:
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.opened = 0
-        self.reused = 0
-        self.retried = 0
+        self.opened = 0  # connections
+        self.reused = 0  # requests on a connection from the pool
+        self.retried = 0  # requests repeated because a connection from the pool was dead
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._clock = clock
         self._pools: dict[str, ConnectionPool] = {}
-        self._ssl = tls_context(ca_file) if ca_file else None  # at start, where a wrong path can still be told
+        self._ssl = tls_context(ca_file) if ca_file else None  # at start-up, where a wrong path can still be reported
 
     def idle(self, origin: str) -> int:
-        """How many connections to `origin` are open and free."""
+        """How many connections to `origin` are open and idle."""
         pool = self._pools.get(origin)
         return pool.idle if pool else 0
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)
         head = encode_head(request, pool.origin.host)
-        reply = self._ask(pool.take() or await pool.open(connect_s), request, head)
+        reply = self._start(pool.take() or await pool.open(connect_s), request, head)
         if not reply.status:
             await reply.head()
             if reply.stale and not isinstance(request.body, AsyncIterator):
                 self.retried += 1
-                reply = self._ask(await pool.open(connect_s), request, head)
+                reply = self._start(await pool.open(connect_s), request, head)
                 await reply.head()
             if reply.error is not None and not reply.status:
                 raise reply.error
         return reply
 
     async def aclose(self) -> None:
-        """Closes every connection at once; replies still open are cut."""
+        """Closes every connection immediately; replies in progress fail."""
         for pool in self._pools.values():
             await pool.aclose()
 
-    def _ask(self, connection: UpstreamConnection, request: UpstreamRequest, head: bytes) -> Http1Reply:
-        if connection.asked:
+    def _start(self, connection: UpstreamConnection, request: UpstreamRequest, head: bytes) -> Http1Reply:
+        if connection.requests:
             self.reused += 1
         else:
             self.opened += 1
-        return connection.ask(request.method, head, request.body, request.length, at_once=request.stream)
+        return connection.send(request.method, head, request.body, request.length, unbatched=request.stream)
 
     def _add_pool(self, url: str) -> ConnectionPool:
         try:
@@ -77,7 +77,7 @@ class Http1Transport:
         return pool
 
     def _tls(self) -> ssl.SSLContext:
-        # Not at start: it takes 10 ms and some memory, and many gateways speak plain HTTP to their own machines only.
+        # Lazily: it takes 10 ms and some memory, and many gateways only use plain HTTP.
         self._ssl = self._ssl or tls_context(None)
         return self._ssl
 
@@ -89,7 +89,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
-    """The request up to its body. Raises ValueError where a line break is hidden in it: that would be two requests."""
+    """The request up to its body. Raises ValueError for a line break inside it, which would make two requests of it."""
     body = request.body
     lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (request.method, request.path, host), *map(b": ".join, request.headers)]
     if not isinstance(body, bytes):

@@ -1,9 +1,9 @@
-"""The reference transport, over the package httpx2: HTTP/2, outbound proxies; what http1.py cannot do, at ten times
-its cost. Imported only where an upstream asks for it.
+"""A transport over the package httpx2, for HTTP/2 and outbound proxies, at ten times the cost of http1.py.
 
-It uses httpx2's transport, not its client: no cookies from one caller to the next, no redirects, no added headers,
-no decoding. Where it falls short of the seam: an early answer to a streamed upload is seen once the upload has ended;
-`connect_s` holds for TCP and for TLS each; a reused connection that dies inside a response head is retried too.
+Imported only if an upstream is configured to use it. It uses httpx2's transport, not its client: no cookies shared
+between callers, no redirects, no added headers, no decoding. Differences from http1.py: an early reply to a streamed
+upload is seen only when the upload has ended; `connect_s` applies to TCP and to TLS separately; a reused connection
+that dies inside a response head is retried too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.proxy.types import Headers
 
 
 class HttpxReply:
-    """See UpstreamReply."""
+    """An UpstreamReply."""
 
     def __init__(self, response: httpx2.Response, closing: set[asyncio.Task[None]]) -> None:
         self.status = response.status_code
@@ -50,7 +50,7 @@ class HttpxReply:
             self.close()
             raise
 
-    def whole(self) -> bytes | None:
+    def complete_body(self) -> bytes | None:
         return None
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class HttpxReply:
 
 
 class HttpxTransport:
-    """See Transport. proxy: "http://user:password@host:port" or socks5://; ca_file: PEM, instead of the system's."""
+    """A Transport. proxy: "http://user:password@host:port" or socks5://; ca_file: PEM, instead of the system's."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class HttpxTransport:
         await self._transport.aclose()
 
     async def _attempt(self, request: UpstreamRequest, connect_s: float) -> HttpxReply:
-        """Raises _Stale where a connection that had served before ended without an answer."""
+        """Raises _Stale if a reused connection ended without a reply."""
         opened: list[str] = []
 
         async def trace(event: str, _: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ def _two_lengths(headers: Headers) -> bool:
 
 
 def _ended(error: httpx2.HTTPError) -> bool:
-    """httpx2 has one class for a peer that says nonsense and one that says nothing; only the words differ."""
+    """httpx2 raises one class for a peer that sends garbage and for one that disconnects; only the message differs."""
     if isinstance(error, httpx2.RemoteProtocolError):
         return any(words in str(error) for words in ("disconnected", "closed connection", "ConnectionTerminated"))
     return True

@@ -1,6 +1,6 @@
-"""The connections to one origin: which are free, which may still be opened, when a resting one is too old.
+"""The connections to one origin: which are idle, how many may still be opened, when an idle one is too old.
 
-Last in, first out, so that few connections stay warm and the others grow old and close.
+Last in, first out: a few connections stay in use, and the others grow old and close.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from gateway.core.errors import ConnectFailed, ConnectTimeout
 from gateway.proxy.http.client.connection import UpstreamConnection
 from gateway.proxy.http.write_batching import WriteBatcher
 
-MAX_IDLE_S = 60.0  # however long a peer says it keeps a connection, something between forgets it sooner
+MAX_IDLE_S = 60.0  # whatever the peer announces: proxies and NAT forget idle connections sooner
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where connections go. host: the `Host` header, with the port unless it is the scheme's own."""
+    """The destination of connections."""
 
     url: str
     hostname: str
     port: int
     tls: ssl.SSLContext | None  # None: plain TCP
-    host: bytes
+    host: bytes  # the Host header: with the port, unless it is the default of the scheme
 
     @classmethod
     def parse(cls, url: str, tls: Callable[[], ssl.SSLContext]) -> Origin:
-        """Raises ValueError where `url` is not "http(s)://host[:port]". tls: called only for https."""
+        """Raises ValueError if `url` is not "http(s)://host[:port]". tls: called only for https."""
         parts = urlsplit(url)
         hostname, secure = parts.hostname, parts.scheme == "https"
         more = "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment
@@ -46,7 +46,7 @@ class Origin:
 
 
 class ConnectionPool:
-    """All connections to one origin. max_connections: None for no limit; above it, `open` waits its turn."""
+    """All connections to one origin. max_connections: above it, `open` waits; None: no limit."""
 
     def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
         self.origin = origin
@@ -58,7 +58,7 @@ class ConnectionPool:
         self._idle: list[UpstreamConnection] = []
         self._alive = 0  # connections open or opening, and not dead
         self._sockets: set[UpstreamConnection] = set()  # from connection_made to connection_lost
-        self._queue: deque[asyncio.Future[UpstreamConnection | None]] = deque()  # a None result is a free place
+        self._queue: deque[asyncio.Future[UpstreamConnection | None]] = deque()  # None: a new one may be opened
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
@@ -72,7 +72,7 @@ class ConnectionPool:
         return self._alive - len(self._idle)
 
     def take(self) -> UpstreamConnection | None:
-        """A free connection that its peer still keeps, or None. Never waits."""
+        """An idle connection that its peer still keeps open, or None. Never waits."""
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_until > self._clock():
@@ -81,38 +81,39 @@ class ConnectionPool:
         return None
 
     async def open(self, connect_s: float) -> UpstreamConnection:
-        """A new connection or, where the limit is reached, the first that comes free, within `connect_s`."""
+        """A new connection or, at the limit, the first that becomes idle.
+
+        Raises ConnectTimeout after `connect_s`, and ConnectFailed.
+        """
         try:
             async with asyncio.timeout(connect_s):
-                return await self._place() or await self._connect()
+                return await self._reserve() or await self._connect()
         except TimeoutError as error:
             raise ConnectTimeout(f"no connection to {self.origin.url} within {connect_s:g} s") from error
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded for DNS or TLS
             raise ConnectFailed(f"cannot connect to {self.origin.url}: {error}") from error
 
     async def aclose(self) -> None:
-        """Closes every connection, busy ones too, and waits for the sockets to be closed."""
+        """Closes every connection, including those in use, and waits until their sockets are closed."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._sockets):
-            connection.cut()
+            connection.abort_reply()
         if self._sockets:
             self._emptied = self._loop.create_future()
             await self._emptied
-
-    # what a connection tells
 
     def opened(self, connection: UpstreamConnection) -> None:
         self._sockets.add(connection)
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        rest_s = min(connection.idle_s, MAX_IDLE_S)
-        if rest_s <= 0:
+        idle_s = min(connection.idle_s, MAX_IDLE_S)
+        if idle_s <= 0:
             connection.abort()
             return
         if self._queue and self._hand(connection):
             return
-        connection.idle_until = self._clock() + rest_s
+        connection.idle_until = self._clock() + idle_s
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
@@ -127,15 +128,13 @@ class ConnectionPool:
         if self._emptied is not None and not self._sockets and not self._emptied.done():
             self._emptied.set_result(None)
 
-    # places
-
-    async def _place(self) -> UpstreamConnection | None:
-        """Waits for a place. None: one is taken for a new connection. Otherwise a connection that came free."""
+    async def _reserve(self) -> UpstreamConnection | None:
+        """Waits until a connection may be opened (returns None) or becomes idle (returns it)."""
         if self._max is None or self._alive < self._max:
             self._alive += 1
             return None
         if self._idle:
-            self._idle[0].abort()  # its place, not itself, is wanted: it may be as dead as the one just tried
+            self._idle[0].abort()  # replaced instead of reused: it may be as dead as the one just tried
             self._alive += 1
             return None
         turn: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
@@ -147,7 +146,7 @@ class ConnectionPool:
             raise
 
     def _pass_on(self, turn: asyncio.Future[UpstreamConnection | None]) -> None:
-        """Gives away what came to someone who no longer waits."""
+        """Passes on what was assigned to a waiter that has been cancelled."""
         if not turn.done() or turn.cancelled():
             return
         if (connection := turn.result()) is None:
@@ -172,13 +171,13 @@ class ConnectionPool:
         try:
             await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
         except BaseException:
-            connection.bury()
-            self.closed(connection)  # uvloop does not tell a connection lost whose opening is cancelled
+            connection.mark_dead()
+            self.closed(connection)  # uvloop does not call connection_lost for a connection whose opening was cancelled
             raise
         return connection
 
     def _sweep(self) -> None:
-        """Closes what has rested too long and would otherwise wait at the bottom for the next rush."""
+        """Closes connections that have been idle too long; at the bottom of the stack nothing else would find them."""
         now = self._clock()
         for connection in [c for c in self._idle if c.idle_until <= now]:
             connection.abort()

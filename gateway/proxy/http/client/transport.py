@@ -1,4 +1,4 @@
-"""The seam between relay and wire: one request out, one reply as it arrives. Knows HTTP, not vendors."""
+"""The interface to upstream connections: one request out, one reply as it arrives. Knows HTTP, not vendors."""
 
 from __future__ import annotations
 
@@ -9,53 +9,64 @@ from typing import Protocol
 from gateway.proxy.types import Headers
 
 
-@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+@dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
 class UpstreamRequest:
-    """One HTTP request, ready to be written.
-
-    origin: "scheme://host:port" without a path. path: with its query, as bytes on the wire. headers: without host,
-    content-length, transfer-encoding and connection: those are the transport's. body: bytes, or a stream; one that is
-    an iterator can be sent only once (then nothing is retried). length: of a stream, in bytes; None: it goes in chunks.
-    stream: the reply is read as it comes, so that its beginning should come soon.
-    """
+    """One HTTP request, ready to be written. Never assigned to after it is built."""
 
     method: bytes
     origin: str
+    """"scheme://host:port", without a path."""
     path: bytes
+    """With its query, as on the wire."""
     headers: Headers = field(default_factory=list)
+    """Without host, content-length, transfer-encoding and connection, which the transport adds."""
     body: bytes | AsyncIterable[bytes] = b""
+    """A body that is an iterator can be sent only once, so its request is never repeated."""
     length: int | None = None
+    """Of a streamed body, in bytes; None: it is sent chunked."""
     stream: bool = False
+    """The reply is a stream: its first bytes should arrive as soon as possible."""
 
 
 class UpstreamReply(Protocol):
-    """A reply whose head has come.
-
-    chunk() gives body bytes as they arrive and b"" once, and for ever, at the end; it raises BodyCut when the
-    connection ends before the body does, BadResponse when the bytes are not HTTP. whole() never waits: the body, where
-    all of it has come and nothing was taken; else None, and chunk() gives it. close() is idempotent, never raises and
-    never waits: after a whole body the connection has gone back to its pool already; before that it closes the socket,
-    which is how an upstream learns that nobody listens. sink: asked first, while chunk() is waited for, whether it
-    takes the bytes that have come, at once and without a task's turn; it must not raise. A transport need not ask it.
-    """
+    """A reply whose head has arrived."""
 
     status: int
     headers: Headers
     sink: Callable[[bytes], bool] | None
+    """Called with the bytes that arrive while chunk() is being waited for; returns whether it has taken them. Saves a
+    task switch. It must not raise. A transport may ignore it."""
 
-    async def chunk(self) -> bytes: ...
-    def whole(self) -> bytes | None: ...
-    def close(self) -> None: ...
+    async def chunk(self) -> bytes:
+        """Body bytes as they arrive; b"" at the end, and on every later call.
+
+        Raises BodyCut if the connection ends before the body, BadResponse if the bytes are not HTTP.
+        """
+        ...
+
+    def complete_body(self) -> bytes | None:
+        """The body, if all of it has arrived and chunk() was not called; otherwise None. Never waits."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent; never raises and never waits.
+
+        After a complete body the connection is already back in its pool. Before, this closes the socket, which tells
+        the upstream that the client has left.
+        """
+        ...
 
 
 class Transport(Protocol):
-    """Carries one request over a connection.
+    """Carries requests over connections."""
 
-    send() returns when the head has come. It raises ConnectFailed or ConnectTimeout (nothing was sent),
-    ConnectionLost (no head came) or BadResponse. A reused connection that turns out dead before any response byte is
-    replaced once, transparently. It sets no limit of its own but `connect_s`: the caller cancels, and cancellation
-    closes the socket.
-    """
+    async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
+        """Returns when the reply's head has arrived.
 
-    async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply: ...
+        Raises ConnectFailed or ConnectTimeout (nothing was sent), ConnectionLost (no head arrived) or BadResponse. If a
+        reused connection turns out to be dead before any byte of the reply, the request is repeated once on a new one.
+        `connect_s` is the only timeout: callers cancel, and cancellation closes the socket.
+        """
+        ...
+
     async def aclose(self) -> None: ...

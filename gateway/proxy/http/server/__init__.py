@@ -1,1 +1,1 @@
-"""The server side of HTTP: uvicorn's `http` setting, one connection after another."""
+"""The server side of HTTP: uvicorn's `http` setting. uvicorn itself runs the process, its sockets and signals."""

@@ -1,4 +1,4 @@
-"""ASGI on both sides: applications run on our connections, and our hot path under another server, or within CORS."""
+"""ASGI in both directions: applications on our connections, and the hot path under another server or middleware."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ log = logging.getLogger(__name__)
 _WATCH_AFTER_S = 0.02
 
 
-# ── an ASGI application on our connection ──
-
-
 async def run_asgi(app: Any, scope: dict[str, Any], request: ServerRequest, answer: ResponseWriter) -> None:
-    """Never raises for what the application does: its fault is a 500, or an answer that stays unfinished."""
-    sending = _Sending(answer)
+    """Runs an application for one request. Its exceptions become a 500, or a response that stays incomplete."""
+    sender = _AsgiSend(answer)
     try:
-        await app(scope, request.receive, sending.send)
+        await app(scope, request.receive, sender.send)
     except Exception:
-        log.exception("a page failed by the gateway's own fault")
+        log.exception("an endpoint failed with an internal error")
         if not answer.started:
             body = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False).body()
-            answer.last()
+            answer.close_after()
             answer.start(500, [(b"content-type", b"application/json")], len(body))
             await answer.end(body)
 
 
-class _Sending:
-    """ASGI's send. The head waits for the first body message, which follows at once."""
+class _AsgiSend:
+    """ASGI's send, on a ResponseWriter. The head is sent with the first body message, which follows immediately."""
 
     def __init__(self, answer: ResponseWriter) -> None:
         self._answer = answer
@@ -50,7 +47,7 @@ class _Sending:
             data = message.get("body", b"")
             if message.get("more_body", False):
                 await answer.write(data)
-            else:  # "now": our own word, for a last one that is not worth waiting for
+            else:  # "now" is our extension: a last message that must not wait for the client
                 await (answer.end_nowait(data) if message.get("now") else answer.end(data))
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
@@ -64,13 +61,10 @@ class _Sending:
                 length = int(value)
             elif name == b"connection":
                 if value.lower() == b"close":
-                    self._answer.last()
+                    self._answer.close_after()
             elif name != b"transfer-encoding":
                 kept.append((name, value))
         self._answer.start(status, kept, length)
-
-
-# ── our hot path under ASGI ──
 
 
 class AsgiRequest:
@@ -147,13 +141,13 @@ class DisconnectWatcher:
 
 
 class AsgiClient:
-    """The client behind an ASGI send. Waits while a slow client's socket is full, which is what paces the upstream."""
+    """A ClientConnection on an ASGI send, which waits while a slow client's socket is full: that paces the upstream."""
 
     __slots__ = ("_head", "_send", "started")
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._head: dict[str, Any] | None = None  # until it is sent
+        self._head: dict[str, Any] | None = None  # until it has been sent
         self.started = False
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
@@ -166,21 +160,21 @@ class AsgiClient:
 
     @property
     def writable(self) -> bool:
-        return False  # ASGI has only what must be awaited
+        return False  # ASGI can only send by awaiting
 
     def write_nowait(self, data: bytes) -> None:
         raise NotImplementedError("an ASGI client is never writable without waiting")
 
     async def write(self, data: bytes) -> None:
-        await self._say(body=data, more_body=True)
+        await self._send_body(body=data, more_body=True)
 
     async def end(self, data: bytes = b"") -> None:
-        await self._say(body=data, more_body=False)
+        await self._send_body(body=data, more_body=False)
 
     async def end_nowait(self, data: bytes) -> None:
-        await self._say(body=data, more_body=False, now=True)
+        await self._send_body(body=data, more_body=False, now=True)
 
-    async def _say(self, **body: Any) -> None:
+    async def _send_body(self, **body: Any) -> None:
         head, self._head = self._head, None
         if head is not None:
             await self._send(head)

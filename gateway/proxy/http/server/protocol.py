@@ -1,7 +1,7 @@
-"""A client's connection: requests in, one at a time, answers out. uvicorn's `http` setting.
+"""One client connection: requests in, responses out, one at a time. uvicorn's `http` setting.
 
-What is not known by then is bounded: a request's head in bytes and time, what waits of a body, how long it may rest.
-Requests that come before the answer to the one before wait unread.
+Everything a client controls is bounded: the size and duration of a request's head, the buffered part of a body, idle
+time. Pipelined requests wait until the previous response is complete.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.types import ClientConnection, Headers, HttpRequest
 
-HIGH_WATER = 64 * 1024  # body bytes that nobody has taken; above it the socket is not read
-BULK = 128 * 1024  # a body from this length on passes by the parser, which would copy it
+HIGH_WATER = 64 * 1024  # buffered body bytes; above, the socket is not read
+BULK_BYTES = 128 * 1024  # a body of at least this length bypasses the parser, which would copy it
 
 
 class DirectApp(Protocol):
-    """An application that answers some requests without ASGI."""
+    """An application that answers some requests without ASGI: those for which find() returns an endpoint."""
 
     @property
     def outbox(self) -> WriteBatcher:
-        """For the answers of all its connections."""
+        """For the responses of all its connections."""
         ...
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
@@ -44,13 +44,13 @@ class DirectApp(Protocol):
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection. Its application is an ASGI one, and a Direct where it has an attribute `direct` of that kind."""
+    """One connection. The application is an ASGI one; its attribute `direct`, if it has one, is a DirectApp."""
 
     max_head_bytes = 64 * 1024
     body_s = 60.0  # between two pieces of a body
-    linger_s = 2.0
+    linger_s = 2.0  # how long the rest of a refused request is still read
     fresh_grace_s = 0.1  # in which a new connection may still send a request when the server stops
-    head_s = 20.0  # from the connection, or from a head's first bytes, to its end
+    head_s = 20.0  # from the connection, or the first bytes of a head, to the end of the head
 
     def __init__(
         self,
@@ -66,45 +66,43 @@ class HttpProtocol(asyncio.Protocol):
         self._direct: DirectApp | None = getattr(self.app, "direct", None)
         self._app_state = app_state
         self._state = server_state
-        self._rest_s = float(config.timeout_keep_alive)
+        self._idle_s = float(config.timeout_keep_alive)
         self._transport: asyncio.Transport
         self._out: WriteQueue
         self._parser = HttpRequestParser(self)
         self._headers: Headers = []
         self._target = b""
-        self._coming: ServerRequest | None = None  # whose body is not whole
-        self._bulk = 0  # bytes of its body that still pass by the parser
-        self._request: ServerRequest | None = None  # being answered
+        self._receiving: ServerRequest | None = None  # the request whose body is incomplete
+        self._bulk = 0  # bytes of its body that still bypass the parser
+        self._request: ServerRequest | None = None  # the one being answered
         self._answer: ResponseWriter | None = None
         self._waiting: deque[ServerRequest] = deque()
-        self._came = 0  # bytes at once
-        self._over = False  # a head was too large
-        self._beside = 0  # bytes since the last of a body
-        self._head_bytes = 0  # of a head that is not whole; 0: none has begun
-        self._since = 0.0  # loop's time at which that head began, or this connection came to rest
+        self._received = 0  # bytes of the current read
+        self._head_too_large = False
+        self._non_body_bytes = 0  # bytes since the last body byte
+        self._head_bytes = 0  # of an incomplete head; 0: none has started
+        self._since = 0.0  # loop time at which that head, or the idle time, started
         self._timer: asyncio.TimerHandle | None = None
         self._reading = True
-        self._fresh = True  # no request has come yet
-        self._continue = False  # the client waits for a word before it sends its body
-        self._lingers = False  # our half is closed
-        self._closing = False  # after the answer that is being made
+        self._fresh = True  # no request has arrived yet
+        self._continue = False  # the client waits for 100 Continue
+        self._lingering = False  # our direction is closed
+        self._closing = False  # after the current response
         self._drained: asyncio.Future[None] | None = None
-        self._common_of: list[tuple[bytes, bytes]] | None = None
+        self._common_source: list[tuple[bytes, bytes]] | None = None
         self._common = b""
 
     @property
     def connections(self) -> Collection[object]:
-        """All that this process has open."""
+        """All connections of this process."""
         return self._state.connections
-
-    # ── asyncio ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._out = WriteQueue(self._direct.outbox if self._direct is not None else WriteBatcher(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
-        self._timer = self.loop.call_later(self.head_s, self._look)
+        self._timer = self.loop.call_later(self.head_s, self._check_timeouts)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
@@ -113,45 +111,45 @@ class HttpProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.resume_writing()
-        for request in (self._coming, self._request):
+        for request in (self._receiving, self._request):
             if request is not None:
                 request.leave()
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingers:
+        if self._lingering:
             return
         if self._bulk:
-            data = self._pass_by(data)
+            data = self._bypass_parser(data)
             if not data:
                 return
         if self._head_bytes:
             self._head_bytes += len(data)
-        coming = self._coming
-        taken = coming.size if coming is not None else 0
-        self._came = len(data)
+        receiving = self._receiving
+        size_before = receiving.size if receiving is not None else 0
+        self._received = len(data)
         try:
             self._feed(data)
         except HttpParserError:
-            if self._over:
+            if self._head_too_large:
                 self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
             else:
-                self._refuse(400, "the bytes are no HTTP/1.1 request")
+                self._refuse(400, "the bytes are not an HTTP/1.1 request")
             return
-        if coming is not None:
-            if coming is self._coming:
-                self._keep_coming(len(data), coming.size - taken)
+        if receiving is not None:
+            if receiving is self._receiving:
+                self._received_body(len(data), receiving.size - size_before)
         elif self._head_bytes == 1 and not self._waiting:
-            self._head_bytes = len(data)  # all of it is of one head
+            self._head_bytes = len(data)  # all of it belongs to one head
         self._begin_next()
-        if self._head_bytes > self.max_head_bytes and not self._lingers:
+        if self._head_bytes > self.max_head_bytes and not self._lingering:
             self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
 
-    def _keep_coming(self, came: int, taken: int) -> None:
-        """Of a body that is not whole. came: bytes; taken: of them, the body's own."""
+    def _received_body(self, received: int, body_bytes: int) -> None:
+        """Bytes of an incomplete body have arrived: `received` in all, `body_bytes` of them the body itself."""
         self._since = self.loop.time()
-        self._beside = 0 if taken else self._beside + came
-        if self._beside > self.max_head_bytes:  # chunk extensions or trailers without end
+        self._non_body_bytes = 0 if body_bytes else self._non_body_bytes + received
+        if self._non_body_bytes > self.max_head_bytes:  # endless chunk extensions or trailers
             self._close()
 
     def pause_writing(self) -> None:
@@ -163,16 +161,14 @@ class HttpProtocol(asyncio.Protocol):
         if drained is not None and not drained.done():
             drained.set_result(None)
 
-    # ── the parser ──
-
     def _feed(self, data: bytes) -> None:
-        """Raises HttpParserError. A request that would rather speak another protocol (Java's clients offer h2c) is
-        answered in this one; the parser has stopped after its head."""
+        """Raises HttpParserError. A request that offers an upgrade (Java's clients offer h2c) is answered in HTTP/1.1;
+        the parser stops after its head."""
         while data:
             try:
                 self._parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
-                data = self._not_upgraded(data[upgrade.args[0] :])
+                data = self._decline_upgrade(data[upgrade.args[0] :])
             else:
                 return
 
@@ -186,43 +182,41 @@ class HttpProtocol(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._coming is None:  # afterwards they are trailers, which nobody may take for headers
+        if self._receiving is None:  # otherwise they are trailers, which must not be taken for headers
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser, target = self._parser, self._target
-        if self._came > self.max_head_bytes:  # in one piece
-            self._over = len(target) + sum(len(n) + len(v) for n, v in self._headers) > self.max_head_bytes
-            if self._over:
+        if self._received > self.max_head_bytes:  # the head arrived in one piece
+            self._head_too_large = len(target) + sum(len(n) + len(v) for n, v in self._headers) > self.max_head_bytes
+            if self._head_too_large:
                 raise HttpParserError("too large")
         if target[:1] != b"/":
             target = _origin_form(target)
         path, _, query = target.partition(b"?")
-        old = parser.get_http_version() == "1.0"
-        keep = parser.should_keep_alive()
-        self._coming = request = ServerRequest(
-            self, parser.get_method(), path, query, self._headers, keep=keep, old=old
+        http10 = parser.get_http_version() == "1.0"
+        keep_alive = parser.should_keep_alive()
+        self._receiving = request = ServerRequest(
+            self, parser.get_method(), path, query, self._headers, keep_alive=keep_alive, http10=http10
         )
         self._waiting.append(request)
         self._head_bytes = 0
         self._fresh = False
 
     def on_body(self, body: bytes) -> None:
-        request = self._coming
+        request = self._receiving
         if request is not None:
             request.add(body)
             if request.held > HIGH_WATER and not request.wanted:
                 self._pause()
 
     def on_message_complete(self) -> None:
-        request, self._coming = self._coming, None
+        request, self._receiving = self._receiving, None
         if request is not None:
-            request.whole = True
-
-    # ── requests ──
+            request.complete = True
 
     def _begin_next(self) -> None:
-        """After what came has been read: answers the next request, or tells the one under way that more has come."""
+        """After a read: answers the next request, or wakes the one being answered."""
         if self._request is not None:
             self._request.wake()
             if self._waiting:
@@ -231,14 +225,14 @@ class HttpProtocol(asyncio.Protocol):
         if not self._waiting:
             return
         self._request = request = self._waiting.popleft()
-        keep = request.keep and not self._closing
+        keep = request.keep_alive and not self._closing
         self._answer = answer = ResponseWriter(
-            self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.old
+            self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.http10
         )
-        if request is self._coming:
+        if request is self._receiving:
             self._continue = request.fields.get(b"expect", b"").lower() == b"100-continue"
             length = request.fields.get(b"content-length")
-            if length is not None and int(length) > BULK:
+            if length is not None and int(length) > BULK_BYTES:
                 self._bulk = int(length) - request.size
         direct = self._direct
         endpoint = direct.find(request.method, request.path) if direct is not None else None
@@ -248,44 +242,46 @@ class HttpProtocol(asyncio.Protocol):
             making = run_asgi(self.app, self._scope(request), request, answer)
         task = self.loop.create_task(making)
         self._state.tasks.add(task)
-        task.add_done_callback(partial(self._made, request))
+        task.add_done_callback(partial(self._answer_done, request))
 
-    def _made(self, request: ServerRequest, task: asyncio.Task[None]) -> None:
+    def _answer_done(self, request: ServerRequest, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # said in the log by whoever made the answer
-        if self._request is request:  # its answer has not ended: what is unfinished must not look whole
+            task.exception()  # marks it as retrieved; the application has logged it
+        if self._request is request:  # its response is incomplete, and must not look complete
             self._request = self._answer = None
             self._close()
 
     def answered(self, *, keep: bool) -> None:
-        """The next request may come, while whoever made this answer still has something to settle."""
+        """The response is complete: the next request may start while this one is still being settled."""
         self._state.total_requests += 1
         if self._request is not None:
             self._request.close()
         self._request = self._answer = None
         if not keep or self._closing:
-            self._hang_up(more=self._coming is not None)
+            self._close_after_rest(more=self._receiving is not None)
             return
         self._since = self.loop.time()
         if self._waiting:
-            self.loop.call_soon(self._rest)  # not from within: a hundred that wait would be a hundred calls deep
+            self.loop.call_soon(
+                self._continue_with_next
+            )  # not a direct call: a hundred pipelined requests would recurse
         else:
             self._resume()
 
-    def _rest(self) -> None:
-        if not (self._lingers or self.gone or self._transport.is_closing()):
+    def _continue_with_next(self) -> None:
+        if not (self._lingering or self.gone or self._transport.is_closing()):
             self._resume()
             self._begin_next()
 
-    def go_on(self) -> None:
+    def read_more(self) -> None:
         if self._continue and not self.gone:
             self._continue = False
             self._out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._resume()
 
     def shutdown(self) -> None:
-        """uvicorn stops: no further request on this connection."""
+        """Called by uvicorn when it stops: no further request on this connection."""
         self._closing = True
         if self._request is None:
             if self._fresh:
@@ -293,41 +289,39 @@ class HttpProtocol(asyncio.Protocol):
             else:
                 self._close()
         elif self._answer is not None:
-            self._answer.last()
+            self._answer.close_after()
 
     def _close_if_fresh(self) -> None:
         if self._fresh and not self.gone:
             self._close()
 
-    # ── bodies ──
-
-    def _pass_by(self, data: bytes) -> bytes:
-        """A large body, added as it came; gives what follows it. The parser stays within it: a new one goes on."""
-        request, rest = self._coming, b""
+    def _bypass_parser(self, data: bytes) -> bytes:
+        """Adds a piece of a large body to its request. Returns what follows the body, which a new parser reads."""
+        request, rest = self._receiving, b""
         if len(data) > self._bulk:
             data, rest = data[: self._bulk], data[self._bulk :]
         self._bulk -= len(data)
         if request is not None:
             request.add(data)
             if not self._bulk:
-                request.whole, self._coming = True, None
+                request.complete, self._receiving = True, None
                 self._parser = HttpRequestParser(self)
             elif request.held > HIGH_WATER and not request.wanted:
                 self._pause()
             request.wake()
         return rest
 
-    def _not_upgraded(self, rest: bytes) -> bytes:
-        """Goes on after the head of the request that came last; gives what follows that request."""
+    def _decline_upgrade(self, rest: bytes) -> bytes:
+        """Continues after the head of the last request, and returns what follows that request."""
         self._parser = HttpRequestParser(self)
         request = self._waiting[-1]
         length = request.fields.get(b"content-length", b"0")
         if b"transfer-encoding" in request.fields or not length.isdigit():
             raise HttpParserError("an upgrade with a body of unknown length")
         self._bulk = int(length)
-        request.whole = not self._bulk
-        self._coming = None if request.whole else request
-        return self._pass_by(rest) if self._bulk else rest
+        request.complete = not self._bulk
+        self._receiving = None if request.complete else request
+        return self._bypass_parser(rest) if self._bulk else rest
 
     def _pause(self) -> None:
         if self._reading and not self.gone:
@@ -340,26 +334,24 @@ class HttpProtocol(asyncio.Protocol):
             self._since = self.loop.time()
             self._transport.resume_reading()
 
-    # ── answers ──
-
     @property
     def common(self) -> bytes:
         headers = self._state.default_headers
-        if headers is not self._common_of:  # uvicorn makes a new list when the date changes
-            self._common_of = headers
+        if headers is not self._common_source:  # uvicorn builds a new list when the date changes
+            self._common_source = headers
             self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._common
 
     def put(self, data: bytes, *, last: bool = False) -> None:
         if last:
             self._out.put(data, len(self._state.tasks))
-        elif self._out.waiting:  # of the answer before
+        elif self._out.waiting:  # the end of the previous response
             self._out.write(data)
         else:
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Until the client has read, or left."""
+        """Waits until the client has read, or left."""
         self._drained = self.loop.create_future()
         await self._drained
 
@@ -368,50 +360,53 @@ class HttpProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def _close(self) -> None:
-        """Once all that was put has been written."""
+        """Closes the connection after the buffered bytes have been written."""
         self._out.send()
         self._transport.close()
 
-    # ── limits of time ──
-
-    def _look(self) -> None:
-        """One timer for a connection's whole life: it looks whether something is late, and else sleeps until then."""
-        now, limit_s = self.loop.time(), self._limit_s()
+    def _check_timeouts(self) -> None:
+        """One timer for the life of the connection: checks the current limit, and sleeps until it can have passed."""
+        now, limit_s = self.loop.time(), self._current_limit_s()
         if limit_s is not None and now - self._since >= limit_s:
             self._timer = None
             if self._head_bytes or self._fresh:
-                self._refuse(408, "the request's headers did not come in time")
+                self._refuse(408, "the request's headers did not arrive in time")
             else:
                 self._close()
             return
         wait_s = self.head_s if limit_s is None else min(self.head_s, self._since + limit_s - now)
-        self._timer = self.loop.call_later(wait_s, self._look)
+        self._timer = self.loop.call_later(wait_s, self._check_timeouts)
 
-    def _limit_s(self) -> float | None:
-        """How long the present state may last; None: as long as an answer takes."""
+    def _current_limit_s(self) -> float | None:
+        """How long the present state may last, in seconds; None: unlimited, a response is being made."""
         if self._request is not None:
-            return self.body_s if self._coming is not None and self._reading else None
-        if self._head_bytes or self._fresh or self._coming is not None:  # the last: of a body that nobody reads
+            return self.body_s if self._receiving is not None and self._reading else None
+        if (
+            self._head_bytes or self._fresh or self._receiving is not None
+        ):  # the last: the unread rest of an answered request
             return self.head_s
-        return self._rest_s
+        return self._idle_s
 
     def _refuse(self, status: int, message: str) -> None:
-        """Says why, unless an answer is being written, and closes."""
+        """Sends an error, unless a response is being written, and closes."""
         if self._request is None:
             body = BadRequest(message).body()
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self._out.write(STATUS_LINES[status] + head + body)
-            self._hang_up(more=True)
+            self._close_after_rest(more=True)
         else:
             self._close()
 
-    def _hang_up(self, *, more: bool) -> None:
-        """more: of the request may still come. Closing upon it would reset the connection, and lose what was answered:
-        so our half is closed first, and what comes is thrown away for a moment."""
+    def _close_after_rest(self, *, more: bool) -> None:
+        """Closes the connection. more: bytes of the request may still arrive.
+
+        Closing then would reset the connection and lose the response, so only our direction is closed first, and
+        what arrives is discarded for `linger_s`.
+        """
         if not (more and self._transport.can_write_eof()):
             self._close()
             return
-        self._lingers = True
+        self._lingering = True
         self._out.send()
         self._transport.write_eof()
         self._resume()
@@ -424,7 +419,7 @@ class HttpProtocol(asyncio.Protocol):
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.0" if request.old else "1.1",
+            "http_version": "1.0" if request.http10 else "1.1",
             "server": self._transport.get_extra_info("sockname"),
             "client": self._transport.get_extra_info("peername"),
             "scheme": "http",

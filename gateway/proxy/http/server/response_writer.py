@@ -1,4 +1,4 @@
-"""Writes one answer on a connection: its head and first bytes in one write, the dearest part of writing it."""
+"""Writes one response on a connection. Its head and first bytes share one write, because writes are expensive."""
 
 from __future__ import annotations
 
@@ -14,56 +14,59 @@ STATUS_LINES = {
 
 
 class WriterConnection(Protocol):
-    """The connection, as an answer needs it. paused: its buffer is full; gone: nobody reads any more."""
+    """What a response needs of its connection."""
 
     paused: bool
+    """The write buffer is full."""
     gone: bool
+    """The client has disconnected."""
 
     @property
     def common(self) -> bytes:
-        """The header lines of every answer."""
+        """The header lines of every response."""
         ...
 
     def put(self, data: bytes, *, last: bool = False) -> None:
-        """last: nothing of this answer follows, so that it may wait for those of others."""
+        """last: the response ends here, so the write may be batched with those of other connections."""
         ...
 
     async def drain(self) -> None: ...
     def abort(self) -> None: ...
     def answered(self, *, keep: bool) -> None:
-        """The answer is whole. keep: the connection may carry another."""
+        """The response is complete. keep: the connection may carry another."""
         ...
 
 
 class ResponseWriter:
-    """See Client. bodiless: to a HEAD. chunks: False for HTTP/1.0, whose clients know none; then the end is the close.
+    """A ClientConnection that writes HTTP/1.1.
 
-    Raises ValueError for a line break in a header, and for a body that has another length than was said: what came of
-    it never looks whole.
+    bodiless: the request was a HEAD. chunks: False for HTTP/1.0 clients, which do not know chunked encoding; then the
+    end of the connection ends the response. Raises ValueError for a line break in a header, and for a body of another
+    length than announced: such a response never looks complete.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_chunks", "_head", "_keep", "_left", "_line", "ended", "started")
+    __slots__ = ("_bodiless", "_chunked", "_chunks", "_connection", "_head", "_keep", "_left", "ended", "started")
 
-    def __init__(self, line: WriterConnection, *, keep: bool, bodiless: bool, chunks: bool) -> None:
+    def __init__(self, connection: WriterConnection, *, keep: bool, bodiless: bool, chunks: bool) -> None:
         self.started = False
         self.ended = False
-        self._line = line
+        self._connection = connection
         self._keep = keep
         self._bodiless = bodiless
         self._chunks = chunks
         self._chunked = False
-        self._left: int | None = None  # of a body whose length was said; None: nobody knows where it ends
+        self._left: int | None = None  # bytes left of the announced length; None: no length was announced
         self._head = b""
 
-    def last(self) -> None:
-        """The connection carries no further answer."""
+    def close_after(self) -> None:
+        """The connection carries no further response."""
         self._keep = False
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
         lines = [*map(b": ".join, headers)]
-        foreign = b"\r\n".join(lines)
+        header_lines = b"\r\n".join(lines)
         breaks = len(lines) - 1 if lines else 0
-        if foreign.count(b"\n") != breaks or foreign.count(b"\r") != breaks:
+        if header_lines.count(b"\n") != breaks or header_lines.count(b"\r") != breaks:
             raise ValueError("a line break in a response header")
         self.started = True
         if extra_lines:
@@ -81,30 +84,30 @@ class ResponseWriter:
         if not self._keep:
             lines.append(b"connection: close")
         lines.append(b"\r\n")
-        self._head = b"".join((STATUS_LINES[status], self._line.common, b"\r\n".join(lines)))
+        self._head = b"".join((STATUS_LINES[status], self._connection.common, b"\r\n".join(lines)))
 
     @property
     def writable(self) -> bool:
-        return not (self._line.paused or self._line.gone)
+        return not (self._connection.paused or self._connection.gone)
 
     async def write(self, data: bytes) -> None:
-        line = self._line
-        if line.paused:
-            await line.drain()
-        if not line.gone:
+        connection = self._connection
+        if connection.paused:
+            await connection.drain()
+        if not connection.gone:
             self.write_nowait(data)
 
     async def end(self, data: bytes = b"") -> None:
-        line = self._line
-        if line.paused:
-            await line.drain()
-        if not line.gone:
+        connection = self._connection
+        if connection.paused:
+            await connection.drain()
+        if not connection.gone:
             self._finish(data)
 
     async def end_nowait(self, data: bytes) -> None:
-        if self._line.paused:
-            self._line.abort()
-        elif not self._line.gone:
+        if self._connection.paused:
+            self._connection.abort()
+        elif not self._connection.gone:
             self._finish(data)
 
     def write_nowait(self, data: bytes) -> None:
@@ -116,7 +119,7 @@ class ResponseWriter:
             self._count(data)
         head, self._head = self._head, b""
         if head or data:
-            self._line.put(head + data if head else data)
+            self._connection.put(head + data if head else data)
 
     def _finish(self, data: bytes) -> None:
         if self._bodiless:
@@ -129,8 +132,8 @@ class ResponseWriter:
                 raise ValueError("the response is shorter than its content-length")
         head, self._head = self._head, b""
         self.ended = True
-        self._line.put(head + data if head else data, last=True)
-        self._line.answered(keep=self._keep)
+        self._connection.put(head + data if head else data, last=True)
+        self._connection.answered(keep=self._keep)
 
     def _count(self, data: bytes) -> None:
         if self._left is not None:

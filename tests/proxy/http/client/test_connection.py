@@ -71,7 +71,7 @@ class Played:
         self.home.busy = busy
         self.connection = UpstreamConnection(self.home, loop, 3.5)
         self.connection.connection_made(self.wire)
-        self.reply = self.connection.ask(method, b"head", b"")
+        self.reply = self.connection.send(method, b"head", b"")
 
     def feed(self, *parts):
         for part in parts:
@@ -313,7 +313,7 @@ async def test_an_old_reply_that_is_read_late_does_not_resume_the_next():
     old = played.reply
     head = OK + b"Content-Length: %d\r\n\r\n" % (HIGH_WATER + 1)
     played.feed(head + b"x" * (HIGH_WATER + 1))
-    played.connection.ask(b"POST", b"head", b"")
+    played.connection.send(b"POST", b"head", b"")
     played.feed(OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * (HIGH_WATER + 1))
     assert not played.wire.reading
 
@@ -343,7 +343,7 @@ async def test_what_has_gathered_comes_as_one_chunk():
 async def test_a_late_close_of_a_whole_reply_does_not_touch_the_next():
     played = Played(asyncio.get_running_loop())
     played.feed(OK + b"Content-Length: 0\r\n\r\n")
-    played.connection.ask(b"POST", b"head", b"")
+    played.connection.send(b"POST", b"head", b"")
 
     played.reply.close()
 
@@ -365,7 +365,7 @@ def test_a_dead_connection_is_stale_only_if_it_was_reused_and_said_nothing():
         played = Played(asyncio.get_running_loop())
         for _ in range(requests - 1):
             played.feed(OK + b"Content-Length: 0\r\n\r\n")
-            played.reply = played.connection.ask(b"POST", b"head", b"")
+            played.reply = played.connection.send(b"POST", b"head", b"")
         played.feed(said)
         played.end()
         assert await played.outcome() is ConnectionLost
@@ -387,7 +387,7 @@ async def test_among_others_a_request_leaves_at_the_end_of_the_round():
     assert among.wire.written == b"head"
 
     among.feed(OK + b"Content-Length: 0\r\n\r\n")
-    among.connection.ask(b"POST", b" next", b"", at_once=True)
+    among.connection.send(b"POST", b" next", b"", unbatched=True)
     assert among.wire.written == b"head next"
 
 

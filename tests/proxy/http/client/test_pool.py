@@ -169,7 +169,7 @@ async def test_a_resting_connection_makes_room_for_a_new_one(peer, one_only, ask
 
     connection = await pool_of(one_only).open(5)
 
-    assert (connection.asked, one_only.idle(peer.origin)) == (0, 0)
+    assert (connection.requests, one_only.idle(peer.origin)) == (0, 0)
     await peer.until(lambda: peer.links == 2)
     assert pool_of(one_only)._alive == 1
 

@@ -48,18 +48,18 @@ async def test_a_body_is_had_once_whole_or_in_chunks(peer, transport, ask, first
     """A transport may not know that it is whole; then it says None, and chunk() gives it."""
     peer.says(HELLO)
     reply = await transport.send(ask(), 5)
-    body = reply.whole() if first == "whole" else await reply.chunk()
+    body = reply.complete_body() if first == "whole" else await reply.chunk()
     if body is None:
         body = await reply.chunk()
     assert body == b"hello"
-    assert not reply.whole()
+    assert not reply.complete_body()
     assert await reply.chunk() == b""
 
 
 async def test_a_body_that_has_not_all_come_is_not_whole(peer, transport, ask, read):
     peer.says(OK + b"Content-Length: 10\r\n\r\nhello", then="hold")
     reply = await transport.send(ask(), 5)
-    assert reply.whole() is None
+    assert reply.complete_body() is None
     reply.close()
 
 

@@ -118,7 +118,7 @@ class Answer:
         self.started = self.ended = self.closes = False
         self.did: list[Any] = []
 
-    def last(self) -> None:
+    def close_after(self) -> None:
         self.closes = True
 
     def start(self, status: int, headers: Any, length: int | None = None) -> None:

@@ -143,7 +143,7 @@ async def test_a_head_that_does_not_come_to_its_end_is_given_up(talk: Any, begun
     await line.say(begun)
     came = await line.rest()
     assert came.startswith(b"HTTP/1.1 408 Request Timeout")
-    assert b"did not come in time" in came
+    assert b"did not arrive in time" in came
 
 
 async def test_a_head_that_drips_has_no_more_time_than_one_that_rests(talk: Any) -> None:

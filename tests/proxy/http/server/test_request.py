@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import TooLarge
-from gateway.proxy.http.server.request import MOLD, ServerRequest
+from gateway.proxy.http.server.request import ASSEMBLED_BYTES, ServerRequest
 from gateway.proxy.types import ClientGone
 
 
@@ -26,14 +26,14 @@ class Source:
         self.gone = gone
         self.request: ServerRequest
 
-    def go_on(self) -> None:
+    def read_more(self) -> None:
         self.loop.call_soon(self._bring)
 
     def _bring(self) -> None:
         request = self.request
         if self.pieces:
             request.add(self.pieces.pop(0))
-            request.whole = not self.pieces and not self.gone
+            request.complete = not self.pieces and not self.gone
             request.wake()
         else:
             request.leave()
@@ -42,7 +42,7 @@ class Source:
 def coming(*pieces: bytes, length: bytes | None = None, gone: bool = False) -> ServerRequest:
     source = Source(*pieces, gone=gone)
     headers = [] if length is None else [(b"content-length", length)]
-    source.request = ServerRequest(source, b"POST", b"/v1/x", b"", headers, keep=True, old=False)
+    source.request = ServerRequest(source, b"POST", b"/v1/x", b"", headers, keep_alive=True, http10=False)
     return source.request
 
 
@@ -67,7 +67,7 @@ async def test_a_body_in_one_piece_is_not_copied() -> None:
 @given(st.lists(st.integers(0, 200_000), min_size=2, max_size=6), st.integers(1, 400_000))
 @settings(deadline=None, max_examples=40)
 async def test_a_large_body_of_known_length_is_the_same_in_any_split(cuts: list[int], more: int) -> None:
-    body = random.Random(more).randbytes(MOLD + more)
+    body = random.Random(more).randbytes(ASSEMBLED_BYTES + more)
     edges = [0, *sorted(cuts), len(body)]
     pieces = [body[a:b] for a, b in pairwise(edges)]
     assert await coming(*pieces, length=b"%d" % len(body)).body(len(body)) == body
@@ -100,7 +100,7 @@ async def test_a_large_body_is_in_memory_once() -> None:
 
 async def test_a_large_body_whose_client_leaves_is_not_whole() -> None:
     with pytest.raises(ClientGone):
-        await coming(b"x" * 1000, gone=True, length=b"%d" % (2 * MOLD)).body(3 * MOLD)
+        await coming(b"x" * 1000, gone=True, length=b"%d" % (2 * ASSEMBLED_BYTES)).body(3 * ASSEMBLED_BYTES)
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_is_read() -> None:

@@ -135,7 +135,7 @@ async def test_nothing_is_written_to_who_has_left() -> None:
 async def test_the_last_answer_of_a_connection_says_so() -> None:
     wire = Wire()
     answer = begin(wire)
-    answer.last()
+    answer.close_after()
     answer.start(204, [])
     await answer.end()
     assert wire.came == b"HTTP/1.1 204 No Content\r\nserver: x\r\nconnection: close\r\n\r\n"
