@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
 from gateway.core.completion import Completion
-from gateway.core.exchange import Exchange, Feedback, Usage
+from gateway.core.exchange import STORED_FIELDS, Exchange, Feedback, Usage
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
 
 Row = tuple[Any, ...]
+_mirrored = attrgetter(*STORED_FIELDS)
 _BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about
 
 
@@ -44,12 +46,10 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
     calls, attempts = _json(said.tool_calls), _json(e.attempts)
     words = (e.request, e.response, said.text, said.reasoning, said.refusal, calls, attempts)
     return (
-        e.id, e.pair, e.received, e.caller, e.api, e.alias, e.target.upstream, e.target.model, e.role,
-        e.experiment, e.plan, e.arm, e.stream, e.form, e.truncated, e.spliced, e.status, e.outcome,
-        _text(said.error), said.finish_reason, *_tokens(usage), e.first_token_s, e.total_s, judged.cost_usd,
-        e.upstream_id or said.upstream_id, e.client_id, attempts, e.unit, e.u, e.pi, e.stratum,
-        e.incarnation, e.seq, e.request, e.response, _text(said.text), _text(said.reasoning), _text(said.refusal),
-        calls, said.choices, said.mean_logprob, now, judged.position, e.cluster, _BESIDE + sum(map(len, words)),
+        *_mirrored(e), e.target.upstream, e.target.model, _text(said.error), said.finish_reason, *_tokens(usage),
+        judged.cost_usd, e.upstream_id or said.upstream_id, attempts, _text(said.text), _text(said.reasoning),
+        _text(said.refusal), calls, said.choices, said.mean_logprob, now, judged.position,
+        _BESIDE + sum(map(len, words)),
     )  # fmt: skip
 
 

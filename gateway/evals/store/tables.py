@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,29 +19,29 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.core.exchange import STORED_FIELDS
+
 metadata = MetaData()
+
+_COLUMN_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("str", "Role", "Outcome", "Form"), Text),
+    **{"int": BigInteger, "float": Double, "bool": Boolean, "bytes": LargeBinary},
+}
+
+
+def _mirrored(name: str, annotation: str) -> Column[Any]:
+    """The column of a field of Exchange."""
+    kind, _, optional = annotation.partition(" | ")
+    column_type = Integer if name == "status" else _COLUMN_TYPES[kind]
+    return Column(name, column_type, primary_key=name == "id", nullable=bool(optional))
+
 
 exchanges = Table(
     "exchanges",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("pair", Text),
-    Column("received", Double, nullable=False),
-    Column("caller", Text, nullable=False),
-    Column("api", Text, nullable=False),
-    Column("alias", Text, nullable=False),
+    *(_mirrored(name, annotation) for name, annotation in STORED_FIELDS.items()),
     Column("upstream", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("role", Text, nullable=False),
-    Column("experiment", Text),
-    Column("plan", Text),
-    Column("arm", Text),
-    Column("stream", Boolean, nullable=False),
-    Column("form", Text, nullable=False),
-    Column("truncated", Boolean, nullable=False),
-    Column("spliced", Boolean, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("outcome", Text, nullable=False),
     Column("error", Text),
     Column("finish_reason", Text),
     Column("tokens", BigInteger),
@@ -47,20 +49,9 @@ exchanges = Table(
     Column("output_tokens", BigInteger),
     Column("cached_input_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
-    Column("first_token_s", Double),
-    Column("total_s", Double, nullable=False),
     Column("cost_usd", Double),
     Column("upstream_id", Text),
-    Column("client_id", Text),
     Column("attempts", Text, nullable=False),  # JSON
-    Column("unit", Text, nullable=False),
-    Column("u", Double, nullable=False),
-    Column("pi", Double, nullable=False),
-    Column("stratum", Text, nullable=False),
-    Column("incarnation", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("request", LargeBinary, nullable=False),
-    Column("response", LargeBinary, nullable=False),
     Column("text", Text, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("refusal", Text, nullable=False),
@@ -69,7 +60,6 @@ exchanges = Table(
     Column("mean_logprob", Double),
     Column("stored", Double, nullable=False),
     Column("position", Text),  # its place in the stream, as ledger.position writes it; NULL: stored by an older version
-    Column("cluster", Text),  # whose exchanges depend on each other: a conversation, a unit of a split
     Column("bytes", BigInteger, nullable=False, server_default="0"),  # what it takes, about; 0: its words are gone
     Index("exchanges_received", "received", "bytes"),
     Index("exchanges_incarnation", "incarnation", "seq"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, completion_of
-from gateway.core.exchange import Attempt, Feedback, Target, Usage, new_id
+from gateway.core.exchange import STORED_FIELDS, Attempt, Feedback, Target, Usage, new_id
 from gateway.evals.store.rows import (
     OWN,
     SHARED,
@@ -42,6 +42,14 @@ def test_an_exchange_lands_in_its_columns(store, exchange):
     assert (row["text"], row["finish_reason"], row["stored"]) == ("0.5", "stop", 99.0)
     assert (row["tokens"], row["input_tokens"], row["output_tokens"]) == (8, 3, 5)
     assert [a["status"] for a in orjson.loads(row["attempts"])] == [503, 200]
+
+
+@pytest.mark.parametrize("name", STORED_FIELDS)
+def test_every_field_in_the_table_is_a_column_and_in_the_row(name, store, exchange):
+    given = exchange("0.5")
+    row = named(exchanges, exchange_row(store.judged(given), 99.0))
+    assert row[name] == getattr(given, name)
+    assert exchanges.c[name].nullable == STORED_FIELDS[name].endswith("| None")
 
 
 def test_usage_that_only_room_1_saw_is_kept(store, exchange):

@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection, func, or_, select, update
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import Attempt, Exchange, Target, Usage
+from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import ScoredExchange
@@ -209,13 +209,6 @@ def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Ex
     return found
 
 
-_SAME = (
-    "id", "pair", "received", "caller", "api", "alias", "role", "experiment", "plan", "arm", "stream", "form",
-    "truncated", "spliced", "status", "outcome", "first_token_s", "total_s", "upstream_id", "client_id", "unit", "u",
-    "pi", "stratum", "incarnation", "seq", "cluster",
-)  # fmt: skip
-
-
 def _exchange(row: Mapping[str, Any]) -> Exchange:
     given, taken = row["input_tokens"], row["output_tokens"]
     usage = None
@@ -228,10 +221,9 @@ def _exchange(row: Mapping[str, Any]) -> Exchange:
         for a in orjson.loads(row["attempts"])
     )
     return Exchange(
-        **{name: row[name] for name in _SAME},
+        **{name: row[name] for name in STORED_FIELDS},
         target=Target(row["upstream"], row["model"]),
-        request=bytes(row["request"]),
-        response=bytes(row["response"]),
+        upstream_id=row["upstream_id"],
         usage=usage,
         attempts=attempts,
     )
