@@ -16,24 +16,9 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
-    "evals/experiments/details": ("evals/reports/experiment/test_build.py", "parts of a report that decide nothing"),
-    "evals/experiments/gauge_values": (
-        "evals/experiments/test_engine.py",
-        "what Prometheus reads is what the report says",
-    ),
-    "evals/experiments/findings": ("evals/experiments/test_simulations.py", "what whole experiments come to"),
-    "evals/experiments/power": ("cli/test_ab.py", "what the verb says"),
-    "evals/experiments/without_plan": (
-        "evals/reports/experiment/test_build.py",
-        "the report of an experiment without a plan",
-    ),
     "observability/experiment_metrics": (
         "evals/experiments/test_engine.py",
         "what Prometheus reads is what the report says",
-    ),
-    "evals/experiments/report": (
-        "evals/reports/experiment/test_build.py",
-        "words; what fills them is tested where it is made",
     ),
     "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
     "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),

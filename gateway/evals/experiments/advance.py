@@ -92,7 +92,7 @@ def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[s
             output_tokens=each.output_tokens,
             cost_usd=each.cost_usd,
             scores=scores.get(each.id, {}),
-            beside=beside.get(each.id, {}),
+            pair_scores=beside.get(each.id, {}),
         )
         for each in arm_records(connection, ids)
     }

@@ -1,4 +1,4 @@
-"""The parts of a report that decide nothing: arms, latency, strata, examples, what was withheld. From the store."""
+"""The parts of a report that do not affect the verdict: arms, latency, strata, examples, withheld pairs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from gateway.evals.store.experiments.queries import (
 from gateway.evals.store.query import Reading
 
 EXAMPLES = 8
-READ = 4000  # characters of each text of an example
-POINTS = 100  # of a latency curve
+READ = 4000  # characters shown of each text of an example
+POINTS = 100  # points of a latency curve
 
 
 def arms_of(connection: Reading, plan: StoredPlan) -> tuple[Arm, ...]:
@@ -50,7 +50,10 @@ def _arm(plan: StoredPlan, arm: str, c: ArmCounts | None, lost: int) -> Arm:
 
 
 def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
-    """Whole answers only. In a shadow the served answers came by another path than what was asked beside them."""
+    """The latency of each arm's complete answers, for total_s and first_token_s.
+
+    In shadow mode the served answers took another path than the shadows, so they are not comparable with them.
+    """
     shadow = plan.plan.mode == "shadow"
     found: list[ArmLatency] = []
     for measure in ("total_s", "first_token_s"):
@@ -78,23 +81,25 @@ def _latency(arm: str, measure: str, values: Sequence[float], alpha: float, comp
 
 
 def strata_of(connection: Reading, plan: StoredPlan, found: Finding) -> tuple[StratumDifference, ...]:
-    """The primary by each field of the plan's strata. Their intervals are for each alone."""
+    """The primary metric's difference within each stratum of the plan; each interval is valid for its stratum alone."""
     primary = found.primary
     name = found.names.get(primary.metric) if primary else None
     if name is None or primary is None or primary.unit:
         return ()
-    made = []
+    found_strata = []
     for label, differences in sorted(differences_by_stratum(connection, plan.plan.strata, name.values).items()):
         sequence = EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
         for difference in differences:
             sequence.add(difference)
-        made.append(StratumDifference(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
-    return tuple(made)
+        found_strata.append(StratumDifference(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
+    return tuple(found_strata)
 
 
 def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[ExamplePair, ...]:
-    """The pairs in which the arms differ most on the primary, in either way; then those whose answers lie farthest
-    apart."""
+    """The pairs whose arms differ most on the primary metric, in either direction; then those farthest apart.
+
+    At most `most` pairs.
+    """
     if found.primary is None:
         return ()
     metric, name = found.primary.metric, found.names.get(found.primary.metric)
@@ -103,9 +108,9 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tu
         better = "better" if difference > 0 else "worse"
         wanted[pair] = f"the candidate is {better} by {abs(difference):.3g} on {metric}"
     for pair, far in farthest_pairs(connection, found.stored_plan.hash, found.candidate, most):
-        wanted.setdefault(pair, f"the answers lie far apart: a distance of {far:.3g}")
-    made = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
-    return tuple(example for example in made if example is not None)
+        wanted.setdefault(pair, f"the answers are far apart: a distance of {far:.3g}")
+    examples = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
+    return tuple(example for example in examples if example is not None)
 
 
 def _example(connection: Reading, pair: str, arm: str, why: str) -> ExamplePair | None:
@@ -135,14 +140,14 @@ def _question(request: bytes) -> str:
     return last_user_text(asked) if isinstance(asked, dict) else ""
 
 
-def _answer(said: RecordedAnswer) -> str:
-    if said.outcome != "ok":
-        return f"[{said.outcome}] {said.text}".strip()
-    return said.text or (said.tool_calls if said.tool_calls != "[]" else "")
+def _answer(answer: RecordedAnswer) -> str:
+    if answer.outcome != "ok":
+        return f"[{answer.outcome}] {answer.text}".strip()
+    return answer.text or (answer.tool_calls if answer.tool_calls != "[]" else "")
 
 
 def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], ...]:
-    """By reason, in words: whole pairs first, then what the primary's sequence could not take."""
+    """(reason, count): pairs that were not offered or lost, then those without a value of the primary metric."""
     refused = (found.pairs.not_asked or {}).items()
     rows = [(f"not offered: {reason}", n) for reason, n in sorted(refused)]
     for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):

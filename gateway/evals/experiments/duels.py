@@ -1,4 +1,4 @@
-"""What pairwise verdicts add up to: wins, and with three or more arms the strength of each. Pure."""
+"""Totals of pairwise verdicts: wins, and with three or more arms the strength of each. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.evals.store.experiments.queries import PairwiseVerdict
 
 
 def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
-    """Of one arm against the served answers. None: no verdict."""
+    """The wins of one arm against the served answers; None: there is no verdict."""
     ours = [v for v in verdicts if v.arm == arm]
     if not ours:
         return None
@@ -28,8 +28,10 @@ def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
 
 
 def duels_of(verdicts: Sequence[PairwiseVerdict]) -> list[Duels]:
-    """Each verdict as it fell in both orders: a verdict that stood in both is a win in each; one that flipped is two
-    wins of the same place."""
+    """Each verdict as two duels, one for each order.
+
+    A verdict that is the same in both orders is a win in each; one that flipped is two wins for the same slot.
+    """
     won: Counter[tuple[str, str]] = Counter()
     lost: Counter[tuple[str, str]] = Counter()
     for v in verdicts:
@@ -48,7 +50,7 @@ def duels_of(verdicts: Sequence[PairwiseVerdict]) -> list[Duels]:
 
 
 def strengths_of(verdicts: Sequence[PairwiseVerdict]) -> tuple[tuple[ArmStrength, ...], float | None]:
-    """(arms, advantage of the first place); nothing for fewer than three models, or where one never lost."""
+    """(strengths, advantage of the first slot); ((), None) for fewer than three models, or if one never lost."""
     duels = duels_of(verdicts)
     if len({name for d in duels for name in (d.first, d.second)}) < 3:
         return (), None
@@ -56,7 +58,7 @@ def strengths_of(verdicts: Sequence[PairwiseVerdict]) -> tuple[tuple[ArmStrength
         found = fit(duels, CONTROL, order_effect=True)
     except ValueError:
         return (), None
-    # Both orders of one pair are one verdict, so there are half as many as rows say.
+    # Both orders of a pair are one verdict, so there are half as many independent verdicts as rows.
     wider = 2**0.5
-    made = tuple(ArmStrength(arm, value, wider * found.robust_se[arm]) for arm, value in found.strength.items())
-    return made, found.order
+    strengths = tuple(ArmStrength(arm, value, wider * found.robust_se[arm]) for arm, value in found.strength.items())
+    return strengths, found.order

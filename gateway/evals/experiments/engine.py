@@ -1,7 +1,8 @@
-"""Moves experiments forward: pairs are settled, compared, and given to the sequences in the order of the stream.
+"""Moves experiments forward: settles pairs, scores them, and feeds them to the sequences in the order of the stream.
 
-Every consumer stores what it reads; one of them, by lease, does this. All it knows stands in the store, so that it may
-be killed at any moment and another goes on: with the same pairs, in the same order, to the same intervals.
+Every consumer stores what it reads; the one that holds the lease does this work. All of its state is in the store, so
+it may be killed at any moment and another consumer continues with the same pairs, in the same order, to the same
+intervals.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +26,10 @@ from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
-from gateway.evals.experiments.gauge_values import figures_of
+from gateway.evals.experiments.details import withheld_of
+from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.evals.experiments.report import Comparison
+from gateway.evals.experiments.split import SRM
 from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
@@ -33,30 +37,31 @@ from gateway.evals.scoring.types import Pair, Subject
 from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled_pairs, stored_exchanges
 from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, release_lease, save_plans, stored_plans
 from gateway.evals.store.experiments.queries import known_pair_scores
+from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
-from gateway.observability.experiment_metrics import ExperimentFigures
+from gateway.observability.experiment_metrics import ExperimentFigures, MetricFigures
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
-DEADLINE_S = 600.0  # of a plan that names none: the longest that a route waits
+DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a route waits
 SLACK_S = 30.0  # for a record's way through the recorder into the stream
+SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
+MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTiming:
-    """keep_s: a lease is somebody else's after so long without a sign of life. window: pairs of one transaction.
-    at_once: pairs that are compared at the same time. show_s: how often the figures are worked out anew."""
+    """How often the engine works, and on how much at a time."""
 
-    every_s: float = 1.0
-    show_s: float = 5.0
-    keep_s: float = 15.0
-    window: int = 256
-    at_once: int = 8
+    every_s: float = 1.0  # between two steps
+    show_s: float = 5.0  # between two computations of the figures for Prometheus
+    keep_s: float = 15.0  # a lease that is not renewed for this long may be taken over
+    window: int = 256  # pairs in one transaction
+    at_once: int = 8  # pairs that are scored concurrently
 
 
 class ExperimentEngine:
-    """One consumer's part in experiments. clock: Unix time in seconds. leads: whether it had the lease at its last
-    step. figures: for Prometheus, while it leads; none otherwise, so that one consumer alone shows them."""
+    """The experiments' work in one consumer. clock: Unix time in seconds."""
 
     def __init__(
         self,
@@ -64,29 +69,34 @@ class ExperimentEngine:
         corridor: Corridor,
         scorers: Mapping[str, RegisteredPair],
         threads: ScoringThreads,
-        cadence: EngineTiming | None = None,
+        timing: EngineTiming | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._corridor = store, corridor
         self._scorers = scorers
         self._threads = threads
-        self._cadence = cadence or EngineTiming()
+        self._timing = timing or EngineTiming()
         self._clock = clock
-        self._turn = asyncio.Semaphore(self._cadence.at_once)
-        self._told = False
+        self._turn = asyncio.Semaphore(self._timing.at_once)
+        self._failure_logged = False
         self._shown_at = 0.0
         self.leads = False
+        """Whether this consumer held the lease at its last step."""
         self.figures: tuple[ExperimentFigures, ...] = ()
+        """For Prometheus. Empty unless this consumer leads, so that only one consumer shows them."""
 
     async def run(self, name: str, stopping: asyncio.Event) -> None:
-        """Until stopping is set; then once more, and the lease is given back. Survives stream server and store."""
+        """Steps until stopping is set, once more after it, and then releases the lease.
+
+        A step that fails because the stream or the store is unreachable is repeated.
+        """
         while True:
             last = stopping.is_set()
             await self._survive(name)
             if last:
                 break
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._cadence.every_s):
+                async with asyncio.timeout(self._timing.every_s):
                     await stopping.wait()
         with contextlib.suppress(StoreDown):
             await self._store.run(lambda connection: release_lease(connection, LEASE, name))
@@ -95,15 +105,15 @@ class ExperimentEngine:
         try:
             await self.step(name)
         except (StreamDown, StoreDown):
-            return  # told by whoever reads; the next round tries again
-        except Exception:  # a plan that breaks this must not end the scoring of everything else
-            if not self._told:
-                log.exception("experiments: a step failed; it is tried again")
-            self._told = True
+            return  # the reader of the stream logs it; the next round tries again
+        except Exception:  # a plan that breaks a step must not end the scoring of everything else
+            if not self._failure_logged:
+                log.exception("experiments: a step failed; retrying", extra={"retry_in_s": self._timing.every_s})
+            self._failure_logged = True
 
     async def step(self, name: str) -> bool:
-        """Everything that can be settled now. False: another consumer does it."""
-        leader = LeaseHolder(name, self._cadence.keep_s)
+        """Settles everything that can be settled now. False: another consumer holds the lease."""
+        leader = LeaseHolder(name, self._timing.keep_s)
         await self._keep_plans()
         self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
@@ -120,7 +130,7 @@ class ExperimentEngine:
         now = self._clock()
         if not self.leads:
             self.figures = ()
-        elif now - self._shown_at >= self._cadence.show_s:
+        elif now - self._shown_at >= self._timing.show_s:
             self._shown_at = now
             self.figures = await self._store.look(lambda connection: figures_of(connection, now))
 
@@ -130,9 +140,9 @@ class ExperimentEngine:
             await self._store.run(lambda c: save_plans(c, states.values(), self._clock()))
 
     async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
-        """The next pairs of one plan. Returns whether there may be more."""
+        """Takes the next pairs of one plan. Returns whether there may be more."""
         deadline_ms = int(1000 * ((plan.plan.deadline_s or DEADLINE_S) + SLACK_S))
-        most = self._cadence.window
+        most = self._timing.window
         found = await self._store.run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
         if not found:
             return False
@@ -145,11 +155,13 @@ class ExperimentEngine:
         return len(found) == most
 
     async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
-        """Asks every pair scorer about every pair that it has not judged yet; what it says is stored at once, so that a
-        judge is asked once, whoever leads."""
+        """Runs every pair scorer on every pair that it has not scored yet.
+
+        Scores are stored at once, so a judge scores a pair only once even if the lease changes hands.
+        """
         if not self._scorers:
             return
-        there = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
+        scored = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
         ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
         exchanges = await self._store.run(lambda c: stored_exchanges(c, ids))
         subjects = {i: _subject(e) for i, e in exchanges.items()}
@@ -160,10 +172,10 @@ class ExperimentEngine:
             for arm, other in pair.arms.items()
             if other in subjects
             for name, registered in self._scorers.items()
-            if (pair.id, arm, name, registered.scorer.version, registered.config_hash) not in there
+            if (pair.id, arm, name, registered.scorer.version, registered.config_hash) not in scored
             and _drawn(registered, name, subjects[pair.id].exchange)
         ]
-        for chunk in chunked(jobs, 4 * self._cadence.at_once):
+        for chunk in chunked(jobs, 4 * self._timing.at_once):
             rows = await asyncio.gather(*(job() for job in chunk))
             await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
             await self._store.run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
@@ -183,12 +195,15 @@ class ExperimentEngine:
 
 
 def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
-    """By the served exchange's unit, so that all arms of a pair are judged or none."""
+    """Sampled by the served exchange's unit, so that all arms of a pair are scored or none."""
     return registered.share >= 1 or draw(f"score:{name}", served.unit) < registered.share
 
 
 def _certain(registered: RegisteredPair, a: Exchange, b: Exchange) -> float | None:
-    """What stands for an arm that failed: the largest distance, or the preference for the other. None: ask."""
+    """The value of a pair in which an arm failed: the largest distance, or a preference for the other arm.
+
+    None: both arms answered, so the scorer decides.
+    """
     lost, won = (e.outcome != "ok" or e.status >= 400 for e in (b, a))
     if not lost and not won:
         return None
@@ -231,3 +246,40 @@ def _row(
         "cost_usd": spent.cost_usd if spent else None, "judge_model": spent.judge_model if spent else None,
         "tokens": spent.tokens if spent else None, "seconds": result.seconds, "created": now,
     }  # fmt: skip
+
+
+def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
+    """What Prometheus shows of the experiments in a store. now: Unix seconds."""
+    found: list[ExperimentFigures] = []
+    for plan in _shown(stored_plans(connection), now):
+        look = SequenceStates(connection, plan)
+        found += [_figures(finding(connection, plan, arm), look) for arm, _ in plan.plan.candidates]
+    return tuple(found)
+
+
+def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
+    """The current plan of each experiment that runs or ended less than SHOWN_S ago; the latest last."""
+    by_name: dict[str, list[StoredPlan]] = {}
+    for plan in plans:
+        by_name.setdefault(plan.plan.name, []).append(plan)
+    chosen = [c for c in map(current_plan, by_name.values()) if c is not None]
+    shown = [c for c in chosen if c.state == "running" or now - c.since < SHOWN_S]
+    return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST_SHOWN:]
+
+
+def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
+    return ExperimentFigures(
+        experiment=found.stored_plan.plan.name,
+        candidate=found.candidate,
+        verdict=found.decision.verdict,
+        pairs=found.pairs.joined,
+        metrics=tuple(_metric(c) for c in found.metrics),
+        gates=tuple((gate.name, gate.state) for gate in found.gates),
+        withheld=withheld_of(found, look),
+        srm_p=next((gate.value for gate in found.gates if gate.name == SRM), None),
+    )
+
+
+def _metric(c: Comparison) -> MetricFigures:
+    e = c.difference
+    return MetricFigures(c.metric, e.value, e.low, e.high, c.margin, c.log_evalue, c.pairs)

@@ -1,5 +1,7 @@
-"""What an experiment has found so far: comparisons, gates, one decision. From the store; the report and the gauges
-both say what stands here."""
+"""What an experiment has found so far: comparisons, gates and one decision, read from the store.
+
+The report and the Prometheus gauges both show these values.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,12 @@ from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
 _GATES = (LOST, JUDGED)
-FALLBACK = 0.02  # of a share, where the margin is in other units, or 0
+FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Of one candidate. names: of the sequences behind the comparisons, by metric. split: None: nobody was served by a
-    candidate."""
+    """The findings on one candidate."""
 
     stored_plan: StoredPlan
     candidate: str
@@ -41,8 +42,8 @@ class Finding:
     decision: Decision
     pairs: PairCounts
     withheld: Mapping[tuple[SequenceName, str, str], int]
-    names: Mapping[str, SequenceName]
-    split: SplitResult | None
+    names: Mapping[str, SequenceName]  # metric → the sequence behind its comparison
+    split: SplitResult | None  # None: no traffic is split
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -50,7 +51,7 @@ class Finding:
 
 
 class SequenceStates:
-    """The sequences of one plan, as they stand in the store."""
+    """The stored sequences of one plan."""
 
     def __init__(self, connection: Reading, plan: StoredPlan) -> None:
         self.plan = plan.plan
@@ -101,16 +102,26 @@ def role_of(plan: Plan, metric: str) -> Role:
 
 
 def empty_comparison(plan: Plan, metric: str) -> Comparison:
-    """A metric of which no pair says anything yet."""
+    """The comparison of a metric that has no value on any pair yet."""
     none = Estimate(None)
     return Comparison(
-        metric, UNITS.get(metric, ""), role_of(plan, metric), none, none, none, None, 0, 0.0, margin_of(plan, metric),
-        "unclear", "unclear",
-    )  # fmt: skip
+        metric=metric,
+        unit=UNITS.get(metric, ""),
+        role=role_of(plan, metric),
+        a=none,
+        b=none,
+        difference=none,
+        noise=None,
+        pairs=0,
+        effective_n=0.0,
+        margin=margin_of(plan, metric),
+        direction_found="unclear",
+        margin_found="unclear",
+    )
 
 
 def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
-    """Of one candidate of a plan, as the store has it now."""
+    """The findings on one candidate of a plan, from the current content of the store."""
     looked = SequenceStates(connection, plan)
     split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
     found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
@@ -130,18 +141,30 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
     guardrails = tuple(found.get(g.metric) or empty_comparison(plan.plan, g.metric) for g in plan.plan.guardrails)
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
-    claims = [said for said in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if said]
+    claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
     decision = decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims)
     names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
     return Finding(
-        plan, candidate, primary, guardrails, others, gates, decision, pair_counts(connection, plan.hash),
-        kept.withheld_of(connection, plan.hash), names, split,
-    )  # fmt: skip
+        stored_plan=plan,
+        candidate=candidate,
+        primary=primary,
+        guardrails=guardrails,
+        others=others,
+        gates=gates,
+        decision=decision,
+        pairs=pair_counts(connection, plan.hash),
+        withheld=kept.withheld_of(connection, plan.hash),
+        names=names,
+        split=split,
+    )
 
 
 def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
-    """Of the metrics beside the primary only those are called better or worse that e-BH selects: with so many, some
-    would look so by chance. False discovery rate at most alpha, at any moment."""
+    """Among the metrics other than the primary, only those that e-BH selects keep their direction.
+
+    With many metrics some would seem better or worse by chance; this keeps the false discovery rate at most alpha, at
+    every look.
+    """
     tested = [c for c in found.values() if c.role != "primary" and c.log_evalue is not None]
     chosen = {tested[i].metric for i in e_bh([float(c.log_evalue or 0.0) for c in tested], plan.alpha)}
     passed = {c.metric for c in tested} - chosen
@@ -161,7 +184,7 @@ def _gates(
 
 
 def delta_of(plan: Plan, primary: Comparison | None) -> float:
-    """What a gate may overlook: the primary's margin. Of a primary without bounds withheld pairs count as shares."""
+    """The tolerance of the gates: the primary's margin, or FALLBACK where that is 0 or not a share."""
     return plan.margin or FALLBACK if primary is None or not primary.unit else FALLBACK
 
 
@@ -201,13 +224,13 @@ def _swap(plan: Plan, candidate: str) -> SwapDescription:
 
 
 def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
-    """The one that runs, else the newest. plans: oldest first."""
+    """The running plan, else the newest; None without plans. plans: oldest first."""
     running = [each for each in plans if each.state == "running"]
     found = running or list(plans)
     return found[-1] if found else None
 
 
 def noise_sequence_name(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
-    """The A/A sequence beside a metric's."""
+    """The name of a metric's A/A sequence; None: the metric has no sequence."""
     name = names.get(metric)
     return None if name is None else replace(name, candidate=REPEAT)

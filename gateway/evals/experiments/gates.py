@@ -1,6 +1,6 @@
-"""What must hold before any verdict: red, unknown or green, each with its reason. Pure.
+"""The gates: what must hold before any verdict, as red, unknown or green with a reason. Pure.
 
-"Nothing found yet" is never green: a gate is green only when the interval shows that what it looks for is small.
+A gate without a finding is not green: it is green only when an interval shows that the effect it looks for is small.
 """
 
 from __future__ import annotations
@@ -12,85 +12,88 @@ from gateway.evals.experiments.report import Estimate, GateResult
 from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.srm import SequentialRatio
 
-NEGLIGIBLE = 0.25  # of the margin: withheld pairs that few cannot turn a verdict
+NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
 SRM_ALPHA = 0.01
-SRM_WITHIN = 0.05  # of a share, for green
+SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class PairLosses:
-    """arms: arm → (asked, lost). difference: of the lost shares, control less candidate."""
+    """How many pairs each arm lost."""
 
-    arms: Mapping[str, tuple[int, int]]
-    difference: Estimate
+    arms: Mapping[str, tuple[int, int]]  # arm → (requests, lost)
+    difference: Estimate  # of the lost shares, control minus candidate
 
 
 def aa_gate(metric: str, noise: Estimate | None, pairs: int, delta: float, repeats: bool) -> GateResult:
-    """The control against itself, asked again by the candidate's path: any difference is the pipeline's.
+    """A/A: the control against its repeat on the candidate's path, where any difference comes from the pipeline.
 
-    repeats: the plan asks the control again. delta: largest difference that may be overlooked, the margin's size.
+    noise: that difference, over `pairs` pairs. delta: the largest difference that may be ignored. repeats: whether the
+    plan repeats the control at all.
     """
     if not repeats:
-        return GateResult(
-            "aa", 0, "the control is never asked again: set repeat_control, so that the pipeline can be checked"
-        )
+        return GateResult("aa", 0, "the control is never repeated: set repeat_control to check the pipeline")
     low, high = (None, None) if noise is None else (noise.low, noise.high)
     if low is None or high is None or not pairs:
-        return GateResult("aa", 0, f"no pair of the control with itself has been judged on {metric} yet")
-    said = f"the control against itself on {metric}: {low:+.3g} … {high:+.3g} over {pairs} pairs"
+        return GateResult("aa", 0, f"no pair of the control and its repeat has a value of {metric} yet")
+    finding = f"the control against itself on {metric}: {low:+.3g} … {high:+.3g} over {pairs} pairs"
     value = None if noise is None else noise.value
     if low > 0 or high < 0:
-        return GateResult("aa", -1, f"{said}: the pipeline alone makes a difference", value)
+        return GateResult("aa", -1, f"{finding}: the pipeline alone makes a difference", value)
     if -delta <= low and high <= delta:
-        return GateResult("aa", 1, f"{said}, inside ±{delta:g}", value)
-    return GateResult("aa", 0, f"{said}, not inside ±{delta:g} yet", value)
+        return GateResult("aa", 1, f"{finding}, inside ±{delta:g}", value)
+    return GateResult("aa", 0, f"{finding}, not inside ±{delta:g} yet", value)
 
 
 def same_path_gate(metric: str) -> GateResult:
-    """For a primary that compares candidate and control by one path in any case."""
-    return GateResult("aa", 1, f"{metric} compares the candidate with the control asked again by the same path")
+    """The A/A gate of a primary that compares candidate and control on the same path anyway."""
+    return GateResult("aa", 1, f"{metric} compares the candidate with the control's repeat on the same path")
 
 
 def losses_gate(name: str, what: str, losses: PairLosses, delta: float) -> GateResult:
-    """Whether pairs that had to be left out could turn the verdict, or fall on one arm.
+    """Whether lost pairs could change the verdict, or were lost on one arm more than on the other.
 
-    Few enough of them cannot, whatever they would have said. delta: the margin of the primary, on [0, 1].
+    A share of at most NEGLIGIBLE * delta cannot change it, whatever the values of these pairs. name: of the gate. what:
+    what was lost, for the sentence. delta: the margin of the primary, in [0, 1].
     """
     asked = max((n for n, _ in losses.arms.values()), default=0)
     lost = sum(n for _, n in losses.arms.values())
     if not asked:
-        return GateResult(name, 0, f"no pair has been settled yet, so nothing is known of {what}")
+        return GateResult(name, 0, f"no pair has been settled yet, so nothing is known about {what}")
     share = lost / asked
-    said = ", ".join(f"{arm} {n} of {of}" for arm, (of, n) in sorted(losses.arms.items()))
+    by_arm = ", ".join(f"{arm} {n} of {of}" for arm, (of, n) in sorted(losses.arms.items()))
     if share <= NEGLIGIBLE * delta:
-        return GateResult(name, 1, f"{what}: {said}; too few to turn the verdict", share)
+        return GateResult(name, 1, f"{what}: {by_arm}; too few to change the verdict", share)
     low, high = losses.difference.low, losses.difference.high
     if low is not None and high is not None:
         if low > 0 or high < 0:
-            return GateResult(name, -1, f"{what}: {said}; one arm more than the other", share)
+            return GateResult(name, -1, f"{what}: {by_arm}; the arms differ", share)
         if -delta <= low and high <= delta:
-            return GateResult(name, 1, f"{what}: {said}; the arms alike, within ±{delta:g}", share)
-    return GateResult(name, 0, f"{what}: {said}; whether the arms are alike is not known yet", share)
+            return GateResult(name, 1, f"{what}: {by_arm}; the arms are alike within ±{delta:g}", share)
+    return GateResult(name, 0, f"{what}: {by_arm}; it is not known yet whether the arms are alike", share)
 
 
 def srm_gate(test: SequentialRatio, arms: Sequence[str]) -> GateResult:
-    """The sequential sample-ratio test. Green: no alarm, and every arm's share is shown to be near its plan."""
+    """The sequential sample-ratio test. Green: no alarm, and every arm's share is shown to be near its plan.
+
+    arms: names, in the order of test.shares.
+    """
     n = sum(test.counts)
-    said = ", ".join(f"{arm} {count}" for arm, count in zip(arms, test.counts, strict=True))
+    counts = ", ".join(f"{arm} {count}" for arm, count in zip(arms, test.counts, strict=True))
     if n == 0:
         return GateResult("srm", 0, "no unit has been assigned yet")
     p = test.p_value
     if p < SRM_ALPHA:
-        return GateResult("srm", -1, f"{said}: not the planned shares (p = {p:.2g})", p)
-    whole = sum(test.shares)
+        return GateResult("srm", -1, f"{counts}: not the planned shares (p = {p:.2g})", p)
+    total = sum(test.shares)
     for count, share in zip(test.counts, test.shares, strict=True):
         low, high = bernoulli_interval(count, n, SRM_ALPHA, _N_OPT)
-        if low < share / whole - SRM_WITHIN or high > share / whole + SRM_WITHIN:
-            return GateResult("srm", 0, f"{said}: too few to tell whether these are the planned shares", p)
-    return GateResult("srm", 1, f"{said}: the planned shares (p = {p:.2g})", p)
+        if low < share / total - SRM_WITHIN or high > share / total + SRM_WITHIN:
+            return GateResult("srm", 0, f"{counts}: too few to tell whether these are the planned shares", p)
+    return GateResult("srm", 1, f"{counts}: the planned shares (p = {p:.2g})", p)
 
 
 def worst(gates: Sequence[GateResult]) -> int:
-    """The lowest state; green for none."""
+    """The lowest state; 1 (green) without gates."""
     return min((gate.state for gate in gates), default=1)

@@ -1,11 +1,10 @@
-"""The difference of two arms' 95th percentiles of latency, with an interval valid at any time. Pure."""
+"""The difference between two arms' 95th percentiles of latency, with an interval valid at any time. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.evals.experiments.report import Comparison, Estimate
-from gateway.evals.experiments.verdict import direction_finding, margin_finding
+from gateway.evals.experiments.report import Comparison, Estimate, direction_finding, margin_finding
 from gateway.evals.statistics.quantiles import quantile_ranks
 
 P95 = "latency_p95"
@@ -13,7 +12,10 @@ _N_OPT = 1000.0
 
 
 def quantile(values: Sequence[float], p: float, alpha: float) -> Estimate:
-    """values: ascending. A bound that there is not yet is None. Source: Howard & Ramdas 2022, theorem 1(b)."""
+    """The p-quantile with its confidence sequence; a bound is None while there are too few values for it.
+
+    values: shape (n,), in ascending order. p, alpha: in (0, 1). Source: statistics/quantiles.py.
+    """
     n = len(values)
     if not n:
         return Estimate(None)
@@ -24,9 +26,9 @@ def quantile(values: Sequence[float], p: float, alpha: float) -> Estimate:
 
 
 def p95_difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Estimate:
-    """a − b, so that positive is better for b. Each arm's interval has half of the error, so that both cover together.
+    """p95 of a − p95 of b: positive is better for b. Each arm's interval has error alpha / 2, so both cover together.
 
-    a, b: ascending.
+    a, b: seconds, in ascending order. alpha: in (0, 1).
     """
     one, other = quantile(a, 0.95, alpha / 2), quantile(b, 0.95, alpha / 2)
     if one.value is None or other.value is None:
@@ -37,7 +39,7 @@ def p95_difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Esti
 
 
 def p95_of(a: Sequence[float], b: Sequence[float], alpha: float, margin: float | None) -> Comparison:
-    """a, b: seconds of both arms, in any order."""
+    """The comparison of both arms' p95. a: of the control, b: of the candidate; seconds, in any order."""
     first, second = sorted(a), sorted(b)
     difference = p95_difference(first, second, alpha)
     return Comparison(

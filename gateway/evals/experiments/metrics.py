@@ -1,7 +1,7 @@
-"""What each metric takes from a pair: a number of each arm and their difference, or why it takes none. Pure.
+"""The metrics of a plan and their values on one pair: a number for each arm, or why there is none. Pure.
 
-Differences are turned so that positive is better for the candidate. An arm that was asked and failed has a score of 0
-and a distance of 1; one whose record was lost, or whose judge failed, has none, and the pair is withheld and counted.
+The sign of a difference is set so that positive is better for the candidate. An arm that failed has a score of 0 and a
+distance of 1. An arm whose record was lost or whose judge failed has no value, and the pair is withheld and counted.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from gateway.core.plan import CONTROL, REPEAT, Plan
 
 Source = Literal[
     "score", "value", "preference", "distance", "failed", "completed", "measure", "lost", "judge"
-]  # where the numbers are from
+]  # where the numbers come from
 Against = Literal["control", "repeat"]
-Key = tuple[str, str]  # name of a scorer; version and hash of its options, since these do not mix
-BUILT_IN = "-"  # identity of metrics that no scorer gives
+Key = tuple[str, str]  # (scorer, "version config_hash"): scores of different versions never mix
+BUILT_IN = "-"  # identity of metrics that need no scorer
 ANSWERED = ("scored", "not_applicable")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredScore:
-    """A row of scores. value: on [0, 1] with 1 best where the scorer has bounds; raw: as it was said."""
+    """One score from the store."""
 
     status: str
-    value: float | None = None
-    raw: float | None = None
+    value: float | None = None  # scaled to [0, 1] with 1 as the best; None: the scorer has no bounds
+    raw: float | None = None  # as the scorer returned it
     direction: str = "maximise"
 
 
 @dataclass(frozen=True, slots=True)
 class ArmObservation:
-    """One arm of a pair. state: failed: asked, and no whole answer came; lost: its record never came. beside: what pair
-    scorers said of the served answer and this one."""
+    """What is known about one arm of a pair."""
 
-    state: Literal["ok", "failed", "lost"]
+    state: Literal["ok", "failed", "lost"]  # failed: no complete answer; lost: its record never arrived
     exchange: str | None = None
     outcome: str = "ok"
     total_s: float | None = None
@@ -44,7 +43,7 @@ class ArmObservation:
     output_tokens: int | None = None
     cost_usd: float | None = None
     scores: Mapping[Key, StoredScore] = field(default_factory=dict)
-    beside: Mapping[Key, StoredScore] = field(default_factory=dict)
+    pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
 
     @property
     def failed(self) -> bool:
@@ -53,22 +52,22 @@ class ArmObservation:
 
 @dataclass(frozen=True, slots=True)
 class JoinedPair:
-    """A settled pair. arms: those that were asked beside the served answer."""
+    """A settled pair: the served answer and those of the other arms to the same request."""
 
     id: str
     control: ArmObservation
     arms: Mapping[str, ArmObservation]
-    cluster: str | None = None
+    cluster: str | None = None  # the conversation or user that the pair belongs to; None: independent
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """against: what the arm is compared with: the served answer, or the control asked again by the same path."""
+    """One metric of a plan."""
 
     name: str
     source: Source
-    identity: str = BUILT_IN
-    against: Against = "control"
+    identity: str = BUILT_IN  # of the scorer: "version config_hash"
+    against: Against = "control"  # the arm is compared with the served answer, or with the control's repeat
 
     @property
     def bounded(self) -> bool:
@@ -78,29 +77,29 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class PairValue:
-    """a: of the control; b: of the arm; both in the metric's units. difference: positive is better for the arm."""
+    """A metric's value on one pair, in the metric's unit."""
 
-    a: float
-    b: float
-    difference: float
+    a: float  # of the control
+    b: float  # of the arm
+    difference: float  # positive is better for the arm
 
 
 @dataclass(frozen=True, slots=True)
 class WithheldPair:
-    """reason: lost, judge_failed, not_applicable or incomplete. arm: whose doing it is; "": nobody's."""
+    """Why a metric has no value on a pair."""
 
-    reason: str
-    arm: str = ""
+    reason: str  # lost, judge_failed, not_applicable or incomplete
+    arm: str = ""  # the arm that caused it; "": none
 
 
 MEASURES = ("total_s", "first_token_s", "cost_per_1k", "output_tokens")
 UNITS = {"total_s": "s", "first_token_s": "s", "cost_per_1k": "USD per 1k", "output_tokens": "tokens"}
-SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # claims of these need the control asked again
-LOST, JUDGED = "lost", "judge failed"  # sequences of the gates
+SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # these are compared with the control's repeat
+LOST, JUDGED = "lost", "judge failed"  # metrics that only the gates use
 
 
 def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
-    """All that this pair may say something of, in one order everywhere."""
+    """Every metric that this pair may have a value of, in a fixed order."""
     again: Against = "repeat" if plan.repeat_control else "control"
     found = [Metric("error_rate", "failed", against=again), Metric("completion", "completed", against=again)]
     found += [Metric("cost_per_1k", "measure"), Metric("output_tokens", "measure")]
@@ -121,14 +120,17 @@ def _scored(joined: JoinedPair) -> Iterator[Metric]:
         bounded = opinion is None or opinion.value is not None
         if opinion is None or opinion.direction != "neutral":
             yield Metric(key[0], "score" if bounded else "value", key[1])
-    pairwise = {key: o for arm in joined.arms.values() for key, o in arm.beside.items()}
+    pairwise = {key: o for arm in joined.arms.values() for key, o in arm.pair_scores.items()}
     for key, opinion in pairwise.items():
         distance = opinion.direction == "minimise"
         yield Metric(key[0], "distance" if distance else "preference", key[1], "repeat" if distance else "control")
 
 
 def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
-    """None: the arm was not asked here, or not what it is compared with, or the scorer was not drawn."""
+    """The metric's value on this pair for one arm, or why it has none.
+
+    None: the arm, or what it is compared with, is not part of this pair, or the scorer did not sample it.
+    """
     that = joined.arms.get(arm)
     base = joined.control if metric.against == CONTROL else joined.arms.get(REPEAT)
     if that is None or base is None or that is base:
@@ -144,7 +146,7 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
 
 
 def _indicator(a: bool, b: bool) -> PairValue:
-    """Of something bad."""
+    """Of an event that counts against an arm."""
     return PairValue(float(a), float(b), float(a) - float(b))
 
 
@@ -175,7 +177,7 @@ def _score(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str)
 
 
 def _value(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
-    """A scorer without bounds: nothing stands for a failed answer."""
+    """A scorer without bounds has no value that could stand for a failed answer."""
     key = (metric.name, metric.identity)
     if key not in base.scores or key not in that.scores:
         return None
@@ -192,8 +194,8 @@ def _value(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str)
 def _preference(
     metric: Metric, base: ArmObservation, that: ArmObservation, arm: str
 ) -> PairValue | WithheldPair | None:
-    """The share of wins (ties half) of each; their difference is in [−1, 1]."""
-    opinion = that.beside.get((metric.name, metric.identity))
+    """The wins of each arm (a tie counts half); their difference is in [−1, 1]."""
+    opinion = that.pair_scores.get((metric.name, metric.identity))
     if opinion is None:
         return None
     if opinion.status not in ANSWERED:
@@ -204,8 +206,8 @@ def _preference(
 
 
 def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
-    """How far the served answer is from the control's next one, and how far from the candidate's."""
-    opinions = {name: s.beside.get((metric.name, metric.identity)) for name, s in ((REPEAT, base), (arm, that))}
+    """The distance from the served answer to the control's repeat, and to the candidate's answer."""
+    opinions = {name: s.pair_scores.get((metric.name, metric.identity)) for name, s in ((REPEAT, base), (arm, that))}
     values = []
     for name, opinion in opinions.items():
         if opinion is None:
@@ -219,7 +221,7 @@ def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: s
 
 
 def _measure(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
-    """Less is better. One that was given up counts with the time until then, since it took at least so long."""
+    """Less is better. A timeout counts with the time until then, which is a lower bound of its latency."""
     a, b = (_measured(metric.name, each) for each in (base, that))
     if a is None or b is None:
         return WithheldPair("incomplete", metric.against if a is None else arm)
@@ -241,11 +243,11 @@ def _measured(name: str, seen: ArmObservation) -> float | None:
 
 
 def _judged(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
-    """Whether the primary's judge failed, by arm."""
+    """Whether the primary's judge failed on each arm."""
     key = (str(plan.primary), metric.identity)
 
     def failed(seen: ArmObservation) -> bool | None:
-        opinion = seen.scores.get(key) or seen.beside.get(key)
+        opinion = seen.scores.get(key) or seen.pair_scores.get(key)
         return None if opinion is None else opinion.status not in ANSWERED
 
     a, b = failed(base), failed(that)
@@ -266,5 +268,5 @@ _TAKERS = {
 
 
 def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:
-    """Those of which the control asked again can be compared with the served answer: the A/A pairs."""
+    """The metrics that compare the control's repeat with the served answer: the A/A pairs."""
     return [m for m in metrics if m.against == "control" and m.source not in ("lost", "judge")]

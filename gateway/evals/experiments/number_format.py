@@ -1,4 +1,4 @@
-"""Numbers as a report writes them, the same in its sentences, on the terminal and on the page. Pure."""
+"""How reports format numbers: the same in sentences, on the terminal and on the page. Pure."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gateway.evals.experiments.report import Estimate
 T = TypeVar("T")
 
 NONE = "–"
-NARROW = "\u202f"  # a space that does not break a number in two
+NARROW = "\u202f"  # narrow no-break space
 MINUS = "\u2212"
 _MOST_DIGITS = 6
 
 
 def digits(scale: float | None) -> int:
-    """How many decimals tell apart what differs by a tenth of the scale. None, 0 or not finite: 3."""
+    """How many decimals show a difference of a tenth of the scale. 3 where the scale is None, 0 or not finite."""
     if scale is None or scale == 0 or not math.isfinite(scale):
         return 3
     return min(_MOST_DIGITS, max(0, 1 - math.floor(math.log10(abs(scale)))))
 
 
 def digits_of(*estimates: Estimate, margin: float | None = None) -> int:
-    """The decimals of a row: those of its margin, else of its intervals' halves, else of its values."""
+    """The decimals of a row, by its margin, else by its narrowest half-width, else by its smallest value."""
     halves = [abs(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
     values = [abs(e.value) for e in estimates if e.value is not None]
     scales = [s for s in (halves or values) if s > 0 and math.isfinite(s)]
@@ -33,7 +33,7 @@ def digits_of(*estimates: Estimate, margin: float | None = None) -> int:
 
 
 def number(value: float | None, places: int, *, signed: bool = False) -> str:
-    """With a real minus, thousands apart; None: a dash; infinite: ∞."""
+    """The number with a minus sign and separated thousands; "–" for None, "∞" for infinity."""
     if value is None or math.isnan(value):
         return NONE
     value = round(value, places) + 0.0 if math.isfinite(value) else value  # + 0.0: no "-0"
@@ -42,7 +42,7 @@ def number(value: float | None, places: int, *, signed: bool = False) -> str:
 
 
 def interval(e: Estimate, places: int, *, signed: bool = True) -> str:
-    """ "−0.011 … +0.019"; a dash where there is no interval, … alone where a bound is not there yet."""
+    """ "−0.011 … +0.019"; "–" without bounds, and nothing on the side of a missing bound."""
     if e.low is None and e.high is None:
         return NONE
     low, high = ("" if v is None else number(v, places, signed=signed) for v in (e.low, e.high))
@@ -62,24 +62,24 @@ def share(part: float | None) -> str:
 
 
 def change(before: float | None, after: float | None) -> str:
-    """ "−71 %"; a dash where there is nothing to compare with."""
+    """ "−71 %"; "–" without a value to compare with."""
     if not before or after is None:
         return NONE
     return f"{number(100 * (after / before - 1), 0, signed=True)}{NARROW}%"
 
 
 def dollars(usd: float | None) -> str:
-    """Two decimals, and for less than a dollar two digits that say something."""
+    """Two decimals, or two significant digits below a dollar."""
     return NONE if usd is None else f"${number(usd, max(2, min(digits(usd), _MOST_DIGITS)))}"
 
 
 def when(unix_s: float | None) -> str:
-    """To the minute, in UTC."""
+    """The time in UTC, to the minute; "–" for None."""
     return NONE if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def thinned(points: Sequence[T], most: int) -> Sequence[T]:
-    """At most so many, evenly spread, with the first and the last."""
+    """At most `most` of the points, evenly spaced, including the first and the last."""
     if len(points) <= most:
         return points
     step = (len(points) - 1) / (most - 1)

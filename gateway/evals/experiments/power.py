@@ -1,7 +1,7 @@
-"""How many pairs a verdict needs: from the control against itself, where there is such a pair; else from a guess.
+"""How many pairs a verdict needs: from the variance of the control against its repeat, else from an assumed variance.
 
-A margin is decided when the interval is narrower than the distance from the difference to it. So with a candidate that
-is exactly as good, half of the interval must be below the margin; with one that is twice the margin worse, the same.
+A margin is decided when the interval's half-width is smaller than the distance from the difference to the margin. For a
+candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.findings import SequenceStates
-from gateway.evals.experiments.metrics import Metric, Source
+from gateway.evals.experiments.latency_difference import P95
+from gateway.evals.experiments.metrics import MEASURES, Metric, Source
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.experiments.sequences import SequenceRule, rule_of
@@ -19,35 +20,34 @@ from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import pair_counts
 from gateway.evals.store.query import Reading
 
-LEAST = 20  # pairs from which a variance is taken
+MIN_PAIRS = 20  # fewest pairs from which a variance is estimated
 GUESSES = {"error_rate": 0.03, "completion": 0.03}
-GUESS = 0.1  # variance of a difference of scores in [0, 1]
+GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 _SOURCES: dict[str, Source] = {"error_rate": "failed", "completion": "completed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Of one metric. needed: pairs in all; None: out of sight, or nothing is known of its variance. basis: where the
-    variance is from, in words."""
+    """How many pairs one metric needs."""
 
     metric: str
     margin: float
-    variance: float | None
-    basis: str
-    have: int
-    needed: int | None
+    variance: float | None  # of one difference; None: unknown
+    basis: str  # where the variance comes from, for readers
+    have: int  # pairs so far
+    needed: int | None  # in total; None: too many to predict, or the variance is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class PowerForecast:
-    """a_day: pairs that came in a day, as it went so far; None: too few to say."""
+    """How many pairs a verdict needs, by metric."""
 
     metrics: tuple[Power, ...]
-    a_day: float | None
+    a_day: float | None  # pairs per day so far; None: too few pairs to tell
 
     @property
     def needed(self) -> int | None:
-        """By the slowest of them; None: one is out of sight."""
+        """The largest number that a metric needs; None: one of them has none."""
         counts = [each.needed for each in self.metrics]
         return None if None in counts else max((n for n in counts if n is not None), default=None)
 
@@ -55,7 +55,10 @@ class PowerForecast:
 def forecast(
     connection: Reading | None, plan: StoredPlan, margin: float | None = None, alpha: float | None = None
 ) -> PowerForecast:
-    """connection: None: there is no store yet. margin, alpha: of the primary and of the plan, to try others."""
+    """The forecast for a plan.
+
+    connection: None: there is no store yet. margin, alpha: replace the primary's margin and the plan's alpha.
+    """
     design = plan.plan
     design = replace(design, alpha=design.alpha if alpha is None else alpha)
     design = replace(design, margin=design.margin if margin is None else margin)
@@ -73,7 +76,7 @@ def _power(plan: Plan, look: SequenceStates | None, metric: str) -> Power:
 
 
 def needed(rule: SequenceRule, variance: float, margin: float) -> int | None:
-    """Pairs until a candidate without any difference is shown to be inside the margin. None: out of sight."""
+    """Pairs until a candidate without any difference is shown to be within the margin. None: too many to predict."""
     more = pairs_needed(Estimate(0.0), 2, variance, margin, rule) if margin > 0 else None
     return None if more is None else more + 2
 
@@ -81,31 +84,27 @@ def needed(rule: SequenceRule, variance: float, margin: float) -> int | None:
 def _known(
     plan: Plan, look: SequenceStates | None, metric: str, margin: float
 ) -> tuple[float | None, str, SequenceRule, int]:
-    """(variance of a difference, where it is from, the rule of the sequence, pairs so far)."""
+    """(variance of a difference, its basis, the rule of the sequence, pairs so far)."""
     alpha = plan.alpha / len(plan.candidates)
     candidate = plan.candidates[0][0]
     sequences = {} if look is None else look.sequences
     of_candidate = sequences.get((candidate, metric))
     have = of_candidate.n if of_candidate else 0
-    bounded = (
-        of_candidate.bounded
-        if of_candidate
-        else metric not in ("total_s", "first_token_s", "cost_per_1k", "output_tokens", "latency_p95")
-    )
+    bounded = of_candidate.bounded if of_candidate else metric not in (*MEASURES, P95)
     source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
     rule = rule_of(Metric(metric, source), alpha, margin, plan.stationary)
     for arm, words in ((REPEAT, "the control against itself"), (candidate, "the candidate so far")):
         found = sequences.get((arm, metric))
-        if found is not None and found.n >= LEAST:
+        if found is not None and found.n >= MIN_PAIRS:
             return found.moments.variance(), f"{words}, {found.n} pairs", rule, have
     if not bounded:
-        return None, f"fewer than {LEAST} pairs yet, and no guess for this unit", rule, have
+        return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit", rule, have
     guess = GUESSES.get(metric, GUESS)
-    return guess, f"fewer than {LEAST} pairs yet; a variance of {guess:g} is assumed", rule, have
+    return guess, f"fewer than {MIN_PAIRS} pairs yet; a variance of {guess:g} is assumed", rule, have
 
 
 def _a_day(connection: Reading | None, plan: StoredPlan) -> float | None:
     counts = None if connection is None else pair_counts(connection, plan.hash)
-    if counts is None or counts.first is None or counts.last is None or counts.joined < LEAST:
+    if counts is None or counts.first is None or counts.last is None or counts.joined < MIN_PAIRS:
         return None
     return 86_400 * counts.joined / max(counts.last - counts.first, 1.0)

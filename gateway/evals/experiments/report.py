@@ -1,4 +1,7 @@
-"""What an experiment or a replay found, as the terminal, the JSON and the HTML page show it. Words only: no I/O."""
+"""The data model of a report: what an experiment or a replay found. Reads nothing and renders nothing.
+
+The terminal, the JSON and the HTML page show these values; findings.py, split.py and replay/ fill them in.
+"""
 
 from __future__ import annotations
 
@@ -14,101 +17,116 @@ State = Literal[-1, 0, 1]  # red, unknown, green
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval. None: no value, or no bound, yet."""
+    """A number with its interval."""
 
-    value: float | None
-    low: float | None = None
+    value: float | None  # None: no data yet
+    low: float | None = None  # None: no bound on this side yet
     high: float | None = None
+
+
+def direction_finding(difference: Estimate) -> Direction:
+    """Which way the interval excludes 0. difference: positive is better for the candidate."""
+    if difference.low is not None and difference.low > 0:
+        return "better"
+    if difference.high is not None and difference.high < 0:
+        return "worse"
+    return "unclear"
+
+
+def margin_finding(difference: Estimate, margin: float) -> Margin:
+    """Where the interval is, relative to -margin and margin. margin: >= 0, in the unit of the difference.
+
+    A margin of 0 asks for "not worse at all", which an interval that begins at 0 satisfies.
+    """
+    low, high = difference.low, difference.high
+    if high is not None and high < -margin:
+        return "inferior"
+    if low is None or not (low > -margin or low == margin == 0):
+        return "unclear"
+    return "equivalent" if high is not None and high < margin else "non_inferior"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric in both arms. difference: turned so that positive is better for the candidate, in the metric's units.
-
-    noise: the same difference between the control and itself asked again. pairs: what the difference is made of (units
-    in a split). pairs_needed: about how many more until the margin is decided; None: decided, or unknown. corrected:
-    the difference as people's labels correct it. role: primary, guardrail, or other (shown, not tested).
-    """
+    """One metric in both arms."""
 
     metric: str
     unit: str  # "", "s", "USD per 1k", "tokens"
-    role: Role
-    a: Estimate
-    b: Estimate
-    difference: Estimate
-    noise: Estimate | None
-    pairs: int
+    role: Role  # other: shown, but the verdict does not depend on it
+    a: Estimate  # of the control
+    b: Estimate  # of the candidate
+    difference: Estimate  # in the metric's unit, with its sign set so that positive is better for the candidate
+    noise: Estimate | None  # the same difference between the control and its repeat
+    pairs: int  # behind the difference; units in a split
     effective_n: float
     margin: float | None
     direction_found: Direction
     margin_found: Margin
-    pairs_needed: int | None = None
-    log_evalue: float | None = None
-    corrected: Estimate | None = None
-    method: str = ""  # of the interval, in words
+    pairs_needed: int | None = None  # about how many more until the margin is decided; None: decided, or unknown
+    log_evalue: float | None = None  # ln of the evidence against "no difference"
+    corrected: Estimate | None = None  # the difference, corrected by people's labels
+    method: str = ""  # name of the interval's method, for readers
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A condition of any verdict. says: why it stands so, in one sentence."""
+    """A condition that must hold before any verdict."""
 
     name: str
     state: State
-    says: str
+    says: str  # the reason for the state, in one sentence
     value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IntervalTrail:
-    """A difference and its interval as pairs came: (pairs, value, low, high) each, in order."""
+    """A difference and its interval over the course of the experiment."""
 
     metric: str
-    points: tuple[tuple[int, float, float, float], ...]
+    points: tuple[tuple[int, float, float, float], ...]  # (pairs so far, value, low, high), in order
 
 
 @dataclass(frozen=True, slots=True)
 class Wins:
-    """Of pairwise verdicts in both orders; or of scores, item by item, without the two rates. flip_rate: how often the
-    winner changed with the order, which is a tie."""
+    """Counts of a candidate's wins: by pairwise verdicts in both orders, or by comparing scores item by item."""
 
     wins: int
     ties: int
     losses: int
-    flip_rate: float | None
-    first_slot_rate: float | None
+    flip_rate: float | None  # share of verdicts in which the winner changed with the order; these are ties
+    first_slot_rate: float | None  # how often the answer shown first won; None, like flip_rate, for scores
 
 
 @dataclass(frozen=True, slots=True)
 class ArmLatency:
-    """Of one arm, whole answers only. curve: (seconds, share of answers at most so late). comparable: asked by the
-    same path as the arm it is compared with."""
+    """The latency of one arm's complete answers."""
 
     arm: str
     measure: Literal["total_s", "first_token_s"]
     n: int
     p50: Estimate
     p95: Estimate
-    curve: tuple[tuple[float, float], ...]
-    comparable: bool
+    curve: tuple[tuple[float, float], ...]  # (seconds, share of answers that took at most this long)
+    comparable: bool  # measured on the same path as the arm that it is compared with
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """served: of what the arm answered, how much a client got. cost_per_1k: USD for a thousand requests."""
+    """One arm's requests."""
 
     arm: str
     target: str  # "upstream/model"
-    asked: int
+    asked: int  # requests to this arm
     failed: int
-    served: int
-    cost_per_1k: Estimate | None
-    input_tokens: float | None
+    served: int  # answers that a client received
+    cost_per_1k: Estimate | None  # USD per thousand requests; None: no price is known
+    input_tokens: float | None  # means over the requests
     output_tokens: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class StratumDifference:
-    """The primary difference in one part of the traffic."""
+    """The primary metric's difference in one stratum of the traffic."""
 
     name: str
     pairs: int
@@ -117,51 +135,51 @@ class StratumDifference:
 
 @dataclass(frozen=True, slots=True)
 class ExamplePair:
-    """A pair worth reading. why: what makes it so. scores: metric → (control, candidate)."""
+    """A pair worth reading."""
 
-    exchange: str
-    beside: str
-    why: str
+    exchange: str  # id of the served exchange
+    beside: str  # id of the candidate's exchange
+    why: str  # why the pair was selected
     question: str
-    control: str
+    control: str  # the answers
     candidate: str
-    scores: tuple[tuple[str, float | None, float | None], ...]
-    distance: float | None
+    scores: tuple[tuple[str, float | None, float | None], ...]  # (scorer, control, candidate)
+    distance: float | None  # between the two answers
 
 
 @dataclass(frozen=True, slots=True)
 class SimilarityTest:
-    """The test "is the candidate like the control?" by one distance: how much farther the served answer is from the
-    candidate's than from the control's own next one. farther: the mean of that; p: valid at any time. A large p proves
-    nothing: another distance may see what this one does not."""
+    """The test "is the candidate like the control?" by one distance between answers.
+
+    A large p proves nothing: another distance may find a difference that this one misses.
+    """
 
     metric: str
     pairs: int
-    farther: float
-    p: float
+    farther: float  # mean of d(served, candidate) - d(served, repeat of the control)
+    p: float  # valid at any time
 
 
 @dataclass(frozen=True, slots=True)
 class ArmStrength:
-    """Of three or more arms, by pairwise verdicts: log odds against the control (Bradley–Terry)."""
+    """The strength of one of three or more arms, from pairwise verdicts (Bradley–Terry)."""
 
     arm: str
-    log_odds: float
+    log_odds: float  # of beating the control
     se: float
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """withheld: pairs without a verdict, by reason (not offered, lost, judge failed). limits: sentences. design: of the
-    plan, in words. command: what makes this page again."""
+    """Everything that is shown of one experiment and one candidate."""
 
     experiment: str
-    plan: str
+    plan: str  # hash
     candidate: str
     verdict: Verdict
     direction: Direction
     margin: Margin
-    sentence: str
+    sentence: str  # the verdict with its numbers
     reasons: tuple[str, ...]
     primary: Comparison | None
     guardrails: tuple[Comparison, ...]
@@ -169,19 +187,19 @@ class Report:
     gates: tuple[GateResult, ...]
     arms: tuple[Arm, ...]
     pairs: int
-    withheld: tuple[tuple[str, int], ...]
+    withheld: tuple[tuple[str, int], ...]  # pairs without a value: (reason, count)
     trails: tuple[IntervalTrail, ...]
     wins: Wins | None
     latency: tuple[ArmLatency, ...]
     strata: tuple[StratumDifference, ...]
     examples: tuple[ExamplePair, ...]
-    limits: tuple[str, ...]
-    design: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]  # what the numbers do not show, in sentences
+    design: tuple[tuple[str, str], ...]  # the plan: (label, value), for readers
     versions: tuple[tuple[str, str], ...]
     first: float | None  # Unix seconds of the first and the last pair
     last: float | None
     created: float
-    command: str
+    command: str  # repeats this report
     likeness: tuple[SimilarityTest, ...] = ()
     strengths: tuple[ArmStrength, ...] = ()
-    first_place: float | None = None  # the advantage of being shown first, in the same log odds
+    first_place: float | None = None  # the advantage of being shown first, in log odds

@@ -1,8 +1,9 @@
-"""One metric of one arm as pairs come: the difference with an interval that is valid at every look. Restartable.
+"""One metric of one arm over the course of an experiment: the difference, with an interval valid at every look.
 
-On live traffic an empirical-Bernstein confidence sequence, for differences in [−1, 1]; betting where a plan says that
-the mean does not move; an asymptotic one for what has no bounds (latency, cost, tokens), never for scores: a run of
-equal ones has no variance, and its interval would be a point.
+On live traffic this is an empirical-Bernstein confidence sequence for differences in [−1, 1]; betting where the plan
+says that the mean does not move; an asymptotic sequence for unbounded values (latency, cost, tokens). Scores never
+use the asymptotic one: a run of equal scores has no variance, and its interval would be a point. A sequence can be
+saved and restored at any pair.
 """
 
 from __future__ import annotations
@@ -28,24 +29,27 @@ METHOD_NAMES = {
     "betting": "betting confidence sequence, the mean taken as constant",
     "asymptotic": "asymptotic confidence sequence",
 }
-BURN_IN = 100.0  # pairs before an asymptotic interval is given: latency and cost have long tails
-_GUESS = 0.1  # variance of a difference of scores, when nothing is known
-_RARE = 0.03  # the same of failures
+BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have long tails
+_GUESS = 0.1  # assumed variance of a difference of scores
+_RARE = 0.03  # assumed variance of a difference of failures
 _FAILURES = ("failed", "completed", "lost", "judge")
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceRule:
-    """How a sequence is laid; from the plan alone, never from the values. v_opt, n_opt: where it is tightest."""
+    """The method and tuning of a sequence; fixed by the plan alone, never by the values."""
 
     method: Method
     alpha: float
-    v_opt: float = 10.0
-    n_opt: float = 500.0
+    v_opt: float = 10.0  # the variance sum at which bernstein is tightest
+    n_opt: float = 500.0  # the number of pairs at which asymptotic is tightest
 
 
 def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool) -> SequenceRule:
-    """Tightest where an effect of the size of the margin is about decided, for the variance that is to be expected."""
+    """The rule that is tightest about where an effect of the margin's size is decided, at the expected variance.
+
+    margin: None: the metric has none. stationary: the plan says that the mean does not move.
+    """
     if not metric.bounded:
         return SequenceRule("asymptotic", alpha)
     guess = _RARE if metric.source in _FAILURES else _GUESS
@@ -54,16 +58,19 @@ def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool
 
 
 class DifferenceSequence:
-    """a, b: of the arms; difference: what is decided on. test: of distances: "is the candidate like the control?".
-    preference: the values are a pairwise judge's."""
+    """The sequence of one metric: its difference, which the verdict is based on, and both arms' means.
+
+    bounded: values and differences are in [0, 1] and [−1, 1]. distance: the values are distances, so the sequence also
+    tests "is the candidate like the control?". preference: the values are a pairwise judge's.
+    """
 
     def __init__(self, rule: SequenceRule, bounded: bool, distance: bool = False, preference: bool = False) -> None:
         self.rule = rule
         self.preference = preference
-        self.difference = _begun(rule)
+        self.difference = _empty_sequence(rule)
         self.bounded = bounded
-        self.a, self.b = _arm(rule, bounded), _arm(rule, bounded)
-        self.moments = Moments()  # of the differences
+        self.a, self.b = _empty_mean(rule, bounded), _empty_mean(rule, bounded)
+        self.moments = Moments()  # of the differences, in the metric's unit
         self.test = BettingTest(0.5, rule.alpha) if distance else None
 
     @property
@@ -71,7 +78,7 @@ class DifferenceSequence:
         return self.difference.n
 
     def add(self, taken: PairValue) -> None:
-        """Takes the next pair (of a cluster the one that counts), in order."""
+        """Takes the next pair, in order."""
         self.difference.add((taken.difference + 1) / 2 if self.rule.method == "betting" else taken.difference)
         self.a.add(taken.a)
         self.b.add(taken.b)
@@ -80,7 +87,7 @@ class DifferenceSequence:
             self.test.add(aa_increment(taken.b, taken.a))
 
     def estimate(self) -> Estimate:
-        """The difference with its interval, valid at any time. A bound that says nothing is None."""
+        """The difference with its interval, valid at any time. An infinite bound is None."""
         if not self.n:
             return Estimate(None)
         low, high = self.interval()
@@ -90,10 +97,10 @@ class DifferenceSequence:
         low, high = self.difference.interval()
         if self.rule.method != "betting":
             return low, high
-        return (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: nothing is claimed
+        return (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
 
     def arm(self, which: Literal["a", "b"]) -> Estimate:
-        """The mean in one arm, with an interval of the same kind."""
+        """The mean of one arm with its interval."""
         sequence = self.a if which == "a" else self.b
         if not sequence.n:
             return Estimate(None)
@@ -101,7 +108,7 @@ class DifferenceSequence:
         return Estimate(sequence.mean, *(v if math.isfinite(v) else None for v in (low, high)))
 
     def log_evalue(self) -> float:
-        """ln of the current evidence against "no difference"; 0.0 while there is none."""
+        """ln of the current e-value against "no difference"; 0.0 before the first pair."""
         if not self.n:
             return 0.0
         if isinstance(self.difference, EmpiricalBernstein):
@@ -114,7 +121,7 @@ class DifferenceSequence:
         return float(max(up, down) + math.log1p(math.exp(-abs(up - down))) - math.log(2.0))
 
     def state(self) -> State:
-        """A JSON-able dict from which from_state continues with the same bits."""
+        """A JSON-able dict from which from_state continues bit-identically."""
         return {
             "rule": [self.rule.method, self.rule.alpha, self.rule.v_opt, self.rule.n_opt],
             "bounded": self.bounded,
@@ -128,22 +135,22 @@ class DifferenceSequence:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> DifferenceSequence:
-        """Raises ValueError or KeyError if the state is of another kind."""
-        made = cls(SequenceRule(*state["rule"]), state["bounded"], preference=state["preference"])
-        made.difference = type(made.difference).from_state(state["difference"])
-        made.a, made.b = (type(made.a).from_state(state[name]) for name in ("a", "b"))
-        made.moments = Moments(*state["spread"])
-        made.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
-        return made
+        """Raises ValueError or KeyError if a field is missing, unknown or outside its domain."""
+        sequence = cls(SequenceRule(*state["rule"]), state["bounded"], preference=state["preference"])
+        sequence.difference = type(sequence.difference).from_state(state["difference"])
+        sequence.a, sequence.b = (type(sequence.a).from_state(state[name]) for name in ("a", "b"))
+        sequence.moments = Moments(*state["spread"])
+        sequence.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
+        return sequence
 
 
 def trail_point(n: int) -> bool:
-    """Whether the interval after n pairs is kept: the first ten, then about 24 in each tenfold."""
+    """Whether the interval after n pairs is stored: after each of the first ten, then about 24 times per decade."""
     at_least("n", n, 1)
     return n <= 10 or math.floor(24 * math.log10(n)) != math.floor(24 * math.log10(n - 1))
 
 
-def _begun(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
+def _empty_sequence(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
     one_of("method", rule.method, METHOD_NAMES)
     if rule.method == "betting":
         return BettingMean(rule.alpha)
@@ -152,5 +159,5 @@ def _begun(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticM
     return EmpiricalBernstein(rule.alpha, -1.0, 1.0, rule.v_opt)
 
 
-def _arm(rule: SequenceRule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
+def _empty_mean(rule: SequenceRule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
     return EmpiricalBernstein(rule.alpha) if bounded else AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)

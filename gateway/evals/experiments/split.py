@@ -1,8 +1,8 @@
-"""Arms that users were served: means weighted as over all traffic, one increment a unit, less what was known before.
+"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted by what was known before.
 
-Records may be sampled by what the answer was (errors more often than others), so every mean here is a Hájek mean with
-realised rates, and its interval an asymptotic confidence sequence on the linearised terms, summed by unit. On scores in
-[0, 1] the variance gains what a run of equal ones leaves open (see statistics/weighted_mean.py).
+Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
+realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
+scores in [0, 1] the variance gains what a run of equal values leaves open (see statistics/weighted_mean.py).
 """
 
 from __future__ import annotations
@@ -42,37 +42,35 @@ from gateway.evals.store.query import Reading
 SRM = "srm"
 METHOD = "asymptotic confidence sequence on weighted means by unit, adjusted by what was known before"
 Cell = tuple[str, str, str, str]
-Said = tuple[str, float | None, str]  # status, value on [0, 1], identity of the scorer
+ScoredRow = tuple[str, float | None, str]  # (status, value in [0, 1], identity of the scorer)
 
 
 @dataclass(frozen=True, slots=True)
 class ArmOutcomes:
-    """One metric on the records that have it. values: in its units, NaN where it does not apply; sign: 1 where more is
-    better. bounded: on [0, 1]. responded: which records count for the sampling rate: also where it does not apply,
-    none whose scorer failed. None: all."""
+    """One metric's values on n records of both arms."""
 
     metric: str
-    values: Floats
-    sign: float
-    bounded: bool
-    responded: Sequence[bool] | None = None
+    values: Floats  # shape (n,), in the metric's unit; NaN: it does not apply
+    sign: float  # 1: more is better; -1: less is better
+    bounded: bool  # values are in [0, 1]
+    responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
 
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """units: by arm."""
+    """What a split has found so far."""
 
     comparisons: tuple[Comparison, ...]
     gate: GateResult
-    units: Mapping[str, int]
+    units: Mapping[str, int]  # arm → units assigned
 
 
 @dataclass(frozen=True, slots=True)
 class ArmMean:
-    """A weighted mean, the variance of one of its effective_n units, and their number."""
+    """A weighted mean over the units of one arm."""
 
     mean: float
-    variance: float
+    variance: float  # of one of its effective_n units
     effective_n: float
     units: int
 
@@ -82,13 +80,13 @@ def ratio_name(plan: StoredPlan) -> SequenceName:
 
 
 def planned_shares(plan: Plan) -> dict[str, float]:
-    """arm → the share of units that it is to get."""
+    """arm → the planned share of units."""
     each = plan.split / len(plan.candidates)
     return {CONTROL: 1.0 - plan.split, **{arm: each for arm, _ in plan.candidates}}
 
 
 def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialRatio:
-    """The sequential test as it stands at these counts. peak: the largest evidence at any look before."""
+    """The sequential ratio test after these counts. peak: the largest ln Bayes factor at any earlier look."""
     planned = {arm: share for arm, share in planned_shares(plan).items() if share > 0}
     test = SequentialRatio(list(planned.values()), counts=[counts.get(arm, 0) for arm in planned], log_peak=peak)
     test.add(0, 0)
@@ -96,7 +94,7 @@ def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> Sequent
 
 
 def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResult:
-    """What the store holds of a split, now."""
+    """The findings of a split, from the current content of the store."""
     stored = kept.states(connection, plan.hash).get(ratio_name(plan))
     counts = assigned_units(connection, plan.hash, plan.plan)
     arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
@@ -113,7 +111,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResu
 
 
 def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
-    """Every metric of these records: built-in ones, and each scorer's newest version."""
+    """Every metric of these records: the built-in ones, and the newest version of each scorer."""
     failed = np.array([float(_failed(row)) for row in rows])
     found = [
         ArmOutcomes("error_rate", failed, -1.0, True),
@@ -123,11 +121,11 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
         ArmOutcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
         ArmOutcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
     ]
-    for scorer, said in sorted(split_scores(connection, [row.id for row in rows]).items()):
-        newest = list(said.values())[-1][2]
-        values = [_score(row, said.get(row.id), newest) for row in rows]
+    for scorer, scores in sorted(split_scores(connection, [row.id for row in rows]).items()):
+        newest = list(scores.values())[-1][2]
+        values = [_score(row, scores.get(row.id), newest) for row in rows]
         if any(not math.isnan(v) for v in values):
-            answered = [_responded(said.get(row.id), newest) for row in rows]
+            answered = [_responded(scores.get(row.id), newest) for row in rows]
             found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered))
     return found
 
@@ -145,16 +143,16 @@ def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) 
     return np.array([value(row) for row in rows])
 
 
-def _responded(said: Said | None, identity: str) -> bool:
-    return said is not None and said[2] == identity and said[0] in ANSWERED
+def _responded(score: ScoredRow | None, identity: str) -> bool:
+    return score is not None and score[2] == identity and score[0] in ANSWERED
 
 
-def _score(row: ServedAnswer, said: Said | None, identity: str) -> float:
-    if said is None or not _responded(said, identity):
+def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:
+    if score is None or not _responded(score, identity):
         return math.nan
     if _failed(row):
         return 0.0
-    return math.nan if said[1] is None else said[1]
+    return math.nan if score[1] is None else score[1]
 
 
 def compare_arms(
@@ -164,7 +162,11 @@ def compare_arms(
     population: Mapping[Cell, int],
     known: Mapping[str, tuple[float, float]],
 ) -> Comparison | None:
-    """None: nothing applies in one of the arms."""
+    """The comparison of one metric between the arms; None: it applies to no record of one of them.
+
+    rows: n records. of: the metric's values on them. population: N_h by cell, from the Tallies. known: unit → (mean
+    duration, share of failures) before the experiment.
+    """
     keep = np.flatnonzero(~np.isnan(of.values)).tolist()
     here = [rows[i] for i in keep]
     candidate = np.array([row.arm != CONTROL for row in here])
@@ -198,7 +200,7 @@ def compare_arms(
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:
-    """N_h / n_h where the Tallies say N_h, else 1 / pi. n_h: scored and not applicable."""
+    """Shape (n,): N_h / n_h where a Tally has N_h, else 1 / pi. n_h: scored and not applicable."""
     n: Counter[Cell] = Counter()
     for i, row in enumerate(rows):
         n[row.cell] += of.responded is None or of.responded[i]
@@ -211,7 +213,7 @@ def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[
 
 
 def _covariates(rows: Sequence[ServedAnswer], metric: str, known: Mapping[str, tuple[float, float]]) -> Floats:
-    """Of each record: the size of its prompt, and what its unit was like before; the mean where that is not known."""
+    """Shape (n, 2): the size of each prompt, and the unit's value before the experiment (the mean where unknown)."""
     prompt = np.log1p(np.array([float(row.prompt_bytes) for row in rows]))
     which = 0 if metric in ("total_s", "first_token_s", "output_tokens") else 1
     there = [known[row.unit][which] for row in rows if row.unit in known]
@@ -221,7 +223,10 @@ def _covariates(rows: Sequence[ServedAnswer], metric: str, known: Mapping[str, t
 
 
 def _adjusted(values: Floats, weights: Floats, covariates: Floats) -> Floats:
-    """CUPED: y − θ (x − mean x), one θ and one mean over both arms, by weighted least squares (statistics/cuped.py)."""
+    """CUPED: y − θ (x − mean x), with one θ and one mean over both arms, by weighted least squares.
+
+    values, weights: shape (n,). covariates: shape (n, 2). Source: statistics/cuped.py.
+    """
     if values.size < 10 * covariates.shape[1]:
         return values
     apart = covariates - np.average(covariates, axis=0, weights=weights)
@@ -254,7 +259,7 @@ def _arm_mean(
 
 
 def _difference(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
-    """(sign (b − a) with its interval, effective n of both, variance of one observation)."""
+    """(sign (b − a) with its interval, effective n of both arms, variance of one observation)."""
     n = a.effective_n + b.effective_n
     error = math.sqrt(a.variance / a.effective_n + b.variance / b.effective_n)
     deviation = error * math.sqrt(n)
@@ -270,8 +275,10 @@ def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
 
 
 def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
-    """Only where every record stands for the same number of calls, and every unit has one: the sequences of quantiles
-    know neither weights nor units."""
+    """The comparison of p95, or None: quantile sequences have neither weights nor units.
+
+    So it needs equal weights and one record for each unit.
+    """
     if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
         return None
     by_arm = {

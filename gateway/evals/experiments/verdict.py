@@ -1,9 +1,9 @@
-"""From comparisons and gates to one verdict in one sentence. Pure; decides, computes nothing.
+"""From comparisons and gates to one verdict, in one sentence. Pure: the intervals come from elsewhere.
 
-`ship` needs the primary and every guardrail to be shown not worse than their margins. Each has the plan's whole error
-for itself, and no correction is needed: a wrong `ship` needs the one that is truly worse to be missed, and that has
-probability alpha at most, at whatever moment one looks. `reject` needs one of them to be shown worse than its margin:
-its error adds up over the guardrails, alpha / 2 each.
+`ship` requires that the primary and every guardrail are shown not to be worse than their margins. Each is tested at the
+plan's full alpha without a correction: a wrong `ship` requires that the truly worse metric is missed, which has
+probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
+margin; its error adds up over primary and guardrails, alpha / 2 each.
 """
 
 from __future__ import annotations
@@ -14,55 +14,46 @@ from dataclasses import dataclass, replace
 
 from gateway.evals.experiments.gates import worst
 from gateway.evals.experiments.number_format import counted, digits, interval, number
-from gateway.evals.experiments.report import Comparison, Direction, Estimate, GateResult, Margin, Verdict
+from gateway.evals.experiments.report import (
+    Comparison,
+    Estimate,
+    GateResult,
+    Margin,
+    Verdict,
+    direction_finding,
+    margin_finding,
+)
 from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 
-MOST_PAIRS = 10_000_000  # beyond it "still needed" is no help
+MOST_PAIRS = 10_000_000  # a larger number of missing pairs is reported as out of reach
 HARMLESS: tuple[Margin, ...] = ("equivalent", "non_inferior")
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """reasons: what is undecided, or what decided."""
+    """A verdict and what it is based on."""
 
     verdict: Verdict
-    sentence: str
-    reasons: tuple[str, ...]
+    sentence: str  # the verdict with its numbers
+    reasons: tuple[str, ...]  # one for each metric or gate that is undecided, or that decided
 
 
 @dataclass(frozen=True, slots=True)
 class SwapDescription:
-    """Of what the sentence speaks."""
+    """The subject of the sentence."""
 
-    model: str
-    control: str
+    model: str  # the name that clients use
+    control: str  # "upstream/model"
     candidate: str
 
 
-def direction_finding(difference: Estimate) -> Direction:
-    if difference.low is not None and difference.low > 0:
-        return "better"
-    if difference.high is not None and difference.high < 0:
-        return "worse"
-    return "unclear"
-
-
-def margin_finding(difference: Estimate, margin: float) -> Margin:
-    """A margin of 0 asks for "not worse at all": then an interval that begins at 0 does."""
-    low, high = difference.low, difference.high
-    if high is not None and high < -margin:
-        return "inferior"
-    if low is None or not (low > -margin or low == margin == 0):
-        return "unclear"
-    return "equivalent" if high is not None and high < margin else "non_inferior"
-
-
 def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule) -> int | None:
-    """About how many pairs more until the margin is decided, if mean and variance stay. None: decided, or out of sight.
+    """About how many more pairs decide the margin, if the mean and the variance stay the same.
 
-    The smallest n at which the interval, around the same mean, ends on one side of −margin.
+    That is the smallest n at which the interval around the same mean lies on one side of -margin, less the n so far.
+    n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than MOST_PAIRS.
     """
     if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
         return None
@@ -81,8 +72,10 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
 
 
 def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], float]:
-    """n → half of the interval's width after n differences of this variance. Betting is taken to be as wide as
-    empirical Bernstein, which errs to the wide side."""
+    """A function from n to the interval's half-width after n differences of this variance.
+
+    Betting counts as being as wide as empirical Bernstein, which is conservative.
+    """
     if rule.method == "asymptotic":
         tuning = Tuning(rule.alpha, rule.n_opt)
         return lambda n: half_width(math.sqrt(variance), n, tuning)
@@ -96,29 +89,32 @@ def decide(
     gates: Sequence[GateResult],
     claims: Sequence[str],
 ) -> Decision:
-    """claims: what may be said beside the verdict ("71 % cheaper"), from a fair comparison only."""
+    """The verdict of one candidate.
+
+    claims: added to the sentence ("71 % cheaper"); only from a fair comparison. None as primary: nothing is decided.
+    """
     head = f"Switching `{swap.model}` from {swap.control} to {swap.candidate}: "
     if primary is None:
-        why = "no primary metric is named, so nothing is decided"
+        why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
     red = [gate for gate in gates if gate.state < 1]
     if worst(gates) < 1:
         reasons = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in red)
         return Decision("hold", f"{head}verdict withheld; {_first(reasons)}. Hold.", reasons)
-    said = ", ".join([f"{head}{_finding(primary)}", *claims])
+    finding = ", ".join([f"{head}{_finding(primary)}", *claims])
     bad = [c for c in (primary, *guardrails) if c.margin_found == "inferior"]
     if bad:
         reasons = tuple(_worse(c) for c in bad)
         broken = [c.metric for c in bad if c is not primary]
         tail = f" Guardrails broken: {', '.join(broken)}." if broken else ""
-        return Decision("reject", f"{said}.{tail} Reject.", reasons)
+        return Decision("reject", f"{finding}.{tail} Reject.", reasons)
     undecided = [c for c in (primary, *guardrails) if c.margin_found not in HARMLESS]
     if undecided:
         reasons = tuple(_undecided(c) for c in undecided)
-        return Decision("hold", f"{said}. Undecided: {'; '.join(reasons)}. Hold.", reasons)
+        return Decision("hold", f"{finding}. Undecided: {'; '.join(reasons)}. Hold.", reasons)
     tail = " Guardrails hold." if guardrails else ""
     reasons = tuple(f"{c.metric}: {_words(c)}" for c in (primary, *guardrails))
-    return Decision("ship", f"{said}.{tail} Ship.", reasons)
+    return Decision("ship", f"{finding}.{tail} Ship.", reasons)
 
 
 def _first(reasons: Sequence[str]) -> str:
@@ -154,27 +150,27 @@ def _worse(c: Comparison) -> str:
 def _undecided(c: Comparison) -> str:
     if not c.pairs:
         return f"{c.metric} (no pair yet)"
-    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "how many more is out of sight"
+    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "too many more to predict"
     return f"{c.metric} ({_numbers(c)}; {more})"
 
 
 def cheaper(cost: Comparison | None) -> str | None:
-    """ "71 % cheaper", where the interval shows which way."""
+    """ "71 % cheaper" or "71 % more expensive"; None unless the interval excludes 0."""
     if cost is None or cost.direction_found == "unclear" or not cost.a.value or cost.b.value is None:
         return None
     percent = abs(round(100 * (1 - cost.b.value / cost.a.value)))
-    return f"{percent} % {'cheaper' if cost.direction_found == 'better' else 'dearer'}"
+    return f"{percent} % {'cheaper' if cost.direction_found == 'better' else 'more expensive'}"
 
 
 def faster(p95: Comparison | None) -> str | None:
-    """ "p95 0.4 s lower", where the interval shows which way; only of arms that were asked by one path."""
+    """ "p95 0.4 s lower" or "higher"; None unless the interval excludes 0. Both arms must use the same path."""
     if p95 is None or p95.direction_found == "unclear" or p95.difference.value is None:
         return None
     return f"p95 {abs(p95.difference.value):.2g} s {'lower' if p95.direction_found == 'better' else 'higher'}"
 
 
 def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
-    """The same comparison with direction, margin and what is still needed filled in."""
+    """The comparison with direction_found, margin_found and pairs_needed filled in. variance: of one difference."""
     if c.margin is None:
         return replace(c, direction_found=direction_finding(c.difference), margin_found="unclear", pairs_needed=None)
     return replace(

@@ -1,4 +1,4 @@
-"""An experiment of which only records are known, and no plan: what its arms look like, and no verdict."""
+"""The report of an experiment whose plan is not in the store: the arms' weighted means, and no verdict."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Mapping
 
 from gateway.core.plan import CONTROL
 from gateway.core.score import Bounds
-from gateway.evals.experiments.report import Arm, Comparison, Report
-from gateway.evals.experiments.report import Estimate as Shown
+from gateway.evals.experiments.report import Arm, Comparison, Estimate, Report
 from gateway.evals.statistics.weighted_mean import WeightedEstimate, weighted_mean
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.queries import LatestPlan
 from gateway.evals.store.query import Reading
 
-NO_PLAN = "its plan is not in the store, so there is nothing to decide by"
+NO_PLAN = "its plan is not in the store, so nothing can be decided"
 _UNBOUNDED: Bounds = (0.0, None)
 _MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
     "failure": ("error_rate", "", (0.0, 1.0)),
@@ -25,7 +24,7 @@ _MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
 
 
 def without_plan(connection: Reading, plan: LatestPlan) -> Report:
-    """Weighted means of both arms, each with an interval valid at any time; no difference is claimed."""
+    """The weighted means of both arms, each with an interval valid at any time, and no claim about a difference."""
     counted = queries.target_counts(connection, plan)
     candidate = next((arm for arm in counted if arm != CONTROL), "candidate")
     means: dict[tuple[str, str], WeightedEstimate] = {}
@@ -46,7 +45,7 @@ def without_plan(connection: Reading, plan: LatestPlan) -> Report:
         reasons=(NO_PLAN,),
         primary=None,
         guardrails=(),
-        metrics=tuple(_beside(name, means.get((CONTROL, name)), means.get((candidate, name))) for name in names),
+        metrics=tuple(_comparison(name, means.get((CONTROL, name)), means.get((candidate, name))) for name in names),
         gates=(),
         arms=tuple(_arm(arm, parts) for arm, parts in counted.items()),
         pairs=queries.joined_pair_count(connection, plan),
@@ -56,7 +55,7 @@ def without_plan(connection: Reading, plan: LatestPlan) -> Report:
         latency=(),
         strata=(),
         examples=(),
-        limits=("The arms stand beside each other here: nothing says whether they differ.",),
+        limits=("The arms are shown side by side; whether they differ was not tested.",),
         design=(),
         versions=(),
         first=None,
@@ -72,18 +71,29 @@ def _arm(arm: str, parts: list[tuple[str, str, int]]) -> Arm:
     return Arm(arm, ", ".join(sorted({target for _, target, _ in parts})), n, 0, served, None, None, None)
 
 
-def _beside(name: str, a: WeightedEstimate | None, b: WeightedEstimate | None) -> Comparison:
+def _comparison(name: str, a: WeightedEstimate | None, b: WeightedEstimate | None) -> Comparison:
     title, unit, _ = _MEASURES.get(name, (name, "", _UNBOUNDED))
     n = min(a.n if a else 0, b.n if b else 0)
     effective = min(a.effective_n if a else 0.0, b.effective_n if b else 0.0)
     return Comparison(
-        title, unit, "other", _shown(a), _shown(b), Shown(None), None, n, effective, None, "unclear", "unclear",
+        metric=title,
+        unit=unit,
+        role="other",
+        a=_estimate(a),
+        b=_estimate(b),
+        difference=Estimate(None),
+        noise=None,
+        pairs=n,
+        effective_n=effective,
+        margin=None,
+        direction_found="unclear",
+        margin_found="unclear",
         method="weighted means",
-    )  # fmt: skip
+    )
 
 
-def _shown(e: WeightedEstimate | None) -> Shown:
+def _estimate(e: WeightedEstimate | None) -> Estimate:
     if e is None or e.mean is None:
-        return Shown(None)
+        return Estimate(None)
     low, high = (None if abs(v) == float("inf") else v for v in (e.low, e.high))
-    return Shown(e.mean, low, high)
+    return Estimate(e.mean, low, high)

@@ -13,8 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.score import Bounds
-from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail
-from gateway.evals.experiments.verdict import direction_finding, margin_finding
+from gateway.evals.experiments.report import (
+    Arm,
+    ArmLatency,
+    Comparison,
+    Estimate,
+    IntervalTrail,
+    direction_finding,
+    margin_finding,
+)
 from gateway.evals.replay.sheet import Floats, Kind, ReplayMetric, ScoreSheet
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson

@@ -15,12 +15,18 @@ def verdict(arm: str, value: float, flip: bool = False, first: float = 0.5) -> P
 
 
 def test_wins_ties_losses_and_what_the_order_does() -> None:
-    said = [verdict("b", 1.0), verdict("b", 1.0), verdict("b", 0.0), verdict("b", 0.5, True, 1.0), verdict("c", 1.0)]
-    found = wins_of(said, "b")
+    verdicts = [
+        verdict("b", 1.0),
+        verdict("b", 1.0),
+        verdict("b", 0.0),
+        verdict("b", 0.5, True, 1.0),
+        verdict("c", 1.0),
+    ]
+    found = wins_of(verdicts, "b")
     assert found is not None
     assert (found.wins, found.ties, found.losses) == (2, 1, 1)
     assert (found.flip_rate, found.first_slot_rate) == (0.25, 0.625)
-    assert wins_of(said, "d") is None
+    assert wins_of(verdicts, "d") is None
     bare = wins_of([PairwiseVerdict("b", 1.0, {})], "b")
     assert bare is not None
     assert bare.flip_rate is None
@@ -36,10 +42,10 @@ def test_the_control_against_itself_is_no_duel() -> None:
 
 
 def test_strengths_are_the_planted_ones() -> None:
-    rng, said = random.Random(1), []
+    rng, verdicts = random.Random(1), []
     for arm, p in (("b", 0.7), ("c", 0.3)):
-        said += [verdict(arm, float(rng.random() < p)) for _ in range(600)]
-    strengths, first = strengths_of(said)
+        verdicts += [verdict(arm, float(rng.random() < p)) for _ in range(600)]
+    strengths, first = strengths_of(verdicts)
     found = {s.arm: s for s in strengths}
     assert found["control"].log_odds == 0
     assert found["b"].log_odds == pytest.approx(0.847, abs=4 * found["b"].se)

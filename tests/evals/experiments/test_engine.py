@@ -19,12 +19,12 @@ from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.query import reading
 
-# What a dead consumer was handed is anybody's at once.
+# Entries of a dead consumer can be claimed at once.
 AT_ONCE = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)
 
 
 def outcome(room: Any, plan: Any) -> Any:
-    """What may not depend on who did it, and when."""
+    """The result, which must not depend on which consumer did the work, or when."""
     with reading(room.store_url) as connection:
         sequences = {str(name): state for name, state in states(connection, plan.hash).items()}
     return (
@@ -49,8 +49,8 @@ def distances() -> dict[str, RegisteredPair]:
     return {"edit": RegisteredPair(EditDistance("edit"), 1.0, 10.0, "c1")}
 
 
-async def test_killed_again_and_again_it_comes_to_the_same(room: Any, plan: Any, paired: Any, distances: Any) -> None:
-    """Consumers are cancelled wherever they are; the last one finds the same as one that was never disturbed."""
+async def test_killed_consumers_come_to_the_same_result(room: Any, plan: Any, paired: Any, distances: Any) -> None:
+    """Consumers are cancelled at arbitrary points; the last one finds the same as one that was never disturbed."""
     room.pairs = distances
     sent = traffic(plan, paired, 120)
     await room.begin(plan)
@@ -81,7 +81,7 @@ async def test_killed_again_and_again_it_comes_to_the_same(room: Any, plan: Any,
     assert outcome(calm, plan) == disturbed
 
 
-async def test_of_several_consumers_one_leads_and_alone_shows_the_figures(room: Any, plan: Any, paired: Any) -> None:
+async def test_one_consumer_leads_and_only_it_shows_figures(room: Any, plan: Any, paired: Any) -> None:
     await room.begin(plan)
     async with room.consuming("one") as one, room.consuming("two") as two:
         await room.until(lambda: one.experiments.leads != two.experiments.leads)
@@ -94,7 +94,7 @@ async def test_of_several_consumers_one_leads_and_alone_shows_the_figures(room: 
         await room.until(lambda: three.experiments.leads)
 
 
-async def test_what_prometheus_reads_is_what_the_report_says(room: Any, plan: Any, paired: Any) -> None:
+async def test_prometheus_shows_what_the_report_shows(room: Any, plan: Any, paired: Any) -> None:
     from gateway.evals.reports.experiment.build import report_of
 
     await room.begin(plan)
@@ -111,10 +111,10 @@ async def test_what_prometheus_reads_is_what_the_report_says(room: Any, plan: An
         }
     with reading(room.store_url) as connection:
         report = report_of(connection, "swap")
-    said = report.primary
-    assert text["gateway_experiment_difference", "said"] == said.difference.value
-    assert text["gateway_experiment_difference_low", "said"] == said.difference.low
-    assert text["gateway_experiment_difference_high", "said"] == said.difference.high
+    primary = report.primary
+    assert text["gateway_experiment_difference", "said"] == primary.difference.value
+    assert text["gateway_experiment_difference_low", "said"] == primary.difference.low
+    assert text["gateway_experiment_difference_high", "said"] == primary.difference.high
     assert text["gateway_experiment_margin", "said"] == 0.1
     assert text["gateway_experiment_pairs_total", ""] == report.pairs == 60
     assert text["gateway_experiment_verdict", report.verdict] == 1.0
@@ -122,12 +122,9 @@ async def test_what_prometheus_reads_is_what_the_report_says(room: Any, plan: An
     assert shown.candidate == "candidate"
 
 
-# ── opinions about pairs ──
-
-
 @dataclass
 class Prefers:
-    """Says that the candidate's answer is better, and remembers what it was asked."""
+    """Prefers the candidate's answer, and remembers the pairs."""
 
     asked: list[Any] = field(default_factory=list)
     name: str = "prefers"
@@ -145,7 +142,7 @@ class Prefers:
         return ()
 
 
-async def test_each_pair_is_judged_once_and_failed_arms_are_not_shown(room: Any, plan: Any, paired: Any) -> None:
+async def test_each_pair_is_judged_once_and_failed_arms_never(room: Any, plan: Any, paired: Any) -> None:
     judge = Prefers()
     room.pairs = {"prefers": RegisteredPair(judge, 1.0, 10.0, "c1", gate=ScorerGate("prefers"))}  # type: ignore[arg-type]
     await room.begin(plan)
@@ -168,7 +165,7 @@ async def test_each_pair_is_judged_once_and_failed_arms_are_not_shown(room: Any,
     assert sequences["candidate"]["spread"][0] == 20
 
 
-async def test_both_arms_of_a_pair_are_judged_or_none(room: Any, plan: Any, paired: Any) -> None:
+async def test_all_arms_of_a_pair_are_judged_or_none(room: Any, plan: Any, paired: Any) -> None:
     judge = Prefers()
     room.pairs = {"prefers": RegisteredPair(judge, 0.5, 10.0, "c1")}  # type: ignore[arg-type]
     await room.begin(plan)
@@ -183,9 +180,7 @@ async def test_both_arms_of_a_pair_are_judged_or_none(room: Any, plan: Any, pair
     assert 12 < len(by_pair) < 48
 
 
-async def test_distances_between_answers_test_whether_the_candidate_is_like_the_control(
-    room: Any, plan: Any, paired: Any, distances: Any
-) -> None:
+async def test_distances_feed_the_likeness_test(room: Any, plan: Any, paired: Any, distances: Any) -> None:
     room.pairs = distances
     await room.begin(plan)
     sent = [e for _ in range(30) for e in paired(plan, "0.55", {"candidate": "0.9", "repeat": "0.55"})]
@@ -198,7 +193,7 @@ async def test_distances_between_answers_test_whether_the_candidate_is_like_the_
     assert orjson.loads(row[0])["test"]["n"] == 30
 
 
-async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any, paired: Any) -> None:
+async def test_a_stopped_plan_is_settled_to_its_end(room: Any, plan: Any, paired: Any) -> None:
     from gateway.core.plan import PlanState
     from gateway.evals.store.experiments.plans import stored_plans
 
@@ -212,7 +207,7 @@ async def test_a_plan_that_is_stopped_is_settled_to_its_end(room: Any, plan: Any
         assert stored_plans(connection) == [StoredPlan(plan, plan.hash, "stopped", known.since + 1)]
 
 
-async def test_the_last_pairs_are_settled_when_it_is_told_to_stop(room: Any, plan: Any, paired: Any) -> None:
+async def test_the_last_pairs_are_settled_on_shutdown(room: Any, plan: Any, paired: Any) -> None:
     await room.begin(plan)
     async with room.consuming():
         await room.send(*traffic(plan, paired, 10))

@@ -16,13 +16,13 @@ from gateway.evals.statistics.srm import SequentialRatio
         (Estimate(0.0, -0.05, 0.05), 50, True, 0, "not inside ±0.02 yet"),
         (Estimate(-0.15, -0.2, -0.1), 100, True, -1, "the pipeline alone makes a difference"),
         (Estimate(0.03, 0.001, 0.06), 100, True, -1, "the pipeline alone"),
-        (Estimate(None), 0, True, 0, "no pair of the control with itself"),
-        (None, 0, True, 0, "no pair of the control with itself"),
+        (Estimate(None), 0, True, 0, "no pair of the control and its repeat"),
+        (None, 0, True, 0, "no pair of the control and its repeat"),
         (None, 0, False, 0, "set repeat_control"),
     ],
 )
 def test_the_control_against_itself(noise: Estimate | None, pairs: int, repeats: bool, state: int, says: str) -> None:
-    gate = aa_gate("said", noise, pairs, 0.02, repeats)
+    gate = aa_gate("quality", noise, pairs, 0.02, repeats)
     assert (gate.name, gate.state) == ("aa", state)
     assert says in gate.says
 

@@ -72,9 +72,9 @@ def answers(url: str) -> bool:
 
 def command(directory: Path, *words: str) -> str:
     argv = [sys.executable, "-m", "gateway", *words]
-    said = subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    return said.stdout
+    finished = subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +164,11 @@ def metrics(base: str) -> str:
 
 
 def report(directory: Path, *words: str) -> Any:
-    said = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "gateway", "report", "swap", "--json", *words], cwd=directory, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
-    return json.loads(said.stdout) if said.returncode == 0 else {"pairs": 0}
+    return json.loads(finished.stdout) if finished.returncode == 0 else {"pairs": 0}
 
 
 @pytest.mark.timeout(2400)

@@ -22,8 +22,8 @@ from gateway.evals.experiments.metrics import (
     pair_value,
 )
 
-KEY = ("said", "1 c1")
-SAID = Metric("said", "score", "1 c1")
+KEY = ("quality", "1 c1")
+QUALITY = Metric("quality", "score", "1 c1")
 EDIT = Metric("edit", "distance", "1 c1", "repeat")
 PREFERS = Metric("prefers", "preference", "1 c1")
 
@@ -31,15 +31,15 @@ PREFERS = Metric("prefers", "preference", "1 c1")
 def plan(**changes: Any) -> Plan:
     candidate = (("candidate", Target("b", "n")),)
     return Plan(**{"name": "swap", "model": "chat", "control": Target("a", "m"), "candidates": candidate,
-                   "repeat_control": 0.5, "primary": "said", **changes})  # fmt: skip
+                   "repeat_control": 0.5, "primary": "quality", **changes})  # fmt: skip
 
 
 def seen(value: float | None = None, status: str = "scored", state: Any = "ok", **more: Any) -> ArmObservation:
     return ArmObservation(state, "x", scores={KEY: StoredScore(status, value, value)}, **more)
 
 
-def beside(status: str, value: float | None, direction: str, name: str) -> ArmObservation:
-    return ArmObservation("ok", "x", beside={(name, "1 c1"): StoredScore(status, value, value, direction)})
+def paired_with(status: str, value: float | None, direction: str, name: str) -> ArmObservation:
+    return ArmObservation("ok", "x", pair_scores={(name, "1 c1"): StoredScore(status, value, value, direction)})
 
 
 def taken(
@@ -69,10 +69,19 @@ FAILED = ArmObservation("failed", "x", "upstream_error", 0.1, scores={KEY: Store
         (seen(0.5), seen(None, "not_applicable"), WithheldPair("not_applicable")),
         (seen(0.5), ArmObservation("ok", "x"), None),
     ],
-    ids=["better", "failed", "the control failed", "lost", "no judgement", "none of the control", "n/a", "not drawn"],
+    ids=[
+        "better",
+        "failed",
+        "the control failed",
+        "lost",
+        "no judgement",
+        "no control score",
+        "n/a",
+        "not drawn",
+    ],
 )
 def test_a_score(control: ArmObservation, candidate: ArmObservation, expected: Any) -> None:
-    assert taken(SAID, control, candidate) == expected
+    assert taken(QUALITY, control, candidate) == expected
 
 
 def test_a_failure_counts_against_the_arm_and_its_opposite_is_completion() -> None:
@@ -89,18 +98,18 @@ def test_a_loss_is_counted_where_it_is_the_matter_and_withheld_elsewhere() -> No
 
 
 def test_a_distance_is_compared_with_the_controls_own() -> None:
-    near, far = beside("scored", 0.2, "minimise", "edit"), beside("scored", 0.5, "minimise", "edit")
+    near, far = paired_with("scored", 0.2, "minimise", "edit"), paired_with("scored", 0.5, "minimise", "edit")
     assert taken(EDIT, seen(1), far, near) == PairValue(0.2, 0.5, -0.3)
     assert taken(EDIT, seen(1), far) is None, "the control was not asked again"
-    assert taken(EDIT, seen(1), far, beside("error", None, "minimise", "edit")) == WithheldPair(
+    assert taken(EDIT, seen(1), far, paired_with("error", None, "minimise", "edit")) == WithheldPair(
         "judge_failed", "repeat"
     )
 
 
 def test_a_preference_is_a_share_of_wins() -> None:
-    assert taken(PREFERS, seen(1), beside("scored", 1.0, "maximise", "prefers")) == PairValue(0.0, 1.0, 1.0)
-    assert taken(PREFERS, seen(1), beside("scored", 0.5, "maximise", "prefers")) == PairValue(0.5, 0.5, 0.0)
-    assert taken(PREFERS, seen(1), beside("budget", None, "maximise", "prefers")) == WithheldPair(
+    assert taken(PREFERS, seen(1), paired_with("scored", 1.0, "maximise", "prefers")) == PairValue(0.0, 1.0, 1.0)
+    assert taken(PREFERS, seen(1), paired_with("scored", 0.5, "maximise", "prefers")) == PairValue(0.5, 0.5, 0.0)
+    assert taken(PREFERS, seen(1), paired_with("budget", None, "maximise", "prefers")) == WithheldPair(
         "judge_failed", "candidate"
     )
 
@@ -109,7 +118,7 @@ def test_of_latency_an_answer_that_was_given_up_counts_with_its_time() -> None:
     total, cost = Metric("total_s", "measure"), Metric("cost_per_1k", "measure")
     quick, late = ArmObservation("ok", "x", total_s=1.0, cost_usd=0.002), ArmObservation("failed", "x", "timeout", 9.0)
     assert taken(total, quick, late) == PairValue(1.0, 9.0, -8.0)
-    assert taken(total, quick, FAILED) == WithheldPair("incomplete", "candidate"), "an error is no fast answer"
+    assert taken(total, quick, FAILED) == WithheldPair("incomplete", "candidate"), "an error is not a fast answer"
     assert taken(cost, quick, ArmObservation("ok", "x", cost_usd=0.0005)) == PairValue(2.0, 0.5, 1.5)
     assert taken(cost, quick, ArmObservation("ok", "x")) == WithheldPair("incomplete", "candidate")
 
@@ -117,15 +126,15 @@ def test_of_latency_an_answer_that_was_given_up_counts_with_its_time() -> None:
 def test_claims_of_latency_need_the_control_asked_again() -> None:
     joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.5)})
     names = {m.name: m.against for m in metrics_of(plan(), joined)}
-    assert (names["total_s"], names["error_rate"], names["said"]) == ("repeat", "repeat", "control")
+    assert (names["total_s"], names["error_rate"], names["quality"]) == ("repeat", "repeat", "control")
     without = {m.name for m in metrics_of(plan(repeat_control=0.0), joined)}
     assert "total_s" not in without
-    assert {"error_rate", "cost_per_1k", "said", LOST, JUDGED} <= without
+    assert {"error_rate", "cost_per_1k", "quality", LOST, JUDGED} <= without
 
 
 def test_the_noise_floor_is_of_what_is_compared_with_the_served_answer() -> None:
     joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.5), "repeat": seen(0.5)})
-    assert [m.name for m in noise_metrics(metrics_of(plan(), joined))] == ["cost_per_1k", "output_tokens", "said"]
+    assert [m.name for m in noise_metrics(metrics_of(plan(), joined))] == ["cost_per_1k", "output_tokens", "quality"]
 
 
 def test_a_judge_that_fails_is_seen_by_arm() -> None:

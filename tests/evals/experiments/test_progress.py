@@ -59,9 +59,9 @@ def test_of_a_cluster_the_first_pair_that_says_something_counts(simulation: Any)
     for place, pair in enumerate(made, 1):
         progress.take(place, pair)
     changes = progress.changes()
-    assert [(e.pair, e.difference) for e in changes.increments if e.name.metric == "said"] == [("p1", 0.7 - 0.5)]
-    said = {(reason, arm): n for (name, reason, arm), n in changes.withheld.items() if name.metric == "said"}
-    assert said == {("lost", "candidate"): 1, ("same_cluster", ""): 1}
+    assert [(e.pair, e.difference) for e in changes.increments if e.name.metric == "quality"] == [("p1", 0.7 - 0.5)]
+    withheld = {(reason, arm): n for (name, reason, arm), n in changes.withheld.items() if name.metric == "quality"}
+    assert withheld == {("lost", "candidate"): 1, ("same_cluster", ""): 1}
 
 
 def test_each_candidate_has_its_part_of_the_error(simulation: Any) -> None:
@@ -70,13 +70,13 @@ def test_each_candidate_has_its_part_of_the_error(simulation: Any) -> None:
     for plan, alpha in ((one, 0.05), (two, 0.025)):
         progress = PlanProgress(plan, plan.hash, {})
         progress.take(1, pairs(simulation, 1)[0])
-        (sequence,) = [s for n, s in progress.sequences.items() if (n.candidate, n.metric) == ("candidate", "said")]
+        (sequence,) = [s for n, s in progress.sequences.items() if (n.candidate, n.metric) == ("candidate", "quality")]
         assert sequence.rule.alpha == alpha
 
 
 def test_margins_are_of_the_primary_the_guardrails_and_the_gates(simulation: Any) -> None:
     plan = simulation.a_plan()
-    assert margin_of(plan, "said") == 0.1
+    assert margin_of(plan, "quality") == 0.1
     assert margin_of(plan, "error_rate") == 0.02
     assert margin_of(plan, "total_s") is None
     assert margin_of(plan, Metric("lost", "lost")) == 0.1

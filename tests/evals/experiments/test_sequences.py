@@ -42,8 +42,8 @@ def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
 @pytest.mark.parametrize(
     ("metric", "stationary", "method"),
     [
-        (Metric("said", "score"), False, "bernstein"),
-        (Metric("said", "score"), True, "betting"),
+        (Metric("quality", "score"), False, "bernstein"),
+        (Metric("quality", "score"), True, "betting"),
         (Metric("edit", "distance"), False, "bernstein"),
         (Metric("total_s", "measure"), False, "asymptotic"),
         (Metric("total_s", "measure"), True, "asymptotic"),
@@ -57,7 +57,7 @@ def test_the_kind_of_interval_follows_from_the_metric_and_the_plan(
 
 
 def test_it_is_laid_where_its_margin_is_about_decided() -> None:
-    narrow, wide = (rule_of(Metric("said", "score"), 0.05, margin, False).v_opt for margin in (0.02, 0.1))
+    narrow, wide = (rule_of(Metric("quality", "score"), 0.05, margin, False).v_opt for margin in (0.02, 0.1))
     assert narrow > wide
     assert rule_of(Metric("error_rate", "failed"), 0.05, 0.02, False).v_opt < narrow
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 
 import jsonschema_rs
 import orjson
@@ -11,8 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.core.exchange import Count, Target
-from gateway.evals.experiments.without_plan import NO_PLAN
 from gateway.evals.reports.experiment.as_json import schema
 from gateway.evals.reports.experiment.build import ExperimentNotFound, report_of
 from gateway.evals.store.query import reading
@@ -98,73 +95,12 @@ async def test_a_plan_of_which_nothing_has_come_is_held(room, plan):
     assert "no pair" in made.sentence
 
 
-# ── without one ──
-
-
 @pytest.fixture
-async def swap(room, exchange, tally):
-    """600 calls; errors are slow, and all recorded; 30 % of the others are. Half of them are asked of the candidate."""
-    rng = random.Random(5)
-    sent, seen = [], {"default+swap": 0, "error+swap": 0}
-    for i in range(600):
-        hard = rng.random() < 0.25
-        stratum = "error+swap" if hard else "default+swap"
-        seen[stratum] += 1
-        shadowed = rng.random() < 0.5
-        pi = 1.0 if hard else 1 - 0.7 * 0.5
-        if not (hard or shadowed or rng.random() < 0.3):
-            continue
-        fields = {"experiment": "swap", "plan": "p1", "received": 1000.0 + i}
-        served = exchange("0" if hard else "1", stratum=stratum, pi=pi, arm="control",
-                          total_s=2.0 if hard else 1.0, first_token_s=0.5, **fields)  # fmt: skip
-        sent.append(served)
-        if shadowed:
-            text = "error" if rng.random() < 0.1 else "0.5"
-            sent.append(exchange(text, stratum="shadow:swap", pi=0.5, arm="candidate", role="shadow",
-                                 target=Target("local", "new"), pair=served.id, total_s=0.5, **fields))  # fmt: skip
-    sent.append(exchange("1", experiment="swap", plan="p1", arm="candidate", role="shadow", pair="gone",
-                         stratum="shadow:swap", pi=0.5, target=Target("local", "new")))  # fmt: skip
-    shadows = Count("shadow:swap", "chat", "local/new", "candidate", sum(e.role == "shadow" for e in sent))
-    counts = tuple(Count(s, "chat", "local/small", "control", n) for s, n in seen.items())
+async def swap(room, exchange):
+    """One call of an experiment whose plan is not in the store."""
     async with room.consuming():
-        for at in range(0, len(sent), 200):
-            await room.send(*sent[at : at + 200])
-        await room.send(tally(sent, seen=None))
-        await room.send(tally(sent[:1]).__class__("g1", 2.0, len(sent), seen=(*counts, shadows)))
+        await room.send(exchange("1", experiment="swap", plan="p1", arm="control", received=1000.0))
         await room.until_read()
-    return SimpleNamespace(truth=seen["default+swap"] / 600, sent=sent, seen=seen)
-
-
-def metric(made, name):
-    (found,) = [c for c in made.metrics if c.metric == name]
-    return found
-
-
-async def test_without_a_plan_each_arm_has_its_weighted_means_and_no_verdict_is_given(room, swap):
-    made = read(room)
-    assert (made.verdict, made.reasons, made.primary, made.gates) == ("hold", (NO_PLAN,), None, ())
-    said = metric(made, "said")
-    assert said.a.value == pytest.approx(swap.truth)
-    assert said.a.low < swap.truth < said.a.high
-    assert said.b.value == pytest.approx(0.5, abs=0.01)
-    assert said.difference.value is None
-    assert said.effective_n == pytest.approx(said.pairs), "of the smaller arm, whose calls weigh the same"
-    assert [(arm.arm, arm.target) for arm in made.arms] == [("candidate", "local/new"), ("control", "local/small")]
-
-
-async def test_latency_and_tokens_are_weighted_too(room, swap):
-    made = read(room)
-    total = metric(made, "total_s")
-    assert total.a.value == pytest.approx(2.0 - swap.truth)
-    assert total.a.low < 2.0 - swap.truth < total.a.high
-    assert metric(made, "first_token_s").a.value == 0.5
-    assert metric(made, "first_token_s").b.value is None
-    assert metric(made, "output_tokens").a.value == 5.0
-    assert metric(made, "error_rate").a.value == 0.0
-
-
-async def test_shadows_whose_served_answer_never_came_are_no_pairs(room, swap):
-    assert read(room).pairs == sum(e.role == "shadow" for e in swap.sent) - 1
 
 
 async def test_an_experiment_that_is_not_there_is_said_with_those_that_are(room, swap):

@@ -1,0 +1,82 @@
+"""The parts of a report that do not affect the verdict, from the records of a settled experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.evals.experiments.details import arms_of, examples_of, latency_of, withheld_of
+from gateway.evals.experiments.findings import finding
+from gateway.evals.store.experiments.plans import stored_plans
+from gateway.evals.store.query import reading
+
+
+@pytest.fixture
+async def settled(room: Any, plan: Any, paired: Any) -> Any:
+    """Twelve pairs with a repeat; the candidate fails in one and is better in the last."""
+    candidates = ["0.5"] * 10 + ["failed", "0.9"]
+    await room.begin(plan)
+    async with room.consuming():
+        for text in candidates:
+            await room.send(*paired(plan, "0.5", {"candidate": text, "repeat": "0.5"}))
+        await room.until_settled(12)
+    return room
+
+
+async def test_arms_count_requests_and_failures(settled: Any) -> None:
+    with reading(settled.store_url) as connection:
+        arms = {arm.arm: arm for arm in arms_of(connection, stored_plans(connection)[0])}
+
+    assert {name: (arm.asked, arm.failed) for name, arm in arms.items()} == {
+        "control": (12, 0),
+        "candidate": (12, 1),
+        "repeat": (12, 0),
+    }
+    assert (arms["control"].served, arms["candidate"].served) == (12, 0)
+    assert (arms["candidate"].target, arms["repeat"].target) == ("local/new", "local/small")
+
+
+async def test_shadow_latency_is_compared_with_the_repeat_only(settled: Any) -> None:
+    with reading(settled.store_url) as connection:
+        latency = {each.arm: each for each in latency_of(connection, stored_plans(connection)[0])}
+
+    assert {arm: each.comparable for arm, each in latency.items()} == {
+        "control": False,
+        "candidate": True,
+        "repeat": True,
+    }
+    assert latency["candidate"].n == 11
+    assert latency["candidate"].p50.value == 0.5
+    assert latency["candidate"].curve[-1] == (0.5, 1.0)
+
+
+async def test_examples_are_the_pairs_that_differ_most(settled: Any) -> None:
+    with reading(settled.store_url) as connection:
+        plan = stored_plans(connection)[0]
+        best, *_ = examples = examples_of(connection, finding(connection, plan, "candidate"), 2)
+
+    assert len(examples) == 2
+    assert {example.why for example in examples} == {
+        "the candidate is worse by 0.5 on said",
+        "the candidate is better by 0.4 on said",
+    }
+    assert best.question == "a number?"
+    assert {example.candidate for example in examples} == {"0.9", "[upstream_error] 0"}
+
+
+def test_withheld_pairs_are_counted_by_reason(begin_experiment: Any, simulation: Any) -> None:
+    experiment = begin_experiment()
+    experiment.add(
+        simulation.a_pair(
+            i,
+            simulation.seen(0.5),
+            f"conversation {i // 2}",
+            candidate=simulation.seen(None if i == 0 else 0.5),
+        )
+        for i in range(6)
+    )
+    with experiment.engine.connect() as connection:
+        rows = withheld_of(experiment.found(), simulation.looked(connection, experiment.plan))
+
+    assert rows == (("lost: candidate", 1), ("same conversation", 2))

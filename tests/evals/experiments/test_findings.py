@@ -1,0 +1,139 @@
+"""What complete simulated experiments find, through the sequences, the store and the verdict. All seeds are fixed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+def score(rng: random.Random, mean: float = 0.6, spread: float = 0.15) -> float:
+    return min(1.0, max(0.0, rng.gauss(mean, spread)))
+
+
+def test_a_good_candidate_ships_and_a_bad_one_is_rejected(begin_experiment: Any, simulation: Any) -> None:
+    """The bad one is worse by twice the margin."""
+    for mean, verdict in ((0.6, "ship"), (0.4, "reject")):
+        rng, experiment = random.Random(6), begin_experiment()
+        for at in range(0, 1000, 500):
+            experiment.add(
+                simulation.a_pair(
+                    i, simulation.seen(score(rng)), candidate=simulation.seen(score(rng, mean)),
+                    repeat=simulation.seen(score(rng)),
+                )
+                for i in range(at, at + 500)
+            )  # fmt: skip
+        found = experiment.found()
+        assert found.decision.verdict == verdict, found.decision.sentence
+        assert "Switching `chat` from a/old to b/new" in found.decision.sentence
+
+
+def test_a_broken_pipeline_fails_the_aa_gate(begin_experiment: Any, simulation: Any) -> None:
+    """The path of shadows truncates answers: the candidate looks bad, and so does the control's repeat."""
+    rng, experiment = random.Random(7), begin_experiment()
+    experiment.add(
+        simulation.a_pair(
+            i, simulation.seen(score(rng, 0.75)), candidate=simulation.seen(score(rng, 0.45)),
+            repeat=simulation.seen(score(rng, 0.45)),
+        )
+        for i in range(600)
+    )  # fmt: skip
+    found = experiment.found()
+    assert {g.name: g.state for g in found.gates}["aa"] == -1
+    assert found.decision.verdict == "hold"
+    assert "the pipeline alone makes a difference" in found.decision.sentence
+    assert found.primary.margin_found == "inferior", "and without the gate it would have been rejected"
+
+
+def test_distances_find_a_candidate_with_a_lower_temperature(begin_experiment: Any, simulation: Any) -> None:
+    """Its scores are the same, but its answers are closer to the served one than the control's repeat is."""
+    rng, experiment = random.Random(8), begin_experiment()
+    experiment.add(
+        simulation.a_pair(
+            i, simulation.seen(score(rng)),
+            candidate=simulation.seen(score(rng), distance=score(rng, 0.30)),
+            repeat=simulation.seen(score(rng), distance=score(rng, 0.48)),
+        )
+        for i in range(500)
+    )  # fmt: skip
+    with experiment.engine.connect() as connection:
+        look = simulation.looked(connection, experiment.plan)
+    test = look.sequences["candidate", "edit"].test
+    assert test.p_value < 0.001
+    assert look.sequences["candidate", "edit"].moments.mean > 0.1, "nearer, not farther"
+    assert experiment.found().primary.direction_found == "unclear", "the score does not find it"
+
+
+def test_answers_that_time_out_count_against_the_candidate(begin_experiment: Any, simulation: Any) -> None:
+    """A third of the candidate's answers, the hard ones, time out: each is a failure with a score of 0."""
+    rng, experiment = random.Random(9), begin_experiment()
+
+    def pairs() -> Iterator[Any]:
+        for i in range(600):
+            hard = i % 3 == 0
+            mean = 0.3 if hard else 0.75
+            candidate = (
+                simulation.seen(0.0, failed=True, outcome="timeout") if hard else simulation.seen(score(rng, mean))
+            )
+            yield simulation.a_pair(
+                i, simulation.seen(score(rng, mean)), candidate=candidate, repeat=simulation.seen(score(rng, mean))
+            )
+
+    experiment.add(pairs())
+    found = experiment.found()
+    assert found.primary.difference.value == pytest.approx(-0.1, abs=0.02), "not 0, as without the timeouts"
+    assert found.decision.verdict == "reject"
+    assert "error_rate" in " ".join(found.decision.reasons)
+
+
+def test_losses_on_one_arm_hold_the_verdict(begin_experiment: Any, simulation: Any) -> None:
+    """Lost records are not failures, and pairs that one arm lacks must not decide."""
+    rng, experiment = random.Random(10), begin_experiment()
+    experiment.add(
+        simulation.a_pair(
+            i, simulation.seen(score(rng)), candidate=simulation.seen(None if i % 5 == 0 else score(rng)),
+            repeat=simulation.seen(score(rng)),
+        )
+        for i in range(600)
+    )  # fmt: skip
+    found = experiment.found()
+    assert {g.name: g.state for g in found.gates}["losses"] == -1
+    assert found.decision.verdict == "hold"
+
+
+def test_more_errors_than_the_guardrail_allows_never_ship(begin_experiment: Any, simulation: Any) -> None:
+    """6 % of errors against 1 %: not shipped at any look, and rejected in the end."""
+    for seed in range(3):
+        rng, experiment = random.Random(seed), begin_experiment()
+        for at in range(0, 2400, 300):
+            experiment.add(
+                simulation.a_pair(
+                    i, simulation.seen(score(rng, 0.6, 0.05), failed=rng.random() < 0.01),
+                    candidate=simulation.seen(score(rng, 0.66, 0.05), failed=rng.random() < 0.06),
+                    repeat=simulation.seen(score(rng, 0.6, 0.05), failed=rng.random() < 0.01),
+                )
+                for i in range(at, at + 300)
+            )  # fmt: skip
+            decision = experiment.found().decision
+            assert decision.verdict != "ship", decision.sentence
+        assert decision.verdict == "reject"
+
+
+def test_only_the_first_pair_of_a_conversation_counts(begin_experiment: Any, simulation: Any) -> None:
+    rng, experiment = random.Random(11), begin_experiment()
+    for at in range(0, 400, 100):
+        experiment.add(
+            simulation.a_pair(
+                i, simulation.seen(score(rng)), f"c{i // 4}", candidate=simulation.seen(score(rng)),
+                repeat=simulation.seen(score(rng)),
+            )
+            for i in range(at, at + 100)
+        )  # fmt: skip
+    found = experiment.found()
+    assert found.primary.pairs == 100
+    passed_over = {
+        (name.candidate, name.metric): n for (name, reason, _), n in found.withheld.items() if reason == "same_cluster"
+    }
+    assert passed_over["candidate", "quality"] == 300
