@@ -108,17 +108,17 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
 
 @pytest.mark.timeout(180)  # several programs, one after the other
 @pytest.mark.parametrize("kills", [(150,), pytest.param((20, 90, 230, 301, 399), marks=pytest.mark.long)], ids=len)
-async def test_killed_and_run_again_it_ends_with_the_same_result(
+async def test_killed_and_run_again_a_replay_has_the_same_result(
     folder: Path, upstreams, gateway_url: str, kills: tuple[int, ...]
 ) -> None:
     """200 rows, two targets, SIGKILL after so many answers: equal to an undisturbed run."""
     arguments = ("--targets", "one,two", "--scorers", "exact,f1,length", "--margin", "0.1", "--gateway", gateway_url)
-    code, undisturbed, said = await ran(folder, *arguments, "--json", "--data", "undisturbed", "--html", "out.html")
+    code, undisturbed, notes = await ran(folder, *arguments, "--json", "--data", "undisturbed", "--html", "out.html")
     assert code == 0
     assert [len(each.calls) for each in upstreams] == [ROWS, ROWS]
-    lines = said.splitlines()
+    lines = notes.splitlines()
     assert lines[0] == "questions.csv: 200 rows, 200 with a reference"
-    assert lines[1] == f"asking the gateway at {gateway_url}/v1"
+    assert lines[1] == f"using the gateway at {gateway_url}/v1"
     assert lines[-2].startswith("400 of 400 answers; $0.00")
     assert lines[-1] == "wrote out.html"
     assert (folder / "out.html").read_text().startswith("<!doctype html>")
@@ -126,7 +126,7 @@ async def test_killed_and_run_again_it_ends_with_the_same_result(
         each.received.clear()
     for limit in kills:
         await killed(folder, lambda limit=limit: asked(upstreams) >= limit, *arguments, "--data", "disturbed")
-    code, resumed, said = await ran(folder, *arguments, "--json", "--data", "disturbed")
+    code, resumed, notes = await ran(folder, *arguments, "--json", "--data", "disturbed")
     assert code == 0
     assert result(resumed) == result(undisturbed)
     assert result(resumed)["targets"][0]["asked"] == ROWS
@@ -153,14 +153,14 @@ async def killed(folder: Path, when: Callable[[], bool], *arguments: str) -> Non
 
 
 @pytest.mark.timeout(180)
-async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: Path, upstreams) -> None:
+async def test_a_spent_budget_is_exit_code_1(folder: Path, upstreams) -> None:
     """The double stands where the gateway stands."""
     one, _ = upstreams
     one.replies(lambda asked: FakeAnswer(BODY, headers=(("x-gateway-upstream", "one"), ("x-gateway-model", "m"))))
     code, out, err = await ran(folder, "--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
     assert code == 1
     assert "Hold." in out
-    assert "the same command with more --budget goes on from there" in err
+    assert "the same command with more --budget continues from there" in err
     code, out, err = await ran(folder, "--as-reference", "one", "--limit", "20", "--gateway", one.origin)
     assert (code, out) == (0, "")
     assert err.splitlines()[-1] == "wrote questions.with-references.jsonl"
@@ -168,7 +168,7 @@ async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "notes"),
     [
         ([], "give at least one target, or --as-reference MODEL"),
         (["--targets", "one", "--set", "temperature"], "expected NAME=VALUE, as in temperature=0"),
@@ -177,16 +177,16 @@ async def test_a_spent_budget_is_exit_code_1_and_references_are_written(folder: 
         (["--targets", "on,two"], "'on' is not a target; did you mean \"one\"?"),
     ],
 )
-def test_what_was_asked_wrong_is_said_before_anything_is_asked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+def test_wrong_options_are_reported_before_any_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], notes: str
 ) -> None:
     monkeypatch.chdir(folder)
     found = CliRunner().invoke(app, ["replay", "questions.csv", *arguments])
     assert found.exit_code == (1 if isinstance(found.exception, CannotRun | ConfigError) else 2)
-    assert said in f"{found.output} {found.exception}"
+    assert notes in f"{found.output} {found.exception}"
 
 
-def test_a_log_is_frozen_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_traffic_is_written_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "log.jsonl").write_text('{"examples": "kept"}\n')
     found = CliRunner().invoke(app, ["replay", "log.jsonl", "--from-log", "one", "--since", "7d"])
@@ -200,7 +200,7 @@ def test_a_log_is_frozen_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(none.exception, CannotRun)
 
 
-def test_the_docs_name_the_options_that_there_are() -> None:
+def test_the_docs_name_existing_options() -> None:
     help_text = CliRunner().invoke(app, ["replay", "--help"]).output
     docs = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
     of_others = {"--format"}

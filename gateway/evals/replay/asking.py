@@ -26,18 +26,20 @@ from gateway.evals.store.replays import ReplayAnswer
 Outcome = Literal["ok", "refused", "failed", "timeout"]
 _NAMESPACE = UUID("5b1f8f5e-5c1f-5d5b-9a3c-2f1f3a6f7d10")
 _ERROR_CHARACTERS = 500
-_WAITS = (408, 409, 425, 429)
+_RETRYABLE = (408, 409, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """One question to one target. repeat: from 1. body: as it is sent."""
+    """One question to one target."""
 
     replay: str
     item: DatasetItem
     target: ReplayTarget
     repeat: int
+    """From 1."""
     body: dict[str, Any]
+    """The JSON body as it is sent."""
 
     @property
     def answer_id(self) -> str:
@@ -46,71 +48,74 @@ class ReplayRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplayFailure:
-    """No answer worth keeping. status: None: no answer at all. retry_after_s: what the answer asked to wait."""
+    """An attempt without a usable answer."""
 
     outcome: Outcome
     error: str
     seconds: float
     status: int | None = None
+    """None: there was no response."""
     retry_after_s: float | None = None
 
     @property
-    def passing(self) -> bool:
-        """Asking again may do better."""
+    def retryable(self) -> bool:
         return self.outcome != "refused"
 
 
-def judged_reply(ask: ReplayRequest, reply: HttpReply) -> Completion | ReplayFailure:
-    """What an answer says, or why it is none: an HTTP error, no JSON, an error in its body."""
+def completion_of(request: ReplayRequest, reply: HttpReply) -> Completion | ReplayFailure:
+    """The completion, or why there is none: an HTTP error, invalid JSON, an error in the body."""
     if reply.status >= 400:
-        kind: Outcome = "failed" if reply.status >= 500 or reply.status in _WAITS else "refused"
+        kind: Outcome = "failed" if reply.status >= 500 or reply.status in _RETRYABLE else "refused"
         kind = "timeout" if reply.status in (408, 504) else kind
         return ReplayFailure(kind, _message(reply), reply.seconds, reply.status, _retry_after_s(reply))
-    said = assemble(ask.item.api, False, reply.body)
-    if said.error is not None:
-        return ReplayFailure("failed", said.error[:_ERROR_CHARACTERS], reply.seconds, reply.status)
+    completion = assemble(request.item.api, False, reply.body)
+    if completion.error is not None:
+        return ReplayFailure("failed", completion.error[:_ERROR_CHARACTERS], reply.seconds, reply.status)
     try:
         reply.object()
     except ValueError as error:
         return ReplayFailure("failed", str(error)[:_ERROR_CHARACTERS], reply.seconds, reply.status)
-    return said
+    return completion
 
 
-def answered(ask: ReplayRequest, reply: HttpReply, said: Completion, asked_at: float, prices: Prices) -> ReplayAnswer:
-    usage, by = said.usage or reply.usage, reply.target
+def answered(
+    request: ReplayRequest, reply: HttpReply, completion: Completion, asked_at: float, prices: Prices
+) -> ReplayAnswer:
+    usage, by = completion.usage or reply.usage, reply.target
     return ReplayAnswer(
-        item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
-        cluster=ask.item.cluster, outcome="ok", status=reply.status, seconds=reply.seconds, asked=asked_at,
-        upstream=by.upstream if by else None, model=by.model if by else None, finish_reason=said.finish_reason,
+        item=request.item.number, target=request.target.name, repeat=request.repeat, answer_id=request.answer_id,
+        cluster=request.item.cluster, outcome="ok", status=reply.status, seconds=reply.seconds, asked=asked_at,
+        upstream=by.upstream if by else None, model=by.model if by else None, finish_reason=completion.finish_reason,
         **(asdict(usage) if usage else {}),
-        cost_usd=prices.cost(by, usage) if by else None, exchange_id=reply.exchange_id, text=said.text,
+        cost_usd=prices.cost(by, usage) if by else None, exchange_id=reply.exchange_id, text=completion.text,
         response=reply.body,
     )  # fmt: skip
 
 
-def unanswered(ask: ReplayRequest, failure: ReplayFailure, asked_at: float) -> ReplayAnswer:
+def unanswered(request: ReplayRequest, failure: ReplayFailure, asked_at: float) -> ReplayAnswer:
     return ReplayAnswer(
-        item=ask.item.number, target=ask.target.name, repeat=ask.repeat, answer_id=ask.answer_id,
-        cluster=ask.item.cluster, outcome=failure.outcome, status=failure.status, error=failure.error,
+        item=request.item.number, target=request.target.name, repeat=request.repeat, answer_id=request.answer_id,
+        cluster=request.item.cluster, outcome=failure.outcome, status=failure.status, error=failure.error,
         seconds=failure.seconds, asked=asked_at,
     )  # fmt: skip
 
 
-def subject(ask: ReplayRequest, answer: ReplayAnswer) -> Subject:
-    """For scorers: the same for an answer that was just given and for one read from the store."""
-    said = assemble(ask.item.api, False, answer.response)
+def subject(request: ReplayRequest, answer: ReplayAnswer) -> Subject:
+    """The subject for scorers. An answer from the store gives the same one as an answer that has just arrived."""
+    completion = assemble(request.item.api, False, answer.response)
     usage = None
     if answer.input_tokens is not None and answer.output_tokens is not None:
         usage = Usage(answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.reasoning_tokens)
     exchange = Exchange(
-        id=answer.answer_id, received=answer.asked, caller="replay", api=ask.item.api, alias=ask.target.alias,
-        target=Target(answer.upstream or "", answer.model or ask.target.name), stream=False,
-        request=orjson.dumps(ask.body), response=answer.response, status=answer.status or 200, outcome="ok",
-        total_s=answer.seconds, unit=f"{ask.replay}:{ask.item.number}:{ask.repeat}", u=0.0, pi=1.0, stratum="replay",
-        incarnation="replay", seq=ask.item.number, plan=ask.replay, arm=ask.target.name, cluster=ask.item.cluster,
+        id=answer.answer_id, received=answer.asked, caller="replay", api=request.item.api, alias=request.target.alias,
+        target=Target(answer.upstream or "", answer.model or request.target.name), stream=False,
+        request=orjson.dumps(request.body), response=answer.response, status=answer.status or 200, outcome="ok",
+        total_s=answer.seconds, unit=f"{request.replay}:{request.item.number}:{request.repeat}", u=0.0, pi=1.0,
+        stratum="replay", incarnation="replay", seq=request.item.number, plan=request.replay, arm=request.target.name,
+        cluster=request.item.cluster,
         usage=usage,
     )  # fmt: skip
-    return Subject(exchange, ask.body, said, ask.item.reference, answer.cost_usd)
+    return Subject(exchange, request.body, completion, request.item.reference, answer.cost_usd)
 
 
 def _message(reply: HttpReply) -> str:
@@ -118,12 +123,12 @@ def _message(reply: HttpReply) -> str:
         error = reply.object().get("error")
     except ValueError:
         error = reply.body[:200].decode("utf-8", "replace")
-    said = error.get("message") if isinstance(error, dict) else error
-    return f"HTTP {reply.status}: {said}"[:_ERROR_CHARACTERS]
+    message = error.get("message") if isinstance(error, dict) else error
+    return f"HTTP {reply.status}: {message}"[:_ERROR_CHARACTERS]
 
 
 def _retry_after_s(reply: HttpReply) -> float | None:
-    """In seconds; a date is none of what the gateway sends."""
+    """None if the header is a date; the gateway sends seconds."""
     try:
         seconds = float(reply.headers.get("retry-after", ""))
     except ValueError:
@@ -132,33 +137,36 @@ def _retry_after_s(reply: HttpReply) -> float | None:
 
 
 Sleep = Callable[[float], Awaitable[None]]
-_NO_USE = (401, 403, 404)  # of every further question too
+_PERMANENT = (401, 403, 404)  # every further request to this target would fail in the same way
 
 
 class Misconfigured(CannotRun):
-    """The gateway refuses every question of this kind; the message says what it said."""
+    """The gateway refuses every request to this target. The message quotes its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPacing:
-    """rate: questions a second, all targets together, repeated ones too; None: as fast as concurrency allows. attempts:
-    at one question. backoff_s: before the second, doubled after, up to longest_s; also what a Retry-After is cut to.
-    stop_after: failures in a row after which a replay stops. budget_usd: what its answers may cost; None: no bound.
-    """
-
     concurrency: int = 8
     rate: float | None = None
+    """Requests per second to all targets together, retries included. None: as fast as concurrency allows."""
     deadline_s: float = 300.0
     attempts: int = 5
+    """Attempts at one question."""
     backoff_s: float = 0.5
+    """The wait before the second attempt; it doubles with each further one, up to longest_s."""
     longest_s: float = 60.0
+    """The longest wait, also after a Retry-After."""
     stop_after: int = 20
+    """Failures of one target in a row after which the replay stops."""
     budget_usd: float | None = None
+    """What the answers of the replay may cost. None: no limit."""
 
 
 class RequestPacer:
-    """Gives every asking its time: 1 / rate apart, and none to a target that asked to wait. clock: of seconds, from
-    anywhere."""
+    """Spaces requests 1 / rate apart, and holds those to a target that sent Retry-After.
+
+    clock: seconds from any origin.
+    """
 
     def __init__(
         self, rate: float | None, sleep: Sleep = asyncio.sleep, clock: Callable[[], float] = time.monotonic
@@ -177,13 +185,13 @@ class RequestPacer:
             await self._sleep(at - now)
 
     def hold(self, target: str, seconds: float) -> None:
-        """Nobody asks this target before so many seconds have passed."""
+        """Holds the requests to this target for a time."""
         until = self._clock() + seconds
         self._waits[target] = max(until, self._waits.get(target, 0.0))
 
 
 class RetryingRequester:
-    """clock: Unix time in seconds."""
+    """Sends a request until it is answered, refused or given up. clock: Unix time in seconds."""
 
     def __init__(
         self,
@@ -196,44 +204,45 @@ class RetryingRequester:
         self._client, self._pace, self._prices, self._sleep, self._clock = client, pace, prices, sleep, clock
         self._turns = RequestPacer(pace.rate, sleep)
 
-    async def ask(self, ask: ReplayRequest) -> ReplayAnswer:
-        """The answer, or the last failure, as the store keeps it. Raises Misconfigured."""
+    async def ask(self, request: ReplayRequest) -> ReplayAnswer:
+        """The answer, or the last failure, as a row for the store. Raises Misconfigured."""
         attempt = 0
         while True:
             attempt += 1
-            await self._turns.turn(ask.target.name)
+            await self._turns.turn(request.target.name)
             asked_at = self._clock()
-            found = await self._once(ask)
-            if isinstance(found, ReplayAnswer):
-                return found
-            if not found.passing or attempt >= self._pace.attempts:
-                return unanswered(ask, found, asked_at)
-            await self._wait(ask, found, attempt)
+            outcome = await self._once(request)
+            if isinstance(outcome, ReplayAnswer):
+                return outcome
+            if not outcome.retryable or attempt >= self._pace.attempts:
+                return unanswered(request, outcome, asked_at)
+            await self._wait(request, outcome, attempt)
 
-    async def _once(self, ask: ReplayRequest) -> ReplayAnswer | ReplayFailure:
+    async def _once(self, request: ReplayRequest) -> ReplayAnswer | ReplayFailure:
         asked_at, began = self._clock(), time.perf_counter()
         try:
             reply = await self._client.ask(
-                PATHS[ask.item.api], ask.body, deadline_s=self._pace.deadline_s, headers=ask.target.headers
+                PATHS[request.item.api], request.body, deadline_s=self._pace.deadline_s, headers=request.target.headers
             )
         except Unreachable as error:
             seconds = time.perf_counter() - began
             return ReplayFailure("timeout" if seconds >= self._pace.deadline_s else "failed", str(error), seconds)
-        found = judged_reply(ask, reply)
+        found = completion_of(request, reply)
         if isinstance(found, ReplayFailure):
-            _check(ask, reply, found)
+            _check(request, reply, found)
             return found
-        return answered(ask, reply, found, asked_at, self._prices)
+        return answered(request, reply, found, asked_at, self._prices)
 
-    async def _wait(self, ask: ReplayRequest, failure: ReplayFailure, attempt: int) -> None:
+    async def _wait(self, request: ReplayRequest, failure: ReplayFailure, attempt: int) -> None:
         pace = self._pace
         if failure.retry_after_s is not None:
-            self._turns.hold(ask.target.name, min(failure.retry_after_s, pace.longest_s))
+            self._turns.hold(request.target.name, min(failure.retry_after_s, pace.longest_s))
             return
-        u = draw("replay:backoff", f"{ask.answer_id}:{attempt}")  # so that those that failed together part
+        # Jitter: requests that failed together do not retry together.
+        u = draw("replay:backoff", f"{request.answer_id}:{attempt}")
         await self._sleep(Backoff(pace.backoff_s, pace.longest_s).wait_s(attempt, u))
 
 
-def _check(ask: ReplayRequest, reply: HttpReply, failure: ReplayFailure) -> None:
-    if reply.status in _NO_USE:
-        raise Misconfigured(f"{ask.target.name} cannot be asked: {failure.error}")
+def _check(request: ReplayRequest, reply: HttpReply, failure: ReplayFailure) -> None:
+    if reply.status in _PERMANENT:
+        raise Misconfigured(f"{request.target.name} refuses all requests: {failure.error}")

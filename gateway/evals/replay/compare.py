@@ -28,29 +28,32 @@ from gateway.evals.statistics.paired import mcnemar_exact, mean_error, paired_di
 from gateway.evals.statistics.quantiles import quantile_ranks
 from gateway.evals.statistics.special import normal_quantile, student_quantile
 
-SPARSE = 10  # clusters that differ; with fewer, a standard error says little
+SPARSE = 10  # with fewer clusters that differ, a standard error is unreliable
 _TRAIL_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTerms:
-    """What is asked of one metric. alpha: of this comparison. margin: None: it is shown and not tested. whole: all
-    that was planned is answered, so that the fixed-n interval may be used."""
+    """How one metric is compared."""
 
     role: Kind
     alpha: float
     margin: float | None = None
-    whole: bool = True
+    """None: the metric is shown and not tested."""
+    complete: bool = True
+    """Every planned request is answered, so the fixed-n interval is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedValues:
-    """The items that both targets have a number for. clusters: labels; better: differences, positive for b."""
+    """The items for which both targets have a number."""
 
     a: Floats
     b: Floats
     clusters: list[str]
+    """The cluster of each item."""
     better: Floats
+    """Differences, positive where b is better."""
 
     @property
     def n(self) -> int:
@@ -68,13 +71,13 @@ def paired(metric: ReplayMetric, a: Floats, b: Floats, clusters: Sequence[str]) 
 def comparison(
     metric: ReplayMetric, pairs: PairedValues, terms: ComparisonTerms, noise: Estimate | None = None
 ) -> tuple[Comparison, IntervalTrail]:
-    """The comparison, and how the betting interval narrowed (no points where the metric is not bounded)."""
+    """The comparison, and the course of the betting interval, without points if the metric is not bounded."""
     trail = betting_trail(metric, pairs, terms.alpha)
     n, clusters = pairs.n, len(set(pairs.clusters))
     difference, method = _difference(metric, pairs, terms, trail)
     neutral = metric.direction == "neutral"
     margin = "unclear" if terms.margin is None else margin_finding(difference, terms.margin)
-    said = Comparison(
+    result = Comparison(
         metric=metric.name, unit=metric.unit, role=terms.role,
         a=mean_estimate(pairs.a, pairs.clusters, terms.alpha, metric.bounds),
         b=mean_estimate(pairs.b, pairs.clusters, terms.alpha, metric.bounds),
@@ -82,7 +85,7 @@ def comparison(
         direction_found="unclear" if neutral else direction_finding(difference), margin_found=margin,
         pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
     )  # fmt: skip
-    return said, trail
+    return result, trail
 
 
 def _difference(
@@ -94,10 +97,10 @@ def _difference(
     at_any_time = f"at any time (betting): {low:+.4g} … {high:+.4g}" if trail.points else ""
     if value is None or clusters < 2:
         return Estimate(value), "too few items for an interval"
-    if not terms.whole:
+    if not terms.complete:
         if not trail.points:
-            return Estimate(value), "no interval before the replay is whole"
-        return Estimate(value, low, high), "betting confidence sequence, one step a cluster"
+            return Estimate(value), "no interval before the replay is complete"
+        return Estimate(value, low, high), "betting confidence sequence, one step per cluster"
     if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
         method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
         return Estimate(value, *found), _joined(method, _mcnemar(pairs), at_any_time)
@@ -107,7 +110,7 @@ def _difference(
 
 
 def _mcnemar(pairs: PairedValues) -> str:
-    """For single yes-or-no pairs, the usual test of no difference beside the interval."""
+    """McNemar's test of no difference, for yes-or-no scores of independent items; "" for others."""
     known = set(np.unique((pairs.a, pairs.b)).tolist()) <= {0.0, 1.0}
     if not known or len(set(pairs.clusters)) < pairs.n:
         return ""
@@ -119,13 +122,13 @@ def _joined(*parts: str) -> str:
 
 
 def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[float, float] | None:
-    """For differences of which fewer than SPARSE clusters have any; None: more do.
+    """An interval for rare differences. None: SPARSE or more clusters differ.
 
     One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
     d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters, normal quantile. For
     single yes-or-no pairs this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
-    comparing matched proportions", Statistics in Medicine 24(5), section 3. It is never empty, as that of a standard
-    error of 0 would be.
+    comparing matched proportions", Statistics in Medicine 24(5), section 3. Unlike one from a standard error of 0, it
+    is never empty.
     """
     means = cluster_means(pairs.better, pairs.clusters)
     if int(np.count_nonzero(means)) >= SPARSE:
@@ -137,15 +140,15 @@ def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[flo
 
 
 def cluster_means(values: Floats, clusters: Sequence[str]) -> Floats:
-    """The mean of each cluster, in the order in which they first come."""
-    places: dict[str, int] = {}
-    index = np.array([places.setdefault(c, len(places)) for c in clusters], dtype=np.intp)
-    totals = np.bincount(index, weights=values, minlength=len(places))
-    return np.asarray(totals / np.bincount(index, minlength=len(places)), dtype=np.float64)
+    """The mean of each cluster, in the order of first appearance."""
+    positions: dict[str, int] = {}
+    index = np.array([positions.setdefault(c, len(positions)) for c in clusters], dtype=np.intp)
+    totals = np.bincount(index, weights=values, minlength=len(positions))
+    return np.asarray(totals / np.bincount(index, minlength=len(positions)), dtype=np.float64)
 
 
 def betting_trail(metric: ReplayMetric, pairs: PairedValues, alpha: float) -> IntervalTrail:
-    """The running interval, one step a cluster, differences moved onto [0, 1]; thinned to a few hundred points."""
+    """The running interval, one step per cluster, with differences mapped to [0, 1]; thinned to _TRAIL_POINTS."""
     if not metric.bounded or metric.direction == "neutral" or not pairs.n or metric.span <= 0:
         return IntervalTrail(metric.name, ())
     means, span = cluster_means(pairs.better, pairs.clusters), metric.span
@@ -161,10 +164,10 @@ def betting_trail(metric: ReplayMetric, pairs: PairedValues, alpha: float) -> In
 
 
 def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds: Bounds = (None, None)) -> Estimate:
-    """The mean of one target, with its own clustered t interval.
+    """The mean of one target with a clustered t interval.
 
-    Where fewer than SPARSE clusters leave one of the bounds, Wilson's instead, one trial a cluster: a score between the
-    bounds varies no more than one that is at them. It is never empty.
+    If all but fewer than SPARSE clusters are at one of the bounds, it is Wilson's interval with one trial per cluster:
+    a score between the bounds varies no more than one at the bounds. That interval is never empty.
     """
     if not values.size:
         return Estimate(None)
@@ -182,13 +185,13 @@ def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds:
 
 
 def pairs_needed(difference: Estimate, margin: float | None, n: int) -> int | None:
-    """About how many more items would decide, if the difference stays: intervals narrow as 1 / sqrt(n)."""
+    """About how many more items would decide if the difference stays as it is: intervals narrow as 1 / sqrt(n)."""
     if margin is None or difference.value is None or difference.low is None or difference.high is None:
         return None
-    half, room = (difference.high - difference.low) / 2.0, abs(difference.value + margin)
-    if room <= 0 or half <= 0:
+    half, distance = (difference.high - difference.low) / 2.0, abs(difference.value + margin)
+    if distance <= 0 or half <= 0:
         return None
-    needed = n * (half / room) ** 2 - n
+    needed = n * (half / distance) ** 2 - n
     return max(1, math.ceil(needed)) if needed < 1e9 else None
 
 
@@ -197,19 +200,22 @@ _CURVE_POINTS = 100
 
 @dataclass(frozen=True, slots=True)
 class TargetSummary:
-    """asked: the failed included. means: by metric, over the items it has a score for. cost_per_1k: None: no answer has
-    a price. curve: (seconds, share of answers at most so late)."""
+    """One target on its own."""
 
     target: str
     asked: int
+    """Requests with an answer or a final failure."""
     failed: int
     means: dict[str, Estimate]
+    """By metric, over the items with a score."""
     cost_per_1k: Estimate | None
+    """USD per 1000 requests. None: no answer has a price."""
     input_tokens: float | None
     output_tokens: float | None
     p50: Estimate
     p95: Estimate
     curve: tuple[tuple[float, float], ...]
+    """(seconds, share of the answers that took at most that long)."""
 
     def arm(self) -> Arm:
         answered = self.asked - self.failed
@@ -222,8 +228,8 @@ class TargetSummary:
         )
 
 
-def standing(sheet: ScoreSheet, target: str, metrics: Sequence[ReplayMetric], alpha: float) -> TargetSummary:
-    """alpha: of each interval by itself."""
+def summarize(sheet: ScoreSheet, target: str, metrics: Sequence[ReplayMetric], alpha: float) -> TargetSummary:
+    """alpha: the error of each interval."""
     times = sheet.measures["seconds", target]
     seconds = np.sort(times[np.isfinite(times)])
     cost = _mean(1000.0 * sheet.measured("cost_usd", target), sheet, alpha)

@@ -26,24 +26,26 @@ _BATCH_ROWS = 1024
 
 
 class DatasetError(CannotRun):
-    """A dataset cannot be used; one line for each mistake, with its place."""
+    """A dataset cannot be used. The message has one line for each error, with its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """place: "line 7". values: None: a blank line. mistake: why there are no values; None: there are."""
+    """One row of a file, as it was read."""
 
     place: str
+    """"line 7"."""
     values: Mapping[str, Any] | None
-    mistake: str | None = None
+    """None: the row is blank, or has an error."""
+    error: str | None = None
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """Raises DatasetError for a file that is none of these, or cannot be opened, or has no usable header."""
+    """Raises DatasetError for another kind of file, one that cannot be opened, or one without a usable header."""
     read = READERS.get(path.suffix.lower())
     if read is None:
-        instead = "; one JSON object a line is .jsonl" if path.suffix.lower() == ".json" else ""
-        raise DatasetError(f"{path}: no dataset; expected {', '.join(READERS)}{instead}")
+        instead = "; a file with one JSON object per line is .jsonl" if path.suffix.lower() == ".json" else ""
+        raise DatasetError(f"{path}: not a dataset; expected {', '.join(READERS)}{instead}")
     try:
         yield from read(path)
     except OSError as error:
@@ -72,7 +74,7 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 class _Lines:
-    """The lines of a text, with the place of bytes that are none."""
+    """The lines of a text file. An error names the line whose bytes are not text."""
 
     def __init__(self, path: Path, lines: Iterator[str]) -> None:
         self._path, self._lines = path, lines
@@ -112,7 +114,7 @@ def _header_line(path: Path, lines: Iterator[str]) -> list[str]:
 
 
 def _delimiter(header: str) -> str:
-    """Spreadsheets of half the world write semicolons."""
+    """The most frequent delimiter in the header: spreadsheets write semicolons in many locales."""
     return max(",;\t", key=header.count)
 
 
@@ -123,7 +125,7 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
         raise DatasetError(f"{path}: line 1: not CSV: {error}") from error
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise DatasetError(f"{path}: line 1: column {', '.join(twice)} stands twice; one of each is expected")
+        raise DatasetError(f"{path}: line 1: column {', '.join(twice)} appears twice; expected each column once")
     if "examples" not in names:
         found = ", ".join(names[:8])
         raise DatasetError(f"{path}: line 1: no column examples; expected examples,ground_truth, found {found}")
@@ -134,7 +136,7 @@ def _of_cells(place: str, names: list[str], cells: list[str]) -> Row:
     if not any(cell.strip() for cell in cells):
         return Row(place, None)
     if len(cells) != len(names):
-        return Row(place, None, f"{len(cells)} cells, and {len(names)} columns; quote cells that hold the delimiter")
+        return Row(place, None, f"{len(cells)} cells for {len(names)} columns; quote cells that hold the delimiter")
     return Row(place, {n: v if n == "examples" else v or None for n, v in zip(names, cells, strict=True) if n})
 
 
@@ -183,18 +185,18 @@ Api = Literal["chat", "completions", "responses", "messages"]
 PATHS: Mapping[Api, str] = MappingProxyType(
     {"chat": "/chat/completions", "completions": "/completions", "responses": "/responses", "messages": "/messages"}
 )
-_ASKED_WITH: Mapping[Api, tuple[str, ...]] = MappingProxyType(
+_QUESTION_MEMBERS: Mapping[Api, tuple[str, ...]] = MappingProxyType(
     {"chat": ("messages",), "completions": ("prompt",), "responses": ("input", "prompt"), "messages": ("messages",)}
 )
 REFERENCES = ("reference", "ground_truth")
-# What of a row with `messages` is part of the request; everything else there is somebody's own note.
+# The members of a row with `messages` that belong to the request; other members are notes.
 _PARAMETERS = frozenset({
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "presence_penalty",
     "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
     "parallel_tool_calls", "functions", "function_call", "reasoning_effort", "verbosity",
 })  # fmt: skip
-# Of one sending, or of one place, and so no part of a question.
-_NOT_ASKED = frozenset({
+# Members about one call or one deployment; they are not part of the question.
+_CALL_MEMBERS = frozenset({
     "model", "stream", "stream_options", "store", "metadata", "user", "safety_identifier", "prompt_cache_key",
     "service_tier", "background",
 })  # fmt: skip
@@ -202,51 +204,50 @@ _NOT_ASKED = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class DatasetItem:
-    """A question that is asked of every target.
-
-    number: its place among the dataset's questions, from 1. request: the body, without a model. reference: the right
-    answer; None: none is known. cluster: items that depend on each other (turns of one conversation, the same question
-    twice) share it.
-    """
+    """A question that every target is asked."""
 
     number: int
+    """Its position among the dataset's questions, from 1."""
     api: Api
     request: Mapping[str, Any]
+    """The body, without a model."""
     reference: str | None
+    """The right answer. None: unknown."""
     cluster: str
+    """Shared by items that depend on each other: turns of one conversation, or the same question twice."""
 
     def canonical(self) -> bytes:
-        """A row of JSONL, and what the dataset's hash is made of: the same for the same row, however it was written."""
+        """The item as a row of JSONL, which the dataset's hash is built from: the same in every file format."""
         row: dict[str, Any] = {"api": self.api, "request": self.request, "cluster": self.cluster}
         if self.reference is not None:
             row["reference"] = self.reference
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
 
     def example(self) -> str | None:
-        """The one thing a single user says, as a row with `examples` has it; None: the request is more than that."""
+        """The text of a request that is a single user message. None: the request has more than that."""
         messages = self.request.get("messages")
         if self.api != "chat" or set(self.request) != {"messages"} or not messages or len(messages) != 1:
             return None
-        [said] = messages
-        plain = set(said) == {"role", "content"} and said["role"] == "user" and isinstance(said["content"], str)
-        return str(said["content"]) if plain else None
+        [message] = messages
+        single = set(message) == {"role", "content"} and message["role"] == "user"
+        content = message["content"] if single else None
+        return content if isinstance(content, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """A row as it was read. ignored: names in it that mean nothing here."""
-
     item: DatasetItem
     ignored: frozenset[str] = frozenset()
+    """Members of the row that have no meaning here."""
 
 
 def item_of(row: Mapping[str, Any], number: int) -> ParsedRow:
-    """A row in any of its forms. Raises ValueError, with what was expected.
+    """A row in any of its forms. Raises ValueError that names what was expected.
 
     {"examples", "ground_truth"}: a question and its answer. {"messages", …}: a request, where a last message of the
-    assistant is the reference, as in files for OpenAI's fine-tuning. {"request", "api"}: a body as it is.
+    assistant is the reference, as in files for OpenAI's fine-tuning. {"request", "api"}: a request body.
     """
-    forms = {"request": _whole, "messages": _messages, "examples": _example}
+    forms = {"request": _body, "messages": _messages, "examples": _example}
     form = next((name for name in forms if row.get(name) is not None), None)
     if form is None:
         if "examples" in row:
@@ -284,34 +285,34 @@ def _messages(row: Mapping[str, Any]) -> Parts:
     return "chat", request, reference, _PARAMETERS | {"messages"}
 
 
-def _whole(row: Mapping[str, Any]) -> Parts:
+def _body(row: Mapping[str, Any]) -> Parts:
     named, body = row.get("api") or "chat", row["request"]
-    api = next((known for known in _ASKED_WITH if known == named), None)
+    api = next((known for known in _QUESTION_MEMBERS if known == named), None)
     if api is None:
-        raise ValueError(f"api {named!r} cannot be replayed; expected one of {', '.join(_ASKED_WITH)}")
+        raise ValueError(f"api {named!r} cannot be replayed; expected one of {', '.join(_QUESTION_MEMBERS)}")
     if not isinstance(body, Mapping):
         raise ValueError(f"request must be an object, not {_kind(body)}")
     request = bare(body)
-    if not any(request.get(name) for name in _ASKED_WITH[api]):
-        raise ValueError(f"request has no {' or '.join(_ASKED_WITH[api])}")
+    if not any(request.get(name) for name in _QUESTION_MEMBERS[api]):
+        raise ValueError(f"request has no {' or '.join(_QUESTION_MEMBERS[api])}")
     if "messages" in request:
         request["messages"] = _turns(request["messages"])
     return api, request, _reference(row), frozenset({"request", "api", "id"})
 
 
 def bare(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A body without what belongs to one sending: the model, the stream, the caller's own marks."""
-    return {k: v for k, v in body.items() if k not in _NOT_ASKED}
+    """A body without the members about one call: the model, streaming, the caller's own metadata."""
+    return {k: v for k, v in body.items() if k not in _CALL_MEMBERS}
 
 
 def _turns(messages: Any) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"messages must be a list with something in it, not {_kind(messages)}")
+        raise ValueError(f"messages must be a non-empty list, not {_kind(messages)}")
     out = []
     for at, turn in enumerate(messages):
         if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
             raise ValueError(f"messages[{at}] must be an object with a role")
-        # Tables give every turn every column; `weight` is a word to a trainer.
+        # Tables give every turn every column; `weight` is for fine-tuning.
         out.append({k: v for k, v in turn.items() if v is not None and k != "weight"})
         if "content" not in out[-1] and "content" in turn:
             out[-1]["content"] = None
@@ -337,22 +338,24 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-_MISTAKES_SHOWN = 10
+_MAX_ERRORS = 10
 _DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A file that can be asked. hash: 64 hex digits over its canonical rows, in order. rows: its questions;
-    references: how many have one. blank: empty rows, which are passed over. ignored: names that mean nothing here.
-    """
+    """A file without errors."""
 
     path: Path
     hash: str
+    """64 hex digits over its canonical rows, in order."""
     rows: int
     references: int
+    """The number of rows with a right answer."""
     blank: int
+    """The number of empty rows, which are skipped."""
     ignored: tuple[str, ...]
+    """Names of columns or members that have no meaning here."""
     _digests: bytes = field(repr=False)
 
     @property
@@ -360,7 +363,7 @@ class Dataset:
         return self.path.name
 
     def items(self) -> Iterator[DatasetItem]:
-        """The rows in order, one at a time. Raises DatasetError when the file is not what it was."""
+        """The items in order, one at a time. Raises DatasetError if the file has changed since the scan."""
         number = 0
         for item in _items(self.path):
             at = number * _DIGEST_BYTES
@@ -369,49 +372,49 @@ class Dataset:
             yield item
             number += 1
         if number != self.rows:
-            raise DatasetError(f"{self.path} was changed while it was replayed (row {number + 1}); start again")
+            raise DatasetError(f"{self.path} changed during the replay (row {number + 1}); start again")
 
 
 def scan(path: Path) -> Dataset:
-    """Reads the whole file and holds none of its rows. Raises DatasetError with the first mistakes, by their lines."""
-    whole, digests, mistakes = sha256(), bytearray(), []
+    """Reads the complete file without keeping its rows. Raises DatasetError with the first errors and their lines."""
+    digest, digests, errors = sha256(), bytearray(), []
     counts = {"rows": 0, "references": 0, "blank": 0}
     ignored: set[str] = set()
-    wrong = 0
+    count = 0
     for row in rows(path):
-        if row.values is None and row.mistake is None:
+        if row.values is None and row.error is None:
             counts["blank"] += 1
             continue
         try:
-            if row.mistake is not None or row.values is None:
-                raise ValueError(row.mistake)
+            if row.error is not None or row.values is None:
+                raise ValueError(row.error)
             read = item_of(row.values, counts["rows"] + 1)
             canonical = read.item.canonical()
         except (ValueError, TypeError) as error:
-            wrong += 1
-            if wrong <= _MISTAKES_SHOWN:
-                mistakes.append(plain(f"{path}: {row.place}: {error}"))
+            count += 1
+            if count <= _MAX_ERRORS:
+                errors.append(plain(f"{path}: {row.place}: {error}"))
             continue
-        whole.update(canonical + b"\n")
+        digest.update(canonical + b"\n")
         digests += sha256(canonical).digest()[:_DIGEST_BYTES]
         ignored |= read.ignored
         counts["rows"] += 1
         counts["references"] += read.item.reference is not None
-    if wrong > _MISTAKES_SHOWN:
-        mistakes.append(f"{path}: and {wrong - _MISTAKES_SHOWN} more")
-    if mistakes:
-        raise DatasetError("\n".join(mistakes))
+    if count > _MAX_ERRORS:
+        errors.append(f"{path}: and {count - _MAX_ERRORS} more")
+    if errors:
+        raise DatasetError("\n".join(errors))
     if not counts["rows"]:
-        raise DatasetError(f"{path}: no rows; expected at least one question")
+        raise DatasetError(f"{path}: there are no rows; expected at least one question")
     names = tuple(plain(name) for name in sorted(ignored))
-    return Dataset(path, whole.hexdigest(), **counts, ignored=names, _digests=bytes(digests))
+    return Dataset(path, digest.hexdigest(), **counts, ignored=names, _digests=bytes(digests))
 
 
 def _items(path: Path) -> Iterator[DatasetItem]:
     number = 0
     for row in rows(path):
-        if row.mistake is not None:
-            raise DatasetError(f"{path}: {row.place}: {row.mistake}")
+        if row.error is not None:
+            raise DatasetError(f"{path}: {row.place}: {row.error}")
         if row.values is None:
             continue
         number += 1

@@ -1,4 +1,4 @@
-"""What a replay asks of whom: targets by name, what is set in every request, seeds. Frozen and hashed. Pure."""
+"""What a replay asks, and which targets: names resolved, settings of every request, seeds. Frozen and hashed. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.evals.replay.datasets import DatasetItem
 
-# Kinds of upstream that take `seed` (others refuse what they do not know).
+# Kinds of upstream that accept `seed`; others refuse unknown members.
 SEEDED = frozenset({
     "openai", "azure", "vllm", "ollama", "llamacpp", "llamafile", "llama_cpp_python", "lmstudio", "sglang", "ray_serve",
     "tgi", "groq", "together", "openrouter", "fireworks", "xai", "fake",
@@ -27,23 +27,23 @@ _SYSTEM: Mapping[str, str] = MappingProxyType({"responses": "instructions", "mes
 
 
 class TargetError(CannotRun):
-    """A target of the replay cannot be asked; the message names it and what there is."""
+    """A target that cannot be used. The message names it and the known ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayTarget:
-    """One target of a replay. name: as the user wrote it. alias: the model name that is asked for. forced: the one
-    target of the alias that may answer; None: any. extra: the alias is not in the config, and made for this replay.
-    definition: a hash of what the config says of it: answers of another definition are another replay's. seeded: every
-    upstream that may answer takes `seed`.
-    """
-
     name: str
+    """As the user wrote it."""
     alias: str
+    """The model name in the requests."""
     forced: Target | None = None
+    """The one target of the alias that may answer. None: any."""
     extra: bool = False
+    """The alias is not in the config; the replay's own gateway defines it."""
     definition: str = ""
+    """A hash of its definition in the config. With another definition, it is another replay."""
     seeded: bool = False
+    """Every upstream that may answer accepts `seed`."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -52,28 +52,29 @@ class ReplayTarget:
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """What is the same in every request. fields: members of the body, before what a row says. system: in place of a
-    row's own. seed: of the first repeat, each further one has the next; None: none is sent."""
+    """What is the same in every request."""
 
     fields: tuple[tuple[str, Any], ...] = ()
+    """Members of the body; they replace those of a row."""
     system: str | None = None
+    """A system message that replaces a row's own."""
     seed: int | None = 0
+    """The seed of the first repeat; each further one has the next. None: no seed is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayDesign:
-    """dataset: its hash."""
-
     dataset: str
+    """The dataset's hash."""
     targets: tuple[ReplayTarget, ...]
     settings: RequestSettings
 
     @property
     def json(self) -> str:
-        """All that decides an answer."""
-        said = {"dataset": self.dataset, "settings": asdict(self.settings)}
+        """Everything that determines the answers."""
+        fixed = {"dataset": self.dataset, "settings": asdict(self.settings)}
         targets = {t.name: t.definition for t in self.targets}
-        return orjson.dumps({**said, "targets": targets}, option=orjson.OPT_SORT_KEYS).decode()
+        return orjson.dumps({**fixed, "targets": targets}, option=orjson.OPT_SORT_KEYS).decode()
 
     @property
     def hash(self) -> str:
@@ -81,22 +82,22 @@ class ReplayDesign:
 
 
 def body(item: DatasetItem, target: ReplayTarget, settings: RequestSettings, repeat: int) -> dict[str, Any]:
-    """The request. repeat: from 1."""
-    asked = {"model": target.alias, **item.request, **dict(settings.fields)}
+    """The request body. repeat: from 1."""
+    body = {"model": target.alias, **item.request, **dict(settings.fields)}
     if settings.system is not None:
-        _instruct(asked, item.api, settings.system)
+        _instruct(body, item.api, settings.system)
     if target.seeded and item.api in _SEEDED_APIS and settings.seed is not None:
-        own = asked.get("seed")
-        asked["seed"] = (own if isinstance(own, int) else settings.seed) + repeat - 1
-    return asked
+        own = body.get("seed")
+        body["seed"] = (own if isinstance(own, int) else settings.seed) + repeat - 1
+    return body
 
 
-def _instruct(asked: dict[str, Any], api: str, system: str) -> None:
+def _instruct(body: dict[str, Any], api: str, system: str) -> None:
     if api in _SYSTEM:
-        asked[_SYSTEM[api]] = system
+        body[_SYSTEM[api]] = system
     elif api == "chat":
-        others = [turn for turn in asked["messages"] if turn.get("role") not in ("system", "developer")]
-        asked["messages"] = [{"role": "system", "content": system}, *others]
+        others = [turn for turn in body["messages"] if turn.get("role") not in ("system", "developer")]
+        body["messages"] = [{"role": "system", "content": system}, *others]
 
 
 def setting(word: str) -> tuple[str, Any]:
@@ -105,46 +106,47 @@ def setting(word: str) -> tuple[str, Any]:
     if not equals or not name:
         raise ValueError(f"{word!r}: expected NAME=VALUE, as in temperature=0")
     if name in ("model", "messages", "stream", "prompt", "input", "n"):
-        raise ValueError(f"{name} cannot be set for all rows: it is what a replay asks, or how")
+        raise ValueError(f"{name} cannot be set for all rows: the replay sets it")
     try:
         return name, orjson.loads(value)
     except orjson.JSONDecodeError:
         return name, value
 
 
-def contenders(names: Sequence[str], config: Config, *, own: bool) -> tuple[ReplayTarget, ...]:
-    """Names to targets: an alias of the config, or "upstream/model". own: the gateway is started for this replay, so
-    that a target needs no alias. Raises WrongTarget with every mistake.
+def resolve_targets(names: Sequence[str], config: Config, *, own: bool) -> tuple[ReplayTarget, ...]:
+    """The targets of these names: an alias of the config, or "upstream/model". Raises TargetError with every error.
+
+    own: the gateway is started for this replay, so a target needs no alias.
     """
-    mistakes = [f"--targets: {n!r} stands twice" for n in dict.fromkeys(names) if names.count(n) > 1]
+    errors = [f"--targets: {n!r} is named twice" for n in dict.fromkeys(names) if names.count(n) > 1]
     found: list[ReplayTarget] = []
     for at, name in enumerate(names):
         try:
-            found.append(_contender(name, at, config, own))
-        except TargetError as wrong:
-            mistakes.append(f"--targets: {wrong}")
-    if mistakes:
-        raise TargetError("\n".join(mistakes))
+            found.append(_resolve(name, at, config, own))
+        except TargetError as error:
+            errors.append(f"--targets: {error}")
+    if errors:
+        raise TargetError("\n".join(errors))
     return tuple(found)
 
 
-def _contender(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
+def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     if name in config.models:
         model = config.models[name]
         targets = [Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)]
-        said = model.model_dump_json(include={"targets", "fallback", "strategy"})
-        return ReplayTarget(name, name, definition=_defined(config, targets, said), seeded=_seeded(config, targets))
+        text = model.model_dump_json(include={"targets", "fallback", "strategy"})
+        return ReplayTarget(name, name, definition=_definition(config, targets, text), seeded=_seeded(config, targets))
     upstream, _, model_name = name.partition("/")
     if not model_name or upstream not in config.upstreams:
         raise TargetError(f"{name!r} is not a target{_hint(name, config)}")
     target = Target(upstream, model_name)
-    alias = _holding(target, config)
+    alias = _alias_with(target, config)
     if alias is None and not own:
         raise TargetError(
-            f"{name!r} is a target of no model of the config, and a gateway that runs already asks only those; "
-            "add it to one, or leave --gateway out"
+            f"{name!r} is not a target of any model in the config, and a running gateway serves only those; "
+            "add it to a model, or leave out --gateway"
         )
-    definition, seeded = _defined(config, [target], name), _seeded(config, [target])
+    definition, seeded = _definition(config, [target], name), _seeded(config, [target])
     if own:
         return ReplayTarget(name, f"{_ALIAS}-{at + 1}", None, True, definition, seeded)
     return ReplayTarget(name, alias or "", target, False, definition, seeded)
@@ -157,20 +159,20 @@ def _hint(name: str, config: Config) -> str:
     return close or f"; expected one of {', '.join(known[:12])}"
 
 
-def _holding(target: Target, config: Config) -> str | None:
+def _alias_with(target: Target, config: Config) -> str | None:
     for alias, model in config.models.items():
         if any((t.upstream, t.model) == (target.upstream, target.model) for t in (*model.targets, *model.fallback)):
             return alias
     return None
 
 
-def _defined(config: Config, targets: Sequence[Target], said: str) -> str:
-    """Never with a key in it; the address of an engine that is run here changes with each start."""
-    places = []
+def _definition(config: Config, targets: Sequence[Target], text: str) -> str:
+    """A hash without keys, and without the address of a managed engine, which changes with each start."""
+    upstreams = []
     for target in targets:
         upstream = config.upstreams[target.upstream]
-        places.append([target.upstream, upstream.kind, upstream.run.model if upstream.run else upstream.url])
-    return sha256(orjson.dumps([said, places])).hexdigest()[:12]
+        upstreams.append([target.upstream, upstream.kind, upstream.run.model if upstream.run else upstream.url])
+    return sha256(orjson.dumps([text, upstreams])).hexdigest()[:12]
 
 
 def _seeded(config: Config, targets: Sequence[Target]) -> bool:

@@ -25,39 +25,42 @@ from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import CannotRun
 from gateway.evals.http_client import HttpConnections, Unreachable
-from gateway.evals.replay.design import ReplayTarget, TargetError, contenders
+from gateway.evals.replay.design import ReplayTarget, TargetError, resolve_targets
 from gateway.evals.store.engine import default_url
 from gateway.runtime.child import Child, runs
 from gateway.runtime.supervisor import Supervisor
 
 _HOST = "127.0.0.1"
-_KEPT = ("upstreams", "models", "limits")
-_LOOK_S = 5.0  # a busy machine answers late
-_GRACE_S = 1.0  # it has no clients but us
+_KEPT_SECTIONS = ("upstreams", "models", "limits")
+_HEALTH_DEADLINE_S = 5.0
+_GRACE_S = 1.0  # the replay is its only client
 _READY_S = 30.0
 _ENGINE_READY_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReachedGateway:
-    """A gateway that answers. base_url: as in "http://127.0.0.1:8000/v1". api_key: None: it asks for none."""
+    """A gateway that answers."""
 
     base_url: str
+    """For example "http://127.0.0.1:8000/v1"."""
     api_key: str | None
+    """None: it needs no key."""
 
 
 @asynccontextmanager
 async def own_gateway(
     path: Path, config: Config, targets: Sequence[ReplayTarget], directory: Path
 ) -> AsyncIterator[ReachedGateway]:
-    """path, config: of the gateway.yaml. targets: those that need a name of their own get one. directory: where its
-    config lies meanwhile, for its owner only. Raises ChildFailed with what it said when it does not start.
+    """Starts a gateway for these targets. path, config: the gateway.yaml. directory: for its own configuration file.
+
+    Raises ChildFailed with its output if it does not start.
     """
     key = f"sk-replay-{secrets.token_urlsafe(24)}"
     engines = {name: _free_port() for name in _engines(config, targets)}
     text = gateway_yaml(path, targets, hashlib.sha256(key.encode()).hexdigest(), engines)
     async with Supervisor() as supervisor, HttpConnections() as connections:
-        with _kept(directory, text) as own:
+        with _config_file(directory, text) as own:
             for name, port in engines.items():
                 run = config.upstreams[name].run
                 engine = ("engine", "--model", run.model if run else "", "--port", str(port))
@@ -69,9 +72,9 @@ async def own_gateway(
 
 
 def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engines: Mapping[str, int]) -> str:
-    """The config of the replay's own gateway: the same upstreams and models, ${NAME} left as it stands."""
-    raw, _ = parse_yaml(read_config_text(path), path.name, _Unread())
-    kept: dict[str, Any] = {name: raw[name] for name in _KEPT if name in raw}
+    """The config of the replay's own gateway: the same upstreams and models, with every ${NAME} unresolved."""
+    raw, _ = parse_yaml(read_config_text(path), path.name, _Placeholders())
+    kept: dict[str, Any] = {name: raw[name] for name in _KEPT_SECTIONS if name in raw}
     for name, port in engines.items():
         upstream = {k: v for k, v in kept["upstreams"][name].items() if k != "run"}
         kept["upstreams"][name] = {**upstream, "base_url": f"http://{_HOST}:{port}/v1"}
@@ -81,12 +84,12 @@ def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engin
             kept["models"][target.alias] = {"targets": [{"upstream": upstream_name, "model": model}]}
     kept["keys"] = [{"name": "replay", "sha256": digest, "sample": "never", "allow": ["target"]}]
     kept["sampling"] = {"rate": 0.0}
-    kept["stream"] = {"url": "unix:///dev/null"}  # nothing is recorded, so nothing is looked for there
+    kept["stream"] = {"url": "unix:///dev/null"}  # nothing is recorded, so it is never opened
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
-class _Unread(Mapping[str, str]):
-    """An environment in which every variable stands for itself: secrets do not enter another file."""
+class _Placeholders(Mapping[str, str]):
+    """An environment in which every variable is its own placeholder: secrets do not get into another file."""
 
     def __getitem__(self, name: str) -> str:
         return f"${{{name}}}"
@@ -99,7 +102,7 @@ class _Unread(Mapping[str, str]):
 
 
 def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
-    """The upstreams that are run here and that these targets may ask."""
+    """The managed upstreams that these targets may use."""
     wanted: set[str] = set()
     for target in targets:
         model = config.models.get(target.alias)
@@ -111,14 +114,14 @@ def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
 
 
 @contextmanager
-def _kept(directory: Path, text: str) -> Iterator[Path]:
-    """A replay that was killed leaves its file, in which keys may stand: the next one removes it."""
+def _config_file(directory: Path, text: str) -> Iterator[Path]:
+    """The text in a file while the context is open. Files that killed replays have left, with keys, are removed."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"gateway-{os.getpid()}.yaml"
-    for left in directory.glob("gateway-*.yaml"):
-        pid = left.stem.rpartition("-")[2]
-        if left == path or not (pid.isdecimal() and runs(int(pid))):
-            left.unlink(missing_ok=True)
+    for leftover in directory.glob("gateway-*.yaml"):
+        pid = leftover.stem.rpartition("-")[2]
+        if leftover == path or not (pid.isdecimal() and runs(int(pid))):
+            leftover.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -129,7 +132,7 @@ def _kept(directory: Path, text: str) -> Iterator[Path]:
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnections, ready_s: float) -> Child:
-    """-P: modules in the working directory do not shadow those that are installed."""
+    """With -P, modules in the working directory do not shadow installed ones."""
 
     async def ready() -> bool:
         return await answers(f"http://{_HOST}:{port}", connections)
@@ -138,9 +141,9 @@ def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnect
 
 
 async def answers(origin: str, connections: HttpConnections) -> bool:
-    """Whether a gateway, or an engine, is there and well."""
+    """Whether a gateway, or an engine, answers its health check."""
     try:
-        reply = await connections.send("GET", f"{origin}/health", deadline_s=_LOOK_S)
+        reply = await connections.send("GET", f"{origin}/health", deadline_s=_HEALTH_DEADLINE_S)
     except Unreachable:
         return False
     return reply.status == 200
@@ -153,7 +156,7 @@ def _free_port() -> int:
 
 
 Say = Callable[[str], None]
-OWN = "replay"  # in the data directory: what the replay's own gateway keeps
+OWN = "replay"  # the directory of the replay's own gateway, in the data directory
 
 
 class GatewayUnreachable(CannotRun):
@@ -162,61 +165,65 @@ class GatewayUnreachable(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class GatewayLocation:
-    """What the command line says of the gateway. config: the gateway.yaml, read from path. url: of a gateway; None:
-    not said."""
+    """Where the command line and the config say that a gateway is."""
 
     path: Path
+    """Of the gateway.yaml."""
     config: Config
     data: Path
     url: str | None = None
+    """Of a running gateway. None: not given."""
 
 
-def store_of(place: GatewayLocation) -> str:
-    """Where answers are kept, and where the log is: a URL."""
-    return place.config.store.url or default_url(place.data)
+def store_of(location: GatewayLocation) -> str:
+    """The URL of the store of answers and of recorded traffic."""
+    return location.config.store.url or default_url(location.data)
 
 
 @asynccontextmanager
 async def reached(
-    place: GatewayLocation, names: Sequence[str], say: Say
+    location: GatewayLocation, names: Sequence[str], say: Say
 ) -> AsyncIterator[tuple[ReachedGateway, tuple[ReplayTarget, ...]]]:
-    """The gateway, while the context is open, and the targets as it knows them. Raises NoGateway, WrongTarget."""
-    running, targets = await _running(place, names)
+    """The gateway, while the context is open, and the targets as it names them.
+
+    Raises GatewayUnreachable, TargetError.
+    """
+    running, targets = await _running(location, names)
     if running is not None:
-        say(f"asking the gateway at {running.base_url}")
+        say(f"using the gateway at {running.base_url}")
         yield running, targets
         return
-    targets = contenders(names, place.config, own=True)
+    targets = resolve_targets(names, location.config, own=True)
     say("starting a gateway for this replay")
-    async with own_gateway(place.path, place.config, targets, place.data / OWN) as own:
+    async with own_gateway(location.path, location.config, targets, location.data / OWN) as own:
         yield own, targets
 
 
 async def _running(
-    place: GatewayLocation, names: Sequence[str]
+    location: GatewayLocation, names: Sequence[str]
 ) -> tuple[ReachedGateway | None, tuple[ReplayTarget, ...]]:
-    """A gateway that runs and knows these targets; None: there is none."""
-    evals = resolve_evals(place.config.evals, place.data)
-    url = place.url or evals.base_url
+    """A running gateway that has these targets. None: there is none."""
+    evals = resolve_evals(location.config.evals, location.data)
+    url = location.url or evals.base_url
     if url is None:
         return None, ()
-    gateway = ReachedGateway(_v1(url), _key(evals, place, url))
+    gateway = ReachedGateway(_v1(url), _key(evals, location, url))
     if not await _answers(gateway):
-        if place.url or place.config.evals.base_url:
-            raise GatewayUnreachable(f"no gateway answers at {gateway.base_url}; start it, or leave it out")
-        return None, ()  # that of a `gateway up` that has ended
+        if location.url or location.config.evals.base_url:
+            raise GatewayUnreachable(f"no gateway answers at {gateway.base_url}; start it, or leave out --gateway")
+        return None, ()  # the address is from a `gateway up` that has ended
     try:
-        return gateway, contenders(names, place.config, own=False)
+        return gateway, resolve_targets(names, location.config, own=False)
     except TargetError:
-        if place.url or place.config.evals.base_url:
+        if location.url or location.config.evals.base_url:
             raise
         return None, ()
 
 
-def _key(evals: EvalsConfig, place: GatewayLocation, url: str) -> str | None:
-    """A key goes only to the gateway that it is for."""
+def _key(evals: EvalsConfig, location: GatewayLocation, url: str) -> str | None:
+    """The key, only for the gateway that it belongs to."""
     known = evals.base_url or ""
-    return evals.api_key if place.url is None or _v1(known) == _v1(url) or place.config.evals.api_key else None
+    return evals.api_key if location.url is None or _v1(known) == _v1(url) or location.config.evals.api_key else None
 
 
 def _v1(url: str) -> str:

@@ -1,4 +1,4 @@
-"""What the command line asks of a replay, checked before anything is asked of a model."""
+"""The options of `gateway replay`, checked before the first request."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ ERROR_RATE = Guardrail(FAILED.name, 0.02)
 
 
 class OptionError(CannotRun):
-    """An option does not fit the others, or the dataset."""
+    """An option that does not fit the others, or the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """targets: the first is the control. scorers: empty: those that fit the dataset. primary: None: the first scorer
-    with a best and a worst value. guardrails: beside that of the error rate. limit: of rows, the first ones; None: all.
-    command: what was typed."""
-
     targets: tuple[str, ...]
+    """The first is the control."""
     scorers: tuple[str, ...] = ()
+    """Empty: those that fit the dataset."""
     repeats: int = 1
     primary: str | None = None
+    """None: the first scorer with a best and a worst value."""
     margin: float = 0.02
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
+    """In addition to the one on the error rate."""
     limit: int | None = None
+    """The number of rows, from the first. None: all."""
     settings: RequestSettings = field(default_factory=RequestSettings)
     pace: RequestPacing = field(default_factory=RequestPacing)
     command: str = ""
+    """The command line, as it was typed."""
 
 
 def rows_of(options: ReplayOptions, dataset: Dataset) -> int:
@@ -51,24 +53,24 @@ def rows_of(options: ReplayOptions, dataset: Dataset) -> int:
 
 
 def name_of(dataset: Dataset, design: str) -> str:
-    """What is asked decides it: so the same command finds its own answers, and another one none of them."""
+    """The replay's name follows from what it asks, so the same command finds its stored answers, and no other does."""
     stem = re.sub(r"[^\w.-]+", "-", dataset.path.stem)[:60] or "dataset"
     return f"{stem}-{design}"
 
 
 def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[str, ScorerConfig]:
-    """The scorers of this replay: as the config has them, or with their usual options."""
+    """The scorers of this replay: as configured, or with their default options."""
     names = options.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise OptionError(f"--scorers: {', '.join(twice)} stands twice")
-    # A share is of traffic; of a dataset every answer is judged.
+        raise OptionError(f"--scorers: {', '.join(twice)} is named twice")
+    # `share` is for traffic; of a dataset, every answer is scored.
     return {name: (config.scorers.get(name) or ScorerConfig()).model_copy(update={"share": 1.0}) for name in names}
 
 
 def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
-    """The scorers that judge one answer by itself. Raises WrongOption where others were asked for by name."""
+    """The scorers of single answers. Raises OptionError if a scorer of pairs was named."""
     if wrong := [name for name in options.scorers if name in built.pairs]:
-        raise OptionError(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each by itself")
+        raise OptionError(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each one alone")
     return built.single
 
 
@@ -77,21 +79,21 @@ def metrics(scorers: Mapping[str, RegisteredScorer]) -> tuple[ReplayMetric, ...]
 
 
 def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:
-    """The frame of the report; who calls fills in what only the end knows. Raises WrongOption."""
+    """The scope of the report; the caller adds what is known only at the end. Raises OptionError."""
     primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
     guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in options.guardrails}}
     known = [m.name for m in (*found, *MEASURED)]
     for metric in guards:
         if metric not in known:
-            raise OptionError(f"--guard {metric}: no such metric{_hint(metric, known)}")
+            raise OptionError(f"--guard {metric}: there is no such metric{_hint(metric, known)}")
         if metric == primary:
-            raise OptionError(f"--guard {metric}: it is the primary metric already; its margin is --margin")
+            raise OptionError(f"--guard {metric}: it is the primary metric; set its margin with --margin")
     rows = rows_of(options, dataset)
     return ReportScope(
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
         repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
-        guardrails=tuple(guards.values()), settings=_said(options.settings), command=options.command,
+        guardrails=tuple(guards.values()), settings=_described(options.settings), command=options.command,
     )  # fmt: skip
 
 
@@ -100,13 +102,13 @@ def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
     if primary is not None and metric is None:
         raise OptionError(f"--primary {primary}: not among --scorers{_hint(primary, [m.name for m in found])}")
     if metric is not None and metric.direction == "neutral":
-        raise OptionError(f"--primary {primary}: neither more nor less of it is better; choose another")
+        raise OptionError(f"--primary {primary}: a neutral metric has no better direction; choose another")
 
 
-def _said(settings: RequestSettings) -> tuple[tuple[str, str], ...]:
-    said = [(name, str(value)) for name, value in settings.fields]
-    said += [("system", settings.system)] if settings.system is not None else []
-    return (*said, ("seed", "none" if settings.seed is None else str(settings.seed)))
+def _described(settings: RequestSettings) -> tuple[tuple[str, str], ...]:
+    rows = [(name, str(value)) for name, value in settings.fields]
+    rows += [("system", settings.system)] if settings.system is not None else []
+    return (*rows, ("seed", "none" if settings.seed is None else str(settings.seed)))
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

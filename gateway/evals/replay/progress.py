@@ -15,10 +15,10 @@ from gateway.evals.replay.run import ReplayProgress as State
 
 @contextmanager
 def bar(console: Console) -> Iterator[Callable[[State], None]]:
-    """Draws while the context is open. Only for a console that is a terminal."""
+    """A progress bar while the context is open, and the function that updates it. The console must be a terminal."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), TextColumn("{task.fields[spent]}", markup=False),  # an upstream's words
+        TimeRemainingColumn(), TextColumn("{task.fields[spent]}", markup=False),  # text of an upstream
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task("replay", total=None, rate="", spent="")
@@ -34,21 +34,21 @@ def bar(console: Console) -> Iterator[Callable[[State], None]]:
 
 
 def line(state: State) -> str:
-    """Failures and money, where there are any."""
+    """The cost and the failures so far; "" if there are none."""
     failed = f"{state.failed} failed, the last: {state.last_error[:80]}" if state.failed else ""
     spent = f"${state.usd:.4f}" if state.usd else ""
     return "  ".join(part for part in (spent, failed) if part)
 
 
 def every(say: Callable[[str], None]) -> Callable[[State], None]:
-    """For a log instead of a terminal: one line for each tenth."""
-    told = 0
+    """For output that is not a terminal: one line for each tenth of the answers."""
+    reported = 0
 
     def show(state: State) -> None:
-        nonlocal told
+        nonlocal reported
         tenth = 10 * (state.before + state.done) // max(1, state.total)
-        if tenth > told:
-            told = tenth
+        if tenth > reported:
+            reported = tenth
             say(f"{state.before + state.done} of {state.total} answers{('; ' + line(state)) if line(state) else ''}")
 
     return show
@@ -56,7 +56,7 @@ def every(say: Callable[[str], None]) -> Callable[[State], None]:
 
 @contextmanager
 def to_file(path: Path) -> Iterator[None]:
-    """Appends all that the package logs, and lets nothing of it through to the terminal."""
+    """Writes the log of the package to the file, and not to the terminal, while the context is open."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

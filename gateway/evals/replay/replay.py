@@ -1,4 +1,4 @@
-"""`gateway replay`, whole: a dataset, a gateway, the asking, the scores, the reports."""
+"""`gateway replay` from the dataset to the reports: opens a gateway, runs the job, reads the store back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.core.errors import CannotRun
 from gateway.evals.experiments.report import Report
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.asking import RetryingRequester
-from gateway.evals.replay.compare import TargetSummary, standing
+from gateway.evals.replay.compare import TargetSummary, summarize
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import ReplayDesign
 from gateway.evals.replay.gateway_choice import GatewayLocation, Say, reached, store_of
@@ -47,7 +47,7 @@ Watch = Callable[[ReplayProgress], None]
 
 
 class Interrupted(CannotRun):
-    """Ctrl-C; what was answered is stored."""
+    """The user pressed Ctrl-C. The answers so far are stored."""
 
 
 class StoreWriteFailed(CannotRun):
@@ -56,37 +56,36 @@ class StoreWriteFailed(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What came of it. reports: one for each candidate; none where there is one target."""
-
     progress: ReplayProgress
     question: ReportScope
     targets: tuple[TargetSummary, ...]
     reports: tuple[Report, ...]
+    """One for each candidate; empty if there is one target."""
 
 
 async def replay(
-    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, say: Say, watch: Watch
+    dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say, watch: Watch
 ) -> ReplayResult:
-    """Asks what is not asked yet, and reports. say: notes on the way; watch: told after every answer.
+    """Sends the requests without a stored answer, and reports. say: for notes; watch: called after every answer.
 
-    Raises CannotRun in its many kinds, ConfigError, StoreDown and Refused.
+    Raises CannotRun and its subclasses, and ConfigError.
     """
-    async with opened(dataset, options, place, say) as (job, asker):
+    async with opened(dataset, options, location, say) as (job, requester):
         question = question_of(options, dataset, metrics(job.scorers))
-        progress = await carried_out(job, asker, place, watch)
-    return _reported(job, question, progress, store_of(place))
+        progress = await run_job(job, requester, location, watch)
+    return _reported(job, question, progress, store_of(location))
 
 
 @asynccontextmanager
 async def opened(
-    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, say: Say
+    dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say
 ) -> AsyncIterator[tuple[ReplayJob, RetryingRequester]]:
-    """A gateway that answers, and the job that it is to do."""
-    async with reached(place, options.targets, say) as (gateway, targets), HttpConnections() as connections:
-        client, prices = GatewayClient(gateway.base_url, gateway.api_key, connections), prices_of(place.config)
-        outside = ExternalServices(connections, client, prices, directory=place.path.parent)
-        built = build_all(sections(options, dataset, place.config), outside)
-        _look_at(place.config, built, say)
+    """The job, and the requester for a gateway that answers, while the context is open."""
+    async with reached(location, options.targets, say) as (gateway, targets), HttpConnections() as connections:
+        client, prices = GatewayClient(gateway.base_url, gateway.api_key, connections), prices_of(location.config)
+        outside = ExternalServices(connections, client, prices, directory=location.path.parent)
+        built = build_all(sections(options, dataset, location.config), outside)
+        _check_judges(location.config, built, say)
         design = ReplayDesign(dataset.hash, targets, options.settings)
         try:
             yield (
@@ -100,38 +99,40 @@ async def opened(
             await close_all(built)
 
 
-def _look_at(config: Config, built: BuiltScorers, say: Say) -> None:
-    """Judges that nobody serves are a mistake; one of the family of what it judges is said. Raises WrongOption."""
+def _check_judges(config: Config, built: BuiltScorers, say: Say) -> None:
+    """Notes every judge of the same family as a target. Raises OptionError for a judge that no model serves."""
     if wrong := config_mistakes(config, built):
         raise OptionError("\n".join(wrong))
     for caution in config_warnings(config, built):
         say(f"caution: {caution}")
 
 
-async def carried_out(job: ReplayJob, asker: RetryingRequester, place: GatewayLocation, watch: Watch) -> ReplayProgress:
-    """Runs the job to its end, in the store of the config. Raises Interrupted, and what Run raises."""
+async def run_job(
+    job: ReplayJob, requester: RetryingRequester, location: GatewayLocation, watch: Watch
+) -> ReplayProgress:
+    """Runs the job to its end in the store of the config. Raises Interrupted, and what ReplayRun.run raises."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
     cancel_on_signal(this)
     threads = ScoringThreads()
     try:
-        async with ReplayStore(store_of(place)) as store:
+        async with ReplayStore(store_of(location)) as store:
             design = job.design
             await store.begin(Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, time.time()))
-            run = ReplayRun(job, store, asker, threads, watch)
+            run = ReplayRun(job, store, requester, threads, watch)
             try:
                 return await run.run()
             except asyncio.CancelledError:
                 done = run.progress.before + run.progress.done - run.progress.failed
                 raise Interrupted(
-                    f"stopped with {done} of {job.total} answers stored; the same command goes on from there"
+                    f"stopped with {done} of {job.total} answers stored; the same command continues from there"
                 ) from None
             except ReplayStopped as error:
                 raise ReplayStopped(
-                    f"{error}. What was answered is stored; the same command goes on from there"
+                    f"{error}. The answers so far are stored; the same command continues from there"
                 ) from None
     except (StoreDown, WriteRejected) as error:
-        raise StoreWriteFailed(f"{error}. The same command goes on from what is stored") from error
+        raise StoreWriteFailed(f"{error}. The same command continues from what is stored") from error
     finally:
         threads.close()
 
@@ -142,17 +143,17 @@ def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, s
     with reading(store) as connection:
         times: list[float] = []
         answers = (times.append(a.asked) or a for a in outcomes(connection, job.name))  # type: ignore[func-returns-value]
-        made = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
+        scores = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
         question = replace(
             question, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
             created=time.time(), first=min(times, default=None), last=max(times, default=None),
         )  # fmt: skip
-        wanted = sorted({number for numbers in examples_of(made, question).values() for number in numbers})
-        said = texts(connection, job.name, wanted)
+        wanted = sorted({number for numbers in examples_of(scores, question).values() for number in numbers})
+        stored_texts = texts(connection, job.name, wanted)
     questions = _questions(job, wanted)
-    answers_said = {(key.item, key.target): text for key, text in said.items() if key.repeat == 1}
-    alone = tuple(standing(made, target, question.metrics, question.alpha) for target in targets)
-    return ReplayResult(progress, question, alone, reports(made, question, ReplayAnswers(questions, answers_said)))
+    shown_answers = {(key.item, key.target): text for key, text in stored_texts.items() if key.repeat == 1}
+    alone = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
+    return ReplayResult(progress, question, alone, reports(scores, question, ReplayAnswers(questions, shown_answers)))
 
 
 def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:
@@ -160,8 +161,8 @@ def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:
     found = {}
     for item in job.items() if last else ():
         if item.number in wanted:
-            said = turns(orjson.dumps(item.request))
-            found[item.number] = "\n\n".join(text if who == "user" else f"[{who}] {text}" for who, text in said)
+            conversation = turns(orjson.dumps(item.request))
+            found[item.number] = "\n\n".join(t if role == "user" else f"[{role}] {t}" for role, t in conversation)
         if item.number >= last:
             break
     return found

@@ -1,4 +1,4 @@
-"""A replay's sheet → one report for each candidate, against the first target. Pure."""
+"""The reports of a replay: one for each candidate, against the first target. Pure."""
 
 from __future__ import annotations
 
@@ -27,41 +27,47 @@ from gateway.evals.replay.compare import (
     mean_estimate,
     paired,
     sparse_interval,
-    standing,
+    summarize,
 )
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, ReplayMetric, ScoreSheet
 
-LEAST_CLUSTERS = 20  # with fewer, no verdict
-FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers whose primary score failed
+MIN_CLUSTERS = 20  # fewer independent items give no verdict
+FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers without a primary score, because the scorer failed
 EXAMPLES = 6
 _MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPUT.name: ("output_tokens", 1.0),
              COST.name: ("cost_usd", 1000.0)}  # fmt: skip
-_SILENT = "every answer of both has the worst {} there is, which tells nothing of them; choose another --primary"
+_UNINFORMATIVE = (
+    "every answer of both targets has the worst value of {}, which does not tell them apart; choose another --primary"
+)
 LIMITS = (
-    "A replay asks each row alone: what an answer does to the rest of a conversation is not in it.",
-    "It speaks of these rows. Rows of a log come as the log was sampled, and are not weighted.",
-    "Times are those of this replay, at its own rate, and not of live traffic.",
+    "A replay sends each row on its own: the effect of an answer on the rest of a conversation is not measured.",
+    "The result is about these rows. Rows of recorded traffic are as sampled, and are not weighted.",
+    "Times are those of this replay at its own rate, and not those of live traffic.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ReportScope:
-    """What a report is about. rows: asked, of `of` in the dataset. metrics: of the scorers, in order. primary: one of
-    them, None: there is none to test. planned: answers of one target. versions: scorer → version."""
+    """What the reports of a replay are about."""
 
     name: str
     design: str
     dataset: str
     dataset_hash: str
     rows: int
+    """The number of rows that are asked."""
     of: int
+    """The number of rows of the dataset."""
     repeats: int
     metrics: tuple[ReplayMetric, ...]
+    """Those of the scorers, in order."""
     primary: str | None
+    """One of the metrics. None: there is none to test."""
     margin: float
     alpha: float
     guardrails: tuple[Guardrail, ...]
     versions: tuple[tuple[str, str], ...] = ()
+    """(scorer, version)."""
     settings: tuple[tuple[str, str], ...] = ()
     command: str = ""
     created: float = 0.0
@@ -70,6 +76,7 @@ class ReportScope:
 
     @property
     def planned(self) -> int:
+        """The number of requests to each target."""
         return self.rows * self.repeats
 
     @property
@@ -80,15 +87,17 @@ class ReportScope:
 
 @dataclass(frozen=True, slots=True)
 class ReplayAnswers:
-    """What stands behind examples: questions by item, answers by (item, target)."""
+    """The texts of the examples."""
 
     questions: Mapping[int, str] = field(default_factory=dict)
+    """By item."""
     answers: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    """By (item, target)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CandidateReport:
-    """One candidate against the control, under one question. alpha: of each of its comparisons."""
+    """One candidate against the control. alpha: the error of each of its comparisons."""
 
     sheet: ScoreSheet
     question: ReportScope
@@ -97,7 +106,7 @@ class _CandidateReport:
     alpha: float
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return all(self.sheet.answers(t) >= self.question.planned for t in (self.control, self.candidate))
 
     def pairs(self, metric: ReplayMetric) -> PairedValues:
@@ -110,17 +119,17 @@ class _CandidateReport:
         return self.sheet.values(metric, target, (self.control, self.candidate))
 
 
-def reports(sheet: ScoreSheet, question: ReportScope, said: ReplayAnswers | None = None) -> tuple[Report, ...]:
-    """alpha is shared by the candidates (Bonferroni), so that with many of them none ships by chance."""
+def reports(sheet: ScoreSheet, question: ReportScope, texts: ReplayAnswers | None = None) -> tuple[Report, ...]:
+    """The candidates share alpha (Bonferroni), so that many of them do not make a ship by chance more likely."""
     control, *candidates = sheet.targets
     alpha = question.alpha / max(1, len(candidates))
     return tuple(
-        _report(_CandidateReport(sheet, question, control, c, alpha), said or ReplayAnswers()) for c in candidates
+        _report(_CandidateReport(sheet, question, control, c, alpha), texts or ReplayAnswers()) for c in candidates
     )
 
 
 def examples_of(sheet: ScoreSheet, question: ReportScope) -> dict[str, list[int]]:
-    """By candidate, the items on which it differs most from the control, by the primary metric."""
+    """By candidate, the numbers of the items on which it differs most from the control in the primary metric."""
     metric = next((m for m in question.metrics if m.name == question.primary), None)
     if metric is None:
         return {}
@@ -134,16 +143,16 @@ def examples_of(sheet: ScoreSheet, question: ReportScope) -> dict[str, list[int]
     return found
 
 
-def _report(versus: _CandidateReport, said: ReplayAnswers) -> Report:
+def _report(versus: _CandidateReport, texts: ReplayAnswers) -> Report:
     question, sheet = versus.question, versus.sheet
     compared = {metric.name: _compared(versus, metric) for metric in (*question.metrics, FAILED, SECONDS, OUTPUT, COST)}
-    # A guardrail without a number is shown: it holds the verdict up.
+    # A guardrail without a number is shown, because it prevents a verdict.
     shown = {name: c for name, (c, _) in compared.items() if c.pairs or c.role == "guardrail"}
     primary = shown.get(question.primary or "")
     guardrails = tuple(c for c in shown.values() if c.role == "guardrail")
     gates = _gates(versus, primary)
     found = _decided(versus, primary, guardrails, gates, cheaper(shown.get(COST.name)))
-    alone = [standing(sheet, t, question.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
+    alone = [summarize(sheet, t, question.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
     return Report(
         experiment=question.name, plan=question.design, candidate=versus.candidate, verdict=found.verdict,
         direction=primary.direction_found if primary else "unclear",
@@ -153,7 +162,7 @@ def _report(versus: _CandidateReport, said: ReplayAnswers) -> Report:
         arms=tuple(each.arm() for each in alone), pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
         trails=tuple(t for _, t in compared.values() if t.points), wins=_wins(versus, primary),
         latency=tuple(each.latency() for each in alone), strata=(),
-        examples=_examples(versus, said), limits=_limits(versus), design=_design(versus), versions=_versions(question),
+        examples=_examples(versus, texts), limits=_limits(versus), design=_design(versus), versions=_versions(question),
         first=question.first, last=question.last, created=question.created, command=question.command,
     )  # fmt: skip
 
@@ -165,14 +174,14 @@ def _decided(
     gates: tuple[GateResult, ...],
     cheaper: str | None,
 ) -> Decision:
-    """As of an experiment; the sentence begins with the rows it speaks of."""
+    """The decision as for an experiment, with a sentence that begins with the rows it is about."""
     question, claims = versus.question, () if cheaper is None else (cheaper,)
-    made = decide(
+    decision = decide(
         SwapDescription(question.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims
     )
-    _, _, said = made.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
+    _, _, finding = decision.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
     head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "
-    return replace(made, sentence=head + said)
+    return replace(decision, sentence=head + finding)
 
 
 def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Comparison, IntervalTrail]:
@@ -180,12 +189,12 @@ def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Compariso
     role: Kind = "guardrail" if metric.name in margins else "other"
     role = "primary" if metric.name == versus.question.primary else role
     margin = versus.question.margin if role == "primary" else margins.get(metric.name)
-    terms = ComparisonTerms(role, versus.alpha, margin, versus.whole)
+    terms = ComparisonTerms(role, versus.alpha, margin, versus.complete)
     return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
 
 
 def _noise(versus: _CandidateReport, metric: ReplayMetric) -> Estimate | None:
-    """The control against itself: its second answer to each item against its first."""
+    """The noise floor: the control's second answer to each item against its first."""
     scored = versus.sheet.scores.get((metric.name, versus.control))
     if scored is None or scored.shape[1] < 2:
         return None
@@ -200,23 +209,23 @@ def _noise(versus: _CandidateReport, metric: ReplayMetric) -> Estimate | None:
 def _gates(versus: _CandidateReport, primary: Comparison | None) -> tuple[GateResult, ...]:
     sheet, planned = versus.sheet, versus.question.planned
     answered = min(sheet.answers(t) for t in (versus.control, versus.candidate))
-    whole = f"{answered} of {planned} questions to each target are asked"
+    complete = f"{answered} of {planned} requests to each target have a result"
     clusters = int(primary.effective_n) if primary else 0
-    few = f"{clusters} independent items have two scores; a verdict needs {LEAST_CLUSTERS}"
+    few = f"{clusters} independent items have two scores; a verdict needs {MIN_CLUSTERS}"
     return (
-        GateResult("whole", 1 if versus.whole else 0, whole, float(answered)),
-        GateResult("items", 1 if clusters >= LEAST_CLUSTERS else 0, few, float(clusters)),
+        GateResult("whole", 1 if versus.complete else 0, complete, float(answered)),
+        GateResult("items", 1 if clusters >= MIN_CLUSTERS else 0, few, float(clusters)),
         _scored_gate(versus),
         *(
-            [GateResult("telling", 0, _SILENT.format(primary.metric))]
-            if primary and _says_nothing(versus, primary)
+            [GateResult("telling", 0, _UNINFORMATIVE.format(primary.metric))]
+            if primary and _uninformative(versus, primary)
             else []
         ),
     )
 
 
-def _says_nothing(versus: _CandidateReport, primary: Comparison) -> bool:
-    """Two that always fail are the same, and nobody wants either."""
+def _uninformative(versus: _CandidateReport, primary: Comparison) -> bool:
+    """Both targets always have the worst value: they are equal, and neither is acceptable."""
     worst = next(m.worst for m in versus.question.metrics if m.name == primary.metric)
     return worst is not None and primary.a.value == primary.b.value == worst
 
@@ -229,13 +238,13 @@ def _scored_gate(versus: _CandidateReport) -> GateResult:
 
 
 def _lost(versus: _CandidateReport, target: str) -> float:
-    silent: Mapping[str, int] = versus.sheet.silent.get((versus.question.primary or "", target), {})
-    n = sum(n for status, n in silent.items() if status != "not_applicable")
+    unscored: Mapping[str, int] = versus.sheet.unscored.get((versus.question.primary or "", target), {})
+    n = sum(n for status, n in unscored.items() if status != "not_applicable")
     return n / max(1, versus.sheet.answers(target))
 
 
 def _withheld(versus: _CandidateReport) -> tuple[tuple[str, int], ...]:
-    """Items without two primary scores, by why."""
+    """The number of items without two primary scores, by reason."""
     sheet, name = versus.sheet, versus.question.primary
     both = [sheet.failed(t) for t in (versus.control, versus.candidate)]
     counts = {
@@ -243,7 +252,7 @@ def _withheld(versus: _CandidateReport) -> tuple[tuple[str, int], ...]:
         "both failed": int(((both[0] == 1.0).all(axis=1) & (both[1] == 1.0).all(axis=1)).sum()),
     }
     for target in (versus.control, versus.candidate):
-        for status, n in sorted(sheet.silent.get((name or "", target), {}).items()):
+        for status, n in sorted(sheet.unscored.get((name or "", target), {}).items()):
             counts[f"{target}: {status.replace('_', ' ')}"] = n
     return tuple((why, n) for why, n in counts.items() if n)
 
@@ -256,10 +265,10 @@ def _wins(versus: _CandidateReport, primary: Comparison | None) -> Wins | None:
     return Wins(int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), None, None)
 
 
-def _examples(versus: _CandidateReport, said: ReplayAnswers) -> tuple[ExamplePair, ...]:
+def _examples(versus: _CandidateReport, texts: ReplayAnswers) -> tuple[ExamplePair, ...]:
     found = []
     for number in examples_of(versus.sheet, versus.question).get(versus.candidate, []):
-        if number not in said.questions:
+        if number not in texts.questions:
             continue
         scores = tuple(
             (m.name, _at(versus.of(m, versus.control), number), _at(versus.of(m, versus.candidate), number))
@@ -267,10 +276,10 @@ def _examples(versus: _CandidateReport, said: ReplayAnswers) -> tuple[ExamplePai
         )
         found.append(
             ExamplePair(
-                exchange=f"row {number}", beside=f"row {number}", question=said.questions[number],
+                exchange=f"row {number}", beside=f"row {number}", question=texts.questions[number],
                 why=f"among the largest differences in {versus.question.primary}",
-                control=said.answers.get((number, versus.control), ""),
-                candidate=said.answers.get((number, versus.candidate), ""), scores=scores, distance=None,
+                control=texts.answers.get((number, versus.control), ""),
+                candidate=texts.answers.get((number, versus.candidate), ""), scores=scores, distance=None,
             )
         )  # fmt: skip
     return tuple(found)
@@ -285,7 +294,7 @@ def _limits(versus: _CandidateReport) -> tuple[str, ...]:
     others = [(t, versus.sheet.others[t]) for t in (versus.control, versus.candidate) if versus.sheet.others[t]]
     return (
         *LIMITS,
-        *(f"{n} answers of {t} came from another of its targets than the first." for t, n in others),
+        *(f"{n} answers of {t} came from another upstream or model than its first answer." for t, n in others),
     )
 
 

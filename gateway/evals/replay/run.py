@@ -1,4 +1,4 @@
-"""Asks what is not stored yet, scores what is not scored yet, and stores both; stopped, it goes on there."""
+"""One run of a replay: sends missing requests, computes missing scores, and stores both. A new run continues there."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.tasks import Tasks
 
-_CHUNK = 200  # items whose state is read at once
-_BATCH = 64  # answers in one transaction
-_WAITING = 256  # answers between asking and storing
+_CHUNK = 200  # items per query of the stored state
+_BATCH = 64  # answers per transaction
+_QUEUE = 256  # answers that wait to be stored
 
 
 class ReplayStopped(CannotRun):
-    """The replay gave up before its end; what was answered is stored."""
+    """The replay stopped early because a target kept failing. The answers so far are stored."""
 
 
 class Asks(Protocol):
-    async def ask(self, ask: ReplayRequest) -> ReplayAnswer: ...
+    async def ask(self, request: ReplayRequest) -> ReplayAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """One replay, whole. name: of its rows in the store. rows: of the dataset, from the first; repeats: of each."""
-
     name: str
+    """The replay's key in the store."""
     dataset: Dataset
     design: ReplayDesign
     rows: int
+    """The number of rows, from the first."""
     repeats: int
+    """The number of requests for each row and target."""
     scorers: Mapping[str, RegisteredScorer]
     pace: RequestPacing = field(default_factory=RequestPacing)
 
@@ -60,37 +61,39 @@ class ReplayJob:
 
 @dataclass(slots=True)
 class ReplayProgress:
-    """total: answers in the end. before: answered by an earlier run. done: now, failures included. usd: of the answers
-    of all runs that have a price. over_budget: it stopped there."""
-
     total: int
+    """The number of answers of the complete replay."""
     before: int = 0
+    """Answered by earlier runs."""
     done: int = 0
+    """Requests finished by this run, failures included."""
     failed: int = 0
     usd: float = 0.0
+    """The cost of the answers of all runs; answers without a price count 0."""
     over_budget: bool = False
+    """The run stopped because the budget is spent."""
     last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rescore:
-    """An answer that is there, and the scorers that have not judged it."""
+    """A stored answer, and the scorers that have not scored it."""
 
-    ask: ReplayRequest
+    request: ReplayRequest
     scorers: Mapping[str, RegisteredScorer]
 
 
 @dataclass(slots=True)
 class _Streaks:
-    """Failures in a row of each target. What is refused counts only while a target has answered nothing at all: then
-    the request is wrong, and not the row."""
+    """Failures in a row of each target. A refusal counts only while the target has never answered: then the fault is in
+    every request, and not in one row."""
 
     stop_after: int
     failures: dict[str, int] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
 
     def take(self, answer: ReplayAnswer) -> None:
-        """Raises Stopped."""
+        """Raises ReplayStopped."""
         name = answer.target
         if answer.outcome == "ok":
             self.answered.add(name)
@@ -99,31 +102,31 @@ class _Streaks:
             self.failures[name] = self.failures.get(name, 0) + 1
             if self.failures[name] >= self.stop_after:
                 raise ReplayStopped(
-                    f"{self.failures[name]} questions to {name} failed in a row; the last: {answer.error}"
+                    f"{self.failures[name]} requests to {name} failed in a row; the last error: {answer.error}"
                 )
 
 
 class ReplayRun:
-    """One run of a job. watch: told after every answer."""
+    """One run of a job. watch: called after every answer."""
 
     def __init__(
         self,
         job: ReplayJob,
         store: ReplayStore,
-        asker: Asks,
+        requester: Asks,
         threads: ScoringThreads,
         watch: Callable[[ReplayProgress], None],
     ) -> None:
-        self._job, self._store, self._asker, self._threads, self._watch = job, store, asker, threads, watch
+        self._job, self._store, self._requester, self._threads, self._watch = job, store, requester, threads, watch
         self.progress = ReplayProgress(job.total)
         self._streaks = _Streaks(job.pace.stop_after)
-        self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(_WAITING)
+        self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(_QUEUE)
         self._turn = asyncio.Lock()
 
     async def run(self) -> ReplayProgress:
-        """Until everything is asked and stored, or the budget is spent. However it ends, what was answered is stored.
+        """Runs until everything is answered and stored, or the budget is spent. Answers are stored however it ends.
 
-        Raises Stopped, Misconfigured, DatasetError, StoreDown and Refused.
+        Raises ReplayStopped, Misconfigured, DatasetError, StoreDown and WriteRejected.
         """
         self.progress.usd = await self._store.spent(self._job.name)
         todo = self._todo()
@@ -131,7 +134,7 @@ class ReplayRun:
             writing = tasks.start(self._write(), "replay store")
             working = [tasks.start(self._work(todo), f"replay {i}") for i in range(self._job.pace.concurrency)]
             try:
-                await _first_trouble([*working, writing])
+                await _first_error([*working, writing])
             finally:
                 for task in (*working, writing):
                     task.cancel()
@@ -152,27 +155,27 @@ class ReplayRun:
             return error
 
     def _spent(self) -> bool:
-        """Those under way are waited for, so that the budget is passed by as many answers at most."""
+        """Requests in flight are still awaited, so at most `concurrency` answers exceed the budget."""
         budget = self._job.pace.budget_usd
         if budget is not None and self.progress.usd >= budget:
             self.progress.over_budget = True
         return self.progress.over_budget
 
-    async def _ask(self, ask: ReplayRequest) -> None:
-        answer = await self._asker.ask(ask)
-        judged = await self._judge(ask, answer, self._job.scorers) if answer.outcome == "ok" else None
+    async def _ask(self, request: ReplayRequest) -> None:
+        answer = await self._requester.ask(request)
+        judged = await self._judge(request, answer, self._job.scorers) if answer.outcome == "ok" else None
         await self._results.put((answer, judged))
         self._count(answer)
         self._streaks.take(answer)
 
     async def _rescore(self, job: _Rescore) -> None:
-        answer = await self._store.answer(job.ask.answer_id)
-        await self._results.put((answer, await self._judge(job.ask, answer, job.scorers)))
+        answer = await self._store.answer(job.request.answer_id)
+        await self._results.put((answer, await self._judge(job.request, answer, job.scorers)))
 
     async def _judge(
-        self, ask: ReplayRequest, answer: ReplayAnswer, scorers: Mapping[str, RegisteredScorer]
+        self, request: ReplayRequest, answer: ReplayAnswer, scorers: Mapping[str, RegisteredScorer]
     ) -> ScoredExchange:
-        judged = subject(ask, answer)
+        judged = subject(request, answer)
         results = await score_all(scorers, judged, lambda _: 0.0, self._threads)
         return ScoredExchange(judged.exchange, judged.completion, results)
 
@@ -195,14 +198,12 @@ class ReplayRun:
                 return error
 
     async def _keep(self, batch: list[tuple[ReplayAnswer, ScoredExchange | None]]) -> None:
-        # Shielded: a cancelled replay stores what it has paid for.
+        # Shielded: a cancelled replay stores the answers that it has paid for.
         await asyncio.shield(self._store.keep(self._job.name, batch, self._job.scorers))
 
     async def _flush(self) -> None:
         while batch := _waiting(self._results, _BATCH):
             await self._keep(batch)
-
-    # ── what is left to do ──
 
     async def _todo(self) -> AsyncGenerator[ReplayRequest | _Rescore]:
         for chunk in self._job.chunks(_CHUNK):
@@ -217,17 +218,18 @@ class ReplayRun:
     def _left(
         self, item: DatasetItem, target: ReplayTarget, repeat: int, known: KnownAnswer | None
     ) -> ReplayRequest | _Rescore | None:
-        ask = ReplayRequest(self._job.name, item, target, repeat, body(item, target, self._job.design.settings, repeat))
+        sent = body(item, target, self._job.design.settings, repeat)
+        request = ReplayRequest(self._job.name, item, target, repeat, sent)
         if known is None or not known.ok:
-            return ask
+            return request
         self.progress.before += 1
         self._streaks.answered.add(target.name)
-        lacking = {
+        missing = {
             name: r
             for name, r in self._job.scorers.items()
             if (name, r.scorer.version, r.config_hash) not in known.settled
         }
-        return _Rescore(ask, lacking) if lacking else None
+        return _Rescore(request, missing) if missing else None
 
 
 def _waiting(
@@ -236,8 +238,8 @@ def _waiting(
     return [results.get_nowait() for _ in range(min(most, results.qsize()))]
 
 
-async def _first_trouble(tasks: list[asyncio.Task[Exception | None]]) -> None:
-    """Returns when all but the last, which never ends by itself, are done. Raises the first error that one returned."""
+async def _first_error(tasks: list[asyncio.Task[Exception | None]]) -> None:
+    """Returns when all tasks but the last, which runs forever, are done. Raises the first error that one returned."""
     working = tasks[:-1]
     pending = set(tasks)
     while pending & set(working):

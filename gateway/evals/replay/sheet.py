@@ -1,4 +1,4 @@
-"""What a replay's answers and scores are for the statistics: one number for each item and target, repeats averaged."""
+"""A replay's answers and scores as arrays: one number for each item and target, with repeats averaged."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ MEASURES = ("failed", "seconds", "input_tokens", "output_tokens", "cost_usd")
 
 @dataclass(frozen=True, slots=True)
 class ReplayMetric:
-    """What is compared. bounds: of its values."""
+    """A quantity by which targets are compared."""
 
     name: str
     direction: Direction
     bounds: Bounds
+    """The lowest and the highest possible value; None: unbounded."""
     unit: str = ""
 
     @property
     def worst(self) -> float | None:
-        """What a failed answer counts as; None: there is no worst."""
+        """The value of a failed answer. None: there is no worst value."""
         low, high = self.bounds
         return {"maximise": low, "minimise": high}.get(self.direction)
 
@@ -38,7 +39,7 @@ class ReplayMetric:
 
     @property
     def span(self) -> float:
-        """From the lowest to the highest value. Only for what is bounded."""
+        """The highest minus the lowest value. Only for a bounded metric."""
         low, high = self.bounds
         return float(high or 0.0) - float(low or 0.0)
 
@@ -51,30 +52,32 @@ COST = ReplayMetric("cost_per_1k", "minimise", (0.0, None), "USD per 1k")
 
 @dataclass(slots=True)
 class ScoreSheet:
-    """One replay as arrays: shape (items, repeats) for each target, NaN where there is no number.
-
-    clusters: of each item. silent: scores that came to nothing, by (scorer, target) and status.
-    """
+    """One replay as arrays of shape (items, repeats), NaN where there is no number."""
 
     targets: tuple[str, ...]
     clusters: list[str]
+    """The cluster of each item."""
     measures: dict[tuple[str, str], Floats]
+    """By (measure, target)."""
     scores: dict[tuple[str, str], Floats]
-    silent: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
-    others: Counter[str] = field(default_factory=Counter)  # answers by another target than the first that answered
+    """By (scorer, target)."""
+    unscored: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    """The number of scores without a value, by (scorer, target) and status."""
+    others: Counter[str] = field(default_factory=Counter)
+    """By target: answers of another upstream and model than its first answer."""
 
     def failed(self, target: str) -> Floats:
         return self.measures["failed", target]
 
     def answers(self, target: str) -> int:
-        """Options, the failed included."""
+        """The number of answers, failed ones included."""
         return int(np.isfinite(self.failed(target)).sum())
 
     def values(self, metric: ReplayMetric, target: str, others: Sequence[str] = ()) -> Floats:
-        """One number for each item, NaN where there is none. others: the targets it is compared with.
+        """One number for each item, NaN if there is none. others: the targets that it is compared with.
 
-        A failed answer counts as the worst, where the metric has one and another answer to the same item was scored,
-        so that the metric does apply to it.
+        A failed answer has the worst value if the metric has one, and if another answer to the same item was scored:
+        then the metric applies to the item.
         """
         scored = self.scores[metric.name, target]
         if metric.worst is not None:
@@ -90,7 +93,7 @@ class ScoreSheet:
 
 
 def row_means(values: Floats) -> Floats:
-    """The mean of each row's numbers; NaN for a row without any."""
+    """The mean of each row's numbers; NaN for a row without numbers."""
     seen = np.isfinite(values)
     n = seen.sum(axis=1)
     total = np.where(seen, values, 0.0).sum(axis=1)
@@ -104,45 +107,45 @@ def sheet(
     answers: Iterable[ReplayAnswer],
     scored: Iterable[ReplayScore],
 ) -> ScoreSheet:
-    """shape: (items, repeats); what is beyond is left out. scorers: of each the version and config hash that count."""
+    """shape: (items, repeats); others are left out. scorers: name → the version and config hash whose scores count."""
     items, repeats = shape
-    made = ScoreSheet(
+    result = ScoreSheet(
         tuple(targets), [""] * items,
         {(m, t): np.full(shape, np.nan) for m in MEASURES for t in targets},
         {(s, t): np.full(shape, np.nan) for s in scorers for t in targets},
     )  # fmt: skip
     by: dict[str, tuple[str, str | None]] = {}
     for a in answers:
-        if a.item > items or a.repeat > repeats or a.target not in made.targets:
+        if a.item > items or a.repeat > repeats or a.target not in result.targets:
             continue
-        made.clusters[a.item - 1] = a.cluster
-        _take(made, a)
+        result.clusters[a.item - 1] = a.cluster
+        _take(result, a)
         if a.upstream is not None:
             target = (a.upstream, a.model)
-            made.others[a.target] += by.setdefault(a.target, target) != target
+            result.others[a.target] += by.setdefault(a.target, target) != target
     for s in scored:
         if s.item <= items and s.repeat <= repeats and scorers.get(s.scorer) == (s.version, s.config_hash):
-            _score(made, s)
-    return made
+            _score(result, s)
+    return result
 
 
-def _take(made: ScoreSheet, a: ReplayAnswer) -> None:
+def _take(result: ScoreSheet, a: ReplayAnswer) -> None:
     at = (a.item - 1, a.repeat - 1)
-    made.measures["failed", a.target][at] = float(a.outcome != "ok")
+    result.measures["failed", a.target][at] = float(a.outcome != "ok")
     if a.outcome == "ok":
         for name in MEASURES[1:]:
             value = getattr(a, name)
-            made.measures[name, a.target][at] = np.nan if value is None else value
+            result.measures[name, a.target][at] = np.nan if value is None else value
 
 
-def _score(made: ScoreSheet, s: ReplayScore) -> None:
+def _score(result: ScoreSheet, s: ReplayScore) -> None:
     key = (s.scorer, s.target)
-    if key not in made.scores:
+    if key not in result.scores:
         return
     if s.value is not None:
-        made.scores[key][s.item - 1, s.repeat - 1] = s.value
+        result.scores[key][s.item - 1, s.repeat - 1] = s.value
     else:
-        made.silent.setdefault(key, Counter())[s.status] += 1
+        result.unscored.setdefault(key, Counter())[s.status] += 1
 
 
 Kind = Literal["primary", "guardrail", "other"]

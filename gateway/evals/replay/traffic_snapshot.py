@@ -1,4 +1,4 @@
-"""Logged traffic, frozen into a file that can be replayed."""
+"""`--from-log`: recorded traffic as a dataset file that can be replayed."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from gateway.evals.replay.datasets import DatasetItem, item_of
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import LoggedCall, LogSelection, logged
 
-_REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # what stands in the log for an image or a file
+_REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # the placeholder of an image or a file in the store
 
 
 class NoLoggedCalls(CannotRun):
-    """The store has no exchange that could be asked again."""
+    """The store has no exchange that can be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenTraffic:
-    """rows: written. left_out: of the exchanges that were wished for, by why."""
-
     rows: int
+    """The number of questions in the file."""
     left_out: Counter[str]
+    """The number of selected exchanges that are not in the file, by reason."""
 
     def __str__(self) -> str:
         out = ", ".join(f"{n} {why}" for why, n in sorted(self.left_out.items()))
-        return f"{self.rows} logged questions frozen" + (f"; left out: {out}" if out else "")
+        return f"{self.rows} recorded questions written" + (f"; left out: {out}" if out else "")
 
 
 def freeze(store: str, wanted: LogSelection, path: Path) -> FrozenTraffic:
-    """Writes the served calls of an alias, oldest first, as JSONL. The file is for its owner only: it holds what users
-    said. Raises NothingLogged, NoStore, FileExistsError.
+    """Writes the served calls of an alias, oldest first, as JSONL. Only the owner may read the file, since it holds
+    users' messages. Raises NoLoggedCalls, StoreUnavailable, FileExistsError.
     """
     left_out: Counter[str] = Counter()
     with reading(store) as connection:
@@ -54,12 +54,12 @@ def freeze(store: str, wanted: LogSelection, path: Path) -> FrozenTraffic:
 
 def _row(each: LoggedCall, left_out: Counter[str]) -> bytes | None:
     if _REPLACED.search(each.request):
-        left_out["with images or files, which the log does not hold"] += 1
+        left_out["with images or files, which the store does not hold"] += 1
         return None
     try:
         return _item(each).canonical()
     except ValueError:  # content: metadata, a body cut at its cap, an API that is not replayed
-        left_out["whose questions the log does not hold"] += 1
+        left_out["whose questions the store does not hold"] += 1
         return None
 
 
@@ -70,5 +70,5 @@ def _item(each: LoggedCall) -> DatasetItem:
 
 
 def _why(left_out: Counter[str]) -> str:
-    said = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items()))
-    return f" ({said})" if said else ""
+    reasons = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items()))
+    return f" ({reasons})" if reasons else ""

@@ -50,7 +50,7 @@ def answer_to(question: str) -> str:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Callable[[int], Path]:
-    """A CSV of so many questions, each with its answer."""
+    """A CSV with `count` questions, each with its answer."""
 
     def write(n: int) -> Path:
         path = tmp_path / "questions.csv"
@@ -150,11 +150,11 @@ class Scripted:
             return unanswered(ask, Failed("failed", "HTTP 503: no", 0.1, 503), 1.0)
         question = ask.item.request["messages"][-1]["content"]
         known = right(ask.target.name, question, self.shares[ask.target.name])
-        said = answer_to(question) if known else "no idea"
-        body = b'{"choices":[{"index":0,"message":{"content":"%b"},"finish_reason":"stop"}]}' % said.encode()
+        answer = answer_to(question) if known else "no idea"
+        body = b'{"choices":[{"index":0,"message":{"content":"%b"},"finish_reason":"stop"}]}' % answer.encode()
         return replace(
             unanswered(ask, Failed("failed", "", 0.1), 1.0), outcome="ok", status=200, error=None, response=body,
-            upstream=ask.target.name, model="m", cost_usd=self.cost_usd, text=said, input_tokens=2, output_tokens=2,
+            upstream=ask.target.name, model="m", cost_usd=self.cost_usd, text=answer, input_tokens=2, output_tokens=2,
         )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ class Desk:
         with reading(self.store) as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
-    def said(self) -> list[tuple[Any, ...]]:
+    def stored(self) -> list[tuple[Any, ...]]:
         """All that decides a result, in order."""
         return self.rowsof(
             "select a.item, a.target, a.repeat, a.outcome, a.text, s.scorer, s.value from replay_answers a "

@@ -19,7 +19,7 @@ from gateway.evals.replay.asking import (
     RequestPacing,
     RetryingRequester,
     answered,
-    judged_reply,
+    completion_of,
     subject,
     unanswered,
 )
@@ -37,19 +37,19 @@ def reply(status: int = 200, body: bytes = BODY, **headers: str) -> HttpReply:
     return HttpReply(status, body, headers, 0.4, "ex-1", Target("u", "m"), None)
 
 
-def test_an_answer_is_a_row_with_what_it_cost() -> None:
-    said = judged_reply(SUM_REQUEST, reply())
-    assert not isinstance(said, ReplayFailure)
-    row = answered(SUM_REQUEST, reply(), said, 9.0, Prices({"u/m": Price(2.0, 8.0)}, {}))
+def test_an_answer_is_a_row_with_its_cost() -> None:
+    completion = completion_of(SUM_REQUEST, reply())
+    assert not isinstance(completion, ReplayFailure)
+    row = answered(SUM_REQUEST, reply(), completion, 9.0, Prices({"u/m": Price(2.0, 8.0)}, {}))
     assert (row.item, row.target, row.repeat, row.cluster) == (3, "one", 2, "sums")
     assert (row.outcome, row.text, row.finish_reason, row.upstream, row.model) == ("ok", "4", "stop", "u", "m")
     assert (row.input_tokens, row.output_tokens, row.exchange_id) == (1000, 500, "ex-1")
     assert row.cost_usd == pytest.approx(0.006)
-    assert answered(SUM_REQUEST, reply(), said, 9.0, Prices({}, {})).cost_usd is None
+    assert answered(SUM_REQUEST, reply(), completion, 9.0, Prices({}, {})).cost_usd is None
 
 
 @pytest.mark.parametrize(
-    ("got", "outcome", "passing"),
+    ("got", "outcome", "retryable"),
     [
         (reply(400, b'{"error":{"message":"too long"}}'), "refused", False),
         (reply(429, b"{}", **{"retry-after": "7"}), "failed", True),
@@ -60,19 +60,19 @@ def test_an_answer_is_a_row_with_what_it_cost() -> None:
         (reply(200, b'{"error":{"message":"overloaded"}}'), "failed", True),
     ],
 )
-def test_no_answer_says_why_and_whether_to_ask_again(got: HttpReply, outcome: str, passing: bool) -> None:
-    failure = judged_reply(SUM_REQUEST, got)
+def test_a_failure_has_a_reason_and_may_be_retryable(got: HttpReply, outcome: str, retryable: bool) -> None:
+    failure = completion_of(SUM_REQUEST, got)
     assert isinstance(failure, ReplayFailure)
-    assert (failure.outcome, failure.passing) == (outcome, passing)
+    assert (failure.outcome, failure.retryable) == (outcome, retryable)
     row = unanswered(SUM_REQUEST, failure, 9.0)
     assert (row.outcome, row.text, row.response, row.cost_usd) == (outcome, "", b"", None)
     assert row.error
 
 
-def test_a_refusal_carries_the_upstreams_words_and_a_limit_its_wait() -> None:
-    refused = judged_reply(SUM_REQUEST, reply(400, b'{"error":{"message":"too long"}}'))
-    limited = judged_reply(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "7"}))
-    odd = judged_reply(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "Wed, 21 Oct"}))
+def test_a_refusal_has_the_upstreams_message_and_retry_after() -> None:
+    refused = completion_of(SUM_REQUEST, reply(400, b'{"error":{"message":"too long"}}'))
+    limited = completion_of(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "7"}))
+    odd = completion_of(SUM_REQUEST, reply(429, b"{}", **{"retry-after": "Wed, 21 Oct"}))
     assert isinstance(refused, ReplayFailure)
     assert isinstance(limited, ReplayFailure)
     assert isinstance(odd, ReplayFailure)
@@ -80,16 +80,16 @@ def test_a_refusal_carries_the_upstreams_words_and_a_limit_its_wait() -> None:
     assert (limited.retry_after_s, odd.retry_after_s) == (7.0, None)
 
 
-def test_scorers_see_the_question_the_answer_and_the_reference() -> None:
-    said = judged_reply(SUM_REQUEST, reply())
-    assert not isinstance(said, ReplayFailure)
-    judged = subject(SUM_REQUEST, answered(SUM_REQUEST, reply(), said, 9.0, Prices({}, {})))
+def test_scorers_see_question_answer_and_reference() -> None:
+    completion = completion_of(SUM_REQUEST, reply())
+    assert not isinstance(completion, ReplayFailure)
+    judged = subject(SUM_REQUEST, answered(SUM_REQUEST, reply(), completion, 9.0, Prices({}, {})))
     assert (judged.completion.text, judged.reference, judged.request) == ("4", "4", SUM_REQUEST.body)
     assert judged.exchange.usage == Usage(1000, 500)
     assert judged.exchange.id == SUM_REQUEST.answer_id
 
 
-def test_the_id_is_of_replay_item_target_and_repeat() -> None:
+def test_the_id_depends_on_replay_item_target_and_repeat() -> None:
     assert SUM_REQUEST.answer_id == ReplayRequest("r", SUM_ITEM, SUM_REQUEST.target, 2, {}).answer_id
     target = SUM_REQUEST.target
     others = [
@@ -137,7 +137,7 @@ def asker(
     return RetryingRequester(client, pace or RequestPacing(), Prices({}, {}), sleep, lambda: 12.0)
 
 
-async def test_a_failure_that_passes_is_asked_again_later_and_later(upstream, connections) -> None:
+async def test_a_retryable_failure_is_retried_with_backoff(upstream, connections) -> None:
     upstream.then(Fault.status(503), Fault.reset(), Fault.status(500))
     sleep = Sleeper()
     answer = await asker(upstream, connections, sleep).ask(REQUEST)
@@ -150,21 +150,21 @@ async def test_a_failure_that_passes_is_asked_again_later_and_later(upstream, co
     assert again.slept == sleep.slept, "the same question waits the same, in every run"
 
 
-async def test_it_gives_up_after_its_attempts_and_says_the_last_failure(upstream, connections) -> None:
+async def test_after_the_last_attempt_the_last_failure_is_kept(upstream, connections) -> None:
     upstream.always(Fault.status(503))
     answer = await asker(upstream, connections, Sleeper(), RequestPacing(attempts=3)).ask(REQUEST)
     assert (answer.outcome, answer.status) == ("failed", 503)
     assert len(upstream.calls) == 3
 
 
-async def test_a_refusal_is_not_asked_again(upstream, connections) -> None:
+async def test_a_refusal_is_not_retried(upstream, connections) -> None:
     upstream.answers(400, b'{"error":{"message":"too long"}}')
     answer = await asker(upstream, connections, Sleeper()).ask(REQUEST)
     assert (answer.outcome, answer.error) == ("refused", "HTTP 400: too long")
     assert len(upstream.calls) == 1
 
 
-async def test_a_wait_that_is_asked_for_holds_that_target_and_no_other(upstream, connections) -> None:
+async def test_retry_after_holds_only_its_own_target(upstream, connections) -> None:
     upstream.then(Fault.rate_limited(retry_after=30))
     sleep = Sleeper()
     made = asker(upstream, connections, sleep)
@@ -181,13 +181,13 @@ async def test_a_late_answer_is_a_timeout(upstream, connections) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_what_every_further_question_would_meet_too_ends_it(upstream, connections, status: int) -> None:
+async def test_a_permanent_error_ends_the_replay(upstream, connections, status: int) -> None:
     upstream.answers(status, b'{"error":{"message":"no such key"}}')
-    with pytest.raises(Misconfigured, match=f"one cannot be asked: HTTP {status}: no such key"):
+    with pytest.raises(Misconfigured, match=f"one refuses all requests: HTTP {status}: no such key"):
         await asker(upstream, connections, Sleeper()).ask(REQUEST)
 
 
-async def test_questions_are_a_rate_apart_all_targets_together() -> None:
+async def test_all_targets_share_the_rate() -> None:
     sleep = Sleeper()
     turns = RequestPacer(2.0, sleep, lambda: 100.0)
     for target in ("a", "b", "a", "b"):
@@ -195,7 +195,7 @@ async def test_questions_are_a_rate_apart_all_targets_together() -> None:
     assert sleep.slept == [0.5, 1.0, 1.5]
 
 
-async def test_the_headers_name_the_target_that_must_answer(upstream, connections) -> None:
+async def test_a_header_names_the_forced_target(upstream, connections) -> None:
     from gateway.core.exchange import Target
 
     forced = ReplayTarget("u/m", "chat", Target("u", "m"))

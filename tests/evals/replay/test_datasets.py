@@ -36,11 +36,11 @@ TWO = [{"examples": "a, b", "ground_truth": "1"}, {"examples": 'say "hi"\nnow', 
     ],
     ids=["plain", "a spreadsheet's", "tabs", "utf-16", "an empty column"],
 )
-def test_csv_as_spreadsheets_write_it(tmp_path: Path, content: bytes) -> None:
+def test_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, content: bytes) -> None:
     assert values(written(tmp_path / "d.csv", content)) == TWO
 
 
-def test_a_row_is_placed_by_the_line_it_begins_on(tmp_path: Path) -> None:
+def test_a_rows_place_is_its_first_line(tmp_path: Path) -> None:
     path = written(tmp_path / "d.csv", 'examples\n"a\nb"\n\nc\n')
     assert [(r.place, r.values) for r in rows(path)] == [
         ("line 2", {"examples": "a\nb"}), ("line 4", None), ("line 5", {"examples": "c"}),
@@ -48,43 +48,43 @@ def test_a_row_is_placed_by_the_line_it_begins_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty; expected a first line"),
         (
             b"question,answer\na,b\n",
             "line 1: no column examples; expected examples,.*, found question, answer",
         ),
-        (b"examples,examples\n", "line 1: column examples stands twice"),
+        (b"examples,examples\n", "line 1: column examples appears twice"),
         (b"examples\nok\n\xff\xfe\n", "line 3: not UTF-8 text"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    with pytest.raises(DatasetError, match=said):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
         list(rows(written(tmp_path / "d.csv", content)))
 
 
-def test_a_row_that_does_not_fit_is_one_mistake(tmp_path: Path) -> None:
+def test_a_row_with_too_many_cells_is_one_error(tmp_path: Path) -> None:
     path = written(tmp_path / "d.csv", "examples,ground_truth\na,b,c\nd,e\n")
     wrong, fine = rows(path)
-    assert wrong.mistake == "3 cells, and 2 columns; quote cells that hold the delimiter"
+    assert wrong.error == "3 cells for 2 columns; quote cells that hold the delimiter"
     assert fine.values == {"examples": "d", "ground_truth": "e"}
     [open_quote] = rows(written(tmp_path / "q.csv", 'examples\n"a\n'))
-    assert open_quote.mistake is not None
-    assert "not CSV" in open_quote.mistake
+    assert open_quote.error is not None
+    assert "not CSV" in open_quote.error
 
 
-def test_jsonl_is_one_object_a_line(tmp_path: Path) -> None:
+def test_jsonl_has_one_object_per_line(tmp_path: Path) -> None:
     path = written(tmp_path / "d.jsonl", b'\xef\xbb\xbf{"a": 1}\n\n[2]\n{"b":\n')
     first, blank, array, broken = rows(path)
     assert first.values == {"a": 1}
-    assert (blank.values, blank.mistake) == (None, None)
-    assert array.mistake == "expected a JSON object, got list"
+    assert (blank.values, blank.error) == (None, None)
+    assert array.error == "expected a JSON object, got list"
     assert broken.place == "line 4"
-    assert "not JSON" in str(broken.mistake)
+    assert "not JSON" in str(broken.error)
 
 
-def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
+def test_parquet_has_the_same_rows(tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.Table.from_pylist(TWO), tmp_path / "d.parquet")
     assert [(r.place, r.values) for r in rows(tmp_path / "d.parquet")] == [("row 1", TWO[0]), ("row 2", TWO[1])]
@@ -93,14 +93,14 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("d.json", r"one JSON object a line is .jsonl"), ("d.xls", "expected .csv")]
+    ("name", "message"), [("d.json", r"a file with one JSON object per line is .jsonl"), ("d.xls", "expected .csv")]
 )
-def test_another_kind_of_file_is_named_with_what_there_is(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(DatasetError, match=said):
+def test_another_kind_of_file_is_refused_with_the_known_kinds(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
         list(rows(written(tmp_path / name, "")))
 
 
-def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read: No such file"):
         list(rows(tmp_path / "gone.csv"))
 
@@ -109,7 +109,7 @@ USER = {"role": "user", "content": "hi"}
 TURNS = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}), min_size=1)
 
 
-def test_a_question_and_its_answer() -> None:
+def test_a_row_has_a_question_and_its_answer() -> None:
     read = item_of({"examples": "2 + 2?", "ground_truth": "4"}, 7)
     assert (read.item.number, read.item.api, read.item.reference) == (7, "chat", "4")
     assert read.item.request == {"messages": [{"role": "user", "content": "2 + 2?"}]}
@@ -117,7 +117,7 @@ def test_a_question_and_its_answer() -> None:
     assert read.ignored == frozenset()
 
 
-def test_a_last_message_of_the_assistant_is_the_reference_unless_one_is_given() -> None:
+def test_a_last_assistant_message_is_the_reference_by_default() -> None:
     turns = [USER, {"role": "assistant", "content": "hello", "weight": 1}]
     assert item_of({"messages": turns}, 1).item.reference == "hello"
     assert item_of({"messages": turns}, 1).item.request == {"messages": [USER]}
@@ -126,13 +126,13 @@ def test_a_last_message_of_the_assistant_is_the_reference_unless_one_is_given() 
     assert len(given.request["messages"]) == 2
 
 
-def test_parameters_of_a_request_are_asked_and_notes_are_named() -> None:
+def test_parameters_are_sent_and_unknown_members_are_named() -> None:
     read = item_of({"messages": [USER], "temperature": 0, "tools": None, "topic": "greetings"}, 1)
     assert read.item.request == {"messages": [USER], "temperature": 0}
     assert read.ignored == {"topic"}
 
 
-def test_what_belongs_to_one_sending_is_not_asked_again() -> None:
+def test_members_about_one_call_are_not_sent_again() -> None:
     body = {"model": "m", "stream": True, "stream_options": {}, "user": "u", "metadata": {}, "messages": [USER], "n": 1}
     assert bare(body) == {"messages": [USER], "n": 1}
     logged = item_of({"request": body, "api": "chat", "id": "x", "cluster": 4}, 1).item
@@ -146,7 +146,7 @@ def test_the_same_question_twice_is_one_cluster() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({}, "expected `examples`, `messages` or `request`, found nothing"),
         ({"question": "?"}, "found question"),
@@ -156,25 +156,25 @@ def test_the_same_question_twice_is_one_cluster() -> None:
         ({"examples": "a", "ground_truth": ["b"]}, "ground_truth must be text, not a list"),
         ({"examples": "a", "ground_truth": "b", "reference": "c"}, "differ; give one of them"),
         ({"examples": "a", "cluster": []}, "cluster must be text, not a list"),
-        ({"messages": []}, "messages must be a list with something in it"),
+        ({"messages": []}, "messages must be a non-empty list"),
         ({"messages": ["hi"]}, r"messages\[0\] must be an object with a role"),
         ({"request": [], "api": "chat"}, "request must be an object, not a list"),
         ({"request": {"prompt": "x"}, "api": "chat"}, "request has no messages"),
         ({"request": {"input": "x"}, "api": "embeddings"}, "api 'embeddings' cannot be replayed; expected one of chat"),
     ],
 )
-def test_a_mistake_is_said_with_what_was_expected(row: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_error_names_what_was_expected(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         item_of(row, 1)
 
 
-def test_requests_of_other_apis_are_asked_as_they_are() -> None:
+def test_requests_of_other_apis_are_sent_unchanged() -> None:
     assert item_of({"request": {"input": "x", "instructions": "y"}, "api": "responses"}, 1).item.api == "responses"
     assert item_of({"request": {"prompt": "x"}, "api": "completions"}, 1).item.example() is None
 
 
 @given(TURNS, st.none() | st.text(min_size=1), st.none() | st.text(min_size=1))
-def test_its_canonical_form_is_a_row_that_reads_as_the_same_item(
+def test_the_canonical_form_is_read_back_as_the_same_item(
     turns: list[dict[str, str]], reference: str | None, cluster: str | None
 ) -> None:
     row = {"request": {"messages": turns}, "reference": reference, "cluster": cluster}
@@ -196,31 +196,31 @@ def test_the_same_rows_have_the_same_hash_in_every_format(tmp_path: Path) -> Non
     assert other.hash != csv.hash
 
 
-def test_every_mistake_is_said_by_its_line_up_to_ten(tmp_path: Path) -> None:
+def test_the_first_ten_errors_are_reported_with_their_lines(tmp_path: Path) -> None:
     path = written(tmp_path / "d.csv", "examples,ground_truth\n" + "a,b,c\n" + "ok,\n" + ",x\n" * 12)
     with pytest.raises(DatasetError) as error:
         scan(path)
     lines = str(error.value).splitlines()
-    assert lines[0] == f"{path}: line 2: 3 cells, and 2 columns; quote cells that hold the delimiter"
+    assert lines[0] == f"{path}: line 2: 3 cells for 2 columns; quote cells that hold the delimiter"
     assert lines[1] == f"{path}: line 4: examples is empty; expected a question"
     assert lines[-1] == f"{path}: and 3 more"
     assert len(lines) == 11
 
 
-def test_no_rows_is_a_mistake(tmp_path: Path) -> None:
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no rows; expected at least one question"):
         scan(written(tmp_path / "d.jsonl", "\n\n"))
 
 
 @pytest.mark.parametrize("now", ["examples\na\nc\n", "examples\na\n"], ids=["changed", "shorter"])
-def test_a_file_that_is_changed_meanwhile_stops_the_replay(tmp_path: Path, now: str) -> None:
+def test_a_file_that_changes_meanwhile_stops_the_replay(tmp_path: Path, now: str) -> None:
     dataset = scan(written(tmp_path / "d.csv", "examples\na\nb\n"))
     written(dataset.path, now)
-    with pytest.raises(DatasetError, match="was changed while it was replayed"):
+    with pytest.raises(DatasetError, match="changed during the replay"):
         list(dataset.items())
 
 
-def test_rows_that_are_added_meanwhile_are_of_another_dataset(tmp_path: Path) -> None:
+def test_rows_added_meanwhile_stop_the_replay(tmp_path: Path) -> None:
     dataset = scan(written(tmp_path / "d.csv", "examples\na\nb\n"))
     written(dataset.path, "examples\na\nb\nc\n")
     assert [item.number for item in dataset.items()] == [1, 2]

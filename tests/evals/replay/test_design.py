@@ -16,7 +16,7 @@ from gateway.evals.replay.design import (
     RequestSettings,
     TargetError,
     body,
-    contenders,
+    resolve_targets,
     setting,
 )
 
@@ -39,37 +39,37 @@ def config() -> Config:
 ITEM = item_of({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, 1).item
 
 
-def test_a_name_of_the_config_asks_that_model(config: Config) -> None:
-    fast, chat = contenders(["fast", "chat"], config, own=False)
+def test_a_model_name_is_a_target(config: Config) -> None:
+    fast, chat = resolve_targets(["fast", "chat"], config, own=False)
     assert (fast.alias, fast.headers, fast.seeded) == ("fast", {}, True)
     assert not chat.seeded, "its fallback takes no seed"
 
 
-def test_an_upstream_and_model_ask_that_target_alone(config: Config) -> None:
-    [running] = contenders(["claude/big"], config, own=False)
+def test_upstream_and_model_force_that_target(config: Config) -> None:
+    [running] = resolve_targets(["claude/big"], config, own=False)
     assert (running.alias, running.forced) == ("chat", Target("claude", "big"))
     assert running.headers == {"x-gateway-target": "claude/big"}
-    [own] = contenders(["claude/other"], config, own=True)
+    [own] = resolve_targets(["claude/other"], config, own=True)
     assert (own.alias, own.extra, own.headers) == ("replay-target-1", True, {})
 
 
-def test_a_gateway_that_runs_asks_only_targets_of_its_models(config: Config) -> None:
-    with pytest.raises(TargetError, match=r"claude/other.*is a target of no model of the config"):
-        contenders(["claude/other"], config, own=False)
+def test_a_running_gateway_serves_only_targets_of_its_models(config: Config) -> None:
+    with pytest.raises(TargetError, match=r"claude/other.*is not a target of any model in the config"):
+        resolve_targets(["claude/other"], config, own=False)
 
 
-def test_every_wrong_name_is_said_with_what_was_meant(config: Config) -> None:
+def test_every_wrong_name_is_reported_with_a_suggestion(config: Config) -> None:
     with pytest.raises(TargetError) as error:
-        contenders(["chatt", "locla/small", "nothing", "fast", "fast"], config, own=True)
+        resolve_targets(["chatt", "locla/small", "nothing", "fast", "fast"], config, own=True)
     assert str(error.value).splitlines() == [
-        "--targets: 'fast' stands twice",
+        "--targets: 'fast' is named twice",
         "--targets: 'chatt' is not a target; did you mean \"chat\"?",
         "--targets: 'locla/small' is not a target; did you mean \"local/small\"?",
         "--targets: 'nothing' is not a target; expected one of chat, fast, local/MODEL, claude/MODEL",
     ]
 
 
-def test_each_repeat_has_the_next_seed_where_upstreams_take_one() -> None:
+def test_each_repeat_has_the_next_seed_if_upstreams_accept_it() -> None:
     seeded, not_seeded = ReplayTarget("a", "a", seeded=True), ReplayTarget("b", "b")
     assert [body(ITEM, seeded, RequestSettings(seed=7), repeat)["seed"] for repeat in (1, 2, 3)] == [7, 8, 9]
     assert "seed" not in body(ITEM, not_seeded, RequestSettings(), 1)
@@ -78,7 +78,7 @@ def test_each_repeat_has_the_next_seed_where_upstreams_take_one() -> None:
     assert body(own, seeded, RequestSettings(), 2)["seed"] == 41
 
 
-def test_settings_win_over_the_row_and_a_system_message_over_its_own() -> None:
+def test_settings_and_the_system_message_replace_a_rows_own() -> None:
     made = body(ITEM, ReplayTarget("a", "alias"), RequestSettings((("temperature", 0),), system="be short"), 1)
     assert made["model"] == "alias"
     assert made["temperature"] == 0
@@ -91,21 +91,21 @@ def test_settings_win_over_the_row_and_a_system_message_over_its_own() -> None:
     ("word", "value"),
     [("temperature=0", 0), ('stop=["a"]', ["a"]), ("reasoning_effort=low", "low"), ("x=a=b", "a=b"), ("x=", "")],
 )
-def test_a_setting_is_json_or_else_text(word: str, value: Any) -> None:
+def test_a_setting_is_json_or_text(word: str, value: Any) -> None:
     assert setting(word) == (word.partition("=")[0], value)
 
 
 @pytest.mark.parametrize("word", ["temperature", "=1", "model=x", "stream=true", "n=2"])
-def test_what_cannot_be_set_is_refused(word: str) -> None:
+def test_members_that_the_replay_sets_are_refused(word: str) -> None:
     with pytest.raises(ValueError, match=r"NAME=VALUE|cannot be set"):
         setting(word)
 
 
-def test_the_hash_changes_with_all_that_decides_an_answer_and_with_nothing_else(config: Config) -> None:
-    targets = contenders(["chat", "fast"], config, own=False)
+def test_the_hash_covers_all_that_determines_an_answer(config: Config) -> None:
+    targets = resolve_targets(["chat", "fast"], config, own=False)
     base = ReplayDesign("d", targets, RequestSettings())
     assert base.hash == ReplayDesign("d", targets[::-1], RequestSettings()).hash
-    elsewhere = contenders(["chat", "fast"], parse(CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False)
+    elsewhere = resolve_targets(["chat", "fast"], parse(CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False)
     other = [
         ReplayDesign("e", targets, RequestSettings()),
         ReplayDesign("d", targets[:1], RequestSettings()),
@@ -114,6 +114,6 @@ def test_the_hash_changes_with_all_that_decides_an_answer_and_with_nothing_else(
         ReplayDesign("d", elsewhere, RequestSettings()),
     ]
     assert len({base.hash, *(d.hash for d in other)}) == 6
-    rotated = contenders(["chat", "fast"], parse(CONFIG.replace("secret-of-mine", "another")), own=False)
+    rotated = resolve_targets(["chat", "fast"], parse(CONFIG.replace("secret-of-mine", "another")), own=False)
     assert ReplayDesign("d", rotated, RequestSettings()).hash == base.hash
     assert "secret" not in base.json

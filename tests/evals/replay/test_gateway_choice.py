@@ -17,7 +17,7 @@ from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.evals.http_client import GatewayClient, HttpConnections
-from gateway.evals.replay.design import TargetError, contenders
+from gateway.evals.replay.design import TargetError, resolve_targets
 from gateway.evals.replay.gateway_choice import (
     GatewayLocation,
     GatewayUnreachable,
@@ -48,8 +48,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_its_file_has_the_upstreams_and_models_and_no_secret(path: Path) -> None:
-    targets = contenders(["chat", "local/other"], load(path), own=True)
+def test_the_own_gateways_config_has_no_secret(path: Path) -> None:
+    targets = resolve_targets(["chat", "local/other"], load(path), own=True)
     text = gateway_yaml(path, targets, "cd" * 32, {"mine": 5555})
     assert "not-to-be-written" not in text
     made = yaml.safe_load(text)
@@ -60,7 +60,7 @@ def test_its_file_has_the_upstreams_and_models_and_no_secret(path: Path) -> None
     assert (made["sampling"], "scorers" in made) == ({"rate": 0.0}, False)
 
 
-async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_path: Path, upstreams) -> None:
+async def test_the_own_gateway_stops_with_the_context(place, tmp_path: Path, upstreams) -> None:
     directory = tmp_path / "own"
     directory.mkdir()
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
@@ -68,7 +68,7 @@ async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_pat
     (directory / f"gateway-{killed.pid}.yaml").write_text("of a replay that was killed")
     another = directory / f"gateway-{os.getppid()}.yaml"
     another.write_text("of a replay that runs")
-    targets = contenders(["one", "two/other"], place.config, own=True)
+    targets = resolve_targets(["one", "two/other"], place.config, own=True)
     async with HttpConnections() as connections:
         async with own_gateway(place.path, place.config, targets, directory) as own:
             [file] = set(directory.glob("*.yaml")) - {another}
@@ -87,11 +87,11 @@ async def test_it_answers_while_it_is_open_and_is_gone_afterwards(place, tmp_pat
     assert list(directory.glob("*.yaml")) == [another]
 
 
-async def test_one_that_does_not_start_says_what_it_said(path: Path, tmp_path: Path, monkeypatch) -> None:
+async def test_a_gateway_that_does_not_start_shows_its_output(path: Path, tmp_path: Path, monkeypatch) -> None:
     config = load(path)
     monkeypatch.delenv("REPLAY_TEST_SECRET")
     with pytest.raises(CannotRun, match="REPLAY_TEST_SECRET"):
-        async with own_gateway(path, config, contenders(["chat"], config, own=True), tmp_path / "own"):
+        async with own_gateway(path, config, resolve_targets(["chat"], config, own=True), tmp_path / "own"):
             pytest.fail("it has no key for its upstream")
     assert list((tmp_path / "own").glob("*.yaml")) == []
 
@@ -107,43 +107,39 @@ async def running() -> AsyncIterator[FakeUpstream]:
 
 
 async def asked(place: GatewayLocation, *names: str) -> tuple[str, str | None, list[str]]:
-    said: list[str] = []
-    async with reached(place, names, said.append) as (gateway, targets):
+    notes: list[str] = []
+    async with reached(place, names, notes.append) as (gateway, targets):
         assert [t.name for t in targets] == list(names)
-        return gateway.base_url, gateway.api_key, said
+        return gateway.base_url, gateway.api_key, notes
 
 
-async def test_the_one_that_is_named_is_asked_and_gets_no_key_of_another(
-    place: GatewayLocation, running: FakeUpstream
-) -> None:
+async def test_a_named_gateway_gets_no_other_gateways_key(place: GatewayLocation, running: FakeUpstream) -> None:
     place.data.mkdir()
     write_evals_access(place.data, DEAD)
     named = replace(place, url=running.origin)
-    assert await asked(named, "one", "two/m") == (running.base_url, None, [f"asking the gateway at {running.base_url}"])
+    assert await asked(named, "one", "two/m") == (running.base_url, None, [f"using the gateway at {running.base_url}"])
 
 
-async def test_the_one_of_gateway_up_is_asked_with_the_key_it_made(
-    place: GatewayLocation, running: FakeUpstream
-) -> None:
+async def test_the_gateway_of_gateway_up_gets_its_own_key(place: GatewayLocation, running: FakeUpstream) -> None:
     place.data.mkdir()
-    told = write_evals_access(place.data, running.base_url)
+    access = write_evals_access(place.data, running.base_url)
     url, key, _ = await asked(place, "one")
-    assert (url, key) == (running.base_url, told.partition(" ")[2])
+    assert (url, key) == (running.base_url, access.partition(" ")[2])
 
 
-async def test_one_that_is_named_and_silent_is_a_mistake(place: GatewayLocation) -> None:
+async def test_a_named_gateway_that_does_not_answer_is_an_error(place: GatewayLocation) -> None:
     with pytest.raises(
-        GatewayUnreachable, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave it out"
+        GatewayUnreachable, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave out --gateway"
     ):
         await asked(replace(place, url=DEAD), "one")
 
 
-async def test_a_wrong_target_of_a_named_gateway_is_a_mistake(place: GatewayLocation, running: FakeUpstream) -> None:
+async def test_a_wrong_target_of_a_named_gateway_is_an_error(place: GatewayLocation, running: FakeUpstream) -> None:
     with pytest.raises(TargetError, match="one/other"):
         await asked(replace(place, url=running.base_url), "one/other")
 
 
-def test_answers_lie_in_the_store_of_the_config_or_of_the_data_directory(gateway_yaml, tmp_path: Path) -> None:
+def test_answers_are_in_the_configured_or_the_default_store(gateway_yaml, tmp_path: Path) -> None:
     path = gateway_yaml(store={"url": "sqlite:////elsewhere.db"})
     assert store_of(GatewayLocation(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"
     path = gateway_yaml()

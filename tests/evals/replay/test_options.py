@@ -44,7 +44,7 @@ def bare() -> Config:
     return parse(BARE)
 
 
-def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare: Config) -> None:
+def test_the_default_scorers_fit_the_dataset(dataset: Dataset, bare: Config) -> None:
     assert list(sections(OPTIONS, dataset, bare)) == ["exact", "f1", "rouge_l"]
     without = replace(dataset, references=0)
     assert "refusal" in sections(OPTIONS, without, bare)
@@ -52,8 +52,8 @@ def test_left_out_scorers_are_those_that_fit_the_dataset(dataset: Dataset, bare:
     assert sections(OPTIONS, without, own) == {"length": ScorerConfig(share=1.0)}, "a share is of traffic"
 
 
-def test_a_scorer_that_stands_twice_or_compares_two_answers_is_refused(dataset: Dataset, bare: Config) -> None:
-    with pytest.raises(OptionError, match="--scorers: exact stands twice"):
+def test_a_repeated_or_pairwise_scorer_is_refused(dataset: Dataset, bare: Config) -> None:
+    with pytest.raises(OptionError, match="--scorers: exact is named twice"):
         sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
     pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
     with pytest.raises(OptionError, match="--scorers: edit_distance: compares two answers"):
@@ -71,31 +71,33 @@ def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"primary": "exat"}, '--primary exat: not among --scorers; did you mean "exact"?'),
-        ({"primary": "length"}, "--primary length: neither more nor less of it is better"),
+        ({"primary": "length"}, "--primary length: a neutral metric has no better direction"),
         (
             {"guardrails": (Guardrail("cost", 0.1),)},
-            "--guard cost: no such metric; expected one of length, exact,",
+            "--guard cost: there is no such metric; expected one of length, exact,",
         ),
-        ({"guardrails": (Guardrail("exact", 0.1),)}, "--guard exact: it is the primary metric already"),
+        ({"guardrails": (Guardrail("exact", 0.1),)}, "--guard exact: it is the primary metric"),
     ],
 )
-def test_what_does_not_fit_is_said_with_what_there_is(dataset: Dataset, changes: dict[str, object], said: str) -> None:
+def test_a_wrong_option_is_refused_with_the_known_values(
+    dataset: Dataset, changes: dict[str, object], message: str
+) -> None:
     found = metrics(build({"length": ScorerConfig(), "exact": ScorerConfig()}))
-    with pytest.raises(OptionError, match=said.replace("?", r"\?")):
+    with pytest.raises(OptionError, match=message.replace("?", r"\?")):
         question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
 
 
-def test_the_report_repeats_what_was_set(dataset: Dataset) -> None:
+def test_the_report_lists_the_settings(dataset: Dataset) -> None:
     asked = replace(OPTIONS, settings=RequestSettings((("temperature", 0),), "be short", None), repeats=3)
     made = question_of(asked, dataset, metrics(build({"exact": ScorerConfig()})))
     assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
     assert made.planned == 90
 
 
-def test_the_name_is_made_of_the_file_and_of_what_decides_an_answer(dataset: Dataset) -> None:
+def test_the_name_has_the_file_and_the_designs_hash(dataset: Dataset) -> None:
     assert name_of(dataset, "0123456789abcdef") == "questions-0123456789abcdef"
     odd = replace(dataset, path=Path("/x/my file (2).csv"))
     assert name_of(odd, "ff") == "my-file-2--ff"

@@ -13,24 +13,24 @@ from gateway.evals.replay.progress import bar, every, line, to_file
 from gateway.evals.replay.run import ReplayProgress
 
 
-def test_a_line_for_each_tenth_and_none_between() -> None:
-    said: list[str] = []
-    watch = every(said.append)
+def test_a_log_has_one_line_for_each_tenth() -> None:
+    notes: list[str] = []
+    watch = every(notes.append)
     for done in range(1, 41):
         watch(ReplayProgress(total=50, before=10, done=done))
-    assert said[0] == "11 of 50 answers"
-    assert said[1:] == [f"{n} of 50 answers" for n in (15, 20, 25, 30, 35, 40, 45, 50)]
+    assert notes[0] == "11 of 50 answers"
+    assert notes[1:] == [f"{n} of 50 answers" for n in (15, 20, 25, 30, 35, 40, 45, 50)]
 
 
-def test_failures_and_money_are_named_where_there_are_any() -> None:
+def test_the_line_names_failures_and_cost() -> None:
     assert line(ReplayProgress(10)) == ""
     state = ReplayProgress(10, failed=2, usd=0.5, last_error="one: HTTP 503: no")
     assert line(state) == "$0.5000  2 failed, the last: one: HTTP 503: no"
 
 
-def test_the_bar_shows_counts_and_never_reads_markup() -> None:
+def test_the_bar_shows_counts_and_ignores_markup() -> None:
     drawn = io.StringIO()
-    able = {"TERM": "xterm"}  # whatever terminal the tests have
+    able = {"TERM": "xterm"}  # for any terminal that the tests run in
     console = Console(file=drawn, force_terminal=True, width=160, color_system=None, _environ=able)
     with bar(console) as watch:
         watch(ReplayProgress(total=50, before=10, done=15, failed=1, last_error="[red]no[/red]"))
@@ -38,7 +38,7 @@ def test_the_bar_shows_counts_and_never_reads_markup() -> None:
     assert "1 failed, the last: [red]no[/red]" in drawn.getvalue()
 
 
-def test_the_log_is_a_file_while_it_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_goes_to_a_file_while_the_context_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "new" / "replay.log"
     log = logging.getLogger("gateway.child.replay-gateway")
     before = logging.getLogger("gateway").level, logging.getLogger("gateway").propagate

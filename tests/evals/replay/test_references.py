@@ -13,7 +13,7 @@ from gateway.evals.replay.references import write_references
 from gateway.fake import FakeAnswer, Received
 
 
-async def test_every_row_has_what_the_model_says_for_its_reference(
+async def test_every_row_gets_the_models_answer_as_its_reference(
     named: GatewayLocation, questions: Callable[[int], Path], served
 ) -> None:
     def choose(asked: Received) -> FakeAnswer | str:
@@ -23,12 +23,12 @@ async def test_every_row_has_what_the_model_says_for_its_reference(
         return f"an answer to {question}"
 
     served.replies(choose)
-    said: list[str] = []
+    notes: list[str] = []
     dataset = scan(questions(12))
     asked = ReplayOptions(("one",), pace=RequestPacing(attempts=1))
-    path = await write_references(dataset, asked, named, said.append, lambda _: None)
+    path = await write_references(dataset, asked, named, notes.append, lambda _: None)
     assert path == dataset.path.with_name("questions.with-references.jsonl")
-    assert said[-1] == "1 of 12 rows have no answer, and no reference"
+    assert notes[-1] == "1 of 12 rows have no answer and so no reference"
     written = scan(path)
     assert [i.example() for i in written.items()] == [i.example() for i in dataset.items()]
     assert [i.reference for i in written.items()] == [

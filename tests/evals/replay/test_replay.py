@@ -28,14 +28,14 @@ QUALITY = replace(OPTIONS, scorers=("quality",))
 QUIET: Callable[[object], None] = lambda _: None  # noqa: E731
 
 
-async def test_a_gateway_of_its_own_is_asked_for_a_target_that_the_one_that_runs_does_not_know(
+async def test_an_unknown_target_starts_a_gateway_of_its_own(
     place: GatewayLocation, questions: Callable[[int], Path], upstreams, served
 ) -> None:
     place.data.mkdir()
     write_evals_access(place.data, served.base_url)
-    said: list[str] = []
-    found = await replay(scan(questions(10)), replace(OPTIONS, targets=("one", "two/n")), place, said.append, QUIET)
-    assert said == ["starting a gateway for this replay"]
+    notes: list[str] = []
+    found = await replay(scan(questions(10)), replace(OPTIONS, targets=("one", "two/n")), place, notes.append, QUIET)
+    assert notes == ["starting a gateway for this replay"]
     assert [t.failed for t in found.targets] == [0, 0]
     assert {r.json["model"] for r in upstreams["one"].calls} == {"m"}
     assert {r.json["model"] for r in upstreams["two"].calls} == {"n"}
@@ -64,7 +64,9 @@ async def test_two_targets_are_asked_scored_and_compared(
     assert "no idea" in (report.examples[0].control, report.examples[0].candidate)
 
 
-async def test_what_is_interrupted_goes_on(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
+async def test_an_interrupted_replay_continues(
+    named: GatewayLocation, questions: Callable[[int], Path], served
+) -> None:
     dataset, asked = scan(questions(30)), replace(OPTIONS, pace=RequestPacing(concurrency=2, attempts=1))
     running: list[asyncio.Task[object]] = []
 
@@ -73,15 +75,15 @@ async def test_what_is_interrupted_goes_on(named: GatewayLocation, questions: Ca
             running[0].cancel()
 
     running.append(asyncio.ensure_future(replay(dataset, asked, named, QUIET, stop)))  # noqa: TID251 - awaited below
-    with pytest.raises(Interrupted, match=r"stopped with \d+ of 60 answers stored; the same command goes on"):
+    with pytest.raises(Interrupted, match=r"stopped with \d+ of 60 answers stored; the same command continues"):
         await running[0]
     found = await replay(dataset, asked, named, QUIET, QUIET)
     assert found.progress.before >= 20
-    assert found.reports[0].gates[0].says == "30 of 30 questions to each target are asked"
-    assert len(served.calls) <= 60 + 2, "only those under way were asked twice"
+    assert found.reports[0].gates[0].says == "30 of 30 requests to each target have a result"
+    assert len(served.calls) <= 60 + 2, "only requests in flight are sent twice"
 
 
-async def test_a_dead_target_stops_it(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
+async def test_a_dead_target_stops_the_replay(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
     served.always(Fault.status(500))
     asked = replace(OPTIONS, pace=RequestPacing(concurrency=2, attempts=1, stop_after=3))
     with pytest.raises(GatewayUnreachable):
@@ -89,12 +91,12 @@ async def test_a_dead_target_stops_it(named: GatewayLocation, questions: Callabl
     served.always(None)
     served.answers(500, b'{"error": {"message": "out of memory"}}')
     with pytest.raises(
-        ReplayStopped, match=r"3 questions to \w+ failed in a row.*memory.*the same command goes on from there"
+        ReplayStopped, match=r"3 requests to \w+ failed in a row.*memory.*the same command continues from there"
     ):
         await replay(scan(questions(30)), asked, named, QUIET, QUIET)
 
 
-async def test_a_spent_budget_leaves_a_report_of_what_there_is(
+async def test_a_spent_budget_leaves_a_report_without_a_verdict(
     named: GatewayLocation, questions: Callable[[int], Path]
 ) -> None:
     asked = replace(OPTIONS, pace=RequestPacing(concurrency=2, budget_usd=0.0004))
@@ -104,20 +106,22 @@ async def test_a_spent_budget_leaves_a_report_of_what_there_is(
     assert found.reports[0].verdict == "hold"
 
 
-async def test_a_store_that_cannot_be_opened_says_so(named: GatewayLocation, questions: Callable[[int], Path]) -> None:
+async def test_a_store_that_cannot_be_opened_is_reported(
+    named: GatewayLocation, questions: Callable[[int], Path]
+) -> None:
     (named.data / "gateway.db").mkdir(parents=True)
     with pytest.raises(StoreUnavailable, match=r"sqlite:///.*gateway\.db cannot be opened"):
         await replay(scan(questions(3)), OPTIONS, named, QUIET, QUIET)
 
 
-async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, questions, served) -> None:
-    """Its own calls go where all others go; one that nobody serves is a mistake, one of the family is said."""
+async def test_a_judge_uses_the_same_gateway(gateway_yaml, tmp_path: Path, questions, served) -> None:
+    """The judge's calls use the same gateway. An unknown judge is an error; one of the same family is noted."""
 
     def choose(asked: Received) -> str:
-        model, told = asked.json["model"], asked.json["messages"][-1]["content"]
+        model, prompt = asked.json["model"], asked.json["messages"][-1]["content"]
         if model == "judge":
-            return orjson.dumps({"reason": "so", "score": 1 if "no idea" in told else 5}).decode()
-        return "no idea" if int(told.removeprefix("question ")) % (2 if model == "two" else 5) == 0 else "an answer"
+            return orjson.dumps({"reason": "so", "score": 1 if "no idea" in prompt else 5}).decode()
+        return "no idea" if int(prompt.removeprefix("question ")) % (2 if model == "two" else 5) == 0 else "an answer"
 
     served.replies(choose)
     judge = {"use": "judge", "model": "judge", "criterion": "It is right.", "scale": [1, 5]}
@@ -125,15 +129,15 @@ async def test_a_model_behind_the_gateway_judges(gateway_yaml, tmp_path: Path, q
     models = {name: {"targets": [{"upstream": u, "model": f"llama-{name}"}]} for name, u in upstream_of.items()}
     path = gateway_yaml(models=models, scorers={"quality": judge})
     place = GatewayLocation(path, load(path), tmp_path / "data", served.base_url)
-    said: list[str] = []
-    found = await replay(scan(questions(30)), QUALITY, place, said.append, QUIET)
+    notes: list[str] = []
+    found = await replay(scan(questions(30)), QUALITY, place, notes.append, QUIET)
     one, two = (target.means["quality"].value for target in found.targets)
     assert (one, two) == (pytest.approx(0.8), pytest.approx(0.5))
     assert sum(r.json["model"] == "judge" for r in served.calls) == 60
     assert any(
         line.startswith("caution: scorers.quality: its judge one/llama-judge belongs to the same model family")
-        for line in said
+        for line in notes
     )
-    nobody = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
+    misspelt = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
     with pytest.raises(OptionError, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
-        await replay(scan(questions(3)), QUALITY, replace(place, config=load(nobody)), QUIET, QUIET)
+        await replay(scan(questions(3)), QUALITY, replace(place, config=load(misspelt)), QUIET, QUIET)

@@ -89,12 +89,12 @@ def made() -> Make:
     return make
 
 
-def one(sheet: ScoreSheet, asked: ReportScope = QUESTION, said: ReplayAnswers | None = None) -> Report:
-    [report] = reports(sheet, asked, said)
+def one(sheet: ScoreSheet, asked: ReportScope = QUESTION, texts: ReplayAnswers | None = None) -> Report:
+    [report] = reports(sheet, asked, texts)
     return report
 
 
-def test_a_candidate_as_good_and_cheaper_ships_in_one_sentence(made: Make) -> None:
+def test_an_equal_cheaper_candidate_ships_in_one_sentence(made: Make) -> None:
     report = one(made({"one": 0.8, "two": 0.8}, prices={"one": 0.004, "two": 0.001}))
     assert (report.verdict, report.margin) == ("ship", "equivalent")
     assert report.sentence.startswith("On 400 rows of q.csv, from one to two: the same within 0.05 on *exact* (")
@@ -103,7 +103,7 @@ def test_a_candidate_as_good_and_cheaper_ships_in_one_sentence(made: Make) -> No
     assert [g.state for g in report.gates] == [1, 1, 1]
 
 
-def test_a_worse_candidate_is_rejected_and_a_better_one_found(made: Make) -> None:
+def test_a_worse_candidate_is_rejected_and_a_better_one_ships(made: Make) -> None:
     assert one(made({"one": 0.8, "two": 0.6})).verdict == "reject"
     better = one(made({"one": 0.6, "two": 0.8}))
     assert (better.verdict, better.direction) == ("ship", "better")
@@ -116,17 +116,17 @@ def test_a_candidate_that_fails_more_never_ships(made: Make) -> None:
     assert report.arms[1].failed == 60
 
 
-def test_a_guardrail_without_numbers_holds_the_verdict_up(made: Make) -> None:
+def test_a_guardrail_without_numbers_prevents_a_verdict(made: Make) -> None:
     asked = replace(QUESTION, guardrails=(Guardrail("cost_per_1k", 0.0),))
     report = one(made({"one": 0.8, "two": 0.8}), asked)
     assert report.verdict == "hold"
     assert report.reasons == ("cost_per_1k (no pair yet)",)
 
 
-def test_a_replay_that_is_not_whole_has_no_verdict(made: Make) -> None:
+def test_an_incomplete_replay_has_no_verdict(made: Make) -> None:
     report = one(made({"one": 0.8, "two": 0.6}, rows=300))
     assert report.verdict == "hold"
-    assert "300 of 400 questions to each target are asked" in report.sentence
+    assert "300 of 400 requests to each target have a result" in report.sentence
     assert report.primary is not None
     assert report.primary.method.startswith("betting confidence sequence")
     assert dict(report.withheld) == {"not asked yet": 100}
@@ -138,16 +138,16 @@ def test_few_items_have_no_verdict(made: Make) -> None:
 
 
 @pytest.mark.parametrize(("errors", "state"), [(0, 1), (12, 0), (40, -1)])
-def test_scores_that_the_scorer_failed_at_withhold_the_verdict(made: Make, errors: int, state: int) -> None:
+def test_failed_scores_withhold_the_verdict(made: Make, errors: int, state: int) -> None:
     report = one(made({"one": 0.8, "two": 0.8}, errors=errors))
     assert report.gates[2].state == state
     assert (report.verdict == "hold") == (state < 1)
 
 
-def test_two_that_always_fail_are_not_called_the_same(made: Make) -> None:
+def test_two_targets_that_always_fail_are_not_equal(made: Make) -> None:
     report = one(made({"one": 0.0, "two": 0.0}))
     assert report.verdict == "hold"
-    assert "every answer of both has the worst exact there is" in report.sentence
+    assert "every answer of both targets has the worst value of exact" in report.sentence
 
 
 def test_many_candidates_share_the_error(made: Make) -> None:
@@ -169,7 +169,7 @@ def test_repeats_give_the_noise_floor(made: Make) -> None:
     assert one(made({"one": 0.8, "two": 0.8})).primary.noise is None  # type: ignore[union-attr]
 
 
-def test_a_control_that_always_says_the_same_has_a_noise_floor_of_some_width(made: Make) -> None:
+def test_a_constant_control_has_a_noise_floor_with_a_width(made: Make) -> None:
     found = made({"one": 1.2, "two": 0.8}, repeats=2)
     report = one(found, replace(QUESTION, repeats=2))
     assert report.primary is not None
@@ -178,17 +178,17 @@ def test_a_control_that_always_says_the_same_has_a_noise_floor_of_some_width(mad
     assert report.primary.noise.low == pytest.approx(-1.959964 / (N + 2))
 
 
-def test_the_largest_differences_are_shown_with_what_was_said(made: Make) -> None:
+def test_the_largest_differences_are_shown_with_the_answers(made: Make) -> None:
     found = made({"one": 0.8, "two": 0.5})
     wanted = examples_of(found, QUESTION)["two"]
     assert len(wanted) == 6
-    said = ReplayAnswers({wanted[0]: "why?"}, {(wanted[0], "one"): "because", (wanted[0], "two"): "no idea"})
-    [example] = one(found, said=said).examples
+    texts = ReplayAnswers({wanted[0]: "why?"}, {(wanted[0], "one"): "because", (wanted[0], "two"): "no idea"})
+    [example] = one(found, texts=texts).examples
     assert (example.question, example.control, example.candidate) == ("why?", "because", "no idea")
     assert example.scores == (("exact", 1.0, 0.0),)
 
 
-def test_wins_are_counted_item_by_item_and_latency_compared(made: Make) -> None:
+def test_wins_are_counted_per_item_and_latency_compared(made: Make) -> None:
     report = one(made({"one": 0.5, "two": 0.8}))
     assert report.wins is not None
     assert report.wins.wins > 80 > report.wins.losses
@@ -203,5 +203,5 @@ def test_without_a_primary_nothing_is_decided(made: Make) -> None:
     assert (report.verdict, report.primary) == ("hold", None)
 
 
-def test_one_target_is_compared_with_nothing(made: Make) -> None:
+def test_one_target_has_no_report(made: Make) -> None:
     assert reports(made({"one": 0.8}), QUESTION) == ()

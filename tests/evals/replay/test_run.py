@@ -1,4 +1,4 @@
-"""A run asks what is missing and nothing else; stopped in whatever way, it ends as if it had not been."""
+"""A run sends only what is missing; a stopped one ends like one that was not stopped."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def keys(asked: list[ReplayRequest]) -> Counter[Key]:
     return Counter((ask.item.number, ask.target.name, ask.repeat) for ask in asked)
 
 
-async def test_every_row_is_asked_of_every_target_as_often_as_wished(desk, scripted) -> None:
+async def test_every_target_is_asked_every_row_repeats_times(desk, scripted) -> None:
     asker = scripted()
     progress = await desk.run(asker, desk.job(repeats=3))
     assert keys(asker.at) == Counter((i, t, r) for i in range(1, 41) for t in ("one", "two") for r in (1, 2, 3))
     assert (progress.total, progress.done, progress.before, progress.failed) == (240, 240, 0, 0)
     assert progress.usd == pytest.approx(0.24)
-    assert len(desk.said()) == 480
+    assert len(desk.stored()) == 480
 
 
-async def test_a_second_run_asks_nothing(desk, scripted) -> None:
+async def test_a_second_run_sends_nothing(desk, scripted) -> None:
     await desk.run(scripted())
     asker = scripted()
     progress = await desk.run(asker)
@@ -39,9 +39,9 @@ async def test_a_second_run_asks_nothing(desk, scripted) -> None:
     assert (progress.before, progress.done) == (80, 0)
 
 
-async def test_a_run_that_is_cancelled_anywhere_goes_on_to_the_same_end(desk, scripted, tmp_path) -> None:
+async def test_a_cancelled_run_continues_to_the_same_end(desk, scripted, tmp_path) -> None:
     await desk.run(scripted())
-    undisturbed = desk.said()
+    undisturbed = desk.stored()
     desk.store = f"sqlite:///{tmp_path / 'other.db'}"
     asked: list[ReplayRequest] = []
     for after in (7, 11, 30):
@@ -62,12 +62,12 @@ async def test_a_run_that_is_cancelled_anywhere_goes_on_to_the_same_end(desk, sc
         asked += asker.at
     last = scripted()
     await desk.run(last)
-    assert desk.said() == undisturbed
+    assert desk.stored() == undisturbed
     twice = sum(n - 1 for n in keys(asked + last.at).values())
-    assert twice <= 3 * 4, "only those under way are asked again"
+    assert twice <= 3 * 4, "only requests in flight are sent twice"
 
 
-async def test_what_failed_is_asked_again_and_what_was_answered_stays(desk, scripted) -> None:
+async def test_failures_are_retried_and_answers_are_kept(desk, scripted) -> None:
     failing = scripted(fails=lambda ask, n: ask.item.number % 4 == 0)
     progress = await desk.run(failing)
     assert progress.failed == 20
@@ -75,35 +75,35 @@ async def test_what_failed_is_asked_again_and_what_was_answered_stays(desk, scri
     again = scripted(shares={"one": 0.0, "two": 0.0})
     await desk.run(again)
     assert {ask.item.number % 4 for ask in again.at} == {0}
-    assert Counter(row[3] for row in desk.said()) == {"ok": 160}
+    assert Counter(row[3] for row in desk.stored()) == {"ok": 160}
 
 
-async def test_a_scorer_that_comes_later_judges_what_is_there(desk, scripted) -> None:
+async def test_a_later_scorer_scores_the_stored_answers(desk, scripted) -> None:
     await desk.run(scripted())
-    before = desk.said()
+    before = desk.stored()
     desk.scorers = build({"exact": ScorerConfig(), "f1": ScorerConfig(), "length": ScorerConfig()})
     asker = scripted()
     await desk.run(asker)
     assert asker.at == []
-    assert [row for row in desk.said() if row[5] != "length"] == before
-    assert sum(row[5] == "length" for row in desk.said()) == 80
+    assert [row for row in desk.stored() if row[5] != "length"] == before
+    assert sum(row[5] == "length" for row in desk.stored()) == 80
 
 
-async def test_a_target_that_fails_all_the_time_stops_it(desk, scripted) -> None:
+async def test_a_target_that_keeps_failing_stops_the_run(desk, scripted) -> None:
     asker = scripted(fails=lambda ask, n: ask.target.name == "two" and ask.item.number > 5)
-    with pytest.raises(ReplayStopped, match="6 questions to two failed in a row; the last: HTTP 503: no"):
+    with pytest.raises(ReplayStopped, match="6 requests to two failed in a row; the last error: HTTP 503: no"):
         await desk.run(asker, desk.job(stop_after=6))
-    stored = Counter(row[3] for row in desk.said() if row[1] == "two")
+    stored = Counter(row[3] for row in desk.stored() if row[1] == "two")
     assert stored["failed"] >= 6
     await desk.run(scripted())
-    assert Counter(row[3] for row in desk.said()) == {"ok": 160}
+    assert Counter(row[3] for row in desk.stored()) == {"ok": 160}
 
 
-async def test_it_stops_when_its_budget_is_spent_and_counts_what_was_spent_before(desk, scripted) -> None:
+async def test_the_budget_includes_the_cost_of_earlier_runs(desk, scripted) -> None:
     asker = scripted(cost_usd=0.5)
     progress = await desk.run(asker, desk.job(budget_usd=5.0))
     assert progress.over_budget
-    assert 10 <= progress.done <= 10 + 4, "those under way are waited for"
+    assert 10 <= progress.done <= 10 + 4, "requests in flight are awaited"
     spent = progress.usd
     more = scripted(cost_usd=0.5)
     progress = await desk.run(more, desk.job(budget_usd=5.0))
@@ -113,12 +113,12 @@ async def test_it_stops_when_its_budget_is_spent_and_counts_what_was_spent_befor
     assert progress.before + progress.done == 80
 
 
-async def test_answers_without_a_price_spend_nothing(desk, scripted) -> None:
+async def test_answers_without_a_price_cost_nothing(desk, scripted) -> None:
     progress = await desk.run(scripted(cost_usd=None), desk.job(budget_usd=0.01))
     assert (progress.done, progress.usd, progress.over_budget) == (80, 0.0, False)
 
 
-async def test_targets_of_one_design_do_not_mix_with_those_of_another(desk, scripted) -> None:
+async def test_answers_of_different_designs_do_not_mix(desk, scripted) -> None:
     await desk.run(scripted())
     other = replace(desk.job((ReplayTarget("one", "one", definition="changed"),)), name="other")
     asker = scripted()
@@ -126,7 +126,7 @@ async def test_targets_of_one_design_do_not_mix_with_those_of_another(desk, scri
     assert len(asker.at) == 40
 
 
-async def test_whoever_watches_is_told_after_every_answer(desk, scripted, threads) -> None:
+async def test_the_watcher_is_called_after_every_answer(desk, scripted, threads) -> None:
     from gateway.evals.replay.run import ReplayRun
 
     seen: list[int] = []

@@ -37,23 +37,25 @@ def logged(exchange, tmp_path: Path) -> str:
         exchange(received=4.0, request=b"{}"),
         exchange(received=5.0, request=asking("other"), alias="other"),
     ]
-    said = Feedback(calls[1].id, "f", "web", 9.0, "answer", correction="the right one")
+    correction = Feedback(calls[1].id, "f", "web", 9.0, "answer", correction="the right one")
     url = f"sqlite:///{tmp_path / 'log.db'}"
 
     async def write() -> None:
         async with Store(url) as store:
-            await store.write(ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], [said]))
+            await store.write(
+                ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], [correction])
+            )
 
     asyncio.run(write())
     return url
 
 
-def test_it_is_a_dataset_of_what_can_be_asked_again(logged: str, tmp_path: Path) -> None:
+def test_a_snapshot_has_the_calls_that_can_be_replayed(logged: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     frozen = freeze(logged, LogSelection("chat", None, 100), path)
     assert str(frozen) == (
-        "2 logged questions frozen; left out: 1 whose questions the log does not hold, "
-        "1 with images or files, which the log does not hold"
+        "2 recorded questions written; left out: 1 whose questions the store does not hold, "
+        "1 with images or files, which the store does not hold"
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     first, second = scan(path).items()
@@ -62,7 +64,7 @@ def test_it_is_a_dataset_of_what_can_be_asked_again(logged: str, tmp_path: Path)
     assert (second.example(), second.reference) == ("second", "the right one")
 
 
-def test_a_file_that_is_there_is_not_written_over(logged: str, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(logged: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("mine")
     with pytest.raises(FileExistsError):
@@ -70,7 +72,7 @@ def test_a_file_that_is_there_is_not_written_over(logged: str, tmp_path: Path) -
     assert path.read_text() == "mine"
 
 
-def test_nothing_to_replay_is_said_with_why(logged: str, tmp_path: Path) -> None:
+def test_without_calls_the_error_gives_the_reasons(logged: str, tmp_path: Path) -> None:
     with pytest.raises(NoLoggedCalls, match='no call of "gone" to replay'):
         freeze(logged, LogSelection("gone", None, 100), tmp_path / "x.jsonl")
     with pytest.raises(NoLoggedCalls, match=r'no call of "chat" since .* \(1 whose questions'):

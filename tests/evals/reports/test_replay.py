@@ -11,7 +11,7 @@ from rich.console import Console
 from gateway.core.plan import Guardrail
 from gateway.core.sanitize import to_json
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.replay.compare import standing
+from gateway.evals.replay.compare import summarize
 from gateway.evals.replay.replay import ReplayResult
 from gateway.evals.replay.report import ReportScope, reports
 from gateway.evals.replay.run import ReplayProgress
@@ -58,7 +58,7 @@ def replayed(*targets: str) -> ReplayResult:
         guardrails=(Guardrail("error_rate", 0.2),),
         command="gateway replay",
     )
-    alone = tuple(standing(made, t, asked.metrics, asked.alpha) for t in targets)
+    alone = tuple(summarize(made, t, asked.metrics, asked.alpha) for t in targets)
     return ReplayResult(ReplayProgress(40), asked, alone, reports(made, asked))
 
 
@@ -126,7 +126,7 @@ def test_a_target_that_never_answered_has_dashes() -> None:
         ],
         [],
     )
-    alone = standing(made, "one", [], 0.05)
+    alone = summarize(made, "one", [], 0.05)
     assert alone.p50 == Estimate(None)
     assert "–" in drawn(ReplayResult(ReplayProgress(1), replayed("one").question, (alone,), ()))
 
