@@ -1,4 +1,4 @@
-"""What a request asks of its answer: JSON, a schema, tools, a question. In every API's and server's spelling; pure."""
+"""Reads from a request what its answer must look like, in every API's and server's spelling. Pure."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from typing import Any
 import orjson
 
 Request = Mapping[str, Any]
-# Members of a request with which one can ask for JSON; most requests have none of them.
-_ASKING = frozenset({
+# Members of a request that can require JSON; most requests have none of them.
+_FORMAT_MEMBERS = frozenset({
     "response_format", "output_format", "text", "output_config", "structured_outputs", "guided_json", "json_schema",
 })  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The JSON that was asked for. schema: a JSON Schema; None: any JSON, or any object when object is set."""
+    """The JSON that a request requires."""
 
     schema: Any = None
+    """A JSON Schema; None: any JSON."""
     object: bool = False
+    """The answer must be a JSON object."""
 
 
 def output_format(request: Request) -> OutputFormat | None:
-    """None: the request does not ask for JSON."""
-    if _ASKING.isdisjoint(request):
+    """The JSON that the request requires; None: it requires none."""
+    if _FORMAT_MEMBERS.isdisjoint(request):
         return None
-    for asked in _formats(request):
-        if asked.get("type") == "json_object":
-            return OutputFormat(asked.get("schema"), object=True)  # llama.cpp puts a schema beside json_object
-        if asked.get("type") == "json_schema":
-            return OutputFormat(_dict(asked.get("json_schema")).get("schema", asked.get("schema")))
+    for form in _formats(request):
+        if form.get("type") == "json_object":
+            return OutputFormat(form.get("schema"), object=True)  # llama.cpp allows a schema with json_object
+        if form.get("type") == "json_schema":
+            return OutputFormat(_dict(form.get("json_schema")).get("schema", form.get("schema")))
     return _server_form(request)
 
 
 def _formats(request: Request) -> Iterator[Request]:
-    """chat: response_format; responses: text.format; messages: output_format, output_config.format."""
-    for asked in (request.get("response_format"), request.get("output_format")):
-        if isinstance(asked, dict):
-            yield asked
+    """The format objects of chat (response_format), responses (text) and messages (output_format, output_config)."""
+    for form in (request.get("response_format"), request.get("output_format")):
+        if isinstance(form, dict):
+            yield form
     for section in ("text", "output_config"):
-        asked = _dict(request.get(section)).get("format")
-        if isinstance(asked, dict):
-            yield asked
+        form = _dict(request.get(section)).get("format")
+        if isinstance(form, dict):
+            yield form
 
 
 def _server_form(request: Request) -> OutputFormat | None:
-    """What vLLM (structured_outputs, guided_json) and llama.cpp (json_schema) take beside the API's own fields."""
+    """The fields that vLLM (structured_outputs, guided_json) and llama.cpp (json_schema) add to the API's."""
     structured = _dict(request.get("structured_outputs"))
     for schema in (structured.get("json"), request.get("guided_json"), request.get("json_schema")):
         if schema is not None:
@@ -56,7 +58,7 @@ def _server_form(request: Request) -> OutputFormat | None:
 
 
 def _parsed(schema: Any) -> Any:
-    """vLLM also takes a schema as text; what cannot be parsed is no schema, and then any JSON was asked for."""
+    """vLLM also accepts a schema as text; text that cannot be parsed counts as no schema, so any JSON is valid."""
     if not isinstance(schema, str):
         return schema
     try:
@@ -66,53 +68,54 @@ def _parsed(schema: Any) -> Any:
 
 
 def offered_tools(request: Request) -> dict[str, Any]:
-    """The names of the tools that were offered → the JSON Schema of their arguments; True: any object; None: text."""
+    """Tool name → JSON Schema of its arguments; True: any object; None: plain text."""
     found: dict[str, Any] = {}
     for tool in (*_list(request.get("tools")), *_list(request.get("functions"))):
         if not isinstance(tool, dict):
             continue
-        said = next((tool[k] for k in ("function", "custom") if isinstance(tool.get(k), dict)), tool)
-        if isinstance(said.get("name"), str):
-            schema = said.get("parameters", said.get("input_schema"))
-            anything = None if tool.get("type") == "custom" and "input_schema" not in said else True
-            found[said["name"]] = anything if schema is None else schema
+        spec = next((tool[k] for k in ("function", "custom") if isinstance(tool.get(k), dict)), tool)
+        if isinstance(spec.get("name"), str):
+            schema = spec.get("parameters", spec.get("input_schema"))
+            anything = None if tool.get("type") == "custom" and "input_schema" not in spec else True
+            found[spec["name"]] = anything if schema is None else schema
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """What the request says of calling tools. name: the tool that must be called; None: any."""
+    """Whether the answer must, may or must not call a tool."""
 
     required: bool = False
     forbidden: bool = False
     name: str | None = None
+    """The only tool that may be called; None: any."""
 
 
-FREE = ToolChoice()
+_FREE = ToolChoice()
 
 
 def tool_choice(request: Request) -> ToolChoice:
-    asked = request.get("tool_choice", request.get("function_call"))
-    if asked is None:
-        return FREE
-    if isinstance(asked, str):
-        return ToolChoice(required=asked in ("required", "any"), forbidden=asked == "none")
-    if not isinstance(asked, dict):
+    chosen = request.get("tool_choice", request.get("function_call"))
+    if chosen is None:
+        return _FREE
+    if isinstance(chosen, str):
+        return ToolChoice(required=chosen in ("required", "any"), forbidden=chosen == "none")
+    if not isinstance(chosen, dict):
         return ToolChoice()
-    kind = asked.get("type")
+    kind = chosen.get("type")
     if kind in ("none", "auto", "any"):
         return ToolChoice(required=kind == "any", forbidden=kind == "none")
     if kind == "allowed_tools":
-        return ToolChoice(required=_dict(asked.get("allowed_tools", asked)).get("mode") == "required")
-    name = _dict(asked.get("function") or asked.get("custom") or asked).get("name")
+        return ToolChoice(required=_dict(chosen.get("allowed_tools", chosen)).get("mode") == "required")
+    name = _dict(chosen.get("function") or chosen.get("custom") or chosen).get("name")
     return ToolChoice(required=True, name=name if isinstance(name, str) else None)
 
 
 def last_user_text(request: Request) -> str:
-    """The text of the last thing the user said; "" when there is none."""
-    asked = request.get("prompt")
-    if isinstance(asked, str):
-        return asked
+    """The text of the last user message; "" when there is none."""
+    prompt = request.get("prompt")
+    if isinstance(prompt, str):
+        return prompt
     turns = request.get("messages", request.get("input"))
     if isinstance(turns, str):
         return turns

@@ -1,4 +1,8 @@
-"""Word n-grams in common with the reference."""
+"""Word n-grams in common with the reference.
+
+Computed here rather than with sacrebleu: its tokenizer keeps the last 65,536 texts in memory for the life of the
+process, which a consumer that forgets recorded text cannot allow, and it is not faster. Tests hold both equal.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.evals.scorers.reference import ReferenceScorer, case
+from gateway.evals.scorers.reference import ReferenceScorer, golden_case
 from gateway.evals.scoring.types import Golden
 
 ORDER = 4
@@ -16,7 +20,7 @@ ORDER = 4
 
 @dataclass(frozen=True, slots=True)
 class Bleu(ReferenceScorer):
-    """BLEU of one text, in [0, 1]: for whole corpora it means more than for one answer.
+    """BLEU of one text, in [0, 1]. It is more meaningful for a corpus than for one answer.
 
     Equal to sacrebleu's sentence BLEU (nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp), divided by 100.
     Sources: Papineni et al., "BLEU", ACL 2002; Chen & Cherry, "A Systematic Comparison of Smoothing Techniques for
@@ -28,22 +32,26 @@ class Bleu(ReferenceScorer):
 
     def golden(self) -> tuple[Golden, ...]:
         return (
-            case("the same", "The cat is on the mat.", "The cat is on the mat.", 1.0),
-            case("in part", "the cat sat on the mat", "the cat is on the mat", 0.379917842825798),
-            case("nothing in common", "Rome", "Paris", 0.0),
-            case("silence", "", "the cat", 0.0),
-            case("no reference", "the cat", None, None),
+            golden_case("the same", "The cat is on the mat.", "The cat is on the mat.", 1.0),
+            golden_case("in part", "the cat sat on the mat", "the cat is on the mat", 0.379917842825798),
+            golden_case("nothing in common", "Rome", "Paris", 0.0),
+            golden_case("an empty answer", "", "the cat", 0.0),
+            golden_case("no reference", "the cat", None, None),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class NgramCounts:
-    """Of one text or, added up, of many. right and all: n-grams for n = 1 to ORDER."""
+    """The counts of one text; the sum of several is that of their corpus."""
 
     answer: int = 0
+    """Words of the answer."""
     reference: int = 0
+    """Words of the reference."""
     right: Sequence[int] = field(default=(0,) * ORDER)
+    """N-grams of the answer that the reference has too, for n = 1 to ORDER."""
     all: Sequence[int] = field(default=(0,) * ORDER)
+    """N-grams of the answer, for n = 1 to ORDER."""
 
     def __add__(self, other: NgramCounts) -> NgramCounts:
         right = tuple(a + b for a, b in zip(self.right, other.right, strict=True))
@@ -52,16 +60,17 @@ class NgramCounts:
 
 
 def count_ngrams(answer: Sequence[str], references: Sequence[Sequence[str]]) -> NgramCounts:
-    """With several references an n-gram counts as often as in the one that has most of it, and the length that
-    matters is the nearest (of two equally near, the shorter)."""
+    """With several references, an n-gram counts as often as in the reference that has most of it, and the reference
+    length is the one nearest to the answer's (the shorter of two equally near).
+    """
     nearest = min((abs(len(r) - len(answer)), len(r)) for r in references)[1]
     right, every = [], []
     for n in range(1, ORDER + 1):
-        said, wanted = _grams(answer, n), Counter[tuple[str, ...]]()
+        found, wanted = _grams(answer, n), Counter[tuple[str, ...]]()
         for reference in references:
             wanted |= _grams(reference, n)
-        right.append((said & wanted).total())
-        every.append(said.total())
+        right.append((found & wanted).total())
+        every.append(found.total())
     return NgramCounts(len(answer), nearest, right, every)
 
 
@@ -72,8 +81,8 @@ def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 def bleu(counted: NgramCounts, *, effective: bool = False) -> float:
     """The geometric mean of the n-gram precisions, times a penalty for being shorter than the reference.
 
-    An order without a match counts as 1/2, 1/4, … of a match. effective: orders that the answer is too short for are
-    left out (for single texts); else they make it 0.
+    The first order without a match counts as 1/2 of a match, the next as 1/4, … effective: leave out orders that the
+    answer is too short for (for single texts); otherwise such an answer has BLEU 0.
     """
     if not any(counted.right):
         return 0.0
@@ -89,7 +98,7 @@ def bleu(counted: NgramCounts, *, effective: bool = False) -> float:
     return min(1.0, math.exp(short + sum(logs) / len(logs)))
 
 
-# NIST mteval-v13a: symbols stand alone, full stops and commas too unless between digits, dashes after a digit.
+# NIST mteval-v13a: symbols are tokens, and so are full stops and commas outside numbers, and dashes after digits.
 _SYMBOLS = re.compile(r"([!-&(-+/:-@\[-`{-~])")
 _AFTER_OTHERS = re.compile(r"([^0-9])([.,])")
 _BEFORE_OTHERS = re.compile(r"([.,])([^0-9])")

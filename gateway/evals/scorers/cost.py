@@ -1,4 +1,4 @@
-"""Whether an answer was worth its money."""
+"""Whether an exchange stayed within a price limit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ UNKNOWN = Skipped("a cost: usage from the upstream, and a price for its model (`
 
 @dataclass(frozen=True, slots=True)
 class Cost(Rule):
-    """1: the exchange cost no more than max_usd, all its attempts together; 0: it cost more.
-
-    detail: cost_usd, what it did cost.
-    """
+    """1: the exchange cost at most max_usd; 0: it cost more. detail: cost_usd."""
 
     max_usd: Usd
+    """For all attempts of the exchange together."""
 
     async def score(self, subject: Subject) -> Score | Skipped:
         cost_usd = subject.cost_usd
@@ -31,13 +29,13 @@ class Cost(Rule):
         measured = {"cost_usd": cost_usd}
         if cost_usd <= self.max_usd:
             return Score(1.0, "within", detail=measured)
-        return Score(0.0, "over", f"cost {cost_usd:.3g} USD, wanted {self.max_usd:g}", measured)
+        return Score(0.0, "over", f"cost {cost_usd:.3g} USD, expected at most {self.max_usd:g}", measured)
 
     def golden(self) -> tuple[Golden, ...]:
-        said = Completion("yes", finish_reason="stop")
+        answer = Completion("yes", finish_reason="stop")
         return (
-            Golden("free of charge", {}, said, 1.0, cost_usd=0.0),
-            Golden("just within", {}, said, 1.0, cost_usd=self.max_usd),
-            Golden("twice as much", {}, said, 0.0, cost_usd=2 * self.max_usd),
-            Golden("no price", {}, said, None),
+            Golden("free of charge", {}, answer, 1.0, cost_usd=0.0),
+            Golden("just within", {}, answer, 1.0, cost_usd=self.max_usd),
+            Golden("twice as much", {}, answer, 0.0, cost_usd=2 * self.max_usd),
+            Golden("no price", {}, answer, None),
         )

@@ -1,4 +1,4 @@
-"""How much of one answer's text must be edited to make the other."""
+"""The share of one answer's characters to edit to obtain the other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import NO_TEXT
 from gateway.evals.scoring.types import DistanceScorer, GoldenPair, Pair
 
-READ = 20_000  # characters of each text: 10 ms of work at most
+MAX_CHARACTERS = 20_000  # of each text that are read: at most 10 ms of work
 
 
 @dataclass(frozen=True, slots=True)
 class EditDistance(DistanceScorer):
-    """Insertions, deletions and replacements of characters, over the length of the longer text.
-
-    white_space: false takes every run of it for one blank, and none at the ends.
-    """
+    """Insertions, deletions and replacements of characters, divided by the length of the longer text."""
 
     white_space: bool = False
+    """False: a run of white space equals one blank, and white space at the ends is ignored."""
 
     async def compare(self, pair: Pair) -> Score | Skipped:
         a, b = (self._text(each.completion) for each in (pair.a, pair.b))
@@ -35,11 +33,11 @@ class EditDistance(DistanceScorer):
             GoldenPair("three edits of seven", {}, Completion("kitten"), Completion("sitting"), 3 / 7),
             GoldenPair("the other way round", {}, Completion("sitting"), Completion("kitten"), 3 / 7),
             GoldenPair("nothing in common", {}, Completion("abc"), Completion("xyz"), 1.0),
-            GoldenPair("one is silent", {}, Completion("abc"), Completion(""), 1.0),
-            GoldenPair("both are silent", {}, Completion(""), Completion(""), None),
+            GoldenPair("one is empty", {}, Completion("abc"), Completion(""), 1.0),
+            GoldenPair("both are empty", {}, Completion(""), Completion(""), None),
             GoldenPair("one blank more", {}, Completion("a b"), Completion("a  b"), 0.25 if self.white_space else 0.0),
         )
 
-    def _text(self, said: Completion) -> str:
-        text = said.text[:READ]
+    def _text(self, completion: Completion) -> str:
+        text = completion.text[:MAX_CHARACTERS]
         return text if self.white_space else " ".join(text.split())

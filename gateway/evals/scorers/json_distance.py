@@ -1,4 +1,4 @@
-"""How many fields of one JSON answer differ in the other."""
+"""The share of JSON fields in which two answers differ."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.types import DistanceScorer, GoldenPair, Pair
 
 NO_JSON = Skipped("an answer in JSON")
-LEAVES = 10_000  # of each answer
-_DEEP = 64
+MAX_LEAVES = 10_000  # of each answer
+_MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class JsonDistance(DistanceScorer):
-    """The share of fields, by their path and over both answers, that are not in both with the same value.
+    """The share of fields, by path and over both answers, that do not have the same value in both.
 
-    A field is what is neither object nor array (or an empty one); numbers are compared as numbers. An answer that is no
-    JSON is at distance 1 from one that is. A Markdown fence around the JSON is disregarded.
+    A field is a value that is not an object or array (or is an empty one); numbers are compared as numbers. An answer
+    that is not JSON has distance 1 from one that is. A Markdown fence around the JSON is ignored.
     """
 
     async def compare(self, pair: Pair) -> Score | Skipped:
@@ -41,13 +41,13 @@ class JsonDistance(DistanceScorer):
             case("a field more", '{"a": 1}', '{"a": 1, "b": 2}', 0.5),
             case("1 is not true", "[1]", "[true]", 1.0),
             case("in a fence", '```json\n{"a": 1}\n```', '{"a": 1}', 0.0),
-            case("one is no JSON", '{"a": 1}', "It is 1.", 1.0),
+            case("one is not JSON", '{"a": 1}', "It is 1.", 1.0),
             case("neither is JSON", "one", "two", None),
         )
 
 
 def json_leaves(text: str) -> dict[str, Any] | None:
-    """path → value, with at most LEAVES of them; None: no JSON object or array."""
+    """Path → value, for at most MAX_LEAVES fields; None: the text is not a JSON object or array."""
     try:
         value = orjson.loads(_unfenced(text))
     except (orjson.JSONDecodeError, UnicodeEncodeError):
@@ -57,25 +57,25 @@ def json_leaves(text: str) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for path, leaf in _leaves(value, ""):
         found[path] = leaf
-        if len(found) == LEAVES:
+        if len(found) == MAX_LEAVES:
             break
     return found
 
 
 def leaf_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
-    """The share of paths, in either, whose values differ; 0 for two without any."""
+    """The share of all paths whose values differ; 0 when neither has a path."""
     paths = a.keys() | b.keys()
     same = sum(1 for path in a.keys() & b.keys() if _same(a[path], b[path]))
     return 1 - same / len(paths) if paths else 0.0
 
 
-def _leaves(value: Any, path: str, deep: int = 0) -> Iterator[tuple[str, Any]]:
-    if deep < _DEEP and isinstance(value, dict) and value:
+def _leaves(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth < _MAX_DEPTH and isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{orjson.dumps(key).decode()}", deep + 1)
-    elif deep < _DEEP and isinstance(value, list) and value:
+            yield from _leaves(inner, f"{path}.{orjson.dumps(key).decode()}", depth + 1)
+    elif depth < _MAX_DEPTH and isinstance(value, list) and value:
         for i, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{i}]", deep + 1)
+            yield from _leaves(inner, f"{path}[{i}]", depth + 1)
     else:
         yield path, value
 

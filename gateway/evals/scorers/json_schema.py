@@ -1,4 +1,4 @@
-"""Whether an answer is valid against the JSON Schema its request gave."""
+"""Whether an answer is valid against the JSON Schema in its request."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.json_schema import REMOTE, CompiledSchema, SchemaCache, SchemaTooSlow, UnboundedSchema
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-NOT_ASKED = Skipped("a response_format of type json_schema")
+NO_SCHEMA = Skipped("a response_format of type json_schema")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
 VALID = Score(1.0, "valid")
 
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema(Rule):
-    """1: the answer is JSON and valid against the request's schema, formats included; 0: it is not.
+    """1: the answer is JSON and valid against the request's schema, formats included; otherwise 0.
 
-    The schema comes from a client: remote and file references are never followed, and size, depth, patterns and work
-    are bounded; a schema beyond that is not applicable.
+    Remote and file references are never followed. A schema beyond the bounds on size, depth, patterns and work is
+    skipped.
     """
 
     heavy: ClassVar[bool] = True
@@ -32,30 +32,30 @@ class JsonSchema(Rule):
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def score_immediately(self, subject: Subject) -> Score | Skipped | None:
-        asked = output_format(subject.request)
-        if asked is None or asked.schema is None:
-            return NOT_ASKED
-        said = subject.completion
-        if not said.text.strip() and (said.refusal or said.tool_calls):
+        wanted = output_format(subject.request)
+        if wanted is None or wanted.schema is None:
+            return NO_SCHEMA
+        answer = subject.completion
+        if not answer.text.strip() and (answer.refusal or answer.tool_calls):
             return NO_TEXT
         skipped = require_complete(subject)
         if skipped is not None:
             return skipped
         try:
-            compiled = self.schemas.find(asked.schema)
-            return None if compiled is None else _judge(said.text, compiled, immediate=True)
+            compiled = self.schemas.find(wanted.schema)
+            return None if compiled is None else _judge(answer.text, compiled, immediate=True)
         except UnboundedSchema as unbounded:
             return Skipped(unbounded.need)
         except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        said = self.score_immediately(subject)
-        asked = output_format(subject.request)
-        if said is not None or asked is None:
-            return said or NOT_ASKED
+        result = self.score_immediately(subject)
+        wanted = output_format(subject.request)
+        if result is not None or wanted is None:
+            return result or NO_SCHEMA
         try:
-            return _judge(subject.completion.text, self.schemas.compile(asked.schema))
+            return _judge(subject.completion.text, self.schemas.compile(wanted.schema))
         except UnboundedSchema as unbounded:
             return Skipped(unbounded.need)
 
@@ -67,7 +67,7 @@ class JsonSchema(Rule):
             Golden("valid", asked, Completion('{"age": 3}'), 1.0),
             Golden("a missing field", asked, Completion("{}"), 0.0),
             Golden("the wrong type", asked, Completion('{"age": "3"}'), 0.0),
-            Golden("no JSON", asked, Completion("three"), 0.0),
+            Golden("not JSON", asked, Completion("three"), 0.0),
             Golden("no schema", {"response_format": {"type": "json_object"}}, Completion("{}"), None),
             Golden(REMOTE, remote, Completion("{}"), None),
         )

@@ -184,7 +184,7 @@ class Judge:
     def golden(self) -> tuple[Golden, ...]:
         """Cases that need no call; what the model answers is calibrated, not checked here."""
         return (
-            Golden("a refused request has no answer", {}, Completion(error="overloaded"), None, {"status": 503}),
+            Golden("a rejected request has no answer", {}, Completion(error="overloaded"), None, {"status": 503}),
             Golden("embeddings have no answer", {}, Completion(), None, {"api": "embeddings"}),
         )
 

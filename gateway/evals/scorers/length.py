@@ -1,4 +1,4 @@
-"""How long an answer is."""
+"""The length of an answer in words."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gateway.evals.scoring.types import Golden, Rule, Subject
 
 @dataclass(frozen=True, slots=True)
 class Length(Rule):
-    """The number of words, split at white space (so a text in Chinese or Japanese counts few: look at `characters`).
+    """The number of words, split at white space; for Chinese or Japanese, use `characters` in detail.
 
-    detail: characters, words and, where the upstream counted them, output_tokens (with those of the reasoning).
+    detail: characters, words and, where the upstream counted them, output_tokens including reasoning.
     """
 
     direction: ClassVar[Direction] = "neutral"

@@ -1,4 +1,4 @@
-"""How sure the model was of its own words."""
+"""The model's certainty of its own answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Score, Skipped
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-NO_LOGPROBS = Skipped("an upstream that gives logprobs, and a request with logprobs: true")
+NO_LOGPROBS = Skipped("an upstream that returns logprobs, and a request with logprobs: true")
 
 
 @dataclass(frozen=True, slots=True)
 class MeanLogprob(Rule):
-    """The mean natural logarithm of the probabilities of the answer's tokens: 0 is certain, lower is less sure.
+    """The mean natural logarithm of the probabilities of the answer's tokens: 0 is certain, lower is less certain.
 
     detail: perplexity, exp(−mean). Not comparable between models with different tokenizers.
     """
@@ -27,7 +27,7 @@ class MeanLogprob(Rule):
         mean = subject.completion.mean_logprob
         if mean is None or not math.isfinite(mean):
             return NO_LOGPROBS
-        mean = min(mean, 0.0)  # servers round, and a hair above 0 is certainty
+        mean = min(mean, 0.0)  # servers round, and a value slightly above 0 means certainty
         return Score(mean, detail={"perplexity": math.exp(min(-mean, 700.0))})
 
     def golden(self) -> tuple[Golden, ...]:

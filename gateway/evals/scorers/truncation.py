@@ -1,4 +1,4 @@
-"""Whether an answer stops before its end."""
+"""Whether an answer was cut off."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
-WHOLE = Score(0.0, "whole")
+TOKEN_LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+COMPLETE = Score(0.0, "whole")
 _FENCE = re.compile(r"^[ \t]{0,3}(```+|~~~+)(.*)$", re.MULTILINE)
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Truncation(Rule):
-    """1: the answer was cut; 0: it ends. Less is better.
+    """1: the answer was cut off; 0: it is complete. Less is better.
 
-    Cut is what says so (a finish_reason of a token limit), what says nothing (no finish_reason at all), and what
-    shows it: a code fence that never closes, JSON that was asked for and ends inside a bracket or string, or a tool
-    call whose arguments do.
+    Signs of a cut: a token limit's finish_reason or none at all, an unclosed code fence, and required JSON or a tool
+    call's arguments that end inside a bracket or string.
     """
 
     direction: ClassVar[Direction] = "minimise"
@@ -35,40 +34,40 @@ class Truncation(Rule):
         skipped = require_complete(subject)
         if skipped is not None:
             return skipped
-        why = _said(subject.completion) or _shown(subject)
-        return Score(1.0, "cut", why) if why else WHOLE
+        why = _by_finish_reason(subject.completion) or _by_content(subject)
+        return Score(1.0, "cut", why) if why else COMPLETE
 
     def golden(self) -> tuple[Golden, ...]:
-        asked = {"response_format": {"type": "json_object"}}
+        request = {"response_format": {"type": "json_object"}}
         cut_call = Completion(tool_calls=(ToolCall("1", "f", '{"city": "Par'),), finish_reason="tool_calls")
         return (
-            Golden("an end", {}, Completion("Yes.", finish_reason="stop"), 0.0),
+            Golden("a complete answer", {}, Completion("Yes.", finish_reason="stop"), 0.0),
             Golden("a token limit", {}, Completion("Yes, and", finish_reason="length"), 1.0),
             Golden("Anthropic's token limit", {}, Completion("Yes, and", finish_reason="max_tokens"), 1.0),
             Golden("no finish_reason", {}, Completion("Yes, and"), 1.0),
             Golden("an open fence", {}, Completion("So:\n```py\nprint(", finish_reason="stop"), 1.0),
             Golden("a closed fence", {}, Completion("So:\n```py\nx\n```\n", finish_reason="stop"), 0.0),
-            Golden("JSON inside a string", asked, Completion('{"a": "}', finish_reason="stop"), 1.0),
-            Golden("whole JSON", asked, Completion('{"a": "{"}', finish_reason="stop"), 0.0),
+            Golden("JSON inside a string", request, Completion('{"a": "}', finish_reason="stop"), 1.0),
+            Golden("complete JSON", request, Completion('{"a": "{"}', finish_reason="stop"), 0.0),
             Golden("arguments inside a string", {}, cut_call, 1.0),
             Golden("the client left", {}, Completion("Yes, and"), None, {"outcome": "client_gone"}),
         )
 
 
-def _said(said: Completion) -> str | None:
-    if said.finish_reason is None:
+def _by_finish_reason(answer: Completion) -> str | None:
+    if answer.finish_reason is None:
         return "no finish_reason: the answer broke off"
-    return f"finish_reason {said.finish_reason}" if said.finish_reason in LIMITS else None
+    return f"finish_reason {answer.finish_reason}" if answer.finish_reason in TOKEN_LIMITS else None
 
 
-def _shown(subject: Subject) -> str | None:
-    said = subject.completion
-    if ends_inside_fence(said.text):
+def _by_content(subject: Subject) -> str | None:
+    answer = subject.completion
+    if ends_inside_fence(answer.text):
         return "ends inside a code fence"
-    if said.text and output_format(subject.request) is not None and ends_inside_json(said.text):
-        return "the JSON that was asked for ends inside a bracket or string"
-    if said.tool_calls and ends_inside_json(said.tool_calls[-1].arguments):
-        return f"the arguments of {said.tool_calls[-1].name!r} end inside a bracket or string"
+    if answer.text and output_format(subject.request) is not None and ends_inside_json(answer.text):
+        return "the required JSON ends inside a bracket or string"
+    if answer.tool_calls and ends_inside_json(answer.tool_calls[-1].arguments):
+        return f"the arguments of {answer.tool_calls[-1].name!r} end inside a bracket or string"
     return None
 
 
@@ -79,14 +78,14 @@ def ends_inside_fence(text: str) -> bool:
     fence = ""
     for marks, rest in _FENCE.findall(text):
         if not fence:
-            fence = marks if "`" not in rest or marks[0] == "~" else ""  # ```code``` on one line opens nothing
+            fence = marks if "`" not in rest or marks[0] == "~" else ""  # ```code``` on one line does not open a fence
         elif marks[0] == fence[0] and len(marks) >= len(fence) and not rest.strip():
             fence = ""
     return bool(fence)
 
 
 def ends_inside_json(text: str) -> bool:
-    """Whether a JSON text ends before its brackets and strings do; False also for what is no JSON otherwise."""
+    """Whether a JSON text ends inside a bracket or string; False for text that is invalid in another way."""
     try:
         orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):

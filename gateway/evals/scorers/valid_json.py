@@ -1,4 +1,4 @@
-"""Whether an answer is JSON, where JSON was asked for."""
+"""Whether an answer is JSON, when the request requires JSON."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import require_complete
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-NOT_ASKED = Skipped("a request for JSON")
+NOT_REQUIRED = Skipped("a request for JSON")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
 VALID = Score(1.0, "valid")
 
 
 @dataclass(frozen=True, slots=True)
 class ValidJson(Rule):
-    """1: the whole answer is one JSON text (RFC 8259), an object where the request says json_object. 0: anything else,
-    also JSON inside a Markdown fence, because a program that asked for JSON cannot parse that, and JSON with numbers
-    beyond the range of a double.
+    """1: the complete answer is one JSON text (RFC 8259), an object if the request requires json_object; otherwise 0.
+
+    JSON inside a Markdown fence scores 0, since a program cannot parse it, and so do numbers beyond a double's range.
     """
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        asked = output_format(subject.request)
-        if asked is None:
-            return NOT_ASKED
+        wanted = output_format(subject.request)
+        if wanted is None:
+            return NOT_REQUIRED
         skipped = require_complete(subject)
         if skipped is not None:
             return skipped
-        said = subject.completion
-        if not said.text.strip() and (said.refusal or said.tool_calls):
+        answer = subject.completion
+        if not answer.text.strip() and (answer.refusal or answer.tool_calls):
             return NO_TEXT
-        return judge(said.text, asked)
+        return score_text(answer.text, wanted)
 
     def golden(self) -> tuple[Golden, ...]:
         asked = {"response_format": {"type": "json_object"}}
@@ -45,20 +45,20 @@ class ValidJson(Rule):
             Golden("in a fence", asked, Completion('```json\n{"a": 1}\n```'), 0.0),
             Golden("with words around it", asked, Completion('Here you are: {"a": 1}'), 0.0),
             Golden("cut off", asked, Completion('{"a": [1, 2'), 0.0),
-            Golden("an array where an object was asked for", asked, Completion("[1]"), 0.0),
-            Golden("an array where a schema was asked for", listed, Completion("[1]"), 1.0),
+            Golden("an array instead of an object", asked, Completion("[1]"), 0.0),
+            Golden("an array where a schema allows it", listed, Completion("[1]"), 1.0),
             Golden("empty", asked, Completion(""), 0.0),
-            Golden("JSON that nobody asked for", {}, Completion("{}"), None),
+            Golden("JSON that was not required", {}, Completion("{}"), None),
             Golden("a call instead", asked, call, None),
         )
 
 
-def judge(text: str, asked: OutputFormat) -> Score:
+def score_text(text: str, wanted: OutputFormat) -> Score:
     try:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         return _invalid(text, error)
-    if asked.object and not isinstance(value, dict):
+    if wanted.object and not isinstance(value, dict):
         return Score(0.0, "not an object", f"JSON, but {_kind(value)} and not an object")
     return VALID
 

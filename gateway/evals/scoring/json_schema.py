@@ -1,4 +1,8 @@
-"""JSON Schemas that strangers wrote, compiled and applied within bounds. The only module that knows the validator."""
+"""Compiles and applies JSON Schemas from untrusted clients within bounds. The only module that uses the validator.
+
+Validation runs in Rust and holds the interpreter's lock, so no deadline can stop it, and `anyOf` over two references to
+itself doubles the work at each level of the answer. The work is therefore bounded before the validator runs.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ MAX_WORK = 1_000_000  # visits of one keyword to one value, at up to about a mic
 MAX_PATTERNS = 100
 SMALL_PATTERN = 100  # visits that one match of a pattern counts for, when it is small and without look-around
 LARGE_PATTERN = 3000  # any other
-MULTIPLE = 30  # multipleOf, which is exact however far the two numbers are apart
-MAX_NESTED = 16  # references through references, at one place of an answer
-STEPS = 50_000  # of this module's own counting
+MULTIPLE_OF = 30  # visits for multipleOf, which is exact for numbers of any size
+MAX_NESTED = 16  # references through references, at one position of an answer
+MAX_STEPS = 50_000  # of the count itself
 
 _ALL_HERE = ("allOf", "anyOf", "oneOf")
 _ONE_HERE = ("not", "if", "then", "else")
@@ -30,7 +34,10 @@ _UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 
 
 class UnboundedSchema(Exception):
-    """need: what would have made the schema one that may be used."""
+    """A schema, or a schema with an answer, that exceeds the bounds."""
+
+    need: str
+    """What would make it usable."""
 
     def __init__(self, need: str) -> None:
         super().__init__(need)
@@ -45,7 +52,10 @@ WORK = "a schema and an answer that take bounded work to compare"
 
 
 def find_references(schema: Any) -> list[str]:
-    """The references of a schema, each once. Raises Unbounded for any that leave it, too many levels or patterns."""
+    """The references of a schema, each once.
+
+    Raises UnboundedSchema for references that leave the schema, and for too many levels or patterns.
+    """
     old = isinstance(schema, dict) and "draft-04" in str(schema.get("$schema"))
     found: dict[str, None] = {}
     patterns = 0
@@ -74,7 +84,7 @@ def _refuse_names(at: Mapping[str, Any], *, root: bool, old: bool) -> None:
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """Every object and list inside, with its level; without recursion, as a client decides how deep it goes."""
+    """Every object and list inside, with its level; not recursive, since a client decides the depth."""
     waiting = [(0, value)]
     while waiting:
         depth, at = waiting.pop()
@@ -85,7 +95,7 @@ def _walk(value: Any) -> Iterator[tuple[int, Any]]:
 
 
 def measure(answer: Any) -> tuple[int, int]:
-    """Levels and size of an answer; size: values, and one for every 16 characters of text. Raises Unbounded."""
+    """Levels and size of an answer: its values, plus one per 16 characters of text. Raises UnboundedSchema."""
     levels, size = 0, 1
     for depth, at in _walk([answer]):
         levels = max(levels, depth)
@@ -97,11 +107,11 @@ def measure(answer: Any) -> tuple[int, int]:
 
 
 def visits_by_depth(schema: Any, references: list[str], pattern: int = SMALL_PATTERN) -> list[int]:
-    """At index d: how often keywords can look at one place of an answer, summed over a path of d levels down.
+    """At index d: the number of times keywords can visit one position of an answer, summed over a path of d levels.
 
-    Ends where it no longer grows (the last entry then holds for every deeper answer), or where it passes MAX_WORK (then
-    nothing deeper may be compared). Times the size of an answer it bounds the work. pattern: visits that one match of
-    a pattern counts for. Raises Unbounded.
+    The list ends where it stops growing (the last entry then holds for every deeper answer) or exceeds MAX_WORK (then
+    no deeper answer may be compared). Multiplied by the size of an answer it bounds the work. pattern: visits per match
+    of a pattern. Raises UnboundedSchema.
     """
     counter = _Counter(schema, {r: _resolve(schema, r) for r in references}, pattern)
     table: list[int] = []
@@ -114,7 +124,7 @@ def visits_by_depth(schema: Any, references: list[str], pattern: int = SMALL_PAT
 
 
 def _resolve(schema: Any, reference: str) -> Any:
-    """What a JSON pointer (RFC 6901, in a URI fragment) points at. Raises Unbounded."""
+    """The target of a JSON pointer (RFC 6901, in a URI fragment). Raises UnboundedSchema."""
     pointer = unquote(reference[1:])
     if pointer and not pointer.startswith("/"):
         raise UnboundedSchema(POINTERS)
@@ -135,7 +145,7 @@ class _Counter:
     schema: Any
     targets: Mapping[str, Any]
     pattern: int
-    below: dict[str, int] = field(default_factory=dict)  # of each target, for answers one level shallower
+    below: dict[str, int] = field(default_factory=dict)  # visits of each target, for answers one level shallower
     here: dict[str, int] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     steps: int = 0
@@ -152,17 +162,19 @@ class _Counter:
         if reference in self.here:
             return self.here[reference]
         if reference in self.open or len(self.open) >= MAX_NESTED:
-            raise UnboundedSchema(WORK)  # refers to itself at the same place, or through too many others
+            raise UnboundedSchema(WORK)  # refers to itself at the same position, or through too many others
         self.open.add(reference)
         self.here[reference] = self._count(self.targets[reference], here=True)
         self.open.discard(reference)
         return self.here[reference]
 
     def _count(self, at: Any, *, here: bool) -> int:
-        """here: a reference is followed at this level; else one level down, also from two levels down, which is more
-        than there is and never less."""
+        """The visits of one subschema.
+
+        here: a reference is followed at this level, otherwise one level down; from two levels down that overestimates.
+        """
         self.steps += 1
-        if self.steps > STEPS:
+        if self.steps > MAX_STEPS:
             raise UnboundedSchema(WORK)
         if not isinstance(at, dict):
             return 1
@@ -170,8 +182,8 @@ class _Counter:
         if isinstance(at.get("$ref"), str):
             total += self._refer(at["$ref"]) if here else self.below.get(at["$ref"], 0)
         if any(k in at for k in _UNEVALUATED):
-            total *= 2  # what was evaluated is found by looking again
-        # Properties, and places of a list, exclude each other; all else may look at the same value.
+            total *= 2  # finding what was evaluated visits everything again
+        # Properties, and positions of a list, exclude each other; all else may visit the same value.
         total += sum(max((self._count(s, here=False) for s in apart), default=0) for apart in _apart(at))
         total += sum(self._count(s, here=False) for s in _below(at))
         return min(total + _weight(at, self.pattern), MAX_WORK + 1)
@@ -202,38 +214,39 @@ def _is_list(value: Any) -> bool:
 
 
 def _weight(at: Mapping[str, Any], pattern: int) -> int:
-    """What the keywords of one schema cost by themselves: patterns, and long lists to go through."""
+    """The visits of one schema's own keywords: patterns, and long lists to search."""
     patterns = ("pattern" in at) + len(_inside(at.get("patternProperties")))
     lists = sum(len(v) for v in at.values() if isinstance(v, dict | list)) // 8
-    return 1 + pattern * patterns + MULTIPLE * ("multipleOf" in at) + lists
+    return 1 + pattern * patterns + MULTIPLE_OF * ("multipleOf" in at) + lists
 
 
 MAX_BYTES = 256 * 1024
-CHEAP = 100_000  # visits, with an answer's size in characters: a millisecond for schemas that nobody bends
-EXPLAINED = 5_000  # the same, where finding the mistake comes on top
+CHEAP = 100_000  # visits times an answer's characters: about a millisecond for ordinary schemas
+CHEAP_TO_EXPLAIN = 5_000  # the same, when the mistake must be located as well
 
-# The linear engine and small programs first. What needs more gets it, counts for more, and gives up in the end.
+# The linear engine with small programs is tried first; patterns that need more count for more visits, and are stopped.
 _SMALL = jsonschema_rs.RegexOptions(size_limit=1 << 15, dfa_size_limit=1 << 18)
 _LARGE = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 18)
 _GAVE_UP = ("BacktrackLimitExceeded", "RegexEngineFailure")
 
 
 class SchemaTooSlow(Exception):
-    """Not now: it would hold up the event loop."""
+    """The comparison would take too long on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchema:
-    """A schema that may be used. visits: see schema_work.py."""
+    """A schema within the bounds."""
 
     validator: Any
     visits: list[int]
+    """From visits_by_depth."""
 
     def mistake(self, answer: Any, size: int, *, immediate: bool = False) -> str | None:
-        """What a parsed answer has that the schema does not allow; None: it is valid.
+        """Where and how a parsed answer violates the schema; None: it is valid.
 
-        size: of the answer's text, in characters. Raises Unbounded when comparing would leave the bounds, and Slow when
-        it has to be done at once and would take longer than about a millisecond.
+        size: of the answer's text, in characters. immediate: raise SchemaTooSlow when the comparison would take more
+        than about a millisecond. Raises UnboundedSchema when it would exceed the bounds.
         """
         if immediate and self.visits[-1] * size > CHEAP:
             raise SchemaTooSlow
@@ -241,7 +254,7 @@ class CompiledSchema:
         try:
             if self.validator.is_valid(answer):
                 return None
-            if immediate and self.visits[-1] * size > EXPLAINED:
+            if immediate and self.visits[-1] * size > CHEAP_TO_EXPLAIN:
                 raise SchemaTooSlow
             self.validator.validate(answer)
         except jsonschema_rs.ValidationError as error:
@@ -253,7 +266,7 @@ class CompiledSchema:
         return "not valid against the schema"
 
     def _allow(self, answer: Any, size: int) -> None:
-        if self.visits[-1] * size <= MAX_WORK:  # the size in values is no more than in characters
+        if self.visits[-1] * size <= MAX_WORK:  # an answer has at most as many values as characters
             return
         levels, size = measure(answer)
         if self.visits[min(levels, len(self.visits) - 1)] * size > MAX_WORK:
@@ -261,18 +274,18 @@ class CompiledSchema:
 
 
 class SchemaCache:
-    """Compiled schemas by the hash of their text, the latest used kept. May be used from several threads.
+    """The most recently used schemas, compiled, by the hash of their text. Safe for use from several threads.
 
-    Both ways to get one raise Unbounded, with the reason, for what is no schema or leaves the bounds.
+    find and compile raise UnboundedSchema for anything that is not a schema or exceeds the bounds.
     """
 
-    def __init__(self, most: int = 256) -> None:
-        self._most = most
+    def __init__(self, max_size: int = 256) -> None:
+        self._max_size = max_size
         self._kept: OrderedDict[bytes, CompiledSchema | UnboundedSchema] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, schema: Any) -> CompiledSchema | None:
-        """None: it has to be compiled first."""
+        """None: it must be compiled first."""
         key, _ = _key(schema)
         return self._find(key)
 
@@ -281,12 +294,12 @@ class SchemaCache:
         found = self._find(key)
         if found is not None:
             return found
-        made = _compile(schema, len(text))
+        compiled = _compile(schema, len(text))
         with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > self._most:
+            self._kept[key] = compiled
+            while len(self._kept) > self._max_size:
                 self._kept.popitem(last=False)
-        return _usable(made)
+        return _usable(compiled)
 
     def _find(self, key: bytes) -> CompiledSchema | None:
         with self._lock:
@@ -320,21 +333,22 @@ def _compile(schema: Any, size: int) -> CompiledSchema | UnboundedSchema:
         references = find_references(schema)
         counted = visits_by_depth(schema, references, SMALL_PATTERN)
         try:
-            return CompiledSchema(_validator(schema, _SMALL), counted)
-        except jsonschema_rs.ValidationError:  # also what a pattern is that the linear engine does not know
-            return CompiledSchema(_validator(schema, _LARGE), visits_by_depth(schema, references, LARGE_PATTERN))
+            return CompiledSchema(offline_validator(schema, _SMALL), counted)
+        except jsonschema_rs.ValidationError:  # also raised for a pattern that the linear engine does not support
+            return CompiledSchema(offline_validator(schema, _LARGE), visits_by_depth(schema, references, LARGE_PATTERN))
     except UnboundedSchema as unbounded:
         return unbounded
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         return UnboundedSchema(f"a schema that compiles ({_short(str(error))})")
 
 
-def _validator(schema: Any, patterns: Any) -> Any:
+def offline_validator(schema: Any, patterns: Any = _SMALL) -> Any:
+    """A validator that neither connects to a host nor opens a file, also for references that find_references misses."""
     return jsonschema_rs.validator_for(schema, retriever=_refuse, pattern_options=patterns, validate_formats=True)
 
 
 def _refuse(uri: str) -> Any:
-    """By default the validator would fetch http:// and open file:// for whoever wrote the schema."""
+    """Called for each remote reference; by default the validator would fetch http:// and open file:// URLs."""
     raise ValueError("remote references are refused")
 
 

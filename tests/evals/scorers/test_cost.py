@@ -14,7 +14,7 @@ from gateway.evals.scoring.registry import build
 
 @pytest.mark.parametrize(
     ("cost_usd", "value", "why"),
-    [(0.0, 1.0, None), (0.01, 1.0, None), (0.0101, 0.0, "cost 0.0101 USD, wanted 0.01")],
+    [(0.0, 1.0, None), (0.01, 1.0, None), (0.0101, 0.0, "cost 0.0101 USD, expected at most 0.01")],
 )
 def test_an_exchange_is_within_its_money_or_not(ask, subject, cost_usd, value, why):
     got = ask(Cost("cost", max_usd=0.01), replace(subject("yes"), cost_usd=cost_usd))

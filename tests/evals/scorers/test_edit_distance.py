@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway.core.score import Skipped
-from gateway.evals.scorers.edit_distance import READ, EditDistance
+from gateway.evals.scorers.edit_distance import MAX_CHARACTERS, EditDistance
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_two_silent_answers_are_not_compared(ask_pair, pair):
 
 
 def test_long_answers_are_read_so_far_and_in_time(ask_pair, pair):
-    a, b = "ab" * READ, "ba" * READ
+    a, b = "ab" * MAX_CHARACTERS, "ba" * MAX_CHARACTERS
     began = time.process_time()
     assert 0 < ask_pair(EditDistance("e"), pair(a, b)).value < 0.01
     assert time.process_time() - began < 1.0

@@ -109,7 +109,7 @@ async def test_cosine_may_be_of_a_served_model(model, subject):
         ({**EQ, "input": "{{sample.text}}"}, "grader.input: {{sample.text}}: sample has output_text"),
         (
             {"type": "multi", "graders": {"eq": EQ}, "calculate_output": "eq + ne"},
-            'grader.calculate_output: no grader "ne"; there are eq',
+            'grader.calculate_output: no grader "ne"; known: eq',
         ),
         (
             {"type": "multi", "graders": {"eq": {**EQ, "input": "{{x}}"}}, "calculate_output": "eq"},

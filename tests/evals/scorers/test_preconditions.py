@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.evals.scorers.preconditions import (
+    INCOMPLETE,
     NO_ANSWER,
-    NO_END,
     NO_TEXT,
     require_answer,
     require_complete,
@@ -27,8 +27,8 @@ CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
         ("", {"status": 400}, (NO_ANSWER,) * 3),
         (Completion(error="overloaded"), {"outcome": "upstream_error"}, (NO_ANSWER,) * 3),
         (Completion("half", error="overloaded"), {"outcome": "cut"}, (None, None, None)),
-        ("half", {"outcome": "client_gone"}, (None, None, NO_END)),
-        ("half", {"truncated": True}, (None, None, NO_END)),
+        ("half", {"outcome": "client_gone"}, (None, None, INCOMPLETE)),
+        ("half", {"truncated": True}, (None, None, INCOMPLETE)),
     ],
 )
 def test_a_rule_skips_what_has_nothing_for_it(subject, said, fields, expected):

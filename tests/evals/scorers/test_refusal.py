@@ -23,7 +23,7 @@ RULE = Refusal("refusal")
             "begins with a refusal in English",
         ),
         (Completion("Lo siento, no puedo ayudarte."), 1.0, "refused", "begins with a refusal in Spanish"),
-        (Completion(refusal="No."), 1.0, "refused", "the answer came in the refusal field"),
+        (Completion(refusal="No."), 1.0, "refused", "the answer is in the refusal field"),
         (Completion("The", finish_reason="content_filter"), 1.0, "filtered", "finish_reason content_filter"),
         (Completion("", finish_reason="refusal"), 1.0, "filtered", "finish_reason refusal"),
         (Completion("Paris.", finish_reason="stop"), 0.0, "answered", None),

@@ -27,7 +27,7 @@ GOOD = ("weather", '{"city": "Rome"}')
         ([GOOD], CHAT, 1.0, None),
         ([GOOD, GOOD, ("weather", "{}")], CHAT, 2 / 3, "'weather': at /: \"city\" is a required property"),
         ([("weather", '{"city": 3}')], CHAT, 0.0, "'weather': at /city: 3 is not of type \"string\""),
-        ([("weather", "[]")], CHAT, 0.0, "'weather': arguments are no JSON object"),
+        ([("weather", "[]")], CHAT, 0.0, "'weather': arguments are not a JSON object"),
         ([("weather", "")], CHAT, 0.0, "'weather': arguments are not JSON: Input is a zero-length, empty document"),
         ([("wether", "{}")], CHAT, 0.0, "'wether': no such tool was offered"),
         ([GOOD], {**CHAT, "tool_choice": "none"}, 0.0, "'weather': called though tool_choice is none"),

@@ -32,7 +32,7 @@ def stopped(text, **fields):
         (Completion("Yes", finish_reason="max_output_tokens"), {}, "finish_reason max_output_tokens"),
         (Completion("Yes"), {}, "no finish_reason: the answer broke off"),
         (stopped("```py\nx = 1"), {}, "ends inside a code fence"),
-        (stopped('{"a": ['), JSON, "the JSON that was asked for ends inside a bracket or string"),
+        (stopped('{"a": ['), JSON, "the required JSON ends inside a bracket or string"),
         (stopped('{"a": ['), {}, None),
         (stopped("{]"), JSON, None),
         (

@@ -76,7 +76,7 @@ def test_all_mistakes_are_named_at_once():
         'scorers.latency.total: unknown option; did you mean "total_s"?',
         "scorers.latency.total_s: input should be a valid number, got '10'",
         "scorers.latency.first_token_s: input should be greater than 0, got -1",
-        "scorers.none: no objective: give first_token_s, total_s or per_token_s",
+        "scorers.none: no objective: set first_token_s, total_s or per_token_s",
         "scorers.strict.strict: unknown option; it takes none",
         "scorers.secrets.kinds[1]: input should be 'key', 'private_key', 'card', 'iban', 'email' or 'phone'",
     ]

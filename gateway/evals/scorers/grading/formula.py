@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MOST_CHARACTERS, MOST_NODES = 2000, 300
+MAX_CHARACTERS, MAX_NODES = 2000, 300
 _BINARY: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -24,24 +24,24 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {
 
 
 class Formula:
-    """text: numbers, names, + - * / ^ ( ) and min, max, abs, floor, ceil, exp, sqrt, log. ^ is a power.
+    """A parsed formula of numbers, names, + - * / ^ ( ) and min, max, abs, floor, ceil, exp, sqrt, log. ^ is a power.
 
-    Raises ValueError for anything else, and for a name that is not known.
+    Raises ValueError for anything else, and for an unknown name.
     """
 
     def __init__(self, text: str, known: Mapping[str, Any]) -> None:
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"longer than {MOST_CHARACTERS} characters")
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"longer than {MAX_CHARACTERS} characters")
         try:
             self._tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
         except (SyntaxError, RecursionError, MemoryError, ValueError):
-            raise ValueError(f"{text!r} is no formula") from None
-        if sum(1 for _ in ast.walk(self._tree)) > MOST_NODES:
-            raise ValueError(f"more than {MOST_NODES} parts")
+            raise ValueError(f"{text!r} is not a formula") from None
+        if sum(1 for _ in ast.walk(self._tree)) > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES} parts")
         self._check(self._tree, known)
 
     def value(self, of: Mapping[str, float]) -> float:
-        """Raises ValueError where it has none: a division by 0, the root of a negative number."""
+        """The value for these variables. Raises ValueError for a division by 0 and the like."""
         try:
             return float(self._value(self._tree, of))
         except (ArithmeticError, TypeError, ValueError) as error:
@@ -54,7 +54,7 @@ class Formula:
             case ast.Name(id=name) if name in known:
                 return
             case ast.Name(id=name):
-                raise ValueError(f'no grader "{name}"; there are {", ".join(known)}')
+                raise ValueError(f'no grader "{name}"; known: {", ".join(known)}')
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 self._check(left, known)
                 self._check(right, known)
@@ -64,7 +64,7 @@ class Formula:
                 for each in args:
                     self._check(each, known)
             case _:
-                raise ValueError(f"{ast.unparse(node)!r} may not stand in a formula")
+                raise ValueError(f"{ast.unparse(node)!r} is not allowed in a formula")
 
     def _value(self, node: ast.expr, of: Mapping[str, float]) -> float:
         match node:
@@ -78,4 +78,4 @@ class Formula:
                 return _UNARY[type(unary)](self._value(operand, of))
             case ast.Call(func=ast.Name(id=name), args=args):
                 return _FUNCTIONS[name](*(self._value(each, of) for each in args))
-        raise ValueError("this cannot stand in a checked formula")
+        raise ValueError("a checked formula has no such node")

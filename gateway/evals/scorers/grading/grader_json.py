@@ -1,4 +1,4 @@
-"""What a grader's JSON may hold, as OpenAI documents it. Types that are not supported are refused by name.
+"""Parses OpenAI's grader JSON. Types that are not supported are rejected by name.
 
 Source: OpenAI API, guide and reference "Graders".
 """
@@ -16,9 +16,9 @@ Metric = Literal[
     "cosine", "fuzzy_match", "bleu", "gleu",
     "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l",
 ]  # fmt: skip
-_REFUSED = {
-    "python": "code in a config is not run here; write a scorer and name it with `use: package.module:Class`",
-    "endpoint": "a service is a scorer of its own here: `use: http://…`",
+_UNSUPPORTED = {
+    "python": "code in a config is not run; write a scorer and configure it with `use: package.module:Class`",
+    "endpoint": "configure the service as a scorer of its own: `use: http://…`",
 }
 
 
@@ -30,7 +30,7 @@ class _Grader(BaseModel):
 
 
 class StringCheck(_Grader):
-    """like: input contains the reference; ilike: without regard to case."""
+    """like: the input contains the reference; ilike: the same, ignoring case."""
 
     type: Literal["string_check"]
     input: str
@@ -46,7 +46,7 @@ class TextSimilarity(_Grader):
 
 
 class Message(BaseModel):
-    """content: text, or text parts; pictures and sound are refused."""
+    """A message of a model grader; only text is supported."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,7 @@ class Message(BaseModel):
 
     @property
     def text(self) -> str:
-        """Raises Mistaken for what is no text."""
+        """Raises ValueError for a part that is not text."""
         parts = self.content if isinstance(self.content, tuple) else (self.content,)
         return "\n".join(_text(p) for p in parts)
 
@@ -72,7 +72,7 @@ class SamplingParams(BaseModel):
     max_completion_tokens: int | None = None
 
     def params(self) -> dict[str, Any]:
-        """As members of a chat request. The API spells the limit with an s here and without one there."""
+        """Members of a chat request, which spells max_completions_tokens without the first s."""
         given = self.model_dump(exclude_none=True)
         limit = given.pop("max_completions_tokens", None)
         return given if limit is None else {**given, "max_completion_tokens": limit}
@@ -96,10 +96,11 @@ class LabelModel(_Grader):
 
 
 class MultiGrader(_Grader):
-    """graders: by the name under which the formula knows them."""
+    """Several graders and a formula."""
 
     type: Literal["multi"]
     graders: dict[str, Any]
+    """By their names in the formula."""
     calculate_output: str
 
 
@@ -114,35 +115,35 @@ _TYPES: dict[str, type[Leaf] | type[MultiGrader]] = {
 
 
 def parse_grader(raw: Any, at: str = ".grader", *, nested: bool = False) -> Leaf | MultiGrader:
-    """Raises Mistaken, with every mistake."""
+    """The grader. Raises InvalidOptions with every mistake."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
         raise InvalidOptions([f'{at}: expected a grader object with a "type", as {{type: string_check, …}}'])
     kind = raw["type"]
-    if kind in _REFUSED:
-        raise InvalidOptions([f'{at}.type: "{kind}" graders are not supported: {_REFUSED[kind]}'])
+    if kind in _UNSUPPORTED:
+        raise InvalidOptions([f'{at}.type: "{kind}" graders are not supported: {_UNSUPPORTED[kind]}'])
     if kind not in _TYPES:
         raise InvalidOptions(
             [f'{at}.type: no grader type "{kind}"{did_you_mean(kind, _TYPES) or "; known: " + ", ".join(_TYPES)}']
         )
     if kind == "multi" and nested:
-        raise InvalidOptions([f"{at}.type: a multi grader holds no multi grader"])
+        raise InvalidOptions([f"{at}.type: a multi grader cannot contain another one"])
     if raw.get("evaluation_metric") == "meteor":
         raise InvalidOptions([f"{at}.evaluation_metric: meteor needs a dictionary of synonyms and is not supported"])
     try:
-        made = _TYPES[kind].model_validate(raw)
+        parsed = _TYPES[kind].model_validate(raw)
     except ValidationError as error:
         raise InvalidOptions([_line(at, e) for e in error.errors(include_url=False)]) from error
-    _check(made, at)
-    return made
+    _check(parsed, at)
+    return parsed
 
 
-def _check(made: Leaf | MultiGrader, at: str) -> None:
-    if isinstance(made, ScoreModel) and not made.range[0] < made.range[1]:
-        raise InvalidOptions([f"{at}.range: {list(made.range)} is no range: expected [low, high]"])
-    if isinstance(made, LabelModel) and (strange := sorted(set(made.passing_labels) - set(made.labels))):
-        raise InvalidOptions([f"{at}.passing_labels: {', '.join(strange)}: not among labels"])
-    if isinstance(made, ScoreModel | LabelModel):
-        for number, message in enumerate(made.input):
+def _check(parsed: Leaf | MultiGrader, at: str) -> None:
+    if isinstance(parsed, ScoreModel) and not parsed.range[0] < parsed.range[1]:
+        raise InvalidOptions([f"{at}.range: {list(parsed.range)} is not a range: expected [low, high]"])
+    if isinstance(parsed, LabelModel) and (unknown := sorted(set(parsed.passing_labels) - set(parsed.labels))):
+        raise InvalidOptions([f"{at}.passing_labels: {', '.join(unknown)}: not among labels"])
+    if isinstance(parsed, ScoreModel | LabelModel):
+        for number, message in enumerate(parsed.input):
             try:
                 _ = message.text
             except ValueError as error:

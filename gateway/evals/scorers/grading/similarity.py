@@ -1,4 +1,4 @@
-"""How alike two texts are, by the metrics that OpenAI's text_similarity grader names. Pure; each in [0, 1]."""
+"""The metrics of OpenAI's text_similarity grader, except cosine. Pure; each in [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rapidfuzz import fuzz
 
 from gateway.evals.scorers import bleu, rouge_l
 
-READ = 20_000  # characters of each text
+MAX_CHARACTERS = 20_000  # of each text that are read
 _WORDS = re.compile(r"[a-z0-9]+")
 _GLEU_ORDER = 4
 
 
 def similarity(metric: str, text: str, reference: str) -> float:
-    """metric: of words.Metric, but for cosine, which needs vectors."""
-    text, reference = text[:READ], reference[:READ]
+    """The similarity of two texts. metric: one of grader_json.Metric except cosine, which needs vectors."""
+    text, reference = text[:MAX_CHARACTERS], reference[:MAX_CHARACTERS]
     if metric == "fuzzy_match":
         return float(fuzz.ratio(text, reference)) / 100
     if metric == "bleu":
-        said, wanted = bleu.tokenize(text), bleu.tokenize(reference)
-        return bleu.bleu(bleu.count_ngrams(said, [wanted]), effective=True)
+        words, wanted = bleu.tokenize(text), bleu.tokenize(reference)
+        return bleu.bleu(bleu.count_ngrams(words, [wanted]), effective=True)
     if metric == "gleu":
         return gleu(text.split(), reference.split())
     answer, right = _WORDS.findall(text.lower()), _WORDS.findall(reference.lower())
@@ -31,9 +31,9 @@ def similarity(metric: str, text: str, reference: str) -> float:
 
 def rouge(answer: Sequence[str], reference: Sequence[str], n: int) -> float:
     """ROUGE-N (F-measure). Source: Lin, "ROUGE", ACL 2004, section 2."""
-    said, wanted = _grams(answer, n), _grams(reference, n)
-    every = said.total() + wanted.total()
-    return 2 * (said & wanted).total() / every if every else 0.0
+    found, wanted = _grams(answer, n), _grams(reference, n)
+    every = found.total() + wanted.total()
+    return 2 * (found & wanted).total() / every if every else 0.0
 
 
 def gleu(answer: Sequence[str], reference: Sequence[str]) -> float:
@@ -41,13 +41,13 @@ def gleu(answer: Sequence[str], reference: Sequence[str]) -> float:
 
     Source: Wu et al., "Google's Neural Machine Translation System", arXiv:1609.08144, section 4.3.
     """
-    both = said = wanted = 0
+    both = found = wanted = 0
     for n in range(1, _GLEU_ORDER + 1):
         ours, theirs = _grams(answer, n), _grams(reference, n)
         both += (ours & theirs).total()
-        said += ours.total()
+        found += ours.total()
         wanted += theirs.total()
-    return both / max(said, wanted) if said or wanted else 0.0
+    return both / max(found, wanted) if found or wanted else 0.0
 
 
 def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:

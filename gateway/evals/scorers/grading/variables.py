@@ -1,4 +1,4 @@
-"""{{item.…}} and {{sample.…}} in a grader's texts. Pure; values go in once and are not read again."""
+"""Replaces {{item.…}} and {{sample.…}} in a grader's texts, in one pass: inserted values are not searched. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _SAMPLE = ("output_text", "output_json", "output_tools", "choices", "finish_reas
 
 
 class MissingVariable(Exception):
-    """A variable has no value for this subject. name: which one."""
+    """A variable has no value for this subject."""
+
+    name: str
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -30,7 +32,7 @@ def variable_names(text: str) -> list[str]:
 
 
 def check_variables(text: str, at: str) -> None:
-    """Raises Mistaken for variables that no subject can have."""
+    """Raises InvalidOptions for variables that no subject can have."""
     for name in variable_names(text):
         space, _, rest = name.partition(".")
         if space not in ("item", "sample") or not rest:
@@ -41,8 +43,8 @@ def check_variables(text: str, at: str) -> None:
 
 
 def variables_of(subject: Subject) -> dict[str, Any]:
-    """item: the request's metadata, the reference, and what was asked. sample: the answer."""
-    said, request = subject.completion, subject.request
+    """The values: item is the request's metadata, reference and messages; sample is the answer."""
+    completion, request = subject.completion, subject.request
     metadata = request.get("metadata")
     item: dict[str, Any] = {"input": conversation(request), "messages": request.get("messages"), "request": request}
     item |= metadata if isinstance(metadata, dict) else {}
@@ -50,22 +52,25 @@ def variables_of(subject: Subject) -> dict[str, Any]:
         item |= {"reference": subject.reference, "reference_answer": subject.reference}
     tools = [
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-        for c in said.tool_calls
+        for c in completion.tool_calls
     ]
-    message = {"role": "assistant", "content": said.text, **({"tool_calls": tools} if tools else {})}
+    message = {"role": "assistant", "content": completion.text, **({"tool_calls": tools} if tools else {})}
     sample = {
-        "output_text": said.text,
-        "output_json": _json(said.text),
+        "output_text": completion.text,
+        "output_json": _json(completion.text),
         "output_tools": tools,
-        "choices": [{"index": 0, "message": message, "finish_reason": said.finish_reason}],
-        "finish_reason": said.finish_reason,
-        "model": said.model,
+        "choices": [{"index": 0, "message": message, "finish_reason": completion.finish_reason}],
+        "finish_reason": completion.finish_reason,
+        "model": completion.model,
     }
     return {"item": item, "sample": sample}
 
 
 def fill(text: str, values: Mapping[str, Any], wrap: Callable[[str, str], str] | None = None) -> str:
-    """wrap: takes a variable's name and its text, and gives what stands in its place. Raises Lacking."""
+    """The text with its variables replaced. wrap: maps a variable's name and text to what is inserted.
+
+    Raises MissingVariable.
+    """
 
     def value(found: re.Match[str]) -> str:
         name = found[1]

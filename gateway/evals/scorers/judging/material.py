@@ -1,4 +1,4 @@
-"""What a judge is shown of an exchange: the conversation, the answer, the context it should rest on. Pure."""
+"""The texts of an exchange for a judge: the conversation, the answer, and the context of the answer. Pure."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ _INSTRUCTING = ("system", "developer")
 
 
 def conversation(request: Request) -> str:
-    """Everything that was said before the answer, turn by turn."""
+    """Every message before the answer."""
     turns = [f"[{role}]\n{text}" for role, text in _turns(request) if text]
     return "\n\n".join(turns)
 
 
-def answer(said: Completion) -> str:
-    """What the model said in the end: its text, its refusal, the tools it called. Not how it reasoned."""
-    calls = [f"[calls {c.name} with {c.arguments}]" for c in said.tool_calls]
-    return "\n".join(part for part in (said.text, said.refusal, *calls) if part)
+def answer(completion: Completion) -> str:
+    """The answer's text, refusal and tool calls, without its reasoning."""
+    calls = [f"[calls {c.name} with {c.arguments}]" for c in completion.tool_calls]
+    return "\n".join(part for part in (completion.text, completion.refusal, *calls) if part)
 
 
 def context(request: Request, where: str | None) -> str:
-    """The text an answer should rest on. where: a path into the request, as "metadata.context" or
-    "messages.0.content"; None: what system, developer and tool messages say. "" when there is none."""
+    """The text that an answer should be based on; "" if there is none.
+
+    where: a path in the request, as "metadata.context" or "messages.0.content"; None: its system, developer and tool
+    messages.
+    """
     if where is not None:
         return _text(_at(request, where))
     return "\n\n".join(text for role, text in _turns(request) if text and role in (*_INSTRUCTING, "tool", "function"))
 
 
 def _turns(request: Request) -> Iterator[tuple[str, str]]:
-    """Role and text of each message, in every API's spelling; tool results inside messages stand for themselves."""
+    """Role and text of each message, in every API's spelling; a tool result inside a message counts as a message."""
     for name in ("system", "instructions"):
         if request.get(name):
             yield "system", _text(request[name])
@@ -62,7 +65,7 @@ def _turn(turn: Request) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    """The text of a content: as it stands, of its parts, or as JSON."""
+    """The text of a content: itself, its text parts, or its JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -83,7 +86,7 @@ def _part(part: Any) -> str:
 
 
 def _at(value: Any, path: str) -> Any:
-    """None when nothing stands there."""
+    """The value at a path; None if there is none."""
     for step in path.split("."):
         if isinstance(value, dict):
             value = value.get(step)

@@ -1,6 +1,6 @@
-"""A model that gives verdicts: asked for JSON in whatever way it understands, asked once more when it gives none.
+"""Calls a judge model for a JSON verdict, and once more if its answer is not one.
 
-What its upstream refuses (logprobs, a response_format, a temperature) is left out from then on.
+Parameters that the upstream rejects (logprobs, response_format, temperature) are omitted from then on.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gateway.evals.scoring.asker import Asker, ModelRefused, total_spent
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-MAX_TOKENS = 4096  # a model that reasons first needs room for it; a verdict takes a hundred
+MAX_TOKENS = 4096  # reasoning models need that many; a verdict alone takes about a hundred
 TOP_LOGPROBS = 20
-_REFUSALS = frozenset({400, 404, 415, 422, 501})
+_REJECTED = frozenset({400, 404, 415, 422, 501})
 
 
 class UnreadableVerdict(Exception):
-    """The judge gave no verdict, also when asked again. spent: what asking took."""
+    """Neither of the judge's two answers contained a verdict."""
 
     def __init__(self, message: str, spent: Spent | None) -> None:
         super().__init__(message)
@@ -32,29 +32,34 @@ class UnreadableVerdict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JudgeQuestion(Generic[T]):
-    """What is asked. key: the member without which there is no verdict. format: the response_format. read: the
-    verdict's meaning; raises NoVerdict."""
+    """A prompt, and how to read its verdict."""
 
     messages: Sequence[Mapping[str, str]]
     key: str
+    """The member that every verdict has."""
     format: Mapping[str, Any]
+    """The response_format."""
     read: Callable[[dict[str, Any]], T]
+    """Turns the verdict's JSON into its value; raises NoVerdict."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeVerdict(Generic[T]):
-    """said: as `read` read it. raw: the object it was read from. tokens: `logprobs.content`; []: none were given."""
+    """A verdict of a judge model."""
 
     value: T
+    """The result of JudgeQuestion.read."""
     raw: dict[str, Any]
+    """The JSON that it was read from."""
     tokens: Sequence[Any]
+    """`logprobs.content`; [] if there are none."""
     spent: Spent | None
 
 
 @dataclass(slots=True)
 class _UpstreamQuirks:
-    """What this model's upstream has not refused so far."""
+    """The parameters that this model's upstream has not rejected so far."""
 
     format: str = "json_schema"  # then json_object, then none
     limit: str = "max_tokens"  # then max_completion_tokens, then none
@@ -62,8 +67,7 @@ class _UpstreamQuirks:
 
 
 class JudgeModel:
-    """model: an alias of the gateway. temperature, max_tokens: as the API has them. params: further members of the
-    request, which win. logprobs: asked for, where the upstream gives them."""
+    """Calls one alias of the gateway for verdicts. params: further members of the request, which override its own."""
 
     def __init__(
         self,
@@ -77,44 +81,49 @@ class JudgeModel:
         self._asker = asker
         self._temperature, self._max_tokens = temperature, max_tokens
         self._params = dict(params or {})
-        self._manners = _UpstreamQuirks()
+        self._quirks = _UpstreamQuirks()
 
     async def verdict(self, question: JudgeQuestion[T], *, logprobs: bool = False) -> JudgeVerdict[T]:
-        """Raises Unreadable, and what Asker.ask raises."""
+        """The verdict. logprobs: request them, if the upstream returns them.
+
+        Raises UnreadableVerdict, and what Asker.ask raises.
+        """
         spent: list[Spent] = []
         try:
             return await self._verdict(question, logprobs, spent)
         except UnreadableVerdict:
             raise
         except Exception as error:
-            error.spent = total_spent(spent)  # type: ignore[attr-defined]  # the result says what was paid for nothing
+            error.spent = total_spent(spent)  # type: ignore[attr-defined]  # the result reports the cost of failed calls, too
             raise
 
     async def _verdict(self, question: JudgeQuestion[T], logprobs: bool, spent: list[Spent]) -> JudgeVerdict[T]:
         messages = list(question.messages)
-        text, tokens = await self._said(question, messages, logprobs, spent)
+        text, tokens = await self._answer(question, messages, logprobs, spent)
         try:
             raw = find_verdict(text, question.key)
             return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
         except NoVerdict as wrong:
             messages += _again(text, question.format, wrong)
-        text, tokens = await self._said(question, messages, logprobs, spent)
+        text, tokens = await self._answer(question, messages, logprobs, spent)
         try:
             raw = find_verdict(text, question.key)
             return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
         except NoVerdict as wrong:
-            raise UnreadableVerdict(f"the judge gave no verdict, asked twice: {wrong}", total_spent(spent)) from None
+            raise UnreadableVerdict(
+                f"the judge returned no verdict in two attempts: {wrong}", total_spent(spent)
+            ) from None
 
-    async def _said(
+    async def _answer(
         self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool, spent: list[Spent]
     ) -> tuple[str, Sequence[Any]]:
-        """What the model says, without how it reasoned, and its tokens."""
+        """The model's answer without its reasoning, and its tokens."""
         while True:
             body = self._body(question, messages, logprobs)
             try:
                 answer, took = await self._asker.ask("/chat/completions", body)
             except ModelRefused as refused:
-                if refused.status not in _REFUSALS or not self._learnt(refused, body):
+                if refused.status not in _REJECTED or not self._omit(refused, body):
                     raise
                 continue
             spent.append(took)
@@ -123,37 +132,37 @@ class JudgeModel:
     def _body(
         self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool
     ) -> dict[str, Any]:
-        manners = self._manners
+        quirks = self._quirks
         body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": self._temperature}
         body["seed"] = question.seed
-        if manners.limit:
-            body[manners.limit] = self._max_tokens
-        if manners.format == "json_schema":
+        if quirks.limit:
+            body[quirks.limit] = self._max_tokens
+        if quirks.format == "json_schema":
             body["response_format"] = question.format
-        elif manners.format:
+        elif quirks.format:
             body["response_format"] = {"type": "json_object"}
         if logprobs:
             body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         body |= self._params
-        return {k: v for k, v in body.items() if k not in manners.without}
+        return {k: v for k, v in body.items() if k not in quirks.without}
 
-    def _learnt(self, refused: ModelRefused, body: Mapping[str, Any]) -> bool:
-        """Whether something can be left out that the upstream complains of, or may mean."""
-        manners, said = self._manners, f"{refused.param} {refused.message}".lower()
-        if "logprob" in said and "logprobs" in body:
-            manners.without |= {"logprobs", "top_logprobs"}
-        elif "max_tokens" in said and manners.limit:
-            newer = manners.limit == "max_tokens" and "max_completion_tokens" in said
-            manners.limit = "max_completion_tokens" if newer else ""
-        elif named := next((n for n in ("temperature", "seed") if n in said and n in body), None):
-            manners.without.add(named)
-        elif "response_format" in body and manners.format and "context" not in said:
-            manners.format = "json_object" if manners.format == "json_schema" else ""
-        elif "logprobs" in body and "context" not in said:
-            manners.without |= {"logprobs", "top_logprobs"}
+    def _omit(self, refused: ModelRefused, body: Mapping[str, Any]) -> bool:
+        """Omits the parameter that the upstream names or may mean, from now on. False: there is none left to omit."""
+        quirks, complaint = self._quirks, f"{refused.param} {refused.message}".lower()
+        if "logprob" in complaint and "logprobs" in body:
+            quirks.without |= {"logprobs", "top_logprobs"}
+        elif "max_tokens" in complaint and quirks.limit:
+            newer = quirks.limit == "max_tokens" and "max_completion_tokens" in complaint
+            quirks.limit = "max_completion_tokens" if newer else ""
+        elif named := next((n for n in ("temperature", "seed") if n in complaint and n in body), None):
+            quirks.without.add(named)
+        elif "response_format" in body and quirks.format and "context" not in complaint:
+            quirks.format = "json_object" if quirks.format == "json_schema" else ""
+        elif "logprobs" in body and "context" not in complaint:
+            quirks.without |= {"logprobs", "top_logprobs"}
         else:
             return False
-        log.info("judge model %s refuses part of a request and is asked without it: %s", self.model, refused)
+        log.info("judge model %s rejects a parameter, which is omitted from now on: %s", self.model, refused)
         return True
 
 
@@ -170,11 +179,11 @@ def _again(text: str, format: Mapping[str, Any], wrong: NoVerdict) -> list[dict[
 
 
 def _text(answer: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
-    """Raises ValueError for what is no chat completion."""
+    """The text and tokens. Raises ValueError for a reply that is not a chat completion."""
     try:
         choice = answer["choices"][0]
         content = choice["message"].get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise ValueError(f"the judge's answer is no chat completion: {str(answer)[:200]}") from None
+        raise ValueError(f"the judge's reply is not a chat completion: {str(answer)[:200]}") from None
     tokens = (choice.get("logprobs") or {}).get("content")
     return content if isinstance(content, str) else "", tokens if isinstance(tokens, list) else []

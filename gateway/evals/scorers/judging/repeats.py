@@ -1,4 +1,4 @@
-"""One question asked several times: the mean of its verdicts, and how far they scatter."""
+"""Asks a judge the same question several times: the mean of its verdicts, and their standard error."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class RepeatedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RepeatPolicy:
-    """least: how often it is asked. most: how often at most, while the standard error is above `error`; None: least."""
+    """The number of repeats: fixed, or until the standard error is small enough."""
 
     least: int = 1
     most: int | None = None
+    """None: exactly `least` repeats."""
     error: float | None = None
+    """Repeat, at most `most` times, while the standard error of the mean exceeds this."""
 
     def __post_init__(self) -> None:
         if self.least < 1:
@@ -37,7 +39,7 @@ class RepeatPolicy:
         if self.most is not None and self.most < self.least:
             raise ValueError(f"max_repeats is {self.most}, below repeats ({self.least})")
         if (self.most is None) != (self.error is None):
-            raise ValueError("max_repeats and standard_error go together: it is asked until the one or the other holds")
+            raise ValueError("max_repeats and standard_error go together: repeats stop at whichever is reached first")
 
     def enough(self, values: Sequence[float]) -> bool:
         if len(values) < max(self.least, 1 if self.error is None else 2):
@@ -49,42 +51,44 @@ class RepeatPolicy:
 
 
 async def score_repeatedly(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: RepeatPolicy) -> Score:
-    """ask: takes the repeat's number, which is also its seed. A repeat without a verdict is left out, unless none has
-    one: then Unreadable is raised. Raises whatever else ask raises."""
-    opinions: list[RepeatedVerdict] = []
+    """The mean verdict. ask: takes the repeat's number, which is its seed.
+
+    Repeats without a verdict are left out; if no repeat has one, UnreadableVerdict is raised. Raises what ask raises.
+    """
+    verdicts: list[RepeatedVerdict] = []
     lost: list[UnreadableVerdict] = []
     most = repeats.most or repeats.least
     for number in range(most):
         try:
-            opinions.append(await ask(number))
+            verdicts.append(await ask(number))
         except UnreadableVerdict as error:
             lost.append(error)
-        if repeats.enough([o.value for o in opinions]) and number + 1 >= repeats.least:
+        if repeats.enough([o.value for o in verdicts]) and number + 1 >= repeats.least:
             break
-    spent = total_spent([s for s in (*(o.spent for o in opinions), *(e.spent for e in lost)) if s is not None])
-    if not opinions:
+    spent = total_spent([s for s in (*(o.spent for o in verdicts), *(e.spent for e in lost)) if s is not None])
+    if not verdicts:
         raise UnreadableVerdict(str(lost[0]), spent)
-    return _score(opinions, spent)
+    return _score(verdicts, spent)
 
 
-def _score(opinions: Sequence[RepeatedVerdict], spent: Spent | None) -> Score:
-    first = opinions[0]
-    values = [o.value for o in opinions]
-    shares = [o.distribution for o in opinions if o.distribution is not None]
-    detail = _means([o.detail for o in opinions])
+def _score(verdicts: Sequence[RepeatedVerdict], spent: Spent | None) -> Score:
+    first = verdicts[0]
+    values = [o.value for o in verdicts]
+    shares = [o.distribution for o in verdicts if o.distribution is not None]
+    detail = _means([o.detail for o in verdicts])
     return Score(
         value=min(1.0, max(0.0, sum(values) / len(values))),
-        label=first.label if len(opinions) == 1 else None,
+        label=first.label if len(verdicts) == 1 else None,
         explanation=first.reason,
-        detail={**detail, "repeats": len(opinions)} if len(opinions) > 1 else detail,
+        detail={**detail, "repeats": len(verdicts)} if len(verdicts) > 1 else detail,
         spent=spent,
         standard_error=standard_error(values),
-        distribution=_means(shares) if len(shares) == len(opinions) else None,
+        distribution=_means(shares) if len(shares) == len(verdicts) else None,
     )
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean; None below two values."""
+    """The standard error of the mean; None for fewer than two values."""
     n = len(values)
     if n < 2:
         return None
@@ -93,6 +97,6 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each name, over all rows; a name that a row lacks counts 0 there."""
+    """The mean of each name over all rows; a row without the name counts as 0."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in names}

@@ -1,7 +1,7 @@
-"""Prompts as files: shipped ones beside this module, or the user's own. Text goes in once and is never read again.
+"""Prompt templates: those in the directory templates/, or the user's own files.
 
-A file is the system message, a line `---`, and the user message; without that line all of it is the user message.
-{{name}} stands for a value. Values are put in in one pass, so that a value with {{name}} in it stays as it is.
+A file is the system message, a line `---`, and the user message; without that line the file is the user message.
+{{name}} stands for a value. All values are inserted in one pass, so that {{name}} inside a value is not replaced.
 """
 
 from __future__ import annotations
@@ -23,27 +23,38 @@ _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """system: "" for none. digest: 12 hex digits of the file's sha256. names: the values it asks for."""
+    """A parsed template."""
 
     system: str
+    """"" if there is none."""
     user: str
     digest: str
+    """12 hex digits of the file's sha256."""
     names: frozenset[str]
+    """The values that it uses."""
 
     def messages(
-        self, own: Mapping[str, str], material: Mapping[str, str], verdict: str, draw: Callable[[], str] = random_mark
+        self,
+        own: Mapping[str, str],
+        material: Mapping[str, str],
+        instruction: str,
+        draw: Callable[[], str] = random_mark,
     ) -> list[dict[str, str]]:
-        """A prompt. own: the config's words. material: what others wrote; each is fenced. verdict: how to answer."""
+        """A prompt. own: values from the config. material: untrusted, so fenced. instruction: how to answer."""
         inside, mark = fence_texts({name: text for name, text in material.items() if name in self.names}, draw)
         values = {**own, **inside}
-        user = f"{fence_rule(mark)}\n\n{_filled(self.user, values)}\n\n{verdict}"
-        told = [{"role": "user", "content": user}]
-        return [{"role": "system", "content": _filled(self.system, values)}, *told] if self.system else told
+        user = f"{fence_rule(mark)}\n\n{_filled(self.user, values)}\n\n{instruction}"
+        messages = [{"role": "user", "content": user}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": _filled(self.system, values)})
+        return messages
 
 
 def load(kind: str, file: str | None, directory: Path, known: Iterable[str], needed: Iterable[str]) -> Template:
-    """The template of a kind of judge, or the user's file. known: the values there are; needed: those without which
-    nothing would be judged. Raises Mistaken."""
+    """The template of a kind of judge, or the user's file.
+
+    known: the values that it may use; needed: those that it must use. Raises InvalidOptions.
+    """
     if file is None:
         text = files(__package__).joinpath("templates", f"{kind}.txt").read_text(encoding="utf-8")
     else:
@@ -54,10 +65,10 @@ def load(kind: str, file: str | None, directory: Path, known: Iterable[str], nee
     template = parse(text)
     known = sorted(known)
     lines = [
-        f".template: there is no value {{{{{name}}}}}{did_you_mean(name, known) or '; it may use ' + ', '.join(known)}"
+        f".template: there is no value {{{{{name}}}}}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}"
         for name in sorted(template.names - set(known))
     ]
-    lines += [f".template: must hold {{{{{name}}}}}" for name in needed if name not in template.names]
+    lines += [f".template: must contain {{{{{name}}}}}" for name in needed if name not in template.names]
     if lines:
         raise InvalidOptions(lines)
     return template

@@ -1,4 +1,4 @@
-"""Verdicts from what a judge says: JSON as it was asked for, or JSON found in the midst of talk. Pure."""
+"""Reads verdicts from a judge's answer: JSON as requested, or JSON inside other text. Pure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import orjson
 
 _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _DECODER = json.JSONDecoder()
-MOST_OBJECTS = 200  # looked at in one text
+MAX_OBJECTS = 200  # tried in one text
 
 
 class NoVerdict(ValueError):
-    """What a judge said holds no verdict; the message says what was expected."""
+    """The judge's answer contains no verdict; the message says what was expected."""
 
 
 def find_verdict(text: str, key: str) -> dict[str, Any]:
-    """The verdict: the whole text as an object, else the last object in it with this key. Raises NoVerdict.
+    """The verdict: the complete text as an object, else the last object in it with this key. Raises NoVerdict.
 
-    The last, because a judge that thinks aloud ends with its verdict; and what it quotes of the answer stands before.
+    The last one, because a judge that reasons first ends with its verdict, after any quotation of the answer.
     """
     text = _THOUGHT.sub("", text).strip()
-    whole = _object(text)
-    if whole is not None and key in whole:
-        return whole
+    complete = _object(text)
+    if complete is not None and key in complete:
+        return complete
     last: dict[str, Any] | None = None
-    at, looked = text.find("{"), 0
-    while at >= 0 and looked < MOST_OBJECTS:
-        looked += 1
+    at, tried = text.find("{"), 0
+    while at >= 0 and tried < MAX_OBJECTS:
+        tried += 1
         try:
             value, end = _DECODER.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError):
@@ -52,7 +52,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def read_number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> float:
-    """Also written as text: "4", "4/5", "4 of 5". Raises NoVerdict."""
+    """A number in [low, high], also as text: "4", "4/5", "4 of 5". Raises NoVerdict."""
     given = verdict.get(key)
     if isinstance(given, str):
         match = re.match(r"\s*(-?\d+(?:\.\d+)?)(?!\d)\s*(?:(?:/|out of|of)\s*\d+)?\s*$", given)
@@ -63,7 +63,7 @@ def read_number(verdict: Mapping[str, Any], key: str, low: float, high: float) -
 
 
 def read_bool(given: Any) -> bool:
-    """Raises NoVerdict."""
+    """True or false, also as text: "yes", "no". Raises NoVerdict."""
     if isinstance(given, bool):
         return given
     if isinstance(given, str) and given.strip().lower() in ("yes", "true", "no", "false"):
@@ -77,7 +77,7 @@ def read_reason(verdict: Mapping[str, Any]) -> str | None:
 
 
 def response_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A response_format that holds the answer to these properties, in this order, all of them required."""
+    """A response_format that requires an object with exactly these properties, in this order."""
     inner = {
         "type": "object",
         "properties": dict(properties),

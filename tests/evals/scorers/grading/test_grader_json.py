@@ -47,12 +47,12 @@ def test_sampling_params_become_members_of_a_chat_request():
         ({"type": "strin_check"}, '.grader.type: no grader type "strin_check"; did you mean "string_check"?'),
         (
             {"type": "python"},
-            '.grader.type: "python" graders are not supported: code in a config is not run here; write a scorer and '
+            '.grader.type: "python" graders are not supported: code in a config is not run; write a scorer and '
             "name it with `use: package.module:Class`",
         ),
         ({**CHECK, "operation": "is"}, ".grader.operation: input should be 'eq', 'ne', 'like' or 'ilike'"),
         ({**CHECK, "inptu": "x"}, ".grader.inptu: extra inputs are not permitted"),
-        ({**SCORE, "range": [5, 1]}, ".grader.range: [5.0, 1.0] is no range: expected [low, high]"),
+        ({**SCORE, "range": [5, 1]}, ".grader.range: [5.0, 1.0] is not a range: expected [low, high]"),
         ({**LABEL, "passing_labels": ["great"]}, ".grader.passing_labels: great: not among labels"),
         (
             {**SCORE, "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
@@ -71,5 +71,5 @@ def test_a_mistake_is_told_with_its_place(raw, said):
 
 
 def test_a_multi_grader_holds_no_other():
-    with pytest.raises(InvalidOptions, match=r"x\.type: a multi grader holds no multi grader"):
+    with pytest.raises(InvalidOptions, match=r"x\.type: a multi grader cannot contain another one"):
         parse_grader({"type": "multi", "graders": {}, "calculate_output": "1"}, "x", nested=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nltk.translate.gleu_score import sentence_gleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from gateway.evals.scorers.grading.similarity import READ, gleu, similarity
+from gateway.evals.scorers.grading.similarity import MAX_CHARACTERS, gleu, similarity
 
 PAIRS = [
     ("the cat sat on the mat", "the cat is on the mat"),
@@ -48,4 +48,4 @@ def test_fuzzy_match_is_an_edit_ratio():
 
 
 def test_only_so_much_of_a_text_is_read():
-    assert similarity("fuzzy_match", "a" * (READ + 5), "a" * READ) == 1.0
+    assert similarity("fuzzy_match", "a" * (MAX_CHARACTERS + 5), "a" * MAX_CHARACTERS) == 1.0

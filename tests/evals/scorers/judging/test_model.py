@@ -103,5 +103,5 @@ async def test_a_spent_budget_asks_nobody(model, judge):
 
 async def test_an_answer_of_another_shape_is_an_error_of_the_judge(model, judge):
     model.think = lambda body: model.refuses(200)
-    with pytest.raises(ValueError, match="no chat completion"):
+    with pytest.raises(ValueError, match="not a chat completion"):
         await judge().verdict(QUESTION)

@@ -48,8 +48,8 @@ def test_mistakes_are_named(tmp_path):
         load("pointwise", "t.txt", tmp_path, KNOWN, ("answer",))
     assert caught.value.lines == (
         '.template: there is no value {{anser}}; did you mean "answer"?',
-        ".template: there is no value {{whatever_else}}; it may use answer, conversation, criterion",
-        ".template: must hold {{answer}}",
+        ".template: there is no value {{whatever_else}}; known: answer, conversation, criterion",
+        ".template: must contain {{answer}}",
     )
     with pytest.raises(InvalidOptions, match=r"gone\.txt cannot be read"):
         load("pointwise", "gone.txt", tmp_path, KNOWN, ())
