@@ -32,7 +32,6 @@ TESTED_ELSEWHERE = {
     "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
     "runtime/embedded_socket": ("runtime/test_embedded_redis.py", "the server is run where the others look for it"),
-    "proxy/relay/replies": ("proxy/test_faults.py", "what is done with a good reply shows in what a client gets"),
 }
 
 

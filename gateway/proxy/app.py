@@ -1,6 +1,6 @@
-"""Routes, and the hot path in one coroutine: in → who → where → upstream → back → settle. Pure ASGI.
+"""The ASGI application: which path is which endpoint, and the hot path in one coroutine, `App.answer`.
 
-What is not the hot path (models, health, metrics, feedback) is in pages.py, behind Starlette's router.
+The other pages (models, health, metrics, feedback, passthrough) are in endpoints/, behind Starlette's router.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.config.models import Config
@@ -30,7 +29,6 @@ from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.request.parse import read_call, read_options
-from gateway.proxy.request.upload import Upload, begin_upload
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
@@ -47,11 +45,12 @@ log = logging.getLogger(__name__)
 Scope = dict[str, Any]
 
 ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT}
+"""The endpoints of the hot path, by path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything one config makes. Built at start and swapped whole on a reload."""
+    """Everything that is built from one config. A reload replaces all of it at once."""
 
     config: Config
     keys: KeyRing
@@ -68,7 +67,8 @@ class Gateway:
     access: AccessLog | None
     spans: Spans | None
     max_body_bytes: int
-    calls: Counter[str] = field(default_factory=Counter)  # under way, by API
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls in flight, by API."""
 
     @property
     def in_use(self) -> bool:
@@ -76,33 +76,35 @@ class Gateway:
 
 
 class App:
-    """The ASGI application. gateway: replaced on a reload; a call finishes on the one it began with. gateways: that
-    one and, before it, those from which calls are still under way."""
+    """The ASGI application."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        """The gateway in force. A call finishes on the gateway it began with."""
         self.gateways = [gateway]
+        """Gateways with calls in flight, oldest first, and last the one in force."""
         self.outbox = WriteBatcher()
-        self.pages: Any = None  # pages.py's application, which in turn reads `gateway`
+        self.pages: Any = None
+        """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
 
     def change(self, gateway: Gateway) -> Gateway:
-        """Puts it in force, and gives the one that was."""
+        """Puts a gateway in force and returns the previous one."""
         old, self.gateway = self.gateway, gateway
         self.gateways.append(gateway)
         return old
 
     def forget(self, old: Gateway) -> None:
-        """Nothing is under way from it any more."""
+        """Removes a gateway whose last call has ended."""
         self.gateways.remove(old)
-        old.metrics.counts.flush()  # with what its calls have left to be counted
+        old.metrics.counts.flush()  # what its calls have not counted yet
         self._show_upstreams(old, zero=True)
 
     def experiments(self) -> list[ExperimentAssignments]:
-        """Of every config that is still in use, the present one last."""
+        """The experiments of every gateway with calls in flight; last, those of the gateway in force."""
         return [gateway.router.experiments for gateway in self.gateways]
 
     def show(self) -> None:
-        """Brings the metrics up to date: what is counted by plain addition, and what is only looked at."""
+        """Brings the metrics up to date: folds the fast counters and sets the gauges."""
         m = self.gateway.metrics
         m.counts.flush()
         m.inflight.set(sum(g.calls.total() for g in self.gateways))
@@ -124,25 +126,23 @@ class App:
             m.breaker_open.labels(target.upstream, target.model).set(not zero and target_state.breaker.open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As an ASGI application: under another server, or behind middleware."""
+        """The application under another ASGI server, or behind middleware."""
         if scope["type"] == "http":
             endpoint = self.find(scope["method"].encode(), scope["path"].encode())
             if endpoint is not None:
-                gateway = self.gateway
-                asked = AsgiRequest(scope, receive, gateway.tasks)
-                await self.answer(endpoint, asked, AsgiClient(send))
+                request = AsgiRequest(scope, receive, self.gateway.tasks)
+                await self.answer(endpoint, request, AsgiClient(send))
                 return
         await self.pages(scope, receive, send)
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
-        """The endpoint of the hot path that this is; None: it is one of the pages."""
+        """The endpoint of the hot path at this path; None: `pages` answers."""
         return ROUTES.get(path) if method == b"POST" else None
 
     async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
-        """One call, from its first byte to its settlement."""
+        """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
         gateway = self.gateway
         call: Call | None = None
-        upload: Upload | None = None
         route: Route | None = None
         ids: SpanIds | None = None
         started = time.monotonic()
@@ -151,41 +151,33 @@ class App:
         try:
             headers = request.fields
             caller = gateway.keys.caller(headers)
-            if endpoint.form == "json":
-                body = await request.body(gateway.max_body_bytes)
-            else:
-                body, upload = b"", await begin_upload(request.receive, headers, gateway.max_body_bytes)
+            request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
-            home = await gateway.affinity.of_call(call) if endpoint.api == "responses" else None
+            home = await gateway.affinity.of_call(call) if endpoint.stateful else None
             route = gateway.router.decide(call, read_options(headers, caller), home)
-            context.response = HeldBytes(endpoint.carries_text and route.kept, gateway.settler.cap_bytes)
-            if upload is None:
-                request.watch(context.client_left)
-            else:  # until it is whole, whoever reads the form sees the client leave
-                upload.when_complete(partial(request.watch, context.client_left))
+            context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
+            request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
-            if endpoint.api == "responses" and context.target_state is not None:
+            if endpoint.stateful and context.target_state is not None:
                 gateway.affinity.learn(call, context.target_state.target.upstream, context.first_bytes)
         except GatewayError as error:
             await self._refuse(client, endpoint, call, context, error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
-            calm()
+            absorb_cancellation()
             if not context.client_gone:
                 await self._stop(client, endpoint, call, context)
-        except Exception:  # a fault of ours ends this call alone, and is not recorded as an answer
-            log.exception("a call failed by the gateway's own fault")
-            fault = GatewayError("the gateway failed; its log says why", code="internal_error", retry=False)
+        except Exception:  # the gateway's own fault ends this call alone, and is not recorded as an answer
+            log.exception("internal error; the client gets HTTP 500 and the gateway goes on with other calls")
+            fault = GatewayError("internal gateway error; see the gateway's log", code="internal_error", retry=False)
             await self._refuse(client, endpoint, call, context, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
             request.unwatch()
-            if upload is not None:
-                upload.close()
             if call is not None and route is not None:
-                self._settle(gateway, endpoint, call, route, context)
+                gateway.settler.settle(call, endpoint, route, context)
             if gateway.access is not None:
                 gateway.access.note(access_line(endpoint, call, context, started, ids))
             if gateway.spans is not None and call is not None and ids is not None:
@@ -194,8 +186,8 @@ class App:
     async def _stop(
         self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext
     ) -> None:
-        """The process ends, and the call was not done in the time that was left: the client is told, without waiting
-        for it."""
+        """The process stops and the call did not end within `drain_s`: ends the response without waiting for the
+        client."""
         error = stopping()
         context.ended = True
         context.outcome = "cut"
@@ -207,11 +199,6 @@ class App:
         else:
             await self._refuse(client, endpoint, call, context, error)
 
-    def _settle(self, gateway: Gateway, endpoint: Endpoint, call: Call, route: Route, context: CallContext) -> None:
-        if context.client_gone:
-            context.outcome = "client_gone"
-        gateway.settler.settle(call, endpoint, route, context)
-
     async def _refuse(
         self,
         client: ClientConnection,
@@ -220,7 +207,7 @@ class App:
         context: CallContext,
         error: GatewayError,
     ) -> None:
-        """An error of ours as the whole answer; it is also what a record of the call keeps as its answer."""
+        """Sends the gateway's own error as the response, and notes it in the context for the record."""
         metrics = self.gateway.metrics
         metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
         context.ended = True
@@ -229,16 +216,15 @@ class App:
         context.response.add(error.body())
         if context.outcome == "ok":
             context.outcome = "upstream_error"
-        anthropic = endpoint.api in ("messages", "count_tokens")
-        await send_error(client, error, call.id if call else new_id(), anthropic=anthropic)
+        await send_error(client, error, call.id if call else new_id(), anthropic=endpoint.anthropic)
 
 
 async def send_error(
     client: ClientConnection, error: GatewayError, request_id: str, *, anthropic: bool = False
 ) -> None:
-    """The error as a whole answer, in the shape of the client's API."""
+    """Sends an error as the complete response, in the shape of the client's API."""
     if client.started:
-        return  # too late for a status; the connection closes unfinished
+        return  # too late for a status: the connection closes before the response's end
     body = error.anthropic_body() if anthropic else error.body()
     head = [
         (b"content-type", b"application/json"),
@@ -251,15 +237,15 @@ async def send_error(
     await client.end(body)
 
 
-def calm() -> None:
-    """Takes back the cancellations that ended the making: the task itself goes on to settle."""
+def absorb_cancellation() -> None:
+    """Takes back the cancellations of the current task, which ended the answer: the task still has to settle."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
 
 
 def stopping() -> GatewayError:
-    return Overloaded("the gateway is stopping; ask again", retry_after_s=1)
+    return Overloaded("the gateway is stopping; retry the request", retry_after_s=1)
 
 
 ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
@@ -267,7 +253,7 @@ ALLOWED |= dict.fromkeys((b"/v1/models", b"/health", b"/ready", b"/metrics"), "G
 
 
 def unknown_path(path: str, method: str) -> GatewayError:
-    """What to say to a path that is none of ours, or has not this method."""
+    """The error for a path that the gateway does not serve, or not with this method."""
     allow = ALLOWED.get(path.encode())
     if allow is not None:
         refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}", retry=False)
@@ -279,4 +265,4 @@ def unknown_path(path: str, method: str) -> GatewayError:
         return NotFound(f"{path} is served as /v1{path}: the client's base_url must end in /v1", retry=False)
     if path.startswith("/v1/v1/"):
         return NotFound(f"{path} has /v1 twice: the client adds it itself, so its base_url must not", retry=False)
-    return NotFound(f"there is no {method} {path[:200]}", retry=False)
+    return NotFound(f"{method} {path[:200]} does not exist here", retry=False)

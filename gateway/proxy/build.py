@@ -23,7 +23,7 @@ from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.recorder import Recorder
-from gateway.proxy.recording.redaction.policy import redactors
+from gateway.proxy.recording.redaction.redactor import redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing
@@ -67,7 +67,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
     prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes
-    parts.recorder.redactors = redactors(config, parts.recorder.redactors)
+    parts.recorder.redactors = redactors_by_caller(config, parts.recorder.redactors)
     calls: Counter[str] = Counter()
     idle_queue = IdleQueue(lambda: calls.total() > 0)
     shadow = ShadowSender(

@@ -1,4 +1,4 @@
-"""The end of a call, seen once: what is counted, what is recorded, and with which probability."""
+"""The end of a call: what is counted, what is recorded, and with which probability."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer
 from gateway.proxy.recording.recorder import Recorder
-from gateway.proxy.recording.redaction.working import LARGE
+from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
@@ -26,7 +26,7 @@ from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assi
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
-from gateway.proxy.settle import SettledCall, Settler, cluster_of, is_whole, stands_for
+from gateway.proxy.settle import SettledCall, Settler, cluster_of, counts_for_arm, is_comparable
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 
@@ -40,25 +40,24 @@ def an_experiment(**changes: Any) -> RunningExperiment:
 SWAP = an_experiment()
 
 
-class Asked:
-    """What the settler asks of the shadow. says: to every call that is drawn. aside: takes pieces of work, or does not;
-    put: those it took."""
+class NotingShadow:
+    """A ShadowSender that notes what it is asked for, and gives every drawn call the same offer."""
 
-    def __init__(self, says: ShadowOffer) -> None:
-        self.says = says
-        self.idle_queue = False
+    def __init__(self, offer: ShadowOffer) -> None:
+        self.offer = offer
+        self.takes_later = False
         self.put: list[Any] = []
         self.done: list[tuple[str, str]] = []
         self.answers = 0
 
     def later(self, piece: Any) -> bool:
-        if self.idle_queue:
+        if self.takes_later:
             self.put.append(piece)
-        return self.idle_queue
+        return self.takes_later
 
     def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
         self.done.append(("decide", call.id))
-        return self.says
+        return self.offer
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         assert served.id == call.id
@@ -76,28 +75,43 @@ class Nowhere:
         pass
 
 
+class ListingRecorder(Recorder):
+    """A recorder that lists the exchanges it has taken."""
+
+    def __init__(self, metrics: ProxyMetrics, buffer_bytes: int) -> None:
+        super().__init__(Nowhere(), metrics, buffer_bytes=buffer_bytes)
+        self.exchanges: list[Exchange] = []
+
+    def put(self, exchange: Exchange) -> bool:
+        taken = super().put(exchange)
+        if taken:
+            self.exchanges.append(exchange)
+        return taken
+
+
 @dataclass
 class Room:
-    """A settler with its recorder. experiment: of every call."""
+    """A settler with its recorder."""
 
     sampler: Sampler
-    recorder: Recorder
+    recorder: ListingRecorder
     settler: Settler
     registry: CollectorRegistry
     metrics: ProxyMetrics
     target_state: TargetState
-    shadow: Asked
+    shadow: NotingShadow
     experiment: RunningExperiment | None = None
+    """Every call is in it."""
 
     def settle(
-        self, call: Call, context: CallContext | None = None, *, endpoint: Any = CHAT, wish: Any = None
+        self, call: Call, context: CallContext | None = None, *, endpoint: Any = CHAT, requested: Any = None
     ) -> SettledCall:
-        drawn = self.sampler.head(call, wish)
+        drawn = self.sampler.head(call, requested)
         assignment = assign(self.experiment, call, True) if self.experiment is not None else None
-        kept = drawn.possible or (assignment is not None and (assignment.shadowed or drawn.u < assignment.record))
-        route = Route((), Timeouts(), Retries(), "error", drawn, assignment, kept)
+        held = drawn.recordable or (assignment is not None and (assignment.shadowed or drawn.u < assignment.record))
+        route = Route((), Timeouts(), Retries(), "error", drawn, assignment, held)
         context = self.ended() if context is None else context
-        context.response.enabled = kept
+        context.response.enabled = held
         return self.settler.settle(call, endpoint, route, context)
 
     def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> CallContext:
@@ -110,7 +124,7 @@ class Room:
 
     @property
     def recorded(self) -> list[Exchange]:
-        return [w for w in self.recorder._waiting if isinstance(w, Exchange)]
+        return self.recorder.exchanges
 
     def value(self, name: str, **labels: str) -> float:
         self.metrics.counts.flush()
@@ -118,18 +132,21 @@ class Room:
 
 
 def a_room(
-    *rules: tuple[dict[str, Any], float], rate: float = 1.0, experiment: RunningExperiment | None = None
+    *rules: tuple[dict[str, Any], float],
+    rate: float = 1.0,
+    experiment: RunningExperiment | None = None,
+    buffer_bytes: int = 1 << 40,
 ) -> Room:
     made = tuple(SamplingRule(when=RuleCondition(**when), rate=r, name=f"r{i}") for i, (when, r) in enumerate(rules))
     registry = CollectorRegistry()
     metrics = ProxyMetrics(registry)
     sampler = Sampler(Sampling(rate=rate, rules=made))
-    recorder = Recorder(Nowhere(), metrics, buffer_bytes=1 << 40)
+    recorder = ListingRecorder(metrics, buffer_bytes)
     state = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
     target_state = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
-    asked = Asked(ShadowOffer(("candidate",)))
-    settler = Settler(sampler, recorder, metrics, 1000, shadow=asked)  # type: ignore[arg-type]
-    return Room(sampler, recorder, settler, registry, metrics, target_state, asked, experiment)
+    noting = NotingShadow(ShadowOffer(("candidate",)))
+    settler = Settler(sampler, recorder, metrics, 1000, shadow=noting)  # type: ignore[arg-type]
+    return Room(sampler, recorder, settler, registry, metrics, target_state, noting, experiment)
 
 
 @pytest.fixture
@@ -143,10 +160,7 @@ def a_call(**changes: Any) -> Call:
     return replace(call, **changes)
 
 
-# ── what is recorded ──
-
-
-async def test_the_record_says_what_happened(room: Room) -> None:
+async def test_a_record_holds_what_happened(room: Room) -> None:
     usage = Usage(3, 4)
     context = room.ended(
         "cut", 200, b"data: half", usage=usage, sent_body=b'{"sent":1}', first_content=time.monotonic() - 1.5,
@@ -165,7 +179,7 @@ async def test_the_record_says_what_happened(room: Room) -> None:
     assert e.attempts == tuple(context.attempts)
 
 
-async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchange(room: Room) -> None:
+async def test_calls_without_upstream_or_text_leave_no_exchange(room: Room) -> None:
     for context, endpoint in (
         (CallContext(HeldBytes(True, 10), "upstream_error"), CHAT),
         (room.ended(attempts=[]), CHAT),
@@ -176,17 +190,15 @@ async def test_a_call_that_reached_no_upstream_or_says_nothing_leaves_no_exchang
     assert not room.recorder.ledger.seen
 
 
-@pytest.mark.parametrize(("content", "kept"), [("full", True), ("metadata", False)])
-async def test_a_key_whose_content_may_not_be_kept_leaves_its_numbers_only(
-    room: Room, content: Any, kept: bool
-) -> None:
+@pytest.mark.parametrize(("content", "held"), [("full", True), ("metadata", False)])
+async def test_a_metadata_key_leaves_numbers_only(room: Room, content: Any, held: bool) -> None:
     room.settle(a_call(caller=Caller("web", content=content)), room.ended(answer=b'{"said":1}', usage=Usage(1, 2)))
     [e] = room.recorded
-    assert (b"said" in e.response, e.request != b"{}") == (kept, kept)
+    assert (b"said" in e.response, e.request != b"{}") == (held, held)
     assert e.usage == Usage(1, 2)
 
 
-async def test_an_answer_above_the_cap_is_cut_and_says_so(room: Room) -> None:
+async def test_an_answer_above_the_cap_is_marked_truncated(room: Room) -> None:
     room.settle(a_call(body=b"{}" + b" " * 2000), room.ended())
     room.settle(a_call(), room.ended(answer=b"y" * 2000))
     assert [(e.truncated, len(e.request) <= 1000, len(e.response) <= 1000) for e in room.recorded] == [
@@ -195,11 +207,11 @@ async def test_an_answer_above_the_cap_is_cut_and_says_so(room: Room) -> None:
     ]
 
 
-async def test_opted_out_calls_are_seen_and_out_of_the_population() -> None:
+async def test_opted_out_calls_are_counted_outside_the_population() -> None:
     room = a_room(({"outcome": "error"}, 1.0), experiment=an_experiment(shadow=1.0))
     settled = [
         room.settle(a_call(caller=Caller("web", sampled=False))),
-        room.settle(a_call(), wish="never"),
+        room.settle(a_call(), requested="never"),
         room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut")),
     ]
     assert settled == [SettledCall()] * 3
@@ -208,7 +220,7 @@ async def test_opted_out_calls_are_seen_and_out_of_the_population() -> None:
     assert sum(room.recorder.ledger.seen.values()) == 3
 
 
-async def test_a_tail_rule_is_judged_by_what_the_answer_said() -> None:
+async def test_a_tail_rule_reads_the_answers_finish_reason() -> None:
     room = a_room(({"finish_reason": "length"}, 0.6), rate=0.0)
     cut = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"length"}]}'
     for n in range(300):
@@ -216,9 +228,6 @@ async def test_a_tail_rule_is_judged_by_what_the_answer_said() -> None:
     seen, sampled = room.recorder.ledger.seen, room.recorder.ledger.sampled
     assert {cell[0]: n for cell, n in seen.items()} == {"r0": 300}, "the unsampled are in the stratum too"
     assert abs(sum(sampled.values()) / 300 - 0.6) < 3 * (0.24 / 300) ** 0.5
-
-
-# ── experiments ──
 
 
 INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
@@ -231,9 +240,9 @@ INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("changes", [i[1] for i in INELIGIBLE], ids=[i[0] for i in INELIGIBLE])
-async def test_only_a_whole_answer_of_the_control_at_the_first_try_has_a_shadow(changes: dict[str, Any]) -> None:
+async def test_only_a_comparable_answer_has_a_shadow(changes: dict[str, Any]) -> None:
     room = a_room(experiment=an_experiment(shadow=1.0))
-    assert room.settle(a_call()).offer == room.shadow.says
+    assert room.settle(a_call()).offer == room.shadow.offer
     assert room.settle(a_call(), room.ended(**changes)).offer is None
     assert [e.experiment for e in room.recorded] == ["swap", None]
     assert [e.asked for e in room.recorded] == [("candidate",), ()]
@@ -241,22 +250,22 @@ async def test_only_a_whole_answer_of_the_control_at_the_first_try_has_a_shadow(
     assert room.shadow.answers == 2, "the gate sees every answer"
 
 
-def test_an_answer_of_another_target_is_compared_with_nothing(room: Room) -> None:
+def test_another_targets_answer_is_not_compared(room: Room) -> None:
     assignment, split = assign(SWAP, a_call(), True), assign(an_experiment(mode="split", split=0.5), a_call(), True)
     assert assignment is not None
     assert split is not None
-    assert is_whole(assignment, room.target_state, room.ended())
+    assert is_comparable(assignment, room.target_state, room.ended())
     elsewhere = replace(room.target_state, target=Target("w", "m"))
-    assert not is_whole(assignment, elsewhere, room.ended())
+    assert not is_comparable(assignment, elsewhere, room.ended())
     own = replace(split, target=room.target_state.target)
-    assert stands_for(own, room.target_state, room.ended("cut")), "an arm's failures are its own"
-    assert not stands_for(own, elsewhere, room.ended())
-    assert not stands_for(own, room.target_state, room.ended("client_gone"))
-    assert not stands_for(own, room.target_state, room.ended(spliced=True))
-    assert not stands_for(own, room.target_state, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
+    assert counts_for_arm(own, room.target_state, room.ended("cut")), "an arm's failures are its own"
+    assert not counts_for_arm(own, elsewhere, room.ended())
+    assert not counts_for_arm(own, room.target_state, room.ended("client_gone"))
+    assert not counts_for_arm(own, room.target_state, room.ended(spliced=True))
+    assert not counts_for_arm(own, room.target_state, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
 
 
-def test_exchanges_that_depend_on_each_other_say_so_without_saying_of_whom() -> None:
+def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
     assignment = assign(SWAP, a_call(), True)
     split = assign(an_experiment(mode="split", split=0.5, unit="user"), a_call(user="zoe"), True)
     assert assignment is not None
@@ -271,7 +280,7 @@ def test_exchanges_that_depend_on_each_other_say_so_without_saying_of_whom() -> 
     assert "zoe" not in str(named)
 
 
-async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probability_of_either() -> None:
+async def test_a_shadowed_call_is_recorded_with_the_union_probability() -> None:
     room = a_room(rate=0.1, experiment=SWAP)
     for n in range(2000):
         settled = room.settle(a_call(id=str(n)))
@@ -284,10 +293,10 @@ async def test_a_shadowed_call_is_recorded_whatever_its_own_draw_with_the_probab
     assert abs(len(room.recorded) / 2000 - pi) < 3 * (pi * (1 - pi) / 2000) ** 0.5
 
 
-async def test_what_a_drawn_shadow_takes_is_done_aside_and_nothing_else_is() -> None:
+async def test_only_calls_with_a_drawn_shadow_are_settled_later() -> None:
     """The next client may be waiting: at its end a call is only counted, and its latency told to the gate."""
     room = a_room(experiment=SWAP)
-    room.shadow.idle_queue = True
+    room.shadow.takes_later = True
     for n in range(50):
         room.settle(a_call(id=str(n)), room.ended(usage=Usage(1, 2)))
     drawn = [str(n) for n in range(50) if shadowed(SWAP, str(n))]
@@ -302,10 +311,9 @@ async def test_what_a_drawn_shadow_takes_is_done_aside_and_nothing_else_is() -> 
     assert room.settle(large).offer is not None, "the queue's bytes are not counted: it holds nothing large"
 
 
-async def test_a_shadow_whose_served_answer_found_no_room_is_withdrawn() -> None:
-    room = a_room(experiment=an_experiment(shadow=1.0))
-    room.recorder._room = 0
-    assert room.settle(a_call()).offer == room.shadow.says
+async def test_a_shadow_is_withdrawn_if_its_exchange_is_dropped() -> None:
+    room = a_room(experiment=an_experiment(shadow=1.0), buffer_bytes=1)
+    assert room.settle(a_call()).offer == room.shadow.offer
     assert room.shadow.done == [("decide", "id"), ("withdraw", "")]
 
 
@@ -331,7 +339,7 @@ def test_weighted_means_are_unbiased_where_naive_ones_are_not() -> None:
     assert abs(weights / 6000 - 1) < 0.05, "the weights add up to the calls there were"
 
 
-def test_pi_is_constant_in_each_stratum_and_the_realised_rate_is_it() -> None:
+def test_pi_is_constant_within_a_stratum_and_realised() -> None:
     room = a_room(({"outcome": "error"}, 0.8), ({"alias": "chat", "min_total_s": 5}, 0.5), rate=0.2, experiment=SWAP)
     for n in range(6000):
         started = time.monotonic() - (6.0 if n % 3 == 0 else 1.0)
@@ -348,9 +356,6 @@ def test_pi_is_constant_in_each_stratum_and_the_realised_rate_is_it() -> None:
         assert abs(sampled / seen - pi) < 3 * (pi * (1 - pi) / seen) ** 0.5
 
 
-# ── what is counted ──
-
-
 async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
     room.settle(a_call(), room.ended(usage=Usage(10, 5, 4, 2)))
     room.settle(a_call(), room.ended("timeout", 504))
@@ -362,35 +367,13 @@ async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
         assert room.value("gateway_tokens_total", alias="chat", upstream="u", type=kind) == tokens
 
 
-# ── what calls cost ──
-
-
 def a_priced_room(**prices: Price) -> Room:
     room = a_room()
     room.settler = Settler(room.sampler, room.recorder, room.metrics, 1000, Prices(prices))
     return room
 
 
-async def test_all_traffic_counts_what_it_costs_by_alias_and_upstream() -> None:
-    room = a_priced_room(m=Price(2.0, 8.0, 0.5))
-    for _ in range(3):
-        room.settle(a_call(), room.ended(usage=Usage(1000, 100, 400)))
-    usd = 3 * (600 * 2.0 + 400 * 0.5 + 100 * 8.0) / 1e6
-    assert room.value("gateway_cost_usd_total", alias="chat", upstream="u") == pytest.approx(usd)
-    assert room.value("gateway_unpriced_total", alias="chat", upstream="u") == 0
-
-
-async def test_calls_of_unknown_cost_are_counted_and_cost_is_not_shown_as_nothing() -> None:
-    room = a_priced_room(other=Price(1.0, 1.0))
-    room.settle(a_call(), room.ended(usage=Usage(10, 10)))
-    assert room.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
-    assert room.registry.get_sample_value("gateway_cost_usd_total", {"alias": "chat", "upstream": "u"}) is None
-    silent = a_priced_room(m=Price(1.0, 1.0))
-    silent.settle(a_call(), silent.ended("client_gone"))
-    assert silent.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
-
-
-async def test_every_attempt_costs_at_the_upstream_that_took_it() -> None:
+async def test_each_attempts_cost_counts_for_its_upstream() -> None:
     room = a_priced_room(m=Price(1.0, 1.0), dear=Price(50.0, 50.0))
     first = Attempt(Target("v", "dear"), 200, "cut", 0.1, Usage(1000, 0))
     last = Attempt(Target("u", "m"), 200, None, 0.1, Usage(0, 1000))

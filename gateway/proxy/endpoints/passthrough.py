@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.core.errors import TransportError, UpstreamFailed
 from gateway.core.exchange import new_id
-from gateway.proxy.app import Gateway, calm, stopping
+from gateway.proxy.app import Gateway, absorb_cancellation, stopping
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
@@ -87,7 +87,7 @@ class PassthroughCall:
         try:
             await app(scope, self._hear, self._say)
         except asyncio.CancelledError:
-            calm()
+            absorb_cancellation()
             raise (ClientGone() if self._context.client_gone else stopping()) from None
         finally:
             self._calls["passthrough"] -= 1

@@ -26,7 +26,7 @@ from gateway.proxy.experiments.latency_gate import LatencyGate
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
-from gateway.proxy.recording.redaction.working import LARGE
+from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call

@@ -21,8 +21,7 @@ from gateway.core.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.observability import fast_counters
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
-from gateway.proxy.recording.redaction.redactor import Redactor
-from gateway.proxy.recording.redaction.working import LARGE, redacted
+from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,29 @@
-"""The endpoints that are routed by model: path → API."""
+"""The endpoints that are routed by model: path → API, and how each differs on the hot path."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.proxy.request.call import Api
+from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
+from gateway.proxy.types import HttpRequest
+
+BodyReader = Callable[[HttpRequest, int], Awaitable[tuple[HttpRequest, bytes, Upload | None]]]
+"""(request, limit in bytes) → the request to watch from now on, and its body: complete, or a form that still arrives.
+
+Raises BadRequest, TooLarge and ClientGone.
+"""
+
+
+async def read_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
+    return request, await request.body(limit_bytes), None
+
+
+async def read_form(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
+    """Reads a form as far as its model; the upstream gets the rest as it arrives."""
+    upload = await begin_upload(request.receive, request.fields, limit_bytes)
+    return UploadRequest(request, upload), b"", upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,21 +35,25 @@ class Endpoint:
     """`gen_ai.operation.name` of its metrics and spans."""
     carries_text: bool = False
     """Its exchanges are recorded for evaluation."""
-    form: str = "json"
-    """How the request body is read: "json" or "multipart"."""
+    read: BodyReader = read_json
+    """Reads the request body."""
     required: tuple[str, ...] = ()
     """Required members. Checked here because some servers answer without them instead of refusing."""
     json_answer: bool = True
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
+    stateful: bool = False
+    """The upstream keeps its answers: a call that continues one must go to the same upstream."""
+    anthropic: bool = False
+    """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
 
 
 ENDPOINTS: dict[bytes, Endpoint] = {
     b"/chat/completions": Endpoint("chat", "chat", True, required=("messages",)),
     b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",)),
     b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",)),
-    b"/responses": Endpoint("responses", "chat", True),
-    b"/messages": Endpoint("messages", "chat", True, required=("messages",)),
-    b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",)),
+    b"/responses": Endpoint("responses", "chat", True, stateful=True),
+    b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True),
+    b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), anthropic=True),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),
     b"/rerank": Endpoint("rerank", "rerank", required=("query", "documents")),
     b"/score": Endpoint("score", "score"),
@@ -38,11 +61,11 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/pooling": Endpoint("pooling", "pooling"),
     b"/tokenize": Endpoint("tokenize", "tokenize"),
     b"/detokenize": Endpoint("detokenize", "detokenize"),
-    b"/audio/transcriptions": Endpoint("transcriptions", "transcriptions", form="multipart", json_answer=False),
-    b"/audio/translations": Endpoint("translations", "translations", form="multipart", json_answer=False),
+    b"/audio/transcriptions": Endpoint("transcriptions", "transcriptions", read=read_form, json_answer=False),
+    b"/audio/translations": Endpoint("translations", "translations", read=read_form, json_answer=False),
     b"/audio/speech": Endpoint("speech", "speech", required=("input",), json_answer=False),
     b"/images/generations": Endpoint("images", "image_generation", required=("prompt",)),
-    b"/images/edits": Endpoint("images", "image_generation", form="multipart"),
+    b"/images/edits": Endpoint("images", "image_generation", read=read_form),
 }
 """By path below /v1."""
 

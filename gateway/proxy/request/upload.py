@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
 from gateway.proxy.request.multipart import FormField, FormFieldReader
-from gateway.proxy.types import ClientGone, PausableDeadline, Receive
+from gateway.proxy.types import ClientGone, HttpRequest, PausableDeadline, Receive
 
 _IN_MEMORY_BYTES = 1 << 20  # of one upload; a larger one moves to a file
 _PIECE_BYTES = 1 << 18
@@ -238,3 +239,26 @@ async def begin_upload(receive: Receive, headers: Mapping[bytes, bytes], limit_b
         upload.close()
         raise
     return upload
+
+
+class UploadRequest:
+    """The request of a form that is still arriving. Until it is complete, its reader sees the client leave."""
+
+    def __init__(self, request: HttpRequest, upload: Upload) -> None:
+        self.method, self.path, self.query = request.method, request.path, request.query
+        self.headers, self.fields = request.headers, request.fields
+        self.receive = request.receive
+        self._request = request
+        self._upload = upload
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """Always empty: the form is read through its Upload."""
+        return b""
+
+    def watch(self, on_client_gone: Callable[[], None]) -> None:
+        self._upload.when_complete(partial(self._request.watch, on_client_gone))
+
+    def unwatch(self) -> None:
+        """Ends the watch and closes the form."""
+        self._request.unwatch()
+        self._upload.close()

@@ -1,7 +1,7 @@
-"""Which experiments run here, and which part a call has in one: its arm, and whether its shadow is asked.
+"""Assigns calls to experiments: which experiment, which arm, and whether a shadow is drawn.
 
-Pure: the same plan and unit give the same arm in every process and after every restart. What runs is what the stream
-server says and this gateway's config knows; plans.py brings it.
+Pure: the same plan and unit give the same arm in every process and after every restart. The running experiments are
+those whose plans are in the stream server and in this gateway's config; experiments/plan_poller.py reads them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from gateway.proxy.types import Headers
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningExperiment:
-    """An experiment in force: its plan, with what every call asks of it worked out beforehand.
-
-    settings: this gateway's section, for what only paces. keys: whose calls are in it, allowed: whose prompts the
-    config of today lets go to a candidate; None: everyone's. heads: what an answer's headers say, by arm.
-    """
+    """An experiment in force: its plan, with everything that calls need computed beforehand."""
 
     plan: Plan
     hash: str
     settings: Experiment
+    """This gateway's section of the config: pace and budget, which are not part of the plan."""
     keys: frozenset[str] | None
+    """The callers whose calls are in the experiment; None: all."""
     allowed: frozenset[str] | None
+    """The callers whose prompts the current config allows a candidate to see; None: all."""
     apis: frozenset[str]
     splits: bool
     shadows: bool
     headers: Mapping[str, Headers]
+    """Response headers by arm."""
 
     def takes(self, call: Call) -> bool:
-        caller = call.caller  # who opted out of evaluation is in no experiment
+        caller = call.caller  # a caller that opted out of evaluation is in no experiment
         return caller.sampled and call.api in self.apis and (self.keys is None or caller.name in self.keys)
 
     def allows(self, call: Call) -> bool:
@@ -47,40 +47,44 @@ class RunningExperiment:
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Assignment:
-    """A call's part in an experiment. arm: of the served answer; target: who must give it. unit: what was drawn for
-    the arm; None: it is not split. shadowed: the shadow was drawn. record: the rate at which a split is recorded."""
+    """The assignment of one call in an experiment."""
 
     running: RunningExperiment
     arm: str
+    """The arm of the served answer."""
     target: Target
+    """The arm's target."""
     unit: str | None
+    """The unit that was randomised; None: the experiment does not split."""
     shadowed: bool
+    """A shadow was drawn."""
     record: float
+    """The rate at which a split's calls are recorded."""
 
     @property
     def headers(self) -> Headers:
         return self.running.headers[self.arm]
 
-    def inclusion(self, own_pi: float, stratum: str, whole: bool) -> tuple[float, float, str]:
-        """The rate below which u records the served answer, π with the shadow's own draw, and the stratum. whole: it
-        may have a shadow.
+    def inclusion(self, own_pi: float, stratum: str, comparable: bool) -> tuple[float, float, str]:
+        """(rate below which u records the served answer, π including the shadow's draw, stratum).
 
-        A split's rate is one more rule of sampling: the larger of both counts, and names the stratum, so that π is
-        constant in it (`split:NAME`, where `record` is 1). A shadow's draw is independent of u; the answer is recorded
-        when either says so, and π is that of the union, in a stratum of its own (`…+NAME`).
+        comparable: the answer may have a shadow. A split's rate acts like one more sampling rule: the larger rate
+        applies and names the stratum (`split:NAME`), so that π is constant within it. A shadow's draw is independent
+        of u; the answer is recorded if either draw says so, and π is that of the union, in a stratum of its own
+        (`…+NAME`).
         """
         name = self.running.plan.name
         rate = own_pi
         if self.unit is not None and self.record >= own_pi:
             rate, stratum = self.record, f"split:{name}"
-        drawable = whole and self.running.shadows and self.arm == CONTROL
+        drawable = comparable and self.running.shadows and self.arm == CONTROL
         if not drawable or (self.unit is not None and rate == 1.0):
             return rate, rate, stratum
         return rate, 1 - (1 - rate) * (1 - self.running.plan.shadow), f"{stratum}+{name}"
 
 
 class ExperimentAssignments:
-    """The experiments of one config. Empty until the stream server has been read."""
+    """The experiments of one config. None runs until the stream server has been read."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -89,7 +93,10 @@ class ExperimentAssignments:
         self._by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
 
     def follow(self, states: Mapping[str, PlanState], now: float) -> None:
-        """What the stream server says, at `now` (Unix seconds). A plan that goes on keeps its Running."""
+        """Applies the plans' states in the stream server, as of `now` (Unix seconds).
+
+        An experiment whose plan has not changed keeps its RunningExperiment.
+        """
         in_force: dict[str, RunningExperiment] = {}
         for name, settings in sorted(self._config.experiments.items()):
             state = states.get(name)
@@ -105,7 +112,7 @@ class ExperimentAssignments:
         self.in_force, self._by_alias = in_force, by_alias
 
     def starts_itself(self, name: str) -> bool:
-        """Without a command."""
+        """Whether the experiment starts without a command."""
         settings = self._config.experiments[name]
         return settings.enabled and settings.start != "manual"
 
@@ -113,14 +120,14 @@ class ExperimentAssignments:
         return self._config.experiments[name].enabled
 
     def knows(self, plan: Plan) -> bool:
-        """Everything that the plan names stands in this config."""
+        """Whether this config has everything that the plan names."""
         model = self._config.models.get(plan.model)
         if model is None or not any(Target(t.upstream, t.model) == plan.control for t in model.targets):
             return False
         return all(target.upstream in self._config.upstreams for _, target in plan.candidates)
 
     def of(self, call: Call, free: bool) -> Assignment | None:
-        """free: nothing in the call says where it must go; otherwise its arm cannot be drawn, and it is in no split."""
+        """free: the call does not say where it must go. Otherwise its arm cannot be drawn, and it is in no split."""
         candidates = self._by_alias.get(call.alias)
         if candidates is None:
             return None
@@ -146,7 +153,7 @@ def running(plan: Plan, settings: Experiment) -> RunningExperiment:
 
 
 def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
-    """None: the experiment is a split, and the call cannot be in it."""
+    """None: the experiment splits, and this call cannot be split."""
     plan = running.plan
     if not running.splits:
         return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
@@ -159,7 +166,7 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
 
 
 def unit_of(plan: Plan, call: Call) -> str:
-    """What keeps its arm. A call that names no conversation or user is a unit of its own."""
+    """The unit that keeps its arm. A call that names no conversation or user is a unit of its own."""
     if plan.unit == "key":
         return call.caller.name
     if plan.unit == "conversation":
@@ -171,7 +178,7 @@ def unit_of(plan: Plan, call: Call) -> str:
 
 
 def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
-    """The control, or one of the candidates, which share `split` in equal parts."""
+    """The control, or one of the candidates, which share `split` equally."""
     u = draw(f"arm:{plan_hash}", unit)
     if u >= plan.split:
         return CONTROL
@@ -179,16 +186,16 @@ def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
 
 
 def shadowed(running: RunningExperiment, call_id: str) -> bool:
-    """Whether this call's shadow is drawn: a domain of its own for each plan, so that draws are independent."""
+    """Whether a shadow is drawn. Each plan has its own hash domain, so that draws are independent."""
     return draw(f"shadow:{running.hash}", call_id) < running.plan.shadow
 
 
 def repeated(running: RunningExperiment, call_id: str) -> bool:
-    """Whether the control is asked again beside this call's shadow."""
+    """Whether the control is repeated together with this call's shadow (A/A)."""
     return draw(f"repeat:{running.hash}", call_id) < running.plan.repeat_control
 
 
 def arms_asked(running: RunningExperiment, call_id: str) -> tuple[str, ...]:
-    """The arms of a call's shadow."""
+    """The arms to which a call's shadow is sent."""
     candidates = tuple(name for name, _ in running.plan.candidates)
     return (*candidates, REPEAT) if repeated(running, call_id) else candidates

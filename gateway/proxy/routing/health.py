@@ -1,4 +1,4 @@
-"""Which upstreams are there: asks only endpoints that cost nothing, never a completion."""
+"""Health checks and load scraping of upstreams. They use endpoints that cost nothing, never a completion."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _MOST_BYTES = 4 << 20
 
 
 async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> None:
-    """Looks at every upstream that has a health path, for ever. An upstream is down when nothing answers there, or
-    503 does (vLLM and llama.cpp say that while they load); any other status is somebody being there."""
+    """Checks every upstream that has a health path, until cancelled.
+
+    An upstream is down if nothing answers, or if it answers 503, as vLLM and llama.cpp do while they load; any other
+    status shows that it is up.
+    """
     watched = [u for u in upstreams if _path(u)]
     while watched:
         await asyncio.gather(*(look(u) for u in watched))
@@ -29,8 +32,10 @@ async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> Non
 async def scrape(
     upstreams: Iterable[UpstreamState], target_states: Iterable[TargetState], every_s: float = 1.0
 ) -> None:
-    """Reads the load of every upstream that says `load: scrape` from its /metrics, for ever. For servers that mostly
-    stream: the load header comes with plain answers only."""
+    """Reads the load of every upstream with `load: scrape` from its /metrics, until cancelled.
+
+    For servers that mostly stream: the load header comes with plain answers only.
+    """
     asked = {u.name: u for u in upstreams if (u.config.load or u.config.vendor.load) == "scrape"}
     here = [p for p in target_states if p.target.upstream in asked]
     while asked:
@@ -43,9 +48,9 @@ async def scrape(
 
 
 def load_report(exposition: bytes) -> bytes:
-    """A server's own metrics as the load report that its plain answers would carry; summed over its engines.
+    """Converts a server's metrics into the load report that its plain answers would carry, summed over its engines.
 
-    The cache gauge has an older and a newer name in vLLM; either is read.
+    vLLM has renamed its cache gauge; both names are read.
     """
     waiting = sum(float(v) for v in _WAITING.findall(exposition))
     cache = [float(v) for v in _CACHE.findall(exposition)]
@@ -73,7 +78,7 @@ async def _answers(upstream: UpstreamState, path: str) -> bool:
 
 
 async def _get(upstream: UpstreamState, path: str) -> bytes | None:
-    """What stands at a path of the upstream's root; None when nothing answers, or 503 does."""
+    """The body at a path of the upstream's root; None if nothing answers, or the status is 503."""
     request = UpstreamRequest(b"GET", upstream.dialect.origin, path.encode())
     try:
         async with asyncio.timeout(_LIMIT_S):

@@ -1,7 +1,7 @@
-"""Which upstream made a response, so that what names it later goes there: by id, previous_response_id, conversation.
+"""Remembers which upstream made a response, so that later calls that name it go there.
 
-Looked up in this process first, then in the stream server within 50 ms, so that workers and machines share it; an id
-that nobody knows is asked of every candidate.
+A call names a response by its id, by previous_response_id or by its conversation. The name is looked up in this process
+first, then in the stream server, which workers and machines share, for at most 50 ms.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_MOST = 10_000
-_LONGEST = 300  # characters of a name: no vendor's ids come near, and what is longer would fill the memory
+
+_MAX_NAME = 300  # characters, more than in any vendor's ids; longer names could fill the memory
 _WAIT_S = 0.05
 _KEEP_S = 30 * 86400  # as long as OpenAI keeps a response
 _FIRST_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
@@ -27,22 +27,24 @@ _HEAD_BYTES = 8192
 
 
 class HomeStore(Protocol):
-    """Where homes are shared: the stream server."""
+    """The part of the stream server that shares small texts."""
 
     async def remember(self, name: str, value: str, keep_s: int) -> None: ...
     async def recall(self, name: str) -> str | None: ...
 
 
 class ResponseAffinity:
-    """shelf: None keeps homes in this process only."""
+    """The upstreams of known responses."""
 
-    def __init__(self, store: HomeStore | None, tasks: Tasks) -> None:
+    def __init__(self, store: HomeStore | None, tasks: Tasks, max_names: int = 10_000) -> None:
+        """store: None shares nothing with other processes. max_names: of this process; the oldest are forgotten."""
+        self._max_names = max_names
         self._store = store
         self._tasks = tasks
         self._homes: OrderedDict[str, tuple[str, str]] = OrderedDict()  # id → (caller, upstream)
 
     def learn(self, call: Call, upstream: str, answer: bytes) -> None:
-        """Notes where the response in these bytes, or their beginning, was made; and the conversation it is in."""
+        """Notes the upstream of a response and of its conversation. answer: the response, or its beginning."""
         found = _FIRST_ID.search(answer, 0, _HEAD_BYTES)
         names = [found[1].decode()] if found and found[1].startswith(b"resp") else []
         conversation = conversation_of(call.fields)
@@ -54,20 +56,20 @@ class ResponseAffinity:
                 self._tasks.start(self._share(name, call.caller.name, upstream), "response home")
 
     async def home(self, name: str, caller: Caller) -> str | None:
-        """The upstream that made it; None when nobody knows. Raises NotFound when it is somebody else's."""
+        """The upstream that made a response; None if unknown. Raises NotFound if it belongs to another caller."""
         known = self._homes.get(name) or await self._recall(name)
         if known is None:
             return None
         owner, upstream = known
         if owner != caller.name:
-            raise NotFound(f'there is no "{name[:100]}"', param="id")
+            raise NotFound(f'"{name[:100]}" does not exist', param="id")
         self._keep(name, owner, upstream)
         return upstream
 
     async def of_call(self, call: Call) -> str | None:
-        """Where a call must go because of what it continues."""
+        """The upstream that keeps what the call continues; None: any upstream may answer."""
         for name in (call.fields.get("previous_response_id"), conversation_of(call.fields)):
-            if isinstance(name, str) and len(name) <= _LONGEST:
+            if isinstance(name, str) and len(name) <= _MAX_NAME:
                 upstream = await self.home(name, call.caller)
                 if upstream is not None:
                     return upstream
@@ -76,7 +78,7 @@ class ResponseAffinity:
     def _keep(self, name: str, caller: str, upstream: str) -> None:
         self._homes[name] = (caller, upstream)
         self._homes.move_to_end(name)
-        if len(self._homes) > _MOST:
+        if len(self._homes) > self._max_names:
             self._homes.popitem(last=False)
 
     async def _share(self, name: str, caller: str, upstream: str) -> None:
@@ -105,4 +107,4 @@ def conversation_of(fields: dict[str, Any]) -> str | None:
     given = fields.get("conversation")
     if isinstance(given, dict):
         given = given.get("id")
-    return given if isinstance(given, str) and 0 < len(given) <= _LONGEST else None
+    return given if isinstance(given, str) and 0 < len(given) <= _MAX_NAME else None

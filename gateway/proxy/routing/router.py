@@ -1,4 +1,4 @@
-"""alias → Route: who is asked, in which order, under which limits; in which experiment; sampled or not. Once a call."""
+"""Decides the route of a call: its targets in order, its timeouts, its experiment arm and its sampling draw."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ _ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
 
 @dataclass(frozen=True, slots=True)
 class RouteOption:
-    """A place that may be asked. on: the causes of the failure before it for which it is."""
+    """A target that may be attempted."""
 
     target_state: TargetState
     on: frozenset[str]
+    """The causes of the previous failure after which this target may follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class AliasRoutes:
-    """One alias, with all of its routing that does not change from call to call.
-
-    at: where each target's share of the weights ends, of `weight` in all. first: the candidates when the target of that
-    place was drawn and all are ready; the first of one that is alone.
-    """
+    """The routing of one alias, as far as it does not change from call to call."""
 
     model: Model
     targets: tuple[WeightedTargetState, ...]
     fallbacks: tuple[RouteOption, ...]
-    at: tuple[float, ...]
-    first: tuple[tuple[RouteOption, ...], ...]
+    cumulative_weights: tuple[float, ...]
+    orders: tuple[tuple[RouteOption, ...], ...]
+    """For each target: the candidates, in order, when that target was drawn and all targets are healthy."""
     weighted: bool
     on_cut: OnCut
 
     @property
     def all_healthy(self) -> bool:
-        """All targets are ready, and nothing of late gives a reason to look closer."""
+        """Every upstream is up and every breaker closed, so the weighted draw needs no closer look."""
         for target in self.targets:
             target_state = target.target_state
             if target_state.upstream.down or not target_state.breaker.closed:
@@ -58,18 +56,19 @@ class AliasRoutes:
 def routes_of(
     model: Model, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]
 ) -> AliasRoutes:
-    first = []
+    orders = []
     for drawn in targets:
         rest = sorted((t for t in targets if t is not drawn), key=lambda t: -t.weight)
-        first.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
-    at = tuple(accumulate(t.weight for t in targets))
-    return AliasRoutes(model, targets, fallbacks, at, tuple(first), model.strategy == "weighted", model.cut_policy)
+        orders.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
+    cumulative = tuple(accumulate(t.weight for t in targets))
+    return AliasRoutes(
+        model, targets, fallbacks, cumulative, tuple(orders), model.strategy == "weighted", model.cut_policy
+    )
 
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class Route:
-    """What was decided for one call. part: its part in an experiment; None: it is in none. kept: its answer may be
-    recorded, and is held until it is known whether it is."""
+    """What was decided for one call."""
 
     candidates: tuple[RouteOption, ...]
     timeouts: Timeouts
@@ -77,11 +76,13 @@ class Route:
     on_cut: OnCut
     drawn: SampleDraw
     assignment: Assignment | None = None
-    kept: bool = False
+    """None: the call is in no experiment."""
+    recordable: bool = False
+    """The answer may be recorded, so it is held until the call ends."""
 
 
 class Router:
-    """The routing of one config; built once. rng: for weighted choices; clock: monotonic seconds."""
+    """The routing of one config. Built once."""
 
     def __init__(
         self, config: Config, upstreams: Mapping[str, UpstreamState], sampler: Sampler, clock: Clock, rng: random.Random
@@ -96,7 +97,7 @@ class Router:
         self._routes = {alias: self._routes_for(model) for alias, model in config.models.items()}
         for plan in self.experiments.plans.values():
             for _, target in plan.candidates:
-                self.target_state(target)  # so that its load is read before it is asked
+                self.target_state(target)  # so that its load is scraped before its first call
 
     def _routes_for(self, model: Model) -> AliasRoutes:
         targets = tuple(
@@ -112,7 +113,7 @@ class Router:
         return tuple(self._target_states.values())
 
     def target_state(self, target: Target) -> TargetState:
-        """The one place of a target, shared by every alias that names it: what one learns of it, all know."""
+        """The live state of a target, shared by every alias and experiment that names it."""
         known = self._target_states.get(target)
         if known is None:
             upstream = self._upstreams[target.upstream]
@@ -122,7 +123,7 @@ class Router:
         return known
 
     def unready(self) -> list[str]:
-        """The aliases none of whose targets may be asked now."""
+        """The aliases without a target that may be attempted now."""
         return [alias for alias in self._models if not any(p.ready for p in self._of_alias(alias))]
 
     def aliases(self, caller: Caller) -> list[str]:
@@ -147,7 +148,7 @@ class Router:
         return routes
 
     def decide(self, call: Call, options: RequestOptions, home: str | None = None) -> Route:
-        """home: the upstream that holds what this call continues; None: any may answer."""
+        """home: the upstream that keeps the response which this call continues; None: any upstream may answer."""
         routes = self.check(call.alias, call.caller)
         model = routes.model
         assignment = self.experiments.of(
@@ -155,46 +156,47 @@ class Router:
         )
         candidates = self._candidates(call, routes, options)
         drawn = self._sampler.head(call, options.sample)
-        kept = drawn.possible
+        recordable = drawn.recordable
         if assignment is not None:
-            kept = kept or assignment.shadowed or (assignment.unit is not None and drawn.u < assignment.record)
-            candidates = candidates if assignment.unit is None else self._arm_first(assignment, candidates)
+            split = assignment.unit is not None
+            recordable = recordable or assignment.shadowed or (split and drawn.u < assignment.record)
+            candidates = self._arm_first(assignment, candidates) if split else candidates
         if home is not None:
             candidates = _at_home(candidates, home)
         timeouts = model.timeouts if options.timeout_s is None else _shortened(model.timeouts, options.timeout_s)
-        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, kept)
+        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable)
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
-        """A split asks the arm's target, and then whom it would have asked without."""
+        """In a split, the arm's target comes first; the usual candidates follow."""
         target_state = self.target_state(assignment.target)
         return (RouteOption(target_state, _ON_TARGETS), *(c for c in candidates if c.target_state is not target_state))
 
     def _candidates(self, call: Call, routes: AliasRoutes, options: RequestOptions) -> tuple[RouteOption, ...]:
         if options.target is not None:
-            return (self._wished(call, options.target, routes.targets, routes.fallbacks),)
-        if len(routes.first) == 1:
-            return routes.first[0]
+            return (self._requested(call, options.target, routes),)
+        if len(routes.orders) == 1:
+            return routes.orders[0]
         if routes.weighted and routes.all_healthy:
-            return routes.first[bisect_right(routes.at, self._rng.random() * routes.at[-1], 0, len(routes.at) - 1)]
+            weights = routes.cumulative_weights
+            return routes.orders[bisect_right(weights, self._rng.random() * weights[-1], 0, len(weights) - 1)]
         first = order(routes.targets, routes.model.strategy, call, self._rng)
         return (*(RouteOption(target_state, _ON_TARGETS) for target_state in first), *routes.fallbacks)
 
-    def _wished(
-        self, call: Call, wish: str, targets: tuple[WeightedTargetState, ...], fallbacks: tuple[RouteOption, ...]
-    ) -> RouteOption:
+    def _requested(self, call: Call, name: str, routes: AliasRoutes) -> RouteOption:
+        """The target that the request names in x-gateway-target."""
         if "target" not in call.caller.allow:
             raise NotAllowed("this key may not choose a target: keys[].allow does not name `target`", retry=False)
-        known = [*(t.target_state for t in targets), *(f.target_state for f in fallbacks)]
+        known = self._of_alias(call.alias)
         for target_state in known:
-            if target_state.name == wish:
+            if target_state.name == name:
                 return RouteOption(target_state, _ON_TARGETS)
         names = ", ".join(p.name for p in known)
-        raise BadRequest(f'x-gateway-target: "{wish[:100]}" is no target of "{call.alias}"; it has {names}')
+        raise BadRequest(f'x-gateway-target: "{name[:100]}" is not a target of "{call.alias}"; it has {names}')
 
 
 def _at_home(candidates: tuple[RouteOption, ...], home: str) -> tuple[RouteOption, ...]:
     return tuple(c for c in candidates if c.target_state.target.upstream == home) or candidates
 
 
-def _shortened(timeouts: Timeouts, wish_s: float) -> Timeouts:
-    return timeouts.model_copy(update={"total_s": min(wish_s, timeouts.total_s)})
+def _shortened(timeouts: Timeouts, total_s: float) -> Timeouts:
+    return timeouts.model_copy(update={"total_s": min(total_s, timeouts.total_s)})

@@ -1,7 +1,7 @@
-"""Which calls are recorded, and with what probability. Pure: the same unit gets the same u everywhere.
+"""Which calls are recorded, and with which probability π. Pure: the same unit gets the same u in every process.
 
-Head rules are decided with the route; tail rules when the answer has ended. π is the largest rate of the rules that
-match, and the stratum is the rule that gave it, so that π is constant in a stratum.
+Head rules are evaluated with the route, tail rules when the call has ended. π is the largest rate of all rules that
+match, and the stratum is the rule that gave it, so that π is constant within a stratum.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ FORCED = "forced"
 
 @dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
 class SampleDraw:
-    """One unit's place, and what the head rules say. most: the highest rate that can still apply: u ≥ most means that
-    the answer need not be held. reason: why it is outside the population ("opted_out", "forbidden"); None: inside."""
+    """The draw of one unit, and the result of the head rules."""
 
     unit: str
     u: float
     pi: float
     stratum: str
-    most: float
+    max_rate: float
+    """The highest rate that can still apply: with u at or above it, the answer need not be held."""
     reason: str | None = None
+    """Why the call is outside the sampled population: "opted_out" or "forbidden"; None: it is inside."""
 
     @property
-    def possible(self) -> bool:
-        return self.reason is None and self.u < self.most
+    def recordable(self) -> bool:
+        return self.reason is None and self.u < self.max_rate
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnding:
-    """What tail rules look at."""
+    """How a call ended: the input of tail rules."""
 
     outcome: Outcome
     finish_reason: str | None
@@ -57,12 +58,12 @@ class Sampler:
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
 
-    def head(self, call: Call, wish: str | None = None) -> SampleDraw:
-        """wish: "always" or "never", from a header, where the key allows it."""
+    def head(self, call: Call, requested: str | None = None) -> SampleDraw:
+        """requested: "always" or "never", from a header, if the key allows it."""
         unit = call.conversation if self._by_conversation and call.conversation else call.id
-        if not call.caller.sampled or wish == "never":
+        if not call.caller.sampled or requested == "never":
             return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
-        if wish == "always":
+        if requested == "always":
             return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
         u = draw("sample", unit)
         pi, stratum = self._rate, DEFAULT
@@ -71,11 +72,11 @@ class Sampler:
         for name, rule in self._head:
             if rule.rate > pi and _head_matches(rule, call):
                 pi, stratum = rule.rate, name
-        most = max([pi, *(_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))])
-        return SampleDraw(unit, u, pi, stratum, most)
+        reach = (_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))
+        return SampleDraw(unit, u, pi, stratum, max([pi, *reach]))
 
     def tail(self, drawn: SampleDraw, call: Call, ending: CallEnding) -> tuple[float, str]:
-        """π and the stratum, once the answer has ended. The call is sampled when drawn.u < π."""
+        """π and the stratum, once the call has ended. The call is sampled if drawn.u < π."""
         pi, stratum = drawn.pi, drawn.stratum
         if drawn.reason is None:
             for name, rule in self._tail:
@@ -85,8 +86,11 @@ class Sampler:
 
 
 def _reach(rule: SamplingRule) -> float:
-    """The u below which an answer is held for this tail rule. A finish reason is read from the answer, and decides the
-    stratum of the unsampled too, which N counts: then every answer is held."""
+    """The u below which an answer is held for this tail rule.
+
+    1 for a rule on the finish reason, which is read from the answer: it decides the stratum of unsampled calls too, and
+    those are counted.
+    """
     return rule.rate if rule.when.finish_reason is None else 1.0
 
 

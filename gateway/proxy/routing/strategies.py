@@ -1,4 +1,4 @@
-"""Which of an alias's targets is asked first. Pure but for the random numbers, which come in."""
+"""Load balancing: which of an alias's targets is attempted first. Pure; random numbers are passed in."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from gateway.config.models import Strategy
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.target_state import TargetState
 
-_BOUND = 1.25  # how far above the mean load a hashed target may go before the next one is taken
+_BOUND = 1.25  # multiple of the mean load above which a hashed target is skipped
 _PREFIX_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedTargetState:
-    """A place as one alias sees it. weight: its share of the alias's calls, relative to the others'."""
+    """A target of one alias."""
 
     target_state: TargetState
     weight: float
+    """Its share of the alias's calls, relative to the other targets' weights."""
 
     @property
     def load(self) -> float:
@@ -32,9 +33,9 @@ class WeightedTargetState:
 def order(
     targets: Sequence[WeightedTargetState], strategy: Strategy, call: Call, rng: random.Random
 ) -> list[TargetState]:
-    """The places in the order in which to ask them: the strategy's choice, then the others, by weight.
+    """The targets in the order in which to attempt them: the strategy's choice, then the others by weight.
 
-    Places that are not ready come last, so that they are asked only when nothing else is left.
+    Targets that are not ready come last.
     """
     if len(targets) == 1:
         return [targets[0].target_state]
@@ -85,7 +86,7 @@ def _score(target: WeightedTargetState, key: bytes) -> float:
 
 
 def session(call: Call) -> bytes:
-    """What keeps a session at one target: the conversation, else `user`, else `prompt_cache_key`; b"" without."""
+    """The key that keeps a session on one target: conversation, `user` or `prompt_cache_key`; b"" if there is none."""
     for key in (call.conversation, call.fields.get("user"), call.fields.get("prompt_cache_key")):
         if isinstance(key, str) and key:
             return key.encode()
@@ -94,11 +95,11 @@ def session(call: Call) -> bytes:
 
 def prefix(call: Call) -> bytes:
     """The first 1024 characters of the prompt: calls that share them share a server's prefix cache."""
-    said = call.fields.get("prompt") or call.fields.get("input")
-    if isinstance(said, str):
-        return said[:_PREFIX_CHARS].encode()
+    prompt = call.fields.get("prompt") or call.fields.get("input")
+    if isinstance(prompt, str):
+        return prompt[:_PREFIX_CHARS].encode()
     parts: list[str] = []
-    messages = call.fields.get("messages")  # `...` where the body was too large to build it
+    messages = call.fields.get("messages")  # `...` if the body was too large to be parsed completely
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         parts.append(content if isinstance(content, str) else _text(content))
@@ -108,7 +109,7 @@ def prefix(call: Call) -> bytes:
 
 
 def _text(content: Any) -> str:
-    """Of content parts only their texts: what else they hold may be large, or deep."""
+    """The texts of content parts; whatever else they hold may be large or deeply nested."""
     parts = content if isinstance(content, list) else ()
-    said = [part.get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in said if isinstance(text, str))
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))

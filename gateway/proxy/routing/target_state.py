@@ -1,4 +1,4 @@
-"""The state of what can be asked: is it failing, is it full, how fast and how loaded is it. No I/O."""
+"""The live state of targets and upstreams: circuit breaker, concurrency limiter, latency and load. No I/O."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LOAD_FRESH_S = 10.0
 
 
 class CircuitBreaker:
-    """Keeps a failing target from being asked: closed, open for a while, then one probe decides.
+    """Stops calls to a failing target: closed, then open for a while, then half-open until one probe has decided.
 
-    Opens after 5 failures in a row, or when half of at least 20 calls in 10 s failed; for 1 s, doubled with each
-    failed probe up to 15 s, so that a target that recovers is asked again within 15 s. clock: monotonic seconds.
+    It opens after 5 failures in a row, or when half of at least 20 calls within 10 s failed. It stays open for 1 s,
+    doubled with each failed probe up to 15 s, so that a target that recovers gets calls again within 15 s.
     """
 
     __slots__ = (
@@ -45,22 +45,25 @@ class CircuitBreaker:
     )
 
     def __init__(self, clock: Clock) -> None:
+        """clock: monotonic seconds."""
         self._clock = clock
         self._row = 0
-        self._opened = 0  # times in a row that it opened without a success between
+        self._opened = 0  # how often it has opened since the last success
         self._until = 0.0
         self._paused_until = 0.0
         self._probing = False
         self._since = clock()
-        self.closed = True  # it has neither opened nor been asked for a pause since its last success
+        self.closed = True
+        """Calls pass without a check: since the last success it has neither opened nor been paused."""
         self._calls = self._failed = 0
 
     @property
     def open(self) -> bool:
+        """Open or half-open. A pause that the target asked for is neither."""
         return self._opened > 0
 
     def wait_s(self) -> float:
-        """Seconds until it may be asked; 0 when it may be now."""
+        """Seconds until a call is allowed; 0 if one is allowed now."""
         if self.closed:
             return 0.0
         left = max(self._until, self._paused_until) - self._clock()
@@ -69,7 +72,7 @@ class CircuitBreaker:
         return max(0.0, left)
 
     def allow(self) -> bool:
-        """Takes the right to ask; False while it may not. An open breaker gives it to one caller at a time."""
+        """Whether a call may be sent now. Half-open, one caller at a time gets True: its call is the probe."""
         if self.closed:
             return True
         if self.wait_s() > 0:
@@ -88,7 +91,7 @@ class CircuitBreaker:
 
     def record_failure(self) -> None:
         if self._opened and not self._probing:
-            return  # a call from before it opened: one event, however many were in flight
+            return  # calls that were in flight when it opened are part of the same event
         self._row += 1
         self._count(1)
         crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
@@ -100,11 +103,11 @@ class CircuitBreaker:
             self._until = self._clock() + _OPEN.wait_s(self._opened)
 
     def release_probe(self) -> None:
-        """The attempt ended without saying anything of the target: the client left, or the request was at fault."""
+        """The attempt says nothing about the target: the client left, or the request was at fault."""
         self._probing = False
 
     def pause(self, seconds: float) -> None:
-        """The target itself asked for a pause (Retry-After). A longer one replaces a shorter one."""
+        """The target asked for a pause (Retry-After); 120 s at most. A longer pause replaces a shorter one."""
         self._probing = False
         self.closed = False
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, 120.0))
@@ -118,14 +121,12 @@ class CircuitBreaker:
 
 
 class ConcurrencyLimiter:
-    """At most `limit` attempts at once at an upstream; at most `queue` wait, first come first served, `wait_s` long.
-
-    limit None: no limit, nothing is counted but what is in flight.
-    """
+    """Limits the attempts in flight at an upstream; further ones wait in a queue, first come first served."""
 
     __slots__ = ("_limit", "_queue", "_wait_s", "_waiting", "in_flight")
 
     def __init__(self, limit: int | None, queue: int, wait_s: float) -> None:
+        """limit: attempts in flight; None: no limit. queue: attempts that may wait. wait_s: how long each may wait."""
         self.in_flight = 0
         self._limit = limit
         self._queue = queue
@@ -141,11 +142,11 @@ class ConcurrencyLimiter:
         return self._limit is None or (self.in_flight < self._limit and not self._waiting)
 
     def can_admit(self, n: int) -> bool:
-        """n more could begin at once, and nobody waits."""
+        """Whether n more attempts could start at once, with none waiting before them."""
         return self._limit is None or (self.in_flight + n <= self._limit and not self._waiting)
 
     async def acquire(self) -> None:
-        """Raises Overloaded when the queue is full, or the wait was too long."""
+        """Raises Overloaded if the queue is full or the wait takes too long."""
         if self.free:
             self.in_flight += 1
             return
@@ -158,13 +159,14 @@ class ConcurrencyLimiter:
                 await turn
         except TimeoutError:
             self._give_up(turn)
-            raise Overloaded(f"no place at the upstream within {self._wait_s:g} s", retry_after_s=1) from None
+            message = f"the upstream is full: still {self._limit} in flight within {self._wait_s:g} s"
+            raise Overloaded(message, retry_after_s=1) from None
         except asyncio.CancelledError:
             self._give_up(turn)
             raise
 
     def release(self) -> None:
-        """Hands the place to who waits longest; else it is free."""
+        """Ends an attempt; the one that has waited longest starts."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -174,14 +176,14 @@ class ConcurrencyLimiter:
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
-            self.release()  # the place came in the same moment
+            self.release()  # it was admitted in the same moment
         elif turn in self._waiting:
             self._waiting.remove(turn)
 
 
 @dataclass(slots=True)
 class UpstreamState:
-    """One upstream of the config, ready to be asked. down: its free health endpoint does not answer."""
+    """One upstream of the config, with its connections and live state."""
 
     name: str
     config: Upstream
@@ -189,11 +191,12 @@ class UpstreamState:
     transport: Transport
     limiter: ConcurrencyLimiter
     down: bool = False
+    """Its health endpoint does not answer."""
 
 
 @dataclass(slots=True)
 class TargetState:
-    """One target: a model at an upstream. latency_s: moving average of the time to the first byte."""
+    """One target, a model at an upstream, with its live state."""
 
     target: Target
     upstream: UpstreamState
@@ -201,6 +204,7 @@ class TargetState:
     clock: Clock
     in_flight: int = 0
     latency_s: float = 0.0
+    """Moving average of the time to the first byte."""
     name: str = field(init=False)  # "upstream/model"
     header_lines: bytes = field(init=False)  # x-gateway-upstream and x-gateway-model
     reports_load: bool = field(init=False)
@@ -224,20 +228,20 @@ class TargetState:
 
     @property
     def load(self) -> float:
-        """Requests in flight from here, and those the server itself last said were waiting; at least 1."""
+        """Requests in flight from this process, plus those that the server last reported as waiting; at least 1."""
         fresh = self.clock() - self._load_at < _LOAD_FRESH_S
         return self.in_flight + (self._load if fresh else 0.0) + 1.0
 
     @property
     def waiting(self) -> float | None:
-        """Requests that the server itself last said were waiting there; None: it has not said so of late."""
+        """Requests that the server reported as waiting within the last 10 s; None: no report."""
         return self._waiting if self.clock() - self._load_at < _LOAD_FRESH_S else None
 
     def record_latency(self, seconds: float) -> None:
         self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds
 
     def record_load_report(self, header: bytes) -> None:
-        """An ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read is left out."""
+        """Reads an ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read counts as 0."""
         waiting = _WAITING.search(header)
         cache = _CACHE.search(header)
         self._waiting = float(waiting[1]) if waiting else 0.0

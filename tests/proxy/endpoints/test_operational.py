@@ -116,7 +116,7 @@ WORDS = [
     ("/v1/v1/chat/completions", "/v1 twice", 404),
     ("/v1/realtime", "not relayed", 501),
     ("/v1/realtime/sessions", "not relayed", 501),
-    ("/anything" + "x" * 500, "there is no GET /anything", 404),
+    ("/anything" + "x" * 500, "GET /anythingx", 404),
 ]
 
 

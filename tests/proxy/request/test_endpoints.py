@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from gateway.proxy.request.call import Api
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, read_form, read_json
 
 
 def test_every_api_but_passthrough_has_a_path_and_every_path_a_known_api() -> None:
@@ -20,7 +20,7 @@ def test_only_what_says_something_is_recorded_for_evaluation() -> None:
 def test_files_and_sounds_pass_as_they_come_and_json_is_held_whole() -> None:
     passing = {e.api for e in ENDPOINTS.values() if not e.json_answer}
     assert passing == {"transcriptions", "translations", "speech"}
-    assert {e.form for e in ENDPOINTS.values()} == {"json", "multipart"}
+    assert {e.read for e in ENDPOINTS.values()} == {read_json, read_form}
 
 
 def test_every_path_stands_below_the_version_and_some_at_the_root_too() -> None:

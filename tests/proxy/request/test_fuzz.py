@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.protocol import HttpProtocol
-from gateway.proxy.request.endpoints import ENDPOINTS
+from gateway.proxy.request.endpoints import ENDPOINTS, read_form, read_json
 
 FUZZ = settings(
     max_examples=200,
@@ -37,8 +37,8 @@ ANYTHING = {
 }  # fmt: skip
 NO_MODEL = {"messages": [{"role": "user", "content": "x"}]}
 CHAT = {"model": "chat", **NO_MODEL}
-JSON_PATHS = sorted(path.decode() for path, e in ENDPOINTS.items() if e.form == "json" and e.api != "count_tokens")
-FORM_PATHS = sorted(path.decode() for path, e in ENDPOINTS.items() if e.form == "multipart")
+JSON_PATHS = sorted(path.decode() for path, e in ENDPOINTS.items() if e.read is read_json and e.api != "count_tokens")
+FORM_PATHS = sorted(path.decode() for path, e in ENDPOINTS.items() if e.read is read_form)
 
 
 @pytest.fixture

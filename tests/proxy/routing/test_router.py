@@ -92,8 +92,8 @@ def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without
         call = a_call(id=str(at), alias=alias)
         one, two = without.decide(call, RequestOptions()), with_them.decide(call, RequestOptions())
         assert names(one) == names(two)
-        assert replace(one, candidates=()) == replace(two, candidates=(), assignment=None, kept=one.kept)
-        assert two.kept == (one.kept or drawn(two))
+        assert replace(one, candidates=()) == replace(two, candidates=(), assignment=None, recordable=one.recordable)
+        assert two.recordable == (one.recordable or drawn(two))
         assert (two.assignment is not None) == (alias == "chat")
 
 

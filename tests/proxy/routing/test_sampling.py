@@ -70,8 +70,8 @@ WHENS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_a_head_rule_holds_for_exactly_the_calls_it_names(when: Any, meets: Any, misses: Any) -> None:
     policy = sampler((when, 0.6))
     hit, miss = policy.head(a_call(**meets)), policy.head(a_call(**misses))
-    assert (hit.pi, hit.stratum, hit.most) == (0.6, "r0", 0.6)
-    assert (miss.pi, miss.stratum, miss.most) == (0.1, DEFAULT, 0.1)
+    assert (hit.pi, hit.stratum, hit.max_rate) == (0.6, "r0", 0.6)
+    assert (miss.pi, miss.stratum, miss.max_rate) == (0.1, DEFAULT, 0.1)
 
 
 ENDINGS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
@@ -105,7 +105,7 @@ def test_all_conditions_of_a_rule_must_hold_the_head_ones_of_a_tail_rule_too() -
         (a_call(), replace(slow_cut, outcome="ok"), DEFAULT),
     ):
         assert policy.tail(policy.head(call), call, ending)[1] == stratum
-    assert policy.head(a_call(alias="other")).most == 0.1, "a tail rule for another alias keeps nothing"
+    assert policy.head(a_call(alias="other")).max_rate == 0.1, "a tail rule for another alias keeps nothing"
 
 
 rates = st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.5, 0.9, 1.0])
@@ -154,30 +154,30 @@ def test_pi_is_the_largest_matching_rate_and_constant_in_its_stratum(
     assert pi == max([rate, *(r for when, r in rules if matches(when, call, ending))])
     assert pi == by_stratum[stratum]
     assert stratum in policy.strata
-    assert drawn.pi <= pi <= drawn.most, "u ≥ most: the answer need not be held, whatever the end brings"
-    assert drawn.possible == (drawn.u < drawn.most)
+    assert drawn.pi <= pi <= drawn.max_rate, "u ≥ max_rate: the answer need not be held, however the call ends"
+    assert drawn.recordable == (drawn.u < drawn.max_rate)
 
 
 def test_an_answer_that_no_rule_can_still_sample_is_not_held() -> None:
     policy = sampler(({"outcome": "error"}, 0.5))
     drawn = [policy.head(a_call(id=str(i))) for i in range(200)]
-    assert {d.possible for d in drawn if d.u >= 0.5} == {False}
-    assert {d.possible for d in drawn if d.u < 0.5} == {True}
+    assert {d.recordable for d in drawn if d.u >= 0.5} == {False}
+    assert {d.recordable for d in drawn if d.u < 0.5} == {True}
 
 
 def test_where_a_finish_reason_decides_the_stratum_every_answer_is_held_to_be_read() -> None:
     """N of a stratum counts the unsampled too: an answer that was not held would be counted in another one."""
     policy = sampler(({"finish_reason": "length"}, 0.5))
     assert policy.reads_finish
-    assert all(policy.head(a_call(id=str(i))).possible for i in range(50))
-    assert policy.head(a_call(caller=Caller("web", sampled=False))).possible is False
+    assert all(policy.head(a_call(id=str(i))).recordable for i in range(50))
+    assert policy.head(a_call(caller=Caller("web", sampled=False))).recordable is False
     elsewhere = sampler(({"finish_reason": "length", "alias": "other"}, 0.5))
-    assert {elsewhere.head(a_call(id=str(i))).most for i in range(5)} == {0.1}
+    assert {elsewhere.head(a_call(id=str(i))).max_rate for i in range(5)} == {0.1}
 
 
 def test_a_forced_call_is_in_a_stratum_of_its_own_and_sampled_for_certain() -> None:
     drawn = sampler(({"outcome": "error"}, 0.5), rate=0.001).head(a_call(), "always")
-    assert (drawn.pi, drawn.stratum, drawn.possible) == (1.0, FORCED, True)
+    assert (drawn.pi, drawn.stratum, drawn.recordable) == (1.0, FORCED, True)
     assert drawn.u < drawn.pi
     assert sampler(({"outcome": "ok"}, 1.0)).tail(drawn, a_call(), OK) == (1.0, FORCED)
 
@@ -193,7 +193,7 @@ def test_a_forced_call_is_in_a_stratum_of_its_own_and_sampled_for_certain() -> N
 def test_whoever_opted_out_leaves_the_population_whatever_the_rules(caller: Caller, wish: Any, reason: str) -> None:
     policy = sampler(({"outcome": "error"}, 1.0), rate=1.0)
     drawn = policy.head(a_call(caller=caller), wish)
-    assert (drawn.reason, drawn.possible, drawn.pi) == (reason, False, 0.0)
+    assert (drawn.reason, drawn.recordable, drawn.pi) == (reason, False, 0.0)
     assert policy.tail(drawn, a_call(caller=caller), CallEnding("cut", None, 1.0, None))[0] == 0.0
 
 

@@ -1,4 +1,4 @@
-"""A JSON document as the list of its texts, and back with others in their place. Pure.
+"""A JSON document as the list of its texts, and back with other texts in their place. Pure.
 
 Texts that are JSON themselves (a tool call's arguments) are opened too. A number that could be a card's is a text here.
 """
@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from gateway.proxy.recording.redaction.forms import says_secret
+from gateway.proxy.recording.redaction.finder import says_secret
 
-_DEEPEST = 8  # JSON within JSON; what lies deeper is searched as the text it is
+_MAX_NESTING = 8  # JSON within JSON; text that lies deeper is searched as it is
 _CARD_FROM, _CARD_TO = 10**12, 10**19
 _ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|([\"'/bfnrt]))")
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -21,44 +21,49 @@ _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 @dataclass(slots=True)
 class Leaf:
-    """One text. named: the member it stands in says that it is a secret. plain: without escapes, where it has some and
-    is no JSON: what they hide is searched for there."""
+    """One text."""
 
     text: str
-    named: bool = False
-    plain: str | None = None
+    secret: bool = False
+    """The name of its member says that it is a secret."""
+    unescaped: str | None = None
+    """The text without its escapes, which could hide something; None: it has none, or is JSON itself."""
 
 
 @dataclass(slots=True)
 class Leaves:
-    """The texts of a document in one order, which `rebuilt` follows again."""
+    """The texts of a document in the order in which `Rebuilding` consumes them."""
 
     found: list[Leaf] = field(default_factory=list)
 
-    def gather(self, value: Any, named: bool = False, depth: int = 0) -> Any:
-        """Returns the document with JSON texts opened, for `rebuilt`."""
+    def gather(self, value: Any, secret: bool = False, depth: int = 0) -> Any:
+        """Adds the document's texts to `found`, and returns its skeleton for `Rebuilding`."""
         if isinstance(value, str):
-            return self._text(value, named, depth)
+            return self._text(value, secret, depth)
         if isinstance(value, dict):
-            return _Object([(self._text(str(k), False, _DEEPEST), self.gather(v, says_secret(str(k)), depth))
-                            for k, v in value.items()])  # fmt: skip
+            return _Object(
+                [
+                    (self._text(str(k), False, _MAX_NESTING), self.gather(v, says_secret(str(k)), depth))
+                    for k, v in value.items()
+                ]
+            )
         if isinstance(value, list):
-            return [self.gather(item, named, depth) for item in value]
+            return [self.gather(item, secret, depth) for item in value]
         if isinstance(value, int) and _CARD_FROM <= value < _CARD_TO:
             self.found.append(Leaf(str(value)))
             return _Number(value)
         return value
 
-    def _text(self, text: str, named: bool, depth: int) -> Any:
-        inner = _opened(text) if depth < _DEEPEST and not named else None
+    def _text(self, text: str, secret: bool, depth: int) -> Any:
+        inner = _parsed(text) if depth < _MAX_NESTING and not secret else None
         if inner is not None:
             return _Inner(text, self.gather(inner, False, depth + 1))
-        self.found.append(Leaf(text, named, unescaped(text) if "\\" in text else None))
+        self.found.append(Leaf(text, secret, unescape(text) if "\\" in text else None))
         return _TEXT
 
 
 class _Text:
-    """Stands where a text was."""
+    """The place of a text in the skeleton."""
 
 
 _TEXT = _Text()
@@ -76,32 +81,34 @@ class _Object:
 
 @dataclass(slots=True)
 class _Inner:
-    """A text that is JSON. text: as it was, kept to the letter when nothing in it changes."""
+    """A text that is JSON itself."""
 
     text: str
+    """As it was; kept to the letter if nothing in it changes."""
     value: Any
 
 
 class Rebuilding:
-    """texts: what stands in each leaf's place, in their order."""
+    """Puts texts into the places of a skeleton."""
 
     def __init__(self, leaves: list[Leaf], texts: list[str]) -> None:
+        """texts: the replacement of each leaf, in their order."""
         self._pairs = iter(zip(leaves, texts, strict=True))
         self._changed = False
 
-    def of(self, gathered: Any) -> Any:
-        if gathered is _TEXT:
+    def of(self, skeleton: Any) -> Any:
+        if skeleton is _TEXT:
             return self._next()
-        if isinstance(gathered, _Object):
-            return {self.of(k): self.of(v) for k, v in gathered.members}
-        if isinstance(gathered, list):
-            return [self.of(item) for item in gathered]
-        if isinstance(gathered, _Number):
+        if isinstance(skeleton, _Object):
+            return {self.of(k): self.of(v) for k, v in skeleton.members}
+        if isinstance(skeleton, list):
+            return [self.of(item) for item in skeleton]
+        if isinstance(skeleton, _Number):
             text = self._next()
-            return gathered.value if text == str(gathered.value) else text
-        if isinstance(gathered, _Inner):
-            return self._inner(gathered)
-        return gathered
+            return skeleton.value if text == str(skeleton.value) else text
+        if isinstance(skeleton, _Inner):
+            return self._inner(skeleton)
+        return skeleton
 
     def _next(self) -> str:
         leaf, text = next(self._pairs)
@@ -116,14 +123,14 @@ class Rebuilding:
         return text
 
 
-def unescaped(text: str) -> str:
-    """What JSON's escapes stand for, however often they are escaped themselves."""
-    said = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _LETTERS.get(m[2], m[2]), text)
-    return said if said.isascii() else said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def unescape(text: str) -> str:
+    """The text that JSON's escapes stand for, however often they are escaped themselves."""
+    plain = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _LETTERS.get(m[2], m[2]), text)
+    return plain if plain.isascii() else plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _opened(text: str) -> Any:
-    """The object or list that a text spells; None: it spells none."""
+def _parsed(text: str) -> Any:
+    """The object or list that a text spells; None: it spells neither."""
     if text[:1] not in ("{", "[") and not text[:64].lstrip().startswith(("{", "[")):
         return None
     try:

@@ -1,34 +1,51 @@
-"""One record without its secrets. Pure; in slices, so that whoever runs it can let others have their turn between."""
+"""Redacts one record: which caller's records, with which rules, and how that is run without delaying calls.
+
+`redacted` runs a redaction in slices between calls, or on a thread if the body is large. It fails closed: if anything
+goes wrong, the record loses its content.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
+from gateway.config.derive import content_of
+from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.core.completion import ToolCall, completion_of
 from gateway.core.exchange import Attempt, Exchange, Feedback
-from gateway.proxy.recording.redaction.finder import Finder, Match, apart
-from gateway.proxy.recording.redaction.forms import unfinished
+from gateway.proxy.recording.redaction.finder import Finder, Match, merge_overlaps, unfinished
 from gateway.proxy.recording.redaction.leaves import Leaf, Leaves, Rebuilding
+from gateway.proxy.request.auth import OPEN
 
+log = logging.getLogger(__name__)
+
+LARGE = 256 * 1024
+"""Bytes of a body whose parsing takes milliseconds in one piece: such a record is redacted on a thread."""
 CUT = "[cut]"
-_OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_LONGEST_ID = 256
+_TURN_S = 0.001
+_OUR_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_MAX_ID = 256
+
+RedactionFailure = Literal["timeout", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class RedactedRecord:
-    """record: what may leave. counts: what was replaced, by rule."""
+    """A record that may leave the process."""
 
     record: Exchange | Feedback
     counts: Counter[str] = field(default_factory=Counter)
+    """Replacements by rule."""
 
 
 Slices = Generator[None, None, RedactedRecord]
@@ -36,7 +53,7 @@ _Texts = Generator[None, None, Any]
 
 
 class Redactor:
-    """What the records of a caller become whose content is `redacted` or `metadata`."""
+    """Redacts the records of callers whose content is `redacted` or `metadata`. Pure."""
 
     def __init__(self, content: Content, config: RedactionConfig) -> None:
         self.content = content
@@ -45,37 +62,93 @@ class Redactor:
         self._numbered = config.pseudonyms
 
     def slices(self, record: Exchange | Feedback) -> Slices:
-        """Runs to its end in steps of a few milliseconds at most, but for one: the reading of a large body."""
+        """Runs in steps of a few milliseconds at most, except for the parsing of a large body."""
         if self.content == "metadata":
             yield
             return RedactedRecord(without_content(record))
         pass_ = _Pass(self._finder, self._numbered)
-        redacted = yield from (_feedback(record, pass_) if isinstance(record, Feedback) else _exchange(record, pass_))
-        return RedactedRecord(redacted, pass_.counts)
+        clean = yield from (_feedback(record, pass_) if isinstance(record, Feedback) else _exchange(record, pass_))
+        return RedactedRecord(clean, pass_.counts)
+
+
+def redactors_by_caller(config: Config, before: Mapping[str, Redactor]) -> dict[str, Redactor]:
+    """The redactor of each caller; a caller without one keeps its content in full.
+
+    before: of the config that was in force. A caller that the new config does not name keeps its redactor, because its
+    calls may still be in flight.
+    """
+    contents: dict[str, Content] = {key.name: content_of(key.content, config.redaction) for key in config.keys}
+    if config.open:
+        contents.setdefault(OPEN.name, content_of(None, config.redaction))
+    rules = config.redaction or RedactionConfig()
+    built = {content: Redactor(content, rules) for content in set(contents.values()) if content != "full"}
+    removed = {caller: redactor for caller, redactor in before.items() if caller not in contents}
+    return removed | {caller: built[content] for caller, content in contents.items() if content in built}
+
+
+async def redacted(
+    redactor: Redactor, record: Exchange | Feedback, size: int
+) -> tuple[RedactedRecord, RedactionFailure | None]:
+    """The record as it may leave. After a failure it has no content, and the failure is returned beside it."""
+    try:
+        if size > LARGE:
+            return await asyncio.to_thread(_at_once, redactor, record), None
+        return await _in_turns(redactor, record), None
+    except TimeoutError:
+        failure: RedactionFailure = "timeout"
+    except Exception as error:  # whatever it is, nothing unredacted leaves; its text may hold what was to be redacted
+        log.error("redaction failed (%s); record %s is kept without content", type(error).__name__, record.id)
+        failure = "error"
+    return RedactedRecord(without_content(record)), failure
+
+
+async def _in_turns(redactor: Redactor, record: Exchange | Feedback) -> RedactedRecord:
+    slices = redactor.slices(record)
+    turn = time.monotonic()
+    deadline = turn + redactor.deadline_s
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            done: RedactedRecord = stop.value
+            return done
+        now = time.monotonic()
+        if now > deadline:
+            raise TimeoutError
+        if now - turn > _TURN_S:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
+
+
+def _at_once(redactor: Redactor, record: Exchange | Feedback) -> RedactedRecord:
+    slices = redactor.slices(record)
+    deadline = time.monotonic() + redactor.deadline_s
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            done: RedactedRecord = stop.value
+            return done
+        if time.monotonic() > deadline:
+            raise TimeoutError
 
 
 def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
     answer = completion_of(e)
     yield
     request = yield from _request(e, pass_)
-    said = [
+    texts = [
         answer.text,
         answer.reasoning,
         answer.refusal,
         answer.error,
         [[c.name, c.arguments] for c in answer.tool_calls],
     ]
-    (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(said, e.truncated or e.outcome != "ok")
-    told = [e.client_id, e.reference, [a.failure for a in e.attempts]]
-    (client_id, reference, failures), _ = yield from pass_.redacted(told)
-    clean = replace(
-        answer,
-        text=text,
-        reasoning=reasoning,
-        refusal=refusal,
-        error=error,
-        tool_calls=tuple(ToolCall(c.id[:_LONGEST_ID], *said) for c, said in zip(answer.tool_calls, calls, strict=True)),
-    )
+    (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(texts, e.truncated or e.outcome != "ok")
+    others = [e.client_id, e.reference, [a.failure for a in e.attempts]]
+    (client_id, reference, failures), _ = yield from pass_.redacted(others)
+    tool_calls = tuple(ToolCall(c.id[:_MAX_ID], *new) for c, new in zip(answer.tool_calls, calls, strict=True))
+    clean = replace(answer, text=text, reasoning=reasoning, refusal=refusal, error=error, tool_calls=tool_calls)
     return replace(
         e,
         request=request,
@@ -89,7 +162,7 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
 
 
 def _request(e: Exchange, pass_: _Pass) -> _Texts:
-    """The body as it is where nothing is found in it. One that is no JSON, because it was cut, is a text."""
+    """The body, byte for byte if nothing is found in it. A body that was cut is not JSON, and is redacted as text."""
     try:
         value = orjson.loads(e.request)
     except orjson.JSONDecodeError:
@@ -106,7 +179,7 @@ def _feedback(f: Feedback, pass_: _Pass) -> _Texts:
 
 
 class _Pass:
-    """One record's pass: what was found in it, so that the same value has the same number everywhere in it."""
+    """The redaction of one record, in which the same value gets the same number everywhere."""
 
     def __init__(self, finder: Finder, numbered: bool) -> None:
         self.counts: Counter[str] = Counter()
@@ -114,36 +187,35 @@ class _Pass:
         self._numbers: dict[tuple[str, str], int] | None = {} if numbered else None
 
     def redacted(self, document: Any, open_end: bool = False) -> _Texts:
-        """The document without what was found, and whether that is another one. open_end: its texts may be cut off in
-        the midst of something."""
+        """The redacted document, and whether it differs. open_end: its texts may break off within a secret."""
         leaves = Leaves()
-        gathered = leaves.gather(document)
+        skeleton = leaves.gather(document)
         texts = []
         changed = False
         for leaf in leaves.found:
             text = yield from self._leaf(leaf, open_end)
             changed = changed or text != leaf.text
             texts.append(text)
-        return (Rebuilding(leaves.found, texts).of(gathered), True) if changed else (document, False)
+        return (Rebuilding(leaves.found, texts).of(skeleton), True) if changed else (document, False)
 
     def _leaf(self, leaf: Leaf, open_end: bool) -> _Texts:
-        if leaf.named:
+        if leaf.secret:
             return self._marked(leaf.text, [Match(0, len(leaf.text), "key", "[key]")]) if leaf.text else ""
         text, hits = leaf.text, (yield from self._hits(leaf.text, open_end))
-        if leaf.plain is not None and leaf.plain != text:
-            behind = yield from self._hits(leaf.plain, open_end)
-            if len(behind) > len(hits):  # an escape hid something, or the letter that it ends in did
-                text, hits = leaf.plain, behind
+        if leaf.unescaped is not None and leaf.unescaped != text:
+            behind = yield from self._hits(leaf.unescaped, open_end)
+            if len(behind) > len(hits):  # an escape, or the letter that it ends in, hid something
+                text, hits = leaf.unescaped, behind
         return self._marked(text, hits) if hits else text
 
     def _hits(self, text: str, open_end: bool) -> _Texts:
         found: list[Match] = []
-        for some in self._finder.hits(text):
-            found += some
+        for window in self._finder.hits(text):
+            found += window
             yield
         if open_end and text and (at := unfinished(text)) < len(text):
             found.append(Match(at, len(text), "cut", CUT))
-        return apart(found)
+        return merge_overlaps(found)
 
     def _marked(self, text: str, hits: list[Match]) -> str:
         parts, at = [], 0
@@ -162,7 +234,7 @@ class _Pass:
 
 
 def without_content(record: Exchange | Feedback) -> Exchange | Feedback:
-    """Nothing that a client, a person or a model wrote; what was counted and measured stays."""
+    """The record without anything that a client, a person or a model wrote; counts and measurements stay."""
     if isinstance(record, Feedback):
         return replace(record, label=None, comment=None, correction=None)
     return replace(
@@ -173,15 +245,15 @@ def without_content(record: Exchange | Feedback) -> Exchange | Feedback:
         client_id=None,
         reference=None,
         unit=anonymous(record.unit),
-        attempts=tuple(_bare(a) for a in record.attempts),
+        attempts=tuple(_without_detail(a) for a in record.attempts),
     )
 
 
-def _bare(attempt: Attempt) -> Attempt:
-    """An upstream's error may repeat what it was sent."""
+def _without_detail(attempt: Attempt) -> Attempt:
+    """An upstream's error may repeat the request."""
     return replace(attempt, failure=attempt.failure and attempt.failure.partition(": ")[0][:100])
 
 
 def anonymous(unit: str) -> str:
-    """An id of ours as it is; a client's conversation id, which may be a person's name, as a digest of it."""
-    return unit if _OURS.fullmatch(unit) else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """One of our ids as it is; a client's conversation id, which may be a person's name, as its digest."""
+    return unit if _OUR_ID.fullmatch(unit) else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]

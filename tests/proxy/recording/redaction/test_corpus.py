@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from gateway.core.exchange import Exchange, from_fields
-from gateway.proxy.recording.redaction.leaves import unescaped
+from gateway.proxy.recording.redaction.leaves import unescape
 
 PLANTED = runpy.run_path(str(Path(__file__).parent / "planted.py"))
 SECRETS: dict[str, tuple[str, ...]] = PLANTED["SECRETS"]
@@ -43,7 +43,7 @@ class Stream:
 
     def said(self) -> str:
         raw = "\n".join(value.decode("utf-8", "replace") for entry in self.entries for value in entry.values())
-        return f"{raw}\n{unescaped(raw)}"
+        return f"{raw}\n{unescape(raw)}"
 
 
 def leaks(said: str) -> list[str]:
@@ -100,7 +100,7 @@ async def test_chat_plain_and_streamed_with_secrets_everywhere(redacting, upstre
 
 
 def secret_in(body: bytes, secret: str) -> bool:
-    return secret in unescaped(body.decode())
+    return secret in unescape(body.decode())
 
 
 async def test_a_stream_split_at_every_place_within_a_secret(redacting, upstream):

@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.recording.redaction.leaves import Leaves, Rebuilding, unescaped
+from gateway.proxy.recording.redaction.leaves import Leaves, Rebuilding, unescape
 
 json = st.recursive(
     st.none()
@@ -59,16 +59,16 @@ def test_a_number_that_becomes_a_mark_becomes_a_text():
 def test_members_that_hold_secrets_say_so():
     leaves = Leaves()
     leaves.gather({"password": "x", "content": "y", "credentials": ["z", {"n": "w"}]})
-    named = {leaf.text: leaf.named for leaf in leaves.found}
+    named = {leaf.text: leaf.secret for leaf in leaves.found}
     assert named == {"password": False, "x": True, "content": False, "y": False, "credentials": False, "z": True,
                      "n": False, "w": False}  # fmt: skip
 
 
 def test_escapes_are_read_however_often_they_are_escaped():
-    assert unescaped(r"a\u0040b\\u0040c\/d\\\"e\nf") == 'a@b@c/d"e\nf'
+    assert unescape(r"a\u0040b\\u0040c\/d\\\"e\nf") == 'a@b@c/d"e\nf'
 
 
 def test_texts_with_escapes_that_are_no_json_carry_what_is_behind_them():
     leaves = Leaves()
     leaves.gather(['{"a": "x\\u0040y'])
-    assert leaves.found[0].plain == '{"a": "x@y'
+    assert leaves.found[0].unescaped == '{"a": "x@y'

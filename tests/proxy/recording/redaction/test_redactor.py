@@ -1,20 +1,25 @@
-"""What leaves holds none of the secrets that were planted, wherever and in however many pieces they came."""
+"""Records without their secrets: whose, with which rules, between calls or on a thread, and closed when it fails."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
+import time
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.config.loading import parse
 from gateway.config.privacy import RedactionConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Attempt, Feedback, Target, new_id
-from gateway.proxy.recording.redaction.redactor import Redactor, anonymous
+from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, anonymous, redacted, redactors_by_caller
 
 PLANTED = runpy.run_path(str(Path(__file__).parent / "planted.py"))
 ALL, A = PLANTED["ALL"], PLANTED["A"]
@@ -187,3 +192,89 @@ def test_feedback_is_redacted_too(redactor, run):
 def test_any_bytes_at_all_are_taken(body, response, redactor, run, exchange):
     for record in (exchange(body, response), exchange(b'{"a":"' + body, b"data: " + response + b"\n\n", stream=True)):
         assert run(redactor, record).record.form == "assembled"
+
+
+BASE = {"upstreams": {"a": {"kind": "fake"}}, "models": {"m": {"targets": [{"upstream": "a", "model": "m"}]}}}
+
+
+def table(before=None, **sections):
+    found = redactors_by_caller(parse(yaml.safe_dump({**BASE, **sections})), before or {})
+    return {caller: redactor.content for caller, redactor in found.items()}
+
+
+def key(name: str, **fields: str) -> dict[str, str]:
+    return {"name": name, "sha256": sha256(name.encode()).hexdigest(), **fields}
+
+
+def test_without_the_section_only_keys_that_say_so_are_redacted():
+    assert table(keys=[key("a"), key("b", content="redacted"), key("c", content="metadata")]) == {
+        "b": "redacted", "c": "metadata"}  # fmt: skip
+    assert table(open=True) == {}
+
+
+def test_the_section_redacts_every_key_that_does_not_say_otherwise():
+    assert table(open=True, redaction={}, keys=[key("a"), key("b", content="full")]) == {
+        "a": "redacted",
+        "open": "redacted",
+    }
+    assert table(redaction={"default": "metadata"}, keys=[key("a"), key("b", content="redacted")]) == {
+        "a": "metadata", "b": "redacted"}  # fmt: skip
+
+
+def test_a_key_that_a_new_config_drops_keeps_its_rules_for_calls_under_way():
+    before = redactors_by_caller(
+        parse(yaml.safe_dump({**BASE, "keys": [key("a", content="redacted"), key("b", content="redacted")]})), {}
+    )
+    assert table(before, keys=[key("b", content="full")]) == {"a": "redacted"}
+
+
+def body(text: str) -> bytes:
+    return orjson.dumps({"messages": [{"role": "user", "content": text}]})
+
+
+async def longest_wait(work) -> tuple[object, float]:
+    """What the work gives, and the most time that the loop's thread was at work between two turns."""
+    longest, last = 0.0, time.thread_time()
+    task = asyncio.get_running_loop().create_task(work)
+    while not task.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, last = max(longest, now - last), now
+    return task.result(), longest
+
+
+@pytest.mark.parametrize("size", [1000, 200_000, 900_000])
+async def test_others_have_their_turn_meanwhile(size, redactor, exchange):
+    text = "so it is said: a@b.example, and more. " * (size // 40)
+    record = exchange(body(text))
+    (done, failure), waited = await longest_wait(redacted(redactor, record, len(record.request)))
+    assert failure is None
+    assert b"a@b" not in done.record.request
+    assert waited < 0.1
+
+
+async def test_what_takes_too_long_loses_its_content_and_says_so(exchange):
+    redactor = Redactor("redacted", RedactionConfig(deadline_s=1e-9))
+    for size in (10, LARGE + 1):
+        done, failure = await redacted(redactor, exchange(body("a@b.example " * 10)), size)
+        assert failure == "timeout"
+        assert (done.record.request, done.record.response) == (b"{}", b"")
+
+
+async def test_what_fails_loses_its_content_and_the_log_holds_none_of_it(exchange, redactor, caplog, monkeypatch):
+    def slices(record):
+        yield
+        raise ValueError(str(record))
+
+    monkeypatch.setattr(redactor, "slices", slices)
+    done, failure = await redacted(redactor, exchange(body("a@b.example")), 10)
+    assert failure == "error"
+    assert (done.record.request, done.record.response) == (b"{}", b"")
+    assert "ValueError" in caplog.text
+    assert "a@b" not in caplog.text
+
+
+async def test_json_too_deep_to_be_followed_is_not_kept(redactor, exchange):
+    deep = b'{"a":' * 1000 + b'"a@b.example"' + b"}" * 1000
+    done, _ = await redacted(redactor, exchange(deep), 10)
+    assert b"a@b" not in done.record.request

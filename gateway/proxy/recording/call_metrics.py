@@ -1,0 +1,90 @@
+"""The Prometheus series that ended calls raise, bound once for each alias, target and operation."""
+
+from __future__ import annotations
+
+from gateway.core.exchange import Outcome, Usage
+from gateway.core.prices import Price
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.routing.target_state import TargetState
+
+FOLD_AT = 256
+"""So many calls of one series wait at most before they are counted."""
+
+CallFigures = tuple[Outcome, float, float, float | None, Usage | None, bool]
+"""One ended call: its outcome, total seconds, the gateway's own seconds, seconds to a stream's first token, usage, and
+whether there was only one attempt. A plain tuple, because a named one costs two more calls on the hot path."""
+
+_ERROR_TYPE: dict[Outcome, str] = {
+    "ok": "",
+    "client_gone": "client_gone",
+    "upstream_error": "upstream_error",
+    "timeout": "timeout",
+    "cut": "stream_cut",
+}
+
+
+class CallMetrics:
+    """The series of the calls of one alias to one target.
+
+    Calls are appended to `waiting` and counted together, so that each costs an append and its share of a few sorts.
+    """
+
+    def __init__(
+        self, m: ProxyMetrics, alias: str, target_state: TargetState, operation: str, price: Price | None
+    ) -> None:
+        counts, upstream = m.counts, target_state.target.upstream
+        genai = (operation, target_state.upstream.config.vendor.provider, alias, target_state.target.model)
+        self.waiting: list[CallFigures] = []
+        self._outcomes = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
+        self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
+        self._overhead = counts.spread(m.overhead)
+        self._first_token = counts.spread(m.first_token, *genai)
+        self._per_token = counts.spread(m.per_token, *genai)
+        self._sizes = [counts.spread(m.tokens_used, *genai, kind) for kind in ("input", "output")]
+        kinds = ("input", "output", "cached_input", "reasoning")
+        self._tokens = [counts.of(m.tokens, alias, upstream, kind) for kind in kinds]
+        self._unpriced = counts.of(m.unpriced, alias, upstream)
+        self._price = price
+        self._cost = counts.of(m.cost, alias, upstream) if price is not None else None
+        counts.batches.add(self)
+
+    def fold(self) -> None:
+        """Counts the calls that wait."""
+        calls, self.waiting = self.waiting, []
+        if not calls:
+            return
+        for outcome in {call[0] for call in calls}:
+            seconds = [call[1] for call in calls if call[0] == outcome]
+            self._outcomes[outcome].n += len(seconds)
+            self._duration[outcome].observe_all(seconds)
+        self._overhead.observe_all([call[2] for call in calls])
+        self._count_streams(calls)
+        self._count_tokens([call[4] for call in calls if call[4] is not None])
+        self._count_cost(calls)
+
+    def _count_streams(self, calls: list[CallFigures]) -> None:
+        streams = [(total_s, first_s, usage) for _, total_s, _, first_s, usage, _ in calls if first_s is not None]
+        if streams:
+            self._first_token.observe_all([first_s for _, first_s, _ in streams])
+            each = ((t - f, u.output_tokens - 1) for t, f, u in streams if u is not None)
+            self._per_token.observe_all([seconds / gaps for seconds, gaps in each if gaps > 0])
+
+    def _count_tokens(self, usages: list[Usage]) -> None:
+        inputs, outputs = [u.input_tokens for u in usages], [u.output_tokens for u in usages]
+        tokens = self._tokens
+        tokens[0].n += sum(inputs)
+        tokens[1].n += sum(outputs)
+        tokens[2].n += sum(u.cached_input_tokens or 0 for u in usages)
+        tokens[3].n += sum(u.reasoning_tokens or 0 for u in usages)
+        self._sizes[0].observe_all([*map(float, inputs)])
+        self._sizes[1].observe_all([*map(float, outputs)])
+
+    def _count_cost(self, calls: list[CallFigures]) -> None:
+        """Counts calls with one attempt. What several attempts cost is counted for the upstream of each attempt."""
+        single = [call[4] for call in calls if call[5]]
+        known = [usage for usage in single if usage is not None]
+        self._unpriced.n += len(single) - len(known)
+        if self._price is None or self._cost is None:
+            self._unpriced.n += len(known)
+        else:
+            self._cost.n += sum(map(self._price.cost, known))

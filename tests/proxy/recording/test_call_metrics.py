@@ -1,0 +1,86 @@
+"""What ended calls add to the Prometheus series, when it is folded in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config.upstreams import Upstream
+from gateway.core.exchange import Target, Usage
+from gateway.core.prices import Price
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.recording.call_metrics import CallFigures, CallMetrics
+from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+
+OK: CallFigures = ("ok", 2.0, 0.01, None, Usage(1000, 100, 400), True)
+GENAI = {
+    "gen_ai_operation_name": "chat",
+    "gen_ai_provider_name": "openai",
+    "gen_ai_request_model": "chat",
+    "gen_ai_response_model": "m",
+}
+
+
+class Series:
+    """The series of one alias at one target, and the registry that they are read from."""
+
+    def __init__(self, price: Price | None) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = ProxyMetrics(self.registry)
+        upstream = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+        target_state = TargetState(Target("u", "m"), upstream, CircuitBreaker(lambda: 0.0), lambda: 0.0)
+        self.calls = CallMetrics(self.metrics, "chat", target_state, "chat", price)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        self.metrics.counts.flush()
+        return self.registry.get_sample_value(name, labels)
+
+
+def test_calls_are_counted_when_the_metrics_are_read() -> None:
+    series = Series(None)
+    series.calls.waiting += [OK, OK, ("timeout", 30.0, 0.01, None, None, True)]
+    assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="ok") == 2
+    assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="timeout") == 1
+    assert not series.calls.waiting
+    assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="ok") == 2, "not counted twice"
+
+
+def test_folding_without_calls_changes_nothing() -> None:
+    series = Series(Price(1.0, 1.0))
+    series.calls.fold()
+    assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="ok") == 0
+
+
+def test_cost_follows_the_price_and_the_cached_share() -> None:
+    series = Series(Price(2.0, 8.0, 0.5))
+    series.calls.waiting += [OK] * 3
+    usd = 3 * (600 * 2.0 + 400 * 0.5 + 100 * 8.0) / 1e6
+    assert series.value("gateway_cost_usd_total", alias="chat", upstream="u") == pytest.approx(usd)
+    assert series.value("gateway_unpriced_total", alias="chat", upstream="u") == 0
+
+
+@pytest.mark.parametrize(("price", "usage"), [(None, Usage(1, 1)), (Price(1.0, 1.0), None)], ids=["price", "usage"])
+def test_a_call_without_price_or_usage_counts_as_unpriced(price: Price | None, usage: Usage | None) -> None:
+    series = Series(price)
+    series.calls.waiting.append(("ok", 1.0, 0.0, None, usage, True))
+    assert series.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
+    assert not series.value("gateway_cost_usd_total", alias="chat", upstream="u")
+
+
+def test_a_call_with_several_attempts_is_priced_elsewhere() -> None:
+    series = Series(Price(1.0, 1.0))
+    series.calls.waiting.append((*OK[:5], False))
+    assert series.value("gateway_cost_usd_total", alias="chat", upstream="u") == 0
+    assert series.value("gateway_unpriced_total", alias="chat", upstream="u") == 0
+
+
+def test_only_streams_have_times_per_token() -> None:
+    series = Series(None)
+    streams: list[CallFigures] = [("ok", 3.0, 0.0, 1.0, Usage(10, 5), True), ("cut", 3.0, 0.0, 1.0, Usage(10, 1), True)]
+    series.calls.waiting += [OK, *streams]
+    assert series.value("gen_ai_server_time_to_first_token_seconds_count", **GENAI) == 2
+    assert series.value("gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == pytest.approx(2.0)
+    assert series.value("gen_ai_server_time_per_output_token_seconds_sum", **GENAI) == pytest.approx(0.5)
+    assert series.value("gen_ai_server_time_per_output_token_seconds_count", **GENAI) == 1, "one token has no gap"
