@@ -67,14 +67,14 @@ async def test_openai_raw_responses_have_the_ids_and_headers_of_ours(client: ope
 
 
 async def test_openai_stream(client: openai.AsyncOpenAI) -> None:
-    said, usage = "", None
+    output, usage = "", None
     stream = await client.chat.completions.create(
         model="chat", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
     async for chunk in stream:
-        said += chunk.choices[0].delta.content or "" if chunk.choices else ""
+        output += chunk.choices[0].delta.content or "" if chunk.choices else ""
         usage = chunk.usage or usage
-    assert said == "Hello from the fake upstream."
+    assert output == "Hello from the fake upstream."
     assert usage is not None
 
 
@@ -321,10 +321,10 @@ async def test_openai_a_cut_stream_raises_and_is_never_a_short_answer(
 ) -> None:
     upstream.says("half an ", CUT)
     stream = await client.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
-    said: list[str | None] = []
+    output: list[str | None] = []
     with pytest.raises(openai.APIError, match="broke off"):
-        await until_it_breaks(said.append(c.choices[0].delta.content) async for c in stream)
-    assert "".join([w or "" for w in said]) == "half an "
+        await until_it_breaks(output.append(c.choices[0].delta.content) async for c in stream)
+    assert "".join([w or "" for w in output]) == "half an "
     events = await until_it_breaks(await client.responses.create(model="chat", input="x", stream=True))
     assert events[-1].type == "error", "the Responses API says it as an event of its own"
     assert "broke off" in events[-1].message
@@ -383,9 +383,9 @@ async def test_anthropic_messages(claude: anthropic.AsyncAnthropic, upstream: Fa
 
 async def test_anthropic_stream(claude: anthropic.AsyncAnthropic) -> None:
     async with claude.messages.stream(model="chat", max_tokens=50, messages=MESSAGES) as stream:
-        said = "".join([text async for text in stream.text_stream])
+        output = "".join([text async for text in stream.text_stream])
         final = await stream.get_final_message()
-    assert said == "Hello from the fake upstream."
+    assert output == "Hello from the fake upstream."
     assert final.stop_reason == "end_turn"
     assert final.usage.output_tokens == 5
     events = [e.type async for e in await claude.messages.create(
@@ -406,7 +406,7 @@ async def test_anthropic_tools_plain_and_streamed(claude: anthropic.AsyncAnthrop
         final = await stream.get_final_message()
     [block] = [b for b in final.content if b.type == "tool_use"]
     assert block.input == {"city": "Zürich"}
-    told = [
+    history = [
         *MESSAGES,
         {
             "role": "assistant",
@@ -415,7 +415,7 @@ async def test_anthropic_tools_plain_and_streamed(claude: anthropic.AsyncAnthrop
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}]},
     ]
     upstream.says("It rains.")
-    answer = await claude.messages.create(**{**asked, "messages": told})
+    answer = await claude.messages.create(**{**asked, "messages": history})
     assert answer.content[0].type == "text"
     assert answer.content[0].text == "It rains."
     if spoke(upstream) == "openai":
@@ -433,8 +433,8 @@ async def test_anthropic_errors_are_of_their_class_and_not_multiplied(
     with pytest.raises(anthropic.BadRequestError):
         await claude.messages.create(**{**asked, "messages": []})
     assert not upstream.calls
-    said: Any = unknown.value.body
-    assert (said["type"], said["error"]["type"]) == ("error", "authentication_error")
+    output: Any = unknown.value.body
+    assert (output["type"], output["error"]["type"]) == ("error", "authentication_error")
     assert unknown.value.request_id
     upstream.then(Fault.status(400, message="this and that"))
     with pytest.raises(anthropic.BadRequestError, match="this and that"):
@@ -501,14 +501,14 @@ async def test_openai_to_anthropic_chat(translated: openai.AsyncOpenAI, upstream
 
 
 async def test_openai_to_anthropic_stream(translated: openai.AsyncOpenAI) -> None:
-    said, usage = "", None
+    output, usage = "", None
     stream = await translated.chat.completions.create(
         model="chat", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
     async for chunk in stream:
-        said += chunk.choices[0].delta.content or "" if chunk.choices else ""
+        output += chunk.choices[0].delta.content or "" if chunk.choices else ""
         usage = chunk.usage or usage
-    assert said == "Hello from the fake upstream."
+    assert output == "Hello from the fake upstream."
     assert usage is not None
     assert usage.completion_tokens == 5
 
@@ -588,18 +588,20 @@ async def test_the_npm_client(
         out, err = await node.communicate()
 
         assert node.returncode == 0, err.decode()
-        said = json.loads(out)
-        assert said["chat"]["content"] == said["stream"]["content"] == "Hello from the fake upstream."
-        assert said["chat"]["model"] == "model-u0"
-        assert (said["stream"]["finish"], said["stream"]["usage"]) == ("stop", said["chat"]["usage"])
-        assert said["tool"] == {k: {**said["tool"][k], "name": "weather", "arguments": CITY} for k in said["tool"]}
-        assert sorted(said["models"]) == ["chat", "cut", "down", "tools"]
-        assert said["upstream"] == "u0"
+        output = json.loads(out)
+        assert output["chat"]["content"] == output["stream"]["content"] == "Hello from the fake upstream."
+        assert output["chat"]["model"] == "model-u0"
+        assert (output["stream"]["finish"], output["stream"]["usage"]) == ("stop", output["chat"]["usage"])
+        assert output["tool"] == {
+            k: {**output["tool"][k], "name": "weather", "arguments": CITY} for k in output["tool"]
+        }
+        assert sorted(output["models"]) == ["chat", "cut", "down", "tools"]
+        assert output["upstream"] == "u0"
         exchanges = await gateway.recorded(4)
-        assert said["id"] == exchanges[0].id
-        assert said["errors"]["unknown"] == {"kind": "NotFoundError", "status": 404, "code": "model_not_found"}
-        assert said["errors"]["key"] == {"kind": "AuthenticationError", "status": 401, "code": "invalid_api_key"}
-        assert said["errors"]["down"]["kind"] == "InternalServerError"
-        assert said["errors"]["down"]["status"] == 503
+        assert output["id"] == exchanges[0].id
+        assert output["errors"]["unknown"] == {"kind": "NotFoundError", "status": 404, "code": "model_not_found"}
+        assert output["errors"]["key"] == {"kind": "AuthenticationError", "status": 401, "code": "invalid_api_key"}
+        assert output["errors"]["down"]["kind"] == "InternalServerError"
+        assert output["errors"]["down"]["status"] == 503
         assert len(down.calls) == 2, "the client does not multiply the gateway's own retries"
-        assert said["errors"]["cut"]["code"] == "stream_cut"
+        assert output["errors"]["cut"]["code"] == "stream_cut"

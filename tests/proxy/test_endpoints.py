@@ -90,7 +90,7 @@ async def test_without_a_key_nobody_is_asked(gateway: Any, upstream: FakeUpstrea
             assert reply.status_code == 401, api
             assert "API key" in reply.json()["error"]["message"]
             assert reply.headers["x-should-retry"] == "false"
-            assert ("type" in reply.json()) == (api.path == "/messages"), "Anthropic's clients are told in its words"
+            assert ("type" in reply.json()) == (api.path == "/messages"), "Anthropic's clients get its format"
     assert not upstream.calls
 
 
@@ -135,7 +135,7 @@ async def test_each_is_counted_and_only_text_is_recorded(gateway: Any) -> None:
 async def test_vllms_own_paths_are_served_at_the_root_too(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> None:
-    """vLLM has them beside /v1, so that is where its clients ask, and where the upstream is asked."""
+    """vLLM serves them outside /v1, so its clients send them there, and the upstream gets them there."""
     config = configured(upstream)
     config["upstreams"]["u0"]["kind"] = "vllm"
     gateway = await start(config)
@@ -229,11 +229,11 @@ async def test_a_form_sent_in_chunks_is_read_as_one(gateway: Any, upstream: Fake
 
 
 async def test_a_transcription_may_be_streamed(gateway: Any, upstream: FakeUpstream) -> None:
-    said = [b'data: {"type":"transcript.text.delta","delta":"Hi"}\n\n', b'data: {"type":"transcript.text.done"}\n\n']
-    upstream.streams(said)
+    events = [b'data: {"type":"transcript.text.delta","delta":"Hi"}\n\n', b'data: {"type":"transcript.text.done"}\n\n']
+    upstream.streams(events)
     body, headers = form([("stream", b"true", None), ("file", FILE, "a.wav"), ("model", b"chat", None)])
     async with gateway.client.stream("POST", "/audio/transcriptions", content=body, headers=headers) as reply:
-        assert await reply.aread() == b"".join(said)
+        assert await reply.aread() == b"".join(events)
         assert reply.headers["content-type"].startswith("text/event-stream")
 
 
@@ -290,9 +290,6 @@ async def test_models_need_a_key(gateway: Any, path: str) -> None:
     reply = await gateway.client.get(path, headers={"authorization": ""})
     assert reply.status_code == 401
     assert reply.headers["x-request-id"]
-
-
-# ── what is none of ours ──
 
 
 @pytest.fixture
@@ -374,7 +371,7 @@ async def test_a_large_upload_is_carried_in_both_directions(passing: Any, upstre
 
 
 async def test_an_upload_that_its_client_cuts_never_looks_whole(passing: Any, upstream: FakeUpstream) -> None:
-    """Half a file stored as if it were all of it would be found out much later, by somebody else."""
+    """Half a file stored as if it were all of it would be noticed much later."""
     host, port = passing.base_url.removeprefix("http://").removesuffix("/v1").split(":")
     for framing in (b"content-length: 1000\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
         opened = upstream.connections_opened

@@ -46,7 +46,7 @@ def at_line_ends(body: bytes) -> list[bytes]:
 
 
 def before_line_ends(body: bytes) -> list[bytes]:
-    """Each line end begins the next piece: the events end where nobody expects it."""
+    """Every line break starts the next piece, so events end in unexpected places."""
     first, *rest = body.split(b"\n")
     return [piece for piece in [first, *(b"\n" + r for r in rest)] if piece]
 
@@ -144,7 +144,7 @@ async def test_without_usage_asked_only_the_usage_chunk_is_missing(
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 async def test_a_refusal_passes_byte_for_byte(gateway: Any, upstream: FakeUpstream, status: int) -> None:
-    """vLLM's code is a number, others send a list or plain text: whatever it is, it is the upstream's word."""
+    """vLLM's code is a number, others send a list or plain text: it passes unchanged."""
     bodies = [
         b'{"object":"error","message":"bad","type":"BadRequestError","param":null,"code":400}',
         b'{\n  "error": {"message": "no", "type": "invalid_request_error", "param": null, "code": null}\n}',

@@ -41,6 +41,11 @@ class FormFieldReader:
         self._start = 0
         self._step: Callable[[bytes], FormField | bool] | None = self._first_line  # None: the rest is not a form
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that are held back."""
+        return len(self._held)
+
     def feed(self, data: bytes) -> Iterator[FormField]:
         """The fields that these bytes complete. The iterator must be exhausted."""
         held = self._held = self._held + data

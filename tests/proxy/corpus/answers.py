@@ -150,8 +150,8 @@ def chunk(choices: str, more: str = ',"usage":null') -> str:
     return f'{{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1694268190,"model":"m","choices":[{choices}]{more}}}'
 
 
-def delta(said: str, finish: str = "null", index: int = 0, more: str = "") -> str:
-    return chunk(f'{{"index":{index},"delta":{{{said}}}{more},"finish_reason":{finish}}}')
+def delta(content: str, finish: str = "null", index: int = 0, more: str = "") -> str:
+    return chunk(f'{{"index":{index},"delta":{{{content}}}{more},"finish_reason":{finish}}}')
 
 
 ROLE = delta('"role":"assistant","content":"","refusal":null', more=',"logprobs":null')

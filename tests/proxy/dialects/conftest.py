@@ -41,13 +41,13 @@ def _load(name: str) -> ModuleType:
 
 TABLES = {
     "recorded": _load("recorded").RECORDED,
-    "told": _load("recorded_anthropic").TOLD,
-    "chatted": _load("recorded_chat").CHATTED,
+    "sse": _load("recorded_anthropic").ANTHROPIC_STREAMS,
+    "chat_sse": _load("recorded_chat").CHAT_STREAMS,
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`recorded`, `told`, `chatted`: each stream of that table in turn."""
+    """`recorded`, `sse` (of Anthropic's API) and `chat_sse`: each stream of that table in turn."""
     for name, table in TABLES.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, table, ids=lambda row: row.name)

@@ -10,8 +10,8 @@ from gateway.core.exchange import Usage
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """dropped: pieces that the client must not get. supplied: what follows at the end. text: what choice 0 said, where
-    nothing else was said. error: the message of an error event."""
+    """dropped: pieces that the client must not get. supplied: what is added at the end. text: of choice 0, if the
+    stream contains nothing else. error: the message of an error event."""
 
     name: str
     stream: bytes
@@ -208,7 +208,7 @@ RECORDED = (
     ),
     Recorded("length", ROLE + HELLO + LENGTH + DONE, text=SAID),
     Recorded("finish with the last word", ROLE + chunk('{"content":"Hi"}', '"stop"') + DONE, text="Hi"),
-    Recorded("nothing said", ROLE + STOP + DONE, text=""),
+    Recorded("no content", ROLE + STOP + DONE, text=""),
     Recorded("tool call", CALL + chunk("{}", '"tool_calls"') + DONE),
     Recorded("text, then a tool call", ROLE + HELLO + CALL + chunk("{}", '"tool_calls"') + DONE),
     Recorded("function call of old", OLD_CALL + chunk("{}", '"function_call"') + DONE),

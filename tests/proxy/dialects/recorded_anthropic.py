@@ -11,7 +11,7 @@ from gateway.core.exchange import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AnthropicStream:
     """deltas: of the chat chunks, in order. error: the message of an error event; then there is no finish."""
 
     name: str
@@ -82,47 +82,48 @@ def call_piece(index: int, piece: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-TOLD = (
-    Told("text", start() + PING + HELLO + end(), HELLO_DELTAS, usage=Usage(25, 15)),
-    Told("max_tokens", start() + HELLO + end("max_tokens"), HELLO_DELTAS, "length", Usage(25, 15)),
-    Told("refusal", start() + HELLO + end("refusal"), HELLO_DELTAS, "content_filter", Usage(25, 15)),
-    Told(
+ANTHROPIC_STREAMS = (
+    AnthropicStream("text", start() + PING + HELLO + end(), HELLO_DELTAS, usage=Usage(25, 15)),
+    AnthropicStream("max_tokens", start() + HELLO + end("max_tokens"), HELLO_DELTAS, "length", Usage(25, 15)),
+    AnthropicStream("refusal", start() + HELLO + end("refusal"), HELLO_DELTAS, "content_filter", Usage(25, 15)),
+    AnthropicStream(
         "two blocks", start() + text(0, "a") + text(1, "b") + end(), (ROLE, {"content": "a"}, {"content": "b"}),
         usage=Usage(25, 15),
     ),
-    Told(
+    AnthropicStream(
         "cached input", start(cache_read_input_tokens=10, cache_creation_input_tokens=0) + HELLO + end(), HELLO_DELTAS,
         usage=Usage(35, 15, 10),
     ),
-    Told(
+    AnthropicStream(
         "usage repeated at the end", start(cache_read_input_tokens=10) + HELLO
         + end(input_tokens=25, cache_read_input_tokens=10, output_tokens_details={"thinking_tokens": 4}),
         HELLO_DELTAS, usage=Usage(35, 15, 10, 4),
     ),
-    Told(
+    AnthropicStream(
         "thinking", start() + THINKING + text(1, "Yes") + end(),
         (ROLE, {"reasoning": "Let me "}, {"reasoning": "see."}, {"content": "Yes"}), usage=Usage(25, 15), plain=False,
     ),
-    Told(
+    AnthropicStream(
         "tool calls", start() + text(0, "Ok") + tool(1, "a", "", '{"x"', ": 1}") + tool(2, "b", "") + end("tool_use"),
         (ROLE, {"content": "Ok"}, call_head(0, "a"), call_piece(0, '{"x"'), call_piece(0, ": 1}"), call_head(1, "b"),
          call_piece(1, "{}")),
         "tool_calls", Usage(25, 15), plain=False,
     ),
-    Told(
+    AnthropicStream(
         "a tool call given at once",
         start() + block(0, "tool_use", id="toolu_a", name="a", input={"x": 1}) + end("tool_use"),
         (ROLE, call_head(0, "a", '{"x":1}')), "tool_calls", Usage(25, 15), plain=False,
     ),
-    Told(
+    AnthropicStream(
         "unknown blocks and events",
         start() + event("not_known_yet", a=1) + block(0, "redacted_thinking", data="x")
         + block(1, "server_tool_use", {"type": "input_json_delta", "partial_json": "{}"}, id="s", name="web_search")
         + text(2, "a") + end(),
         (ROLE, {"content": "a"}), usage=Usage(25, 15),
     ),
-    Told("no message_stop", start() + HELLO + end()[: -len(STOP)], HELLO_DELTAS, usage=Usage(25, 15)),
-    Told("CRLF", (start() + HELLO + end()).replace(b"\n", b"\r\n"), HELLO_DELTAS, usage=Usage(25, 15)),
-    Told("an error first", ERROR, (), None, error="Overloaded"),
-    Told("an error in the middle", start() + HELLO + ERROR, HELLO_DELTAS, None, Usage(25, 1), error="Overloaded"),
+    AnthropicStream("no message_stop", start() + HELLO + end()[: -len(STOP)], HELLO_DELTAS, usage=Usage(25, 15)),
+    AnthropicStream("CRLF", (start() + HELLO + end()).replace(b"\n", b"\r\n"), HELLO_DELTAS, usage=Usage(25, 15)),
+    AnthropicStream("an error first", ERROR, (), None, error="Overloaded"),
+    AnthropicStream("an error in the middle", start() + HELLO + ERROR, HELLO_DELTAS, None, Usage(25, 1),
+        error="Overloaded"),
 )  # fmt: skip

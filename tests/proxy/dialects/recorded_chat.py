@@ -11,8 +11,8 @@ from gateway.core.exchange import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Chatted:
-    """blocks: the content that the events build. stop: (stop_reason, stop_sequence); None: no end was said."""
+class ChatStream:
+    """blocks: the content that the events build. stop: (stop_reason, stop_sequence); None: the stream has no end."""
 
     name: str
     stream: bytes
@@ -53,34 +53,34 @@ SAID = say("Hel", "lo wörld ", "🦜")
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": ""}
 ERROR = b'data: {"error":{"message":"CUDA out of memory","code":"oom"}}\n\n'
 
-CHATTED = (
-    Chatted("text", ROLE + SAID + STOP + COUNTED + DONE, (HELLO,), usage=Usage(9, 2, 4)),
-    Chatted("without usage", ROLE + SAID + STOP + DONE, (HELLO,)),
-    Chatted("without DONE", ROLE + SAID + STOP + COUNTED, (HELLO,), usage=Usage(9, 2, 4)),
-    Chatted("length", ROLE + SAID + chunk({}, "length") + DONE, (HELLO,), ("max_tokens", None)),
-    Chatted("filtered", ROLE + SAID + chunk({}, "content_filter") + DONE, (HELLO,), ("refusal", None)),
-    Chatted("a stop string of vLLM", ROLE + SAID + chunk({}, "stop", stop_reason="END") + DONE, (HELLO,),
+CHAT_STREAMS = (
+    ChatStream("text", ROLE + SAID + STOP + COUNTED + DONE, (HELLO,), usage=Usage(9, 2, 4)),
+    ChatStream("without usage", ROLE + SAID + STOP + DONE, (HELLO,)),
+    ChatStream("without DONE", ROLE + SAID + STOP + COUNTED, (HELLO,), usage=Usage(9, 2, 4)),
+    ChatStream("length", ROLE + SAID + chunk({}, "length") + DONE, (HELLO,), ("max_tokens", None)),
+    ChatStream("filtered", ROLE + SAID + chunk({}, "content_filter") + DONE, (HELLO,), ("refusal", None)),
+    ChatStream("a stop string of vLLM", ROLE + SAID + chunk({}, "stop", stop_reason="END") + DONE, (HELLO,),
             ("stop_sequence", "END")),
-    Chatted("a stop token of vLLM", ROLE + SAID + chunk({}, "stop", stop_reason=2) + DONE, (HELLO,)),
-    Chatted("refusal", ROLE + chunk({"refusal": "No."}) + STOP + DONE, ({"type": "text", "text": "No."},),
+    ChatStream("a stop token of vLLM", ROLE + SAID + chunk({}, "stop", stop_reason=2) + DONE, (HELLO,)),
+    ChatStream("refusal", ROLE + chunk({"refusal": "No."}) + STOP + DONE, ({"type": "text", "text": "No."},),
             ("refusal", None)),
-    Chatted("reasoning", ROLE + chunk({"reasoning": "H"}) + chunk({"reasoning_content": "m."}) + SAID + STOP + DONE,
+    ChatStream("reasoning", ROLE + chunk({"reasoning": "H"}) + chunk({"reasoning_content": "m."}) + SAID + STOP + DONE,
             (THOUGHT, HELLO)),
-    Chatted(
+    ChatStream(
         "tool calls",
         ROLE + SAID + call(0, "a", "") + call(0, None, '{"x":') + call(0, None, "1}") + call(1, "b", "")
         + chunk({}, "tool_calls") + DONE,
         (HELLO, use("a", {"x": 1}), use("b", {})), ("tool_use", None),
     ),
-    Chatted(
+    ChatStream(
         "tool calls by turns",
         ROLE + call(0, "a", '{"x"') + call(1, "b", '{"y"') + call(0, None, ":1}") + call(1, None, ":2}")
         + chunk({}, "tool_calls") + DONE,
         (use("a", {"x": 1}), use("b", {"y": 2})), ("tool_use", None),
     ),
-    Chatted("nothing said", ROLE + STOP + DONE, ()),
-    Chatted("only DONE", DONE, ()),
-    Chatted("comments", b": wait\n\n" + ROLE + b": wait\n\n" + SAID + STOP + DONE, (HELLO,)),
-    Chatted("an error first", ERROR, (), None, error="CUDA out of memory"),
-    Chatted("an error in the middle", ROLE + SAID + ERROR + DONE, (HELLO,), None, error="CUDA out of memory"),
+    ChatStream("no content", ROLE + STOP + DONE, ()),
+    ChatStream("only DONE", DONE, ()),
+    ChatStream("comments", b": wait\n\n" + ROLE + b": wait\n\n" + SAID + STOP + DONE, (HELLO,)),
+    ChatStream("an error first", ERROR, (), None, error="CUDA out of memory"),
+    ChatStream("an error in the middle", ROLE + SAID + ERROR + DONE, (HELLO,), None, error="CUDA out of memory"),
 )  # fmt: skip

@@ -107,21 +107,21 @@ def test_a_body_that_is_no_object_is_refused(claude: Anthropic, make_call: MakeC
         claude.request(make_call(body=b"[]"), "claude")
 
 
-def test_openais_sdk_reads_every_stream(told: Any, claude: Anthropic, make_call: MakeCall, read: Read) -> None:
+def test_openais_sdk_reads_every_stream(sse: Any, claude: Anthropic, make_call: MakeCall, read: Read) -> None:
     call = make_call(stream=True, stream_options={"include_usage": True})
-    body = read(claude.reader(call, False), told.stream, 50)
+    body = read(claude.reader(call, False), sse.stream, 50)
     reply = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
     transport = httpx2.MockTransport(lambda _: reply)
     chunks: list[ChatCompletionChunk] = []
     with openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=transport), max_retries=0) as client:
         stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True)
-        if told.error is None:
+        if sse.error is None:
             chunks += stream
         else:
-            with pytest.raises(openai.APIError, match=told.error):
+            with pytest.raises(openai.APIError, match=sse.error):
                 chunks += stream
-    said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert said == "".join(d.get("content", "") for d in told.deltas) or told.error
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == "".join(d.get("content", "") for d in sse.deltas) or sse.error
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -17,7 +17,7 @@ def message(*blocks: dict[str, Any], stop: str = "end_turn", **more: Any) -> dic
             "usage": usage, **more}  # fmt: skip
 
 
-def said(chat: dict[str, Any]) -> dict[str, Any]:
+def message_in(chat: dict[str, Any]) -> dict[str, Any]:
     choice: dict[str, Any] = chat["choices"][0]["message"]
     return choice
 
@@ -56,7 +56,7 @@ def test_thinking_and_tool_calls() -> None:
         ),
         created=0,
     )
-    assert said(chat) == {
+    assert message_in(chat) == {
         "role": "assistant",
         "content": None,
         "refusal": None,
@@ -67,7 +67,7 @@ def test_thinking_and_tool_calls() -> None:
 
 def test_a_refusal_says_why() -> None:
     chat = to_chat(message(stop="refusal", stop_details={"type": "refusal", "explanation": "no"}), created=0)
-    assert said(chat)["refusal"] == "no"
+    assert message_in(chat)["refusal"] == "no"
     assert chat["choices"][0]["finish_reason"] == "content_filter"
 
 

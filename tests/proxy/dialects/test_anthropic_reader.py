@@ -27,47 +27,50 @@ def to_chat(call: Call, keep_text: bool = False) -> ToChatReader:
     return ToChatReader(call, keep_text=keep_text)
 
 
-def test_a_chat_client_hears_all_of_it(told: Any, make_call: MakeCall, read: Read, data_of: DataOf) -> None:
+def test_a_chat_client_hears_all_of_it(sse: Any, make_call: MakeCall, read: Read, data_of: DataOf) -> None:
     reader = to_chat(make_call(stream=True, **ASKED), keep_text=True)
-    out = read(reader, told.stream, 10_000)
+    out = read(reader, sse.stream, 10_000)
     chunks = [c for c in data_of(out) if c.get("choices")]
     choices = [c["choices"][0] for c in chunks]
-    assert tuple(c["delta"] for c in choices if c["delta"]) == told.deltas
-    assert next((c["finish_reason"] for c in choices if c["finish_reason"]), None) == told.finish
-    assert (reader.usage, reader.error) == (told.usage, told.error)
+    assert tuple(c["delta"] for c in choices if c["delta"]) == sse.deltas
+    assert next((c["finish_reason"] for c in choices if c["finish_reason"]), None) == sse.finish
+    assert (reader.usage, reader.error) == (sse.usage, sse.error)
     assert {(c["id"], c["object"], c["created"]) for c in chunks} <= {("msg_1", "chat.completion.chunk", 1764000000)}
-    assert out.endswith(b"data: [DONE]\n\n") is (told.error is None)
-    assert reader.continuable is told.plain
-    assert reader.text == "".join(d.get("content", "") for d in told.deltas)
+    assert out.endswith(b"data: [DONE]\n\n") is (sse.error is None)
+    assert reader.continuable is sse.plain
+    assert reader.text == "".join(d.get("content", "") for d in sse.deltas)
 
 
-def test_every_size_of_pieces_gives_the_same_chunks(told: Any, make_call: MakeCall, read: Read) -> None:
-    whole = read(to_chat(make_call(stream=True, **ASKED)), told.stream, len(told.stream))
-    for size in range(1, len(told.stream)):
+def test_every_size_of_pieces_gives_the_same_chunks(sse: Any, make_call: MakeCall, read: Read) -> None:
+    whole = read(to_chat(make_call(stream=True, **ASKED)), sse.stream, len(sse.stream))
+    for size in range(1, len(sse.stream)):
         reader = to_chat(make_call(stream=True, **ASKED))
-        assert read(reader, told.stream, size) == whole, size
-        assert reader.usage == told.usage
+        assert read(reader, sse.stream, size) == whole, size
+        assert reader.usage == sse.usage
 
 
 def test_usage_comes_last_and_only_if_it_was_asked_for(
-    told: Any, make_call: MakeCall, read: Read, data_of: DataOf
+    sse: Any, make_call: MakeCall, read: Read, data_of: DataOf
 ) -> None:
-    if told.error is not None:
+    if sse.error is not None:
         return
-    asked = data_of(read(to_chat(make_call(stream=True, **ASKED)), told.stream, 10_000))
+    asked = data_of(read(to_chat(make_call(stream=True, **ASKED)), sse.stream, 10_000))
     usage = asked[-1]["usage"]
     assert asked[-1]["choices"] == []
-    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (told.usage.input_tokens, told.usage.output_tokens)
-    silent = data_of(read(to_chat(make_call(stream=True)), told.stream, 10_000))
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (
+        sse.usage.input_tokens,
+        sse.usage.output_tokens,
+    )
+    silent = data_of(read(to_chat(make_call(stream=True)), sse.stream, 10_000))
     assert not any("usage" in chunk for chunk in silent)
 
 
-def test_an_anthropic_client_gets_the_same_bytes(told: Any, read: Read) -> None:
-    supplied = STOP if told.name == "no message_stop" else b""
-    for size in range(1, len(told.stream) + 1):
+def test_an_anthropic_client_gets_the_same_bytes(sse: Any, read: Read) -> None:
+    supplied = STOP if sse.name == "no message_stop" else b""
+    for size in range(1, len(sse.stream) + 1):
         reader = MessagesReader()
-        assert read(reader, told.stream, size) == told.stream + supplied, size
-        assert (reader.usage, reader.error) == (told.usage, told.error)
+        assert read(reader, sse.stream, size) == sse.stream + supplied, size
+        assert (reader.usage, reader.error) == (sse.usage, sse.error)
 
 
 def test_what_follows_the_end_is_left_out() -> None:

@@ -19,7 +19,7 @@ FORM = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "sch
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "translated"),
     [
         ({}, {}),
         ({"max_tokens": 5}, {"max_tokens": 5}),
@@ -63,8 +63,8 @@ FORM = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "sch
           "thinking": {"type": "adaptive"}}),
     ],
 )  # fmt: skip
-def test_what_anthropic_can_say(asked: dict[str, Any], said: dict[str, Any]) -> None:
-    assert to_anthropic({"model": "alias", "messages": USER, **asked}, "claude") == {**PLAIN, **said}
+def test_what_anthropic_can_say(asked: dict[str, Any], translated: dict[str, Any]) -> None:
+    assert to_anthropic({"model": "alias", "messages": USER, **asked}, "claude") == {**PLAIN, **translated}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What all readers share: bytes that are no conversation pass, and errors have words in any shape."""
+"""RawReader passes every byte; error_message reads errors of any format."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def test_raw_bytes_pass_and_end_when_the_upstream_does(chunks: list[bytes]) -> N
         ({"message": ""}, "{'message': ''}"),
     ],
 )
-def test_an_error_has_words_in_any_shape(error: Any, words: str) -> None:
+def test_an_error_of_any_format_has_a_message(error: Any, words: str) -> None:
     assert error_message(error) == words

@@ -84,20 +84,20 @@ def test_errors_are_anthropics(make_upstream: MakeUpstream, make_call: MakeCall)
 
 
 def test_anthropics_sdk_reads_every_stream(
-    chatted: Any, make_upstream: MakeUpstream, make_call: MakeCall, read: Read
+    chat_sse: Any, make_upstream: MakeUpstream, make_call: MakeCall, read: Read
 ) -> None:
-    body = read(messages(make_upstream()).reader(make_call("messages", stream=True), False), chatted.stream, 50)
+    body = read(messages(make_upstream()).reader(make_call("messages", stream=True), False), chat_sse.stream, 50)
     reply = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
     transport = httpx2.MockTransport(lambda _: reply)
     with (
         anthropic.Anthropic(api_key="k", http_client=httpx2.Client(transport=transport), max_retries=0) as client,
         client.messages.stream(model="m", max_tokens=5, messages=[{"role": "user", "content": "Hi"}]) as stream,
     ):
-        if chatted.error is not None:
-            with pytest.raises(anthropic.APIStatusError, match=chatted.error):
+        if chat_sse.error is not None:
+            with pytest.raises(anthropic.APIStatusError, match=chat_sse.error):
                 stream.get_final_message()
             return
         message = stream.get_final_message()
-    said = [{n: v for n, v in block.model_dump().items() if v is not None} for block in message.content]
-    assert [{n: b[n] for n in want} for b, want in zip(said, chatted.blocks, strict=True)] == list(chatted.blocks)
-    assert message.stop_reason == chatted.stop[0]
+    blocks = [{n: v for n, v in block.model_dump().items() if v is not None} for block in message.content]
+    assert [{n: b[n] for n in want} for b, want in zip(blocks, chat_sse.blocks, strict=True)] == list(chat_sse.blocks)
+    assert message.stop_reason == chat_sse.stop[0]

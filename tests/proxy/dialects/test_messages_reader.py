@@ -35,27 +35,30 @@ def built(heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return blocks
 
 
-def test_the_events_build_the_message(chatted: Any, read: Read, data_of: DataOf) -> None:
+def test_the_events_build_the_message(chat_sse: Any, read: Read, data_of: DataOf) -> None:
     reader = ToMessagesReader()
-    out = read(reader, chatted.stream, 10_000)
+    out = read(reader, chat_sse.stream, 10_000)
     heard = data_of(out)
-    assert built(heard) == list(chatted.blocks)
-    assert (reader.usage, reader.error) == (chatted.usage, chatted.error)
-    if chatted.stop is None:
-        assert heard[-1] == {"type": "error", "error": {"type": "api_error", "message": chatted.error, "code": "oom"}}
+    assert built(heard) == list(chat_sse.blocks)
+    assert (reader.usage, reader.error) == (chat_sse.usage, chat_sse.error)
+    if chat_sse.stop is None:
+        assert heard[-1] == {
+            "type": "error",
+            "error": {"type": "api_error", "message": chat_sse.error, "code": "oom"},
+        }
     else:
         assert heard[0]["type"] == "message_start"
         assert [e["type"] for e in heard][-2:] == ["message_delta", "message_stop"]
-        assert heard[-2]["delta"] == dict(zip(("stop_reason", "stop_sequence"), chatted.stop, strict=True))
-        assert heard[-2]["usage"] == usage_block(chatted.usage)
+        assert heard[-2]["delta"] == dict(zip(("stop_reason", "stop_sequence"), chat_sse.stop, strict=True))
+        assert heard[-2]["usage"] == usage_block(chat_sse.usage)
         opened, closed = (sum(e["type"] == f"content_block_{x}" for e in heard) for x in ("start", "stop"))
-        assert opened == closed == len(chatted.blocks)
+        assert opened == closed == len(chat_sse.blocks)
 
 
-def test_every_size_of_pieces_gives_the_same_events(chatted: Any, read: Read) -> None:
-    whole = read(ToMessagesReader(), chatted.stream, len(chatted.stream))
-    for size in range(1, len(chatted.stream)):
-        assert read(ToMessagesReader(), chatted.stream, size) == whole, size
+def test_every_size_of_pieces_gives_the_same_events(chat_sse: Any, read: Read) -> None:
+    whole = read(ToMessagesReader(), chat_sse.stream, len(chat_sse.stream))
+    for size in range(1, len(chat_sse.stream)):
+        assert read(ToMessagesReader(), chat_sse.stream, size) == whole, size
 
 
 def test_a_stream_without_a_finish_is_cut() -> None:

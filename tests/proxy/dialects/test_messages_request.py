@@ -20,7 +20,7 @@ def asked(**members: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "translated"),
     [
         ({"max_tokens": 5}, {"max_tokens": 5}),
         ({"temperature": 0.5, "top_p": 0.9, "top_k": 3}, {"temperature": 0.5, "top_p": 0.9, "top_k": 3}),
@@ -48,8 +48,8 @@ def asked(**members: Any) -> dict[str, Any]:
                               "json_schema": {"name": "output", "schema": SCHEMA, "strict": True}}}),
     ],
 )  # fmt: skip
-def test_members(members: dict[str, Any], said: dict[str, Any]) -> None:
-    assert asked(**members) == {"model": "alias", "messages": [USER], **said}
+def test_members(members: dict[str, Any], translated: dict[str, Any]) -> None:
+    assert asked(**members) == {"model": "alias", "messages": [USER], **translated}
 
 
 def test_the_limit_has_the_upstreams_own_name() -> None:
@@ -75,7 +75,7 @@ NOTE = {"type": "document", "source": {"type": "text", "media_type": "text/plain
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "translated"),
     [
         ("Hi", "Hi"),
         ([{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}], "Hi"),
@@ -87,8 +87,10 @@ NOTE = {"type": "document", "source": {"type": "text", "media_type": "text/plain
                        {"type": "text", "text": "note"}]),
     ],
 )  # fmt: skip
-def test_what_a_user_says(content: Any, said: Any) -> None:
-    assert asked(messages=[{"role": "user", "content": content}])["messages"] == [{"role": "user", "content": said}]
+def test_what_a_user_says(content: Any, translated: Any) -> None:
+    assert asked(messages=[{"role": "user", "content": content}])["messages"] == [
+        {"role": "user", "content": translated}
+    ]
 
 
 def test_a_conversation_with_tools() -> None:

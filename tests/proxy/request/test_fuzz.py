@@ -407,7 +407,7 @@ async def test_pipelined_requests_are_answered_in_their_order(gateway: Any, capl
     await well(gateway, caplog)
 
 
-# ── heads without end: sent by whoever can connect, before any key is looked at ──
+# ── heads without end: which anyone can send, without a key ──
 
 START = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n"
 ENDLESS = {
@@ -419,7 +419,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("pieces", ENDLESS.values(), ids=ENDLESS)
 async def test_a_head_without_end_is_cut_off(gateway: Any, caplog: Any, pieces: list[bytes]) -> None:
-    """It would fill the memory. The answer may be lost, as the client goes on sending; the connection's end is not."""
+    """It would fill the memory. The answer may be lost, as the client keeps sending; the end of the connection is not."""
     assert judge(await say(gateway, *pieces)) in ([], [400], [431])
     await well(gateway, caplog)
 

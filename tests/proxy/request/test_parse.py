@@ -1,4 +1,4 @@
-"""Bytes and headers of one request → Call: whatever can be wrong with a request is said, and nothing else is judged."""
+"""Bytes and headers of one request → Call. Errors of the request are reported; the rest is left to the upstream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def read(
     query: bytes = b"",
 ) -> Call:
     source: Any = SimpleNamespace(loop=None)
-    request = ServerRequest(source, b"POST", root + path, query, [*(headers or {}).items()], keep=True, old=False)
+    given = [*(headers or {}).items()]
+    request = ServerRequest(source, b"POST", root + path, query, given, keep_alive=True, http10=False)
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_call(ENDPOINTS[path], Caller("web"), request, body, 7.0)
 
@@ -193,9 +194,9 @@ MAY = Caller("web", allow=frozenset({"sample", "target"}))
 
 
 def test_recording_is_forced_or_forbidden_only_by_a_key_that_may() -> None:
-    for wish in ("always", "never"):
-        headers = {b"x-gateway-sample": wish.encode()}
-        assert read_options(headers, MAY).sample == wish
+    for value in ("always", "never"):
+        headers = {b"x-gateway-sample": value.encode()}
+        assert read_options(headers, MAY).sample == value
         assert read_options(headers, Caller("web")).sample is None
     with pytest.raises(BadRequest, match='expected "always" or "never"'):
         read_options({b"x-gateway-sample": b"often"}, MAY)

@@ -66,6 +66,11 @@ class Http1Reply:
         self._complete = self._read_started = False
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def waiting(self) -> bool:
+        """A task waits for the head or for the next bytes, and has not been woken."""
+        return self._waiter is not None
+
     async def chunk(self) -> bytes:
         self._read_started = True
         while not self._chunks and not self._complete and self.error is None:

@@ -39,8 +39,12 @@ class Http1Transport:
 
     def idle(self, origin: str) -> int:
         """How many connections to `origin` are open and idle."""
-        pool = self._pools.get(origin)
+        pool = self.pool(origin)
         return pool.idle if pool else 0
+
+    def pool(self, origin: str) -> ConnectionPool | None:
+        """The connections to `origin`; None before the first request to it."""
+        return self._pools.get(origin)
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)

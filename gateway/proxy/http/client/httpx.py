@@ -112,6 +112,11 @@ class HttpxTransport:
         except _Stale as stale:
             raise ConnectionLost(str(stale)) from stale
 
+    @property
+    def closing(self) -> int:
+        """How many closed replies are still being cleaned up."""
+        return len(self._closing)
+
     async def aclose(self) -> None:
         await asyncio.gather(*self._closing)
         await self._transport.aclose()

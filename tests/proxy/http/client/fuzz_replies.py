@@ -18,11 +18,11 @@ with atheris.instrument_imports(include=["gateway.proxy.http.client"]):
 
 def try_one(data):
     """The reply's bytes stand in front; how they are asked for, cut and ended, behind."""
-    said = atheris.FuzzedDataProvider(data)
-    method = said.PickValueInList([b"POST", b"HEAD"])
-    error = said.PickValueInList([None, ConnectionResetError("reset")])
-    cuts = [said.ConsumeIntInRange(0, 400) for _ in range(said.ConsumeIntInRange(0, 4))]
-    raw = said.ConsumeBytes(said.remaining_bytes())
+    source = atheris.FuzzedDataProvider(data)
+    method = source.PickValueInList([b"POST", b"HEAD"])
+    error = source.PickValueInList([None, ConnectionResetError("reset")])
+    cuts = [source.ConsumeIntInRange(0, 400) for _ in range(source.ConsumeIntInRange(0, 4))]
+    raw = source.ConsumeBytes(source.remaining_bytes())
     got, kept = play(split(raw, cuts), method=method, error=error)
     if not isinstance(got, tuple) and not issubclass(got, TransportError):
         raise AssertionError(f"{raw!r} ends in {got}")

@@ -154,7 +154,7 @@ def test_a_reply_is_the_same_for_any_set_of_cuts(reply, cuts):
 @given(st.sampled_from(REPLIES), st.integers(0, 400), st.sampled_from([None, ConnectionResetError("reset")]))
 @settings(max_examples=300, deadline=None)
 def test_a_reply_cut_short_is_never_taken_for_whole(reply, at, error):
-    """Close-delimited bodies excepted, which cannot be told from a clean end; but a reset can."""
+    """Close-delimited bodies excepted, which look like a clean end; a reset does not."""
     raw, body, _ = reply
     got, kept = play([raw[: at % len(raw)]], error=error)
 
@@ -241,7 +241,7 @@ def test_a_broken_chunk_is_refused(chunk):
 @pytest.mark.parametrize("tail", [b"x", b"HTTP/1.1 200 OK\r\n\r\n", OK + b"Content-Length: 1\r\n\r\nx", b"\0"])
 @pytest.mark.parametrize("later", [False, True])
 def test_bytes_after_the_end_close_the_connection_and_reach_nobody(tail, later):
-    """The next caller must never read what a peer said unasked."""
+    """The next caller must never read what a peer sent without a request."""
 
     async def run():
         played = Played(asyncio.get_running_loop())
@@ -260,10 +260,9 @@ def test_a_head_that_drips_wakes_nobody_until_it_is_whole():
         played = Played(loop)
         reading = loop.create_task(played.outcome())
         await asyncio.sleep(0)
-        waiter = played.reply._waiter
         for byte in OK + b"X: " + b"y" * 30_000 + b"\r\nContent-Length: 0\r\n\r":
             played.feed(bytes([byte]))
-        assert played.reply._waiter is waiter
+        assert played.reply.waiting
         played.feed(b"\n")
         return await reading
 
@@ -361,12 +360,12 @@ async def test_closing_drops_what_was_not_read():
 
 
 def test_a_dead_connection_is_stale_only_if_it_was_reused_and_said_nothing():
-    async def run(requests, said):
+    async def run(requests, data):
         played = Played(asyncio.get_running_loop())
         for _ in range(requests - 1):
             played.feed(OK + b"Content-Length: 0\r\n\r\n")
             played.reply = played.connection.send(b"POST", b"head", b"")
-        played.feed(said)
+        played.feed(data)
         played.end()
         assert await played.outcome() is ConnectionLost
         return played.reply.stale

@@ -26,8 +26,8 @@ def test_guided_by_coverage_no_bytes_hang_or_raise_anything_else(tmp_path):
     corpus.mkdir()
     for n, seed in enumerate(SEEDS):
         (corpus / str(n)).write_bytes(seed + bytes(12))
-    told = ["-max_total_time=60", "-timeout=10", "-max_len=2048", "-seed=7", f"-artifact_prefix={tmp_path}/"]
-    ran = subprocess.run([sys.executable, FUZZ, corpus, *told], cwd=tmp_path, capture_output=True, text=True)
+    options = ["-max_total_time=60", "-timeout=10", "-max_len=2048", "-seed=7", f"-artifact_prefix={tmp_path}/"]
+    ran = subprocess.run([sys.executable, FUZZ, corpus, *options], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     (runs,) = re.findall(r"Done (\d+) runs", ran.stderr)
     assert int(runs) > 1000

@@ -55,7 +55,7 @@ async def test_close_does_not_wait_and_aclose_does(peer, ask):
         reply.close()
     await transport.aclose()
 
-    assert not transport._closing
+    assert transport.closing == 0
     await peer.until(lambda: peer.ended == 3)
 
 

@@ -81,11 +81,11 @@ def gate(peer):
 
 
 @pytest.fixture
-def after(one_only, monkeypatch):
+def after(peer, one_only, monkeypatch):
     """after(name, act): acts right after the pool's method, before any task has run: the narrowest of races."""
 
     def patch(name, act):
-        pool = pool_of(one_only)
+        pool = one_only.pool(peer.origin)
         method = getattr(pool, name)
         monkeypatch.setattr(pool, name, lambda connection: (method(connection), act(connection)))
 
@@ -167,11 +167,12 @@ async def test_a_resting_connection_makes_room_for_a_new_one(peer, one_only, ask
     peer.says(OK)
     await read(await one_only.send(ask(), 5))
 
-    connection = await pool_of(one_only).open(5)
+    pool = one_only.pool(peer.origin)
+    connection = await pool.open(5)
 
     assert (connection.requests, one_only.idle(peer.origin)) == (0, 0)
     await peer.until(lambda: peer.links == 2)
-    assert pool_of(one_only)._alive == 1
+    assert (pool.idle, pool.busy) == (0, 1)
 
 
 async def test_a_connection_that_dies_frees_its_place(peer, one_only, ask, read):
@@ -205,11 +206,6 @@ async def test_a_retry_keeps_to_the_limit(peer, one_only, ask, read):
     for _ in range(3):
         assert await read(await one_only.send(ask(), 5)) == b"ok"
     assert (one_only.opened, one_only.retried) == (3, 2)
-
-
-def pool_of(transport):
-    (pool,) = transport._pools.values()
-    return pool
 
 
 async def fails(sending):

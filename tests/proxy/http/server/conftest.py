@@ -23,7 +23,7 @@ class Talk:
     server: uvicorn.Server
 
     async def stop_listening(self) -> None:
-        """Stops the server; returns once it has stopped listening and has told its connections."""
+        """Stops the server; returns once it has stopped listening and has notified its connections."""
         self.server.should_exit = True
         async with asyncio.timeout(30):
             with contextlib.suppress(ConnectionError):

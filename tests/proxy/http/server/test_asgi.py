@@ -85,9 +85,6 @@ async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(tasks: T
         await a_request(Sender([*messages, GONE]), tasks).body(100)
 
 
-# ── whose client leaves ──
-
-
 async def test_a_watch_reports_the_disconnect_and_nothing_before() -> None:
     gone = asyncio.Event()
     async with Tasks() as tasks:
@@ -106,9 +103,6 @@ async def test_a_call_that_is_answered_soon_has_no_watch(tasks: Tasks) -> None:
     await asyncio.sleep(0.04)
     assert receive.messages == [GONE], "a watch would have received the disconnect"
     assert not gone.is_set()
-
-
-# ── what an application sends ──
 
 
 class Answer:
@@ -154,8 +148,8 @@ def start(status: int = 200, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def body(data: bytes, more: bool = False, **said: Any) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": data, "more_body": more, **said}
+def body(data: bytes, more: bool = False, **members: Any) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more, **members}
 
 
 async def test_framing_is_the_answers_own() -> None:
@@ -180,10 +174,10 @@ async def test_an_application_that_fails_is_a_500_with_nothing_of_the_fault_in_i
     request: Any = Sender([])
     request.receive = request
     await run_asgi(app, {}, request, answer)
-    (status, _, length), (said, _) = answer.did
-    assert (status, length) == (500, len(said))
-    assert b"internal_error" in said
-    assert b"inner words" not in said
+    (status, _, length), (error, _) = answer.did
+    assert (status, length) == (500, len(error))
+    assert b"internal_error" in error
+    assert b"inner words" not in error
     assert answer.closes
 
 
@@ -191,9 +185,6 @@ async def test_an_application_that_fails_is_a_500_with_nothing_of_the_fault_in_i
 async def test_messages_out_of_order_are_a_fault(caplog: Any, messages: Any) -> None:
     await answered(*messages)
     assert "unexpected ASGI message" in caplog.text
-
-
-# ── our answer, under another server ──
 
 
 async def test_a_client_is_started_before_its_head_is_on_the_wire() -> None:

@@ -1,4 +1,4 @@
-"""A request as it arrives: its body whole or in pieces, bounded, and its client's leaving seen by whoever answers."""
+"""A request as it arrives: its body complete or in pieces, bounded; and the report that its client has left."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class Source:
 
 
 def coming(*pieces: bytes, length: bytes | None = None, gone: bool = False) -> ServerRequest:
-    source = Source(*pieces, gone=gone)
+    return request_from(Source(*pieces, gone=gone), length)
+
+
+def request_from(source: Source, length: bytes | None) -> ServerRequest:
     headers = [] if length is None else [(b"content-length", length)]
     source.request = ServerRequest(source, b"POST", b"/v1/x", b"", headers, keep_alive=True, http10=False)
     return source.request
@@ -86,8 +89,9 @@ async def test_a_large_body_is_in_memory_once() -> None:
         def pop(self, _: Any = 0) -> bytes:
             return b"x" * piece
 
-    request = coming(length=b"%d" % (n * piece))
-    request._source.pieces = Pieces()  # type: ignore[attr-defined]
+    source = Source()
+    source.pieces = Pieces()
+    request = request_from(source, b"%d" % (n * piece))
     tracemalloc.start()
     try:
         body = await request.body(n * piece)
@@ -140,9 +144,6 @@ async def test_after_its_answer_a_request_keeps_nothing_and_is_over() -> None:
     request.add(b"y" * 1000)
     assert request.held == 0
     assert await request.receive() == {"type": "http.disconnect"}
-
-
-# ── who looks whether the client is there ──
 
 
 async def test_a_client_that_leaves_is_reported_once() -> None:

@@ -105,7 +105,7 @@ async def test_no_header_hides_another(header: tuple[bytes, bytes]) -> None:
     answer = begin(Wire())
     with pytest.raises(ValueError, match="line break"):
         answer.start(200, [header], 0)
-    assert not answer.started, "an error may still be said"
+    assert not answer.started, "an error can still be sent"
 
 
 async def test_a_full_buffer_is_waited_for_but_not_with_the_last_word() -> None:
