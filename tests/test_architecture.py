@@ -16,10 +16,6 @@ PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
 TESTED_ELSEWHERE = {
-    "observability/experiment_metrics": (
-        "evals/experiments/test_engine.py",
-        "what Prometheus reads is what the report says",
-    ),
     "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
     "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),
     "cli/options": ("test_cli.py", "options and notes are seen through the verbs"),
@@ -31,7 +27,6 @@ TESTED_ELSEWHERE = {
     "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
     "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
     "cli/up": ("test_cli.py", "the same"),
-    "runtime/embedded_socket": ("runtime/test_embedded_redis.py", "the server is run where the others look for it"),
 }
 
 

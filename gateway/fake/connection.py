@@ -1,4 +1,4 @@
-"""One TCP connection: reads requests off it and plays the steps of their answers onto it. Chooses no answer."""
+"""One TCP connection: reads requests from it and writes the steps of their answers to it. Chooses no answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -15,17 +15,30 @@ import httptools
 from gateway.fake.answers import CUT, HOLD, Delay
 from gateway.fake.wire import NEVER, RESET, Received, Step
 
-if TYPE_CHECKING:
-    from gateway.fake.upstream import FakeUpstream
-
-
 WRITE_BYTES = 65_536  # neighbouring steps go out in writes of about this size
 
 
-class FakeConnection(asyncio.Protocol):
-    """Reads requests, plays the steps of one answer after another. Uses what is private to its FakeUpstream."""
+class ConnectionOwner(Protocol):
+    """What a connection needs of the upstream that it belongs to."""
 
-    def __init__(self, upstream: FakeUpstream) -> None:
+    def connection_opened(self, connection: FakeConnection) -> int:
+        """Returns the connection's number, from 1."""
+        ...
+
+    def connection_closed(self, connection: FakeConnection, unanswered: Received | None) -> None:
+        """unanswered: the request whose answer was under way; None if there was none."""
+        ...
+
+    def next_serial(self) -> int: ...
+    def steps_for(self, received: Received) -> Iterable[Step]: ...
+    def hold(self, connection: FakeConnection) -> None: ...
+    def request_answered(self, received: Received) -> None: ...
+
+
+class FakeConnection(asyncio.Protocol):
+    """Reads requests, and plays the steps of one answer after another."""
+
+    def __init__(self, upstream: ConnectionOwner) -> None:
         self._upstream = upstream
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -41,7 +54,7 @@ class FakeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a stream protocol gets no other
-        self._serial = self._upstream._connected(self)
+        self._serial = self._upstream.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -56,7 +69,7 @@ class FakeConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         received, self._playing = self._playing, None
-        self._upstream._disconnected(self, received)
+        self._upstream.connection_closed(self, received)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -92,7 +105,7 @@ class FakeConnection(asyncio.Protocol):
             path=unquote(url.path.decode("latin-1")),
             query=(url.query or b"").decode("latin-1"),
             headers=self._headers,
-            serial=self._upstream._next_serial(),
+            serial=self._upstream.next_serial(),
             connection=self._serial,
             body=b"".join(self._body),
         )
@@ -102,7 +115,7 @@ class FakeConnection(asyncio.Protocol):
         if not self._waiting or self._transport.is_closing():
             return
         self._playing, self._keep_alive = self._waiting.popleft()
-        self._steps = self._joined(self._upstream._came(self._playing))
+        self._steps = self._joined(self._upstream.steps_for(self._playing))
         self.go_on()
 
     @property
@@ -116,7 +129,7 @@ class FakeConnection(asyncio.Protocol):
         self._transport.abort()
 
     def go_on(self) -> None:
-        """Plays on after a stop, with the pauses counted from now."""
+        """Resumes after a stop, with the pauses counted from now."""
         self._due = self._loop.time()
         self._play()
 
@@ -138,7 +151,7 @@ class FakeConnection(asyncio.Protocol):
         self._answered()
 
     def _joined(self, steps: Iterable[Step]) -> Iterator[Step]:
-        """The same steps, with bytes that nothing stands between put together: one write costs as much as a hundred."""
+        """The same steps with adjacent bytes joined into one write, which saves system calls."""
         pending: list[bytes] = []
         size = 0
         for step in steps:
@@ -159,12 +172,12 @@ class FakeConnection(asyncio.Protocol):
             yield b"".join(pending)
 
     def _is_over(self, pause: Delay) -> bool:
-        """The loop is late by more than this pause, so nothing waits for it. A pause of 0 s is always made."""
+        """Whether the event loop is already late by more than this pause. A pause of 0 s is never over."""
         return pause.seconds > 0 and self._due + pause.seconds < self._loop.time()
 
     def _stop(self, step: type[HOLD] | type[CUT] | type[NEVER] | type[RESET]) -> None:
         if step is HOLD:
-            self._upstream._held.append(self)
+            self._upstream.hold(self)
         elif step is CUT:
             self._answered(close=True)
         elif step is RESET:
@@ -178,5 +191,5 @@ class FakeConnection(asyncio.Protocol):
         if close or not self._keep_alive:
             self._transport.close()
         if received is not None:
-            self._upstream._answered(received)
+            self._upstream.request_answered(received)
         self._answer_next()

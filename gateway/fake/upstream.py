@@ -1,6 +1,6 @@
-"""The upstream itself: takes scripts and faults, chooses the answer to each request, remembers who asked what.
+"""The fake upstream: takes scripts and faults, chooses the answer to each request, and remembers the requests.
 
-Its connections play the answers; what a right one says is apis' room, and what a fault makes of it is faults'.
+connection.py writes the answers, apis.py builds a correct answer, faults.py spoils it.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ _ID_STANDS_FIRST = {"/chat/completions", "/completions"}
 
 
 class FakeUpstream:
-    """An upstream that says and does what it is told, and remembers who asked what.
+    """An upstream whose answers and faults a test scripts, and which records the requests it receives.
 
-    model: what /v1/models lists, and the `model` of an answer to a request that names none. text: what chat answers
-    say until `says`. vllm: continues a last assistant message when asked, and reports its load. remember: False keeps
-    `received` empty, for long runs. load, under vLLM's names, is what /metrics and the load header report besides the
-    number of running requests.
+    model: listed at /v1/models, and the `model` of an answer to a request that names none.
+    text: the text of chat answers until `says` is called.
+    vllm: continues a last assistant message on request, and reports its load, as vLLM does.
+    remember: False keeps `received` empty, for long runs.
+    `load`, under vLLM's metric names, is reported by /metrics and the load header, besides the running requests.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class FakeUpstream:
         self._script = self._default
         self._whole: FakeAnswer | None = None
         self._choose: Callable[[Received], FakeAnswer | str] | None = None
-        # Plain answers by what was asked, with the serial in their id: a benchmark asks the same a million times.
+        # Plain answers by request, with the serial in their id: a benchmark sends the same request a million times.
         self._encoded: dict[tuple[str, bytes, str, bool], tuple[FakeAnswer, int]] = {}
         self._faults: deque[Fault] = deque()
         self._always: Fault | None = None
@@ -82,14 +83,14 @@ class FakeUpstream:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listens. port: 0 takes a free one. May be started again after `stop`, on the same port if told so."""
+        """Listens. port: 0 takes a free one. May be started again after `stop`, also on the same port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: FakeConnection(self), host, port, backlog=4096)
         self._host = host
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Closes the port and every connection; requests still open are done, and not cancelled."""
+        """Closes the port and every connection. Open requests count as done, not as cancelled."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -120,17 +121,17 @@ class FakeUpstream:
 
     @property
     def calls(self) -> list[Received]:
-        """What was received, without probes of health and load."""
+        """The received requests without probes of health and load."""
         return [r for r in self.received if not r.probe]
 
     async def next_received(self, timeout_s: float = 5) -> Received:
-        """The next request that this method has not given yet; waits for it."""
+        """The oldest request that this method has not returned yet; waits for it."""
         await self.until(lambda _: len(self.received) > self._taken, timeout_s)
         self._taken += 1
         return self.received[self._taken - 1]
 
     async def until(self, predicate: Callable[[FakeUpstream], bool], timeout_s: float = 5) -> None:
-        """Waits until this holds; looked at whenever a request comes, ends, or a connection opens or closes."""
+        """Waits until the predicate holds. It is evaluated when a request or a connection begins or ends."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
@@ -142,21 +143,21 @@ class FakeUpstream:
             seen = (
                 f"{len(self.received)} received, {self.cancelled} cancelled, {self.open_connections} connections open"
             )
-            raise TimeoutError(f"what was waited for did not come within {timeout_s:g} s: {seen}") from None
+            raise TimeoutError(f"the awaited state was not reached within {timeout_s:g} s: {seen}") from None
 
     def says(self, *parts: Part) -> None:
-        """What all following chat answers say: each text is one delta of a stream. No parts: the default text again.
+        """Scripts all following chat answers: each text is one delta of a stream. No parts: the default text again.
 
-        A plain answer makes the script's pauses first, and then comes whole.
+        A plain answer waits for the script's pauses first and is then sent in one piece.
         """
         self._say(Script(parts) if parts else self._default)
 
     def tool_call(self, name: str, arguments: str, id: str = "call_1") -> None:
-        """All following chat answers are this call. arguments: JSON text, sent as it is."""
+        """All following chat answers are this tool call. arguments: JSON text, sent unchanged."""
         self._say(Script((), tool=FakeToolCall(name, arguments, id)))
 
     def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
-        """Exactly these bytes as the whole answer to all following requests but probes."""
+        """Answers all following requests except probes with exactly these bytes."""
         self._choose = None
         self._whole = FakeAnswer(body, status=status, headers=_pairs(headers), content_type=content_type)
 
@@ -168,7 +169,7 @@ class FakeUpstream:
         status: int = 200,
         headers: Headers = (),
     ) -> None:
-        """Exactly these bytes as the answer to all following requests but probes, each piece in a write of its own."""
+        """Streams exactly these bytes in answer to all following requests except probes, one write for each chunk."""
         events: list[Event] = []
         for chunk in chunks:
             events += [Delta(chunk), Delay(0)] if isinstance(chunk, bytes) else [chunk]
@@ -178,27 +179,26 @@ class FakeUpstream:
         )
 
     def replies(self, choose: Callable[[Received], FakeAnswer | str]) -> None:
-        """All following requests but probes are answered with what this says of each: a text, as in `says`, or a whole
-        Answer."""
+        """Answers each following request except probes with what `choose` returns: a text (see `says`) or an answer."""
         self._whole, self._choose = None, choose
 
     def then(self, *faults: Fault) -> None:
-        """The next requests, but probes, meet these faults, one each, in order."""
+        """The next requests except probes get these faults, one each, in order."""
         self._faults.extend(faults)
 
     def always(self, fault: Fault | None, share: float = 1.0) -> None:
-        """All requests, probes too, meet this fault until told otherwise. share: of the requests, evenly spread."""
+        """All requests, probes too, get this fault until the next call. share: of the requests, evenly spread."""
         self._always = fault
         self._share = share
 
     def release(self) -> None:
-        """Every answer that holds now goes on."""
+        """Resumes every answer that is on hold."""
         held, self._held = self._held, []
         for connection in held:
             connection.go_on()
 
     def hang_up(self) -> None:
-        """Closes the connections on which nothing is being answered, as vLLM does with those idle for 5 s."""
+        """Closes the idle connections, as vLLM does with those idle for 5 s."""
         for connection in list(self._connections):
             if connection.idle:
                 connection.close()
@@ -208,30 +208,32 @@ class FakeUpstream:
         self._script = script
         self._encoded.clear()
 
-    def _connected(self, connection: FakeConnection) -> int:
+    def connection_opened(self, connection: FakeConnection) -> int:
         self._connections.add(connection)
         self.connections_opened += 1
         self._changed()
         return self.connections_opened
 
-    def _disconnected(self, connection: FakeConnection, received: Received | None) -> None:
-        """received: what was being answered; None: nothing."""
+    def hold(self, connection: FakeConnection) -> None:
+        """The connection's answer stops until `release`."""
+        self._held.append(connection)
+
+    def connection_closed(self, connection: FakeConnection, unanswered: Received | None) -> None:
         self._connections.discard(connection)
         if connection in self._held:
             self._held.remove(connection)
-        if received is not None:
-            # Once stopped, it is we who hang up.
-            received.cancelled = self._server is not None
-            self.cancelled += received.cancelled
-            self._answered(received)
+        if unanswered is not None:
+            unanswered.cancelled = self._server is not None  # after stop() the fake itself hangs up
+            self.cancelled += unanswered.cancelled
+            self.request_answered(unanswered)
         self._changed()
 
-    def _next_serial(self) -> int:
+    def next_serial(self) -> int:
         self._requests += 1
         return self._requests
 
-    def _came(self, received: Received) -> Iterable[Step]:
-        """The steps with which this request is answered."""
+    def steps_for(self, received: Received) -> Iterable[Step]:
+        """The steps of this request's answer. Counts and remembers the request."""
         self._running += 1
         if self._remember:
             self.received.append(received)
@@ -240,7 +242,7 @@ class FakeUpstream:
         fault = self._fault(received)
         return fault.bend(received, answer) if fault else right(received, answer)
 
-    def _answered(self, received: Received) -> None:
+    def request_answered(self, received: Received) -> None:
         self._running -= 1
         received.done.set()
         self._changed()
@@ -261,8 +263,8 @@ class FakeUpstream:
             if isinstance(chosen, FakeAnswer):
                 return replace(chosen, dialect=dialect_of(path))
             return right_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
-        asked = (path, received.body, self.model, self.vllm)
-        known = self._encoded.get(asked) if orca is None else None
+        key = (path, received.body, self.model, self.vllm)
+        known = self._encoded.get(key) if orca is None else None
         if known is not None:
             answer, serial = known
             return replace(answer, body=answer.body.replace(b"-fake-%d" % serial, b"-fake-%d" % received.serial, 1))
@@ -271,7 +273,7 @@ class FakeUpstream:
         if path in _ID_STANDS_FIRST and short and not answer.stream and orca is None:
             if len(self._encoded) == ENCODED_ANSWERS:
                 self._encoded.clear()
-            self._encoded[asked] = answer, received.serial
+            self._encoded[key] = answer, received.serial
         return answer
 
     def _ask(self, received: Received, path: str, orca: str | None) -> FakeRequest:
@@ -297,7 +299,7 @@ class FakeUpstream:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; empty: there is none."""
+    """The JSON object in a body; {} if there is none."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,5 +1,5 @@
 """Every Prometheus metric of room 2, with its help text, and the text of a scrape. Labels are closed sets: names from
-the config, or "other". Those of room 1 are in metrics_proxy.py, experiments' in metrics_experiments.py.
+the config, or "other". Room 1's metrics are in proxy_metrics.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,101 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from gateway.observability.experiment_metrics import ExperimentFigures, families
 from gateway.observability.proxy_metrics import ProxyMetrics as ProxyMetrics
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+VERDICTS = ("ship", "reject", "hold")
+_EACH = ("experiment", "candidate")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFigures:
+    """One metric of one candidate."""
+
+    metric: str
+    difference: float | None  # candidate minus control; positive is better for the candidate; None: no data yet
+    low: float | None
+    high: float | None
+    margin: float | None  # None: the metric has none
+    log_evalue: float | None
+    pairs: int  # in a split: units
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFigures:
+    """One candidate of one experiment."""
+
+    experiment: str
+    candidate: str
+    verdict: str
+    pairs: int  # settled with at least one answer
+    metrics: tuple[MetricFigures, ...] = ()
+    gates: tuple[tuple[str, int], ...] = ()  # by name: −1 red, 0 unknown, 1 green
+    withheld: tuple[tuple[str, int], ...] = ()  # pairs without a comparison, by reason
+    srm_p: float | None = None  # None: nothing is split
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.experiment, self.candidate]
+
+
+def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
+    yield from _of_metrics(figures)
+    pairs = CounterMetricFamily("gateway_experiment_pairs", "Settled pairs", labels=["experiment"])
+    for experiment, n in {each.experiment: each.pairs for each in figures}.items():
+        pairs.add_metric([experiment], n)
+    withheld = CounterMetricFamily(
+        "gateway_experiment_withheld",
+        "Sampled pairs that have no comparison, by reason",
+        labels=[*_EACH, "reason"],
+    )
+    verdict = GaugeMetricFamily(
+        "gateway_experiment_verdict", "1 for the current verdict, 0 for the others", labels=[*_EACH, "verdict"]
+    )
+    gate = GaugeMetricFamily(
+        "gateway_experiment_gate",
+        "Conditions for a verdict: -1 red, 0 unknown, 1 green",
+        labels=[*_EACH, "gate"],
+    )
+    srm = GaugeMetricFamily(
+        "gateway_experiment_srm_p",
+        "Anytime-valid p-value of the sample-ratio test; small: wrong shares",
+        labels=_EACH,
+    )
+    for each in figures:
+        for reason, n in each.withheld:
+            withheld.add_metric([*each.labels, reason], n)
+        for name in VERDICTS:
+            verdict.add_metric([*each.labels, name], float(each.verdict == name))
+        for name, state in each.gates:
+            gate.add_metric([*each.labels, name], state)
+        if each.srm_p is not None:
+            srm.add_metric(each.labels, each.srm_p)
+    yield from (pairs, withheld, verdict, gate, srm)
+
+
+_EXPERIMENT_HELP = {
+    "difference": "Difference between candidate and control; positive is better for the candidate",
+    "difference_low": "Lower end of the difference's anytime-valid interval",
+    "difference_high": "Upper end of the difference's anytime-valid interval",
+    "margin": "Non-inferiority margin of the metric",
+    "log_evalue": "ln of the e-value against no difference",
+    "metric_pairs": "Pairs behind the difference; in a split, units",
+}
+
+
+def _of_metrics(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
+    found = {
+        name: GaugeMetricFamily(f"gateway_experiment_{name}", help_text, labels=[*_EACH, "metric"])
+        for name, help_text in _EXPERIMENT_HELP.items()
+    }
+    for each in figures:
+        for m in each.metrics:
+            values = (m.difference, m.low, m.high, m.margin, m.log_evalue, float(m.pairs))
+            for family, value in zip(found.values(), values, strict=True):
+                if value is not None:
+                    family.add_metric([*each.labels, m.metric], value)
+    yield from found.values()
 
 
 def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
@@ -126,18 +217,22 @@ class EvalMetrics(Collector):
             "gateway_eval_duplicates", "Exchanges that came again after they were stored", figures.duplicates
         )
         for name, text, value in (
-            ("unaccounted", "Enqueued by a gateway, and neither stored nor buried nor under way", figures.unaccounted),
+            (
+                "unaccounted",
+                "Enqueued by a gateway, and not stored, not a dead letter, not in progress",
+                figures.unaccounted,
+            ),
             ("oldest_unscored_seconds", "Age of the oldest exchange not yet scored", figures.oldest_unscored_s),
             ("stream_entries", "Entries in the stream", figures.length),
             ("stream_waiting", "Entries not yet handed to a consumer", figures.waiting),
             ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
-            ("consumers", "Consumers that gave a heartbeat of late", figures.consumers),
-            ("shown_age_seconds", "Since this consumer last came round to bring all this up to date", self._age()),
+            ("consumers", "Consumers with a recent heartbeat", figures.consumers),
+            ("shown_age_seconds", "Seconds since this consumer last updated these figures", self._age()),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
         blocked = GaugeMetricFamily(
             "gateway_eval_scorer_blocked",
-            "1 while a scorer is not asked: it was denied what it needs, or missed deadline after deadline",
+            "1 while a scorer is blocked: it was denied what it needs, or missed too many deadlines in a row",
             labels=["scorer"],
         )
         for name, why in figures.blocked.items():
@@ -145,7 +240,7 @@ class EvalMetrics(Collector):
         yield blocked
         yield from _corrected_families(figures.corrected)
         yield from _spent_families(figures)
-        yield from families(figures.experiments)
+        yield from experiment_families(figures.experiments)
 
     def _age(self) -> float | None:
         return None if self.figures.at is None else max(0.0, self._clock() - self.figures.at)
@@ -158,15 +253,23 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
     counts = CounterMetricFamily("gateway_eval_scores", "Scores, by status", labels=[*_SCORE, "status"])
     sums = CounterMetricFamily(
         "gateway_eval_score_weighted_sum",
-        "Scores by weight; over _weight, in any window: the mean",
+        "Weighted sum of scores; divided by _weight, the mean in any window",
         labels=_SCORE,
     )
     weights = CounterMetricFamily("gateway_eval_score_weight", "Calls that the scores stand for", labels=_SCORE)
-    mean = GaugeMetricFamily("gateway_eval_score_mean", "Mean score as over all traffic, weighted", labels=_SCORE)
-    low = GaugeMetricFamily("gateway_eval_score_mean_low", "Lower end of its 95 % interval, at any time", labels=_SCORE)
-    high = GaugeMetricFamily("gateway_eval_score_mean_high", "Upper end of the same", labels=_SCORE)
+    mean = GaugeMetricFamily(
+        "gateway_eval_score_mean", "Weighted mean score, an estimate over all traffic", labels=_SCORE
+    )
+    low = GaugeMetricFamily(
+        "gateway_eval_score_mean_low", "Lower end of the mean's anytime-valid 95 % interval", labels=_SCORE
+    )
+    high = GaugeMetricFamily(
+        "gateway_eval_score_mean_high", "Upper end of the mean's anytime-valid 95 % interval", labels=_SCORE
+    )
     size = GaugeMetricFamily(
-        "gateway_eval_score_effective_samples", "How many equally weighted scores would tell as much", labels=_SCORE
+        "gateway_eval_score_effective_samples",
+        "Effective sample size: equally weighted scores with the same information",
+        labels=_SCORE,
     )
     for each in scores:
         for status, n in each.by_status.items():
@@ -181,11 +284,15 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
 
 
 def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
-    name, text = "gateway_eval_score_corrected_mean", "Mean score as people's labels correct it, weighted, 1 best"
+    name, text = "gateway_eval_score_corrected_mean", "Weighted mean score, corrected by human labels; 1 is best"
     mean = GaugeMetricFamily(name, text, labels=_SCORE)
-    low = GaugeMetricFamily(f"{name}_low", "Lower end of its 95 % interval, for one look", labels=_SCORE)
-    high = GaugeMetricFamily(f"{name}_high", "Upper end of the same", labels=_SCORE)
-    labels = GaugeMetricFamily("gateway_eval_score_labels", "Labels that the corrected mean rests on", labels=_SCORE)
+    low = GaugeMetricFamily(
+        f"{name}_low", "Lower end of the corrected mean's 95 % interval, for one look", labels=_SCORE
+    )
+    high = GaugeMetricFamily(
+        f"{name}_high", "Upper end of the corrected mean's 95 % interval, for one look", labels=_SCORE
+    )
+    labels = GaugeMetricFamily("gateway_eval_score_labels", "Human labels behind the corrected mean", labels=_SCORE)
     for each in means:
         of = [each.scorer, each.model, each.arm]
         for family, value in ((mean, each.mean), (low, each.low), (high, each.high), (labels, each.labels)):
@@ -194,14 +301,16 @@ def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
 
 
 def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
-    usd = CounterMetricFamily("gateway_eval_cost_usd", "What scorers have paid, where it is known", labels=["scorer"])
-    tokens = CounterMetricFamily("gateway_eval_tokens", "Tokens that scorers had models use", labels=["scorer"])
+    usd = CounterMetricFamily(
+        "gateway_eval_cost_usd", "USD that scorers have spent, where the price is known", labels=["scorer"]
+    )
+    tokens = CounterMetricFamily("gateway_eval_tokens", "Tokens that scorers have used", labels=["scorer"])
     for scorer, spent in figures.cost_usd.items():
         usd.add_metric([scorer], spent)
     for scorer, n in figures.tokens.items():
         tokens.add_metric([scorer], n)
     used = GaugeMetricFamily(
-        "gateway_eval_budget_used_ratio", "How much of the day's budget a scorer has used, 0 to 1", labels=["scorer"]
+        "gateway_eval_budget_used_ratio", "Share of the day's budget that a scorer has used, 0 to 1", labels=["scorer"]
     )
     for scorer, share in figures.budget_used.items():
         used.add_metric([scorer], share)

@@ -86,7 +86,7 @@ class _Calls:
     overhead = _histogram(
         "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream", buckets=_OVERHEAD
     )
-    continued = _counter("gateway_continued", "Streams cut upstream, by how they went on", "alias", "how")
+    continued = _counter("gateway_continued", "Streams cut upstream, by how they continued", "alias", "how")
     tokens = _counter("gateway_tokens", "Tokens over all traffic", "alias", "upstream", "type")
     cost = _counter("gateway_cost_usd", "USD of calls whose usage and price are known", "alias", "upstream")
     unpriced = _counter("gateway_unpriced", "Calls of unknown cost: no price, or no usage", "alias", "upstream")
@@ -96,15 +96,13 @@ class _Upstreams:
     """What upstreams were asked, and how much they have to do."""
 
     inflight = _gauge("gateway_inflight_requests", "Calls being answered now", over="livesum")
-    attempts = _counter("gateway_attempts", "Tries at upstreams, by result", "upstream", "result")
+    attempts = _counter("gateway_attempts", "Attempts at upstreams, by result", "upstream", "result")
     upstream_inflight = _gauge(
         "gateway_upstream_inflight_requests", "Attempts under way at an upstream", "upstream", over="livesum"
     )
-    queued = _gauge(
-        "gateway_upstream_queued_requests", "Calls waiting for a place at an upstream", "upstream", over="livesum"
-    )
+    queued = _gauge("gateway_upstream_queued_requests", "Calls queued for an upstream", "upstream", over="livesum")
     breaker_open = _gauge(
-        "gateway_breaker_open", "1 while a target is not asked because it failed", "upstream", "model", over="livemax"
+        "gateway_breaker_open", "1 while the target's circuit breaker is open", "upstream", "model", over="livemax"
     )
     config_ok = _gauge(
         "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", over="livemin"
@@ -120,11 +118,11 @@ class _Recorded:
     sampled = _counter("gateway_eval_sampled", "Seen and sampled", "stratum")
     enqueued = _counter("gateway_eval_enqueued", "Sampled and acknowledged by the stream", "stratum")
     dropped = _counter("gateway_eval_dropped", "Sampled and not enqueued, by reason", "stratum", "reason")
-    redactions = _counter("gateway_redactions", "What was replaced in records before they left, by rule", "rule")
+    redactions = _counter("gateway_redactions", "Redactions in records before they were appended, by rule", "rule")
     redaction_failed = _counter(
         "gateway_redaction_failed", "Records whose content was dropped because redaction failed", "reason"
     )
-    feedback = _counter("gateway_feedback", "What people said of answers, by result", "result")
+    feedback = _counter("gateway_feedback", "Feedback on answers, by result", "result")
     recorder_waiting = _gauge(
         "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", over="livesum"
     )
@@ -139,18 +137,16 @@ class _Recorded:
 class _Tried:
     """What experiments ask and serve."""
 
-    shadow = _counter(
-        "gateway_shadow", 'Shadow requests, by what became of them; arm: "" where none was asked', *_PART, "result"
-    )
+    shadow = _counter("gateway_shadow", 'Shadow requests, by outcome; arm: "" where none was sent', *_PART, "result")
     shadow_tokens = _counter("gateway_shadow_tokens", "Tokens that shadows used, input and output", *_PART)
-    shadow_cost = _counter("gateway_shadow_cost_usd", "What shadows cost, where the model has a price", *_PART)
+    shadow_cost = _counter("gateway_shadow_cost_usd", "USD of shadow requests whose price is known", *_PART)
     shadow_running = _gauge("gateway_shadow_running", "Shadow requests under way", "experiment", over="livesum")
     shadow_paused = _gauge(
-        "gateway_shadow_paused", "1 while shadows pause because served answers were slower beside them",
+        "gateway_shadow_paused", "1 while shadows are paused because served answers were slower while they ran",
         "experiment", over="livemax",
     )  # fmt: skip
     shadow_budget = _gauge(
-        "gateway_shadow_budget_used_ratio", "How much of the day's budget its shadows have used, 0 to 1",
+        "gateway_shadow_budget_used_ratio", "Share of the day's budget that shadows have used, 0 to 1",
         "experiment", over="livemax",
     )  # fmt: skip
     split = _counter("gateway_split", "Calls of a split, by how they ended for their arm", *_PART, "result")

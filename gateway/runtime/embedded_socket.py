@@ -1,4 +1,5 @@
-"""Where the embedded stream server of a data directory listens: for whoever runs it, and whoever asks it."""
+"""Where the embedded stream server of a data directory listens. For programs that only connect to it: embedded_redis.py
+runs it."""
 
 from __future__ import annotations
 
@@ -13,15 +14,16 @@ MAX_SOCKET_BYTES = 103  # macOS; Linux takes 107
 
 
 def stream_url(address: str | None, data: Path) -> str:
-    """The stream server: the one that the config's `stream` section names, else the embedded one of this directory."""
+    """The stream server's URL. address: the config's `stream.url`; None: the embedded server of this directory."""
     return address or f"unix://{quote(str(socket_path(data)))}"
 
 
 def socket_path(data: Path) -> Path:
-    """Where the embedded server of a data directory listens; makes the directory.
+    """The unix socket of a data directory's embedded server. Makes the directory.
 
-    Inside it, unless that path is longer than the kernel takes: then in a private directory under the system's
-    temporary one, to which the symbolic link `socket` in the data directory leads.
+    A path that is longer than the kernel accepts is replaced: the socket then lies in a private directory under the
+    system's temporary directory, and the symbolic link `socket` in the data directory points there.
+    Raises PermissionError if that private directory belongs to another user.
     """
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data.resolve() / SOCKET

@@ -39,7 +39,7 @@ from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, releas
 from gateway.evals.store.experiments.queries import known_pair_scores
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
-from gateway.observability.experiment_metrics import ExperimentFigures, MetricFigures
+from gateway.observability.eval_metrics import ExperimentFigures, MetricFigures
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
