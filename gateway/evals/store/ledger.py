@@ -156,7 +156,7 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
     came = _came(connection, newest.incarnation, low, newest.last_seq)
     values = {
         "closed_seq": newest.last_seq,
-        "closed_position": newest.position,
+        "closed_position": max(newest.position, row.closed_position),
         "enqueued": max(newest.enqueued, row.enqueued),
         "settled": ledgers.c.settled + came,
     }
@@ -168,7 +168,7 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
             missing = mark.last_seq - low - _came(connection, mark.incarnation, low, mark.last_seq)
             gap = SequenceGap(mark.incarnation, low, mark.last_seq, mark.shard, since, mark.position, missing)
             loss_accounting.add_gap(connection, gap)
-        low, since = max(low, mark.last_seq), mark.position
+        low, since = max(low, mark.last_seq), max(since, mark.position)
 
 
 def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:

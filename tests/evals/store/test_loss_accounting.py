@@ -198,3 +198,17 @@ def test_an_incident_before_an_idle_tally_explains_no_later_gap(shore, exchange,
     shore.write(30_000, tally(sent))
     assert shore.tick(look(31_000, trimmed=trimmed)) == 2
     assert shore.lost() == {}
+
+
+def test_a_tally_read_again_moves_no_gap_backwards(shore, exchange, tally):
+    """Redelivered after its mark was closed, it is older than what the ledger already knows."""
+    sent = [exchange() for _ in range(3)]
+    first = tally(sent[:1])
+    shore.write(100, sent[0], first)
+    shore.write(20_000, tally(sent[:1]))
+    trimmed = TrimmedEntries(1, f"{MS + 5_000}-0")
+    assert shore.tick(look(21_000, trimmed=trimmed)) == 0
+    shore.write(100, first)
+    shore.write(30_000, tally(sent))
+    assert shore.tick(look(31_000, trimmed=trimmed)) == 2
+    assert shore.lost() == {}
