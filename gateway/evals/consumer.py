@@ -1,7 +1,7 @@
-"""Read → score → store → acknowledge, in that order: so an exchange may be judged twice, and is never lost here.
+"""Read → score → store → acknowledge, in that order: an exchange may be scored twice, and is never lost here.
 
-Entries of a consumer that died are taken over one at a time, so that one which kills its consumer takes no other with
-it; after a number of deliveries it becomes a dead letter.
+Entries of a consumer that died are claimed one at a time, so that an entry that kills its consumer takes no other entry
+with it; after a number of deliveries it becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 BLOCKED_KEPT_S = 60
 VERDICT_KEPT_S = 60
-LATE_BEATS = 3  # a consumer that missed so many heartbeats does not count as alive
+LATE_BEATS = 3  # a consumer that missed this many heartbeats in a row counts as dead
 FAILURE_KEPT_S = 86_400
-KILLED = "its consumer was killed, or hung, while it held it"
+KILLED = "its consumer was killed, or hung, while it was scoring the entry"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 RETRY = Backoff(first_s=0.1, most_s=5.0)  # while the stream server or the store is down
@@ -46,93 +46,98 @@ RETRY = Backoff(first_s=0.1, most_s=5.0)  # while the stream server or the store
 
 @dataclass(frozen=True, slots=True)
 class ConsumerTiming:
-    """When a consumer does what. claim_idle_ms: an entry nobody has touched for so long belongs to whoever claims it.
-    most_deliveries: an entry handed out more often is a dead letter."""
+    """How often a consumer does what."""
 
     count: int = 256
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
-    keep_s: float = 60.0
+    retention_s: float = 60.0
     heartbeat_s: float = 5.0
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
+    """An entry that its consumer has not touched for this long may be claimed by another."""
     most_deliveries: int = 5
+    """An entry delivered more often becomes a dead letter."""
     retry: Backoff = RETRY
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerContext:
-    """What a consumer works with. experiments: None: it takes no part in moving them forward. events: None:
-    nobody is told what scorers said."""
+    """Everything a consumer works with."""
 
     corridor: Corridor
     store: Store
     scorers: Mapping[str, RegisteredScorer]
-    judge: EntryScorer
+    scoring: EntryScorer
     gauges: Gauges
     metrics: EvalMetrics
     experiments: ExperimentEngine | None = None
+    """None: this consumer does not advance experiments."""
     events: ScoreEvents | None = None
+    """None: scores are not emitted as OpenTelemetry events."""
 
 
 class Consumer:
-    """One consumer of the group. name: unique among all that run; clock: Unix time in seconds."""
+    """One consumer of the group.
+
+    name: unique among the running consumers. clock: Unix time in seconds.
+    """
 
     def __init__(
         self,
-        desk: ConsumerContext,
+        context: ConsumerContext,
         name: str,
-        pace: ConsumerTiming | None = None,
+        timing: ConsumerTiming | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._name = name
-        self._pace = pace or ConsumerTiming()
+        self._timing = timing or ConsumerTiming()
         self._clock = clock
         self._stopping = asyncio.Event()
-        self._in_hand: list[str] = []
+        self._in_progress: list[str] = []
         self._due: dict[str, float] = {}
-        self._told_trouble = False
-        self._told_blocked = False
+        self._unavailable = False
+        self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
 
     def stop(self) -> None:
-        """run() returns when what is in hand is stored and acknowledged."""
+        """Makes run() return once the entries in progress are stored and acknowledged."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Until stop(). Survives whatever the stream server and the store do."""
-        with contextlib.suppress(StreamDown, StoreDown):  # only when it was stopped in the midst of it
+        """Consumes until stop(). Survives outages of the stream server and the store."""
+        with contextlib.suppress(StreamDown, StoreDown):  # raised only when stop() came during an outage
             async with Tasks() as tasks:
-                tasks.start(self._live(), "heartbeat")
-                await self._until_done(self._desk.corridor.join)
+                tasks.start(self._heartbeat(), "heartbeat")
+                await self._until_done(self._context.corridor.join)
                 await self._warn_of_eviction()
                 experimenting = self._experiments(tasks)
                 while not self._stopping.is_set():
                     await self._until_done(self._round)
                 await experimenting
             await self._tick()
-            await self._desk.corridor.leave(self._name)
+            await self._context.corridor.leave(self._name)
 
     def _experiments(self, tasks: Tasks) -> Awaitable[None]:
-        """Beside the reading, which must not wait for a judge of pairs. Ends when all that was read is settled."""
-        experiments = self._desk.experiments
+        """Runs next to the reading, which must not wait for a pairwise judge. Ends when everything read is settled."""
+        experiments = self._context.experiments
         work = experiments.run(self._name, self._stopping) if experiments else self._stopping.wait()
         return tasks.start(work, "experiments")  # type: ignore[arg-type]
 
     async def _warn_of_eviction(self) -> None:
-        with contextlib.suppress(StreamDown):  # where it may not be asked
-            policy = await self._desk.corridor.evicting()
+        with contextlib.suppress(StreamDown):  # the ACL may forbid the question
+            policy = await self._context.corridor.evicting()
             if policy is not None:
                 log.warning(EVICTS, policy)
 
     async def _round(self) -> None:
-        if self._is_due("claim", self._pace.claim_s):
-            await self._take_over()
-        entries = await self._desk.corridor.read(self._name, self._pace.count, self._pace.block_ms)
+        if self._is_due("claim", self._timing.claim_s):
+            await self._claim()
+        entries = await self._context.corridor.read(self._name, self._timing.count, self._timing.block_ms)
         await self._settle(entries)
-        if self._is_due("tick", self._pace.tick_s):
+        if self._is_due("tick", self._timing.tick_s):
             await self._tick()
 
     def _is_due(self, what: str, every_s: float) -> bool:
@@ -142,50 +147,50 @@ class Consumer:
         self._due[what] = now + every_s
         return True
 
-    async def _take_over(self) -> None:
-        """What dead consumers left, and what was handed to us in an answer that never arrived."""
+    async def _claim(self) -> None:
+        """Claims what dead consumers left, and what was delivered to this one in a reply that never arrived."""
         while not self._stopping.is_set():
-            claimed = await self._desk.corridor.claim(self._name, self._pace.claim_idle_ms, 1)
+            claimed = await self._context.corridor.claim(self._name, self._timing.claim_idle_ms, 1)
             if not claimed:
                 return
             entry = claimed[0]
-            if entry.deliveries > self._pace.most_deliveries:
-                await self._dead_letter(entry, "too_many_deliveries", await self._why_never(entry))
+            if entry.deliveries > self._timing.most_deliveries:
+                await self._dead_letter(entry, "too_many_deliveries", await self._failure_of(entry))
             else:
                 await self._settle(claimed)
 
-    async def _why_never(self, entry: StreamEntry) -> str:
-        last = await self._desk.corridor.state.recall(_failure(entry.id))
-        return f"handed out {entry.deliveries} times, never stored; the last time: {last or KILLED}"
+    async def _failure_of(self, entry: StreamEntry) -> str:
+        last = await self._context.corridor.state.recall(_failure_key(entry.id))
+        return f"delivered {entry.deliveries} times, never stored; last failure: {last or KILLED}"
 
     async def _settle(self, entries: Sequence[StreamEntry]) -> None:
-        """Judges, stores and acknowledges these entries, however long the store and the stream server need.
+        """Scores, stores and acknowledges these entries, however long the store and the stream server need.
 
-        What breaks it leaves all of them as they were: they are claimed later, one at a time.
+        An unexpected error leaves all of them pending; they are claimed later, one at a time.
         """
         if not entries:
             return
-        self._in_hand = [entry.id for entry in entries]
+        self._in_progress = [entry.id for entry in entries]
         try:
-            found = await self._desk.judge.read(entries)
+            found = await self._context.scoring.read(entries)
             for each in found.unreadable:
                 await self._dead_letter(each.entry, "unreadable", each.reason)
             stored = await self._store(found.read)
-            await self._until_done(partial(self._desk.corridor.ack, stored))
-        except (StreamDown, StoreDown):  # told to stop in the midst of it
+            await self._until_done(partial(self._context.corridor.ack, stored))
+        except (StreamDown, StoreDown):  # stopped during an outage
             raise
-        except Exception as error:  # one entry that breaks our own code must not end the consumer
-            log.exception("%d entries could not be settled; each is tried again alone", len(entries))
+        except Exception as error:  # an entry that breaks our own code must not end the consumer
+            log.exception("scoring failed; each entry is retried alone: entries=%d", len(entries))
             for entry in entries:
-                said = f"{type(error).__name__}: {error}"
+                failure = f"{type(error).__name__}: {error}"
                 await self._until_done(
-                    partial(self._desk.corridor.state.remember, _failure(entry.id), said, FAILURE_KEPT_S)
+                    partial(self._context.corridor.state.remember, _failure_key(entry.id), failure, FAILURE_KEPT_S)
                 )
         finally:
-            self._in_hand = []
+            self._in_progress = []
 
     async def _store(self, read: Sequence[ReadEntry]) -> list[str]:
-        """Returns the ids of the entries that are stored. What the database refuses is buried, and only that."""
+        """Stores the entries and returns the ids of those stored; rejected ones become dead letters."""
         try:
             await self._write(read)
             return [r.entry.id for r in read]
@@ -197,86 +202,88 @@ class Consumer:
 
     async def _write(self, read: Sequence[ReadEntry]) -> None:
         if read:
-            written = await self._until_done(partial(self._desk.store.write, batch_of(self._desk.scorers, read)))
-            if self._desk.events is not None:
-                self._desk.events.tell(read)
+            written = await self._until_done(partial(self._context.store.write, batch_of(self._context.scorers, read)))
+            if self._context.events is not None:
+                self._context.events.emit(read)
             for met in written.met:
-                with contextlib.suppress(StreamDown):  # whoever waits for it then hears nothing, and does not wait long
-                    await self._desk.corridor.state.remember(
+                with contextlib.suppress(StreamDown):  # the client that waits for it gets a timeout
+                    await self._context.corridor.state.remember(
                         f"feedback:{met.feedback_id}", met.to_json(), VERDICT_KEPT_S
                     )
 
     async def _dead_letter(self, entry: StreamEntry, reason: str, error: str) -> None:
         """Stores the dead letter before the entry is moved: a crash in between counts it once all the same."""
-        log.warning("entry %s becomes a dead letter: %s: %s", entry.id, reason, error)
+        log.warning("entry moved to the dead letters: entry=%s reason=%s error=%s", entry.id, reason, error)
         letter = DeadLetterRow(entry.id, reason, error, self._clock(), exchange_in(entry))
-        await self._until_done(partial(self._desk.store.bury, [letter]))
-        await self._until_done(partial(self._desk.corridor.dead_letters.add, entry, reason, error))
+        await self._until_done(partial(self._context.store.add_dead_letters, [letter]))
+        await self._until_done(partial(self._context.corridor.dead_letters.add, entry, reason, error))
 
     async def _tick(self) -> None:
-        """What has been read and stored closes the ledgers; what is closed is shown, and leaves the stream."""
-        corridor = self._desk.corridor
-        standing = await self._desk.store.close(await corridor.looks())
+        """Closes the ledgers of everything read and stored, trims the stream, and updates the metrics."""
+        corridor = self._context.corridor
+        snapshot = await self._context.store.close(await corridor.looks())
         await corridor.trim_read()
-        if self._is_due("keep", self._pace.keep_s):
-            await self._keep()
-        await self._tell_blocked()
-        if self._is_due("labels", self._pace.labels_s):
-            self._labelled = await self._desk.store.run(labels_with_scores)
-        figures = self._desk.gauges.show(standing, await corridor.lag(self._clock()), self._labelled)
-        if self._desk.experiments is not None:
-            figures = replace(figures, experiments=self._desk.experiments.figures)
-        self._desk.metrics.figures = self._alarmed(await self._of_the_stream(figures))
+        if self._is_due("retention", self._timing.retention_s):
+            await self._apply_retention()
+        await self._report_blocked()
+        if self._is_due("labels", self._timing.labels_s):
+            self._labelled = await self._context.store.run(labels_with_scores)
+        figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
+        if self._context.experiments is not None:
+            figures = replace(figures, experiments=self._context.experiments.figures)
+        self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
-    async def _of_the_stream(self, figures: EvalFigures) -> EvalFigures:
-        """With what only the stream server knows: what was trimmed, who lives, what budgets are used."""
-        corridor, now = self._desk.corridor, self._clock()
+    async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:
+        """Adds what only the stream server knows: trimmed entries, living consumers, used budgets."""
+        corridor, now = self._context.corridor, self._clock()
         beats = (await corridor.state.consumers()).values()
         return replace(
             figures,
             trimmed_unread=await corridor.trimmed_unread(),
             at=now,
-            consumers=sum(now - at < LATE_BEATS * self._pace.heartbeat_s for at in beats),
-            budget_used=self._desk.gauges.budgets(await corridor.state.sums(ledger_key_at(now))),
+            consumers=sum(now - at < LATE_BEATS * self._timing.heartbeat_s for at in beats),
+            budget_used=self._context.gauges.budgets(await corridor.state.sums(ledger_key_at(now))),
         )
 
-    async def _keep(self) -> None:
-        swept = await self._desk.store.retain(self._name)
+    async def _apply_retention(self) -> None:
+        swept = await self._context.store.retain(self._name)
         if swept.more:
-            self._due["keep"] = 0.0
+            self._due["retention"] = 0.0
         if swept.removed or swept.emptied:
-            log.info("%d old exchanges are gone; of %d more, the words", swept.removed, swept.emptied)
+            log.info("retention: exchanges deleted=%d, reduced to numbers=%d", swept.removed, swept.emptied)
 
-    async def _tell_blocked(self) -> None:
-        """For `gateway status`, until it says otherwise or says nothing for BLOCKED_KEPT_S: scorer → why."""
-        blocked = {name: reason for name, reason in self._desk.gauges.gates().items() if reason is not None}
-        if blocked or self._told_blocked:
-            said = orjson.dumps(blocked).decode()
-            await self._desk.corridor.state.remember(f"blocked:{self._name}", said, BLOCKED_KEPT_S)
-        self._told_blocked = bool(blocked)
+    async def _report_blocked(self) -> None:
+        """Publishes scorer → reason for `gateway status`; expires after BLOCKED_KEPT_S."""
+        blocked = {name: reason for name, reason in self._context.gauges.gates().items() if reason is not None}
+        if blocked or self._reported_blocked:
+            reasons = orjson.dumps(blocked).decode()
+            await self._context.corridor.state.remember(f"blocked:{self._name}", reasons, BLOCKED_KEPT_S)
+        self._reported_blocked = bool(blocked)
 
-    def _alarmed(self, figures: EvalFigures) -> EvalFigures:
-        """Says in the log what only rises when something is lost."""
-        before = self._desk.metrics.figures
+    def _with_alarms(self, figures: EvalFigures) -> EvalFigures:
+        """Logs every counter of losses that has risen."""
+        before = self._context.metrics.figures
         if figures.unaccounted > before.unaccounted:
-            log.error("%d exchanges were sent, never came, and nothing explains it", figures.unaccounted)
+            log.error(
+                "exchanges were sent, never arrived, and no incident explains it: unaccounted=%d", figures.unaccounted
+            )
         if figures.trimmed_unread > before.trimmed_unread:
-            log.error("%d entries left the stream before they were read", figures.trimmed_unread)
+            log.error("entries were trimmed from the stream before they were read: total=%d", figures.trimmed_unread)
         for reason, n in figures.lost.items():
             if n > before.lost.get(reason, 0):
-                log.warning("%d exchanges are lost so far: %s", n, reason)
+                log.warning("exchanges were lost: reason=%s total=%d", reason, n)
         return figures
 
-    async def _live(self) -> None:
-        """Says that we live, and that what is in hand is ours: a judge may take longer than claim_idle_ms."""
+    async def _heartbeat(self) -> None:
+        """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""
         while True:
-            with contextlib.suppress(StreamDown):  # told by whoever reads
-                await self._desk.corridor.state.heartbeat(self._name, self._clock())
-                await self._desk.corridor.keep(self._name, self._in_hand)
-            await asyncio.sleep(self._pace.heartbeat_s)
+            with contextlib.suppress(StreamDown):  # logged by the reading loop
+                await self._context.corridor.state.heartbeat(self._name, self._clock())
+                await self._context.corridor.keep(self._name, self._in_progress)
+            await asyncio.sleep(self._timing.heartbeat_s)
 
     async def _until_done(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Again and again while the stream server or the store is down; told once. Raises only when it is to stop."""
+        """Retries while the stream server or the store is down; logs once. Raises only after stop()."""
         failures = 0
         while True:
             try:
@@ -284,26 +291,26 @@ class Consumer:
             except (StreamDown, StoreDown) as error:
                 if self._stopping.is_set():
                     raise
-                self._tell(error)
+                self._log_outage(error)
             else:
-                self._untell()
+                self._log_recovery()
                 return done
             failures += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace.retry.wait_s(failures)):
+                async with asyncio.timeout(self._timing.retry.wait_s(failures)):
                     await self._stopping.wait()
 
-    def _tell(self, error: Exception) -> None:
-        if not self._told_trouble:
-            log.warning("%s; tried again until it works", error)
-        self._told_trouble = True
+    def _log_outage(self, error: Exception) -> None:
+        if not self._unavailable:
+            log.warning("scoring paused; retried until it works: %s", error)
+        self._unavailable = True
 
-    def _untell(self) -> None:
-        if self._told_trouble:
-            log.warning("scoring goes on")
-        self._told_trouble = False
+    def _log_recovery(self) -> None:
+        if self._unavailable:
+            log.warning("scoring resumed")
+        self._unavailable = False
 
 
-def _failure(entry: str) -> str:
-    """Where the last error of an entry is remembered."""
+def _failure_key(entry: str) -> str:
+    """The key of the shared state that holds an entry's last error."""
     return f"failure:{entry}"

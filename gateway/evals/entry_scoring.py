@@ -1,4 +1,4 @@
-"""Entries of the stream to records, to judged exchanges, to a batch for the store. No I/O but the scorers' own."""
+"""Turns stream entries into records, scored exchanges and a batch for the store. No I/O but the scorers' own."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReadEntry:
-    """An entry that can be read. judged: what was said of it, for an exchange."""
+    """An entry that can be read."""
 
     entry: StreamEntry
     record: Record
     judged: ScoredExchange | None = None
+    """The scores, where the record is an exchange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,16 @@ class SortedEntries:
 
 @dataclass(frozen=True, slots=True)
 class _PendingScores:
-    """An exchange of which some scorers have still to say something. judged: with what was said at once."""
+    """An exchange that waits for some of its scorers."""
 
     entry: StreamEntry
     judged: ScoredExchange
+    """With the scores that needed no waiting."""
     begun: StartedScores
 
 
 class EntryScorer:
-    """Reads entries and asks every scorer about each exchange. prices: None: none are known."""
+    """Reads entries and runs every scorer on each exchange."""
 
     def __init__(
         self, scorers: Mapping[str, RegisteredScorer], threads: ScoringThreads, prices: Prices | None = None
@@ -70,7 +72,7 @@ class EntryScorer:
         self._threads = threads
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
-        """Never raises for what stands in an entry: one bad entry must not stop the others."""
+        """Never raises for the content of an entry: one bad entry must not stop the others."""
         found = [self._begin(entry) for entry in entries]
         waiting = [at for at, each in enumerate(found) if isinstance(each, _PendingScores)]
         ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _PendingScores)))
@@ -86,34 +88,34 @@ class EntryScorer:
             record = from_fields(entry.fields)
             if not isinstance(record, Exchange):
                 return ReadEntry(entry, record)
-            judged, begun = self._judge(record, position(entry.id))
+            judged, begun = self._start(record, position(entry.id))
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
-        except Exception as error:  # whatever a strange record breaks, the others go on; it is counted as a dead letter
+        except Exception as error:  # the other entries are scored; this one becomes a dead letter
             return _broken(entry, error)
         return _PendingScores(entry, judged, begun) if begun.waiting else ReadEntry(entry, record, judged)
 
     async def _end(self, begun: _PendingScores) -> ReadEntry | UnreadableEntry:
         try:
             results = await score_later(begun.begun, self._threads)
-        except Exception as error:  # the same
+        except Exception as error:  # as in _begin
             return _broken(begun.entry, error)
         return ReadEntry(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
 
-    def _judge(self, exchange: Exchange, place: str) -> tuple[ScoredExchange, StartedScores]:
-        """What can be said at once, and what is still to be asked."""
+    def _start(self, exchange: Exchange, position: str) -> tuple[ScoredExchange, StartedScores]:
+        """Runs the scorers that need no waiting, and starts the others."""
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or _reference(request)
         subject = Subject(exchange, request, completion, reference, cost_usd)
         begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
-        said = [r for r in begun.results if r is not None]
-        return ScoredExchange(exchange, completion, said, cost_usd, place), begun
+        results = [r for r in begun.results if r is not None]
+        return ScoredExchange(exchange, completion, results, cost_usd, position), begun
 
 
 def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:
-    log.error("entry %s cannot be read", entry.id, exc_info=error)
+    log.error("entry cannot be read; it becomes a dead letter: entry=%s", entry.id, exc_info=error)
     return UnreadableEntry(entry, f"{type(error).__name__}: {error}")
 
 
@@ -128,7 +130,7 @@ def batch_of(scorers: Mapping[str, RegisteredScorer], read: Iterable[ReadEntry])
 
 
 def exchange_in(entry: StreamEntry) -> Exchange | None:
-    """The exchange of an entry, so that its dead letter settles the ledger; None where there is none to be read."""
+    """The exchange of an entry, so that its dead letter counts in the ledger; None where it cannot be read."""
     try:
         record = from_fields(entry.fields)
     except ValueError:
@@ -145,7 +147,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 
 def _reference(request: Mapping[str, Any]) -> str | None:
-    """The right answer, where the client gave one: `metadata: {"reference": "…"}`."""
+    """The correct answer, where the client sent one: `metadata: {"reference": "…"}`."""
     metadata = request.get("metadata")
     given = metadata.get("reference") if isinstance(metadata, dict) else None
     return given if isinstance(given, str) else None

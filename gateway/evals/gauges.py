@@ -1,4 +1,4 @@
-"""From what the store holds to what Prometheus reads. Pure."""
+"""Turns a snapshot of the store into the figures that Prometheus reads. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = "other"
 
 
 class Gauges:
-    """What to show of a store. Labels are the names of the config; whatever it no longer names is "other"."""
+    """The figures of one store. Labels are names from the config; a name that it no longer has becomes "other"."""
 
     def __init__(
         self, config: Config, scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] | None = None
@@ -36,36 +36,36 @@ class Gauges:
             for name, section in config.scorers.items()
         }
 
-    def show(self, standing: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
-        """labelled: rows of store.labels.labelled."""
+    def show(self, snapshot: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+        """labelled: rows of store.labels.labels_with_scores."""
         groups: dict[tuple[str, str, str], list[ScoreCell]] = {}
-        for cell in standing.cells:
+        for cell in snapshot.cells:
             key = cell.key
             scorer = key.scorer if key.scorer in self._scorers else OTHER
             model = key.model if key.model in self._models else OTHER
             arm = key.arm if key.arm in ("", "control", "candidate") else OTHER
             groups.setdefault((scorer, model, arm), []).append(cell)
-        spent = self._spent(standing.costs)
+        spent = self._spent(snapshot.costs)
         return EvalFigures(
             scores=tuple(self._figures(*labels, cells) for labels, cells in sorted(groups.items())),
-            dead_letters=standing.dead_letters,
-            duplicates=standing.duplicates,
-            unaccounted=standing.unaccounted,
-            lost=standing.lost,
+            dead_letters=snapshot.dead_letters,
+            duplicates=snapshot.duplicates,
+            unaccounted=snapshot.unaccounted,
+            lost=snapshot.lost,
             oldest_unscored_s=lag.oldest_s,
             length=lag.length,
             waiting=lag.waiting,
             pending=lag.pending,
             blocked=self.gates(),
-            corrected=self._corrected(standing.cells, labelled),
+            corrected=self._corrected(snapshot.cells, labelled),
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
 
     def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
-        """How much of its day's budget each scorer that has one has used; of two limits the larger share.
+        """scorer → the share of its daily budget that is used; of two limits the larger share.
 
-        spent: today's sums.
+        spent: today's sums, by "scorer:usd" and "scorer:tokens".
         """
         return {
             name: max(spent.get(f"{name}:{what}", 0.0) / limit for what, limit in limits.items() if limit)
@@ -74,18 +74,18 @@ class Gauges:
         }
 
     def gates(self) -> dict[str, str | None]:
-        """By scorer, of single answers or of pairs, that may be blocked: why it is; None: it is not."""
+        """scorer → why it is blocked, or None; of every scorer that can be."""
         return {name: gate.reason for name, gate in self._gates.items()}
 
     def _corrected(
         self, cells: Sequence[ScoreCell], labelled: Sequence[Mapping[str, Any]]
     ) -> tuple[CorrectedFigures, ...]:
-        """Of models that the config names; a sum of others is no mean of anything."""
+        """Only for models of the config: a mean over "other" would mix unrelated models."""
         means = corrected_figures(self._scorers, cells, labelled)
         return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
 
     def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:
-        """By configured scorer; 0 for one that asks and has not spent yet, so that its series begins there."""
+        """By configured scorer; 0 for one that calls a model and has not spent yet, so that its series starts at 0."""
         spent = {name: ScorerCost() for name in self._gates}
         for name, cost in costs.items():
             shown = name if name in self._known else OTHER
@@ -94,7 +94,7 @@ class Gauges:
         return spent
 
     def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[ScoreCell]) -> ScoreFigures:
-        """The counters add all versions of a scorer, so that they never go back; the mean is of the one at work."""
+        """Counters add all versions of a scorer, so that they never decrease; the mean is of the running version."""
         by_status: Counter[str] = Counter()
         for cell in cells:
             by_status.update({status: n for status, n in cell.n.items() if n})
@@ -114,8 +114,8 @@ class Gauges:
 
     def _estimate(self, registered: RegisteredScorer, cells: Iterable[ScoreCell]) -> WeightedEstimate:
         now = (registered.scorer.version, registered.config_hash)
-        at_work = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
-        return weighted_mean(at_work, registered.scorer.bounds)
+        running = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
+        return weighted_mean(running, registered.scorer.bounds)
 
 
 def strata_of(cell: ScoreCell) -> StratumSums:

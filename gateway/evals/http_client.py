@@ -1,6 +1,6 @@
-"""The only HTTP of room 2: to the gateway, with a key of its own that is never sampled, and to scorer services.
+"""The evaluation side's only HTTP client: to the gateway, with a key that is never sampled, and to scorer services.
 
-It opens connections and reads answers; what is asked, and what an answer means, is its callers'.
+It opens connections and reads replies; their meaning is the caller's business.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Unreachable(Exception):
-    """No answer came: refused, lost, late, or larger than allowed. The message names the place, never a key."""
+    """No reply: refused, lost, late, or larger than allowed. The message names the URL, never a key."""
 
 
 class DeadlinePassed(Unreachable):
-    """No answer came within the deadline."""
+    """No reply came within the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """An answer, of any status. seconds: from asking to its last byte. headers: names in lower case.
-
-    exchange_id: the gateway's name for the call. target: who answered. usage: as the upstream counted it. Each is None
-    where the answer does not say.
-    """
+    """A reply of any status. A field is None where the reply does not tell."""
 
     status: int
     body: bytes
     headers: Mapping[str, str]
+    """Names in lower case."""
     seconds: float
+    """From sending the request to the last byte."""
     exchange_id: str | None = None
+    """The gateway's id of the call."""
     target: Target | None = None
+    """The upstream and model that answered."""
     usage: Usage | None = None
+    """As the upstream counted it."""
 
     def object(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises ValueError, with the beginning of the body, when it is none."""
+        """The body as a JSON object. Raises ValueError, with the beginning of the body, for anything else."""
         try:
             value = orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
@@ -106,10 +107,10 @@ class HttpConnections:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise DeadlinePassed(f"{_place(url)} has not answered after {deadline_s:g} s") from None
+            raise DeadlinePassed(f"{_shown(url)} did not answer within {deadline_s:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            said = str(error) or type(error).__name__
-            raise Unreachable(f"{_place(url)} cannot be asked: {said}") from error
+            cause = str(error) or type(error).__name__
+            raise Unreachable(f"{_shown(url)} cannot be reached: {cause}") from error
         return _reply(response, body, loop.time() - began)
 
     @asynccontextmanager
@@ -121,23 +122,23 @@ class HttpConnections:
             yield http
 
     def _opened(self) -> httpx2.AsyncClient:
-        """No proxies of the environment, no redirects: what goes to the gateway goes nowhere else."""
+        """A client without proxies and redirects: what is sent to the gateway goes nowhere else."""
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3.5)
         timeout = httpx2.Timeout(None, connect=self._connect_s)
         return httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False, follow_redirects=False)
 
 
 class GatewayClient:
-    """Asks the gateway. An async context manager.
+    """Calls the gateway. An async context manager.
 
-    base_url: as in "http://127.0.0.1:8000/v1". api_key: of the gateway; None: it asks for none.
+    base_url: as in "http://127.0.0.1:8000/v1". api_key: None: the gateway is open.
     """
 
     def __init__(self, base_url: str, api_key: str | None = None, connections: HttpConnections | None = None) -> None:
         self.base_url = base_url.rstrip("/")
         self._connections = connections or HttpConnections()
-        # A key that may ask for it (or an open gateway) leaves the calls out of the sample; a key with `sample: never`
-        # does so in any case.
+        # The gateway honours the header for keys that may send it and where it is open; a key with `sample: never` is
+        # left out of the sample in any case.
         self._headers = {
             "content-type": "application/json", "accept-encoding": "identity", "x-gateway-sample": "never",
             **({"authorization": f"Bearer {api_key}"} if api_key else {}),
@@ -153,9 +154,9 @@ class GatewayClient:
     async def ask(
         self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = _NOTHING
     ) -> HttpReply:
-        """What the gateway answers, whatever its status. path: as in "/chat/completions".
+        """Sends one request and returns the reply, whatever its status. path: as in "/chat/completions".
 
-        The gateway hears of the deadline too, and gives up at it. Raises Unreachable.
+        The gateway is told the deadline and gives up at it. Raises Unreachable.
         """
         sent = {**self._headers, "x-gateway-timeout-s": f"{deadline_s:.3f}", **headers}
         url = f"{self.base_url}/{path.lstrip('/')}"
@@ -167,7 +168,7 @@ async def _whole(response: httpx2.Response, most_bytes: int) -> bytes:
     async for piece in response.aiter_raw():
         size += len(piece)
         if size > most_bytes:
-            raise Unreachable(f"{_place(str(response.url))} answered with more than {most_bytes} bytes")
+            raise Unreachable(f"{_shown(str(response.url))} answered with more than {most_bytes} bytes")
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -190,13 +191,13 @@ def _usage(content_type: str, body: bytes) -> Usage | None:
     if "event-stream" in content_type:
         return assemble("chat", True, body).usage
     try:
-        said = orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    return usage_of(said.get("usage")) if isinstance(said, dict) else None
+    return usage_of(value.get("usage")) if isinstance(value, dict) else None
 
 
-def _place(url: str) -> str:
+def _shown(url: str) -> str:
     """A URL for messages: without a password, and without a query, which may hold a key."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

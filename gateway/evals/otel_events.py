@@ -1,7 +1,7 @@
-"""What scorers said, as `gen_ai.evaluation.result` events of OpenTelemetry: each below the span of its call.
+"""Scores as OpenTelemetry `gen_ai.evaluation.result` events, each a child of the span of its call.
 
-The event has no explanation: a judge's words may quote the answer. A call that came with a trace of its client's is
-named by `gen_ai.response.id`, which its span has too.
+The event has no explanation: a judge's words may quote the answer. The span of a call that belongs to its client's
+trace is found by `gen_ai.response.id`, which the span has as well.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NAME = "gen_ai.evaluation.result"
 
 
 class ScoreEvents:
-    """Of one consumer."""
+    """Emits the events of one consumer."""
 
     def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
         self._provider = events(otel)
         self._logger = self._provider.get_logger("gateway.evals")
 
-    def tell(self, read: Iterable[ReadEntry]) -> None:
+    def emit(self, read: Iterable[ReadEntry]) -> None:
         for each in read:
             if each.judged is not None and isinstance(each.record, Exchange):
                 for result in each.judged.results:
@@ -45,7 +45,7 @@ class ScoreEvents:
         )
 
     def close(self) -> None:
-        """Sends what waits."""
+        """Sends the queued events."""
         self._provider.shutdown()
 
 

@@ -1,8 +1,6 @@
-"""What a reader of the store or the stream needs of gateway.yaml: where they are, which scorers there are, what is
-budgeted.
+"""The sections of gateway.yaml that commands that only read need: `store`, `stream`, `scorers`, and budgets.
 
-Only these sections are read, so that `samples`, `report`, `status` and `dead` work in a shell that has none of the
-upstreams' keys.
+Nothing else is read, so that `samples`, `report`, `status` and `dead` work in a shell without the upstreams' keys.
 """
 
 from __future__ import annotations
@@ -32,17 +30,18 @@ class StoreLocation:
 
 @dataclass(frozen=True, slots=True)
 class ReaderConfig:
-    """store, url: of the store and of the stream server. budgets: of experiments, by name."""
-
     store: str
+    """URL of the store."""
     url: str
+    """URL of the stream server."""
     stream: StreamConfig
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
+    """By experiment."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:
-    """config: None when there is no file; then the store is the data directory's. Raises ConfigError."""
+    """Where the store is. config: None when there is no file; then it is in the data directory. Raises ConfigError."""
     if config is None:
         return StoreLocation(default_url(data))
     raw = _sections(config, "store", "scorers")
@@ -54,7 +53,7 @@ def where(config: Path | None, data: Path) -> StoreLocation:
 
 
 def whole(config: Path | None, data: Path) -> ReaderConfig:
-    """The same with the stream server. Raises ConfigError."""
+    """The same, with the stream server and the budgets. Raises ConfigError."""
     if config is None:
         return ReaderConfig(default_url(data), stream_url(None, data), StreamConfig())
     raw = _sections(config, "store", "stream", "scorers")
@@ -89,4 +88,4 @@ def _experiments(raw: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _mistaken(config: Path) -> ConfigError:
-    return ConfigError([f"{config.name}: `gateway check {config}` finds mistakes; mend them first"])
+    return ConfigError([f"{config.name}: `gateway check {config}` reports errors; fix them first"])

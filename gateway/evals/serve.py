@@ -1,4 +1,4 @@
-"""The program of room 2: `gateway evaluate`."""
+"""The program behind `gateway evaluate`: builds one consumer and runs it until a signal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
 async def evaluate(
     config: Config, data: Path, metrics_port: int, metrics_host: str = "127.0.0.1", directory: Path = Path()
 ) -> None:
-    """The same, inside a loop that runs. directory: where the files lie that the config names."""
+    """The same inside a running event loop. directory: relative paths in the config start here."""
     registry = CollectorRegistry()
     config = config.model_copy(update={"evals": resolve_evals(config.evals, data)})
     async with (
@@ -66,16 +66,16 @@ async def evaluate(
         opened(config, config.store.url or default_url(data), url, registry, directory) as consumer,
     ):
         with _metrics(registry, metrics_host, metrics_port), _stopped_by_signals(consumer):
-            log.info("scoring what comes; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
+            log.info("scoring started; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
             await consumer.run()
-    log.info("stopped; what was in hand is stored")
+    log.info("scoring stopped; every entry in progress is stored")
 
 
 @asynccontextmanager
 async def opened(
     config: Config, store: str, stream: str, registry: CollectorRegistry, directory: Path = Path()
 ) -> AsyncIterator[Consumer]:
-    """A consumer with all it works with. store, stream: URLs. Raises ConfigError."""
+    """A consumer with everything it needs. store, stream: URLs. Raises ConfigError."""
     threads = ScoringThreads()
     corridor = Corridor.of(config.stream, stream)
     built = BuiltScorers({}, {})
@@ -88,15 +88,15 @@ async def opened(
             built = build_all(config.scorers, outside)
             _warn(config, built)
             scorers = built.single
-            judge = EntryScorer(scorers, threads, prices_of(config))
+            scoring = EntryScorer(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
             experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads)
             events = stack.enter_context(_events(config))
-            desk = ConsumerContext(
-                corridor, opened_store, scorers, judge, gauges, EvalMetrics(registry), experiments, events
+            context = ConsumerContext(
+                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events
             )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            yield Consumer(desk, name, ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
+            yield Consumer(context, name, ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
     finally:
         await close_all(built)
         threads.close()
@@ -110,7 +110,7 @@ def _events(config: Config) -> Iterator[ScoreEvents | None]:
         yield None
         return
     tracing.need()
-    from gateway.evals.otel_events import ScoreEvents  # only who wants events pays for their SDK
+    from gateway.evals.otel_events import ScoreEvents  # the SDK is an extra, and slow to import
 
     events = ScoreEvents(config.otel)
     try:
@@ -121,7 +121,7 @@ def _events(config: Config) -> Iterator[ScoreEvents | None]:
 
 @asynccontextmanager
 async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Path) -> AsyncIterator[ExternalServices]:
-    """What the scorers of this config ask with. ledger: of their budgets; None: each process has its own."""
+    """The clients that this config's scorers call with. ledger: of their budgets; None: one of this process alone."""
     evals = config.evals
     async with HttpConnections() as connections:
         client = GatewayClient(evals.base_url, evals.api_key, connections) if evals.base_url else None
@@ -129,7 +129,7 @@ async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Pat
 
 
 def _warn(config: Config, built: BuiltScorers) -> None:
-    """Raises ConfigError for judges that can ask nobody."""
+    """Raises ConfigError for judges without a gateway to call."""
     wrong = config_mistakes(config, built, gateway_known=config.evals.base_url is not None)
     if wrong:
         raise ConfigError(wrong)
@@ -155,17 +155,17 @@ def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None
 
 @contextmanager
 def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets what is in hand be finished; the second ends us at once."""
+    """The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
-    def told() -> None:
+    def stop() -> None:
         for each in signals:
             loop.remove_signal_handler(each)
         consumer.stop()
 
     for each in signals:
-        loop.add_signal_handler(each, told)
+        loop.add_signal_handler(each, stop)
     try:
         yield
     finally:

@@ -177,9 +177,9 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def opened(
-        self, name: str = "c1", pace: ConsumerTiming = QUICK, retention: RetentionLimits | None = None
+        self, name: str = "c1", timing: ConsumerTiming = QUICK, retention: RetentionLimits | None = None
     ) -> AsyncIterator[tuple[Consumer, ConsumerContext]]:
-        """A consumer that does not run yet, and its desk, for tests that break something on it first."""
+        """A consumer that does not run yet, and its context, for tests that break something on it first."""
         corridor = Corridor(self.stream_url, self.stream_name)
         threads = ScoringThreads()
         async with Store(self.store_url, retention=retention) as store:
@@ -188,17 +188,17 @@ class Room:
             judge = EntryScorer(self.scorers, threads)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED)
             metrics = EvalMetrics(CollectorRegistry())
-            desk = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)
-            yield Consumer(desk, name, pace), desk
+            context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)
+            yield Consumer(context, name, timing), context
         threads.close()
         await corridor.aclose()
 
     @contextlib.asynccontextmanager
-    async def consuming(self, name: str = "c1", pace: ConsumerTiming = QUICK) -> AsyncIterator[ConsumerContext]:
+    async def consuming(self, name: str = "c1", timing: ConsumerTiming = QUICK) -> AsyncIterator[ConsumerContext]:
         """A consumer at work; stopped in order at the end."""
-        async with self.opened(name, pace) as (consumer, desk), asyncio.TaskGroup() as tasks:
+        async with self.opened(name, timing) as (consumer, context), asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
-            yield desk
+            yield context
             consumer.stop()
 
     async def until(self, holds: Callable[[], Any]) -> None:
@@ -229,12 +229,12 @@ class Room:
         with reading(self.store_url) as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
-    def standing(self) -> StoreSnapshot:
+    def snapshot(self) -> StoreSnapshot:
         with reading(self.store_url) as connection:
             return take_snapshot(connection)
 
     def cells(self) -> tuple[ScoreCell, ...]:
-        return self.standing().cells
+        return self.snapshot().cells
 
 
 @pytest.fixture

@@ -45,20 +45,20 @@ async def test_the_consumer_may_see_an_exchange_twice_and_the_store_looks_as_if_
     (after,) = room.cells()
     assert (after.n, after.total) == (before.n, before.total)
     assert room.sql("SELECT count(*) FROM scores") == [(1,)]
-    assert room.standing().duplicates == 2
+    assert room.snapshot().duplicates == 2
 
 
 async def test_a_consumer_killed_between_store_and_ack_changes_nothing_but_the_duplicates(room, exchange, tally):
     sent = [exchange("1"), exchange("0")]
     await room.send(*sent, tally(sent))
-    async with room.opened("killed") as (consumer, desk):
+    async with room.opened("killed") as (consumer, context):
         stored = asyncio.Event()
 
         async def never(_: object) -> None:
             stored.set()
             await asyncio.Event().wait()
 
-        desk.corridor.ack = never
+        context.corridor.ack = never
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(consumer.run())
             await stored.wait()
@@ -69,8 +69,8 @@ async def test_a_consumer_killed_between_store_and_ack_changes_nothing_but_the_d
         await room.until_read()
     (after,) = room.cells()
     assert (after.n, after.total, after.population) == (before.n, before.total, before.population)
-    assert room.standing().duplicates == 2
-    assert room.standing().unaccounted == 0
+    assert room.snapshot().duplicates == 2
+    assert room.snapshot().unaccounted == 0
 
 
 async def test_what_a_dead_consumer_was_handed_is_claimed(room, exchange):
@@ -87,16 +87,16 @@ async def test_what_a_living_consumer_still_judges_is_not_claimed(room, exchange
     """The heartbeat keeps entries in hand young, however long a judge takes."""
     idle_ms = 250
     await room.send(exchange("1"))
-    async with room.opened("slow") as (consumer, desk):
+    async with room.opened("slow") as (consumer, context):
         judging, judged = asyncio.Event(), asyncio.Event()
-        read = desk.judge.read
+        read = context.judge.read
 
         async def slowly(entries):
             judging.set()
             await judged.wait()
             return await read(entries)
 
-        desk.judge.read = slowly
+        context.judge.read = slowly
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
             await judging.wait()
@@ -108,7 +108,7 @@ async def test_what_a_living_consumer_still_judges_is_not_claimed(room, exchange
             judged.set()
             await room.until_read()
             consumer.stop()
-    assert room.standing().duplicates == 0
+    assert room.snapshot().duplicates == 0
 
 
 async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(room, exchange, tally):
@@ -120,7 +120,7 @@ async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(r
         await room.until_read()
 
     assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
-    assert dict(room.standing().dead_letters) == {"unreadable": 3}
+    assert dict(room.snapshot().dead_letters) == {"unreadable": 3}
     letters = await room.corridor.dead_letters.oldest()
     assert [letter.fields[b"reason"] for letter in letters] == [b"unreadable"] * 3
     assert b"version 99" in letters[2].fields[b"error"]
@@ -137,9 +137,9 @@ async def test_an_entry_handed_out_too_often_becomes_a_dead_letter_and_settles_t
     async with room.consuming("heir", idle(0)):
         await room.until_read()
     assert room.sql("SELECT id FROM exchanges") == [(fine.id,)]
-    assert dict(room.standing().dead_letters) == {"too_many_deliveries": 1}
+    assert dict(room.snapshot().dead_letters) == {"too_many_deliveries": 1}
     assert [letter.fields[b"entry"].decode() for letter in await room.corridor.dead_letters.oldest()] == [handed[0].id]
-    assert room.standing().unaccounted == 0
+    assert room.snapshot().unaccounted == 0
 
 
 async def test_what_the_database_refuses_is_buried_alone(room, exchange, tally):
@@ -149,20 +149,23 @@ async def test_what_the_database_refuses_is_buried_alone(room, exchange, tally):
     async with room.consuming():
         await room.until_read()
     assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
-    assert dict(room.standing().dead_letters) == {"refused": 1}
+    assert dict(room.snapshot().dead_letters) == {"refused": 1}
 
 
 async def test_a_store_that_fails_is_tried_again_and_told_once(room, exchange, caplog):
     await room.send(exchange("1"))
-    async with room.opened() as (consumer, desk):
-        write, failures = desk.store.write, [StoreDown("store: it is full")] * 3
+    async with room.opened() as (consumer, context):
+        write, failures = (
+            context.store.write,
+            [StoreDown("store: it is full")] * 3,
+        )
 
         async def failing(batch):
             if failures:
                 raise failures.pop()
             return await write(batch)
 
-        desk.store.write = failing
+        context.store.write = failing
         with caplog.at_level(logging.WARNING):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(consumer.run())
@@ -170,17 +173,20 @@ async def test_a_store_that_fails_is_tried_again_and_told_once(room, exchange, c
                 await room.until_read()
                 consumer.stop()
     assert room.sql("SELECT count(*) FROM exchanges") == [(1,)]
-    assert [r.message for r in caplog.records] == ["store: it is full; tried again until it works", "scoring goes on"]
+    assert [r.message for r in caplog.records] == [
+        "scoring paused; retried until it works: store: it is full",
+        "scoring resumed",
+    ]
 
 
 async def test_a_locked_database_is_a_store_that_is_down(room):
-    async with room.opened() as (_, desk):
+    async with room.opened() as (_, context):
 
         def locked(_: object) -> None:
             raise OperationalError("INSERT", {}, Exception("database is locked"))
 
         with pytest.raises(StoreDown):
-            await desk.store.run(locked)
+            await context.store.run(locked)
 
 
 async def test_a_stream_server_that_comes_back_without_its_data_is_read_again(room, exchange):
@@ -197,10 +203,10 @@ async def test_a_stream_server_that_is_killed_is_waited_for(room, exchange, stre
     async with room.consuming():
         await room.until(lambda: room.shown)
         stream_server.kill()
-        await room.until(lambda: any("tried again" in r.message for r in caplog.records))
+        await room.until(lambda: any("scoring paused" in r.message for r in caplog.records))
         stream_server.start()
-        await room.until(lambda: any("scoring goes on" in r.message for r in caplog.records))
-    assert sum("tried again" in r.message for r in caplog.records) == 1
+        await room.until(lambda: any("scoring resumed" in r.message for r in caplog.records))
+    assert sum("scoring paused" in r.message for r in caplog.records) == 1
 
 
 async def test_stopping_finishes_what_is_in_hand_and_leaves_the_group(room, exchange):
@@ -245,7 +251,7 @@ async def test_a_loss_between_the_rooms_makes_unaccounted_rise_and_nothing_else_
     await room.corridor.join()
     for at in range(0, 100, 10):
         await room.send(*sent[at : at + 10], tally(sent[: at + 10]))
-    async with room.consuming(pace=idle(60_000, count=7)):
+    async with room.consuming(timing=idle(60_000, count=7)):
         await room.until_read()
     assert {shown.unaccounted for shown in room.shown} == {0}
 
@@ -264,7 +270,7 @@ async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchang
     await room.corridor.join()
     await room.send(*sent, tally(sent))
     await room.corridor.read("slow", 2, 20)
-    async with room.consuming(pace=idle(60_000)):
+    async with room.consuming(timing=idle(60_000)):
         await room.until(lambda: room.shown and len(room.shown) > 3)
     assert {shown.unaccounted for shown in room.shown} == {0}
     assert room.shown[-1].pending == 2
@@ -298,8 +304,8 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
             await room.send(*sent[at : at + 60], *words, *sent[at : at + 60])
         await room.send(tally(sent, {"default": 900}))
         await room.until_read()
-        await room.until(lambda: room.standing().cells and room.cells()[0].population == 900)
-    standing = room.standing()
+        await room.until(lambda: room.snapshot().cells and room.cells()[0].population == 900)
+    standing = room.snapshot()
     (cell,) = standing.cells
     assert (cell.n["scored"], cell.total, cell.population, standing.unaccounted) == (300, 150.0, 900, 0)
     assert room.sql("SELECT count(*) FROM exchanges") == [(300,)]
@@ -311,14 +317,14 @@ async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (
         room.opened(
-            pace=ConsumerTiming(block_ms=20, tick_s=0.0, keep_s=0.0),
+            timing=ConsumerTiming(block_ms=20, tick_s=0.0, retention_s=0.0),
             retention=RetentionLimits(keep_s=86_400.0, protected_s=-1.0),
         ) as (consumer, _),
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(consumer.run())
         await room.send(old, new)
-        await room.until(lambda: "1 old exchanges are gone" in caplog.text)
+        await room.until(lambda: "exchanges deleted=1" in caplog.text)
         consumer.stop()
     assert room.sql("SELECT id FROM exchanges") == [(new.id,)]
     assert room.cells()[0].n["scored"] == 2, "sums stay"
@@ -340,15 +346,15 @@ async def test_what_breaks_our_own_code_ends_alone_as_a_dead_letter_with_its_las
     """A fault of the program on one entry: the others are stored, the consumer goes on, and the letter says why."""
     fine, poison = [exchange("1") for _ in range(3)], exchange("0")
     await room.send(*fine[:2], poison, fine[2], tally([*fine, poison]))
-    async with room.opened("eye", idle(0)) as (consumer, desk):
-        write = desk.store.write
+    async with room.opened("eye", idle(0)) as (consumer, context):
+        write = context.store.write
 
         async def breaking(batch):
             if any(j.exchange.id == poison.id for j in batch.judged):
                 raise ZeroDivisionError("a mistake of ours")
             return await write(batch)
 
-        desk.store.write = breaking
+        context.store.write = breaking
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
             await room.until_read()
@@ -356,6 +362,6 @@ async def test_what_breaks_our_own_code_ends_alone_as_a_dead_letter_with_its_las
             consumer.stop()
     assert {i for (i,) in room.sql("SELECT id FROM exchanges")} == {e.id for e in fine}
     (letter,) = [each async for each in room.corridor.dead_letters.all()]
-    assert (letter.reason, room.standing().unaccounted) == ("too_many_deliveries", 0)
-    assert letter.error == "handed out 6 times, never stored; the last time: ZeroDivisionError: a mistake of ours"
-    assert "could not be settled" in caplog.text
+    assert (letter.reason, room.snapshot().unaccounted) == ("too_many_deliveries", 0)
+    assert letter.error == "delivered 6 times, never stored; last failure: ZeroDivisionError: a mistake of ours"
+    assert "scoring failed" in caplog.text

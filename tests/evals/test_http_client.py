@@ -66,7 +66,7 @@ async def test_outside_of_its_context_and_on_another_loop_each_call_has_its_own(
 async def test_an_answer_that_does_not_come_in_time_is_unreachable(upstream):
     upstream.says(HOLD)
     async with GatewayClient(upstream.base_url) as client:
-        with pytest.raises(Unreachable, match=r"has not answered after 0\.05 s"):
+        with pytest.raises(Unreachable, match=r"did not answer within 0\.05 s"):
             await client.ask("/chat/completions", CHAT, deadline_s=0.05)
         await upstream.until(lambda u: u.cancelled == 1)
 

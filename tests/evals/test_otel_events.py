@@ -21,8 +21,8 @@ async def scored(room: Any, url: str, *sent: Any) -> None:
     """These are scored by a consumer that tells this collector."""
     await room.send(*sent)
     events = ScoreEvents(OtelConfig(endpoint=url))
-    async with room.opened() as (_, desk):
-        consumer = Consumer(dataclasses.replace(desk, events=events), "c1")
+    async with room.opened() as (_, context):
+        consumer = Consumer(dataclasses.replace(context, events=events), "c1")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
             await room.until_read()

@@ -119,7 +119,7 @@ async def test_killed_in_the_midst_of_its_work_it_loses_and_doubles_nothing(room
         await room.until_read()
     assert room.sql("SELECT count(*) FROM exchanges") == [(2000,)]
     assert {cell.key.scorer: cell.n["scored"] for cell in room.cells()} == {"length": 2000, "refusal": 2000}
-    assert room.standing().unaccounted == 0
+    assert room.snapshot().unaccounted == 0
 
 
 async def test_a_port_that_is_taken_is_said(start, port):

@@ -1,7 +1,7 @@
-"""Recorded exchanges in the order in which they came, batch by batch, each whole: for exports of any length.
+"""Recorded exchanges in order of arrival, batch by batch and with every column: for exports of any length.
 
-Every batch is a transaction of its own, so that a long export holds nobody up; it ends where the store stood when it
-began.
+Each batch is a transaction of its own, so a long export blocks no writer; exchanges that arrive after its start are
+left out.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ Place = tuple[float, str]  # received, id
 
 
 class ExportSource:
-    """The exchanges that meet a wish, but for its limit. until: Unix seconds. Raises NoStore, QueryError."""
+    """The exchanges that match a filter, whose limit is ignored.
+
+    until: Unix seconds. most, most_bytes: of one batch. Raises StoreUnavailable, QueryError.
+    """
 
     def __init__(
-        self, url: str, wish: ExchangeFilter, until: float, most: int = 500, most_bytes: int = 8_000_000
+        self, url: str, filter: ExchangeFilter, until: float, most: int = 500, most_bytes: int = 8_000_000
     ) -> None:
         self._most, self._most_bytes = most, most_bytes
         self._engine: Engine = engine.reader(url)
         try:
             with self._engine.connect() as connection:
                 e = exchanges.c
-                self._where = [*conditions(connection, wish), e.received <= until]
+                self._where = [*conditions(connection, filter), e.received <= until]
                 query = select(func.count()).select_from(exchanges).where(*self._where)
                 self.count = int(connection.execute(query).scalar_one())
                 self.scorers = _scorers(connection, self._where)
@@ -40,7 +43,7 @@ class ExportSource:
         self._engine.dispose()
 
     def batches(self) -> Iterator[list[Found]]:
-        """Each exchange with its `scores`, and `correction`: what a person said should have been answered, or None."""
+        """Each exchange with its `scores`, and the `correction` that a person gave, or None."""
         after: Place | None = None
         while True:
             with self._engine.connect() as connection:
@@ -75,7 +78,7 @@ def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     e, f = exchanges.c, feedback.c
     query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
     found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
-    said = scores_of(connection, ids)
+    scored = scores_of(connection, ids)
     corrected = select(f.resolved, f.correction).where(f.resolved.in_(ids), f.correction.is_not(None)).order_by(f.at)
     corrections = {row[0]: row[1] for row in connection.execute(corrected)}
-    return [{**x, "scores": said.get(x["id"], []), "correction": corrections.get(x["id"])} for x in found]
+    return [{**x, "scores": scored.get(x["id"], []), "correction": corrections.get(x["id"])} for x in found]

@@ -1,7 +1,7 @@
-"""What people said of exchanges, and the score that it is once the exchange is here.
+"""Feedback of people, which becomes a score once its exchange is stored.
 
-It may come before its exchange, which is judged first, or never meet one: then the exchange was not recorded, or is
-somebody else's. A score stands for feedback with a value or a label, with the exchange's own π.
+Feedback may arrive before its exchange, which is scored first, or have none: the exchange was not recorded, or belongs
+to another caller. Feedback with a value or a label becomes a score with the exchange's own π.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ _ANY = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None)).limit
 
 @dataclass(frozen=True, slots=True)
 class JoinedFeedback:
-    """What is known of one word of feedback. at: when it was said. exchange: ours, of the caller; None: none is here,
-    or, where foreign, only somebody else's."""
+    """Whether one feedback found its exchange."""
 
     feedback_id: str
     at: float
+    """When it was given, in Unix seconds."""
     exchange: str | None = None
+    """The id of the caller's exchange; None: it is not stored."""
     foreign: bool = False
+    """The exchange belongs to another caller."""
 
     def to_json(self) -> str:
         return orjson.dumps({"at": self.at, "exchange": self.exchange, "foreign": self.foreign}).decode()
 
 
 def write_feedback(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
-    """The newest word under one feedback_id stays; one on somebody else's exchange is not kept."""
+    """Keeps the newest feedback of each feedback_id; feedback on another caller's exchange is dropped."""
     for each in given:
         _keep(connection, dict(zip(_NAMES, feedback_row(each), strict=True)))
     joined = join(connection, {each.feedback_id for each in given}, now)
@@ -71,8 +73,8 @@ def _met(connection: Connection, given: Feedback, exchange: str | None) -> Joine
 
 
 def join_waiting(connection: Connection, new: Sequence[ScoredExchange], now: float) -> None:
-    """Exchanges that are stored now: what was said of them earlier meets them."""
-    if connection.execute(_ANY).first() is None:  # mostly nothing waits, and to ask for hundreds by name is dear
+    """Joins feedback that arrived before these exchanges, which are stored now."""
+    if connection.execute(_ANY).first() is None:  # usually nothing waits, and the query by id is expensive
         return
     served = [j for j in new if j.exchange.role == "served"]
     ids = [i for j in served for i in (j.exchange.id, j.exchange.upstream_id or j.completion.upstream_id) if i]
@@ -83,64 +85,67 @@ def join_waiting(connection: Connection, new: Sequence[ScoredExchange], now: flo
 
 
 def sweep(connection: Connection, since: float, now: float) -> None:
-    """Joins what two consumers wrote at the same moment, each without seeing the other's."""
+    """Joins feedback and exchange that two consumers wrote at the same time, each without seeing the other's."""
     unmet = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None), feedback.c.at > since)
     join(connection, set(connection.execute(unmet.order_by(feedback.c.at.desc()).limit(_SWEPT)).scalars()), now)
 
 
 def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dict[str, str]:
-    """feedback_id → the exchange that it met."""
+    """feedback_id → the id of its exchange, for those that have one."""
     met: dict[str, str] = {}
     for feedback_id in sorted(feedback_ids):
-        said = connection.execute(select(feedback).where(feedback.c.feedback_id == feedback_id)).mappings().one()
-        exchange = _exchange(connection, said)
+        given = connection.execute(select(feedback).where(feedback.c.feedback_id == feedback_id)).mappings().one()
+        exchange = _exchange(connection, given)
         if exchange is None:
             continue
         met[feedback_id] = exchange["id"]
-        if said["resolved"] not in (None, exchange["id"]):
-            _unscore(connection, feedback_id, said["resolved"])
-        _score(connection, _resolved(connection, said, exchange["id"]), exchange, now)
+        if given["resolved"] not in (None, exchange["id"]):
+            _unscore(connection, feedback_id, given["resolved"])
+        _score(connection, _resolved(connection, given, exchange["id"]), exchange, now)
     return met
 
 
-def _resolved(connection: Connection, said: RowMapping, exchange_id: str) -> RowMapping:
-    """The word, now of this exchange. One that named it by the answer's own id becomes the same as one by ours."""
-    word = said["feedback_id"]
-    if word == only_word_id(said["caller"], said["exchange_id"], said["name"]) and said["exchange_id"] != exchange_id:
-        word = only_word_id(said["caller"], exchange_id, said["name"])
-        _keep(connection, {**said, "feedback_id": word, "exchange_id": exchange_id})
-        connection.execute(delete(feedback).where(feedback.c.feedback_id == said["feedback_id"]))
+def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> RowMapping:
+    """The feedback, now of this exchange. One that named it by the upstream's id gets the same id as one by ours."""
+    word = given["feedback_id"]
+    if (
+        word == only_word_id(given["caller"], given["exchange_id"], given["name"])
+        and given["exchange_id"] != exchange_id
+    ):
+        word = only_word_id(given["caller"], exchange_id, given["name"])
+        _keep(connection, {**given, "feedback_id": word, "exchange_id": exchange_id})
+        connection.execute(delete(feedback).where(feedback.c.feedback_id == given["feedback_id"]))
     mine = feedback.c.feedback_id == word
     connection.execute(update(feedback).where(mine).values(resolved=exchange_id))
     return connection.execute(select(feedback).where(mine)).mappings().one()
 
 
-def _exchange(connection: Connection, said: RowMapping) -> RowMapping | None:
+def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
     """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts."""
     e = exchanges.c
     columns = (e.id, e.experiment, e.plan, e.arm, e.pi, e.stratum)
-    own = and_(e.caller == said["caller"], e.role == "served")
-    by_id = connection.execute(select(*columns).where(e.id == said["exchange_id"], own)).mappings().first()
+    own = and_(e.caller == given["caller"], e.role == "served")
+    by_id = connection.execute(select(*columns).where(e.id == given["exchange_id"], own)).mappings().first()
     if by_id is not None:
         return by_id
-    theirs = select(*columns).where(e.upstream_id == said["exchange_id"], own).order_by(e.received.desc()).limit(1)
+    theirs = select(*columns).where(e.upstream_id == given["exchange_id"], own).order_by(e.received.desc()).limit(1)
     return connection.execute(theirs).mappings().first()
 
 
-def _score(connection: Connection, said: RowMapping, exchange: RowMapping, now: float) -> None:
-    score_id = f"{PREFIX}{said['feedback_id']}"
-    if said["value"] is None and said["label"] is None:
-        _unscore(connection, said["feedback_id"], exchange["id"])
+def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now: float) -> None:
+    score_id = f"{PREFIX}{given['feedback_id']}"
+    if given["value"] is None and given["label"] is None:
+        _unscore(connection, given["feedback_id"], exchange["id"])
         return
-    value = said["value"]
+    value = given["value"]
     values: dict[str, Any] = {
         "score_id": score_id, "exchange_id": exchange["id"], "subject": "exchange",
         "experiment": exchange["experiment"], "plan": exchange["plan"], "arm": exchange["arm"],
-        "scorer": PREFIX + said["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
-        "direction": "maximise", "data_type": said["data_type"],
-        "status": "not_applicable" if value is None else "scored", "value": value, "label": said["label"],
-        "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": said["comment"],
-        "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": said["at"], "created": now,
+        "scorer": PREFIX + given["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
+        "direction": "maximise", "data_type": given["data_type"],
+        "status": "not_applicable" if value is None else "scored", "value": value, "label": given["label"],
+        "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": given["comment"],
+        "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": given["at"], "created": now,
     }  # fmt: skip
     statement = insert(connection.dialect, scores).values(values)
     later = {name: statement.excluded[name] for name in values if name not in SCORE}

@@ -1,4 +1,7 @@
-"""Questions to the store that change nothing: samples, one exchange whole. From any process, while others write."""
+"""Read-only queries: filtered lists and one complete exchange. From any process, while others write.
+
+The only way from a --where expression to SQL: values are parameters, names are columns.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +32,26 @@ from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
 
 Found = dict[str, Any]
-Reading = Connection  # one that only reads
+Reading = Connection
+"""A connection that only reads."""
 _BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
 _LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeFilter:
-    """Which exchanges to list, newest first. since: Unix time; None: no bound. alias: None: all. where: a query."""
+    """Which exchanges to list, newest first; None: no condition."""
 
     limit: int = 20
     alias: str | None = None
     since: float | None = None
+    """Unix seconds."""
     where: Node | None = None
 
 
 @contextmanager
 def reading(url: str) -> Iterator[Reading]:
-    """A connection that can only read. Raises engine.NoStore."""
+    """A connection that can only read. Raises StoreUnavailable."""
     opened = engine.reader(url)
     try:
         with opened.connect() as connection:
@@ -55,45 +60,45 @@ def reading(url: str) -> Iterator[Reading]:
         opened.dispose()
 
 
-def list_exchanges(connection: Connection, wish: ExchangeFilter) -> list[Found]:
-    """Exchanges without what was said, each with its `scores`. Raises QueryError."""
-    query = select(*_LISTED).where(*conditions(connection, wish)).order_by(exchanges.c.received.desc())
-    query = query.limit(wish.limit)
+def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found]:
+    """Exchanges without their texts, each with its `scores`. Raises QueryError."""
+    query = select(*_LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())
+    query = query.limit(filter.limit)
     found = [_plain(row) for row in connection.execute(query).mappings()]
     by_exchange = scores_of(connection, [each["id"] for each in found])
     return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
 
 
 def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
-    """One exchange with everything: `scores`, `feedback` (only of the caller who asked), and `shadows` by id."""
+    """One exchange with every column, its `scores`, its caller's `feedback`, and the ids of its `shadows`."""
     row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
     if row is None:
         return None
     direct = and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"])
-    said = select(feedback).where(or_(feedback.c.resolved == exchange_id, direct))
+    given = select(feedback).where(or_(feedback.c.resolved == exchange_id, direct))
     shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
     return {
         **_plain(row),
         "scores": scores_of(connection, [exchange_id]).get(exchange_id, []),
-        "feedback": [_plain(each) for each in connection.execute(said).mappings()],
+        "feedback": [_plain(each) for each in connection.execute(given).mappings()],
         "shadows": list(connection.execute(shadows).scalars()),
     }
 
 
-def conditions(connection: Connection, wish: ExchangeFilter) -> list[ColumnElement[bool]]:
-    """What the wish asks of `exchanges`, but for its limit. Raises QueryError."""
+def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnElement[bool]]:
+    """The filter as conditions on `exchanges`, without its limit. Raises QueryError."""
     found: list[ColumnElement[bool]] = []
-    if wish.alias is not None:
-        found.append(exchanges.c.alias == wish.alias)
-    if wish.since is not None:
-        found.append(exchanges.c.received >= wish.since)
-    if wish.where is not None:
-        found.append(condition(connection, wish.where))
+    if filter.alias is not None:
+        found.append(exchanges.c.alias == filter.alias)
+    if filter.since is not None:
+        found.append(exchanges.c.received >= filter.since)
+    if filter.where is not None:
+        found.append(condition(connection, filter.where))
     return found
 
 
 def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
-    """By exchange, in the order in which they came."""
+    """By exchange, in order of arrival."""
     query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
     by_exchange: dict[str, list[Found]] = {}
     for row in connection.execute(query).mappings():
@@ -102,7 +107,7 @@ def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Foun
 
 
 def _plain(row: RowMapping) -> Found:
-    """SQLAlchemy's own kind of str is no key for JSON."""
+    """A row as a dict: orjson does not accept SQLAlchemy's quoted_name as a key."""
     return {str(name): value for name, value in row.items()}
 
 
@@ -110,7 +115,7 @@ _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, "!=": ne, "<": lt, "
 
 
 def condition(connection: Connection, node: Node) -> ColumnElement[bool]:
-    """Of `exchanges`. Raises QueryError for a scorer that has said nothing here, where another has a name like it."""
+    """A --where expression as a condition on `exchanges`. Raises QueryError for a misspelt scorer."""
     _check_scorers(connection, terms(node))
     return _of(node, connection.dialect.name)
 
@@ -129,7 +134,7 @@ def _of(node: Node, dialect: str) -> ColumnElement[bool]:
 
 
 def _scored(of: Sequence[Node]) -> ColumnElement[bool]:
-    """Some score of the exchange meets all of them."""
+    """Some score of the exchange meets all of these conditions."""
     mine = scores.c.exchange_id == exchanges.c.id
     return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).correlate(exchanges).exists()
 
@@ -145,7 +150,7 @@ def _of_one(node: Node) -> ColumnElement[bool]:
 
 
 def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
-    """A column that is NULL is unlike every value, and neither less nor more than any."""
+    """NULL differs from every value, and is neither less nor more than any."""
     column = scores.c["status" if term.field == "score_status" else term.field] if term.of_score else _column(term)
     if term.value is None:
         return column.is_(None) if term.sign == "=" else column.is_not(None)

@@ -167,8 +167,8 @@ def write(
     rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
     if rows:
         connection.execute(keep_good, rows)
-    scribe = ScoreRowBuilder(scorers)
-    said_of = (scribe.opinions(j, now) for _, j in written if j is not None)
+    builder = ScoreRowBuilder(scorers)
+    said_of = (builder.score_rows(j, now) for _, j in written if j is not None)
     judged = [{**row, "subject": SUBJECT} for opinions in said_of for row in opinions.by_column()]
     if judged:
         said = insert(connection.dialect, scores)

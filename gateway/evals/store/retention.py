@@ -1,8 +1,8 @@
-"""How long what was said is kept: by age and by size, the oldest first.
+"""Deletes exchanges by age and by size, the oldest first.
 
-An exchange that goes takes its scores and its feedback with it. Of one that an experiment or a person's label rests
-on, only the words go and its numbers stay; so do all sums. Nothing that was stored within the last hour goes: its entry
-in the stream may come again, and its ledger may not be closed.
+An exchange is deleted with its scores and its feedback. One that an experiment or a label depends on loses only its
+texts and keeps its numbers; so do all sums. Nothing stored within the last hour is deleted: its entry may be delivered
+again, and its ledger may still be open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores,
 
 LEASE = "keeping"
 _CHUNK = 500
-_WORDLESS = {
+_WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
     "client_id": None, "bytes": 0,
 }  # fmt: skip
@@ -50,26 +50,27 @@ class RetentionLimits:
 
 @dataclass(frozen=True, slots=True)
 class RetentionResult:
-    """removed: exchanges gone; emptied: those that only lost their words. more: there was no time for all."""
-
     removed: int = 0
+    """Exchanges deleted."""
     emptied: int = 0
+    """Exchanges that lost only their texts."""
     more: bool = False
+    """More is left for the next step."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Old:
     id: str
     size: int
-    stays: bool  # its numbers do
+    keeps_numbers: bool
 
 
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
-    """One step, of one consumer at a time. holder: who asks; now: Unix seconds."""
+    """One step; only the consumer that holds the lease does it. holder: the caller's name; now: Unix seconds."""
     if bounds.unlimited or not hold_lease(connection, LEASE, holder, now, 60.0):
         return RetentionResult()
     found = list(_old(connection, bounds, now))
-    gone, emptied = [o.id for o in found if not o.stays], [o.id for o in found if o.stays]
+    gone, emptied = [o.id for o in found if not o.keeps_numbers], [o.id for o in found if o.keeps_numbers]
     for chunk in chunked(gone, _CHUNK):
         _remove(connection, chunk)
     for chunk in chunked(emptied, _CHUNK):
@@ -80,7 +81,7 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
 
 
 def size(connection: Connection) -> int:
-    """Bytes of all exchanges whose words are kept, with 2 KiB each for what stands beside them."""
+    """Bytes of all exchanges that still have their texts, plus 2 KiB each for their other columns and scores."""
     return int(connection.execute(select(func.sum(exchanges.c.bytes))).scalar() or 0)
 
 
@@ -94,7 +95,7 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
     if not reaches:
         return
     settled = e.stored < now - bounds.protected_s
-    query = select(e.id, e.bytes, e.received, _rests_on()).where(e.bytes > 0, settled, or_(*reaches))
+    query = select(e.id, e.bytes, e.received, _needed()).where(e.bytes > 0, settled, or_(*reaches))
     for row in connection.execute(query.order_by(e.received, e.id).limit(bounds.step)):
         if too_much <= 0 and (since is None or row[2] >= since):
             return
@@ -102,8 +103,8 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
         yield _Old(row[0], row[1], bool(row[3]))
 
 
-def _rests_on() -> ColumnElement[bool]:
-    """Whether something that is kept was made of this exchange, and may be made of it again."""
+def _needed() -> ColumnElement[bool]:
+    """Whether an experiment or a label depends on this exchange."""
     labelled = select(labels.c.label_id).where(labels.c.subject_id == exchanges.c.id).exists()
     return or_(exchanges.c.experiment.is_not(None), labelled)
 
@@ -115,10 +116,10 @@ def _remove(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def _empty(connection: Connection, ids: Sequence[str]) -> None:
-    silent = {"explanation": None, "detail": None}
-    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(_WORDLESS))
-    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(silent))
-    beside = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
-    connection.execute(update(pair_scores).where(beside).values(silent))
+    without_words = {"explanation": None, "detail": None}
+    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(_WITHOUT_TEXTS))
+    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
+    of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
+    connection.execute(update(pair_scores).where(of_pairs).values(without_words))
     words = {"comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

@@ -19,19 +19,20 @@ from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo,
 
 Row = tuple[Any, ...]
 _mirrored = attrgetter(*STORED_FIELDS)
-_BESIDE = 2048  # bytes of an exchange's other columns, its scores and indexes, about
+_OVERHEAD = 2048  # approximate bytes of an exchange's other columns, its scores and indexes
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredExchange:
-    """One exchange, what its answer says, and what the scorers said of it. cost_usd: None: not known. position: its
-    place in the stream, as ledger.position writes it."""
+    """One exchange with its parsed completion and its scores."""
 
     exchange: Exchange
     completion: Completion
     results: Sequence[ScoreResult]
     cost_usd: float | None = None
+    """None: unknown."""
     position: str = ""
+    """In the stream, as ledger.position writes it."""
 
 
 def model_of(exchange: Exchange) -> str:
@@ -40,16 +41,16 @@ def model_of(exchange: Exchange) -> str:
 
 
 def exchange_row(judged: ScoredExchange, now: float) -> Row:
-    """A row of `exchanges`. The upstream's own usage counts; what room 1 noted stands in for it."""
-    e, said = judged.exchange, judged.completion
-    usage = said.usage or e.usage
-    calls, attempts = _json(said.tool_calls), _json(e.attempts)
-    words = (e.request, e.response, said.text, said.reasoning, said.refusal, calls, attempts)
+    """A row of `exchanges`. The usage in the response wins over the one that the gateway recorded."""
+    e, c = judged.exchange, judged.completion
+    usage = c.usage or e.usage
+    calls, attempts = _json(c.tool_calls), _json(e.attempts)
+    words = (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)
     return (
-        *_mirrored(e), e.target.upstream, e.target.model, _text(said.error), said.finish_reason, *_tokens(usage),
-        judged.cost_usd, e.upstream_id or said.upstream_id, attempts, _text(said.text), _text(said.reasoning),
-        _text(said.refusal), calls, said.choices, said.mean_logprob, now, judged.position,
-        _BESIDE + sum(map(len, words)),
+        *_mirrored(e), e.target.upstream, e.target.model, _text(c.error), c.finish_reason, *_tokens(usage),
+        judged.cost_usd, e.upstream_id or c.upstream_id, attempts, _text(c.text), _text(c.reasoning),
+        _text(c.refusal), calls, c.choices, c.mean_logprob, now, judged.position,
+        _OVERHEAD + sum(map(len, words)),
     )  # fmt: skip
 
 
@@ -83,18 +84,18 @@ class ScoreRows(NamedTuple):
 
 
 class ScoreRowBuilder:
-    """Makes rows of `scores`; remembers what those of one scorer have in common, and rules say the same Score often.
+    """Builds rows of `scores`. Caches what the rows of one scorer share, since rules return the same Score often.
 
-    null: what stands for None, in an Opinions' values.
+    null: the value that stands for None in ScoreRows.
     """
 
     def __init__(self, scorers: Mapping[str, ConfiguredScorer], null: Any = None) -> None:
         self._scorers = scorers
         self._null = null
         self._unpaid, self._unscored = (null,) * 3, (null,) * 6
-        self._voices: dict[tuple[str, ...], _ScorerColumns] = {}
+        self._known: dict[tuple[str, ...], _ScorerColumns] = {}
 
-    def opinions(self, judged: ScoredExchange, now: float) -> ScoreRows:
+    def score_rows(self, judged: ScoredExchange, now: float) -> ScoreRows:
         e, null = judged.exchange, self._null
         namespace = _namespace(e.id)
         time, exchange_pi = _time(namespace), e.pi
@@ -102,12 +103,12 @@ class ScoreRowBuilder:
         values = [e.id, "exchange", experiment, plan, arm, 0, "numeric", e.stratum, e.received, now]
         for r in judged.results:
             _, _, _, status, score, explanation, seconds, pi, spent = r
-            voice = self._voice(r)
+            columns = self._columns(r)
             paid = self._unpaid if spent is None else self._paid(spent)
-            said = self._unscored if score is None else voice.said(score)
+            scored = self._unscored if score is None else columns.of_score(score)
             why = null if explanation is None else _text(explanation)
-            i = _hashed(namespace, time, voice.identity)
-            values += (i, *voice.columns, status, why, exchange_pi * pi, seconds, *paid, *said)
+            i = _hashed(namespace, time, columns.identity)
+            values += (i, *columns.shared, status, why, exchange_pi * pi, seconds, *paid, *scored)
         return ScoreRows(values)
 
     def _paid(self, spent: Spent) -> Row:
@@ -120,29 +121,29 @@ class ScoreRowBuilder:
         """Of its results, in order."""
         namespace = _namespace(judged.exchange.id)
         time = _time(namespace)
-        return [_hashed(namespace, time, self._voice(r).identity) for r in judged.results]
+        return [_hashed(namespace, time, self._columns(r).identity) for r in judged.results]
 
-    def _voice(self, result: ScoreResult) -> _ScorerColumns:
+    def _columns(self, result: ScoreResult) -> _ScorerColumns:
         key = result[:3]
-        voice = self._voices.get(key)
-        if voice is None:
-            voice = self._voices[key] = _ScorerColumns(self._scorers[result.scorer].scorer, self._filled, *key)
-        return voice
+        columns = self._known.get(key)
+        if columns is None:
+            columns = self._known[key] = _ScorerColumns(self._scorers[result.scorer].scorer, self._filled, *key)
+        return columns
 
 
 class _ScorerColumns:
-    """What all rows of one scorer share. identity: what makes its opinions its own, for score_id."""
+    """What all rows of one scorer share. identity: the scorer's part of every score_id."""
 
     def __init__(
         self, scorer: ScorerInfo, filled: Callable[[Row], Row], name: str, version: str, config_hash: str
     ) -> None:
-        self.columns: Row = (name, version, config_hash, scorer.kind, scorer.direction)
+        self.shared: Row = (name, version, config_hash, scorer.kind, scorer.direction)
         self.identity = _identity(name, version, config_hash)
         self._scorer = scorer
         self._filled = filled
-        self._known: dict[int, tuple[Score, Row]] = {}  # by id; the Score is held, so that no other gets its id
+        self._known: dict[int, tuple[Score, Row]] = {}  # by id(); holding the Score keeps its id from being reused
 
-    def said(self, score: Score) -> Row:
+    def of_score(self, score: Score) -> Row:
         """value, label, value01, detail, standard_error, distribution."""
         known = self._known.get(id(score))
         if known is None:
@@ -166,7 +167,7 @@ def feedback_row(feedback: Feedback) -> Row:
 
 
 def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repeat: int = 0) -> str:
-    """A UUIDv8 (RFC 9562); the same opinion has the same id, however often it is formed.
+    """A UUIDv8 (RFC 9562); the same score always has the same id.
 
     The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A uuid5 whole
     would land anywhere in the index: each transaction then rewrites most of it.

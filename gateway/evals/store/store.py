@@ -20,24 +20,24 @@ from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteConflict,
 from gateway.stream.types import ShardSnapshot
 
 T = TypeVar("T")
-_RACES = 5
-_MEETS_S = 3600.0  # of its feedback, an exchange comes within
-_GOES_ON_S = 30 * 86_400.0  # a conversation
-SILENT_MS = 60_000  # a gateway appends its tally each second
+MAX_CONFLICTS = 5
+FEEDBACK_WAITS_S = 3600.0  # for its exchange
+CONVERSATION_S = 30 * 86_400.0  # without a call for this long, a conversation has ended
+SILENT_MS = 60_000  # a gateway appends a tally each second
 
 
 class StoreDown(Exception):
-    """The store cannot write now (locked, full, away): the same write is to be tried again later."""
+    """The store cannot write now (locked, full, unreachable); the same write may succeed later."""
 
 
 class WriteRejected(Exception):
-    """The database refuses these rows as they are; trying again does not help."""
+    """The database rejects these rows; retrying does not help."""
 
 
 class Store:
-    """Raises StoreDown or Refused from every verb; then nothing of that call is stored.
+    """Every method raises StoreDown or WriteRejected; then nothing of that call is stored.
 
-    clock: Unix time in seconds. bounds: of what is kept; None: all is.
+    clock: Unix time in seconds. retention: None: everything is kept. busy_ms: see engine.writer.
     """
 
     def __init__(
@@ -62,25 +62,24 @@ class Store:
         self._thread.shutdown(wait=False)
 
     async def write(self, batch: ScoredBatch) -> WriteResult:
-        """Everything of the batch, or nothing."""
+        """Stores the whole batch or nothing."""
         return await self.run(lambda connection: writing.write(connection, batch, self._clock()))
 
-    async def bury(self, letters: Sequence[DeadLetterRow]) -> None:
-        """Notes what is moved to the dead-letter stream."""
+    async def add_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
+        """Records entries that are about to move to the dead-letter stream."""
         await self.run(lambda connection: writing.add_dead_letters(connection, letters))
 
     async def close(self, looks: Mapping[int, ShardSnapshot]) -> StoreSnapshot:
-        """Closes the ledgers and the weights, and says how all stands.
+        """Closes the ledgers and the weights, and returns a snapshot of the store.
 
-        looks: how each shard of the stream stands; of one that is not there nothing is known, and its ledgers stay as
-        they are.
+        looks: a snapshot of each shard of the stream; the ledgers of a missing shard stay open.
         """
 
         def closing(connection: Connection) -> StoreSnapshot:
             settled = {shard: look.settled for shard, look in looks.items()}
             loss_accounting.add_incidents(connection, looks)
             ledger.close_marks(connection, settled)
-            # One that began of late has kept gateways silent itself.
+            # Nobody could append to a server that was down: silence counts only once it has been up for SILENT_MS.
             heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= SILENT_MS}
             ledger.close_silent(connection, heard, SILENT_MS)
             loss_accounting.explain_gaps(connection)
@@ -90,21 +89,21 @@ class Store:
         return await self.run(closing)
 
     async def retain(self, holder: str) -> RetentionResult:
-        """One step of what is done now and then: feedback meets its exchange, what is too old or too much goes.
+        """One step of housekeeping: joins late feedback to its exchange and applies the retention limits.
 
-        holder: the consumer that asks; one of them does it at a time.
+        holder: this consumer's name; one consumer holds the lease at a time.
         """
 
         def retaining(connection: Connection) -> RetentionResult:
             now = self._clock()
-            feedback.sweep(connection, now - _MEETS_S, now)
-            score_sums.forget_units(connection, now - _GOES_ON_S)
+            feedback.sweep(connection, now - FEEDBACK_WAITS_S, now)
+            score_sums.forget_units(connection, now - CONVERSATION_S)
             return retention.sweep(connection, self._retention, holder, now)
 
         return await self.run(retaining)
 
     async def look(self, work: Callable[[Reading], T]) -> T:
-        """Questions that change nothing, on a thread and a connection of their own: writing does not wait for them."""
+        """Runs read-only queries on a thread and a connection of their own: writing does not wait for them."""
 
         def looking() -> T:
             with reading(self._url) as connection:
@@ -120,7 +119,7 @@ class Store:
         return await self._on_thread(lambda: self._run(work))
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        for _ in range(_RACES):
+        for _ in range(MAX_CONFLICTS):
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
@@ -131,7 +130,7 @@ class Store:
                 raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
             except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
                 raise WriteRejected(f"store: {type(error).__name__}: {error}") from error
-        raise StoreDown(f"store: other consumers wrote the same exchanges {_RACES} times in a row")
+        raise StoreDown(f"store: other consumers wrote the same exchanges {MAX_CONFLICTS} times in a row")
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -27,46 +27,48 @@ from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """What was read from the stream and judged. tallies: with the stream id of their entry.
-
-    scorers: those at work, by name; the population that a Tally reports counts for each of them.
-    """
+    """What was read from the stream and scored."""
 
     scorers: Mapping[str, ConfiguredScorer]
+    """The running scorers, by name; the population that a Tally reports counts for each of them."""
     judged: Sequence[ScoredExchange] = ()
     tallies: Sequence[tuple[str, Tally]] = ()
+    """With the stream id of their entry."""
     feedback: Sequence[Feedback] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """A dead letter. entry: its id in the stream. exchange: None where the entry could not be read."""
+    """An entry that cannot be scored or stored."""
 
     entry: str
+    """Its id in the stream."""
     reason: str
     error: str
     at: float
     exchange: Exchange | None = None
+    """None where the entry could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """new: exchanges stored now. duplicates: exchanges that were there before. met: what became of feedback."""
-
     new: int = 0
+    """Exchanges stored by this call."""
     duplicates: int = 0
+    """Exchanges that were stored before."""
     met: Sequence[JoinedFeedback] = ()
+    """The outcome of each feedback of the batch."""
 
 
-_MOST = 40  # scores in one statement: SQLite before 3.32 takes 999 parameters
+MAX_SCORES = 40  # in one statement: SQLite before 3.32 takes 999 parameters
 
 
 class WriteConflict(Exception):
-    """Another consumer wrote one of these rows at this moment: the whole transaction is to be run again."""
+    """Another consumer wrote one of these rows at the same time: run the whole transaction again."""
 
 
 def null_of(connection: Connection) -> Any:
-    """What is to be bound in None's place. SQLite stores NaN as NULL (its docs, "Floating point numbers"); Python's
+    """The value to bind for None. SQLite stores NaN as NULL (its docs, "Floating point numbers"); Python's
     driver binds a float at once, and for None first asks all adapters, which takes longer than to bind six texts."""
     return NAN if connection.dialect.name == "sqlite" else None
 
@@ -75,19 +77,19 @@ NAN = float("nan")
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """rows: in the order of the table's columns. Raises Raced where one is there already."""
+    """rows: in the order of the table's columns. Raises WriteConflict where one of them exists."""
     null = null_of(connection)
     if null is not None:
         rows = [tuple([null if value is None else value for value in row]) for row in rows]
     _insert(connection, rows, 1, *_compiled(table, connection.dialect))
 
 
-def insert_scores(connection: Connection, said: Iterable[ScoreRows]) -> None:
-    """All scores of an exchange by one statement, in which what they share stands once: to bind a parameter costs as
-    much as to store it. Raises Raced where one of them is there already."""
-    shared, own, most = len(SHARED), len(OWN), _MOST * len(OWN)
+def insert_scores(connection: Connection, scored: Iterable[ScoreRows]) -> None:
+    """Inserts all scores of an exchange by one statement that binds their shared columns once: binding a parameter
+    costs as much as storing it. Raises WriteConflict where one of the scores exists."""
+    shared, own, most = len(SHARED), len(OWN), MAX_SCORES * len(OWN)
     by_size: dict[int, list[Row]] = {}
-    for each in said:
+    for each in scored:
         values = each.values
         for at in range(shared, len(values), most):
             row = (*values[:shared], *values[at : at + most]) if len(values) > most + shared else tuple(values)
@@ -97,8 +99,7 @@ def insert_scores(connection: Connection, said: Iterable[ScoreRows]) -> None:
 
 
 def _insert(connection: Connection, rows: Sequence[Row], each: int, sql: str, names: tuple[str, ...] | None) -> None:
-    """each: how many rows of the table one of these makes. names: of the parameters; None where the driver takes
-    tuples."""
+    """each: table rows per parameter row. names: of the parameters; None where the driver takes tuples."""
     if not rows:
         return
     values: Any = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
@@ -108,14 +109,14 @@ def _insert(connection: Connection, rows: Sequence[Row], each: int, sql: str, na
 
 @cache
 def _compiled(table: Table, dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
-    """The statement as the driver takes it; names: None where it takes tuples."""
+    """(SQL for the driver, names of its parameters or None where it takes tuples)."""
     compiled = insert(dialect, table).on_conflict_do_nothing().compile(dialect=dialect)
     return str(compiled), None if compiled.positional else tuple(c.name for c in table.columns)
 
 
 @cache
 def _statement(size: int, paramstyle: str) -> tuple[str, tuple[str, ...] | None]:
-    """The same for so many scores of one exchange: one parameter for each of SHARED, then for each of OWN of each."""
+    """The same for `size` scores of one exchange: one parameter for each of SHARED, then for each of OWN per score."""
     numbered = paramstyle == "qmark"
     names = tuple(f"p{i}" for i in range(1, len(SHARED) + size * len(OWN) + 1))
     places = [f"?{name[1:]}" if numbered else f"%({name})s" for name in names]
@@ -132,7 +133,7 @@ _CHUNK = 500
 
 
 def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult:
-    """Raises Raced, and what the database raises; then nothing of the batch is stored."""
+    """Raises WriteConflict and database errors; then nothing of the batch is stored."""
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, _KNOWN_EXCHANGES, by_id)
     new = [j for i, j in by_id.items() if i not in known]
@@ -150,17 +151,17 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     return WriteResult(len(new), duplicates, tuple(met))
 
 
-def add_dead_letters(connection: Connection, letters: Sequence[DeadLetterRow]) -> None:
-    """Notes dead letters; noting one twice counts it once."""
+def add_dead_letters(connection: Connection, rows: Sequence[DeadLetterRow]) -> None:
+    """Stores dead letters; one that is added twice counts once."""
     statement = insert(connection.dialect, dead_letters).on_conflict_do_nothing()
-    ledger.count_late(connection, [(x.exchange.incarnation, x.exchange.seq) for x in letters if x.exchange])
-    for letter in letters:
-        of = letter.exchange
+    ledger.count_late(connection, [(x.exchange.incarnation, x.exchange.seq) for x in rows if x.exchange])
+    for row in rows:
+        of = row.exchange
         values = {
-            "entry": letter.entry,
-            "reason": letter.reason,
-            "error": letter.error.replace("\0", "\ufffd"),
-            "at": letter.at,
+            "entry": row.entry,
+            "reason": row.reason,
+            "error": row.error.replace("\0", "\ufffd"),
+            "at": row.at,
             "incarnation": of.incarnation if of else None,
             "seq": of.seq if of else None,
         }
@@ -176,19 +177,19 @@ def count(connection: Connection, name: str, n: int) -> None:
 
 
 def _scores(connection: Connection, judged: Sequence[ScoredExchange], batch: ScoredBatch, now: float) -> None:
-    """What was said of these, and is not there yet; with the sums over it."""
-    sums, scribe = score_sums.ScoreSums(), ScoreRowBuilder(batch.scorers, null_of(connection))
+    """Stores the scores of these exchanges, none of which is stored yet, and adds them to the sums."""
+    sums, builder = score_sums.ScoreSums(), ScoreRowBuilder(batch.scorers, null_of(connection))
     for j in judged:
         sums.count(j.exchange, j.results, batch.scorers)
-    insert_scores(connection, [scribe.opinions(j, now) for j in judged])
+    insert_scores(connection, [builder.score_rows(j, now) for j in judged])
     score_sums.add_costs(connection, score_sums.costs_of_results(chain.from_iterable(j.results for j in judged)))
     score_sums.add(connection, sums)
 
 
 def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
-    """What a redelivery brings that is not there yet: the scores of scorers that were configured in between."""
-    stored, scribe = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), ScoreRowBuilder(batch.scorers)
-    fresh = ([r for r, i in zip(j.results, scribe.score_ids(j), strict=True) if i not in stored] for j in known)
+    """Redelivered exchanges with the scores that are not stored yet: of scorers configured in the meantime."""
+    stored, builder = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), ScoreRowBuilder(batch.scorers)
+    fresh = ([r for r, i in zip(j.results, builder.score_ids(j), strict=True) if i not in stored] for j in known)
     return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
 
 

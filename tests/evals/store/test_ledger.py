@@ -38,7 +38,7 @@ def test_a_mark_that_is_not_behind_the_watermark_says_nothing_yet(store, exchang
 def test_a_dead_letter_is_accounted_for(store, exchange, tally):
     sent = [exchange() for _ in range(3)]
     store.write(*sent[:2])
-    store.bury(sent[2])
+    store.dead_letter(sent[2])
     store.write(tally(sent))
     assert store.close() == 0
 
@@ -78,7 +78,7 @@ def test_any_order_of_events_ends_at_the_true_loss_and_never_above(store, exchan
         if fate < 0.1:
             lost += 1
         elif fate < 0.2:
-            store.bury(one)
+            store.dead_letter(one)
         elif fate < 0.3:
             store.write(one, one)
         else:

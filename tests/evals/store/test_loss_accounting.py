@@ -155,7 +155,7 @@ def test_every_line_adds_up(store, exchange, tally):
         dropped=(Count(**cell, n=2, reason="buffer_full"),),
     )  # fmt: skip
     store.write(*sent[:3], said)
-    store.bury(sent[3])
+    store.dead_letter(sent[3])
     assert store.close() == 1
     d = store.run(delivery)
     assert (d.seen, d.unsampled, d.sampled) == (20, {"not_drawn": 8, "opted_out": 3}, 9)

@@ -43,10 +43,10 @@ def test_what_is_older_than_the_bound_goes_with_its_scores_and_its_feedback(stor
     old, new = exchange("0.5", received=now - 31 * DAY), exchange("1", received=now - 29 * DAY)
     store.write(old, new, *(Feedback(e.id, e.id, "web", e.received, "thumb", 1.0) for e in (old, new)))
     store.write(Feedback("of nothing here", "f", "web", old.received, "thumb", 1.0))
-    before = store.standing().cells
+    before = store.snapshot().cells
     assert swept(MONTH) == RetentionResult(1, 0)
     assert ids(store) == ids(store, "scores", "exchange_id") == ids(store, "feedback", "exchange_id") == {new.id}
-    assert store.standing().cells == before, "sums stay"
+    assert store.snapshot().cells == before, "sums stay"
     assert swept(MONTH) == RetentionResult()
 
 

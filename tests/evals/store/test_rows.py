@@ -61,7 +61,7 @@ def test_usage_that_only_room_1_saw_is_kept(store, exchange):
 def test_a_score_lands_in_its_columns(store, exchange, said):
     store.scorers["said"] = said(share=0.5)
     given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
-    (row,) = ScoreRowBuilder(store.scorers).opinions(store.judged(given), 99.0).by_column()
+    (row,) = ScoreRowBuilder(store.scorers).score_rows(store.judged(given), 99.0).by_column()
     assert row["exchange_id"] == given.id
     assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("said", "1", "c1", "code")
     assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
@@ -105,9 +105,9 @@ def test_every_column_of_a_score_is_shared_or_its_own():
 
 def test_ids_can_be_known_without_the_rows(store, exchange, said):
     store.scorers["other"] = said(name="other")
-    scribe, judged = ScoreRowBuilder(store.scorers), store.judged(exchange())
+    builder, judged = ScoreRowBuilder(store.scorers), store.judged(exchange())
     ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("said", "other")]
-    assert scribe.score_ids(judged) == ids == [row["score_id"] for row in scribe.opinions(judged, 0.0).by_column()]
+    assert builder.score_ids(judged) == ids == [row["score_id"] for row in builder.score_rows(judged, 0.0).by_column()]
 
 
 def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, exchange, said):
@@ -115,9 +115,9 @@ def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, e
     store.scorers = {"up": said(name="up"), "down": said(name="down", direction="minimise")}
     judged = store.judged(exchange("0.25"))
     same = [r._replace(score=judged.results[0].score) for r in judged.results]
-    scribe = ScoreRowBuilder(store.scorers)
+    builder = ScoreRowBuilder(store.scorers)
     for _ in range(2):
-        made = scribe.opinions(replace(judged, results=same), 0.0).by_column()
+        made = builder.score_rows(replace(judged, results=same), 0.0).by_column()
         assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]
 
 

@@ -33,7 +33,7 @@ def test_every_alias_model_arm_and_stratum_has_its_own_cell(store, exchange):
         exchange(), exchange(alias="b"), exchange(target=Target("u", "m")), exchange(arm="control"),
         exchange(stratum="slow"),
     )  # fmt: skip
-    assert len(store.standing().cells) == 5
+    assert len(store.snapshot().cells) == 5
 
 
 def test_the_population_grows_by_what_each_tally_adds(store, exchange, tally):
@@ -60,14 +60,14 @@ def test_a_scorer_counts_the_population_from_when_it_is_at_work(store, exchange,
     store.write(*sent, tally(sent, {"default": 100}))
     store.scorers["late"] = said(name="late")
     store.write(tally(sent, {"default": 110}))
-    assert {c.key.scorer: c.population for c in store.standing().cells} == {"said": 110, "late": 10}
+    assert {c.key.scorer: c.population for c in store.snapshot().cells} == {"said": 110, "late": 10}
 
 
 def test_a_stratum_without_a_single_score_is_there_with_its_population(store, exchange, tally):
     sent = [exchange()]
     more = replace(tally(sent), seen=(Count("rare", "chat", "local/small", "", 7),))
     store.write(*sent, more)
-    assert {c.key.stratum: (c.population, c.n["scored"]) for c in store.standing().cells} == {
+    assert {c.key.stratum: (c.population, c.n["scored"]) for c in store.snapshot().cells} == {
         "default": (0, 1),
         "rare": (7, 0),
     }
@@ -127,7 +127,7 @@ def test_closed_sums_never_fall_and_end_at_the_population(store, exchange, tally
             store.write(tally(sent, {"default": seen}))
         if rng.random() < 0.5:
             store.close()
-            now = [(c.weight, c.weighted_sum) for c in store.standing().cells] or [(0.0, 0.0)]
+            now = [(c.weight, c.weighted_sum) for c in store.snapshot().cells] or [(0.0, 0.0)]
             assert now[0][0] >= last[0]
             assert now[0][1] >= last[1]
             last = now[0]

@@ -4,15 +4,15 @@ from gateway.evals.store.snapshot import StoreSnapshot
 
 
 def test_an_empty_store_stands_at_nothing(store):
-    assert store.standing() == StoreSnapshot((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
+    assert store.snapshot() == StoreSnapshot((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
 
 
 def test_all_sums_are_there(store, exchange, tally):
     sent = [exchange("1"), exchange("0")]
     store.write(*sent, sent[0], tally([*sent, exchange()]))
-    store.bury(None, "unreadable")
+    store.dead_letter(None, "unreadable")
     store.close()
-    found = store.standing()
+    found = store.snapshot()
     assert (found.duplicates, found.unaccounted, dict(found.dead_letters)) == (1, 1, {"unreadable": 1})
     (cell,) = found.cells
     assert (cell.key.scorer, cell.key.stratum, cell.population, cell.weight) == ("said", "default", 3, 3.0)

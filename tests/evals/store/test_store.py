@@ -38,7 +38,7 @@ async def test_writing_burying_and_closing(url, exchange, store: object, said: C
     scorers = {"said": said()}
     async with Store(url) as opened:
         assert await opened.write(batch(scorers, store.judged(exchange("1")))) == WriteResult(1, 0)
-        await opened.bury([DeadLetterRow("1-0", "unreadable", "why", 0.0)])
+        await opened.add_dead_letters([DeadLetterRow("1-0", "unreadable", "why", 0.0)])
         standing = await opened.close({})
     assert [cell.n["scored"] for cell in standing.cells] == [1]
     assert dict(standing.dead_letters) == {"unreadable": 1}

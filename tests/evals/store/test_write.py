@@ -29,7 +29,7 @@ def test_writing_twice_is_writing_once(store, exchange):
     before = store.cell(), store.sql("SELECT * FROM exchanges"), store.sql("SELECT * FROM scores")
     assert store.write(two, one, one) == WriteResult(0, 3)
     assert (store.cell(), store.sql("SELECT * FROM exchanges"), store.sql("SELECT * FROM scores")) == before
-    assert store.standing().duplicates == 3
+    assert store.snapshot().duplicates == 3
 
 
 def test_the_same_exchange_twice_in_one_batch_is_one(store, exchange):
@@ -42,10 +42,10 @@ def test_the_same_exchange_twice_in_one_batch_is_one(store, exchange):
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=6))
 def test_any_redelivery_gives_the_sums_of_what_was_sent(store, exchange, batches):
     sent = [exchange(str(i / 10)) for i in range(10)]
-    base = {c.key: (c.n["scored"], c.total) for c in store.standing().cells}
+    base = {c.key: (c.n["scored"], c.total) for c in store.snapshot().cells}
     for batch in batches:
         store.write(*(sent[i] for i in batch))
-    (cell,) = store.standing().cells or (None,)
+    (cell,) = store.snapshot().cells or (None,)
     came = {i for batch in batches for i in batch}
     if cell is not None:
         n, total = base.get(cell.key, (0, 0.0))
@@ -58,10 +58,10 @@ def test_a_scorer_that_is_configured_later_scores_what_comes_again(store, exchan
     store.write(one)
     store.scorers["other"] = said(name="other")
     store.write(one)
-    counts = {cell.key.scorer: cell.n["scored"] for cell in store.standing().cells}
+    counts = {cell.key.scorer: cell.n["scored"] for cell in store.snapshot().cells}
     assert counts == {"said": 1, "other": 1}
     store.write(one)
-    assert {cell.key.scorer: cell.n["scored"] for cell in store.standing().cells} == counts
+    assert {cell.key.scorer: cell.n["scored"] for cell in store.snapshot().cells} == counts
 
 
 def test_scores_of_another_version_or_config_do_not_mix(store, exchange, said):
@@ -70,14 +70,14 @@ def test_scores_of_another_version_or_config_do_not_mix(store, exchange, said):
     store.write(exchange("0"))
     store.scorers["said"] = said(version="2", config_hash="c2")
     store.write(exchange("0"))
-    assert len(store.standing().cells) == 3
+    assert len(store.snapshot().cells) == 3
 
 
 def test_nothing_of_a_batch_that_fails_is_stored(store, exchange):
     with pytest.raises((OverflowError, DataError)):
         store.write(exchange("1"), exchange("1", status=2**70))
     assert store.sql("SELECT count(*) FROM exchanges") == [(0,)]
-    assert store.standing().cells == ()
+    assert store.snapshot().cells == ()
 
 
 def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, said):
@@ -111,10 +111,10 @@ def test_the_newest_word_of_feedback_stays(store, exchange):
 
 
 def test_burying_twice_counts_once(store, exchange):
-    store.bury(exchange(), "unreadable", "7-0")
-    store.bury(None, "refused", "7-0")
-    store.bury(None, "refused", "8-0")
-    assert dict(store.standing().dead_letters) == {"unreadable": 1, "refused": 1}
+    store.dead_letter(exchange(), "unreadable", "7-0")
+    store.dead_letter(None, "refused", "7-0")
+    store.dead_letter(None, "refused", "8-0")
+    assert dict(store.snapshot().dead_letters) == {"unreadable": 1, "refused": 1}
 
 
 @pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
@@ -123,11 +123,11 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
     store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
     plain = ScoreRowBuilder(store.scorers)
-    scribe = ScoreRowBuilder(store.scorers, store.run(null_of))
-    store.run(lambda c: insert_scores(c, [scribe.opinions(judged, 9.0) for judged in several]))
+    builder = ScoreRowBuilder(store.scorers, store.run(null_of))
+    store.run(lambda c: insert_scores(c, [builder.score_rows(judged, 9.0) for judged in several]))
     columns = (*SHARED, *OWN)
     found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
-    rows = [row for judged in several for row in plain.opinions(judged, 9.0).by_column()]
+    rows = [row for judged in several for row in plain.score_rows(judged, 9.0).by_column()]
     expected = sorted(([row[c] for c in columns] for row in rows), key=lambda row: (row[0], row[10]))
     assert [list(row) for row in found] == expected
     assert None in expected[0], "and what is not there is NULL"
@@ -135,14 +135,14 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
 
 def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
     judged = replace(store.judged(exchange()), results=[])
-    store.run(lambda c: insert_scores(c, [ScoreRowBuilder(store.scorers).opinions(judged, 0.0)]))
+    store.run(lambda c: insert_scores(c, [ScoreRowBuilder(store.scorers).score_rows(judged, 0.0)]))
     assert store.sql("SELECT count(*) FROM scores") == [(0,)]
 
 
 def test_one_score_that_is_there_already_is_told(store, exchange, said):
     store.scorers = {name: said(name=name) for name in ("said", "other")}
     one = exchange()
-    opinions = [ScoreRowBuilder(store.scorers).opinions(store.judged(one, *names), 0.0) for names in (("said",), ())]
+    opinions = [ScoreRowBuilder(store.scorers).score_rows(store.judged(one, *names), 0.0) for names in (("said",), ())]
     store.run(lambda c: insert_scores(c, opinions[:1]))
     with pytest.raises(WriteConflict):
         store.run(lambda c: insert_scores(c, opinions[1:]))
@@ -181,7 +181,7 @@ def test_an_exchange_that_is_there_already_is_told(store, exchange):
 
 def test_an_empty_batch_writes_nothing(store):
     assert store.write() == WriteResult()
-    assert store.standing().cells == ()
+    assert store.snapshot().cells == ()
     assert store.sql("SELECT count(*) FROM counters") == [(0,)]
 
 
