@@ -76,7 +76,7 @@ async def test_a_connection_that_breaks_is_unreachable(upstream, fault):
     upstream.always(fault)
     upstream.says("half an ans", CUT)
     async with GatewayClient(upstream.base_url) as client:
-        with pytest.raises(Unreachable, match="cannot be asked"):
+        with pytest.raises(Unreachable, match="cannot be reached"):
             await client.ask("/chat/completions", CHAT, deadline_s=5)
 
 
