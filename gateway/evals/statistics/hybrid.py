@@ -100,12 +100,12 @@ class HybridMean:
         return self.mean - half, self.mean + half
 
     def state(self) -> State:
-        """A JSON-able dict from which from_state continues with the same bits."""
+        """A JSON-able dict from which from_state continues bit-identically."""
         return dump(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Raises ValueError if the state is of another kind."""
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
         return load(cls, state)
 
 

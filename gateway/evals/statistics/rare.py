@@ -43,7 +43,7 @@ class RareDifference:
 
     @property
     def mean(self) -> float:
-        """0.0 while there is no pair."""
+        """The mean of d; 0.0 before the first pair."""
         return (self.more - self.fewer) / self.n if self.n else 0.0
 
     def add(self, d: float) -> None:
@@ -69,12 +69,12 @@ class RareDifference:
         return -_bound(self.n, self.fewer, self.more, -self.mean, least), high
 
     def state(self) -> State:
-        """A JSON-able dict from which from_state continues with the same bits."""
+        """A JSON-able dict from which from_state continues bit-identically."""
         return dump(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "RareDifference":
-        """Raises ValueError if the state is of another kind."""
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
         return load(cls, state)
 
 

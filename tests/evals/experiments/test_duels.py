@@ -53,6 +53,6 @@ def test_strengths_are_the_planted_ones() -> None:
     assert first == pytest.approx(0.0, abs=0.05)
 
 
-def test_two_arms_have_no_table_of_strengths_and_one_that_never_lost_no_number() -> None:
+def test_strengths_need_three_arms_that_all_lost_once() -> None:
     assert strengths_of([verdict("b", 1.0), verdict("b", 0.0)]) == ((), None)
     assert strengths_of([verdict("b", 1.0)] * 5 + [verdict("c", 1.0)] * 5) == ((), None)

@@ -20,11 +20,13 @@ def test_a_good_candidate_ships_and_a_bad_one_is_rejected(begin_experiment: Any,
         for at in range(0, 1000, 500):
             experiment.add(
                 simulation.a_pair(
-                    i, simulation.seen(score(rng)), candidate=simulation.seen(score(rng, mean)),
+                    i,
+                    simulation.seen(score(rng)),
+                    candidate=simulation.seen(score(rng, mean)),
                     repeat=simulation.seen(score(rng)),
                 )
                 for i in range(at, at + 500)
-            )  # fmt: skip
+            )
         found = experiment.found()
         assert found.decision.verdict == verdict, found.decision.sentence
         assert "Switching `chat` from a/old to b/new" in found.decision.sentence
@@ -35,11 +37,13 @@ def test_a_broken_pipeline_fails_the_aa_gate(begin_experiment: Any, simulation: 
     rng, experiment = random.Random(7), begin_experiment()
     experiment.add(
         simulation.a_pair(
-            i, simulation.seen(score(rng, 0.75)), candidate=simulation.seen(score(rng, 0.45)),
+            i,
+            simulation.seen(score(rng, 0.75)),
+            candidate=simulation.seen(score(rng, 0.45)),
             repeat=simulation.seen(score(rng, 0.45)),
         )
         for i in range(600)
-    )  # fmt: skip
+    )
     found = experiment.found()
     assert {g.name: g.state for g in found.gates}["aa"] == -1
     assert found.decision.verdict == "hold"
@@ -52,12 +56,13 @@ def test_distances_find_a_candidate_with_a_lower_temperature(begin_experiment: A
     rng, experiment = random.Random(8), begin_experiment()
     experiment.add(
         simulation.a_pair(
-            i, simulation.seen(score(rng)),
+            i,
+            simulation.seen(score(rng)),
             candidate=simulation.seen(score(rng), distance=score(rng, 0.30)),
             repeat=simulation.seen(score(rng), distance=score(rng, 0.48)),
         )
         for i in range(500)
-    )  # fmt: skip
+    )
     with experiment.engine.connect() as connection:
         look = simulation.looked(connection, experiment.plan)
     test = look.sequences["candidate", "edit"].test
@@ -93,11 +98,13 @@ def test_losses_on_one_arm_hold_the_verdict(begin_experiment: Any, simulation: A
     rng, experiment = random.Random(10), begin_experiment()
     experiment.add(
         simulation.a_pair(
-            i, simulation.seen(score(rng)), candidate=simulation.seen(None if i % 5 == 0 else score(rng)),
+            i,
+            simulation.seen(score(rng)),
+            candidate=simulation.seen(None if i % 5 == 0 else score(rng)),
             repeat=simulation.seen(score(rng)),
         )
         for i in range(600)
-    )  # fmt: skip
+    )
     found = experiment.found()
     assert {g.name: g.state for g in found.gates}["losses"] == -1
     assert found.decision.verdict == "hold"
@@ -110,12 +117,13 @@ def test_more_errors_than_the_guardrail_allows_never_ship(begin_experiment: Any,
         for at in range(0, 2400, 300):
             experiment.add(
                 simulation.a_pair(
-                    i, simulation.seen(score(rng, 0.6, 0.05), failed=rng.random() < 0.01),
+                    i,
+                    simulation.seen(score(rng, 0.6, 0.05), failed=rng.random() < 0.01),
                     candidate=simulation.seen(score(rng, 0.66, 0.05), failed=rng.random() < 0.06),
                     repeat=simulation.seen(score(rng, 0.6, 0.05), failed=rng.random() < 0.01),
                 )
                 for i in range(at, at + 300)
-            )  # fmt: skip
+            )
             decision = experiment.found().decision
             assert decision.verdict != "ship", decision.sentence
         assert decision.verdict == "reject"
@@ -126,11 +134,14 @@ def test_only_the_first_pair_of_a_conversation_counts(begin_experiment: Any, sim
     for at in range(0, 400, 100):
         experiment.add(
             simulation.a_pair(
-                i, simulation.seen(score(rng)), f"c{i // 4}", candidate=simulation.seen(score(rng)),
+                i,
+                simulation.seen(score(rng)),
+                f"c{i // 4}",
+                candidate=simulation.seen(score(rng)),
                 repeat=simulation.seen(score(rng)),
             )
             for i in range(at, at + 100)
-        )  # fmt: skip
+        )
     found = experiment.found()
     assert found.primary.pairs == 100
     passed_over = {

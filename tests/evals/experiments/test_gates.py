@@ -27,7 +27,7 @@ def test_the_control_against_itself(noise: Estimate | None, pairs: int, repeats:
     assert says in gate.says
 
 
-def test_what_is_compared_by_one_path_needs_no_control_of_the_path() -> None:
+def test_a_comparison_on_one_path_passes_the_aa_gate() -> None:
     assert same_path_gate("total_s").state == 1
 
 

@@ -84,14 +84,14 @@ def test_a_score(control: ArmObservation, candidate: ArmObservation, expected: A
     assert taken(QUALITY, control, candidate) == expected
 
 
-def test_a_failure_counts_against_the_arm_and_its_opposite_is_completion() -> None:
+def test_failure_and_completion_are_opposites() -> None:
     errors, completion = Metric("error_rate", "failed"), Metric("completion", "completed")
     assert taken(errors, seen(1), FAILED) == PairValue(0.0, 1.0, -1.0)
     assert taken(completion, seen(1), FAILED) == PairValue(1.0, 0.0, -1.0)
     assert taken(errors, FAILED, seen(1)) == PairValue(1.0, 0.0, 1.0)
 
 
-def test_a_loss_is_counted_where_it_is_the_matter_and_withheld_elsewhere() -> None:
+def test_a_lost_record_counts_only_in_the_loss_metric() -> None:
     lost = Metric(LOST, "lost")
     assert taken(lost, seen(1), LOST_ARM) == PairValue(0.0, 1.0, -1.0)
     assert taken(lost, seen(1), seen(1)) == PairValue(0.0, 0.0, 0.0)
@@ -132,7 +132,7 @@ def test_claims_of_latency_need_the_control_asked_again() -> None:
     assert {"error_rate", "cost_per_1k", "quality", LOST, JUDGED} <= without
 
 
-def test_the_noise_floor_is_of_what_is_compared_with_the_served_answer() -> None:
+def test_noise_metrics_compare_with_the_served_answer() -> None:
     joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.5), "repeat": seen(0.5)})
     assert [m.name for m in noise_metrics(metrics_of(plan(), joined))] == ["cost_per_1k", "output_tokens", "quality"]
 

@@ -20,7 +20,7 @@ def test_decimals_tell_apart_a_tenth_of_the_scale(scale, places):
     assert say.digits(scale) == places
 
 
-def test_a_row_has_the_decimals_of_its_margin_else_of_its_tightest_interval_else_of_its_values():
+def test_a_row_has_the_decimals_of_margin_interval_or_value():
     wide, tight = Estimate(10.0, 0.0, 20.0), Estimate(1.0, 0.99, 1.01)
     assert say.digits_of(wide, tight, margin=0.5) == 2
     assert say.digits_of(wide, tight) == 3
@@ -55,7 +55,7 @@ def test_an_interval_without_a_bound_says_so():
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "expected"),
     [
         (say.counted(1, "pair"), "1 pair"),
         (say.counted(1900, "pair"), "1\u202f900 pairs"),
@@ -72,8 +72,8 @@ def test_an_interval_without_a_bound_says_so():
         (say.when(None), "–"),
     ],
 )
-def test_counts_shares_changes_dollars_and_times(said, shown):
-    assert said == shown
+def test_counts_shares_changes_dollars_and_times(text, expected):
+    assert text == expected
 
 
 @given(st.lists(st.integers(), max_size=300), st.integers(2, 50))

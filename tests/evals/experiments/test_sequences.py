@@ -1,4 +1,4 @@
-"""One metric as pairs come: the interval follows from the plan, and what was stored goes on with the same bits."""
+"""The sequence of one metric: its rule follows from the plan, and a restored sequence continues bit-identically."""
 
 from __future__ import annotations
 

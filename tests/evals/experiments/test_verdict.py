@@ -26,8 +26,9 @@ RULE = rule_of(Metric("helpfulness", "score"), 0.05, 0.02, stationary=False)
 
 def comparison(metric: str, low: float | None, value: float, high: float | None, margin: float = 0.02) -> Comparison:
     e = Estimate(value, low, high)
-    made = Comparison(metric, "", "primary", Estimate(0.7), Estimate(0.7), e, None, 1240, 1240.0, margin, "unclear",
-                      "unclear")  # fmt: skip
+    made = Comparison(
+        metric, "", "primary", Estimate(0.7), Estimate(0.7), e, None, 1240, 1240.0, margin, "unclear", "unclear"
+    )
     return with_findings(made, RULE, 0.02)
 
 

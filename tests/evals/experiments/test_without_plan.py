@@ -34,15 +34,44 @@ async def swap(room, exchange, tally):
         if not (hard or shadowed or rng.random() < 0.3):
             continue
         fields = {"experiment": "swap", "plan": "p1", "received": 1000.0 + i}
-        served = exchange("0" if hard else "1", stratum=stratum, pi=pi, arm="control",
-                          total_s=2.0 if hard else 1.0, first_token_s=0.5, **fields)  # fmt: skip
+        served = exchange(
+            "0" if hard else "1",
+            stratum=stratum,
+            pi=pi,
+            arm="control",
+            total_s=2.0 if hard else 1.0,
+            first_token_s=0.5,
+            **fields,
+        )
         sent.append(served)
         if shadowed:
             text = "error" if rng.random() < 0.1 else "0.5"
-            sent.append(exchange(text, stratum="shadow:swap", pi=0.5, arm="candidate", role="shadow",
-                                 target=Target("local", "new"), pair=served.id, total_s=0.5, **fields))  # fmt: skip
-    sent.append(exchange("1", experiment="swap", plan="p1", arm="candidate", role="shadow", pair="gone",
-                         stratum="shadow:swap", pi=0.5, target=Target("local", "new")))  # fmt: skip
+            sent.append(
+                exchange(
+                    text,
+                    stratum="shadow:swap",
+                    pi=0.5,
+                    arm="candidate",
+                    role="shadow",
+                    target=Target("local", "new"),
+                    pair=served.id,
+                    total_s=0.5,
+                    **fields,
+                )
+            )
+    sent.append(
+        exchange(
+            "1",
+            experiment="swap",
+            plan="p1",
+            arm="candidate",
+            role="shadow",
+            pair="gone",
+            stratum="shadow:swap",
+            pi=0.5,
+            target=Target("local", "new"),
+        )
+    )
     shadows = Count("shadow:swap", "chat", "local/new", "candidate", sum(e.role == "shadow" for e in sent))
     counts = tuple(Count(s, "chat", "local/small", "control", n) for s, n in seen.items())
     async with room.consuming():

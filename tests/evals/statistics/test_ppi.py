@@ -20,7 +20,7 @@ def studies(judge_noise: float, count: int = 800) -> list[Labelled]:
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, None])
-def test_every_weight_is_unbiased_and_covers_while_the_judge_alone_is_off(weight: float | None) -> None:
+def test_every_weight_is_unbiased_and_covers(weight: float | None) -> None:
     data = studies(0.3)
     fits = [powered_mean(d, 0.1, weight) for d in data]
     means = np.array([fit.mean for fit in fits])

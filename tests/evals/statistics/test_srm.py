@@ -20,7 +20,7 @@ def log_bayes_factors(arms: np.ndarray) -> np.ndarray:
     return np.cumsum(np.log((100 * SHARES[arms] + seen) / (100 + np.arange(arms.shape[1])) / SHARES[arms]), axis=1)
 
 
-def test_a_true_split_rarely_ever_alarms_while_looking_at_each_assignment() -> None:
+def test_a_true_split_rarely_alarms_at_any_assignment() -> None:
     arms = np.random.default_rng(23).choice(3, size=(PATHS, STEPS), p=SHARES)
 
     ever = (log_bayes_factors(arms).max(axis=1) >= -math.log(0.05)).mean()
@@ -37,7 +37,7 @@ def test_a_loss_in_one_arm_alarms() -> None:
     assert (log_bayes_factors(arms).max(axis=1) >= -math.log(0.05)).mean() > 0.95
 
 
-def test_the_object_is_the_formula_and_its_p_is_its_peak() -> None:
+def test_the_test_is_the_formula_and_p_comes_from_the_peak() -> None:
     arms = np.array([[2] * 40 + [0] * 240 + [1] * 80])  # one-sided at first, then as it should be
     ratio, expected = SequentialRatio([6.0, 3.0, 1.0]), log_bayes_factors(arms)[0]
     for arm, log_bayes_factor in zip(arms[0], expected, strict=True):

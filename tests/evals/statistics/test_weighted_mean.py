@@ -21,9 +21,7 @@ UNBOUNDED = (None, None)
 
 def stratum(name: str, values: list[float], population: float = 0.0, not_applicable: int = 0, nonresponse: int = 0):
     squares = sum(v * v for v in values)
-    return StratumSums(
-        name, len(values), sum(values), squares, not_applicable, nonresponse, len(values), population
-    )  # fmt: skip
+    return StratumSums(name, len(values), sum(values), squares, not_applicable, nonresponse, len(values), population)
 
 
 def test_equal_weights_give_the_plain_mean_and_its_sequence() -> None:
