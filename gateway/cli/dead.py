@@ -47,7 +47,7 @@ def list_(
 
     found, reasons = _run(look, config, data)
     if as_json:
-        show(to_json({"reasons": reasons, "letters": [dead_letters.to_dict(each, whole=False) for each in found]}))
+        show(to_json({"reasons": reasons, "letters": [dead_letters.to_dict(each, complete=False) for each in found]}))
     else:
         show(dead_letters.table(found, reasons))
 
@@ -64,7 +64,7 @@ def show_(
     from gateway.evals.reports import dead_letters
 
     (found,) = _run(lambda corridor: _named(corridor, [letter]), config, data)
-    show(to_json(dead_letters.to_dict(found, whole=True)) if as_json else dead_letters.to_terminal(found))
+    show(to_json(dead_letters.to_dict(found, complete=True)) if as_json else dead_letters.to_terminal(found))
 
 
 @dead.command(epilog=example("gateway dead replay --reason too_many_deliveries"))

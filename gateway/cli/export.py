@@ -35,10 +35,10 @@ def export(
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; a person's correction stands
     in the answer's place there.
     """
+    from gateway.evals.reports.export.export import complete_file, form_of
     from gateway.evals.reports.export.export import export as exported
-    from gateway.evals.reports.export.export import form_of, whole_file
     from gateway.evals.reports.export.forms import FORMS as KNOWN
-    from gateway.evals.reports.samples import wish_of
+    from gateway.evals.reports.samples import filter_of
 
     chosen = form_of(out) if form is None else next((known for known in KNOWN if known == form), None)
     if chosen is None:
@@ -47,11 +47,11 @@ def export(
         raise typer.BadParameter("parquet is no text: name a file", param_hint="--out")
     store = where_to_read(config, data).store
     with asked_wrong(), progress() as show:
-        wish = wish_of(limit, alias, since, where)
+        wish = filter_of(limit, alias, since, where)
         if out is None:
             done = exported(store, wish, chosen, sys.stdout.buffer, show)
         else:
-            with whole_file(out) as file:
+            with complete_file(out) as file:
                 done = exported(store, wish, chosen, file, show)
     note(f"{done.written} exchanges{'' if out is None else f' in {out}'}")
     for why, n in sorted(done.left_out.items()):

@@ -49,5 +49,5 @@ def samples(
         show(to_json(exchange) if as_json else found.to_terminal(exchange))
         return
     with asked_wrong():
-        exchanges = found.list_of(store, found.wish_of(limit, alias, since, where))
+        exchanges = found.list_of(store, found.filter_of(limit, alias, since, where))
     show(to_json(exchanges) if as_json else found.table(exchanges))

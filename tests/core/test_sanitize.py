@@ -9,7 +9,7 @@ from gateway.core.sanitize import cell, plain, to_json
 
 
 @pytest.mark.parametrize(
-    ("said", "seen"),
+    ("text", "seen"),
     [
         ("\x1b[2J\x1b]0;owned\x07hi", "[2J]0;ownedhi"),
         ("\x9b31mred", "31mred"),
@@ -19,32 +19,32 @@ from gateway.core.sanitize import cell, plain, to_json
         ("Grüße, 世界 🎉", "Grüße, 世界 🎉"),
     ],
 )
-def test_what_would_move_the_cursor_is_gone(said, seen):
-    assert plain(said) == seen
+def test_control_characters_are_removed(text, seen):
+    assert plain(text) == seen
 
 
 @given(st.text())
-def test_json_keeps_everything_and_shows_no_control_character(text):
+def test_json_escapes_control_characters_and_loses_nothing(text):
     shown = to_json({"text": text, "raw": text.encode()})
     assert orjson.loads(shown) == {"text": text, "raw": text}
     assert plain(shown) == shown
 
 
-def test_bytes_that_are_no_text_are_shown_as_far_as_they_are():
+def test_invalid_bytes_are_replaced():
     assert orjson.loads(to_json(b"a\xffb")) == "a\ufffdb"
     with pytest.raises(TypeError):
         to_json(object())
 
 
-@pytest.mark.parametrize("said", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1"])
-def test_a_cell_is_never_a_formula(said):
-    assert cell(said) == "'" + plain(said)
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1"])
+def test_a_cell_is_never_a_formula(text):
+    assert cell(text) == "'" + plain(text)
 
 
-@pytest.mark.parametrize("said", ["", "1 = 1", "a@b.example", "Grüße"])
-def test_other_text_stays_as_it_is_in_a_cell(said):
-    assert cell(said) == said
+@pytest.mark.parametrize("text", ["", "1 = 1", "a@b.example", "Grüße"])
+def test_other_text_in_a_cell_is_unchanged(text):
+    assert cell(text) == text
 
 
-def test_json_may_stand_on_one_line():
+def test_json_can_be_one_line():
     assert to_json({"a": "x\u202e\n"}, indent=False) == '{"a":"x\\u202e\\n"}'

@@ -239,7 +239,7 @@ class Trail:
 
 
 def trail_chart(trail: Trail) -> Chart | None:
-    """A difference and its interval as pairs came, against the margin. None: there is no point yet."""
+    """The course of a difference and its interval, against the margin. None: there is no point yet."""
     points = tuple(p for p in trail.trail.points if not any(math.isnan(v) for v in p))
     if not points:
         return None

@@ -1,4 +1,4 @@
-"""Dead letters as `gateway dead` shows them: what was given up, why, and what stood in it. Pure."""
+"""Dead letters as `gateway dead` shows them: which entry, why, and its content. Pure."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from gateway.stream import DeadLetter
 _BRIEF = 100  # characters of an error in a list
 
 
-def to_dict(letter: DeadLetter, *, whole: bool) -> dict[str, Any]:
-    """For programs. whole: with the entry's fields, as they lay there."""
+def to_dict(letter: DeadLetter, *, complete: bool) -> dict[str, Any]:
+    """complete: with the fields of the entry, unparsed."""
     record = record_of(letter)
     found: dict[str, Any] = {
         "id": letter.id, "buried": letter.buried, "reason": letter.reason, "error": letter.error, "entry": letter.entry,
         "kind": kind_of(letter), "exchange_id": record.id if isinstance(record, Exchange) else None,
     }  # fmt: skip
-    if whole:
+    if complete:
         found["fields"] = {name.decode("utf-8", "replace"): value for name, value in letter.fields.items()}
     return found
 
 
 def record_of(letter: DeadLetter) -> Record | None:
-    """None: it cannot be read."""
+    """None: the record cannot be decoded."""
     try:
         return from_fields(letter.fields)
     except ValueError:
@@ -44,7 +44,7 @@ def kind_of(letter: DeadLetter) -> str:
 
 
 def table(letters: Sequence[DeadLetter], reasons: Mapping[str, int]) -> RenderableType:
-    """reasons: of all that lie there."""
+    """reasons: the number of all dead letters, by reason."""
     total = sum(reasons.values())
     counts = ", ".join(f"{name} {n}" for name, n in sorted(reasons.items()))
     head = _safe(f"{total} dead letters: {counts}" if total else "no dead letters", "bold")
@@ -53,8 +53,8 @@ def table(letters: Sequence[DeadLetter], reasons: Mapping[str, int]) -> Renderab
 
 def _rows(letters: Sequence[DeadLetter]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("letter", "buried", "reason", "what", "error"):
-        drawn.add_column(name, no_wrap=name in ("letter", "buried"))
+    for name in ("letter", "time", "reason", "what", "error"):
+        drawn.add_column(name, no_wrap=name in ("letter", "time"))
     for letter in letters:
         error = " ".join(letter.error.split())
         brief = error if len(error) <= _BRIEF else error[: _BRIEF - 1] + "…"
@@ -63,7 +63,7 @@ def _rows(letters: Sequence[DeadLetter]) -> Table:
 
 
 def to_terminal(letter: DeadLetter) -> RenderableType:
-    """One letter whole."""
+    """One dead letter with its content."""
     return Group(*_page(letter))
 
 

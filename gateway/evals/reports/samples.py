@@ -1,4 +1,4 @@
-"""`gateway samples`: recorded exchanges and what was said of them, for people and for programs."""
+"""`gateway samples`: recorded exchanges with their scores, as a list or one at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading
 from gateway.evals.store.where import parse
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -28,31 +28,34 @@ class SampleNotFound(CannotRun):
 
 
 class InvalidDuration(ValueError):
-    """A text that is no time span."""
+    """A text that is not a time span."""
 
 
 def seconds_of(span: str) -> float:
-    """ "90s", "30m", "2h", "1d", "1w". Raises NoSpan."""
+    """ "90s", "30m", "2h", "1d", "1w". Raises InvalidDuration."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
     if found is None:
-        raise InvalidDuration(f"{span!r} is no time span: write 90s, 30m, 2h, 1d or 1w")
+        raise InvalidDuration(f"{span!r} is not a time span; write 90s, 30m, 2h, 1d or 1w")
     return float(found[1]) * _UNITS[found[2]]
 
 
-def wish_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
-    """since: as seconds_of reads it; where: as query.py does; None: without bound. Raises NoSpan, QueryError."""
+def filter_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
+    """since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
+
+    Raises InvalidDuration, QueryError.
+    """
     after = None if since is None else time.time() - seconds_of(since)
     return ExchangeFilter(limit, alias, after, None if where is None else parse(where))
 
 
-def list_of(url: str, wish: ExchangeFilter) -> list[Found]:
-    """The newest exchanges. Raises QueryError, NoStore."""
+def list_of(url: str, filter: ExchangeFilter) -> list[Found]:
+    """The newest exchanges. Raises QueryError, StoreUnavailable."""
     with reading(url) as connection:
-        return [readable(each) for each in list_exchanges(connection, wish)]
+        return [readable(each) for each in list_exchanges(connection, filter)]
 
 
 def find(url: str, exchange_id: str, wait_s: float) -> Found:
-    """One exchange whole, waited for when it is not there yet. Raises NoSample."""
+    """One complete exchange; waits up to wait_s for it to be stored. Raises SampleNotFound."""
     ends = time.monotonic() + wait_s
     while True:
         try:
@@ -66,13 +69,13 @@ def find(url: str, exchange_id: str, wait_s: float) -> Found:
             return readable(found)
         if time.monotonic() >= ends:
             raise SampleNotFound(
-                f"no exchange {exchange_id} in the store: it was not sampled, or is not scored yet (--wait 5 waits)"
+                f"no exchange {exchange_id} in the store; it was not sampled, or it is not scored yet (try --wait 5)"
             )
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def readable(found: Found) -> Found:
-    """JSON columns as what they hold."""
+    """The exchange with its JSON columns parsed."""
     opened: Found = {name: orjson.loads(found[name]) for name in ("attempts", "tool_calls") if name in found}
     scores = [{**s, "detail": orjson.loads(s["detail"]) if s["detail"] else None} for s in found["scores"]]
     return {**found, **opened, "scores": scores}
@@ -95,7 +98,7 @@ def table(found: list[Found]) -> Table:
 
 
 def to_terminal(e: Found) -> RenderableType:
-    """One exchange, from the question to the opinions."""
+    """One exchange, from the question to the scores."""
     return Group(*_head(e), *_question(e), *_answer(e), *_record(e))
 
 
@@ -138,8 +141,8 @@ def _record(e: Found) -> Iterator[RenderableType]:
         yield Text()
         yield _scores(e["scores"])
     for f in e["feedback"]:
-        said = f["label"] if f["value"] is None else f["value"]
-        yield _safe(f"feedback {f['name']}: {said} {f['comment'] or ''}")
+        value = f["label"] if f["value"] is None else f["value"]
+        yield _safe(f"feedback {f['name']}: {value} {f['comment'] or ''}")
 
 
 def _scores(scores: list[Found]) -> Table:
@@ -172,11 +175,11 @@ def _time(unix: float, *, date: bool = False) -> str:
 
 
 def _brief(scores: list[Found]) -> str:
-    said = [f"{s['scorer']} {s['value']:.3g}" for s in scores if s["value"] is not None]
+    scored = [f"{s['scorer']} {s['value']:.3g}" for s in scores if s["value"] is not None]
     failed = [f"{s['scorer']} {s['status']}" for s in scores if s["status"] not in ("scored", "not_applicable")]
-    return ", ".join(said + failed)
+    return ", ".join(scored + failed)
 
 
 def _safe(text: str, style: str = "") -> Text:
-    """Never as rich markup: [red] in a model's answer is text."""
+    """Text without rich's markup: [red] in a model's answer is text."""
     return Text(plain(text), style)

@@ -42,7 +42,7 @@ def bad(n: int) -> list[dict[bytes, bytes]]:
     return [{b"kind": b"exchange", b"head": b"{%d" % i} for i in range(n)]
 
 
-async def test_the_list_counts_by_reason_and_says_why(room, command):
+async def test_the_list_counts_by_reason_and_shows_errors(room, command):
     found = await given_up(room, *bad(3), {b"kind": b"\xff"})
     shown = await command("list", "--limit", "2")
     assert shown.exit_code == 0, shown.output
@@ -51,23 +51,23 @@ async def test_the_list_counts_by_reason_and_says_why(room, command):
     assert [row.split()[0] for row in rows] == [found[0].id, found[1].id]
     assert "exchange that cannot be read" in rows[0]
     assert (await command("list", "--reason", "refused")).output.strip() == head
-    said = orjson.loads((await command("list", "--json")).output)
-    assert (said["reasons"], len(said["letters"])) == ({"unreadable": 4}, 4)
-    assert said["letters"][0]["error"] == found[0].error
+    listed = orjson.loads((await command("list", "--json")).output)
+    assert (listed["reasons"], len(listed["letters"])) == ({"unreadable": 4}, 4)
+    assert listed["letters"][0]["error"] == found[0].error
 
 
-async def test_one_is_shown_whole(room, exchange, command):
+async def test_one_dead_letter_is_shown_completely(room, exchange, command):
     one = exchange("1", status=9223372036854775808)
     (letter,) = await given_up(room, one.to_fields())
     shown = await command("show", letter.id)
-    for said in (letter.id, "refused", letter.entry, one.id, "chat → local/small", "a number?", '"content":"1"'):
-        assert said in shown.output, said
+    for text in (letter.id, "refused", letter.entry, one.id, "chat → local/small", "a number?", '"content":"1"'):
+        assert text in shown.output, text
     whole = orjson.loads((await command("show", letter.id, "--json")).output)
     assert orjson.loads(whole["fields"]["head"])["id"] == one.id == whole["exchange_id"]
 
 
-async def test_what_is_put_back_is_judged_again_and_counted_once(room, exchange, command, tally):
-    """A number that no column held is given up; once it is mended (here: by another store), it is stored."""
+async def test_a_requeued_letter_is_scored_again_and_counted_once(room, exchange, command, tally):
+    """A number that no column held is given up; once the cause is fixed (here: by another store), it is stored."""
     one = exchange("1")
     await room.send(one, tally([one]))
     await room.corridor.join()
@@ -81,7 +81,7 @@ async def test_what_is_put_back_is_judged_again_and_counted_once(room, exchange,
     assert await room.corridor.dead_letters.by_reason() == {}
 
 
-async def test_throwing_away_asks_first_and_keeps_the_others(room, command):
+async def test_dropping_asks_first_and_keeps_the_others(room, command):
     found = await given_up(room, *bad(3))
     asked = await command("purge", found[0].id, found[1].id, answer="n\n")
     assert asked.exit_code == 1
@@ -93,18 +93,18 @@ async def test_throwing_away_asks_first_and_keeps_the_others(room, command):
     assert (await command("list")).stdout == "no dead letters\n"
 
 
-async def test_one_says_which(room, command):
+async def test_a_command_needs_ids_or_all(room, command):
     for wrong in (("replay",), ("purge", "--all", "--reason", "refused"), ("purge", "1-0", "--all")):
         shown = await command(*wrong)
         assert shown.exit_code == 2
         assert "--reason" in shown.output
-    for nobody in ("1-0", "nothing"):
-        shown = await command("show", nobody)
+    for unknown in ("1-0", "nothing"):
+        shown = await command("show", unknown)
         assert shown.exit_code == 1
-        assert f"no dead letter {nobody}" in str(shown.exception)
+        assert f"no dead letter {unknown}" in str(shown.exception)
 
 
-async def test_a_server_that_is_away_is_said(command, tmp_path):
+async def test_an_unreachable_server_is_reported(command, tmp_path):
     (tmp_path / "gateway.yaml").write_text("stream: {url: 'redis://:geheim@127.0.0.1:1/0'}")
     shown = await command("list")
     assert shown.exit_code == 1
@@ -112,7 +112,7 @@ async def test_a_server_that_is_away_is_said(command, tmp_path):
     assert "geheim" not in str(shown.exception) + shown.output
 
 
-def test_what_stood_in_a_letter_cannot_play_with_the_terminal():
+def test_a_letters_content_has_no_effect_on_the_terminal():
     evil = "\x1b[2J\x9b31m[red]x\u202e"
     letter = DeadLetter("1-0", evil, evil, evil, {evil.encode(): evil.encode(), b"kind": evil.encode()})
     from rich.console import Console

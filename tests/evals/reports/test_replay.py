@@ -68,7 +68,7 @@ def drawn(found: ReplayResult) -> str:
     return out.getvalue()
 
 
-def test_the_terminal_shows_each_target_and_then_the_verdict() -> None:
+def test_the_terminal_shows_targets_and_then_the_verdict() -> None:
     text = drawn(replayed("one", "two"))
     assert text.splitlines()[0].startswith("r: the first 40 of 50 rows of q.csv (sha256 abababab")
     assert "0.34 … 0.66" in text
@@ -77,7 +77,7 @@ def test_the_terminal_shows_each_target_and_then_the_verdict() -> None:
     assert "changed with the order" not in text, "nothing was judged in two orders"
 
 
-def test_the_json_is_the_same_for_the_same_answers() -> None:
+def test_the_same_answers_give_the_same_json() -> None:
     found = to_dict(replayed("one", "two"))
     assert to_json(found) == to_json(to_dict(replayed("one", "two")))
     assert found["dataset"] == {"name": "q.csv", "sha256": "ab" * 32, "rows": 40, "of": 50}
@@ -94,7 +94,7 @@ def test_the_json_is_the_same_for_the_same_answers() -> None:
         (("one", "u/two", "three"), ["r.html", "r-1-u-two.html", "r-2-three.html"]),
     ],
 )
-def test_there_is_a_page_of_every_comparison_and_one_of_all_targets(targets: tuple[str, ...], names: list[str]) -> None:
+def test_each_comparison_has_a_page_and_all_have_an_overview(targets: tuple[str, ...], names: list[str]) -> None:
     made = dict(pages(replayed(*targets), Path("/out/r.html")))
     assert [path.name for path in made] == names
     first = made[Path("/out/r.html")]
@@ -105,7 +105,7 @@ def test_there_is_a_page_of_every_comparison_and_one_of_all_targets(targets: tup
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_name_is_text_wherever_it_stands(count: int) -> None:
+def test_a_hostile_name_stays_text_everywhere(count: int) -> None:
     found = replayed(*[f"{HOSTILE}{i}" for i in range(count)])
     assert "\x1b" not in drawn(found)
     assert "[red]" in drawn(found)
@@ -131,7 +131,7 @@ def test_a_target_that_never_answered_has_dashes() -> None:
     assert "–" in drawn(ReplayResult(ReplayProgress(1), replayed("one").question, (alone,), ()))
 
 
-def test_an_interval_for_one_look_is_not_called_one_for_every_look() -> None:
+def test_a_fixed_n_interval_is_not_called_anytime_valid() -> None:
     [text] = dict(pages(replayed("one", "two"), Path("/out/r.html"))).values()
     metrics = text[text.index(">Metrics<") : text.index(">Win, tie, loss<")]
     assert "its interval, which is for one look, at the end" in metrics

@@ -44,7 +44,7 @@ async def lives(room, incarnation: str, age_s: float = 0.0, **rates: float) -> N
     await room.corridor.state.gateway_lives(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
 
 
-async def test_all_is_well_where_all_is_well(room, exchange, tally, command):
+async def test_a_healthy_system_has_no_problems(room, exchange, tally, command):
     sent = [exchange("1") for _ in range(5)]
     cell = {"stratum": "default", "alias": "chat", "target": "local/small", "arm": ""}
     unsampled = (Count(**cell, n=15, reason="not_drawn"),)
@@ -54,20 +54,20 @@ async def test_all_is_well_where_all_is_well(room, exchange, tally, command):
         await room.until_read()
         await room.until(lambda: room.shown and room.shown[-1].unaccounted == 0)
         shown = await command()
-        said = orjson.loads((await command("--json")).output)
+        found_json = orjson.loads((await command("--json")).output)
     assert shown.exit_code == 0, shown.output
     for words in (
         "no problems", "box/577", "41.5", "eye", "20 = sampled 5 + unsampled 15 (not_drawn 15)",
         "5 = enqueued 5", "stored or dead-lettered 5", "unaccounted 0", "dead letters none",
     ):  # fmt: skip
         assert words in " ".join(shown.output.split()), words
-    assert said["problems"] == []
-    assert said["delivery"]["scores"] == {"said": {"scored": 5}}
-    assert said["stream"]["consumers"][0]["name"] == "eye"
-    assert said["stream"]["gateways"][0]["rates"]["seen"] == 41.5
+    assert found_json["problems"] == []
+    assert found_json["delivery"]["scores"] == {"said": {"scored": 5}}
+    assert found_json["stream"]["consumers"][0]["name"] == "eye"
+    assert found_json["stream"]["gateways"][0]["rates"]["seen"] == 41.5
 
 
-async def test_what_is_wrong_stands_on_top_and_is_the_exit_code(room, exchange, tally, command):
+async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, command):
     sent = [exchange("1") for _ in range(5)]
     await room.corridor.append([{b"kind": b"junk"}])
     async with room.consuming("eye"):
@@ -100,7 +100,7 @@ async def test_what_is_wrong_stands_on_top_and_is_the_exit_code(room, exchange, 
     assert text.index("no known loss explains it") < text.index(" waiting, ")
 
 
-async def test_losses_with_a_cause_are_named(room, exchange, tally, command):
+async def test_losses_with_a_known_cause_are_named(room, exchange, tally, command):
     sent = [exchange("1") for _ in range(5)]
     async with room.consuming("eye") as desk:
         await room.send(*sent[:3])
@@ -114,7 +114,7 @@ async def test_losses_with_a_cause_are_named(room, exchange, tally, command):
     assert "lost on the way: trimmed 2" in (await command()).output
 
 
-async def test_without_a_server_and_without_a_store_it_says_so(command, tmp_path):
+async def test_a_missing_server_or_store_is_reported(command, tmp_path):
     url = f"redis://u:{SECRET}@127.0.0.1:1/0"
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"stream": {"url": url}}))
     shown = await command()
@@ -126,7 +126,7 @@ async def test_without_a_server_and_without_a_store_it_says_so(command, tmp_path
     assert SECRET not in both
 
 
-async def test_watching_goes_on_and_each_look_is_a_line_of_json(room, tmp_path):
+async def test_watching_prints_one_line_of_json_per_look(room, tmp_path):
     """What --watch --json prints, until it is told to stop."""
     import sys
 
@@ -144,7 +144,7 @@ async def test_watching_goes_on_and_each_look_is_a_line_of_json(room, tmp_path):
     assert lines[0]["at"] < lines[1]["at"]
 
 
-async def test_a_look_does_not_disturb(room, exchange, tmp_path):
+async def test_a_look_changes_nothing_on_the_server(room, exchange, tmp_path):
     """Nothing is read from the stream, made or acknowledged."""
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump({"stream": {"url": room.stream_url, "name": room.stream_name}}))

@@ -1,6 +1,6 @@
-"""A report as JSON, for programs. `report.schema.json`, beside this file, describes every field of it.
+"""A report as JSON, for programs. `report.schema.json`, next to this file, describes every field.
 
-Within a version fields are only added. Whoever removes one, or gives it another meaning, counts VERSION up.
+Within a version, fields are only added. To remove a field or change its meaning, increment VERSION.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MOST_POINTS = 500  # of a trail or a curve: enough to draw it
 
 
 def to_json(report: Report) -> str:
-    """Indented; control characters stand escaped, so that a terminal may show it."""
+    """Indented JSON, with control characters escaped so that it is safe on a terminal."""
     return indented(to_dict(report))
 
 
 def to_dict(report: Report) -> dict[str, Any]:
-    whole = {
+    fields_ = {
         "version": VERSION,
         **_shallow(report),
         "primary": None if report.primary is None else comparison(report.primary),
@@ -40,12 +40,12 @@ def to_dict(report: Report) -> dict[str, Any]:
         "design": dict(report.design),
         "versions": dict(report.versions),
     }
-    jsonable: dict[str, Any] = _jsonable(whole)
+    jsonable: dict[str, Any] = _jsonable(fields_)
     return jsonable
 
 
 def comparison(c: Comparison) -> dict[str, Any]:
-    """Its own difference and bounds stand flat, as most programs want these three alone."""
+    """The difference and its bounds are members of the object itself, since most programs need only these three."""
     return {
         **_shallow(c),
         "a": c.a.value, "a_low": c.a.low, "a_high": c.a.high,
@@ -65,7 +65,7 @@ def _shallow(value: Any) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    """Numbers that are none, or endless, become null; lone surrogates, which JSON text cannot hold, become �."""
+    """NaN and infinite numbers become null; lone surrogates, which JSON text cannot hold, become �."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     if isinstance(value, float):

@@ -35,14 +35,14 @@ from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.query import Reading, reading
 
 _SHADOW = (
-    "Each answer is compared on its own: how a conversation goes on after a candidate's answer is not seen.",
-    "The candidate is asked after the served answer has ended: with caches colder or warmer than they would be if it "
-    "served, which moves cost and latency.",
+    "Each answer is compared on its own: how a conversation continues after a candidate's answer is unknown.",
+    "The candidate is asked after the served answer has ended. Its caches are colder or warmer than they would be if "
+    "it served, which changes cost and latency.",
 )
 
 
 def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
-    """Of the plan as it was frozen."""
+    """(name, value) rows about the plan as it was frozen."""
     p = plan.plan
     rows = [
         ("mode", p.mode),
@@ -65,67 +65,70 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
 
 
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
-    """What the numbers do not say."""
+    """What the numbers do not show, in sentences."""
     plan = found.stored_plan.plan
-    said = list(_SHADOW if plan.mode != "split" else ())
-    said.append("A difference is the average over the pairs so far; of traffic of another kind it says nothing.")
-    said += _of_pairs(found)
+    sentences = list(_SHADOW if plan.mode != "split" else ())
+    sentences.append("A difference is the average over the pairs so far; it says nothing about other kinds of traffic.")
+    sentences += _pair_limits(found)
     if plan.mode == "shadow" and not plan.repeat_control:
-        said.append("Latency is not compared: that needs the control asked again by the candidate's path.")
+        sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
     if plan.mode != "shadow":
-        said.append("Clients who left before the end say nothing of an answer, and are not in any mean of a split.")
+        sentences.append("Answers whose client left before the end are not in any mean of a split.")
     if len(plan.candidates) > 1:
-        said.append(f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates.")
+        sentences.append(f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates.")
     if any(s.test is not None for s in look.sequences.values()):
-        said.append("That no difference in distance was found does not prove that the answers are alike.")
+        sentences.append("Finding no difference in distance does not prove that the answers are alike.")
     if plan.stationary:
-        said.append("The plan says that the mean does not move; if it does, the intervals may miss it.")
-    return tuple(said)
+        sentences.append("The plan states that the mean is constant; if it is not, the intervals may miss it.")
+    return tuple(sentences)
 
 
-def _of_pairs(found: Finding) -> list[str]:
-    plan, said = found.stored_plan.plan, []
+def _pair_limits(found: Finding) -> list[str]:
+    plan, sentences = found.stored_plan.plan, []
     lost = sum(n for (_, reason, _), n in found.withheld.items() if reason == "lost")
     if lost:
-        said.append("Pairs of which a record was lost are in no mean; the gate on losses says whether that may matter.")
+        sentences.append("Pairs with a lost record are in no mean; the gate on losses says whether that may matter.")
     if any(reason == "same_cluster" for _, reason, _ in found.withheld):
-        said.append(
-            "Of each conversation only the first compared request counts, since later ones depend on it: a difference "
-            "is that of first compared requests."
+        sentences.append(
+            "Only the first compared request of each conversation counts, since later ones depend on it: the "
+            "difference is that of first compared requests."
         )
     if plan.mode != "split":
-        said.append(
-            "An answer that failed or came too late has a score of 0 and a distance of 1. Durations are of answers "
-            "that came whole, and of those that were given up, with the time until then."
+        sentences.append(
+            "An answer that failed or was too late has a score of 0 and a distance of 1. Durations are those of "
+            "complete answers, and of abandoned ones until they were abandoned."
         )
-    return said
+    return sentences
 
 
-# A difference as people's labels correct it, of (plan, candidate, comparison).
 Corrected = Callable[[StoredPlan, str, Comparison], Estimate | None]
+"""(plan, candidate, comparison) → the difference as people's labels correct it."""
 
 
 class ExperimentNotFound(CannotRun):
-    """Nothing of this experiment is in the store."""
+    """The store has nothing about this experiment, or this candidate."""
 
 
 def read(asked: StoreLocation, experiment: str, candidate: str | None = None) -> Report:
-    """From the store, as it is now. Raises NoExperiment, NoStore and ConfigError."""
+    """The report from the store as it is now. Raises ExperimentNotFound, StoreUnavailable and ConfigError."""
     with reading(asked.store) as connection:
-        people = partial(_people, connection) if anything_labelled(connection) else None
+        people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
         return report_of(connection, experiment, candidate, people)
 
 
 def report_of(
     connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
 ) -> Report:
-    """Of the plan that runs, else of the newest. candidate: the arm; None: the plan's first. Raises NoExperiment."""
+    """The report of the running plan, or of the newest one. candidate: the arm; None: the plan's first.
+
+    Raises ExperimentNotFound.
+    """
     plan = current_plan(stored_plans(connection, name))
     if plan is None:
         latest = queries.latest_plan(connection, name)
         if latest is None:
             known = ", ".join(experiment_names(connection)) or "none"
-            raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; there are: {known}')
+            raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; known experiments: {known}')
         return without_plan(connection, latest)
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
@@ -186,13 +189,13 @@ def _corrected(
     return tuple(replace(c, corrected=corrected(plan, candidate, c)) for c in found)
 
 
-def _people(connection: Reading, plan: StoredPlan, candidate: str, of: Comparison) -> Estimate | None:
-    """Of a scorer whose answers were labelled in both arms; labels are in [0, 1], 1 best."""
+def _corrected_by_labels(connection: Reading, plan: StoredPlan, candidate: str, of: Comparison) -> Estimate | None:
+    """The corrected difference of a scorer whose answers were labelled in both arms. Labels are in [0, 1], 1 best."""
     return corrected_difference(connection, of.metric, plan.plan.name, plan.hash, (CONTROL, candidate))
 
 
 def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:
-    """Of the primary and the guardrails."""
+    """The trails of the primary and the guardrails."""
     shown = [c.metric for c in found.metrics if c.role != "other" and c.metric in found.names]
     return tuple(IntervalTrail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
 
@@ -208,11 +211,11 @@ def _likeness(look: SequenceStates, candidate: str) -> tuple[SimilarityTest, ...
 def _preferences(
     connection: Reading, plan: StoredPlan, look: SequenceStates, found: Finding
 ) -> tuple[Wins | None, tuple[ArmStrength, ...], float | None]:
-    """Of the pairwise judge: the primary, if it is one, else the first."""
+    """The preferences of the pairwise judge: the primary if it is one, else the first."""
     judges = [
         m for m in (plan.plan.primary, *sorted(found.names)) if m is not None and look.prefers(found.candidate, m)
     ]
     if not judges:
         return None, (), None
-    said = pairwise_verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
-    return wins_of(said, found.candidate), *strengths_of(said)
+    stored_verdicts = pairwise_verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
+    return wins_of(stored_verdicts, found.candidate), *strengths_of(stored_verdicts)

@@ -1,4 +1,4 @@
-"""A report on the terminal: the verdict first, then what it rests on."""
+"""A report on the terminal: the verdict, then its evidence."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from gateway.evals.reports.experiment.presentation import (
 
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
 _ROLES = {"primary": "primary", "guardrail": "guardrail", "other": ""}
-_COLUMNS, _ROWS = 60, 9  # of the drawing; an odd number of rows has one for zero
-_SETTLED = 0.1  # before this share of the pairs the interval may leave the drawing
+_COLUMNS, _ROWS = 60, 9  # of the drawing; with an odd number, one row is at zero
+_SETTLED = 0.1  # an interval from before this share of the pairs may leave the drawing
 
 
 def to_terminal(report: Report) -> RenderableType:
@@ -89,20 +89,20 @@ def _metric(c: Comparison, corrected: bool) -> list[Text]:
 
 
 def _over(e: Estimate | None, places: int) -> str:
-    """The value over its interval."""
+    """The value with its interval below it."""
     if e is None:
         return say.NONE
     bounds = "" if e.low is None and e.high is None else f"\n{say.interval(e, places)}"
     return f"{say.number(e.value, places, signed=True)}{bounds}"
 
 
-def _beside(e: Estimate, places: int, *, signed: bool = False) -> str:
+def _inline(e: Estimate, places: int, *, signed: bool = False) -> str:
     value = say.number(e.value, places, signed=signed)
     return value if e.low is None and e.high is None else f"{value} [{say.interval(e, places, signed=signed)}]"
 
 
 def _course(report: Report) -> RenderableType | None:
-    """The primary difference and its interval, as pairs came."""
+    """The course of the primary difference and its interval."""
     c = report.primary
     trail = next((each for each in report.trails if c is not None and each.metric == c.metric), None)
     if c is None or trail is None:
@@ -117,17 +117,17 @@ def _drawing(trail: IntervalTrail, margin: float) -> Iterator[Text]:
     if not points:
         return
     settled = [p for p in points if p[0] >= _SETTLED * points[-1][0]]
-    reach = max([abs(v) for p in settled for v in p[1:] if math.isfinite(v)] + [1.3 * margin]) or 1.0
-    half, places = reach / _ROWS, say.digits(margin or reach)
+    extent = max([abs(v) for p in settled for v in p[1:] if math.isfinite(v)] + [1.3 * margin]) or 1.0
+    half, places = extent / _ROWS, say.digits(margin or extent)
     for row in range(_ROWS):
-        middle = reach - (2 * row + 1) * half
+        middle = extent - (2 * row + 1) * half
         drawn = Text(f"{say.number(middle, places, signed=True):>8} ", "dim")
         yield drawn.append_tokens(_mark(p, middle, half, margin) for p in points)
     yield _text(f"{'':>9}1 {say.count(points[-1][0]):>{max(1, len(points) - 2)}} pairs", "dim")
 
 
 def _mark(point: tuple[int, float, float, float], middle: float, half: float, margin: float) -> tuple[str, str]:
-    """What stands in a cell, and its style."""
+    """The character in a cell of the drawing, and its style."""
     _, value, low, high = point
     if abs(value - middle) <= half:
         return "█", "cyan"
@@ -154,7 +154,7 @@ def _strata(report: Report) -> RenderableType | None:
     shown = _table("part", "pairs>", "difference>")
     for each in report.strata:
         shown.add_row(
-            _text(each.name), _text(say.count(each.pairs)), _text(_beside(each.difference, places, signed=True))
+            _text(each.name), _text(say.count(each.pairs)), _text(_inline(each.difference, places, signed=True))
         )
     return shown if report.strata else None
 
@@ -168,7 +168,7 @@ def _latency(report: Report) -> RenderableType | None:
 
 def _of_latency(each: ArmLatency) -> tuple[str, ...]:
     places = say.digits_of(each.p50, each.p95)
-    p50, p95 = (_beside(e, places) for e in (each.p50, each.p95))
+    p50, p95 = (_inline(e, places) for e in (each.p50, each.p95))
     apart = "" if each.comparable else "asked by another path: not to be compared"
     return each.arm, each.measure, say.count(each.n), p50, p95, apart
 
@@ -188,8 +188,8 @@ def _of_arm(each: Arm) -> tuple[str, ...]:
 
 def _withheld(report: Report) -> RenderableType | None:
     total = pairs_drawn(report)
-    said = (f"{reason} {say.count(n)} ({say.share(n / total)})" for reason, n in report.withheld if total)
-    return _text("; ".join(said)) if report.withheld else None
+    counts = (f"{reason} {say.count(n)} ({say.share(n / total)})" for reason, n in report.withheld if total)
+    return _text("; ".join(counts)) if report.withheld else None
 
 
 def _limits(report: Report) -> RenderableType | None:
@@ -197,7 +197,7 @@ def _limits(report: Report) -> RenderableType | None:
 
 
 def _table(*titles: str) -> Table:
-    """A title that ends in > is of a column of numbers."""
+    """A title that ends in > has a right-aligned column of numbers."""
     shown = Table(box=None, pad_edge=False, header_style="dim", show_header=any(titles))
     for title in titles:
         if title.endswith(">"):
@@ -207,6 +207,6 @@ def _table(*titles: str) -> Table:
     return shown
 
 
-def _text(said: str, style: str = "") -> Text:
-    """Never rich's own markup, and nothing that moves a cursor: a name may come from anywhere."""
-    return Text(plain(said), style)
+def _text(text: str, style: str = "") -> Text:
+    """Text without rich's markup and without control characters, since names come from requests and answers."""
+    return Text(plain(text), style)

@@ -1,4 +1,4 @@
-"""Exports what a wish names, exchange by exchange. A file is whole or not there."""
+"""`gateway export`: writes the selected exchanges one by one. A file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ from gateway.evals.store.export import ExportSource
 from gateway.evals.store.query import ExchangeFilter
 
 Show = Callable[[int, int], None]
-"""(done, of all)"""
+"""(done, total)"""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """left_out: why, and how many."""
-
     written: int
     left_out: Mapping[str, int]
+    """The number of exchanges that do not fit the form, by reason."""
 
 
 def form_of(path: Path | None) -> Form:
-    """By the file's name; what says nothing is jsonl."""
+    """The form that the file's name ends in; jsonl by default."""
     named: Mapping[str, Form] = {".parquet": "parquet", ".csv": "csv"}
     return "jsonl" if path is None else named.get(path.suffix.lower(), "jsonl")
 
 
-def export(url: str, wish: ExchangeFilter, form: Form, file: IO[bytes], show: Show) -> ExportResult:
-    """Raises NoStore, QueryError, CannotRun. wish.limit: the most that is looked at, the oldest first; 0: all."""
+def export(url: str, filter: ExchangeFilter, form: Form, file: IO[bytes], show: Show) -> ExportResult:
+    """Writes the exchanges, oldest first. filter.limit: the largest number of exchanges; 0: all.
+
+    Raises StoreUnavailable, QueryError, CannotRun.
+    """
     written, left_out = 0, Counter[str]()
-    with closing(ExportSource(url, wish, time.time())) as source:
-        most = min(source.count, wish.limit or source.count)
+    with closing(ExportSource(url, filter, time.time())) as source:
+        total = min(source.count, filter.limit or source.count)
         out = writer(form, file, source.scorers)
         for found in (each for batch in source.batches() for each in batch):
             done = written + left_out.total()
-            if done >= most:
+            if done >= total:
                 break
             try:
                 out.add(found)
                 written += 1
-            except NotExportable as why:
-                left_out[str(why)] += 1
-            show(done + 1, most)
+            except NotExportable as reason:
+                left_out[str(reason)] += 1
+            show(done + 1, total)
         out.close()
     return ExportResult(written, left_out)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file for its owner only, which takes its name when all is written. Raises CannotRun."""
+def complete_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that only its owner can read, and that gets its name when it is complete. Raises CannotRun."""
     part = path.with_name(f"{path.name}.part")
     try:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The forms of an export: each takes exchanges one by one and writes them to a file, holding few of them at a time."""
+"""The forms of an export. Each writes exchanges one by one, and holds few of them in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUP_BYTES = 8_000_000
 
 
 class ExportWriter(Protocol):
-    """add raises Unfit for an exchange that has no place in the form; nothing of it is then written."""
+    """Writes exchanges. add raises NotExportable, and writes nothing, for an exchange that does not fit the form."""
 
     def add(self, found: Found) -> None: ...
 
@@ -27,26 +27,26 @@ class ExportWriter(Protocol):
 
 
 def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> ExportWriter:
-    """scorers: whose scores there are. Raises CannotRun where a library is missing."""
+    """scorers: names of the scorers in the store. Raises CannotRun if a library is missing."""
     named = columns(scorers)
     if form == "parquet":
         return ParquetWriter(file, named)
     if form == "csv":
         return CsvWriter(file, named)
     as_object: Mapping[Form, Callable[[Found], dict[str, Any]]] = {
-        "jsonl": lambda found: _spelled(row(found, named)),
+        "jsonl": lambda found: _with_iso_time(row(found, named)),
         "openai-chat": conversation,
         "openai-evals": evaluated,
     }
     return JsonLinesWriter(file, as_object[form])
 
 
-def _spelled(values: dict[str, Any]) -> dict[str, Any]:
+def _with_iso_time(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "received": values["received"].isoformat()}
 
 
 class JsonLinesWriter:
-    """JSON, one object a line."""
+    """JSON, one object per line."""
 
     def __init__(self, file: IO[bytes], as_object: Callable[[Found], dict[str, Any]]) -> None:
         self._file = file
@@ -60,7 +60,7 @@ class JsonLinesWriter:
 
 
 class CsvWriter:
-    """CSV with a head (RFC 4180), in which no text is a formula. messages stand as JSON."""
+    """CSV with a header (RFC 4180), without formulas. The messages are JSON."""
 
     def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
         self._named = named
@@ -81,14 +81,14 @@ class CsvWriter:
 
 
 class ParquetWriter:
-    """Parquet through pyarrow; a row group is the most that is held."""
+    """Parquet, written by pyarrow. At most one row group is in memory."""
 
     def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            raise CannotRun("parquet needs pyarrow: pip install 'assay-gateway[parquet]'") from error
+            raise CannotRun("the parquet form needs pyarrow: pip install 'assay-gateway[parquet]'") from error
         self._arrow = pyarrow
         self._named = named
         self._schema = _schema(pyarrow, named)
@@ -113,14 +113,14 @@ class ParquetWriter:
 
 
 def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
-    text, number, whole = arrow.string(), arrow.float64(), arrow.int64()
+    text, number, integer = arrow.string(), arrow.float64(), arrow.int64()
     turn = arrow.struct([("role", text), ("content", text)])
     score = arrow.struct(
         [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
     )
     kinds = {
         "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn),
-        **dict.fromkeys(("status", "input_tokens", "output_tokens"), whole),
+        **dict.fromkeys(("status", "input_tokens", "output_tokens"), integer),
         **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
     }  # fmt: skip
     plain = [(name, kinds.get(name, text)) for name in PLAIN]

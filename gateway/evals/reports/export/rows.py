@@ -1,7 +1,7 @@
 """One recorded exchange as a row, and as a conversation for fine-tuning. Pure.
 
-The columns are those of data sets as Hugging Face's `datasets` loads them: `messages` and `response`, what was
-measured, the scores, and the probability `pi` with which the exchange was recorded. Whoever averages weights by 1 / pi.
+The columns are those of data sets as Hugging Face's `datasets` loads them: `messages` and `response`, measurements,
+scores, and the probability `pi` with which the exchange was recorded. An average needs the weights 1 / pi.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PLAIN = (
     "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "stratum", "pi",
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
-_INLINE = b";base64,sha256="  # what stands for an image or a sound that was not kept
+_INLINE = b";base64,sha256="  # the placeholder of an image or a sound that is not stored
 
 
 class NotExportable(Exception):
-    """This exchange has no place in that form; the message says why, in the same words for all alike."""
+    """This exchange does not fit the form. The message is the reason, and the same for all such exchanges."""
 
 
 def columns(scorers: Sequence[str]) -> dict[str, str]:
-    """scorer → the name of its column: score_NAME in letters, digits and underscores, each name once."""
+    """scorer → the name of its column: score_NAME with letters, digits and underscores, each name once."""
     names: dict[str, str] = {}
     for scorer in scorers:
         plain = name = "score_" + re.sub(r"\W", "_", scorer, flags=re.ASCII)
@@ -43,13 +43,13 @@ def columns(scorers: Sequence[str]) -> dict[str, str]:
 
 
 def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
-    """PLAIN, `scores` in full, and a column for each scorer's newest value. named: as columns() gives it."""
+    """PLAIN, all `scores`, and a column for each scorer's newest value. named: the result of columns()."""
     body = _object(found["request"])
     values = {s["scorer"]: s["value"] for s in found["scores"]}
     return {
         **{name: found[name] for name in PLAIN if name in found},
         "received": datetime.fromtimestamp(found["received"], UTC),
-        "messages": [{"role": who, "content": said} for who, said in turns(bytes(found["request"]))],
+        "messages": [{"role": role, "content": text} for role, text in turns(bytes(found["request"]))],
         "tools": orjson.dumps(body["tools"]).decode() if body.get("tools") else None,
         "response": found["text"],
         "scores": [{name: s[name] for name in _OF_SCORE} for s in found["scores"]],
@@ -58,9 +58,9 @@ def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
 
 
 def conversation(found: Found) -> dict[str, Any]:
-    """{"messages": […, the answer], "tools": …} as OpenAI's chat fine-tuning takes it. Raises Unfit.
+    """{"messages": […, the answer], "tools": …} for OpenAI's chat fine-tuning. Raises NotExportable.
 
-    A person's correction stands in the answer's place.
+    A person's correction replaces the answer.
     """
     asked, tools = question(found)
     answer: dict[str, Any] = {"role": "assistant"}
@@ -68,7 +68,7 @@ def conversation(found: Found) -> dict[str, Any]:
     if found["correction"] is not None:
         answer["content"] = found["correction"]
     else:
-        _check_whole(found)
+        _check_complete(found)
         if not found["text"] and not calls:
             raise NotExportable("empty answers")
         answer["content"] = found["text"] or None
@@ -78,10 +78,12 @@ def conversation(found: Found) -> dict[str, Any]:
 
 
 def evaluated(found: Found) -> dict[str, Any]:
-    """{"item": …, "sample": …}: a line of a data source of OpenAI's evals, with the answer as the sample. `ideal` is
-    a person's correction. Raises Unfit."""
+    """{"item": …, "sample": …}: a line of a data source for OpenAI's evals, with the answer as the sample.
+
+    `ideal` is a person's correction. Raises NotExportable.
+    """
     asked, tools = question(found)
-    _check_whole(found)
+    _check_complete(found)
     item = {
         "id": found["id"], "input": asked, "ideal": found["correction"], "alias": found["alias"], "pi": found["pi"],
         "scores": {s["scorer"]: s["value"] for s in found["scores"]}, **({"tools": tools} if tools else {}),
@@ -94,38 +96,38 @@ def evaluated(found: Found) -> dict[str, Any]:
 
 
 def question(found: Found) -> tuple[list[Any], list[Any] | None]:
-    """What was asked, as messages of the chat API, and the tools. Raises Unfit."""
+    """The question as messages of the chat API, and the tools. Raises NotExportable."""
     request = bytes(found["request"])
     if found["truncated"]:
         raise NotExportable("cut at the byte cap")
     if _INLINE in request:
-        raise NotExportable("images and sounds that were not kept")
+        raise NotExportable("images and sounds that are not stored")
     body = _object(request)
     if found["api"] == "chat":
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise NotExportable("words that were not kept")
+            raise NotExportable("text that is not stored")
         return messages, body.get("tools") or None
     if not any(body.get(name) for name in ("messages", "input", "prompt")):
-        raise NotExportable("words that were not kept")
+        raise NotExportable("text that is not stored")
     if body.get("tools") or not _only_text(body):
         raise NotExportable("tools and parts of another API than chat")
-    return [{"role": who, "content": said} for who, said in turns(request)], None
+    return [{"role": role, "content": text} for role, text in turns(request)], None
 
 
-def _check_whole(found: Found) -> None:
+def _check_complete(found: Found) -> None:
     if found["outcome"] != "ok" or found["status"] >= 400:
-        raise NotExportable("no whole answer")
+        raise NotExportable("no complete answer")
 
 
 def _only_text(body: Mapping[str, Any]) -> bool:
-    """Whether each turn is somebody's plain words."""
-    said = body.get("messages", body.get("input", body.get("prompt")))
-    items = said if isinstance(said, list) else [said]
-    return all(isinstance(item, str) or (isinstance(item, dict) and _words(item.get("content"))) for item in items)
+    """Whether each turn is plain text."""
+    written = body.get("messages", body.get("input", body.get("prompt")))
+    items = written if isinstance(written, list) else [written]
+    return all(isinstance(item, str) or (isinstance(item, dict) and _is_text(item.get("content"))) for item in items)
 
 
-def _words(content: Any) -> bool:
+def _is_text(content: Any) -> bool:
     if isinstance(content, list):
         return all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content)
     return isinstance(content, str)

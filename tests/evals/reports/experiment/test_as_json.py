@@ -22,7 +22,7 @@ def read(report: Any) -> Any:
     return orjson.loads(to_json(report))
 
 
-def test_the_names_that_later_versions_keep(report):
+def test_the_json_keeps_the_promised_names(report):
     made = read(report())
     assert list(made)[:4] == ["version", "experiment", "plan", "candidate"]
     assert (made["version"], made["experiment"], made["plan"]) == (VERSION, "swap", "3fa2b1c09d7e4f58")
@@ -37,11 +37,11 @@ def test_the_names_that_later_versions_keep(report):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_report_is_as_the_schema_says(report, kind):
+def test_every_report_matches_the_schema(report, kind):
     jsonschema_rs.validator_for(schema()).validate(read(report(kind)))
 
 
-def test_the_schema_refuses_what_is_no_report(report):
+def test_the_schema_refuses_other_objects(report):
     valid = jsonschema_rs.validator_for(schema()).is_valid
     made = read(report())
     assert valid(made)
@@ -75,7 +75,7 @@ def test_the_schema_describes_every_field(report):
     assert list(undescribed({**read(report()), "more": 1}, schema())) == [".more"]
 
 
-def test_what_json_cannot_hold_is_null_and_no_control_character_is_shown(report):
+def test_nan_is_null_and_control_characters_are_escaped(report):
     odd = IntervalTrail("m", ((1, math.nan, -math.inf, math.inf),))
     made = report("hostile", trails=(odd,), created=math.inf)
     assert read(made)["trails"][0]["points"] == [[1, None, None, None]]
@@ -83,7 +83,7 @@ def test_what_json_cannot_hold_is_null_and_no_control_character_is_shown(report)
     assert "\x1b[31mred" in read(made)["sentence"]
 
 
-def test_a_long_course_is_thinned_and_ends_where_it_ends(report):
+def test_a_long_trail_is_thinned_and_keeps_its_end(report):
     points = tuple((n, 0.1, 0.0, 0.2) for n in range(1, 10_001))
     made = to_dict(report(trails=(IntervalTrail("m", points),)))
     (trail,) = made["trails"]

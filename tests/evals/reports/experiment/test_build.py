@@ -41,7 +41,7 @@ async def decided(room, plan, paired):
     return room
 
 
-async def test_what_was_measured_is_decided_and_said_in_one_sentence(decided, plan):
+async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan):
     made = read(decided)
     assert (made.experiment, made.plan, made.pairs) == ("swap", plan.hash, 400)
     assert made.verdict == "ship"
@@ -59,7 +59,7 @@ async def test_what_was_measured_is_decided_and_said_in_one_sentence(decided, pl
     assert {i for each in made.examples for i in (each.exchange, each.beside)} <= ids
 
 
-async def test_the_command_says_it_on_the_terminal_as_json_and_as_a_page(decided, tmp_path, monkeypatch):
+async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = ["report", "swap", "--data", str(tmp_path / "data")]
     shown = CliRunner().invoke(app, base)
@@ -81,12 +81,12 @@ async def test_the_command_says_it_on_the_terminal_as_json_and_as_a_page(decided
     assert "Guardrails hold. Ship." in page
 
 
-async def test_a_candidate_that_is_not_the_plans_is_said_with_those_that_are(decided):
+async def test_an_unknown_candidate_is_reported_with_the_known_ones(decided):
     with pytest.raises(ExperimentNotFound, match=r'no candidate "condidate"; it has: candidate'):
         read(decided, candidate="condidate")
 
 
-async def test_a_plan_of_which_nothing_has_come_is_held(room, plan):
+async def test_a_plan_without_pairs_is_held(room, plan):
     await room.begin(plan)
     async with room.consuming() as desk:
         await room.until(lambda: desk.experiments.leads)
@@ -103,12 +103,12 @@ async def swap(room, exchange):
         await room.until_read()
 
 
-async def test_an_experiment_that_is_not_there_is_said_with_those_that_are(room, swap):
-    with pytest.raises(ExperimentNotFound, match=r'"swop".*there are: swap'):
+async def test_an_unknown_experiment_is_reported_with_known_ones(room, swap):
+    with pytest.raises(ExperimentNotFound, match=r'"swop".*known experiments: swap'):
         read(room, "swop")
 
 
-async def test_of_several_plans_under_one_name_the_latest_is_shown(room, swap, exchange):
+async def test_the_newest_of_several_plans_is_shown(room, swap, exchange):
     more = [exchange("1", experiment="swap", plan="p2", arm="control", stratum="default+swap", pi=0.5)]
     async with room.consuming():
         await room.send(*more)

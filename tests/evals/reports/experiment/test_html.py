@@ -1,4 +1,4 @@
-"""The page: every section, in one file that loads nothing, whatever texts the store holds."""
+"""The page: every section, in one file that loads nothing, for any text in the store."""
 
 from __future__ import annotations
 

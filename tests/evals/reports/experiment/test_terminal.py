@@ -22,20 +22,20 @@ def shown(report: Any, width: int = 160, *, color: bool = False) -> str:
 
 
 @pytest.mark.parametrize(("kind", "code"), [("ship", "\x1b[1;32m"), ("hold", "\x1b[1;33m"), ("reject", "\x1b[1;31m")])
-def test_the_verdict_is_the_first_line_and_has_its_colour(report, kind, code):
+def test_the_first_line_is_the_verdict_in_its_colour(report, kind, code):
     first = shown(report(kind), 400, color=True).splitlines()[0]
     assert first.startswith(code)
     assert plain(first).endswith(f"{kind.capitalize()}.[0m")
 
 
-def test_what_is_undecided_is_named(report):
+def test_undecided_metrics_are_named(report):
     lines = shown(report("hold")).splitlines()
     assert lines[1:4] == [f"  {reason}" for reason in report("hold").reasons]
     assert any(line.startswith("✕ red") and "9.1 % of the candidate's" in line for line in lines)
     assert any(line.startswith("? unknown") for line in lines)
 
 
-def test_each_metric_stands_with_both_arms_its_interval_noise_pairs_margin_and_finding(report):
+def test_each_metric_has_a_complete_row(report):
     lines = shown(report()).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("helpfulness"))
     for part in ("0.731", "0.735", "+0.004", "+0.001", "1\u202f240", "+0.006", "0.02", "the same within 0.02"):
@@ -45,8 +45,8 @@ def test_each_metric_stands_with_both_arms_its_interval_noise_pairs_margin_and_f
     assert "as people judge" not in shown(report("hold"))
 
 
-def test_wins_strata_latency_arms_withheld_limits_and_the_plan_are_shown(report):
-    said = shown(report())
+def test_every_section_of_a_report_is_shown(report):
+    text = shown(report())
     for part in (
         "candidate preferred 356 (28.7\u202f%), tie 566",
         "the winner changed with the order in 8.3\u202f%",
@@ -59,38 +59,38 @@ def test_wins_strata_latency_arms_withheld_limits_and_the_plan_are_shown(report)
         "plan 3fa2b1c09d7e4f58, gateway 0.3.0",
         "gateway report swap --candidate llama --html report.html",
     ):
-        assert part in said, part
+        assert part in text, part
 
 
-def test_the_course_shows_where_the_difference_and_its_interval_were(report):
+def test_the_course_shows_the_difference_and_its_interval(report):
     points = ((1, -0.5, -9.0, 9.0), (50, 0.0, -0.4, 0.4), (100, 0.0, -0.03, 0.03))
-    said = shown(report(trails=(IntervalTrail("helpfulness", points),))).splitlines()
-    at = next(i for i, line in enumerate(said) if line.startswith("Course"))
-    drawn = [line[9:12] for line in said[at + 1 : at + 10]]
+    text = shown(report(trails=(IntervalTrail("helpfulness", points),))).splitlines()
+    at = next(i for i, line in enumerate(text) if line.startswith("Course"))
+    drawn = [line[9:12] for line in text[at + 1 : at + 10]]
     middle = drawn[4]
     assert middle == "░██"
     assert [line[2] for line in drawn] == [" ", " ", " ", " ", "█", " ", " ", " ", " "]
     assert [line[1] for line in drawn] == ["░"] * 4 + ["█"] + ["░"] * 4
-    assert said[at + 10].split() == ["1", "100", "pairs"]
+    assert text[at + 10].split() == ["1", "100", "pairs"]
 
 
 @pytest.mark.parametrize("points", [(), ((1, math.nan, -math.inf, math.inf),)])
-def test_without_a_course_there_is_none(report, points):
+def test_without_a_trail_there_is_no_course(report, points):
     assert "Course" not in shown(report(trails=(IntervalTrail("helpfulness", points),)))
 
 
-def test_endless_bounds_are_drawn(report):
+def test_infinite_bounds_are_drawn(report):
     assert "Course" in shown(report(trails=(IntervalTrail("helpfulness", ((1, 0.0, -math.inf, math.inf),)),)))
 
 
-def test_of_nothing_only_the_verdict_is_said(report):
+def test_an_empty_report_shows_only_the_verdict(report):
     lines = shown(report("nothing")).splitlines()
     assert lines[0] == "No pair yet. Hold."
     assert not any(title in lines for title in ("Gates", "Metrics", "Course", "Limits", "Withheld", "Arms"))
 
 
 @pytest.mark.parametrize("width", [60, 240])
-def test_no_text_from_the_store_moves_the_cursor_or_sets_a_colour(report, width):
-    said = shown(report("hostile"), width)
-    assert plain(said) == said
-    assert "[bold]x[/bold]" in said.replace("\n", "")
+def test_stored_text_has_no_effect_on_the_terminal(report, width):
+    text = shown(report("hostile"), width)
+    assert plain(text) == text
+    assert "[bold]x[/bold]" in text.replace("\n", "")

@@ -24,22 +24,22 @@ def written(form, *exchanges, scorers=("said",)) -> bytes:
     return file.getvalue()
 
 
-def test_lines_of_json_have_all_columns(found):
+def test_a_line_of_json_has_all_columns(found):
     first, second = map(orjson.loads, written("jsonl", found(), found(id="e2", text="line\nbreak")).splitlines())
     assert set(first) == {*PLAIN, "scores", "score_said"}
     assert (first["received"], first["score_said"]) == ("2023-11-14T22:13:20.250000+00:00", 0.5)
     assert second["response"] == "line\nbreak"
 
 
-def test_nothing_in_a_line_can_play_with_a_terminal(found):
+def test_a_line_has_no_control_characters(found):
     evil = "\x1b[2J\x9b31m\u202e"
-    said = written("jsonl", found(text=evil))
-    assert not {"\x1b", "\x9b", "\u202e"} & set(said.decode())
-    assert orjson.loads(said)["response"] == evil, "nothing is lost"
+    output = written("jsonl", found(text=evil))
+    assert not {"\x1b", "\x9b", "\u202e"} & set(output.decode())
+    assert orjson.loads(output)["response"] == evil, "nothing is lost"
 
 
 @pytest.mark.parametrize("evil", ["=cmd|'/c calc'!A1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\uff1d1"])
-def test_no_cell_of_a_sheet_is_a_formula(found, evil):
+def test_no_cell_of_a_csv_is_a_formula(found, evil):
     text = written("csv", found(text=evil, error=evil, caller=evil)).decode()
     (line,) = csv.DictReader(io.StringIO(text, newline=""))
     for name in ("response", "error", "caller"):
@@ -47,7 +47,7 @@ def test_no_cell_of_a_sheet_is_a_formula(found, evil):
     assert line["pi"] == "0.25", "numbers are numbers"
 
 
-def test_a_sheet_has_a_head_and_quotes_what_needs_it(found):
+def test_a_csv_has_a_header_and_quotes_cells(found):
     text = written("csv", found(text='a "b",\nc', cost_usd=-0.5, finish_reason=None)).decode()
     head, line = csv.reader(io.StringIO(text, newline=""))
     assert head == [*PLAIN, "score_said"]
@@ -58,7 +58,7 @@ def test_a_sheet_has_a_head_and_quotes_what_needs_it(found):
     ]  # fmt: skip
 
 
-def test_parquet_has_the_columns_that_datasets_load(found):
+def test_parquet_has_the_columns_that_datasets_loads(found):
     table = pyarrow.parquet.read_table(io.BytesIO(written("parquet", found(), found(id="e2", scores=[]))))
     assert table.schema.names == [*PLAIN, "scores", "score_said"]
     kinds = {name: str(table.schema.field(name).type) for name in ("messages", "response", "score_said", "pi")}
@@ -70,17 +70,17 @@ def test_parquet_has_the_columns_that_datasets_load(found):
     assert first["received"].isoformat() == "2023-11-14T22:13:20.250000+00:00"
 
 
-def test_parquet_without_an_exchange_has_its_columns_all_the_same():
+def test_parquet_without_an_exchange_has_all_columns():
     assert pyarrow.parquet.read_table(io.BytesIO(written("parquet"))).schema.names[-2:] == ["scores", "score_said"]
 
 
-def test_parquet_is_written_group_by_group(found):
+def test_parquet_is_written_by_row_groups(found):
     file = io.BytesIO(written("parquet", *(found(id=f"e{n}", bytes=3_000_000) for n in range(7))))
     groups = pyarrow.parquet.ParquetFile(file).metadata
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [3, 3, 1]
 
 
-def test_without_pyarrow_it_is_said_what_to_install(monkeypatch):
+def test_without_pyarrow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[parquet\]'"):
         writer("parquet", io.BytesIO(), ())
@@ -91,7 +91,7 @@ def test_conversations_and_items_are_lines_of_json(found):
     assert orjson.loads(written("openai-evals", found()))["sample"]["output_text"] == "-2"
 
 
-def test_what_has_no_place_leaves_nothing(found):
+def test_an_exchange_that_does_not_fit_writes_nothing(found):
     file = io.BytesIO()
     out = writer("openai-chat", file, ())
     with pytest.raises(NotExportable):
@@ -101,7 +101,7 @@ def test_what_has_no_place_leaves_nothing(found):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_file_stays_open_for_whoever_opened_it(found, form):
+def test_the_writer_leaves_the_file_open(found, form):
     file = io.BytesIO()
     out = writer(form, file, ())
     out.add(found())

@@ -11,7 +11,7 @@ from gateway.evals.reports.export.rows import PLAIN, NotExportable, columns, con
 USER = [{"role": "user", "content": "hi"}]
 
 
-def test_a_row_says_what_was_asked_answered_and_with_which_probability(found):
+def test_a_row_has_the_question_the_answer_and_pi(found):
     values = row(found(), {"said": "score_said", "other": "score_other"})
     assert set(values) == {*PLAIN, "scores", "score_said", "score_other"}
     assert values["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "=1+1?"}]
@@ -22,7 +22,7 @@ def test_a_row_says_what_was_asked_answered_and_with_which_probability(found):
     ]
 
 
-def test_of_a_scorer_that_spoke_twice_the_newest_value_counts(found):
+def test_the_newest_value_of_a_scorer_counts(found):
     scores = [{"scorer": "s", "version": v, "value": x, "label": None, "status": "scored", "pi": 1.0}
               for v, x in (("1", 0.1), ("2", 0.9))]  # fmt: skip
     values = row(found(scores=scores), {"s": "score_s"})
@@ -31,7 +31,7 @@ def test_of_a_scorer_that_spoke_twice_the_newest_value_counts(found):
 
 
 @given(st.lists(st.text(min_size=1, max_size=6), unique=True, max_size=8))
-def test_every_scorer_has_a_column_of_its_own(scorers):
+def test_every_scorer_has_its_own_column(scorers):
     named = columns(scorers)
     assert list(named) == scorers
     assert len(set(named.values())) == len(scorers)
@@ -52,29 +52,29 @@ def test_a_conversation_ends_with_the_answer(found):
     ]  # fmt: skip
 
 
-def test_tools_and_their_calls_are_kept_as_the_api_spells_them(found):
+def test_tools_and_tool_calls_keep_the_apis_form(found):
     tools = [{"type": "function", "function": {"name": "look"}}]
     calls = '[{"id":"c","name":"look","arguments":"{}"}]'
-    said = conversation(found({"messages": USER, "tools": tools}, text="", tool_calls=calls))
-    assert said["tools"] == tools
-    assert said["messages"][-1] == {
+    result = conversation(found({"messages": USER, "tools": tools}, text="", tool_calls=calls))
+    assert result["tools"] == tools
+    assert result["messages"][-1] == {
         "role": "assistant",
         "content": None,
         "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
     }
 
 
-def test_a_correction_stands_in_the_answers_place(found):
+def test_a_correction_replaces_the_answer(found):
     corrected = found(correction="2", outcome="cut")
     assert conversation(corrected)["messages"][-1] == {"role": "assistant", "content": "2"}
     assert evaluated(found(correction="2"))["item"]["ideal"] == "2"
 
 
 def test_an_item_of_an_eval_has_the_answer_as_its_sample(found):
-    said = evaluated(found())
-    assert said["item"]["input"][0] == {"role": "system", "content": "Be kind."}
-    assert (said["item"]["scores"], said["item"]["pi"], said["item"]["ideal"]) == ({"said": 0.5}, 0.25, None)
-    assert said["sample"] == {"output_text": "-2", "output_tools": [], "finish_reason": "stop", "model": "small"}
+    result = evaluated(found())
+    assert result["item"]["input"][0] == {"role": "system", "content": "Be kind."}
+    assert (result["item"]["scores"], result["item"]["pi"], result["item"]["ideal"]) == ({"said": 0.5}, 0.25, None)
+    assert result["sample"] == {"output_text": "-2", "output_tools": [], "finish_reason": "stop", "model": "small"}
 
 
 @pytest.mark.parametrize(
@@ -87,33 +87,33 @@ def test_an_item_of_an_eval_has_the_answer_as_its_sample(found):
                        "input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]}),
     ],
 )  # fmt: skip
-def test_plain_words_of_other_apis_are_conversations_too(found, api, body):
-    said = conversation(found(body, api=api))["messages"]
-    assert [(m["role"], m["content"]) for m in said] == [("system", "Be kind."), ("user", "hi"), ("assistant", "-2")]
+def test_plain_text_of_other_apis_is_a_conversation(found, api, body):
+    result = conversation(found(body, api=api))["messages"]
+    assert [(m["role"], m["content"]) for m in result] == [("system", "Be kind."), ("user", "hi"), ("assistant", "-2")]
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"truncated": True}, "cut at the byte cap"),
-        ({"outcome": "cut"}, "no whole answer"),
-        ({"status": 400}, "no whole answer"),
+        ({"outcome": "cut"}, "no complete answer"),
+        ({"status": 400}, "no complete answer"),
         ({"text": ""}, "empty answers"),
-        ({"body": {}}, "words that were not kept"),
-        ({"body": {}, "api": "responses"}, "words that were not kept"),
-        ({"body": [1]}, "words that were not kept"),
+        ({"body": {}}, "text that is not stored"),
+        ({"body": {}, "api": "responses"}, "text that is not stored"),
+        ({"body": [1]}, "text that is not stored"),
         ({"body": {"messages": [{"role": "user", "content": "data:image/png;base64,sha256=ab;bytes=3"}]}},
-         "images and sounds that were not kept"),
+         "images and sounds that are not stored"),
         ({"body": {"messages": USER, "tools": [1]}, "api": "messages"}, "tools and parts of another API than chat"),
         ({"body": {"input": [{"type": "function_call_output", "output": "x"}]}, "api": "responses"},
          "tools and parts of another API than chat"),
     ],
 )  # fmt: skip
-def test_what_has_no_place_in_a_conversation_says_why(found, changes, why):
+def test_an_exchange_that_is_not_a_conversation_gives_a_reason(found, changes, why):
     with pytest.raises(NotExportable, match=why):
         conversation(found(**changes))
 
 
-def test_a_row_takes_what_a_conversation_does_not(found):
+def test_a_row_accepts_what_a_conversation_refuses(found):
     for changes in ({"outcome": "cut"}, {"truncated": True, "request": b'{"messages":['}, {"body": {}}):
         assert row(found(**changes), {})["id"] == "e1"
