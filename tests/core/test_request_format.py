@@ -100,7 +100,7 @@ def test_calling_is_required_or_forbidden_in_many_ways(asked, expected):
         ({"messages": [{"role": "system", "content": "a"}]}, ""),
     ],
 )
-def test_the_question_is_the_last_thing_the_user_said(request_, expected):
+def test_the_question_is_the_last_user_message(request_, expected):
     assert last_user_text(request_) == expected
 
 

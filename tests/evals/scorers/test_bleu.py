@@ -17,7 +17,7 @@ TEXT = st.text(alphabet=SIGNS, max_size=50) | st.lists(st.sampled_from(["the", "
 def test_the_numbers_of_the_design_notes(readme):
     one = count_ngrams(tokenize("the cat sat on the mat"), [tokenize("the cat is on the mat")])
     assert 100 * bleu(one, effective=True) == pytest.approx(37.99178428257963)
-    corpus = sum((count_ngrams(tokenize(said), [tokenize(r) for r in refs]) for said, refs in readme), NgramCounts())
+    corpus = sum((count_ngrams(tokenize(text), [tokenize(r) for r in refs]) for text, refs in readme), NgramCounts())
     assert 100 * bleu(corpus) == pytest.approx(48.530827009929865)
 
 

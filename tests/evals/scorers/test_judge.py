@@ -25,14 +25,14 @@ async def test_a_score_on_the_scale_becomes_a_value_between_0_and_1(model, subje
     (body,) = model.bodies
     assert (body["model"], body["temperature"], body["seed"]) == ("referee", 0.0, 0)
     assert body["response_format"]["type"] == "json_schema"
-    told = body["messages"][1]["content"]
-    assert "Criterion: It is a colour." in told
-    assert "from 1 to 5" in told
-    assert "[user]\nColour?" in told
-    assert "blue" in told
+    prompt = body["messages"][1]["content"]
+    assert "Criterion: It is a colour." in prompt
+    assert "from 1 to 5" in prompt
+    assert "[user]\nColour?" in prompt
+    assert "blue" in prompt
 
 
-async def test_where_the_model_gives_probabilities_the_score_is_their_mean(model, subject):
+async def test_with_logprobs_the_score_is_the_mean(model, subject):
     """G-Eval: ¾ on 4 and ¼ on 2 is 3.5, whatever the model wrote."""
     judge = model.build(use="judge", model="referee", scale=[1, 5])
     tops = [{"token": t, "logprob": math.log(p)} for t, p in (("4", 0.6), ("2", 0.2), ("x", 0.2))]
@@ -76,7 +76,7 @@ async def test_a_rubric_with_too_few_verdicts_is_no_verdict(model, subject):
     assert '"items" has 1 entries, expected 2' in result.explanation
 
 
-async def test_a_reference_is_shown_and_without_one_nobody_is_asked(model, subject):
+async def test_a_reference_judge_needs_a_reference(model, subject):
     judge = model.build(use="judge", kind="reference", model="referee")
     model.says({"score": 5})
     assert (await model.result(judge, subject("Paris", reference="It is Paris."))).score.value == 1.0
@@ -86,7 +86,7 @@ async def test_a_reference_is_shown_and_without_one_nobody_is_asked(model, subje
     assert len(model.bodies) == 1
 
 
-async def test_groundedness_is_the_share_of_claims_that_the_context_supports(model, subject):
+async def test_groundedness_is_the_share_of_supported_claims(model, subject):
     judge = model.build(use="judge", kind="groundedness", model="referee")
     model.says({"claims": [{"claim": "green", "supported": True}, {"claim": "and cold", "supported": False}]})
     result = await model.result(judge, subject("It is green and cold.", QUESTION))
@@ -114,7 +114,7 @@ async def test_what_has_no_answer_is_not_judged(model, subject):
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "message"),
     [
         ({}, "j.model: missing; it must be given"),
         ({"model": "m", "kind": "rubric"}, "j.items: missing; a rubric needs items, as [{ask: …, weight: 1}]"),
@@ -142,13 +142,13 @@ async def test_what_has_no_answer_is_not_judged(model, subject):
         ),
     ],
 )
-def test_a_judge_that_makes_no_sense_is_a_mistake_of_the_config(model, section, said):
+def test_contradictory_options_of_a_judge_are_mistakes(model, section, message):
     with pytest.raises(ConfigError) as caught:
         model.build(use="judge", **section)
-    assert list(caught.value.mistakes) == [f"scorers.{said}"]
+    assert list(caught.value.mistakes) == [f"scorers.{message}"]
 
 
-def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_path):
+def test_the_hash_covers_the_template_and_the_criterion(model, tmp_path):
     (tmp_path / "mine.txt").write_text("Grade {{answer}} by {{criterion}}.")
     section = {"use": "judge", "model": "m", "template": "mine.txt"}
     one = model.build(**section).config_hash
@@ -161,7 +161,7 @@ def test_the_hash_changes_with_the_template_and_with_the_criterion(model, tmp_pa
     )
 
 
-async def test_a_judge_that_hangs_times_out_and_is_blocked_after_enough_of_it(model, subject):
+async def test_a_judge_that_hangs_times_out_and_is_blocked(model, subject):
     judge = model.build(use="judge", model="referee", deadline_s=0.05, concurrency=MAX_TIMEOUTS)
     model.think = lambda body: FakeAnswer(b"{}", pauses=[HOLD])
     found = await asyncio.gather(*(model.result(judge, subject("blue")) for _ in range(MAX_TIMEOUTS)))
@@ -173,7 +173,7 @@ async def test_a_judge_that_hangs_times_out_and_is_blocked_after_enough_of_it(mo
     assert len(model.bodies) == asked
 
 
-async def test_over_its_budget_it_asks_nobody_and_says_so(model, subject):
+async def test_beyond_its_budget_a_judge_makes_no_call(model, subject):
     judge = model.build(use="judge", model="referee", budget_usd=250e-6)
     model.says({"score": 3})
     statuses = [(await model.result(judge, subject("blue"))).status for _ in range(4)]
@@ -181,7 +181,7 @@ async def test_over_its_budget_it_asks_nobody_and_says_so(model, subject):
     assert len(model.bodies) == 2
 
 
-async def test_a_judge_that_never_gives_json_is_an_error_that_was_paid_for(model, subject):
+async def test_a_judge_without_json_is_an_error_with_its_cost(model, subject):
     judge = model.build(use="judge", model="referee")
     model.says("I refuse to answer in JSON {{{")
     result = await model.result(judge, subject("blue"))
@@ -193,8 +193,8 @@ def prefers(good: str):
     """A judge that finds the answer with this word, wherever it stands."""
 
     def think(body):
-        told = body["messages"][-1]["content"]
-        first = told.partition("answer_2")[0].rpartition("answer_1")[0]
+        prompt = body["messages"][-1]["content"]
+        first = prompt.partition("answer_2")[0].rpartition("answer_1")[0]
         return f'{{"reason": "r", "better": "{1 if good in first.rpartition("BEGIN answer_1")[2] else 2}"}}'
 
     return think
@@ -219,7 +219,7 @@ async def test_the_better_answer_wins_in_both_orders(model, judge, pair, first, 
     assert one != other
 
 
-async def test_a_judge_of_the_first_place_gives_ties_and_shows_it(model, judge, pair):
+async def test_a_preference_for_the_first_answer_is_a_tie(model, judge, pair):
     model.says({"better": "1"})
     score = (await model.result(judge, pair("apples", "bananas"))).score
     assert (score.value, score.label, dict(score.detail)) == (0.5, "tie", {"flip": 1.0, "first_slot": 1.0})

@@ -142,7 +142,7 @@ def scored(up: Any, scorer: str, status: str = "scored") -> float:
     return sum(float(line.rpartition(" ")[2]) for line in mine if f'status="{status}"' in line)
 
 
-async def test_a_judge_is_asked_through_the_gateway_paid_for_and_never_judged(up: Any, upstream: FakeUpstream) -> None:
+async def test_a_judge_is_called_through_the_gateway_unsampled(up: Any, upstream: FakeUpstream) -> None:
     for _ in range(CALLS):
         await ask(up, "What colour?")
     await until(lambda: scored(up, "helpful") == CALLS)
@@ -157,9 +157,9 @@ async def test_a_judge_is_asked_through_the_gateway_paid_for_and_never_judged(up
     assert [tuple(v) for v in values] == [(0.75, "up/judge-1")]
     assert metric(up, 'gateway_eval_cost_usd_total{scorer="helpful"}') > 0
     assert metric(up, 'gateway_eval_scorer_blocked{scorer="helpful"}') == 0
-    told = up["log"].read_text()
-    assert "sk-upstream" not in told
-    assert "sk-evals" not in told
+    log_text = up["log"].read_text()
+    assert "sk-upstream" not in log_text
+    assert "sk-evals" not in log_text
 
     await ask(up, "please fail")
     await until(lambda: metric(up, 'gateway_eval_scorer_blocked{scorer="helpful"}') == 1)

@@ -29,8 +29,8 @@ def asking(text):
 @pytest.mark.parametrize("language", TEXTS)
 def test_the_answer_is_in_the_language_of_the_question(ask, subject, language):
     for asked, text in TEXTS.items():
-        said = ask(RULE, subject(TEXTS[language], asking(text)))
-        assert (said.value, said.label) == (float(asked == language), language)
+        score = ask(RULE, subject(TEXTS[language], asking(text)))
+        assert (score.value, score.label) == (float(asked == language), language)
 
 
 def test_the_expected_language_needs_no_question(ask, subject):

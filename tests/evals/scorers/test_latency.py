@@ -38,12 +38,12 @@ def test_every_objective_that_can_be_measured_counts(ask, subject, options, fiel
     assert got.detail["total_s"] == 3.0
 
 
-def test_an_objective_that_cannot_be_measured_alone_is_not_applicable(ask, subject):
+def test_an_unmeasurable_objective_is_not_applicable(ask, subject):
     only_first = Latency("latency", first_token_s=1.0, total_s=None)
     assert ask(only_first, subject(SAID, total_s=3.0)) == NO_TIME
 
 
-def test_a_timeout_misses_and_a_client_that_left_says_nothing(ask, subject):
+def test_a_timeout_is_a_miss_and_a_gone_client_is_skipped(ask, subject):
     rule = Latency("latency")
     assert ask(rule, subject(Completion(), outcome="timeout", status=504, total_s=2.0)).value == 0.0
     assert ask(rule, subject(SAID, outcome="client_gone")) == CLIENT_GONE

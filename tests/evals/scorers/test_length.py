@@ -14,12 +14,12 @@ RULE = Length("length")
 
 @pytest.mark.parametrize(("text", "words"), [("one", 1), (" two\nwords ", 2), ("naïve café", 2), ("天地玄黄", 1)])
 def test_words_are_split_at_white_space(ask, subject, text, words):
-    said = ask(RULE, subject(text))
-    assert said.value == words
-    assert said.detail == {"words": words, "characters": len(text)}
+    score = ask(RULE, subject(text))
+    assert score.value == words
+    assert score.detail == {"words": words, "characters": len(text)}
 
 
-def test_the_words_are_split_once_for_all_who_ask(subject):
+def test_the_words_are_split_once(subject):
     asked = subject("one two")
     assert asked.words() == ["one", "two"]
     assert asked.words() is asked.words()

@@ -14,9 +14,9 @@ RULE = MeanLogprob("mean_logprob")
 
 @pytest.mark.parametrize(("given", "value"), [(-0.5, -0.5), (0.0, 0.0), (1e-6, 0.0), (-9999.0, -9999.0)])
 def test_the_value_is_the_mean_and_never_above_zero(ask, subject, given, value):
-    said = ask(RULE, subject(Completion("a", mean_logprob=given)))
-    assert said.value == value
-    assert said.detail["perplexity"] == pytest.approx(math.exp(min(-value, 700)))
+    score = ask(RULE, subject(Completion("a", mean_logprob=given)))
+    assert score.value == value
+    assert score.detail["perplexity"] == pytest.approx(math.exp(min(-value, 700)))
 
 
 @pytest.mark.parametrize("given", [None, float("-inf"), float("nan")])

@@ -28,9 +28,9 @@ def test_a_vector_has_384_numbers_and_length_1(minilm):
 
 def test_the_first_numbers_are_the_published_ones(minilm):
     """Of "That is a happy person" against three others, from the model's own page."""
-    said = ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
+    texts = ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
     happy = minilm.vector("That is a happy person")
-    near = [float(happy @ minilm.vector(text)) for text in said]
+    near = [float(happy @ minilm.vector(text)) for text in texts]
     assert np.allclose(near, [0.6945773, 0.9429151, 0.2568760], atol=1e-4)
 
 

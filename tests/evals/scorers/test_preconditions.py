@@ -18,7 +18,7 @@ CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
 
 
 @pytest.mark.parametrize(
-    ("said", "fields", "expected"),
+    ("answer", "fields", "expected"),
     [
         ("hi", {}, (None, None, None)),
         ("", {}, (None, NO_TEXT, None)),
@@ -31,6 +31,6 @@ CALL = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
         ("half", {"truncated": True}, (None, None, INCOMPLETE)),
     ],
 )
-def test_a_rule_skips_what_has_nothing_for_it(subject, said, fields, expected):
-    of = subject(said, **fields)
+def test_a_rule_skips_what_has_nothing_for_it(subject, answer, fields, expected):
+    of = subject(answer, **fields)
     assert (require_answer(of), require_text(of), require_complete(of)) == expected

@@ -67,11 +67,11 @@ FIELDS = st.fixed_dictionaries(
 @given(COMPLETIONS, REQUESTS, st.none() | TEXT, FIELDS)
 def test_a_rule_never_raises_and_stays_in_its_bounds(ask, subject, name, completion, request_, reference, fields):
     rule = RULES[name]
-    said = ask(rule, subject(completion, request_, reference, **fields))
-    if isinstance(said, Skipped):
-        assert said.need
+    result = ask(rule, subject(completion, request_, reference, **fields))
+    if isinstance(result, Skipped):
+        assert result.need
         return
-    assert isinstance(said, Score)
+    assert isinstance(result, Score)
     low, high = rule.bounds
-    assert low is None or said.value >= low
-    assert high is None or said.value <= high
+    assert low is None or result.value >= low
+    assert high is None or result.value <= high

@@ -14,7 +14,7 @@ RULE = Refusal("refusal")
 
 
 @pytest.mark.parametrize(
-    ("said", "value", "label", "why"),
+    ("completion", "value", "label", "why"),
     [
         (
             Completion("I can't help with that.", finish_reason="stop"),
@@ -31,8 +31,8 @@ RULE = Refusal("refusal")
         (Completion(tool_calls=(ToolCall("1", "f", "{}"),)), 0.0, "answered", None),
     ],
 )
-def test_an_answer_is_refused_or_not(ask, subject, said, value, label, why):
-    got = ask(RULE, subject(said))
+def test_an_answer_is_refused_or_not(ask, subject, completion, value, label, why):
+    got = ask(RULE, subject(completion))
     assert (got.value, got.label, got.explanation) == (value, label, why)
 
 

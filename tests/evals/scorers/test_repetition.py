@@ -39,10 +39,10 @@ def prose(n, seed=1):
     ],
 )
 def test_the_value_is_the_share_that_loops(ask, subject, text, low, high):
-    said = ask(RULE, subject(text))
-    assert low <= said.value <= high, said
-    assert set(said.detail) == {"loop", "again", "squeezed"}
-    assert said.label == ("loops" if said.value > 0.3 else "fresh")
+    score = ask(RULE, subject(text))
+    assert low <= score.value <= high, score
+    assert set(score.detail) == {"loop", "again", "squeezed"}
+    assert score.label == ("loops" if score.value > 0.3 else "fresh")
 
 
 def test_only_the_end_of_a_long_answer_is_read(ask, subject):
@@ -59,11 +59,11 @@ def test_a_hundred_kilobytes_take_linear_time(ask, subject, text):
 
 @given(st.text(alphabet="ab \n", min_size=1, max_size=300), st.integers(1, 40))
 def test_the_value_stays_in_bounds(ask, subject, text, times):
-    said = ask(RULE, subject("w " + text * times))
-    assert 0 <= said.value <= 1
-    assert all(0 <= v <= 1 for v in said.detail.values())
+    score = ask(RULE, subject("w " + text * times))
+    assert 0 <= score.value <= 1
+    assert all(0 <= v <= 1 for v in score.detail.values())
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=3, max_size=12, unique=True), st.integers(10, 50))
-def test_any_block_said_many_times_is_a_loop(ask, subject, block, times):
+def test_any_repeated_block_is_a_loop(ask, subject, block, times):
     assert ask(RULE, subject(" ".join(block * times))).value >= 0.85

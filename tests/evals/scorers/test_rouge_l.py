@@ -27,11 +27,11 @@ def test_the_number_of_the_design_notes():
 @given(TEXT, TEXT)
 def test_it_equals_rouge_score(ask, subject, answer, reference):
     oracle = rouge_score.RougeScorer(["rougeL"], use_stemmer=False)
-    said = ask(RULE, subject(answer, None, reference))
-    if isinstance(said, Skipped):
+    score = ask(RULE, subject(answer, None, reference))
+    if isinstance(score, Skipped):
         assert not any(c.isascii() and c.isalnum() for c in reference)
     else:
-        assert said.value == pytest.approx(oracle.score(reference, answer)["rougeL"].fmeasure)
+        assert score.value == pytest.approx(oracle.score(reference, answer)["rougeL"].fmeasure)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))

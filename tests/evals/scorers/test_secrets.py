@@ -18,8 +18,8 @@ MAIL = "ada@example.org"
 
 
 def test_the_explanation_names_kinds_and_never_what_was_found(ask, subject):
-    said = ask(RULE, subject(f"Write to {MAIL} or bob@example.org, card 4111 1111 1111 1111."))
-    assert said == Score(1.0, "card+email", "found 1 card, 2 email", {"card": 1.0, "email": 2.0})
+    score = ask(RULE, subject(f"Write to {MAIL} or bob@example.org, card 4111 1111 1111 1111."))
+    assert score == Score(1.0, "card+email", "found 1 card, 2 email", {"card": 1.0, "email": 2.0})
 
 
 def test_arguments_of_calls_are_read_too(ask, subject):
@@ -37,7 +37,7 @@ def test_a_failed_call_holds_nothing(ask, subject):
 
 
 ALL = tuple(KINDS)
-A = "Ab3" * 30  # pieced together, so that scanners of source code stay calm
+A = "Ab3" * 30  # concatenated, so that secret scanners do not report this file
 FOUND = {
     "key": [
         "AKIA" + "ABCDEFGHIJKLMNOP",

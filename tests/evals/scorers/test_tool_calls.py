@@ -44,9 +44,9 @@ GOOD = ("weather", '{"city": "Rome"}')
     ],
 )
 def test_the_value_is_the_share_of_calls_that_can_be_carried_out(ask, subject, made, request_, value, why):
-    said = ask(RULE, subject(calls(*made), request_))
-    assert said.value == pytest.approx(value)
-    assert said.explanation is None if why is None else said.explanation.startswith(why)
+    score = ask(RULE, subject(calls(*made), request_))
+    assert score.value == pytest.approx(value)
+    assert score.explanation is None if why is None else score.explanation.startswith(why)
 
 
 def test_an_empty_input_of_anthropic_is_an_object(ask, subject):
@@ -56,7 +56,7 @@ def test_an_empty_input_of_anthropic_is_an_object(ask, subject):
 
 
 @pytest.mark.parametrize("schema", [{"$ref": "http://localhost/"}, {"enum": ["x" * 100] * 5000}, "none"])
-def test_with_a_schema_that_may_not_be_used_arguments_need_only_be_an_object(ask, subject, schema):
+def test_an_unusable_schema_requires_only_an_object(ask, subject, schema):
     request = {"tools": [{"name": "f", "parameters": schema}]}
     assert ask(RULE, subject(calls(("f", '{"a": 1}')), request)).value == 1.0
     assert ask(RULE, subject(calls(("f", "1")), request)).value == 0.0
@@ -70,5 +70,5 @@ def test_no_tools_or_no_call_is_not_applicable(ask, subject):
 
 
 def test_many_mistakes_are_told_in_few_words(ask, subject):
-    said = ask(RULE, subject(calls(*[("x" * 5000, "{}")] * 100), CHAT))
-    assert len(said.explanation) < 1000
+    score = ask(RULE, subject(calls(*[("x" * 5000, "{}")] * 100), CHAT))
+    assert len(score.explanation) < 1000

@@ -21,7 +21,7 @@ def stopped(text, **fields):
 
 
 @pytest.mark.parametrize(
-    ("said", "request_", "why"),
+    ("completion", "request_", "why"),
     [
         (stopped("Yes."), {}, None),
         (stopped(""), {}, None),
@@ -43,12 +43,12 @@ def stopped(text, **fields):
         (Completion(tool_calls=(ToolCall("1", "f", "{}"),), finish_reason="tool_calls"), {}, None),
     ],
 )
-def test_an_answer_is_cut_or_whole(ask, subject, said, request_, why):
-    got = ask(RULE, subject(said, request_))
+def test_an_answer_is_cut_or_whole(ask, subject, completion, request_, why):
+    got = ask(RULE, subject(completion, request_))
     assert (got.value, got.explanation) == (float(why is not None), why)
 
 
-def test_what_the_upstream_cut_counts_and_what_the_client_or_we_cut_does_not(ask, subject):
+def test_only_cuts_by_the_upstream_count(ask, subject):
     assert ask(RULE, subject(Completion("Yes, and"), outcome="cut")).value == 1.0
     assert ask(RULE, subject(Completion("Yes, and"), outcome="timeout")).value == 1.0
     assert isinstance(ask(RULE, subject(Completion("Yes, and"), outcome="client_gone")), Skipped)

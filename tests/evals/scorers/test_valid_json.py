@@ -41,9 +41,9 @@ ANY = {"guided_json": {"type": ["object", "array"]}}
     ],
 )
 def test_valid_is_what_a_strict_parser_takes(ask, subject, text, request_, value, label):
-    said = ask(RULE, subject(text, request_))
-    assert (said.value, said.label) == (value, label)
-    assert value == 1.0 or said.explanation
+    score = ask(RULE, subject(text, request_))
+    assert (score.value, score.label) == (value, label)
+    assert value == 1.0 or score.explanation
 
 
 def test_a_refusal_is_no_broken_json(ask, subject):

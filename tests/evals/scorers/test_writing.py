@@ -29,7 +29,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_every_scorer_stands_in_a_table():
+def test_every_scorer_is_in_a_table():
     listed = re.findall(r"^\| `(\w+)`", PAGE, re.MULTILINE)
     assert not set(SCORERS) - set(listed) - {"grader"}
     assert "use: grader" in PAGE
@@ -41,17 +41,17 @@ def test_a_scorer_is_fifteen_lines_that_score(module, model, tmp_path):
     lines = [line for line in scorer.splitlines() if line.strip()]
     assert len(lines) <= 15
     module("polite", scorer)
-    (told,) = [text for text in blocks("yaml") if "polite" in text]
-    built = build_all(parse(CONFIG + told).scorers)
+    (config,) = [text for text in blocks("yaml") if "polite" in text]
+    built = build_all(parse(CONFIG + config).scorers)
     registered = built.single["polite"]
     assert (registered.foreign, registered.scorer.word) == (True, "thank")
 
 
-async def test_what_it_says_is_its_opinion(module, model, subject):
+async def test_the_documented_scorer_scores(module, model, subject):
     module("polite", blocks("python")[0])
     registered = model.build("polite", use="polite:Polite")
-    said = [await model.result(registered, subject(text)) for text in ("Please!", "Now!", "")]
-    assert [r.score.value if r.score else r.explanation for r in said] == [1.0, 0.0, "a text"]
+    results = [await model.result(registered, subject(text)) for text in ("Please!", "Now!", "")]
+    assert [r.score.value if r.score else r.explanation for r in results] == [1.0, 0.0, "a text"]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def service() -> Iterator[str]:
     thread.join()
 
 
-async def test_a_service_is_asked_as_the_page_says(service, model, subject):
+async def test_the_documented_service_scores(service, model, subject):
     registered = model.build("far", use=service)
     result = await model.result(registered, subject("Please!"))
     assert (result.score.value, result.explanation) == (1.0, "looked for please")

@@ -25,8 +25,8 @@ def ask(model):
 
 
 async def test_what_it_took_is_told_with_the_answer(model, ask):
-    said, spent = await ask().ask("/chat/completions", BODY)
-    assert said["object"] == "chat.completion"
+    reply, spent = await ask().ask("/chat/completions", BODY)
+    assert reply["object"] == "chat.completion"
     assert (spent.judge_model, spent.tokens) == ("up/judge-1", 110)
     assert math.isclose(spent.cost_usd, 110e-6)
 
@@ -73,7 +73,7 @@ async def test_what_failed_costs_nothing_of_the_budget(model, ask):
     assert [round(v, 9) for (_, f), v in ledger.sums.items() if f == "j:tokens"] == [110]
 
 
-async def test_without_a_gateway_nobody_is_asked(model):
+async def test_without_a_gateway_no_call_is_made(model):
     with pytest.raises(Denied, match="whose address is unknown"):
         await Asker(None, Prices()).ask("/chat/completions", BODY)
 

@@ -47,7 +47,7 @@ async def test_a_budget_of_nothing_asks_nobody():
         await ScorerBudget("j", 0.0, None, InMemoryLedger()).reserve()
 
 
-async def test_calls_under_way_together_do_not_overrun_it():
+async def test_concurrent_calls_do_not_exceed_the_budget():
     """32 at once, 0.1 USD each, of a budget of 1: the first tells the price, and then it is kept to the call."""
     ledger = InMemoryLedger()
     budget = ScorerBudget("j", 1.0, None, ledger, lambda: DAY)
@@ -61,9 +61,9 @@ async def test_calls_under_way_together_do_not_overrun_it():
         await asyncio.sleep(0)
         await budget.correct(reserved, 0.1, 0)
 
-    said = await asyncio.gather(*(one() for _ in range(32)), return_exceptions=True)
+    results = await asyncio.gather(*(one() for _ in range(32)), return_exceptions=True)
     assert asked == 9
-    assert sum(isinstance(s, OverBudget) for s in said) == 23
+    assert sum(isinstance(s, OverBudget) for s in results) == 23
     assert round(sum(v for (_, f), v in ledger.sums.items() if f == "j:usd"), 9) == 1.0
 
 

@@ -43,7 +43,7 @@ async def test_a_denied_scorer_is_blocked_and_says_why(gate, clock):
         await enter(gate)
 
 
-async def test_one_is_let_through_after_a_while_and_the_wait_doubles(gate, clock):
+async def test_a_probe_is_let_through_and_the_wait_doubles(gate, clock):
     gate.record_denied("no")
     for until, wait in ((60, 120), (180, 200), (380, 200)):
         clock.now = until
@@ -64,7 +64,7 @@ async def test_it_works_again_when_the_probe_is_answered(gate, clock):
     await enter(gate)
 
 
-async def test_deadline_after_deadline_blocks_and_one_answer_in_between_does_not(gate):
+async def test_only_timeouts_in_a_row_block(gate):
     for _ in range(MAX_TIMEOUTS - 1):
         gate.record_timeout()
     gate.record_reply()
@@ -75,14 +75,14 @@ async def test_deadline_after_deadline_blocks_and_one_answer_in_between_does_not
     assert gate.reason == f"{MAX_TIMEOUTS} deadlines in a row were missed"
 
 
-async def test_only_so_many_at_once_and_the_others_wait_no_longer_than_their_deadline(gate):
+async def test_concurrency_is_limited_and_waiting_has_a_deadline(gate):
     async with gate.turn(1.0), gate.turn(1.0):
         with pytest.raises(ScoringTimeout, match=r"waited 0\.01 s for its turn"):
             await enter(gate, 0.01)
     assert await enter(gate) > 0.9
 
 
-async def test_whoever_waited_while_it_was_blocked_is_refused(gate):
+async def test_calls_that_waited_during_a_block_are_refused(gate):
     async with gate.turn(1.0), gate.turn(1.0):
         waiting = asyncio.ensure_future(enter(gate))  # noqa: TID251 - awaited below
         await asyncio.sleep(0)

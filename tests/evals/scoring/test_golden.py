@@ -30,17 +30,17 @@ CASES = [pytest.param(s, case, id=f"{name}: {case.name}") for name, s in BUILT.i
 
 @pytest.mark.parametrize(("scorer", "case"), CASES)
 async def test_a_rule_gets_its_golden_cases_right(scorer, case):
-    said = await scorer.score(subject_of(case))
+    result = await scorer.score(subject_of(case))
     if case.expected is None:
-        assert isinstance(said, Skipped), said
-        assert said.need
+        assert isinstance(result, Skipped), result
+        assert result.need
     else:
-        assert isinstance(said, Score), said
-        assert said.value == pytest.approx(case.expected, abs=1e-6)
+        assert isinstance(result, Score), result
+        assert result.value == pytest.approx(case.expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_every_rule_has_cases_that_score_and_one_that_does_not_apply(name):
+def test_every_rule_has_scoring_and_inapplicable_cases(name):
     expected = [case.expected for case in BUILT[name].golden()]
     assert name == "judge" or any(e is not None for e in expected)  # what a model says is calibrated, not proven
     if name != "secrets":  # applies to every answer

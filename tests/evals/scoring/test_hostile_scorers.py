@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from gateway.config.scorers import ScorerConfig as Section
@@ -74,14 +72,12 @@ def statuses(room) -> dict[str, dict[str, int]]:
     return found
 
 
-async def test_each_has_its_own_result_and_the_others_score_everything(hostile, exchange, tally):
+async def test_hostile_scorers_do_not_affect_the_others(hostile, exchange, tally):
     sent = [exchange(f"answer {i}") for i in range(12)]
-    began = time.monotonic()
     async with hostile.consuming():
         await hostile.send(*sent, tally(sent))
         await hostile.until_read()
         await hostile.until(lambda: any(f.unaccounted == 0 and f.scores for f in hostile.shown))
-    took = time.monotonic() - began
     found = statuses(hostile)
     assert found["length"] == found["refusal"] == {"scored": 12}
     assert found["raises"] == found["exits"] == found["lies"] == {"error": 12}
@@ -90,6 +86,5 @@ async def test_each_has_its_own_result_and_the_others_score_everything(hostile, 
     assert set(found["spins"]) <= {"timeout", "error"}
     assert set(found["eats"]) <= {"timeout", "error"}
     assert all(sum(of.values()) == 12 for of in found.values()), "never silence"
-    assert took < 30
     (explanation,) = hostile.sql("SELECT max(length(explanation)) FROM scores")
     assert explanation[0] <= 2000

@@ -19,8 +19,8 @@ def frame(data):
 
 
 def spec(use, **options):
-    told = {"name": "s", "use": use, "options": options, "memory_mb": 512, "path": sys.path}
-    return frame(orjson.dumps(told))
+    request = {"name": "s", "use": use, "options": options, "memory_mb": 512, "path": sys.path}
+    return frame(orjson.dumps(request))
 
 
 def frames(data):
@@ -35,20 +35,20 @@ def run(*sent):
     return done.returncode, list(frames(done.stdout))
 
 
-def test_it_says_first_what_it_is_and_ends_with_its_input():
+def test_the_worker_describes_its_scorer_first():
     code, (first,) = run(spec("length"))
     assert (code, first["attributes"]["kind"], first["attributes"]["pairs"]) == (0, "code", False)
 
 
-def test_a_mistake_is_said_and_it_ends():
+def test_the_worker_reports_a_mistake_and_ends():
     code, (first,) = run(spec("lenght"), frame(b"never read"))
     assert code == 0
     assert first["mistakes"][0].startswith('.use: no scorer "lenght"')
 
 
 def test_without_a_spec_it_ends():
-    code, said = run()
-    assert (code != 0, said) == (True, [])
+    code, replies = run()
+    assert (code != 0, replies) == (True, [])
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux ends a child with its parent")

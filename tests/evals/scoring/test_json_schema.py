@@ -62,11 +62,11 @@ def counted(schema):
         ({"patternProperties": {str(i): True for i in range(101)}}, PATTERNS),
     ],
 )
-def test_what_leaves_the_schema_or_its_bounds_is_refused(schema, expected):
+def test_schemas_beyond_the_bounds_are_refused(schema, expected):
     assert refusal_of(find_references, schema) == expected
 
 
-def test_references_are_listed_once_and_names_of_properties_are_none():
+def test_references_are_listed_once_and_properties_ignored():
     schema = {"$id": "http://localhost/me", "properties": {"$ref": {"$ref": "#/$defs/a"}, "b": {"$ref": "#/$defs/a"}}}
     assert find_references(schema) == ["#/$defs/a"]
     assert find_references(True) == []
@@ -108,13 +108,13 @@ def test_visits_add_up_along_one_path(schema, most):
     assert counted(schema)[-1] == most
 
 
-def test_a_schema_that_refers_to_itself_once_grows_with_the_depth_of_the_answer():
+def test_one_self_reference_grows_with_the_answers_depth():
     tree = {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}}
     table = counted(tree)
     assert table[0] < table[10] < table[60] < 1000
 
 
-def test_a_schema_that_refers_to_itself_twice_at_once_doubles_and_is_cut_off():
+def test_two_self_references_double_and_are_cut_off():
     bomb = {"properties": {"a": {"anyOf": [{"$ref": "#"}, {"$ref": "#", "title": "again"}]}}}
     table = counted(bomb)
     assert table[12] > 2**12
@@ -304,13 +304,13 @@ def test_a_harmless_schema_judges_and_says_where(schema, right, wrong, where):
     if right is not None:
         assert check(schema, right) is None
     if wrong is not None:
-        said = check(schema, wrong)
-        assert said
-        assert where is None or said == where
+        message = check(schema, wrong)
+        assert message
+        assert where is None or message == where
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ("string", "a schema that is an object"),
         ([], "a schema that is an object"),
@@ -322,11 +322,11 @@ def test_a_harmless_schema_judges_and_says_where(schema, right, wrong, where):
         ({"const": 2**70}, DEPTH),
     ],
 )
-def test_what_is_no_schema_is_said_to_be_none(schema, said):
-    assert need(schema).startswith(said)
+def test_an_invalid_schema_is_named(schema, message):
+    assert need(schema).startswith(message)
 
 
-def test_a_mistake_is_told_in_one_short_line():
+def test_a_mistake_is_one_short_line():
     assert len(check({"maxLength": 3}, "x\n" * 10_000)) < 500
 
 
@@ -349,7 +349,7 @@ def test_a_refusal_is_remembered_too():
             get({"$ref": "http://localhost/"})
 
 
-def test_at_once_is_only_what_is_quick():
+def test_only_quick_comparisons_are_immediate():
     compiled = SchemaCache().compile({"items": {"type": "integer"}})
     assert compiled.mistake([1], 3, immediate=True) is None
     assert compiled.mistake(["x"], 5, immediate=True)
@@ -362,8 +362,8 @@ def test_at_once_is_only_what_is_quick():
 def test_several_threads_may_use_one_schema():
     schemas = SchemaCache()
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda i: check({"maximum": i % 5}, 3, schemas), range(400)))
-    assert [s is None for s in said] == [i % 5 >= 3 for i in range(400)]
+        message = list(pool.map(lambda i: check({"maximum": i % 5}, 3, schemas), range(400)))
+    assert [s is None for s in message] == [i % 5 >= 3 for i in range(400)]
 
 
 def test_work_that_the_size_of_an_answer_makes_is_refused():

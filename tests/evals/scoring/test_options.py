@@ -24,7 +24,7 @@ def test_lists_do_for_tuples_and_whole_numbers_for_floats():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({}, [".words: missing; it must be given"]),
         ({"words": "a"}, [".words: input should be a valid array, got 'a'"]),
@@ -37,8 +37,8 @@ def test_lists_do_for_tuples_and_whole_numbers_for_floats():
         ({"words": [], "name": "m"}, [".name: unknown option; it takes words, limit, most"]),
     ],
 )
-def test_every_kind_of_mistake_says_what_was_expected(options, said):
-    assert lines(Takes, **options) == said
+def test_every_kind_of_mistake_says_what_was_expected(options, expected):
+    assert lines(Takes, **options) == expected
 
 
 def test_several_mistakes_come_together():

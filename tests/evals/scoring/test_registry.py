@@ -82,7 +82,7 @@ def test_all_mistakes_are_named_at_once():
     ]
 
 
-def test_a_url_is_a_service_that_is_asked_only_when_there_is_something_to_score():
+def test_a_service_is_not_called_before_its_first_subject():
     """Nothing listens there: a service that is down keeps nobody from starting. Its secrets are no part of the hash."""
     far = build({"far": Section(use="http://127.0.0.1:1/score", headers={"authorization": "Bearer one"})})["far"]
     assert (far.waits, far.foreign, far.scorer.golden()) == (True, False, ())
@@ -91,7 +91,7 @@ def test_a_url_is_a_service_that_is_asked_only_when_there_is_something_to_score(
     assert far.config_hash == again.config_hash != other.config_hash
 
 
-def test_what_is_neither_name_nor_path_nor_url_is_no_scorer():
+def test_an_unknown_use_lists_the_known_scorers():
     (line,) = mistakes(far={"use": "ftp://127.0.0.1/score"})
     assert line.startswith('scorers.far.use: no scorer "ftp://127.0.0.1/score"; known: bleu, ')
     assert line.endswith("an entry point of gateway.scorers, package.module:Class, or http://…")
@@ -111,7 +111,7 @@ def test_a_dotted_path_names_a_class_of_others(module):
     assert built.scorer.more == {"anything": {"a": 1}}
 
 
-def test_what_is_wrong_with_a_class_of_others_is_said(module):
+def test_mistakes_of_a_foreign_class_are_named(module):
     module("stranger_b", STRANGER)
     module("stranger_c", "import nothing_of_that_name")
     assert mistakes(
@@ -152,7 +152,7 @@ def test_an_entry_point_is_found_by_its_name(module, tmp_path):
     assert mistakes(shut={"use": "shot"}) == ['scorers.shut.use: no scorer "shot"; did you mean "shout"?']
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     monkeypatch.delitem(sys.modules, "gateway.evals.scorers.language", raising=False)
     assert mistakes(language={}) == [

@@ -1,10 +1,10 @@
-"""What one scorer does stays its own result: it raises, hangs, blocks, lies or is slow, and the others have scored."""
+"""Whatever one scorer does (raise, hang, block, return nonsense) is its own result, and the others score."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,16 +21,14 @@ from gateway.evals.scoring.types import Golden, Rule, Subject
 
 @dataclass(frozen=True)
 class Does(Rule):
-    """Scores with whatever `how` does."""
+    """Calls `how`."""
 
     heavy: ClassVar[bool] = False
     how: Any = None
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        said = self.how(subject)
-        if hasattr(said, "__await__"):
-            said = await said
-        return said
+        result = self.how(subject)
+        return await result if hasattr(result, "__await__") else result
 
     def golden(self) -> tuple[Golden, ...]:
         return ()
@@ -48,6 +46,7 @@ def ours(how, kind=Does, **fields):
     return RegisteredScorer(kind("x", how), **{"share": 1.0, "deadline_s": 5.0, "config_hash": "c0ffee", **fields})
 
 
+MAX_CALLS = 620  # measured: 493 with CPython 3.11
 FINE = ours(lambda _: Score(0.5, explanation="half"))
 
 
@@ -81,7 +80,7 @@ async def test_results_come_in_the_order_of_the_config(subject, threads):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         (fail, "ValueError: no such thing"),
         (lambda _: None, "returned NoneType, expected Score or Skipped"),
@@ -94,15 +93,15 @@ async def test_results_come_in_the_order_of_the_config(subject, threads):
 )
 @pytest.mark.parametrize("kind", [Does, Heavy, Judge])
 @pytest.mark.parametrize("foreign", [False, True])
-async def test_one_that_fails_is_an_error_and_the_others_score(subject, threads, how, said, kind, foreign):
+async def test_a_failing_scorer_is_an_error_and_others_score(subject, threads, how, message, kind, foreign):
     results = await run({"bad": ours(how, kind, foreign=foreign), "fine": FINE}, subject(), threads)
-    assert (results["bad"].status, results["bad"].score, results["bad"].explanation) == ("error", None, said)
+    assert (results["bad"].status, results["bad"].score, results["bad"].explanation) == ("error", None, message)
     assert results["fine"].status == "scored"
 
 
 @pytest.mark.parametrize("kind", [Does, Heavy, Judge])
 @pytest.mark.parametrize("foreign", [False, True])
-async def test_one_that_hangs_times_out_and_the_others_score(subject, threads, kind, foreign):
+async def test_a_hanging_scorer_times_out_and_others_score(subject, threads, kind, foreign):
     results = await run(
         {"bad": ours(forever, kind, foreign=foreign, deadline_s=0.01), "fine": FINE}, subject(), threads
     )
@@ -110,7 +109,7 @@ async def test_one_that_hangs_times_out_and_the_others_score(subject, threads, k
     assert results["fine"].status == "scored"
 
 
-async def test_its_own_timeout_is_an_error_not_our_deadline(subject, threads):
+async def test_a_scorers_own_timeout_error_is_not_our_deadline(subject, threads):
     async def times_out(_):
         raise TimeoutError("the judge's own")
 
@@ -120,7 +119,7 @@ async def test_its_own_timeout_is_an_error_not_our_deadline(subject, threads):
 
 
 @pytest.mark.parametrize(("kind", "foreign"), [(Heavy, False), (Does, True)])
-async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(subject, kind, foreign):
+async def test_a_blocked_thread_is_replaced_until_too_many(subject, kind, foreign):
     threads, free = ScoringThreads(max_lost=2, grace_s=0.01), threading.Event()
 
     def block(_):
@@ -128,19 +127,19 @@ async def test_one_that_blocks_its_thread_is_replaced_and_in_the_end_blocked(sub
         return Score(1.0)
 
     scorers = {"bad": ours(block, kind, foreign=foreign, deadline_s=0.01), "fine": FINE}
-    said = [await run(scorers, subject(), threads)]
-    while said[-1]["bad"].status == "timeout":
-        said.append(await run(scorers, subject(), threads))
-    assert len(said) > 2
-    assert said[-1]["bad"].status == "error"
-    assert said[-1]["bad"].explanation == "ScorerBlocked: 2 of its threads did not return; repair or remove the scorer"
-    assert all(r["fine"].status == "scored" for r in said)
+    runs = [await run(scorers, subject(), threads)]
+    while runs[-1]["bad"].status == "timeout":
+        runs.append(await run(scorers, subject(), threads))
+    assert len(runs) > 2
+    assert runs[-1]["bad"].status == "error"
+    assert runs[-1]["bad"].explanation == "ScorerBlocked: 2 of its threads did not return; repair or remove the scorer"
+    assert all(r["fine"].status == "scored" for r in runs)
     free.set()
     threads.close()
 
 
-async def test_the_event_loop_turns_while_a_scorer_blocks_its_thread(subject, threads):
-    """The blocked scorer is let go by what runs on the loop meanwhile."""
+async def test_the_loop_runs_while_a_scorer_blocks_its_thread(subject, threads):
+    """A callback on the loop releases the blocked scorer."""
     free = threading.Event()
 
     def block(_):
@@ -155,8 +154,8 @@ async def test_the_event_loop_turns_while_a_scorer_blocks_its_thread(subject, th
     assert scoring.result()["slow"].status == "scored"
 
 
-async def test_slow_ones_run_side_by_side(subject, threads):
-    """Each waits for the other; one after the other would never end."""
+async def test_waiting_scorers_run_concurrently(subject, threads):
+    """Each waits for the other; one after the other would deadlock."""
     both = asyncio.Barrier(2)
 
     async def meet(_):
@@ -167,7 +166,7 @@ async def test_slow_ones_run_side_by_side(subject, threads):
     assert [r.status for r in results.values()] == ["scored", "scored"]
 
 
-async def test_a_rule_that_waits_after_all_is_asked_in_a_task_of_its_own(subject, threads):
+async def test_a_rule_that_awaits_is_called_again_in_a_task(subject, threads):
     asked = []
 
     async def waits(_):
@@ -180,7 +179,7 @@ async def test_a_rule_that_waits_after_all_is_asked_in_a_task_of_its_own(subject
     assert asked[1] is not asyncio.current_task()
 
 
-async def test_a_share_lets_a_scorer_see_that_part_and_says_so(subject, threads):
+async def test_a_share_samples_subjects_and_sets_pi(subject, threads):
     drawn = []
 
     def draw(domain):
@@ -193,31 +192,35 @@ async def test_a_share_lets_a_scorer_see_that_part_and_says_so(subject, threads)
     assert {n: r.pi for n, r in results.items()} == {"in": 0.31, "all": 1.0}
 
 
-async def test_a_heavy_rule_that_knows_at_once_costs_no_thread(subject, threads):
-    """Called on this very thread when the request asks for no schema."""
+async def test_an_immediate_result_of_a_heavy_rule_needs_no_thread(subject, threads):
+    """Called on the event loop when the request has no schema."""
     scorers = build({"json_schema": Section(), "tool_calls": Section(), "f1": Section()})
     results = await run(scorers, subject("hello"), threads)
     assert {r.status for r in results.values()} == {"not_applicable"}
     assert not any(threads.started(name) for name in scorers)
 
 
-async def test_an_explanation_is_cut_to_a_length_one_can_keep(subject, threads):
+async def test_a_long_explanation_is_truncated(subject, threads):
     result = (await run({"x": ours(lambda _: Score(1.0, explanation="x" * 9999))}, subject(), threads))["x"]
     assert len(result.explanation) == 2000
 
 
-async def test_the_default_rules_together_cost_little(subject, threads):
-    """A tenth of a millisecond at rest; the limit leaves room for a busy machine. CPU time of this thread only."""
+async def test_the_default_rules_together_make_few_calls(subject, threads):
+    """Counted, not timed: about 0.1 ms of CPU time. Function calls, those into C included."""
     scorers = build({name: Section(**options) for name, options in DEFAULTS.items()})
     words = " ".join(f"word{i} of a plain answer" for i in range(45))[:1024]
     of = subject(Completion(words, finish_reason="stop"), {"messages": [{"role": "user", "content": "hi"}]})
     await run(scorers, of, threads)
-    best = min([await _cpu_seconds(scorers, of, threads) for _ in range(30)])
-    assert best < 0.0005, f"{best * 1e6:.0f} µs"
+    of = subject(of.completion, of.request)  # without the words that the first run computed
+    calls = 0
 
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
 
-async def _cpu_seconds(scorers, of, threads, times=20):
-    began = time.thread_time()
-    for _ in range(times):
+    sys.setprofile(count)
+    try:
         await score_all(scorers, of, never, threads)
-    return (time.thread_time() - began) / times
+    finally:
+        sys.setprofile(None)
+    assert calls <= MAX_CALLS

@@ -49,7 +49,7 @@ async def test_what_would_end_a_program_ends_only_the_scoring(threads, error):
     assert await threads.run("a", one, 5, heavy=True) == ONE
 
 
-async def test_one_that_waits_too_long_is_cancelled_and_its_thread_kept(threads):
+async def test_a_timed_out_call_is_cancelled_and_its_thread_kept(threads):
     began, ended = [], []
 
     async def hang():
@@ -66,7 +66,7 @@ async def test_one_that_waits_too_long_is_cancelled_and_its_thread_kept(threads)
     assert threads.lost("a") == 0
 
 
-async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
+async def test_a_blocked_thread_is_abandoned_and_replaced():
     threads, free = ScoringThreads(grace_s=0.01), threading.Event()
 
     async def block():
@@ -81,7 +81,7 @@ async def test_one_that_blocks_its_thread_is_left_behind_and_the_next_goes_on():
     threads.close()
 
 
-async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
+async def test_a_call_that_ignores_cancellation_is_abandoned():
     threads, free = ScoringThreads(grace_s=0.01), threading.Event()
 
     async def stubborn():
@@ -99,7 +99,7 @@ async def test_one_that_refuses_to_be_cancelled_is_left_behind_too():
     threads.close()
 
 
-async def test_after_too_many_lost_threads_a_scorer_is_blocked_until_one_returns():
+async def test_too_many_lost_threads_block_until_one_returns():
     threads, free = ScoringThreads(max_lost=3, grace_s=0.01), threading.Event()
 
     async def block():
@@ -167,5 +167,5 @@ async def test_calls_in_flight_end_when_the_threads_are_closed(begun):
             assert await asyncio.to_thread(running.wait, 5)
         threads.close()
 
-    said = await asyncio.gather(threads.run("a", hang, 30, heavy=False), close(), return_exceptions=True)
-    assert isinstance(said[0], ScorerDied)
+    results = await asyncio.gather(threads.run("a", hang, 30, heavy=False), close(), return_exceptions=True)
+    assert isinstance(results[0], ScorerDied)

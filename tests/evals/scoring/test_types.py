@@ -25,7 +25,7 @@ DISTANCES = build_all({n: Section() for n in ("edit_distance", "json_distance", 
 
 @pytest.mark.parametrize("name", DISTANCES)
 @given(ANSWERS, ANSWERS)
-def test_a_distance_is_one(ask_pair, pair, name, a, b):
+def test_distances_are_symmetric_and_bounded(ask_pair, pair, name, a, b):
     scorer = DISTANCES[name].scorer
     there, back, same = (ask_pair(scorer, pair(*each)) for each in ((a, b), (b, a), (a, a)))
     assert type(there) is type(back)
@@ -36,7 +36,7 @@ def test_a_distance_is_one(ask_pair, pair, name, a, b):
         assert same.value == 0.0
 
 
-def test_pair_scorers_stand_apart_from_those_of_single_answers():
+def test_pair_scorers_are_registered_separately():
     built = build_all({"refusal": Section(), "edit_distance": Section(share=0.5)})
     assert (list(built.single), list(built.pairs)) == (["refusal"], ["edit_distance"])
     registered = built.pairs["edit_distance"]

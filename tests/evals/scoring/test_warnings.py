@@ -20,7 +20,7 @@ scorers: {helpful: {use: judge, model: {ALIAS}, {MORE}}}
 
 
 @pytest.fixture
-def said():
+def checked():
     def read(up="far", model="o3", alias="referee", more="share: 0.1"):
         text = CONFIG.replace("{UP}", up).replace("{MODEL}", model).replace("{ALIAS}", alias).replace("{MORE}", more)
         config = parse(text)
@@ -30,39 +30,39 @@ def said():
     return read
 
 
-def test_a_judge_of_another_family_is_no_reason_to_worry(said):
-    assert said("local", "meta-llama/Llama-3.3-70B-Instruct") == ([], [])
+def test_a_judge_of_another_family_needs_no_warning(checked):
+    assert checked("local", "meta-llama/Llama-3.3-70B-Instruct") == ([], [])
 
 
-def test_a_judge_of_the_family_it_judges_is_warned_of(said):
-    wrong, (caution,) = said()
+def test_a_judge_of_the_family_it_judges_is_warned_of(checked):
+    wrong, (caution,) = checked()
     assert wrong == []
     assert caution == (
         "scorers.helpful: its judge far/o3 belongs to the same model family (OpenAI) as far/gpt-5.5, which it scores; "
         "models prefer answers of their own family: use another judge, or calibrate it"
     )
-    assert "(Qwen) as local/Qwen/Qwen3-8B" in said("local", "qwen2.5-72b")[1][0]
+    assert "(Qwen) as local/Qwen/Qwen3-8B" in checked("local", "qwen2.5-72b")[1][0]
 
 
-def test_an_alias_that_nobody_serves_is_a_mistake(said):
-    assert said(alias="refere")[0] == ['scorers.helpful: no model "refere"; did you mean "referee"?']
-    assert said(alias="xyz")[0] == ['scorers.helpful: no model "xyz"; known: chat, referee']
+def test_an_unknown_alias_is_a_mistake(checked):
+    assert checked(alias="refere")[0] == ['scorers.helpful: no model "refere"; did you mean "referee"?']
+    assert checked(alias="xyz")[0] == ['scorers.helpful: no model "xyz"; known: chat, referee']
 
 
-def test_a_judge_that_reaches_no_gateway_is_a_mistake_for_whoever_runs_it():
+def test_a_judge_without_a_gateway_is_a_mistake():
     config = parse(CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
         "{MORE}", "share: 0.1"))  # fmt: skip
     (line,) = config_mistakes(config, build_all(config.scorers), gateway_known=False)
     assert "set `evals: {base_url: …, api_key: …}`" in line
 
 
-def test_a_budget_in_usd_without_a_price_is_warned_of(said):
-    _, found = said("local", "llama-3", more="budget_usd: 5")
+def test_a_budget_in_usd_without_a_price_is_warned_of(checked):
+    _, found = checked("local", "llama-3", more="budget_usd: 5")
     assert [c.partition(",")[0] for c in found] == ["scorers.helpful.budget_usd: local/llama-3 has no price"]
-    assert said("local", "llama-3", more="budget_tokens: 5")[1] == []
+    assert checked("local", "llama-3", more="budget_tokens: 5")[1] == []
 
 
-def test_a_similarity_in_vectors_prefers_nobody():
+def test_an_embedding_needs_no_family_warning():
     text = CONFIG.replace("{use: judge, model: {ALIAS}, {MORE}}", "{use: embedding, model: referee}")
     config = parse(text.replace("{UP}", "far").replace("{MODEL}", "text-embedding-3-small"))
     assert config_warnings(config, build_all(config.scorers)) == []

@@ -22,7 +22,7 @@ def test_arithmetic(text, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a +", "is not a formula"),
         ("", "is not a formula"),
@@ -43,8 +43,8 @@ def test_arithmetic(text, value):
         ("(" * 999 + "a", "is not a formula"),
     ],
 )
-def test_anything_else_is_refused(text, said):
-    with pytest.raises(ValueError, match=said):
+def test_anything_else_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         Formula(text, {"a": 1, "b": 1})
 
 

@@ -41,14 +41,14 @@ def test_sampling_params_become_members_of_a_chat_request():
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "line"),
     [
         (3, '.grader: expected a grader object with a "type", as {type: string_check, …}'),
         ({"type": "strin_check"}, '.grader.type: no grader type "strin_check"; did you mean "string_check"?'),
         (
             {"type": "python"},
             '.grader.type: "python" graders are not supported: code in a config is not run; write a scorer and '
-            "name it with `use: package.module:Class`",
+            "configure it with `use: package.module:Class`",
         ),
         ({**CHECK, "operation": "is"}, ".grader.operation: input should be 'eq', 'ne', 'like' or 'ilike'"),
         ({**CHECK, "inptu": "x"}, ".grader.inptu: extra inputs are not permitted"),
@@ -64,10 +64,10 @@ def test_sampling_params_become_members_of_a_chat_request():
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_place(raw, said):
+def test_a_mistake_names_its_path(raw, line):
     with pytest.raises(InvalidOptions) as caught:
         parse_grader(raw)
-    assert caught.value.lines == (said,)
+    assert caught.value.lines == (line,)
 
 
 def test_a_multi_grader_holds_no_other():

@@ -54,15 +54,15 @@ def test_each_value_may_be_wrapped(values):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{{city}}", r"x: \{\{city\}\}: expected \{\{item.NAME\}\} or \{\{sample.NAME\}\}"),
         ("{{item}}", "expected"),
         ("{{sample.text}}", "sample has output_text"),
     ],
 )
-def test_variables_that_nothing_can_have_are_mistakes(text, said):
-    with pytest.raises(InvalidOptions, match=said):
+def test_variables_that_nothing_can_have_are_mistakes(text, message):
+    with pytest.raises(InvalidOptions, match=message):
         check_variables(text, "x")
 
 

@@ -40,7 +40,7 @@ def test_other_text_stays_as_it_is(text):
     assert defuse(text) == text
 
 
-def test_the_middle_of_a_long_text_is_left_out_and_that_is_said():
+def test_the_middle_of_a_long_text_is_left_out():
     text = "a" * 100 + "b" * 100
     assert shorten(text, 200) == text
     assert shorten(text, 20) == "a" * 10 + "\n[… 180 characters left out …]\n" + "b" * 10

@@ -32,12 +32,12 @@ def test_a_conversation_is_read_in_every_api(request_, expected):
     assert conversation(request_) == expected
 
 
-def test_an_answer_is_its_text_its_refusal_and_its_calls_and_not_its_reasoning():
-    said = Completion("Text.", reasoning="hidden", refusal="No.", tool_calls=(ToolCall("1", "f", '{"a": 1}'),))
-    assert answer(said) == 'Text.\nNo.\n[calls f with {"a": 1}]'
+def test_an_answer_excludes_its_reasoning():
+    completion = Completion("Text.", reasoning="hidden", refusal="No.", tool_calls=(ToolCall("1", "f", '{"a": 1}'),))
+    assert answer(completion) == 'Text.\nNo.\n[calls f with {"a": 1}]'
 
 
-def test_the_context_is_what_system_and_tools_said():
+def test_the_context_is_the_system_and_tool_messages():
     result = {"type": "tool_result", "content": [{"type": "text", "text": "T2"}]}
     request = {
         "messages": [

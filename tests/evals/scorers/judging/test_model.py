@@ -24,7 +24,7 @@ def judge(model):
     return make
 
 
-async def test_what_an_upstream_refuses_is_left_out_from_then_on(model, judge):
+async def test_a_rejected_parameter_is_omitted_from_then_on(model, judge):
     """One that knows no JSON schema, no logprobs, no temperature, and calls the limit otherwise."""
 
     def think(body):
@@ -49,20 +49,20 @@ async def test_what_an_upstream_refuses_is_left_out_from_then_on(model, judge):
     assert last["response_format"] == {"type": "json_object"}
 
 
-async def test_an_upstream_that_refuses_every_format_is_asked_without(model, judge):
+async def test_an_upstream_without_formats_is_called_without(model, judge):
     model.think = lambda body: model.refuses(422, "bad") if "response_format" in body else 'So: {"score": 2}'
     assert (await judge().verdict(QUESTION)).value == 2.0
 
 
 @pytest.mark.parametrize(("status", "message"), [(500, "logprobs"), (429, "max_tokens"), (400, "context too long")])
-async def test_what_leaving_something_out_cannot_mend_is_raised(model, judge, status, message):
+async def test_an_error_that_omitting_cannot_fix_is_raised(model, judge, status, message):
     model.think = lambda body: model.refuses(status, message)
     with pytest.raises(ModelRefused) as caught:
         await judge().verdict(QUESTION)
     assert (caught.value.status, len(model.bodies)) == (status, 1)
 
 
-async def test_a_judge_that_mumbles_is_asked_once_more_with_what_was_wrong(model, judge):
+async def test_an_unreadable_verdict_is_requested_again(model, judge):
     model.says("I would say four.", '{"score": 4}')
     verdict = await judge().verdict(QUESTION)
     assert (verdict.value, verdict.spent.tokens) == (4.0, 220)

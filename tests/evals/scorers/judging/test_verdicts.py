@@ -43,7 +43,7 @@ def test_without_one_there_is_no_verdict(text):
 
 
 @given(st.text(st.sampled_from('{}[]":,score1 \\n'), max_size=300))
-def test_nothing_a_judge_says_breaks_the_reading(text):
+def test_any_answer_of_a_judge_can_be_read(text):
     with suppress(NoVerdict):
         assert "score" in find_verdict(text, "score")
 

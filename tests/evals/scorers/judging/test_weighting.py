@@ -32,7 +32,7 @@ def test_a_score_that_shares_its_token_is_found():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "given",
     [
         [],
         tokens("no score here", "@", **{"4": 1.0}),
@@ -44,8 +44,8 @@ def test_a_score_that_shares_its_token_is_found():
         tokens('{"score": ', "@", "5", **{"1": 1.0}),
     ],
 )
-def test_where_they_do_not_show_it_there_is_none(said):
-    assert distribution(said, "score", 1, 5) is None
+def test_tokens_without_the_score_give_no_distribution(given):
+    assert distribution(given, "score", 1, 5) is None
 
 
 def test_a_scale_of_two_digits_cannot_be_weighed():
