@@ -163,7 +163,7 @@ async def _compared(
             note(f"wrote {path}")
     show(to_json(to_dict(found)) if as_json else to_terminal(found))
     if found.progress.over_budget:
-        note(f"stopped: ${found.progress.usd:.4f} are spent; the same command with more --budget goes on from there")
+        note(f"stopped: ${found.progress.usd:.4f} are spent; the same command with more --budget continues from there")
         raise typer.Exit(1)
 
 

@@ -154,7 +154,7 @@ async def killed(folder: Path, when: Callable[[], bool], *arguments: str) -> Non
 
 @pytest.mark.timeout(180)
 async def test_a_spent_budget_is_exit_code_1(folder: Path, upstreams) -> None:
-    """The double stands where the gateway stands."""
+    """A fake upstream takes the place of the gateway."""
     one, _ = upstreams
     one.replies(lambda asked: FakeAnswer(BODY, headers=(("x-gateway-upstream", "one"), ("x-gateway-model", "m"))))
     code, out, err = await ran(folder, "--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
