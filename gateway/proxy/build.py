@@ -1,4 +1,4 @@
-"""One config → one Gateway: everything that can be decided when the config is read is decided here."""
+"""Builds a Gateway from a config: everything that can be decided when the config is read is decided here."""
 
 from __future__ import annotations
 
@@ -40,24 +40,23 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ProcessParts:
-    """What outlives a config: the recorder and its counts, the metrics, the tasks; what is known of experiments. rng
-    and clock come in."""
+    """What outlives a config: recorder, metrics, tasks, and what is known of experiments."""
 
     recorder: Recorder
     metrics: ProxyMetrics
     tasks: Tasks
     affinity: ResponseAffinity
     ticker: Ticker
-    access: AccessLog | None = None  # None: this process keeps none
+    access: AccessLog | None = None  # None: this process has no access log
     spans: Spans | None = None  # None: calls are not traced
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
     shadows: ShadowState = field(default_factory=ShadowState)
-    plans: dict[str, PlanState] = field(default_factory=dict)  # as the stream server last said
+    plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
 
 
 def build(config: Config, parts: ProcessParts) -> Gateway:
-    """Raises ConfigError for what only shows when it is built: a CA file that is none, a proxy that cannot be."""
+    """Raises ConfigError for mistakes that only show on building: an unreadable CA file, an invalid proxy."""
     transports: dict[object, Transport] = {}
     upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
     sampler = Sampler(config.sampling)
@@ -103,7 +102,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
 
 
 async def close(gateway: Gateway) -> None:
-    """Closes the connections of a Gateway that nobody uses any more."""
+    """Closes the connections of a Gateway that is no longer in use."""
     for transport in {id(u.transport): u.transport for u in gateway.upstreams.values()}.values():
         await transport.aclose()
 
@@ -124,6 +123,6 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
 def _transport(upstream: Upstream) -> Transport:
     if upstream.transport_name == "http1":
         return Http1Transport(ca_file=upstream.ca_file)
-    from gateway.proxy.http.client.httpx import HttpxTransport  # only who needs HTTP/2 or a proxy pays for its import
+    from gateway.proxy.http.client.httpx import HttpxTransport  # imported only for HTTP/2 or a proxy
 
     return HttpxTransport(ca_file=upstream.ca_file, proxy=upstream.proxy, http2=upstream.http2)

@@ -1,4 +1,4 @@
-"""A changed gateway.yaml comes into force while calls are under way: read, built, and swapped whole, or refused."""
+"""Reloads a changed gateway.yaml while calls are in flight: read, built and swapped as a whole, or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.proxy.routing.health import scrape, watch
 
 log = logging.getLogger("gateway")
 
-_LOOK_S = 1.0  # how often the config file is looked at
+_CHECK_S = 1.0  # between two checks of the config file
 
 
 def load_served(path: Path) -> Config:
@@ -28,13 +28,13 @@ def load_served(path: Path) -> Config:
     config = load(path)
     if not config.keys and not config.open:
         raise ConfigError(
-            [f"{path.name}: keys: none. Add one (name and sha256), or say `open: true` to let everyone in"]
+            [f"{path.name}: keys: none. Add one (name and sha256), or set `open: true` to let everyone in"]
         )
     return config
 
 
 def keep_in_force(path: Path) -> None:
-    """A copy for workers that are started later, when the file may hold what was refused."""
+    """Keeps a copy for workers that start later, when the file itself may hold a config that was refused."""
     kept = in_force()
     if kept is not None:
         own = kept.with_suffix(f".{os.getpid()}")
@@ -43,13 +43,13 @@ def keep_in_force(path: Path) -> None:
 
 
 def in_force() -> Path | None:
-    """Where workers keep the config in force; None: there is one process, which has it."""
+    """The file in which workers keep the config in force; None: there is only one process."""
     shared = shared_metrics()
     return None if shared is None else shared / "gateway.yaml"
 
 
 class Reload:
-    """Puts a changed gateway.yaml in force: validated, built, then swapped whole. A refused one leaves the old."""
+    """Puts a changed gateway.yaml in force. A config that is refused leaves the previous one in force."""
 
     def __init__(self, path: Path, app: App, parts: ProcessParts) -> None:
         self._path = path
@@ -60,13 +60,13 @@ class Reload:
         self._looking = self._look_at(app.gateway)
 
     async def watch(self) -> None:
-        """Looks at the file each second, and at once on SIGHUP."""
+        """Checks the file each second, and at once on SIGHUP. Runs until cancelled."""
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
         seen = _stamp(self._path)
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(_CHECK_S):
                     await self._asked.wait()
             stamp = _stamp(self._path)
             if stamp != seen or self._asked.is_set():
@@ -77,8 +77,8 @@ class Reload:
     def now(self) -> None:
         try:
             gateway = build(load_served(self._path), self._parts)
-        except Exception as error:  # whatever is wrong with one file, the next is read
-            log.error("the new config is refused, the old stays in force:\n%s", error)
+        except Exception as error:  # the watch must survive whatever is wrong with one file
+            log.error("the new config is refused; the previous one stays in force:\n%s", error)
             self._parts.metrics.config_ok.set(0)
             return
         old = self._app.change(gateway)
@@ -89,7 +89,7 @@ class Reload:
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())
         if later := _for_the_next_start(self._begun, gateway.config):
-            log.warning("changed, and in force only after a restart: %s", ", ".join(later))
+            log.warning("changed settings that need a restart to take effect: %s", ", ".join(later))
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
         upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
@@ -104,7 +104,7 @@ class Reload:
 
 
 def _for_the_next_start(begun: Config, now: Config) -> list[str]:
-    """What a reload cannot change, of what differs."""
+    """The settings that differ and that a reload cannot change."""
     pairs = {
         "stream": (begun.stream, now.stream),
         "cors": (begun.cors, now.cors),
@@ -118,9 +118,9 @@ def _for_the_next_start(begun: Config, now: Config) -> list[str]:
 
 
 async def _close_when_unused(app: App, old: Gateway) -> None:
-    """Calls in flight finish on the config they began with; then its connections close. At the latest when we stop."""
+    """Closes a gateway's connections once its last call has ended, at the latest when the process stops."""
     try:
-        while old.in_use:  # noqa: ASYNC110 - rare, and nobody waits for it
+        while old.in_use:  # noqa: ASYNC110 - rare, and nothing waits for it
             await asyncio.sleep(0.2)
     finally:
         app.forget(old)

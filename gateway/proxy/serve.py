@@ -1,4 +1,4 @@
-"""The program of room 1: `gateway serve`. One process, or several workers behind one socket."""
+"""The program `gateway serve`: one process, or several workers behind one socket."""
 
 from __future__ import annotations
 
@@ -50,10 +50,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
-_SETTLE_S = 1.0  # how long a stopping process waits for the calls that it has cancelled
-_ANSWERS_S = 30  # a worker that does not answer its parent for so long is killed; a busy machine starts one in ten
-_FLUSH_S = 5.0  # and tries to hand over what it has recorded
-_SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), ten times less than usual
+_SETTLE_S = 1.0  # how long a stopping process waits for calls that it has cancelled
+_WORKER_TIMEOUT_S = 30  # a worker that does not answer its parent for so long is killed; starting one may take 10 s
+_SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), a tenth of Python's default
 
 
 def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> None:
@@ -63,10 +62,10 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
     log_format.begin(config.log)
     try:
         if workers == 1:
-            _Server(_settings(Process(served, config), config, host, port, 1)).run()
+            _Server(server_settings(Process(served, config), config, host, port, 1)).run()
         else:
-            _several(_settings("gateway.proxy.serve:create", config, host, port, workers), served)
-    except SystemExit as error:  # uvicorn has said why
+            _several(server_settings("gateway.proxy.serve:create", config, host, port, workers), served)
+    except SystemExit as error:  # uvicorn has logged the reason
         sys.exit(1 if error.code else 0)
 
 
@@ -82,7 +81,7 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn ends by the signal that stopped it; one that was asked to stop and did is done: exit code 0."""
+    """uvicorn exits by the signal that stopped it; this server exits with code 0 after a requested stop."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -93,7 +92,7 @@ class _Server(uvicorn.Server):
 
 class _Workers(Multiprocess):
     def handle_hup(self) -> None:
-        """Each worker reads the file itself; uvicorn would start new ones, and wait for the streams of the old."""
+        """Each worker reloads the config itself; uvicorn would restart them and wait for their streams to end."""
         for worker in self.processes:
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -108,7 +107,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> uvicorn.Config:
+def server_settings(app: Any, config: Config, host: str, port: int, workers: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
@@ -128,38 +127,40 @@ def _settings(app: Any, config: Config, host: str, port: int, workers: int) -> u
         backlog=4096,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
-        timeout_worker_healthcheck=_ANSWERS_S,
+        timeout_worker_healthcheck=_WORKER_TIMEOUT_S,
     )
 
 
 def create() -> Process:
-    """The ASGI application of a worker; its parent has passed on what is served."""
+    """The ASGI application of a worker, whose parent has put the settings into the environment."""
     process = Process(worker_environment())
     log_format.begin(process.config.log)
     return process
 
 
 class Process:
-    """ASGI: opens everything at `lifespan.startup`, closes it at `lifespan.shutdown`, and answers between.
+    """The ASGI application of one process: `lifespan.startup` opens everything, `lifespan.shutdown` closes it."""
 
-    config: None: what the file says, or where that is refused, what the other workers have in force."""
-
-    def __init__(self, served: WorkerEnvironment, config: Config | None = None) -> None:
+    def __init__(self, served: WorkerEnvironment, config: Config | None = None, flush_s: float = 5.0) -> None:
+        """config: None: the file's, or if that is refused, the one of the other workers.
+        flush_s: how long a stopping process tries to append what it has recorded."""
+        self._flush_s = flush_s
         self._served = served
         self.config, self._refused = self._load(served.config) if config is None else (config, False)
         self.app: App | None = None
-        self.direct: App | None = None  # the app, where nothing stands before it: then it is asked without ASGI
-        self._front: Any = None  # the app, as browsers of other origins need it
+        self.direct: App | None = None
+        """The app, if no middleware stands before it: then the server calls it without ASGI."""
+        self._front: Any = None  # the app, behind CORS if that is configured
 
     def _load(self, path: Path) -> tuple[Config, bool]:
-        """A config, and whether it is that of the other workers, because the file's was refused."""
+        """(config, refused). refused: the file's config was refused, and the one of the other workers is used."""
         try:
             return load(path), False
         except ConfigError as error:
             kept = in_force()
             if kept is None or not kept.exists():
                 raise
-            log.error("the config is refused, that of the other workers is in force:\n%s", error)
+            log.error("the config is refused; this worker uses the one of the other workers:\n%s", error)
             return load(kept), True
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -210,14 +211,14 @@ class Process:
             heartbeat = Heartbeat(corridor.state, recorder)
             tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
-                gc.freeze()  # what is here now stays: the collector need not look at it again and again
-                # What remains is small, and looked at whole often enough that old rings of exceptions do not pile up.
+                gc.freeze()  # objects from start-up stay for good, so the collector can skip them
+                # The rest is small; full collections are frequent enough that cycles of exceptions do not pile up.
                 gc.set_threshold(20_000, 10, 5)
                 sys.setswitchinterval(_SWITCH_S)
                 yield app
             await reload.stop()
             await _settled(app)
-            await _flush(recorder, writing)
+            await _flush(recorder, writing, self._flush_s)
             await heartbeat.leave()
             await close(app.gateway)
             await asyncio.to_thread(_hand_over, access, parts.spans)
@@ -225,9 +226,9 @@ class Process:
 
     @contextlib.asynccontextmanager
     async def _metrics_listener(self, pages: OperationalPages) -> AsyncIterator[None]:
-        """A listener of its own for /metrics and /ready, where the config gives one; open to whoever reaches it.
+        """The separate listener for /metrics and /ready, if it is configured; it is open to everyone who reaches it.
 
-        With several workers each tries to bind it and the first has it: one scrape gives the total of all.
+        With several workers each tries to bind it and the first succeeds; a scrape returns the total of all workers.
         """
         bind = self.config.metrics.bind
         if bind is None:
@@ -248,11 +249,11 @@ class Process:
 
 
 def _spans(config: Config) -> Spans | None:
-    """Raises ConfigError where the extra is missing."""
+    """Raises ConfigError if the extra is not installed."""
     if config.otel is None:
         return None
     tracing.need()
-    from gateway.proxy.recording.spans import Spans  # only who wants spans pays for their SDK
+    from gateway.proxy.recording.spans import Spans  # its SDK is imported only if spans are configured
 
     return Spans(config.otel)
 
@@ -264,8 +265,10 @@ def _hand_over(access: AccessLog, spans: Spans | None) -> None:
 
 
 async def _show(app: App) -> None:
-    """Other workers answer scrapes too, and count what we have shown, also after our death. Ends with the parent, which
-    alone could stop or replace us: a worker without one would keep the port for ever."""
+    """Keeps this worker's metrics up to date for the other workers, which answer scrapes for all.
+
+    Stops the worker when its parent is gone: nothing else would stop it, and it would keep the port.
+    """
     parent = os.getppid()
     while os.getppid() == parent:
         app.show()
@@ -275,11 +278,11 @@ async def _show(app: App) -> None:
 
 
 def _listener(bind: str) -> socket.socket | None:
-    """None: another worker has it. Raises ConfigError."""
+    """None: another worker has the address. Raises ConfigError."""
     host, _, port = bind.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # Listening at once: until one of them does, two workers could bind the same port.
+        # Listen at once: until one of them listens, two workers can bind the same port.
         return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and shared_metrics() is not None:
@@ -288,7 +291,7 @@ def _listener(bind: str) -> socket.socket | None:
 
 
 async def _settled(app: App) -> None:
-    """Calls that did not end within drain_s have been cancelled: what they were goes into the record too."""
+    """Waits for the calls that were cancelled after drain_s, so that they are recorded too."""
     for gateway in app.gateways:
         gateway.shadow.give_up()
     with contextlib.suppress(TimeoutError):
@@ -297,9 +300,9 @@ async def _settled(app: App) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def _flush(recorder: Recorder, writing: asyncio.Task[None]) -> None:
+async def _flush(recorder: Recorder, writing: asyncio.Task[None], timeout_s: float) -> None:
     recorder.close()
-    _, late = await asyncio.wait({writing}, timeout=_FLUSH_S)
+    _, late = await asyncio.wait({writing}, timeout=timeout_s)
     if late:
         writing.cancel()
         recorder.give_up()

@@ -1,4 +1,4 @@
-"""A gateway as it runs, for the tests of room 1: uvicorn on a real socket, a real stream, and the double upstream."""
+"""A gateway as it runs: uvicorn on a real socket, a real stream server, and a fake upstream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.config.environment import WorkerEnvironment
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
-from gateway.proxy.serve import Process, _settings
+from gateway.proxy.serve import Process, server_settings
 from gateway.stream import Corridor
 
 KEY = "test-key"
@@ -53,26 +53,27 @@ class Running:
         body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": text}], **fields}
         return self.client.stream("POST", "/chat/completions", json=body)
 
-    async def _more(self) -> None:
+    async def read_more(self) -> None:
+        """Reads further records from the stream."""
         entries = await self.corridor.read("test", 500, 500)
         self.records += [from_fields(e.fields) for e in entries]
         await self.corridor.ack([e.id for e in entries])
 
     async def recorded(self, n: int = 1) -> list[Exchange]:
         """The first n exchanges, once they are in the stream."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(55):
             while len(self.exchanges) < n:
-                await self._more()
+                await self.read_more()
         return self.exchanges
 
     async def tally(self, holds: Callable[[Tally], bool]) -> Tally:
         """The first tally for which `holds`."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(55):
             while True:
                 for record in self.records:
                     if isinstance(record, Tally) and holds(record):
                         return record
-                await self._more()
+                await self.read_more()
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -89,7 +90,7 @@ class Running:
 
     async def until(self, holds: Callable[[], Any]) -> None:
         """Waits for a state of this process, looking again at each turn of the loop."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not holds():
                 await asyncio.sleep(0.005)
 
@@ -146,18 +147,18 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
     """Starts gateways from configs, and stops them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def go(config: dict[str, Any], key: str | None = KEY) -> Running:
+        async def go(config: dict[str, Any], key: str | None = KEY, flush_s: float = 5.0) -> Running:
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
-            return await stack.enter_async_context(running(path, config, key))
+            return await stack.enter_async_context(running(path, config, key, flush_s))
 
         yield go
 
 
 @contextlib.asynccontextmanager
-async def running(path: Path, config: dict[str, Any], key: str | None) -> AsyncIterator[Running]:
-    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True))
-    settings = _settings(process, process.config, "127.0.0.1", 0, 1)
+async def running(path: Path, config: dict[str, Any], key: str | None, flush_s: float) -> AsyncIterator[Running]:
+    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), flush_s=flush_s)
+    settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     server = uvicorn.Server(settings)
     with contextlib.closing(settings.bind_socket()) as sock:

@@ -281,7 +281,7 @@ async def test_openai_a_response_of_another_key_is_not_found(
     ],
     ids=lambda v: v.name if isinstance(v, Fault) else "",
 )
-async def test_openai_errors_are_of_their_class_and_retries_are_not_multiplied(
+async def test_openai_clients_raise_their_errors_and_do_not_retry(
     client: openai.AsyncOpenAI, upstream: FakeUpstream, fault: Fault, error: Any, asked: int
 ) -> None:
     """The client would ask three times: it asks once, because the gateway has spent its own two tries. A conflict is

@@ -199,7 +199,7 @@ async def test_a_retry_after_that_fits_the_budget_is_waited_for(
     assert not second.calls
 
 
-async def test_a_cut_stream_whose_fallback_says_something_else_ends_in_an_error_event(
+async def test_a_differing_continuation_ends_in_an_error_event(
     start: Any, configured: Any, two: Any, events: Any
 ) -> None:
     first, second = two
@@ -300,7 +300,7 @@ async def test_fail_over_accounting_is_the_fallbacks(
     note("fail-over accounting", "streamed" if stream else "plain", "the fallback's")
 
 
-async def test_a_flapping_target_is_left_alone_and_asked_again_when_it_recovers(
+async def test_a_flapping_target_is_skipped_until_it_recovers(
     start: Any, configured: Any, two: Any, events: Any, note: Any
 ) -> None:
     first, second = two
@@ -318,9 +318,7 @@ async def test_a_flapping_target_is_left_alone_and_asked_again_when_it_recovers(
     note("target flaps", "plain", "back within 10 s")
 
 
-async def test_a_head_that_drips_and_comments_without_end_are_ended_by_the_limits(
-    start: Any, configured: Any, two: Any, events: Any
-) -> None:
+async def test_dripping_heads_and_endless_comments_time_out(start: Any, configured: Any, two: Any, events: Any) -> None:
     first, second = two
     for fault in (Fault.header_drip(0.05), Fault.comments_forever(0.05)):
         first.always(fault)

@@ -210,7 +210,7 @@ async def test_many_reloads_leave_nothing_behind(gateway: Any, upstream: FakeUps
     await gateway.until(lambda: len(asyncio.all_tasks()) <= before)
 
 
-async def test_calls_of_both_configs_are_in_the_metrics_while_both_are_in_use(
+async def test_metrics_cover_both_configs_while_both_are_in_use(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     upstream.says("one ", HOLD, "two")

@@ -253,9 +253,7 @@ async def test_beyond_loopback_metrics_and_detail_need_a_key(
     assert (await program.get("/health")).status_code == 200
 
 
-async def test_beyond_loopback_without_a_key_of_their_own_metrics_are_closed(
-    serve: Serve, configured: Configured, upstream: FakeUpstream
-) -> None:
+async def test_beyond_loopback_metrics_need_a_key(serve: Serve, configured: Configured, upstream: FakeUpstream) -> None:
     program = await serve(configured(upstream), "--host", EVERYWHERE)
     refused = await program.get("/metrics")
     assert refused.status_code == 401
@@ -263,7 +261,7 @@ async def test_beyond_loopback_without_a_key_of_their_own_metrics_are_closed(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_metrics_have_a_listener_of_their_own_where_the_config_gives_one(
+async def test_metrics_may_have_a_listener_of_their_own(
     serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
 ) -> None:
     port = free_port()
@@ -339,7 +337,7 @@ async def test_workers_listen_for_themselves_and_share_connections(
     assert await program.ended() == 0
 
 
-async def test_one_scrape_gives_the_total_of_all_workers_also_of_one_that_was_killed(
+async def test_a_scrape_covers_all_workers_and_a_killed_one(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
     program = await serve(configured(upstream), "--workers", "2")
@@ -370,7 +368,7 @@ async def test_one_scrape_gives_the_total_of_all_workers_also_of_one_that_was_ki
     assert len({t.incarnation for t in tallies if t.final}) == 2, "the killed one could not say good-bye"
 
 
-async def test_every_worker_takes_the_new_config_and_goes_on_with_its_streams(
+async def test_every_worker_reloads_and_keeps_its_streams(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     program = await serve(configured(upstream), "--workers", "2")
@@ -389,7 +387,7 @@ async def test_every_worker_takes_the_new_config_and_goes_on_with_its_streams(
     assert len(program.workers) == 2, "nobody was started anew"
 
 
-async def test_a_worker_replaced_after_the_file_was_spoilt_serves_the_config_in_force(
+async def test_a_replaced_worker_serves_the_config_in_force(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
     program = await serve(configured(upstream), "--workers", "2")
@@ -481,7 +479,7 @@ async def test_a_stopping_gateway_lets_what_is_in_flight_finish(
     assert sum(c.n for c in tallies[-1].enqueued) == 1
 
 
-async def test_a_stream_longer_than_the_drain_is_ended_with_an_error_and_recorded(
+async def test_a_stream_longer_than_the_drain_ends_with_an_error(
     serve: Serve, configured: Configured, upstream: FakeUpstream, events: Callable[[bytes], list[Any]]
 ) -> None:
     program = await serve(configured(upstream, limits={"drain_s": 1}))
@@ -565,11 +563,10 @@ async def test_a_shadow_under_way_does_not_hold_up_the_stop(
 
 
 async def test_a_stream_server_that_is_gone_does_not_hold_up_the_stop(
-    start: Any, configured: Configured, stream_server: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    start: Any, configured: Configured, stream_server: Any, upstream: FakeUpstream
 ) -> None:
     """It is tried for a while; what could not be handed over is counted as lost."""
-    monkeypatch.setattr("gateway.proxy.serve._FLUSH_S", 0.1)
-    gateway = await start(configured(upstream, stream={"url": stream_server.url, "name": "gone"}))
+    gateway = await start(configured(upstream, stream={"url": stream_server.url, "name": "gone"}), flush_s=0.1)
     recorder = gateway.gateway.recorder
     stream_server.kill()
     for _ in range(3):
@@ -584,7 +581,7 @@ SECRETS = ("sk-secret-key", "my-own-words", "in-a-header")
 
 
 @pytest.mark.parametrize("access", [True, False])
-async def test_each_call_leaves_a_line_of_its_numbers_and_nothing_of_its_content(
+async def test_the_access_log_holds_numbers_and_no_content(
     serve: Serve, upstream: FakeUpstream, configured: Configured, access: bool
 ) -> None:
     program = await serve(configured(upstream, log={"access": access}), "--workers", "2")

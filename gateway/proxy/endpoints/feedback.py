@@ -1,7 +1,7 @@
-"""`POST /v1/feedback`: what a person says of an answer, checked and handed to the recorder.
+"""`POST /v1/feedback`: a person's feedback on an answer, validated and handed to the recorder.
 
-Whether the exchange is the caller's own is seen in room 2, where exchanges are. Its verdict comes back through the
-stream server; while none comes (the consumer is behind, or away), feedback is taken all the same.
+Whether the exchange belongs to the caller is checked by the evaluation consumer, which has the exchanges. Its verdict
+comes back through the stream server; if none comes in time (the consumer is behind or down), the feedback is accepted.
 """
 
 from __future__ import annotations
@@ -29,33 +29,36 @@ _OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-
 
 
 Recall = Callable[[str], Awaitable[str | None]]
-"""A small text by its name, as another program left it in the stream server; None: none is there."""
+"""Reads a small text by its name, which another program has put into the stream server; None: it is not there."""
 
 
-async def nobody(_: str) -> str | None:
-    """A Recall where nobody answers."""
+async def no_recall(_: str) -> str | None:
+    """A Recall without a stream server."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackWait:
-    """How long a verdict is waited for, and how often it is looked for. late_s: an exchange that is not in the store so
-    long after its call does not come any more."""
+    """How long the endpoint waits for a verdict."""
 
     wait_s: float = 1.0
     look_s: float = 0.05
+    """Between two looks for it."""
     late_s: float = 900.0
+    """An exchange that is not in the store so long after its call will not come."""
 
 
 def feedback_page(
     gateway: Callable[[], Gateway],
-    recall: Recall = nobody,
+    recall: Recall = no_recall,
     clock: Callable[[], float] = time.time,
     patience: FeedbackWait | None = None,
 ) -> Any:
-    """200 when the exchange is known, 202 when it may still come, 404 when it is none of the caller's. The same id
-    replaces what was said before."""
-    pace = patience or FeedbackWait()
+    """200 if the exchange is known, 202 if it may still come, 404 if it is not the caller's.
+
+    Feedback with the same id replaces the earlier one.
+    """
+    wait = patience or FeedbackWait()
 
     async def page(request: Request) -> Response:
         now = gateway()
@@ -68,24 +71,24 @@ def feedback_page(
             raise
         if not now.recorder.feedback(given):
             counts.of(metric, "buffer_full").n += 1
-            raise Overloaded("feedback cannot be taken now: what was recorded waits for the stream server",
-                             code="feedback_buffer_full", retry_after_s=5)  # fmt: skip
-        verdict = await _verdict(recall, given, pace)
-        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, pace)):
+            message = "the recorder's buffer is full, because the stream server does not take records; retry later"
+            raise Overloaded(message, code="feedback_buffer_full", retry_after_s=5)
+        verdict = await _verdict(recall, given, wait)
+        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, wait)):
             counts.of(metric, "not_found").n += 1
-            raise NotFound(f"no recorded exchange of yours has the id {given.id[:100]!r}", param="id",
-                           code="exchange_not_found")  # fmt: skip
+            message = f"no recorded exchange of yours has the id {given.id[:100]!r}"
+            raise NotFound(message, param="id", code="exchange_not_found")
         counts.of(metric, "accepted").n += 1
         exchange = verdict and verdict.get("exchange")
-        said = {"id": given.feedback_id, "object": "feedback", "exchange": exchange or given.id, "accepted": True}
-        return Response(orjson.dumps(said), 200 if exchange else 202, media_type="application/json")
+        body = {"id": given.feedback_id, "object": "feedback", "exchange": exchange or given.id, "accepted": True}
+        return Response(orjson.dumps(body), 200 if exchange else 202, media_type="application/json")
 
     return page
 
 
-async def _verdict(recall: Recall, given: Feedback, pace: FeedbackWait) -> dict[str, Any] | None:
-    """What room 2 says of this word, and not of an earlier one under the same id. None: nothing yet."""
-    looks = max(1, round(pace.wait_s / pace.look_s))
+async def _verdict(recall: Recall, given: Feedback, wait: FeedbackWait) -> dict[str, Any] | None:
+    """The consumer's verdict on this feedback, not on an earlier one with the same id. None: there is none yet."""
+    looks = max(1, round(wait.wait_s / wait.look_s))
     for _ in range(looks):
         try:
             found = await recall(f"feedback:{given.feedback_id}")
@@ -95,15 +98,15 @@ async def _verdict(recall: Recall, given: Feedback, pace: FeedbackWait) -> dict[
             verdict: dict[str, Any] = orjson.loads(found)
             if verdict["at"] >= given.at:
                 return verdict
-        await asyncio.sleep(pace.look_s)
+        await asyncio.sleep(wait.look_s)
     return None
 
 
-def _too_late(verdict: dict[str, Any], given: Feedback, pace: FeedbackWait) -> bool:
-    """Whether an exchange that is not there will not come: our ids say when their call came."""
+def _too_late(verdict: dict[str, Any], given: Feedback, wait: FeedbackWait) -> bool:
+    """Whether an unknown exchange will not come any more. Our ids contain the time of their call."""
     ours = _OURS.fullmatch(given.id)
     called = int(ours[1] + ours[2], 16) / 1000 if ours else given.at
-    return verdict.get("exchange") is None and given.at - called > pace.late_s
+    return verdict.get("exchange") is None and given.at - called > wait.late_s
 
 
 async def _body(request: Request) -> bytes:
@@ -116,7 +119,7 @@ async def _body(request: Request) -> bytes:
 
 
 def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedback:
-    """key: the idempotency key; None: one person's word for each name and exchange. Raises BadRequest."""
+    """key: the idempotency key; None: one feedback for each caller, exchange and name. Raises BadRequest."""
     fields = _fields(body)
     texts = {name: _text(fields, name, bound) for name, bound in _BOUNDS.items()}
     exchange, name = texts["id"], texts["name"] or "feedback"

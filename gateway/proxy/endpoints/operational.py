@@ -1,4 +1,4 @@
-"""All that is not the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
+"""The paths beside the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.core.errors import GatewayError, InvalidKey, NotAllowed
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import Gateway, unknown_path
-from gateway.proxy.endpoints.feedback import Recall, feedback_page, nobody
+from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
 from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.request.auth import matches
@@ -32,9 +32,7 @@ OWNER = "assay-gateway"
 
 
 class OperationalPages:
-    """gateway: gives the Gateway in force. show: brings its metrics up to date. registry: of this process's metrics.
-    loopback: the main port listens only on this machine, so that metrics and readiness need no key there. recall: what
-    room 2 says of feedback."""
+    """The handlers of these paths."""
 
     def __init__(
         self,
@@ -43,18 +41,22 @@ class OperationalPages:
         registry: CollectorRegistry,
         *,
         loopback: bool,
-        recall: Recall = nobody,
+        recall: Recall = no_recall,
+        private: bool = False,
     ) -> None:
+        """gateway: returns the Gateway in force. show: brings its metrics up to date. registry: of this process.
+        loopback: the main port is reachable only from this machine, so that metrics and readiness need no key.
+        recall: reads verdicts on feedback. private: for a listener of its own, which needs no key at all."""
         self._gateway = gateway
         self._show = show
         self._registry = registry
         self._loopback = loopback
         self._recall = recall
-        self._open = False
+        self._open = private
         self._started = int(time.time())
 
     def app(self) -> ASGIApp:
-        """The ASGI application of these pages."""
+        """The ASGI application of all paths beside the hot path."""
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
@@ -71,9 +73,8 @@ class OperationalPages:
         return Router(routes, redirect_slashes=False)
 
     def private(self) -> ASGIApp:
-        """Metrics and readiness for a listener of their own: whoever reaches it may look."""
-        pages = OperationalPages(self._gateway, self._show, self._registry, loopback=True)
-        pages._open = True
+        """Metrics and readiness for a listener of their own, open to everyone who reaches it."""
+        pages = OperationalPages(self._gateway, self._show, self._registry, loopback=True, private=True)
         return Router(
             [
                 Route("/ready", self._said(pages.ready), methods=["GET"]),
@@ -83,7 +84,7 @@ class OperationalPages:
         )
 
     def _said(self, page: Page) -> Page:
-        """A page whose errors are answered in OpenAI's shape."""
+        """Wraps a page so that its errors have OpenAI's shape and every response has a request id."""
 
         async def answer(request: Request) -> Response:
             request_id = new_id()
@@ -113,11 +114,11 @@ class OperationalPages:
         return {"id": alias, "object": "model", "created": self._started, "owned_by": OWNER}
 
     async def health(self, request: Request) -> Response:
-        """This process lives. Says nothing of upstreams: a balancer must not restart us for their faults."""
+        """This process runs. Does not depend on upstreams: a load balancer must not restart the gateway for them."""
         return json_response({"status": "ok", "version": __version__})
 
     async def ready(self, request: Request) -> Response:
-        """Whether calls can be answered: every alias has a target that may be asked. The detail needs leave."""
+        """Whether calls can be answered: every alias has a target that is ready. Details need access to metrics."""
         gateway = self._gateway()
         states = {
             p.name: "ready" if p.ready else "down" if p.upstream.down else "failing"
@@ -133,9 +134,9 @@ class OperationalPages:
         if not self._may_look(request):
             config = self._gateway().config.metrics
             hint = f"they are served on {config.bind}" if config.bind else "set metrics.sha256 or metrics.bind"
-            raise InvalidKey(f"metrics need a key of their own beyond loopback; {hint}")
+            raise InvalidKey(f"metrics need a key of their own when the gateway is not bound to loopback; {hint}")
         self._show()
-        # On a thread: putting several workers together reads all their files, and calls are under way meanwhile.
+        # On a thread: with several workers it reads all their files, while calls are in flight.
         text = await asyncio.to_thread(exposition, self._registry, shared_metrics())
         return Response(text, media_type=CONTENT_TYPE.decode())
 
@@ -148,7 +149,7 @@ class OperationalPages:
         return self._loopback
 
     async def unknown(self, request: Request) -> Response:
-        # Not request.url, which is put together with the client's Host header, and cannot be with every one.
+        # Not request.url, which is built from the client's Host header and fails for some.
         raise unknown_path(request.scope["path"], request.method)
 
 
@@ -156,7 +157,7 @@ _ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
-    """Other paths below /v1/ go untouched to the upstream that the config names, for keys that may."""
+    """Forwards other paths below /v1/ unchanged to the configured upstream, for keys that allow it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
@@ -167,14 +168,14 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             raise unknown_path(path, scope["method"])
         caller = now.keys.caller(dict(scope["headers"]))
         if "passthrough" not in caller.allow:
-            raise NotAllowed("this key may not use other paths: keys[].allow does not name `passthrough`")
+            raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         await forward(now.upstreams[upstream], scope, receive, send)
 
     return _Asgi(app, gateway)
 
 
 def response_by_id(gateway: Callable[[], Gateway]) -> Any:
-    """A stored response, at the upstream that made it."""
+    """Serves a stored response from the upstream that made it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
@@ -186,9 +187,9 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
 
 
 class _Asgi:
-    """Starlette takes a function for a request-response page; an instance with __call__ it takes for an application.
+    """An ASGI application, which Starlette recognises by its being an instance; functions are pages to it.
 
-    Its errors are answered in OpenAI's shape; a client that left gets no answer.
+    Errors have OpenAI's shape; a client that left gets no response.
     """
 
     def __init__(self, app: Any, gateway: Callable[[], Gateway]) -> None:
@@ -196,12 +197,12 @@ class _Asgi:
         self._gateway = gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        carrying = PassthroughCall(self._gateway(), receive, send)
+        call = PassthroughCall(self._gateway(), receive, send)
         try:
-            await carrying.run(self._app, scope)
+            await call.run(self._app, scope)
         except GatewayError as error:
-            if carrying.started:
-                return  # too late for a status; the connection closes unfinished
+            if call.started:
+                return  # too late for a status: the connection closes before the response's end
             response = error_response(error)
             response.headers["x-request-id"] = new_id()
             await response(scope, receive, send)
@@ -210,7 +211,7 @@ class _Asgi:
 
 
 def for_browsers(app: Any, origins: tuple[str, ...]) -> Any:
-    """The application for pages of these origins too, every answer and every refusal (CORS); itself without any."""
+    """Adds CORS headers for these origins to every response; without origins, returns the application itself."""
     if not origins:
         return app
     return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])

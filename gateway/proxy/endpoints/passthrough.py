@@ -1,6 +1,6 @@
-"""Paths that are none of ours (files, batches, fine-tuning, …), carried to one upstream, untouched and unrecorded.
+"""Forwards other paths (files, batches, fine-tuning, …) to one upstream, unchanged and unrecorded.
 
-One attempt, no fallback: such calls change state at the upstream, and only there.
+One attempt, no fallback: such calls change the state of that upstream.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from gateway.proxy.types import ClientGone, Receive, Send
 log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
-_LAST_STATUS = 599  # RFC 9110, section 15: above it there are none, and uvicorn writes none
+_LAST_STATUS = 599  # the highest valid one (RFC 9110, section 15); uvicorn cannot send a higher one
 
 
 async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Carries one request and its answer, both as they come. Raises UpstreamFailed before the answer's head."""
+    """Forwards a request and its response, both as they arrive. Raises UpstreamFailed before the response's head."""
     await send_on(upstream, await open_reply(upstream, scope, _body(receive) if _has_body(scope) else b""), send)
 
 
 async def open_reply(
     upstream: UpstreamState, scope: dict[str, Any], body: bytes | AsyncIterator[bytes]
 ) -> UpstreamReply:
-    """Asks, and gives the reply as far as its head. Raises UpstreamFailed."""
+    """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed."""
     path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
     if scope["query_string"]:
         path += b"?" + scope["query_string"]
@@ -42,15 +42,15 @@ async def open_reply(
     try:
         reply = await upstream.transport.send(request, _CONNECT_S)
     except TransportError as error:
-        raise UpstreamFailed(f"{upstream.name} could not be asked ({type(error).__name__})") from error
+        raise UpstreamFailed(f"{upstream.name} could not be reached ({type(error).__name__})") from error
     if reply.status > _LAST_STATUS:
         reply.close()
-        raise UpstreamFailed(f"{upstream.name} answered with HTTP {reply.status}, which is no status")
+        raise UpstreamFailed(f"{upstream.name} answered with HTTP status {reply.status}; valid ones are 100 to 599")
     return reply
 
 
 async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:
-    """The reply as the client's answer. One that breaks off ends the client's connection unfinished."""
+    """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
     try:
         head = [*for_client(reply.headers), (b"x-request-id", new_id().encode())]
         head.append((b"x-gateway-upstream", upstream.name.encode()))
@@ -60,19 +60,17 @@ async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> 
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except TransportError as error:
-        log.warning("%s broke off its answer: %s", upstream.name, error)
+        log.warning("upstream %s broke off its response: %s; the client's connection is closed", upstream.name, error)
     finally:
         reply.close()
 
 
 class PassthroughCall:
-    """A request under way outside the hot path: its config stays open for it, and it ends when its client leaves.
-
-    started: the answer's head has gone out.
-    """
+    """A request in flight outside the hot path: it keeps its gateway open, and ends when its client leaves."""
 
     def __init__(self, gateway: Gateway, receive: Receive, send: Send) -> None:
         self.started = False
+        """The response's head has been sent."""
         self._calls = gateway.calls
         self._receive = receive
         self._send = send
@@ -85,7 +83,7 @@ class PassthroughCall:
         if not _has_body(scope):
             self._watch.start()
         try:
-            await app(scope, self._hear, self._say)
+            await app(scope, self._receive_watched, self._send_noted)
         except asyncio.CancelledError:
             absorb_cancellation()
             raise (ClientGone() if self._context.client_gone else stopping()) from None
@@ -93,14 +91,14 @@ class PassthroughCall:
             self._calls["passthrough"] -= 1
             self._watch.stop()
 
-    async def _hear(self) -> Any:
-        """While the body comes, whoever reads it sees the client leave; afterwards the watch does."""
+    async def _receive_watched(self) -> Any:
+        """Starts the watch once the body is complete; until then the reader of the body sees the client leave."""
         message = await self._receive()
         if not message.get("more_body", False):
             self._watch.start()
         return message
 
-    async def _say(self, message: Any) -> None:
+    async def _send_noted(self, message: Any) -> None:
         self.started = True
         self._context.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
@@ -115,7 +113,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone  # an end here would make half a file look whole
+            raise ClientGone  # ending the body here would make half a file look complete
         more = message.get("more_body", False)
         if message.get("body"):
             yield message["body"]

@@ -1,4 +1,4 @@
-"""Responses by their id: read, cancelled, deleted at the upstream that made them."""
+"""Reads, cancels and deletes responses by their id, at the upstream that made them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import Receive, Send
 
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")  # never "..": it stands in a path, beside our credential
+# Never "..": the id becomes part of a path that is sent with the gateway's credential.
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")
 
 
 async def by_id(
@@ -25,13 +26,13 @@ async def by_id(
     receive: Receive,
     send: Send,
 ) -> None:
-    """GET, DELETE and POST …/cancel of one response. upstreams: those this caller's models are on.
+    """GET, DELETE and POST …/cancel of one response. upstreams: those of the caller's models.
 
-    An id that nobody knows is asked of each in turn; the first that has it answers. Raises NotFound when none has, and
-    UpstreamFailed when one could not be asked: it may be the one.
+    If the upstream of the id is unknown, each is tried in turn and the first that has the response answers. Raises
+    NotFound if none has it, and UpstreamFailed if one could not be reached, since that one may have it.
     """
     if not _ID.fullmatch(response_id):
-        raise NotFound(f'there is no response "{response_id[:100]}"', param="id")
+        raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
     known = {u.name: u for u in upstreams}
     home = await affinity.home(response_id, caller)
     if home in known:
@@ -49,4 +50,4 @@ async def by_id(
             continue
         await send_on(upstream, reply, send)
         return
-    raise failure or NotFound(f'there is no response "{response_id[:100]}"', param="id")
+    raise failure or NotFound(f'response "{response_id[:100]}" does not exist', param="id")

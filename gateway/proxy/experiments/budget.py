@@ -1,10 +1,10 @@
-"""What shadows have used on the present UTC day: tokens and USD, by experiment, over all gateways on a stream server.
+"""What shadows have spent on the current UTC day: tokens and USD by experiment, over all gateways of a stream server.
 
-Kept in the stream server and shared off the path: each second a process adds what it used and reads what all have. So
-a budget is overshot by at most what all gateways use in a second, and by the requests that are then under way
-(`budget.concurrency` in each process). While the stream server is away, each process goes by what it last read and its
-own use: the budget then holds for each process by itself. What was added but not acknowledged is added again: more is
-counted then, and less is asked.
+The sums are in the stream server. Each second a process adds what it has spent and reads the total, off the hot path.
+So a budget is exceeded by at most what all gateways spend in a second plus the requests then in flight
+(`budget.concurrency` in each process). While the stream server is unreachable, each process uses the total it last read
+and its own spending: the budget then holds for each process separately. An addition that was not acknowledged is
+repeated, so that too much may be counted but never too little.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from gateway.core.exchange import Usage
 DAY_S = 86400
 KEEP_S = 3 * DAY_S
 COUNTS = "shadows"  # results of shadows, by "<plan hash>:<result>", for ever
-_BYTES_A_TOKEN = 3  # for an upstream that does not say what it used: rather too many tokens than too few
+_BYTES_PER_TOKEN = 3  # for an upstream that reports no usage: rather too many tokens than too few
 
 
 class BudgetStore(Protocol):
-    """What the stream server does for it."""
+    """The part of the stream server that keeps sums."""
 
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
 
 
 class ShadowSpending:
-    """One process's share of it, and what is known of all. clock: Unix seconds."""
+    """What this process has spent and not yet shared, and the total of all gateways as last read."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """clock: Unix seconds."""
         self._clock = clock
         self._day = int(clock() // DAY_S)
         self._known: dict[str, float] = {}  # of all gateways, as last read
@@ -52,7 +53,7 @@ class ShadowSpending:
         return usd is not None and self.spent(experiment, "usd") >= usd
 
     def used(self, experiment: str, budget: ExperimentBudget) -> float | None:
-        """The larger share of the day's two limits; None: it has none."""
+        """The share of the day's budget that is used, the larger of tokens and USD; None: there is no daily limit."""
         limits = {"tokens": budget.tokens_per_day, "usd": budget.usd_per_day}
         shares = [self.spent(experiment, what) / limit for what, limit in limits.items() if limit]
         return max(shares, default=None)
@@ -63,11 +64,11 @@ class ShadowSpending:
         self._own[f"{experiment}:usd"] += usd or 0.0
 
     def counted(self, plan_hash: str, result: str) -> None:
-        """For `gateway ab status`."""
+        """Counts one result, for `gateway ab status`."""
         self._results[f"{plan_hash}:{result}"] += 1
 
     async def share(self, sums: BudgetStore, experiments: list[str]) -> None:
-        """Adds what is new and reads what all have used. Raises StreamDown, and has then forgotten nothing."""
+        """Adds the new spending and reads the total. Raises StreamDown; nothing is lost then."""
         self._turn()
         day = self._day
         fields = [f"{name}:{what}" for name in experiments for what in ("tokens", "usd")]
@@ -92,5 +93,5 @@ class ShadowSpending:
 
 
 def usage_or_guess(usage: Usage | None, request: bytes, response: bytes) -> Usage:
-    """An upstream that counts nothing must not be free: then its bytes are counted, a token for three."""
-    return usage or Usage(len(request) // _BYTES_A_TOKEN, len(response) // _BYTES_A_TOKEN)
+    """The usage, or an estimate from the bytes if the upstream reports none: it must not count as free."""
+    return usage or Usage(len(request) // _BYTES_PER_TOKEN, len(response) // _BYTES_PER_TOKEN)

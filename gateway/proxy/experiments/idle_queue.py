@@ -1,8 +1,8 @@
-"""Turns for work that nobody waits for: between calls, and short, so that no answer waits long behind it.
+"""Runs work that no client waits for, in short turns between calls, so that no answer waits long behind it.
 
-A turn begins GATHER_S after the first piece came, so that several share the cost of waking up, and once no call is
-under way, at the latest after PATIENCE_S. It lasts TURN_S; what is left then has the next one, after whatever the loop
-had to do meanwhile. A queue that is half full goes on until it is not; it holds at most ROOM.
+A turn starts GATHER_S after the first task was queued, so that several share the cost of waking up, and then as soon as
+no call is in flight, at the latest after PATIENCE_S. It lasts TURN_S; the rest waits for the next turn, so that the
+event loop can run in between. If more than half of CAPACITY waits, a turn continues until that is no longer so.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 GATHER_S = 0.01
-PATIENCE_S = 0.03  # where answers take seconds, a call is always under way
-NEXT_S = 0.001  # a timer: the loop takes what is ready first, and the timers of most loops know nothing shorter
+PATIENCE_S = 0.03  # if answers take seconds, there is always a call in flight
+NEXT_S = 0.001  # a timer lets the loop run first what is ready; most loops have no shorter one
 TURN_S = 0.0001
-ROOM = 256
+CAPACITY = 256
 
-Piece = Callable[[], object]
+IdleTask = Callable[[], object]
 
 
 class IdleQueue:
-    """busy: whether a call is under way. clock: monotonic seconds. call_later: None: the running loop's."""
+    """A bounded queue of tasks that run while no call is in flight."""
 
     def __init__(
         self,
@@ -34,54 +34,55 @@ class IdleQueue:
         clock: Callable[[], float] = time.monotonic,
         call_later: Callable[[float, Callable[[], None]], Any] | None = None,
     ) -> None:
+        """busy: whether a call is in flight. clock: monotonic seconds. call_later: None: the running loop's."""
         self._busy = busy
         self._clock = clock
         self._call_later = call_later
-        self._pieces: deque[tuple[float, Piece]] = deque()
+        self._tasks: deque[tuple[float, IdleTask]] = deque()
         self._turning = False
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._tasks)
 
     @property
     def full(self) -> bool:
-        return len(self._pieces) >= ROOM
+        return len(self._tasks) >= CAPACITY
 
-    def later(self, piece: Piece) -> bool:
-        """Whether it is taken; a full queue takes none."""
+    def later(self, task: IdleTask) -> bool:
+        """Queues a task. False: the queue is full, and the task was not taken."""
         if self.full:
             return False
-        self._pieces.append((self._clock(), piece))
-        if len(self._pieces) == 1 and not self._turning:
+        self._tasks.append((self._clock(), task))
+        if len(self._tasks) == 1 and not self._turning:
             self._turn_in(GATHER_S)
         return True
 
-    def do(self, piece: Piece) -> None:
-        """For what must be done: at once where there is no room."""
-        if not self.later(piece):
-            _run(piece)
+    def do(self, task: IdleTask) -> None:
+        """Queues a task that must not be lost; if the queue is full, runs it at once."""
+        if not self.later(task):
+            _run(task)
 
     def empty(self) -> None:
-        """Everything that waits is done now, with what it puts here meanwhile."""
-        while self._pieces:
-            _run(self._pieces.popleft()[1])
+        """Runs all queued tasks now, including those that they queue."""
+        while self._tasks:
+            _run(self._tasks.popleft()[1])
 
     def _turn_in(self, seconds: float) -> None:
         self._turning = True
         (self._call_later or asyncio.get_running_loop().call_later)(seconds, self._turn)
 
     def _turn(self) -> None:
-        pieces, began = self._pieces, self._clock()
-        if pieces and (not self._busy() or began - pieces[0][0] >= PATIENCE_S):
-            while pieces and (len(pieces) > ROOM // 2 or self._clock() - began < TURN_S):
-                _run(pieces.popleft()[1])
+        tasks, began = self._tasks, self._clock()
+        if tasks and (not self._busy() or began - tasks[0][0] >= PATIENCE_S):
+            while tasks and (len(tasks) > CAPACITY // 2 or self._clock() - began < TURN_S):
+                _run(tasks.popleft()[1])
         self._turning = False
-        if pieces:
+        if tasks:
             self._turn_in(NEXT_S)
 
 
-def _run(piece: Piece) -> None:
+def _run(task: IdleTask) -> None:
     try:
-        piece()
-    except Exception:  # the next one is not at fault
-        log.exception("work beside the calls failed")
+        task()
+    except Exception:  # the queue must survive: the other tasks are not at fault
+        log.exception("a background task of a call failed; the next one runs")

@@ -1,20 +1,20 @@
-"""Whether an experiment's shadows slow the answers that clients wait for. Pure: times come in.
+"""Whether an experiment's shadows slow down the answers that clients wait for. Pure: times are passed in.
 
-Comparing calls during which shadows ran with those during which none did says nothing: shadows run when there is much
-traffic, and then everything is slower. So shadows are stopped for a moment now and then, and what comes then is
-compared with what came just before:
+Comparing calls that ran together with shadows to calls that did not would say nothing: shadows run when there is much
+traffic, and then everything is slower. So shadows are stopped for a moment now and then, and the answers of that time
+are compared with those just before:
 
-  spell     A quiet spell is held in the first 20 s of a slot of 120 s of the wall clock, so that all gateways and
-            workers that hold one hold it together; a shadow asked elsewhere loads the same model. It is held when 100
-            answers have come beside shadows since the last one and either the last comparison is 10 minutes old, or
-            the tail looks longer than it was in the last spell.
-  compare   The answers beside shadows (the last 300) with those of the spell: of k + x pooled slowest answers, fewer
-            than k are of the spell, which has under exchangeability an exact (hypergeometric) probability; k is 1 % of
-            the spell's answers. At p < 0.001, and with a p99 at least a fifth higher, the shadows are at fault.
-  pause     Then shadows pause for 60 s, and twice as long each time it happens again, up to an hour; a comparison that
-            finds nothing sets that back. With fewer than 50 answers in a spell nothing is concluded.
+  quiet spell  The first 20 s of a 120 s slot of the wall clock, so that all gateways and workers are quiet together (a
+               shadow of another process loads the same model). A slot has one if 100 answers have ended with shadows
+               running since the last spell, and either the last comparison is 10 minutes old or the tail looks longer
+               than in the last spell.
+  comparison   The last 300 answers with shadows against those of the spell. Among the k + x slowest of both, fewer than
+               k are of the spell; under exchangeability this has an exact (hypergeometric) probability; k is 1 % of the
+               spell's answers. With p < 0.001 and a p99 at least a fifth higher, the shadows are at fault.
+  pause        Then shadows pause for 60 s, and twice as long each further time, up to an hour; a comparison that finds
+               nothing resets this. Fewer than 50 answers in a spell allow no conclusion.
 
-Streams are compared by their first token, plain answers by their whole time: two comparisons, and either may pause.
+Streams are compared by the time to their first token, plain answers by their total time; either may cause a pause.
 """
 
 from __future__ import annotations
@@ -25,28 +25,31 @@ from math import comb
 from gateway.core.backoff import Backoff
 
 SLOT_S, SPELL_S, STALE_S = 120.0, 20.0, 600.0
-BESIDE, LEAST_BESIDE, LEAST_QUIET = 300, 100, 50
+WITH_SHADOWS, MIN_WITH_SHADOWS, MIN_QUIET = 300, 100, 50
 PAUSE = Backoff(first_s=60.0, most_s=3600.0)
 P_VALUE, RATIO = 1e-3, 1.2
 
 
 class LatencyGate:
-    """Of one experiment, in one process. `now` is Unix seconds throughout. open: shadows may be offered."""
+    """The gate of one experiment in one process. `now` is in Unix seconds throughout."""
 
     def __init__(self) -> None:
         self.open = True
+        """Shadows may be sent."""
         self.paused_until = 0.0
-        self._series = (LatencySeries(), LatencySeries())  # streams, plain answers
+        self.streams = LatencySeries()
+        self.plain = LatencySeries()
+        self._series = (self.streams, self.plain)
         self._pauses = 0  # in a row, without a comparison that found nothing between them
-        self._spell_until: float | None = None  # None: no spell is held
-        self._quiet_since: float | None = None  # in a spell: since when no shadow runs
+        self._spell_until: float | None = None  # None: there is no quiet spell
+        self._quiet_since: float | None = None  # in a spell: since when no shadow has been running
         self._compared_at = 0.0
         self._running = 0
         self._ran_until = -1.0  # when the last shadow ended
 
     @property
     def paused(self) -> bool:
-        """At fault, and not only being looked at."""
+        """The shadows were found at fault; a quiet spell alone is not a pause."""
         return self.paused_until > 0.0
 
     def began(self) -> None:
@@ -57,17 +60,17 @@ class LatencyGate:
         self._ran_until = now
 
     def answered(self, stream: bool, began: float, now: float, seconds: float) -> None:
-        """A served answer has ended. began, now: of the call; seconds: until its first token, or its end."""
-        series = self._series[0 if stream else 1]
+        """Notes a served answer. began, now: start and end of the call. seconds: to the first token, or to the end."""
+        series = self.streams if stream else self.plain
         if self._quiet_since is not None:
             if began >= self._quiet_since:
                 series.quiet.append(seconds)
         elif self._running or self._ran_until >= began:
-            series.beside.append(seconds)
+            series.with_shadows.append(seconds)
             series.since += 1
 
     def tick(self, now: float) -> None:
-        """To be called each second or so."""
+        """Called about once a second."""
         if self.paused:
             if now >= self.paused_until:
                 self.paused_until = 0.0
@@ -80,7 +83,7 @@ class LatencyGate:
             self._in_spell(now)
 
     def _wants_a_spell(self, now: float) -> bool:
-        enough = any(series.since >= LEAST_BESIDE for series in self._series)
+        enough = any(series.since >= MIN_WITH_SHADOWS for series in self._series)
         return enough and (now - self._compared_at >= STALE_S or any(series.longer() for series in self._series))
 
     def _in_spell(self, now: float) -> None:
@@ -91,7 +94,7 @@ class LatencyGate:
 
     def _compare(self, now: float) -> None:
         at_fault = any(series.longer(fresh=True) for series in self._series)
-        if any(len(series.quiet) >= LEAST_QUIET for series in self._series):
+        if any(len(series.quiet) >= MIN_QUIET for series in self._series):
             self._compared_at = now
             self._pauses = self._pauses if at_fault else 0
         for series in self._series:
@@ -109,45 +112,47 @@ class LatencyGate:
 
 
 class LatencySeries:
-    """Times of one kind of answer. beside: while shadows ran; quiet: of the spell that is held; reference: of the last
-    one that had enough. since: how many came beside shadows since it."""
+    """The times of one kind of answer, in seconds."""
 
     def __init__(self) -> None:
-        self.beside: deque[float] = deque(maxlen=BESIDE)
+        self.with_shadows: deque[float] = deque(maxlen=WITH_SHADOWS)
         self.quiet: list[float] = []
+        """From the current quiet spell."""
         self.reference: list[float] = []
+        """From the last quiet spell with enough answers."""
         self.since = 0
+        """Answers with shadows since that spell."""
 
     def longer(self, *, fresh: bool = False) -> bool:
-        """Whether the tail beside shadows is longer than in the last spell. fresh: than in the one that is held."""
+        """Whether the tail is longer with shadows than in the last spell; fresh: than in the current one."""
         quiet = self.quiet if fresh else self.reference
-        if len(quiet) < LEAST_QUIET or len(self.beside) < LEAST_BESIDE:
+        if len(quiet) < MIN_QUIET or len(self.with_shadows) < MIN_WITH_SHADOWS:
             return False
-        return tail_is_longer(list(self.beside), quiet)
+        return tail_is_longer(list(self.with_shadows), quiet)
 
     def turn(self) -> None:
-        """The spell is over."""
-        if len(self.quiet) >= LEAST_QUIET:
+        """Ends the quiet spell."""
+        if len(self.quiet) >= MIN_QUIET:
             self.reference = self.quiet
         self.quiet = []
-        self.beside.clear()
+        self.with_shadows.clear()
         self.since = 0
 
 
-def tail_is_longer(beside: list[float], quiet: list[float]) -> bool:
-    """Significantly, and by enough to matter."""
+def tail_is_longer(with_shadows: list[float], quiet: list[float]) -> bool:
+    """Whether `with_shadows` has the longer tail: significantly, and by enough to matter."""
     k = max(1, len(quiet) // 100)
     bound = sorted(quiet)[-k]
-    above = sum(seconds > bound for seconds in beside)
-    high = sorted(beside)[-max(1, len(beside) // 100)]
-    return high >= RATIO * bound and tail_p(above, len(beside), k, len(quiet)) < P_VALUE
+    above = sum(seconds > bound for seconds in with_shadows)
+    high = sorted(with_shadows)[-max(1, len(with_shadows) // 100)]
+    return high >= RATIO * bound and tail_p(above, len(with_shadows), k, len(quiet)) < P_VALUE
 
 
 def tail_p(above: int, n: int, k: int, m: int) -> float:
     """P(at least `above` of n values exceed the k-th largest of m others), when all n + m are exchangeable.
 
-    Exactly when among the above + k - 1 largest of all, fewer than k are of the m: hypergeometric. above: in 0 … n;
-    k: in 1 … m. Ties count as not exceeding, which only makes it larger.
+    This is so exactly if fewer than k of the above + k - 1 largest values are among the m, which is hypergeometric.
+    above: in 0 … n. k: in 1 … m. Ties count as not exceeding, which can only make the result larger.
     """
     if above == 0:
         return 1.0

@@ -1,8 +1,9 @@
-"""Which plans are in force: read from the stream server, twice a second, off every call's path.
+"""Reads the plans in force from the stream server, twice a second, off the hot path.
 
-Unread at start means no shadow and no split; while the server is away, what was last known stands. A config whose
-experiment says `start: auto` (or a time) publishes its plan, once for each reading of the file, so that two gateways
-with different files do not push each other's out; what a command has stopped stays stopped until a command starts it.
+Until they have been read there is no shadow and no split; while the server is unreachable, the last known plans stay in
+force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
+that two gateways with different files do not replace each other's plan again and again. An experiment that a command
+has stopped stays stopped until a command starts it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _EVERY_S = 0.5
 
 
 class PlanStore(Protocol):
-    """The stream server, as far as experiments need it."""
+    """The part of the stream server that keeps plans and sums."""
 
     async def plans(self) -> dict[str, PlanState]: ...
     async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
@@ -33,8 +34,7 @@ class PlanStore(Protocol):
 
 
 class PlanPoller:
-    """One process's view of the plans. states: as last read, shared with whoever builds a gateway. experiments: of
-    every config from which calls are still under way, the present one last."""
+    """One process's view of the plans."""
 
     def __init__(
         self,
@@ -52,24 +52,24 @@ class PlanPoller:
         self._metrics = metrics
         self._clock = clock
         self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
-        self._told_down = False
+        self._warned = False  # of the stream server being unreachable
 
     async def run(self) -> None:
-        """For ever."""
+        """Runs until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(_EVERY_S)
 
     async def look(self) -> None:
-        """Reads, publishes, and puts in force what is known; adds what shadows have used."""
+        """Reads and publishes plans, puts the known ones in force, and shares what shadows have spent."""
         present = self._experiments()[-1]
         if present.plans:
             try:
                 await self._exchange(present)
             except StreamDown as error:
-                if not self._told_down:
-                    log.warning("%s; experiments go on as they were last known", error)
-                self._told_down = True
+                if not self._warned:
+                    log.warning("%s; experiments continue with the last known plans", error)
+                self._warned = True
         self._put_in_force()
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
@@ -79,21 +79,21 @@ class PlanPoller:
             states = await self._shared.plans()
         self._states.clear()
         self._states.update(states)
-        self._told_down = False
+        self._warned = False
         await self._shadow_state.spending.share(self._shared, list(present.plans))
 
     async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:
-        """Whether all of them now stand there, or are kept from it; another's change between is looked at again."""
+        """Publishes plans that differ. False: another process changed one in between, so the next poll tries again."""
         done = True
         for name, plan in present.plans.items():
             known = states.get(name)
             if not present.starts_itself(name) or (known is not None and known.plan == plan):
                 continue
             if known is not None and not known.running:
-                log.warning("experiment %s is stopped; its plan has changed, and `gateway ab start` starts it", name)
+                log.warning("experiment %s is stopped and its plan has changed; `gateway ab start` starts it", name)
                 continue
             if await self._shared.set_plan(PlanState(plan, "running", self._clock()), known):
-                log.info("experiment %s runs by plan %s%s", name, plan.hash, _was(known))
+                log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
             else:
                 done = False
         return done
@@ -123,5 +123,5 @@ class PlanPoller:
                 m.shadow_budget.labels(name).set(used)
 
 
-def _was(known: PlanState | None) -> str:
-    return f", and no longer by {known.plan.hash}" if known is not None else ""
+def _replaced(known: PlanState | None) -> str:
+    return f", which replaces {known.plan.hash}" if known is not None else ""

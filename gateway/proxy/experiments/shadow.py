@@ -1,8 +1,9 @@
-"""Asks the arms of a shadow once the served answer has ended, off the client's path, and records what each says.
+"""Sends a call's shadow requests once the served answer has ended, and records their answers.
 
-All of it is done aside, in pieces, between the calls that clients wait for: to decide and to record the served answer,
-to begin each arm, to record what it said. What does not fit when it is decided is not asked, and counted, and no shadow
-waits for room; all arms of a call are asked or none. Each arm that is asked leaves one exchange, also when it fails.
+All of it runs in an IdleQueue, in pieces, between the calls that clients wait for: deciding and recording the served
+answer, starting each arm, recording its answer. A shadow never waits for capacity: what does not fit at the decision is
+not sent, and is counted. Either all arms of a call are sent or none. Each arm that is sent leaves one exchange, also if
+it fails.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gateway.core.plan import REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
-from gateway.proxy.experiments.idle_queue import IdleQueue, Piece
+from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
@@ -39,7 +40,7 @@ from gateway.runtime.tasks import Tasks
 
 @dataclass(slots=True)
 class ShadowState:
-    """What this process knows of its shadows, by experiment. Outlives configs."""
+    """What this process knows about its shadows, by experiment. Outlives configs."""
 
     spending: ShadowSpending = field(default_factory=ShadowSpending)
     running: Counter[str] = field(default_factory=Counter)
@@ -47,21 +48,23 @@ class ShadowState:
     gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
 
     def kill(self, experiment: str) -> None:
-        """Ends what is under way: it leaves no exchange."""
+        """Cancels the experiment's shadow requests in flight; they leave no exchange."""
         for task in self.tasks.pop(experiment, ()):
             task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowOffer:
-    """arms: to ask, in the order in which they are asked; (): none, and reason says why."""
+    """The decision about one drawn shadow."""
 
     arms: tuple[str, ...]
+    """The arms to send, in that order; (): none."""
     reason: str | None = None
+    """Why none is sent."""
 
 
 class ShadowSender:
-    """Of one config. rng: for the order of asking."""
+    """Sends the shadows of one config."""
 
     def __init__(
         self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
@@ -76,27 +79,27 @@ class ShadowSender:
         self._prices = prices
         self._shadow_state = shadow_state
         self._rng = rng
-        self._idle_queue = idle_queue
+        self.idle_queue = idle_queue
         self._running = 0
         self._given_up = False
 
     @property
     def running(self) -> int:
-        """How many requests of this config's shadows are under way, and pieces of work for them wait."""
-        return self._running + len(self._idle_queue)
+        """Shadow requests of this config in flight, plus tasks queued for them."""
+        return self._running + len(self.idle_queue)
 
     def give_up(self) -> None:
-        """The process ends: nobody is asked any more, and what is under way will be cut by us, which says nothing of
-        the candidate."""
+        """The process stops: no shadow starts any more. Those in flight are about to be cut by the gateway, which says
+        nothing about the candidate, so they are not recorded."""
         self._given_up = True
-        self._idle_queue.empty()
+        self.idle_queue.empty()
 
-    def later(self, piece: Piece) -> bool:
-        """Whether the rest of a call's settlement is done aside; False: there is no room, and it is to be done now."""
-        return not self._given_up and self._idle_queue.later(piece)
+    def later(self, task: IdleTask) -> bool:
+        """Queues the rest of a call's settlement. False: the queue is full, so the caller does it now."""
+        return not self._given_up and self.idle_queue.later(task)
 
     def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
-        """Whether the arms of a drawn shadow are asked; room for them is taken until ask() or withdraw()."""
+        """Decides on a drawn shadow. The offer holds its share of the concurrency until ask() or withdraw()."""
         running = assignment.running
         arms = arms_asked(running, call.id)
         reason = self._why_not(call, running, arms)
@@ -109,7 +112,7 @@ class ShadowSender:
 
     def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
-        if self._given_up or self._idle_queue.full:
+        if self._given_up or self.idle_queue.full:
             return "busy"
         target_states = [self._router.target_state(running.plan.target(arm)) for arm in arms]
         if self._router.experiments.in_force.get(name) is not running:
@@ -126,24 +129,24 @@ class ShadowSender:
         if self._shadow_state.spending.over(name, settings.budget) or self._unpriced(running, target_states):
             return "budget"
         full = self._shadow_state.running[name] + len(arms) > settings.budget.concurrency
-        return "busy" if full or not _room(target_states) else None
+        return "busy" if full or not _admitted(target_states) else None
 
     def _unpriced(self, running: RunningExperiment, target_states: list[TargetState]) -> bool:
-        """A budget in USD cannot hold what has no price."""
+        """A budget in USD cannot limit a target without a price."""
         limited = running.settings.budget.usd_per_day is not None
         return limited and any(self._prices.of(target_state.target) is None for target_state in target_states)
 
     def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
-        """The served exchange was not recorded: there can be no pair."""
+        """The served exchange was not recorded, so there can be no pair."""
         for _ in offer.arms:
             self._ended(assignment.running.plan.name)
         if offer.arms:
             self._count(assignment.running, "", "not_offered_not_recorded")
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
-        """Sees to it that the arms are asked. Returns at once."""
+        """Queues the requests of an offer's arms. Returns at once."""
         for arm in offer.arms:
-            self._idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served))
+            self.idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served))
 
     def _begin(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
         name = running.plan.name
@@ -155,7 +158,7 @@ class ShadowSender:
         gate.began()
         task = self._tasks.start(self._ask(call, route, running, arm, served), f"shadow {name} {arm}")
         self._shadow_state.tasks[name].add(task)
-        # Not in the coroutine's own `finally`: one that is cancelled before its first step has none.
+        # Not in the coroutine's own `finally`, which does not run if the task is cancelled before its first step.
         task.add_done_callback(lambda task: self._done(name, gate, task))
 
     def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
@@ -168,7 +171,7 @@ class ShadowSender:
         self._running -= 1
 
     def answered(self, call: Call, assignment: Assignment, context: CallContext, now: float) -> None:
-        """A served call of an experiment has ended, at `now` (monotonic): how long clients wait beside its shadows."""
+        """Tells the latency gate how long a served call of an experiment took. now: monotonic seconds, at its end."""
         if not assignment.running.settings.gate.latency or not assignment.running.shadows:
             return
         first = context.first_content
@@ -191,7 +194,7 @@ class ShadowSender:
         try:
             await self._relay.ask(again, alone, DetachedClient(), context, held=True)
         except GatewayError:
-            pass  # the failure stands in progress: it is this arm's result
+            pass  # the failure is in `context`: it is this arm's result
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
@@ -200,7 +203,7 @@ class ShadowSender:
             self._count(running, arm, "given_up")
             return
         total_s = time.monotonic() - again.started
-        self._idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s))
+        self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s))
 
     def _spent(self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext) -> None:
         if context.usage is None and context.status != 200:
@@ -247,19 +250,19 @@ class ShadowSender:
         self._count(running, arm, "asked" if context.outcome == "ok" else "asked_failed")
 
     def _count(self, running: RunningExperiment, arm: str, result: str) -> None:
-        """arm: "" where no arm was asked."""
+        """arm: "" if no arm was sent."""
         self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
         self._shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
 
 
 def _loaded(target_state: TargetState, limit: float | None) -> bool:
-    """The target says that too many already wait there."""
+    """Whether the target has reported that too many requests wait there."""
     waiting = target_state.waiting
     return limit is not None and waiting is not None and waiting > limit
 
 
-def _room(target_states: list[TargetState]) -> bool:
-    """Every arm has a place at its upstream at once, and none that a client waits for."""
+def _admitted(target_states: list[TargetState]) -> bool:
+    """Whether every upstream admits its arms at once, with no client's request waiting there."""
     wanted = Counter(target_state.upstream.name for target_state in target_states)
     return all(
         target_state.upstream.limiter.can_admit(wanted[target_state.upstream.name]) for target_state in target_states

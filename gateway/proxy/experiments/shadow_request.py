@@ -1,4 +1,4 @@
-"""What a shadow asks: the client's request, again, for an arm that must not know of the first answer. Pure."""
+"""The request of a shadow: the client's, repeated so that its answer is independent of the first one. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from gateway.proxy.request.json_splice import remove_member, set_member
 from gateway.proxy.routing.target_state import TargetState
 
 _LAST = b"100"  # vLLM serves lower numbers first
-# A cache on the way gives the first answer again; this is how HTTP asks it not to (RFC 9111, section 5.2.1.4).
+# A cache on the way could repeat the first answer; this tells it not to (RFC 9111, section 5.2.1.4).
 _FRESH = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
-# State that an upstream keeps, or work that it does beside answering: asking twice would do it twice.
+# State that an upstream keeps, or work that it does besides answering: a second request would do it twice.
 _STATE = ("store", "previous_response_id", "conversation", "background", "plugins", "search_parameters")
-_CLIENTS_OWN = ("function", "custom")  # tools that the client runs; a shadow's calls of them are never run
+_CLIENT_TOOLS = ("function", "custom")  # the client runs them; a shadow's tool calls are never run
 
 
 def asked_again(call: Call, target_state: TargetState) -> Call:
-    """The same request under an id of its own: without its seed, with which two answers would not be independent, and
-    without its idempotency key, for which a vendor would give the first answer again. Where the upstream schedules by
-    priority, behind everybody else's."""
+    """The same request with an id of its own.
+
+    Without its seed, with which the two answers would not be independent, and without its idempotency key, for which a
+    vendor would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
+    """
     seeded = "seed" in call.fields
     body = remove_member(call.body, b"seed") if seeded else call.body
     if target_state.upstream.config.priority:
@@ -39,17 +41,17 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
 
 
 def has_effects(call: Call) -> bool:
-    """Asking twice would change something at the upstream: state it keeps, or a tool it runs itself."""
+    """Whether a second request would change something at the upstream: state that it keeps, or a tool that it runs."""
     fields = call.fields
-    if fields.get("web_search_options") is not None:  # {} asks for a search too
+    if fields.get("web_search_options") is not None:  # {} requests a search too
         return True
     return any(fields.get(name) for name in _STATE) or _runs_tools(fields.get("tools"))
 
 
 def _runs_tools(tools: Any) -> bool:
-    """A tool that is not the client's own. What was too large to look into (`...`) may hold one."""
+    """Whether there is a tool that the client does not run. A list too large to be parsed (`...`) may hold one."""
     if tools is None:
         return False
     if not isinstance(tools, list):
         return True
-    return any(not isinstance(t, dict) or t.get("type", "function") not in _CLIENTS_OWN for t in tools)
+    return any(not isinstance(t, dict) or t.get("type", "function") not in _CLIENT_TOOLS for t in tools)

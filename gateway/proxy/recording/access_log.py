@@ -1,8 +1,8 @@
-"""The access log: a line for each call, written off the calls' time. Never a key, a header or a word of what was said.
+"""The access log: one line for each call, written off the hot path. It never holds a key, a header or any content.
 
-A call only leaves a few numbers and names here; a thread makes lines of them and writes them, some at a time, so that
-the loop never waits long for the interpreter. Who does not read our stderr holds nobody up: beyond MOST_WAITING lines
-they are left out, and their number is said.
+A call only leaves a few numbers and names here. A thread formats and writes them, a few at a time, so that the event
+loop never waits long for the interpreter. A reader of stderr that does not keep up delays nothing: above `max_waiting`
+lines further ones are dropped, and their number is logged.
 """
 
 from __future__ import annotations
@@ -25,41 +25,44 @@ from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 
-EVERY_S = 0.5
-MOST_WAITING = 20_000
-AT_ONCE = 50  # lines for which the thread may hold the interpreter: 0.1 ms
+MAX_WAITING = 20_000
+AT_ONCE = 50  # lines that the thread formats without a pause: it holds the interpreter for 0.1 ms
 _PAUSE_S = 0.001  # between them; so 40 000 lines a second can be written
-_ATOMIC = 4096  # bytes that a pipe takes in one piece, so that lines of several workers do not mix
+_ATOMIC_BYTES = 4096  # a pipe takes them in one piece, so that the lines of several workers do not mix
 
 
 class AccessLine(NamedTuple):
-    """One call. alias, upstream, model: "" where none was chosen: what a client invents is not kept. error: the code of
-    our own error, else the last attempt's failure. first_token_s: None: no stream, or nothing came. trace: its id in
-    hex; "": it is not traced."""
+    """One call."""
 
     at: float
+    """Unix seconds."""
     id: str
     key: str
+    """The caller's name; "": it is unknown."""
     api: str
     alias: str
+    """With upstream and model: "" if no target was attempted, so that no name is logged that a client has invented."""
     upstream: str
     model: str
     stream: bool
     status: int
     outcome: Outcome
     error: str
+    """The code of the gateway's own error, else the last attempt's failure."""
     attempts: int
     usage: Usage | None
     first_token_s: float | None
+    """None: not a stream, or no token came."""
     total_s: float
     overhead_s: float
     trace: str
+    """The trace id in hex; "": the call is not traced."""
 
 
 def access_line(
     endpoint: Endpoint, call: Call | None, context: CallContext, started: float, ids: SpanIds | None = None
 ) -> AccessLine:
-    """started: monotonic. call: None: the request could not be read, or its key is none."""
+    """started: monotonic seconds. call: None: the request could not be read, or its key is unknown."""
     target_state, first, now = context.target_state, context.first_content, time.monotonic()
     attempts = context.attempts
     return AccessLine(
@@ -84,63 +87,68 @@ def access_line(
 
 
 class AccessLog:
-    """write: takes bytes, on a thread. json: else words. pause: sleeps, on that thread."""
+    """The access log of one process."""
 
     def __init__(
         self,
         json: bool,
         write: Callable[[bytes], object] | None = None,
         pause: Callable[[float], object] = time.sleep,
+        every_s: float = 0.5,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._form = as_json if json else as_words
+        """json: JSON lines; otherwise text. write, pause: called on a thread. every_s: between two writes."""
+        self._format = as_json if json else as_words
+        self._every_s = every_s
+        self._max_waiting = max_waiting
         self._write = write or _to_stderr
         self._pause = pause
-        self._writing = threading.Lock()  # lines are taken and written in order, whichever thread flushes
+        self._writing = threading.Lock()  # keeps the lines in order, whichever thread flushes
         self._waiting: deque[AccessLine] = deque()
-        self._left_out = 0
-        self._left_out_said = 0
+        self._dropped = 0
+        self._dropped_logged = 0
 
     def note(self, line: AccessLine) -> None:
-        if len(self._waiting) < MOST_WAITING:
+        if len(self._waiting) < self._max_waiting:
             self._waiting.append(line)
         else:
-            self._left_out += 1
+            self._dropped += 1
 
     async def run(self) -> None:
-        """Until it is cancelled; flush() then writes the rest."""
+        """Runs until cancelled; flush() then writes the rest."""
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(self._every_s)
             if self._waiting:
                 await asyncio.to_thread(self._flush, self._pause)
 
     def flush(self) -> None:
-        """Writes all that waits, without a pause, also what run() was about to write."""
+        """Writes all waiting lines without a pause, including those that run() was about to write."""
         self._flush(lambda seconds: None)
 
     def _flush(self, pause: Callable[[float], object]) -> None:
-        """What waits now; what comes meanwhile is for the next time."""
+        """Writes the lines that wait now, but not those that arrive meanwhile."""
         for left in range(len(self._waiting), 0, -AT_ONCE):
             with self._writing:
                 self._write_some(min(left, AT_ONCE))
             pause(_PAUSE_S)
-        left_out = self._left_out - self._left_out_said
-        if left_out:
-            self._left_out_said += left_out
-            self._write(b'{"access_lines_left_out":%d}\n' % left_out)
+        dropped = self._dropped - self._dropped_logged
+        if dropped:
+            self._dropped_logged += dropped
+            self._write(b'{"access_lines_left_out":%d}\n' % dropped)
 
     def _write_some(self, most: int) -> None:
         lines = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        for piece in pieces([self._form(line) for line in lines]):
+        for piece in pieces([self._format(line) for line in lines]):
             self._write(piece)
 
 
 def pieces(lines: list[bytes]) -> list[bytes]:
-    """Whole lines, as many together as a pipe takes at once."""
+    """The lines joined into pieces that a pipe takes at once; no line is split."""
     found: list[bytes] = []
     held: list[bytes] = []
     size = 0
     for line in lines:
-        if size + len(line) > _ATOMIC and held:
+        if size + len(line) > _ATOMIC_BYTES and held:
             found.append(b"".join(held))
             held, size = [], 0
         held.append(line)
@@ -149,7 +157,7 @@ def pieces(lines: list[bytes]) -> list[bytes]:
 
 
 def as_json(line: AccessLine) -> bytes:
-    """Put together from encoded pieces: what is the same in most lines is encoded once."""
+    """Assembled from encoded pieces, so that values which most lines share are encoded once."""
     usage = line.usage
     return (
         b'{"time":"%b","level":"INFO","logger":"gateway.access","id":%b,%b"stream":%b,"status":%d,"outcome":"%b","error":%b,'

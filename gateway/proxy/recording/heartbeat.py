@@ -1,4 +1,4 @@
-"""Says beside the stream that this process lives, and what it carries: for `gateway status`. Off every call's path."""
+"""The heartbeat of a gateway process in the stream server, with its counts, for `gateway status`. Off the hot path."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from gateway.core.errors import StreamDown
 from gateway.proxy.recording.recorder import Recorder
 
 EVERY_S = 2.0
-_LEAVE_S = 0.5
-_FORGOTTEN_S = 86_400.0  # what a killed process said last
+_EXPIRED_S = 86_400.0  # the heartbeat of a killed process is removed after a day
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
 
 class HeartbeatStore(Protocol):
-    """The stream server, as far as it is told who lives."""
+    """The part of the stream server that keeps heartbeats."""
 
     async def gateway_lives(self, incarnation: str, says: dict[str, Any]) -> None: ...
     async def gateway_leaves(self, incarnation: str) -> None: ...
@@ -29,9 +28,19 @@ class HeartbeatStore(Protocol):
 
 
 class Heartbeat:
-    """One process's word. clock: Unix time in seconds."""
+    """The heartbeat of one process."""
 
-    def __init__(self, shared: HeartbeatStore, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        shared: HeartbeatStore,
+        recorder: Recorder,
+        clock: Callable[[], float] = time.time,
+        every_s: float = EVERY_S,
+        leave_s: float = 0.5,
+    ) -> None:
+        """clock: Unix seconds. leave_s: how long leave() may wait for the server."""
+        self._every_s = every_s
+        self._leave_s = leave_s
         self._shared = shared
         self._recorder = recorder
         self._clock = clock
@@ -40,39 +49,39 @@ class Heartbeat:
         self._left = False
 
     async def run(self) -> None:
-        """For ever. A stream server that is away is told later; the recorder says that it is."""
+        """Runs until leave(). While the stream server is unreachable beats are missed; the recorder logs that."""
         with contextlib.suppress(StreamDown):
-            await self._forget_the_old()
+            await self._remove_expired()
         while not self._left:
             with contextlib.suppress(StreamDown):
-                await self.tell()
-            await asyncio.sleep(EVERY_S)
+                await self.beat()
+            await asyncio.sleep(self._every_s)
 
     async def leave(self) -> None:
-        """Nothing is told any more. A server that does not answer holds up the stop for no longer than _LEAVE_S."""
+        """Ends the heartbeat and removes it. A server that does not answer delays the stop by at most `leave_s`."""
         self._left = True
         with contextlib.suppress(StreamDown, TimeoutError):
-            async with asyncio.timeout(_LEAVE_S):
+            async with asyncio.timeout(self._leave_s):
                 await self._shared.gateway_leaves(self._recorder.incarnation)
 
-    async def tell(self) -> None:
-        """rates: a second, since this was told before. waiting: records in the buffer."""
+    async def beat(self) -> None:
+        """Sends the counts, their rates per second since the previous beat, and the records that wait."""
         now, counts = self._clock(), self._counts()
         since, before = self._before
         elapsed = now - since
         rates = {name: (n - before[name]) / elapsed if elapsed > 0 else 0.0 for name, n in counts.items()}
         self._before = now, counts
-        says = {
+        state = {
             "at": now, "started": self._started, "host": socket.gethostname(), "pid": os.getpid(),
             "version": __version__, "counts": counts, "rates": rates, "waiting": self._recorder.waiting,
         }  # fmt: skip
-        await self._shared.gateway_lives(self._recorder.incarnation, says)
+        await self._shared.gateway_lives(self._recorder.incarnation, state)
 
     def _counts(self) -> dict[str, int]:
         ledger = self._recorder.ledger
         return {name: getattr(ledger, name).total() for name in _COUNTED}
 
-    async def _forget_the_old(self) -> None:
-        for incarnation, says in (await self._shared.gateways()).items():
-            if self._clock() - float(says.get("at", 0.0)) > _FORGOTTEN_S:
+    async def _remove_expired(self) -> None:
+        for incarnation, state in (await self._shared.gateways()).items():
+            if self._clock() - float(state.get("at", 0.0)) > _EXPIRED_S:
                 await self._shared.gateway_leaves(incarnation)

@@ -1,4 +1,4 @@
-"""What never enters the stream: the bytes of images and sounds that requests carry inline."""
+"""Replaces inline images and audio by their digests: their bytes never enter the stream. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from hashlib import sha256
 from string import ascii_letters, digits
 
-_LEAST = 64  # characters; shorter runs are words, names and digests
+_MIN_PAYLOAD = 64  # characters; shorter runs are words, names and digests
 # JSON encoders may write / + = and - as escapes, and JSON within JSON doubles the backslashes.
 _RUN = rb"(?:[A-Za-z0-9+/=_%-]++|\\+(?:/|u002[bBdDfF5]|u003[dD]|u005[fF]))++"
 _BREAK = rb"(?:\\+[nr])+"
@@ -20,12 +20,12 @@ _DATA = re.compile(rb'("data\\*"\s*:\s*\\*")' + _PAYLOAD + rb'(?=(?:\\+[nr])*\\*
 
 
 def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
-    """The request with each base64 payload replaced by its SHA-256 and size; and whether it was then cut.
+    """(the request with each base64 payload replaced by its SHA-256 and size, whether it was cut at `cap_bytes`).
 
-    Payloads are those of data: URLs, wherever they stand, and the members `data` of sounds and images. Text in place of
-    text: the JSON stays JSON unless it is cut at `cap_bytes`.
+    Payloads are those of data: URLs, wherever they stand, and of members `data` of audio and images. Text replaces
+    text, so that the JSON stays valid unless it is cut.
     """
-    if b";" in body and b"64," in body:  # one character is found ten times as fast as three
+    if b";" in body and b"64," in body:  # a search for one character is ten times as fast as one for three
         body = _without_urls(body)
     if b'"data' in body:
         body = _DATA.sub(_named, body)
@@ -33,7 +33,7 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
 
 
 def without_images(answer: bytes) -> bytes:
-    """An answer with the payloads of its data: URLs named so. Its other texts are the model's, and stay."""
+    """The answer with the payloads of its data: URLs replaced likewise; members `data` are the model's text."""
     return _without_urls(answer) if b";" in answer and b"64," in answer else answer
 
 
@@ -42,8 +42,10 @@ def _without_urls(body: bytes) -> bytes:
 
 
 def _without_large(body: bytes) -> bytes:
-    """The same where payloads are large and end with their JSON string: those are read piece by piece and without the
-    pattern, which takes a fourth of the time, and lets other threads have their turn while a piece is hashed."""
+    """Like the pattern, for payloads that are large and end with their JSON string.
+
+    They are hashed in pieces, which takes a quarter of the time, and other threads run while a piece is hashed.
+    """
     parts, kept, at = [], 0, 0
     while (found := body.find(_BASE64, at)) >= 0:
         at = found + len(_BASE64)
@@ -57,7 +59,7 @@ def _without_large(body: bytes) -> bytes:
 
 
 def _digest(body: bytes, start: int, end: int) -> bytes | None:
-    """Of body[start:end], in hex; None where something stands in it that is no base64."""
+    """The SHA-256 of body[start:end] in hex; None if it is not base64."""
     hashed = sha256()
     for low in range(start, end, _PIECE):
         piece = body[low : min(end, low + _PIECE)]
@@ -69,6 +71,6 @@ def _digest(body: bytes, start: int, end: int) -> bytes | None:
 
 def _named(match: re.Match[bytes]) -> bytes:
     payload = match[2]
-    if len(payload) < _LEAST:
+    if len(payload) < _MIN_PAYLOAD:
         return match[0]
     return b"%bsha256=%b;bytes=%d" % (match[1], sha256(payload).hexdigest().encode(), len(payload) * 3 // 4)

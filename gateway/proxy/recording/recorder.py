@@ -1,7 +1,7 @@
-"""What was asked and answered, on its way to the stream. Never awaited by a request.
+"""Appends exchanges and feedback to the stream. No call ever waits for it.
 
-put() takes an exchange or drops it, at once; one task redacts, encodes and appends, off the requests' time. While the
-stream server is down, the buffer fills; when it is full, the newest exchange is dropped and counted by stratum.
+put() takes an exchange or drops it, at once; one task redacts, encodes and appends, off the hot path. While the stream
+server is unreachable the buffer fills; if it is full, the newest exchange is dropped and counted by stratum.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
-_AT_ONCE = 8  # records to encode before the loop has its turn
-_MORE_OF = 32  # and one for so many that wait, so that the buffer does not fill while the loop is busy
-_GATHER_S = 0.01  # for less than a batch: a round trip costs more than the records in it, and calls wait behind it
+_AT_ONCE = 8  # records encoded before the event loop runs again
+_MORE_OF = 32  # one more for every so many that wait, so that the buffer does not fill while the loop is busy
+_GATHER_S = 0.01  # to fill a batch: a round trip costs more than the records in it
 _RETRY = Backoff(first_s=0.1, most_s=2.0)  # while the stream server is down
 
 Cell = tuple[str, str, str, str, str]
@@ -41,7 +41,7 @@ class RecordStream(Protocol):
 
 
 class Ledger:
-    """Everything one process has counted, by cell. The Tally is its copy."""
+    """Everything that one process has counted, by cell. A Tally is a copy of it."""
 
     __slots__ = ("dropped", "enqueued", "sampled", "seen", "unsampled")
 
@@ -55,22 +55,19 @@ class Ledger:
 
 @dataclass(slots=True)
 class HeldRecord:
-    """A record that must not leave as it is. redactor: None once it may. size: what it takes of the buffer. whole: its
-    request still holds its images, and has no cap yet."""
+    """A record that must not leave the process as it is."""
 
     record: Exchange | Feedback
     redactor: Redactor | None
+    """None: the record may leave."""
     size: int
-    whole: bool = False
+    """Bytes reserved in the buffer."""
+    unshrunk: bool = False
+    """The request still holds its images and has not been cut at the cap."""
 
 
 class Recorder:
-    """One process's recorder. incarnation: names this process; with `seq` a consumer sees what was lost.
-
-    redactors: by caller; one that is not there keeps its content whole. cap_bytes: of a request that comes with its
-    images, because it is LARGE: they are taken out here, on a thread. buffer_bytes: of waiting exchanges. tally_s:
-    how often the counts themselves are appended.
-    """
+    """The recorder of one process."""
 
     def __init__(
         self,
@@ -81,11 +78,18 @@ class Recorder:
         tally_s: float = 1.0,
         clock: Callable[[], float] = time.time,
         retry: Backoff = _RETRY,
+        shrink: Callable[[bytes, int], tuple[bytes, bool]] = without_data_urls,
     ) -> None:
+        """buffer_bytes: of waiting records. tally_s: how often the counts are appended. clock: Unix seconds.
+        retry: while the stream server is unreachable. shrink: removes the images of a large request, on a thread."""
         self.incarnation = uuid.uuid4().hex
+        """Names this process; gaps in `seq` show a consumer what was lost."""
         self.ledger = Ledger()
         self.redactors: dict[str, Redactor] = {}
+        """By caller; a caller without one keeps its content in full."""
         self.cap_bytes = 1 << 20
+        """Of a request above LARGE, whose images are removed here, on a thread."""
+        self._shrink_body = shrink
         self._stream = stream
         self._metrics = metrics
         self._buffer_bytes = self._room = buffer_bytes
@@ -99,32 +103,32 @@ class Recorder:
             tuple[Cell, str | None], tuple[Cell, fast_counters.FastCounter, Cell, fast_counters.FastCounter | None]
         ] = {}
         self._closing = False
-        self._told_down = False
+        self._unreachable = False
         self._retry = retry
         self._failures = 0  # appends in a row that the stream server did not take
 
     @property
     def waiting(self) -> int:
-        """How many records wait to be appended."""
+        """Number of records that wait to be appended."""
         return len(self._waiting)
 
     @property
     def fill(self) -> float:
-        """How much of the buffer is taken: 0 to 1."""
+        """The share of the buffer in use, 0 to 1."""
         return 1 - self._room / self._buffer_bytes
 
     @property
     def reached(self) -> bool:
-        """Whether the stream server acknowledged what was appended last."""
-        return not self._told_down
+        """Whether the stream server acknowledged the last append."""
+        return not self._unreachable
 
     @property
     def seq(self) -> int:
-        """The number that the next exchange put here must carry."""
+        """The number that the next exchange must carry."""
         return self._seq + 1
 
     def put(self, exchange: Exchange) -> bool:
-        """Takes it, or drops it when the buffer is full. exchange.seq must be `seq`."""
+        """Takes an exchange. False: the buffer is full and the exchange was dropped. exchange.seq must be `seq`."""
         size = _size(exchange)
         cell = cell_of(exchange)
         self.ledger.sampled[cell] += 1
@@ -139,7 +143,7 @@ class Recorder:
         return True
 
     def feedback(self, feedback: Feedback) -> bool:
-        """Takes what a person said; False when the buffer is full."""
+        """Takes a person's feedback. False: the buffer is full."""
         size = _size(feedback)
         if size > self._room:
             return False
@@ -150,11 +154,11 @@ class Recorder:
 
     def _wait(self, record: Exchange | Feedback, size: int) -> None:
         redactor = self.redactors.get(record.caller) if self.redactors else None
-        whole = size > LARGE and isinstance(record, Exchange) and len(record.request) > LARGE
-        self._waiting.append(HeldRecord(record, redactor, size, whole) if whole or redactor is not None else record)
+        large = size > LARGE and isinstance(record, Exchange) and len(record.request) > LARGE
+        self._waiting.append(HeldRecord(record, redactor, size, large) if large or redactor is not None else record)
 
     def saw(self, cell: Cell, reason: str | None) -> None:
-        """Counts one call that reached an upstream; reason: why it is not sampled, None when it is."""
+        """Counts one call that reached an upstream. reason: why it is not sampled; None: it is."""
         known = self._known.get((cell, reason))
         if known is None:
             known = self._known[cell, reason] = self._counted(cell, reason)
@@ -173,14 +177,14 @@ class Recorder:
         return (*named, ""), m.counts.of(m.seen, cell[0]), (*named, reason or ""), unsampled
 
     async def run(self) -> None:
-        """Appends what waits until close() is called and nothing waits any more."""
+        """Appends records until close() has been called and none waits any more."""
         tallied = 0.0
         while not (self._closing and not self._waiting):
             now = self._clock()
             if now - tallied >= self._tally_s and await self._append([self.tally().to_fields()]):
                 tallied = now
             if self._waiting:
-                await self._flush()
+                await self.flush()
             else:
                 await self._sleep(max(0.01, self._tally_s - (self._clock() - tallied)))
             if 0 < len(self._waiting) < _BATCH and not self._closing:
@@ -188,12 +192,12 @@ class Recorder:
         await self._append([self.tally(final=True).to_fields()])
 
     def close(self) -> None:
-        """No exchange comes any more: run() ends when all that waits is appended."""
+        """No exchange follows: run() ends once all waiting records are appended."""
         self._closing = True
         self._wake.set()
 
     def give_up(self) -> None:
-        """What still waits is lost, and counted: the process ends and the stream server is not there."""
+        """The process ends and the stream server is unreachable: drops the waiting records and counts them."""
         for item in self._waiting:
             record = _record(item)
             if isinstance(record, Exchange):
@@ -214,10 +218,8 @@ class Recorder:
             final=final,
         )
 
-    # ── appending ──
-
-    async def _flush(self) -> None:
-        """Appends one batch. It is kept until the server has acknowledged it: twice is harmless, lost is not."""
+    async def flush(self) -> None:
+        """Appends one batch and keeps it until the server has acknowledged it: a repeat is harmless, a loss is not."""
         batch: list[Exchange | Feedback | HeldRecord] = []
         size = 0
         for item in self._waiting:
@@ -250,17 +252,17 @@ class Recorder:
         return entries
 
     async def _prepare(self, held: HeldRecord) -> None:
-        if held.whole:
+        if held.unshrunk:
             await self._shrink(held)
         if held.redactor is not None:
             await self._redact(held, held.redactor)
 
     async def _shrink(self, held: HeldRecord) -> None:
-        """Takes images out of a large request, which may be tens of megabytes; the room that it gives back is free."""
+        """Removes the images of a request that may have tens of megabytes, and returns the space to the buffer."""
         record: Exchange = held.record  # type: ignore[assignment]
-        request, cut = await asyncio.to_thread(without_data_urls, record.request, self.cap_bytes)
+        request, cut = await asyncio.to_thread(self._shrink_body, record.request, self.cap_bytes)
         held.record = replace(record, request=request, truncated=record.truncated or cut)
-        held.whole = False
+        held.unshrunk = False
         self._room += held.size - _size(held.record)
         held.size = _size(held.record)
 
@@ -276,18 +278,18 @@ class Recorder:
         try:
             await self._stream.append(entries)
         except StreamDown as error:
-            await self._wait_for_the_server(error)
+            await self._back_off(error)
             return False
-        if self._told_down:
-            log.warning("the stream server is back; recording resumes")
-        self._told_down = False
+        if self._unreachable:
+            log.warning("the stream server is reachable again; recording resumes")
+        self._unreachable = False
         self._failures = 0
         return True
 
-    async def _wait_for_the_server(self, error: StreamDown) -> None:
-        if not self._told_down:
-            log.warning("%s; exchanges wait in memory, and are dropped when the buffer is full", error)
-        self._told_down = True
+    async def _back_off(self, error: StreamDown) -> None:
+        if not self._unreachable:
+            log.warning("%s; exchanges wait in memory, and are dropped once the buffer is full", error)
+        self._unreachable = True
         self._failures += 1
         await asyncio.sleep(self._retry.wait_s(self._failures))
 
@@ -319,7 +321,7 @@ def _record(item: Exchange | Feedback | HeldRecord) -> Exchange | Feedback:
 
 
 def _size(item: Exchange | Feedback | HeldRecord) -> int:
-    """Of the buffer: what was reserved for it, also once it is redacted."""
+    """Bytes reserved in the buffer, also after redaction."""
     if isinstance(item, Exchange):
         return 1024 + len(item.request) + len(item.response)
     if isinstance(item, HeldRecord):

@@ -1,6 +1,6 @@
-"""One span a call, by OpenTelemetry's conventions for generative AI; and `traceparent` on its way to the upstream.
+"""One span for each call, by OpenTelemetry's conventions for generative AI, and `traceparent` for the upstream.
 
-A span is the call as its client saw it: with all its attempts. It never holds a word of what was said.
+A span is the call as its client saw it, with all attempts. It never holds any content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME = b"traceparent"
 
 
 class _Next(IdGenerator):
-    """Gives the ids that were decided when the call came. One thread makes spans, and each at once."""
+    """Returns the ids that were chosen when the call arrived. One thread creates all spans, each in one step."""
 
     trace = span = 0
 
@@ -37,7 +37,7 @@ class _Next(IdGenerator):
 
 
 class Spans:
-    """Of one process."""
+    """The spans of one process."""
 
     def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
@@ -46,7 +46,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("gateway")
 
     def carry(self, call: Call) -> SpanIds:
-        """Names this call's span as the parent of whatever its upstream does."""
+        """Makes the call's span the parent of the upstream's spans: sets `traceparent` among the call's headers."""
         given = next((value for name, value in call.headers if name == _NAME), None)
         ids = ids_of(call.id, given, self._sample)
         call.headers[:] = [h for h in call.headers if h[0] != _NAME]
@@ -68,12 +68,12 @@ class Spans:
         span.end(start + int((time.monotonic() - call.started) * 1e9))
 
     def close(self) -> None:
-        """Sends what waits."""
+        """Exports the spans that wait."""
         self._provider.shutdown()
 
 
 def failure_of(context: CallContext) -> str:
-    """ "": it went well, or its client left."""
+    """The span's error type; "": the call succeeded, or its client left."""
     if context.error_code:
         return context.error_code
     if context.outcome in ("ok", "client_gone"):

@@ -13,8 +13,8 @@ from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 log = logging.getLogger(__name__)
 
-_LIMIT_S = 2.0
-_MOST_BYTES = 4 << 20
+_TIMEOUT_S = 2.0
+_MAX_BYTES = 4 << 20
 
 
 async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> None:
@@ -63,29 +63,26 @@ _WAITING = re.compile(rb"^vllm:num_requests_waiting" + _VALUE, re.M)
 _CACHE = re.compile(rb"^vllm:(?:gpu|kv)_cache_usage_perc" + _VALUE, re.M)
 
 
-async def look(upstream: UpstreamState) -> None:
+async def look(upstream: UpstreamState, timeout_s: float = _TIMEOUT_S) -> None:
+    """Checks one upstream and notes whether it is down."""
     path = _path(upstream)
     if path is None:
         return
-    down = not await _answers(upstream, path)
+    down = await _get(upstream, path, timeout_s) is None
     if down != upstream.down:
         log.warning("upstream %s is %s", upstream.name, "down" if down else "up again")
     upstream.down = down
 
 
-async def _answers(upstream: UpstreamState, path: str) -> bool:
-    return await _get(upstream, path) is not None
-
-
-async def _get(upstream: UpstreamState, path: str) -> bytes | None:
+async def _get(upstream: UpstreamState, path: str, timeout_s: float = _TIMEOUT_S) -> bytes | None:
     """The body at a path of the upstream's root; None if nothing answers, or the status is 503."""
     request = UpstreamRequest(b"GET", upstream.dialect.origin, path.encode())
     try:
-        async with asyncio.timeout(_LIMIT_S):
-            reply = await upstream.transport.send(request, _LIMIT_S)
+        async with asyncio.timeout(timeout_s):
+            reply = await upstream.transport.send(request, timeout_s)
             body = b""
             try:
-                while (data := await reply.chunk()) and len(body) < _MOST_BYTES:
+                while (data := await reply.chunk()) and len(body) < _MAX_BYTES:
                     body += data
             finally:
                 reply.close()

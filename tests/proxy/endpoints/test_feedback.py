@@ -77,7 +77,7 @@ def verdicts(gateway):
 
     async def answer(**verdict: Any) -> None:
         while True:
-            await gateway._more()
+            await gateway.read_more()
             for word in (r for r in gateway.records if isinstance(r, Feedback)):
                 said = {"at": word.at, "exchange": None, "foreign": False, **verdict}
                 await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", orjson.dumps(said).decode(), 60)
@@ -156,7 +156,7 @@ async def test_what_a_person_wrote_is_redacted_before_it_leaves(start, configure
     keys = [{"name": "tester", "sha256": sha256(b"test-key").hexdigest(), "content": "redacted"}]
     running = await start(configured(upstream, keys=keys))
     assert (await post(running, comment="mail ada@example.org")).status_code == 202
-    await running._more()
+    await running.read_more()
     (word,) = (r for r in running.records if isinstance(r, Feedback))
     assert word.comment == "mail [email]"
 

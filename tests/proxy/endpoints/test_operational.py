@@ -48,14 +48,14 @@ async def test_beyond_loopback_metrics_need_a_key_of_their_own(public: Any) -> N
     assert "gateway_requests" in (await client.get("/metrics", headers=SCRAPE)).text
 
 
-async def test_without_such_a_key_they_are_closed_and_it_says_how_to_open_them(public: Any) -> None:
+async def test_without_a_key_the_refusal_says_how_to_get_access(public: Any) -> None:
     client = await public()
     refused = await client.get("/metrics", headers=SCRAPE)
     assert refused.status_code == 401
     assert "set metrics.sha256 or metrics.bind" in refused.json()["error"]["message"]
 
 
-async def test_beyond_loopback_readiness_is_a_word_and_its_detail_needs_the_key(public: Any) -> None:
+async def test_beyond_loopback_readiness_details_need_the_key(public: Any) -> None:
     client = await public(metrics=METRICS)
     assert (await client.get("/ready")).json() == {"status": "ready"}
     assert (await client.get("/ready", headers=SCRAPE)).json()["targets"] == {"u0/model-u0": "ready"}
@@ -121,7 +121,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("path", "words", "status"), WORDS, ids=[w[0][:30] for w in WORDS])
-def test_a_path_that_is_none_of_ours_is_told_what_is_wrong_with_it(path: str, words: str, status: int) -> None:
+def test_an_unknown_path_gets_an_error_that_explains_it(path: str, words: str, status: int) -> None:
     error = unknown_path(path, "GET")
     assert words in error.message
     assert (error.status, error.retry) == (status, False)

@@ -94,12 +94,10 @@ async def test_an_id_that_nobody_knows_is_asked_of_each_until_one_has_it(
     second.always(Fault.status(404))
     missing = await two.client.get("/responses/resp_nowhere")
     assert missing.status_code == 404
-    assert 'no response "resp_nowhere"' in missing.json()["error"]["message"]
+    assert 'response "resp_nowhere" does not exist' in missing.json()["error"]["message"]
 
 
-async def test_an_upstream_that_is_not_there_does_not_hide_the_one_that_has_it(
-    two: Any, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
+async def test_a_dead_upstream_does_not_hide_a_response(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
     second.answers(200, FOUND)
     await upstream.stop()
     assert (await two.client.get("/responses/resp_from_elsewhere")).content == FOUND

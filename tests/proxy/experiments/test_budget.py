@@ -73,7 +73,7 @@ async def test_gateways_share_what_they_used() -> None:
     assert one.spent("swap", "tokens") == 110, "what was added is not added again"
 
 
-async def test_while_the_server_is_away_each_goes_by_what_it_knows_and_forgets_nothing() -> None:
+async def test_without_the_server_each_process_keeps_its_own_sums() -> None:
     server, spending = Server(), ShadowSpending(Clock())
     spending.took("swap", Usage(60, 0), None)
     spending.counted("hash", "candidate:asked")

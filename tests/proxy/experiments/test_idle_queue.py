@@ -1,4 +1,4 @@
-"""Work that nobody waits for has its turn between calls, and holds none of them up for more than a piece."""
+"""Work that nobody waits for has its turn between calls, and holds none of them up for more than a task."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from gateway.proxy.experiments.idle_queue import GATHER_S, NEXT_S, PATIENCE_S, ROOM, TURN_S, IdleQueue
+from gateway.proxy.experiments.idle_queue import CAPACITY, GATHER_S, NEXT_S, PATIENCE_S, TURN_S, IdleQueue
 
 
 @dataclass
 class Loop:
-    """Time, and the one timer that may be set. piece_s: what each piece takes."""
+    """Time, and the one timer that may be set. piece_s: what each task takes."""
 
     busy: bool = False
     piece_s: float = 1.5 * TURN_S
@@ -44,12 +44,12 @@ def idle_queue(loop: Loop) -> IdleQueue:
     return IdleQueue(lambda: loop.busy, lambda: loop.now, loop.later)
 
 
-def put(idle_queue: IdleQueue, loop: Loop, *pieces: int) -> list[bool]:
-    def piece(n: int) -> None:
+def put(idle_queue: IdleQueue, loop: Loop, *tasks: int) -> list[bool]:
+    def task(n: int) -> None:
         loop.done.append(n)
         loop.now += loop.piece_s
 
-    return [idle_queue.later(partial(piece, n)) for n in pieces]
+    return [idle_queue.later(partial(task, n)) for n in tasks]
 
 
 def test_nothing_is_done_at_once_and_then_turns_are_short(idle_queue: IdleQueue, loop: Loop) -> None:
@@ -83,17 +83,17 @@ def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(idle_queue:
 
 
 def test_a_queue_that_is_half_full_goes_on_until_it_is_not(idle_queue: IdleQueue, loop: Loop) -> None:
-    put(idle_queue, loop, *range(ROOM // 2 + 7))
+    put(idle_queue, loop, *range(CAPACITY // 2 + 7))
     assert loop.tick() == list(range(7)), "in order"
     assert loop.tick() == [7]
 
 
 def test_it_never_holds_more_than_its_room(idle_queue: IdleQueue, loop: Loop) -> None:
-    assert put(idle_queue, loop, *range(ROOM + 1)) == [True] * ROOM + [False]
+    assert put(idle_queue, loop, *range(CAPACITY + 1)) == [True] * CAPACITY + [False]
     assert idle_queue.full
     idle_queue.do(lambda: loop.done.append(-1))
     assert loop.done == [-1], "what must be done is done at once"
-    assert len(idle_queue) == ROOM
+    assert len(idle_queue) == CAPACITY
 
 
 def test_at_the_end_all_is_done_also_what_comes_of_it(idle_queue: IdleQueue, loop: Loop) -> None:

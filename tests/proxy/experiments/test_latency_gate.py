@@ -7,8 +7,8 @@ import random
 import pytest
 
 from gateway.proxy.experiments.latency_gate import (
-    LEAST_BESIDE,
-    LEAST_QUIET,
+    MIN_QUIET,
+    MIN_WITH_SHADOWS,
     PAUSE,
     SLOT_S,
     SPELL_S,
@@ -19,8 +19,10 @@ from gateway.proxy.experiments.latency_gate import (
 
 
 class Day:
-    """Traffic of one experiment: an answer each half second, beside shadows while the gate is open. slow: the seconds
-    by which shadows slow what runs beside them."""
+    """Traffic of one experiment: an answer each half second, with shadows while the gate is open.
+
+    slow: the seconds by which shadows slow the answers that run with them.
+    """
 
     def __init__(self, slow: float, seed: int = 1, start: float = 10 * SLOT_S + SPELL_S) -> None:
         self.gate, self.now, self.slow, self.rng = LatencyGate(), start, slow, random.Random(seed)
@@ -32,10 +34,10 @@ class Day:
             shadowed = self.gate.open
             if shadowed:
                 self.gate.began()
-            record_latency = self.rng.lognormvariate(-1, 0.3) + (self.slow if shadowed else 0.0)
-            self.gate.answered(False, self.now, self.now + record_latency, record_latency)
+            latency_s = self.rng.lognormvariate(-1, 0.3) + (self.slow if shadowed else 0.0)
+            self.gate.answered(False, self.now, self.now + latency_s, latency_s)
             if shadowed:
-                self.gate.ended(self.now + record_latency / 2)
+                self.gate.ended(self.now + latency_s / 2)
             self.now += step_s
             self.gate.tick(self.now)
             self.spells += was_open and not self.gate.open and not self.gate.paused
@@ -83,25 +85,25 @@ def test_a_pause_ends_and_shadows_are_offered_again() -> None:
 
 def test_with_few_answers_nothing_is_concluded() -> None:
     day = Day(slow=5.0)
-    day.run(3600, step_s=SPELL_S / (LEAST_QUIET - 10))
+    day.run(3600, step_s=SPELL_S / (MIN_QUIET - 10))
     assert day.paused_s == 0
 
 
 def test_a_spell_waits_until_no_shadow_runs() -> None:
     gate, at = LatencyGate(), 10 * SLOT_S
     gate.began()
-    for i in range(LEAST_BESIDE):
+    for i in range(MIN_WITH_SHADOWS):
         gate.answered(False, at - 60 + i * 0.1, at - 59, 1.0)
     gate.tick(at)
     assert not gate.open, "no new one is offered"
     gate.answered(False, at + 1, at + 2, 1.0)
-    assert not gate._series[1].quiet, "one still runs"
+    assert not gate.plain.quiet, "one still runs"
     gate.ended(at + 3)
     gate.tick(at + 3)
     gate.answered(False, at + 2, at + 4, 1.0)
-    assert not gate._series[1].quiet, "it began while one ran"
+    assert not gate.plain.quiet, "it began while one ran"
     gate.answered(False, at + 4, at + 5, 1.0)
-    assert gate._series[1].quiet == [1.0]
+    assert gate.plain.quiet == [1.0]
     gate.tick(at + SPELL_S)
     assert gate.open
 
@@ -122,4 +124,4 @@ def test_streams_and_plain_answers_are_compared_apart() -> None:
     gate.began()
     gate.answered(True, 0.0, 1.0, 0.1)
     gate.answered(False, 0.0, 1.0, 1.0)
-    assert [list(series.beside) for series in gate._series] == [[0.1], [1.0]]
+    assert [list(series.with_shadows) for series in (gate.streams, gate.plain)] == [[0.1], [1.0]]

@@ -95,7 +95,7 @@ async def test_one_that_is_started_by_a_command_waits_for_it() -> None:
     assert gateway.runs == {"swap"}
 
 
-async def test_what_a_command_has_stopped_stays_stopped_over_restarts_and_changes(
+async def test_a_stopped_experiment_stays_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = Server()
@@ -107,7 +107,7 @@ async def test_what_a_command_has_stopped_stays_stopped_over_restarts_and_change
     assert "`gateway ab start` starts it" in caplog.text
 
 
-async def test_a_changed_file_is_a_new_plan_and_two_files_do_not_push_each_other_out(
+async def test_two_files_do_not_replace_each_others_plan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -122,10 +122,10 @@ async def test_a_changed_file_is_a_new_plan_and_two_files_do_not_push_each_other
         await other.following.look()
     assert server.states["swap"] == newest
     assert one.present[0].in_force["swap"].plan == newest.plan
-    assert "and no longer by" in caplog.text
+    assert "which replaces" in caplog.text
 
 
-async def test_unread_at_start_means_nothing_runs_and_later_what_was_last_known_does() -> None:
+async def test_the_last_known_plans_stay_in_force() -> None:
     server = Server()
     server.down = True
     gateway = Gateway(server, experiments())

@@ -13,6 +13,7 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.proxy.experiments.idle_queue import IdleQueue
 
 SWAP: dict[str, Any] = {
     "model": "chat",
@@ -80,7 +81,7 @@ async def test_the_pair_is_recorded_each_with_its_own_probability(
     assert (shadow.stream, shadow.first_token_s is not None) == (stream, stream)
 
 
-async def test_the_candidate_is_asked_the_same_but_for_the_model_and_the_seed(
+async def test_the_shadow_differs_in_model_and_seed_only(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     gateway = await make()
@@ -101,7 +102,7 @@ async def test_the_client_never_waits_for_the_shadow(make: Make, second: FakeUps
     assert by_role(await gateway.recorded(2))["shadow"].outcome == "ok"
 
 
-async def test_the_candidate_is_asked_only_once_the_served_answer_has_ended(
+async def test_the_shadow_starts_after_the_served_answer(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     upstream.says("one ", HOLD, "two")
@@ -193,7 +194,7 @@ async def test_tokens_used_up_for_the_day_end_the_days_shadows(make: Make, secon
     assert len(second.calls) == 1
 
 
-async def test_callers_out_of_the_population_and_other_models_have_no_shadow(make: Make, second: FakeUpstream) -> None:
+async def test_opted_out_callers_and_other_models_have_no_shadow(make: Make, second: FakeUpstream) -> None:
     gateway = await make(rate=1.0)
     body = {"model": "chat", "messages": [{"role": "user", "content": "x"}]}
     for headers in ({"authorization": "Bearer quiet"}, {"x-gateway-sample": "never"}):
@@ -221,7 +222,7 @@ async def test_the_control_is_asked_again_as_the_candidate_is(
     assert candidate.pair == served.id
 
 
-async def test_when_it_is_not_asked_the_served_record_says_why_and_nobody_else_is_asked(
+async def test_the_served_record_says_why_no_shadow_was_sent(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """All arms or none: the control asked again alone would make no pair."""
@@ -240,9 +241,7 @@ async def test_priority_is_set_only_where_the_upstream_takes_it(make: Make, seco
     assert second.calls[0].json["priority"] == 100
 
 
-async def test_a_shadow_that_its_command_ends_leaves_no_record_and_frees_its_place(
-    make: Make, second: FakeUpstream
-) -> None:
+async def test_a_stopped_experiments_shadow_leaves_no_record(make: Make, second: FakeUpstream) -> None:
     second.says("one ", HOLD, "two")
     gateway = await make(budget={"concurrency": 1})
     await gateway.chat()
@@ -258,18 +257,23 @@ async def test_a_shadow_that_its_command_ends_leaves_no_record_and_frees_its_pla
 
 
 @pytest.fixture
-def stopped() -> Callable[[Any], None]:
-    """Makes a gateway believe that a call is always under way, and that no time passes: nothing is done aside."""
+def busy() -> list[bool]:
+    """[True] while a call seems to be in flight."""
+    return [True]
+
+
+@pytest.fixture
+def stopped(busy: list[bool]) -> Callable[[Any], None]:
+    """Gives a gateway an idle queue for which a call is always in flight and no time passes: nothing queued runs."""
 
     def stop(gateway: Any) -> None:
-        idle_queue = gateway.gateway.shadow._idle_queue
-        idle_queue._busy, idle_queue._clock = (lambda: True), (lambda: 0.0)
+        gateway.gateway.shadow.idle_queue = IdleQueue(lambda: busy[0], lambda: 0.0)
 
     return stop
 
 
-async def test_while_calls_are_under_way_a_shadow_takes_nothing_of_theirs(
-    make: Make, second: FakeUpstream, stopped: Callable[[Any], None]
+async def test_while_calls_are_in_flight_no_shadow_work_runs(
+    make: Make, second: FakeUpstream, stopped: Callable[[Any], None], busy: list[bool]
 ) -> None:
     """Neither is it asked then, nor is the served answer recorded; both are once there is a moment for it."""
     gateway = await make()
@@ -278,11 +282,11 @@ async def test_while_calls_are_under_way_a_shadow_takes_nothing_of_theirs(
         assert (await gateway.chat()).status_code == 200
     shadow = gateway.gateway.shadow
     assert (shadow.running, gateway.gateway.recorder.seq, second.received) == (3, 1, [])
-    shadow._idle_queue._busy = lambda: False
+    busy[0] = False
     assert Counter(e.role for e in await gateway.recorded(6)) == {"served": 3, "shadow": 3}
 
 
-async def test_what_still_waits_when_the_process_ends_is_recorded_and_nobody_is_asked(
+async def test_at_the_stop_waiting_calls_are_recorded_without_shadow(
     make: Make, second: FakeUpstream, stopped: Callable[[Any], None]
 ) -> None:
     gateway = await make()

@@ -40,7 +40,7 @@ def test_neither_a_vendor_nor_a_cache_gives_the_first_answer_again() -> None:
     ]  # fmt: skip
 
 
-def test_it_stands_behind_everybody_else_where_the_upstream_knows_priorities() -> None:
+def test_a_shadow_has_the_lowest_priority() -> None:
     assert orjson.loads(asked_again(a_call(), a_place(priority=True)).body)["priority"] == 100
     high = a_call(b'{"model":"chat","priority":0}')
     assert orjson.loads(asked_again(high, a_place(priority=True)).body)["priority"] == 100

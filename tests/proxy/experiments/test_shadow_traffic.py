@@ -111,7 +111,7 @@ def closes(tally: Tally, exchanges: list[Any]) -> None:
 # ── the client's path ──
 
 
-async def test_clients_do_not_notice_a_candidate_that_misbehaves_in_every_way(
+async def test_clients_do_not_notice_a_misbehaving_candidate(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
     gateway = await make(experiment={"budget": {"concurrency": 8}}, total_s=1.5)
@@ -141,7 +141,7 @@ async def test_clients_do_not_notice_a_candidate_that_misbehaves_in_every_way(
     assert await gateway.metric("gateway_requests_total") == served, "shadows are nobody's requests"
 
 
-async def test_a_reply_ends_before_its_shadow_begins_and_needs_no_end_of_it(make: Make, second: FakeUpstream) -> None:
+async def test_a_reply_does_not_wait_for_its_shadow(make: Make, second: FakeUpstream) -> None:
     gateway = await make()
     second.says("never ", HOLD, "heard")
     reply = await gateway.chat(stream=True)
@@ -155,7 +155,7 @@ async def test_a_reply_ends_before_its_shadow_begins_and_needs_no_end_of_it(make
     assert b"heard" in shadow.response
 
 
-async def test_the_candidate_sees_neither_the_clients_seed_nor_its_idempotency_key(
+async def test_the_shadow_has_no_seed_and_no_idempotency_key(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
     """With the same seed two answers would not be independent; with the same key a vendor gives the first one again."""
@@ -210,7 +210,7 @@ async def test_only_the_keys_that_may_are_shadowed(make: Make, second: FakeUpstr
     assert await shadows(gateway) == {"asked": 1}
 
 
-async def test_what_the_control_did_not_serve_whole_and_at_once_has_no_shadow(
+async def test_only_the_controls_first_complete_answer_has_a_shadow(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     gateway = await make()
@@ -255,7 +255,7 @@ async def test_shadows_are_bounded_and_what_does_not_fit_is_counted(make: Make, 
     assert set(pairs) <= {e.id for e in gateway.exchanges if e.role == "served"}
 
 
-async def test_a_candidate_that_hangs_is_ended_by_the_deadline_and_recorded(make: Make, second: FakeUpstream) -> None:
+async def test_a_candidate_that_hangs_times_out_and_is_recorded(make: Make, second: FakeUpstream) -> None:
     gateway = await make(total_s=0.1)
     second.then(Fault.silence())
     await gateway.chat()
@@ -328,9 +328,7 @@ async def test_each_record_has_the_probability_with_which_it_came_to_be(
         assert abs(found - n * p) < 5 * math.sqrt(n * p * (1 - p)), "and the two draws are independent"
 
 
-async def test_a_call_outside_the_experiment_keeps_the_probability_of_the_sample_alone(
-    make: Make, upstream: FakeUpstream
-) -> None:
+async def test_calls_outside_the_experiment_keep_their_own_pi(make: Make, upstream: FakeUpstream) -> None:
     """Its shadow was drawn, and it turned out not to be eligible: a reason to record it no more."""
     gateway = await make(rate=0.3)
     upstream.says("half ", CUT)

@@ -8,11 +8,8 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
 from gateway.core.exchange import Usage
-from gateway.proxy.recording import access_log
-from gateway.proxy.recording.access_log import AT_ONCE, MOST_WAITING, AccessLine, AccessLog, as_words, pieces
+from gateway.proxy.recording.access_log import AT_ONCE, MAX_WAITING, AccessLine, AccessLog, as_words, pieces
 
 LINE = AccessLine(
     1_700_000_000.25, "0192-id", "web", "chat", "chat", "local", "smollm2", True, 200, "ok", "", 2,
@@ -59,20 +56,20 @@ def test_lines_of_several_workers_do_not_mix_in_a_pipe() -> None:
 def test_when_nobody_reads_lines_are_left_out_and_counted() -> None:
     out: list[bytes] = []
     log = AccessLog(True, out.append)
-    for _ in range(MOST_WAITING + 3):
+    for _ in range(MAX_WAITING + 3):
         log.note(LINE)
     log.flush()
     lines = b"".join(out).splitlines()
-    assert len(lines) == MOST_WAITING + 1
+    assert len(lines) == MAX_WAITING + 1
     assert json.loads(lines[-1]) == {"access_lines_left_out": 3}
 
 
 async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
-    shadow_state = asyncio.Event()
+    reading = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stuck(piece: bytes) -> None:
-        asyncio.run_coroutine_threadsafe(shadow_state.wait(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(reading.wait(), loop).result(10)
 
     log = AccessLog(True, stuck)
     log.note(LINE)
@@ -81,13 +78,12 @@ async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
         log.note(LINE)
         await asyncio.sleep(0)
     assert not flushing.done()
-    shadow_state.set()
+    reading.set()
     await flushing
 
 
-async def a_round(log: AccessLog, monkeypatch: pytest.MonkeyPatch, lines: int) -> asyncio.Task[None]:
+def a_round(log: AccessLog, lines: int) -> asyncio.Task[None]:
     """The log's own loop, with so many lines noted."""
-    monkeypatch.setattr(access_log, "EVERY_S", 0)
     for n in range(lines):
         log.note(LINE._replace(id=str(n)))
     return asyncio.get_running_loop().create_task(log.run())
@@ -97,7 +93,7 @@ def ids(out: list[bytes]) -> list[int]:
     return [int(json.loads(line)["id"]) for line in b"".join(out).splitlines()]
 
 
-async def test_the_thread_rests_after_every_few_lines_and_all_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_thread_pauses_after_every_few_lines() -> None:
     """Else calls would wait for as long as it takes to write thousands. What comes meanwhile is written too."""
     out: list[bytes] = []
     between: list[int] = []
@@ -109,8 +105,8 @@ async def test_the_thread_rests_after_every_few_lines_and_all_are_written(monkey
         if len(between) == 2:
             log.note(LINE._replace(id="1000"))
 
-    log = AccessLog(True, out.append, pause)
-    running = await a_round(log, monkeypatch, 1000)
+    log = AccessLog(True, out.append, pause, every_s=0)
+    running = a_round(log, 1000)
     async with asyncio.timeout(5):
         while len(ids(out)) < 1001:
             await asyncio.sleep(0.001)
@@ -119,9 +115,7 @@ async def test_the_thread_rests_after_every_few_lines_and_all_are_written(monkey
     assert max(between) <= AT_ONCE <= 100
 
 
-async def test_what_is_still_to_be_written_when_the_process_ends_is_written_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_flush_writes_everything_in_order() -> None:
     """Also what a thread that rests had before it; once, and in order."""
     out: list[bytes] = []
     rests, stopping = threading.Event(), threading.Event()
@@ -130,8 +124,8 @@ async def test_what_is_still_to_be_written_when_the_process_ends_is_written_at_o
         rests.set()
         assert stopping.wait(5)
 
-    log = AccessLog(True, out.append, pause)
-    running = await a_round(log, monkeypatch, 1000)
+    log = AccessLog(True, out.append, pause, every_s=0)
+    running = a_round(log, 1000)
     assert await asyncio.to_thread(rests.wait, 5)
     running.cancel()
     assert len(ids(out)) == AT_ONCE

@@ -187,7 +187,7 @@ def test_ten_megabytes_take_less_than_their_pattern_would() -> None:
     assert fast < 0.7 * min(seconds(lambda: _DATA_URL.sub(_named, body)) for _ in range(3))
 
 
-def test_an_image_in_an_answer_is_named_and_the_models_own_words_stay() -> None:
+def test_an_image_in_an_answer_is_replaced_by_its_digest() -> None:
     payload = "AbC+" * 50
     answer = (
         f'{{"images": [{{"url": "data:image/png;base64,{payload}"}}], "content": "{{\\"data\\": \\"{payload}\\"}}"}}'

@@ -69,7 +69,7 @@ async def test_a_clients_trace_goes_on_through_the_gateway_to_the_upstream(
     assert told["tracestate"] == "vendor=1"
 
 
-async def test_a_trace_that_its_client_does_not_keep_is_not_kept_but_goes_on(
+async def test_an_unsampled_trace_is_not_exported_but_continues(
     traced: Any, collector: Any, upstream: FakeUpstream
 ) -> None:
     await traced.client.post("/chat/completions", json=BODY, headers={"traceparent": f"00-{TRACE}-{SPAN}-00"})
@@ -79,7 +79,7 @@ async def test_a_trace_that_its_client_does_not_keep_is_not_kept_but_goes_on(
     assert dict(upstream.calls[0].headers)["traceparent"].startswith(f"00-{TRACE}-")
 
 
-async def test_a_call_with_all_its_attempts_is_one_span_and_a_failed_one_says_so(
+async def test_a_call_with_all_its_attempts_is_one_span(
     traced: Any, collector: Any, otlp: Any, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     upstream.always(Fault.status(500))

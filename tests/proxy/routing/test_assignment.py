@@ -158,7 +158,7 @@ def test_the_header_names_a_user_before_the_body_does() -> None:
     assert found.unit == "by-header"
 
 
-def test_who_says_where_a_call_must_go_is_in_no_split_and_may_be_shadowed() -> None:
+def test_a_pinned_call_is_in_no_split_but_may_be_shadowed() -> None:
     assert assignment(SPLIT, free=False) is None
     found = assignment(BASE, free=False)
     assert found is not None
@@ -171,7 +171,7 @@ def test_only_the_controls_calls_are_shadowed_where_both_run() -> None:
     assert {(p.arm, p.shadowed) for p in parts if p} == {("control", True), ("candidate", False)}
 
 
-def test_a_shadow_asks_every_candidate_and_now_and_then_the_control_again() -> None:
+def test_a_shadow_goes_to_all_candidates_and_some_controls() -> None:
     asked = [arms_asked(a_running(repeat_control=0.5), str(i)) for i in range(400)]
     assert set(asked) == {("candidate",), ("candidate", "repeat")}
     assert abs(asked.count(("candidate",)) / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
@@ -244,12 +244,12 @@ def test_a_plan_runs_from_its_start_to_its_stop() -> None:
     [{"model": "gone"}, {"control": Target("b", "m")}, {"candidates": (("candidate", Target("gone", "m")),)}],
     ids=str,
 )
-def test_a_plan_that_names_what_this_config_does_not_have_does_not_run_here(change: dict[str, Any]) -> None:
+def test_a_plan_needs_everything_it_names_in_the_config(change: dict[str, Any]) -> None:
     plan = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     assert not in_force(a_config(swap=BASE), swap=state(plan, **change))
 
 
-def test_the_plan_that_was_frozen_runs_and_not_what_the_file_says_since() -> None:
+def test_the_frozen_plan_runs_not_the_changed_file() -> None:
     frozen = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     found = in_force(a_config(swap={**BASE, "shadow": 0.9, "budget": {"concurrency": 9}}), swap=state(frozen))["swap"]
     assert (found.plan, found.hash) == (frozen, frozen.hash)
@@ -303,7 +303,7 @@ def test_two_experiments_of_an_alias_take_each_the_calls_of_its_keys() -> None:
     assert names(caller=Caller("app"), api="completions") is None
 
 
-def test_a_key_that_the_file_no_longer_allows_is_in_no_split_and_known_to_a_shadow() -> None:
+def test_a_key_no_longer_allowed_is_in_no_split() -> None:
     narrowed = {"allow": {"keys": ["app"]}}
     for section, in_it in ((SPLIT, False), (BASE, True)):
         frozen = ExperimentAssignments(a_config(swap=section)).plans["swap"]

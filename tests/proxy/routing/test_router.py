@@ -71,7 +71,7 @@ def names(route: Route) -> list[str]:
     return [c.target_state.name for c in route.candidates]
 
 
-def test_targets_come_first_and_then_the_fallbacks_in_order_each_for_its_causes() -> None:
+def test_fallbacks_follow_the_targets_in_order() -> None:
     route = a_router().decide(a_call(), RequestOptions())
     assert sorted(names(route)[:2]) == ["a/m", "b/m"]
     assert names(route)[2] == "c/m"
@@ -110,7 +110,7 @@ SPLIT = {"experiments": {"swap": {**SWAP, "mode": "split", "split": 0.5}}}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: int) -> None:
+def test_a_split_puts_the_arms_target_first(seed: int) -> None:
     without, split = a_router(seed), a_router(seed, **SPLIT)
     first: set[str] = set()
     for at in range(40):
@@ -124,7 +124,7 @@ def test_a_split_asks_the_arms_target_and_then_whom_it_would_have_asked(seed: in
     assert first == {"a/m", "c/new"}, "the alias's other targets serve no call of the split first"
 
 
-def test_a_split_leaves_alone_whoever_says_where_to_go_or_is_not_recorded() -> None:
+def test_a_split_ignores_pinned_and_opted_out_calls() -> None:
     split, may = a_router(**SPLIT), Caller("web", allow=frozenset({"target", "sample"}))
     for options, home in (
         (RequestOptions(target="b/m"), None),
@@ -187,7 +187,7 @@ def test_a_client_can_only_shorten_the_time(wish: float | None, total: float) ->
     assert route.timeouts.idle_s == 30
 
 
-def test_a_call_that_continues_a_response_goes_to_the_upstream_that_made_it() -> None:
+def test_a_continued_response_goes_to_the_upstream_that_made_it() -> None:
     router = a_router()
     assert names(router.decide(a_call(), RequestOptions(), home="b")) == ["b/m"]
     assert names(router.decide(a_call(), RequestOptions(), home="c")) == ["c/m"]

@@ -95,7 +95,7 @@ def test_a_tail_rule_holds_for_exactly_the_endings_it_names(when: Any, meets: An
     assert policy.tail(drawn, a_call(), replace(OK, **misses)) == (0.1, DEFAULT)
 
 
-def test_all_conditions_of_a_rule_must_hold_the_head_ones_of_a_tail_rule_too() -> None:
+def test_all_conditions_of_a_rule_must_hold() -> None:
     policy = sampler(({"outcome": "error", "alias": "chat", "min_total_s": 5}, 1.0))
     slow_cut = CallEnding("cut", None, 6.0, None)
     for call, ending, stratum in (
@@ -165,7 +165,7 @@ def test_an_answer_that_no_rule_can_still_sample_is_not_held() -> None:
     assert {d.recordable for d in drawn if d.u < 0.5} == {True}
 
 
-def test_where_a_finish_reason_decides_the_stratum_every_answer_is_held_to_be_read() -> None:
+def test_a_finish_reason_rule_holds_every_answer() -> None:
     """N of a stratum counts the unsampled too: an answer that was not held would be counted in another one."""
     policy = sampler(({"finish_reason": "length"}, 0.5))
     assert policy.reads_finish
@@ -175,7 +175,7 @@ def test_where_a_finish_reason_decides_the_stratum_every_answer_is_held_to_be_re
     assert {elsewhere.head(a_call(id=str(i))).max_rate for i in range(5)} == {0.1}
 
 
-def test_a_forced_call_is_in_a_stratum_of_its_own_and_sampled_for_certain() -> None:
+def test_a_forced_call_has_a_stratum_of_its_own_and_pi_1() -> None:
     drawn = sampler(({"outcome": "error"}, 0.5), rate=0.001).head(a_call(), "always")
     assert (drawn.pi, drawn.stratum, drawn.recordable) == (1.0, FORCED, True)
     assert drawn.u < drawn.pi
@@ -197,7 +197,7 @@ def test_whoever_opted_out_leaves_the_population_whatever_the_rules(caller: Call
     assert policy.tail(drawn, a_call(caller=caller), CallEnding("cut", None, 1.0, None))[0] == 0.0
 
 
-def test_the_unit_is_the_conversation_only_where_the_policy_and_the_call_say_so() -> None:
+def test_the_unit_is_the_conversation_if_both_name_it() -> None:
     by_conversation = sampler(unit="conversation")
     calls = [a_call(id=str(i), conversation="talk-1") for i in range(5)]
     assert {by_conversation.head(c).u for c in calls} == {draw("sample", "talk-1")}

@@ -42,7 +42,7 @@ strategies = st.sampled_from(["weighted", "least_in_flight", "latency", "prefix"
 
 
 @given(weights=weights, strategy=strategies, down=st.sets(st.integers(0, 4)), seed=st.integers(0, 99))
-def test_every_target_is_in_the_order_once_and_those_that_are_not_ready_come_last(
+def test_every_target_comes_once_unready_ones_last(
     weights: list[float], strategy: Any, down: set[int], seed: int
 ) -> None:
     targets = [a_target(f"u{i}", w) for i, w in enumerate(weights)]
@@ -79,7 +79,7 @@ def test_equally_loaded_targets_share() -> None:
     assert abs(counts["a"] / 2000 - 0.5) < 3 * (0.25 / 2000) ** 0.5
 
 
-def test_latency_prefers_the_faster_of_two_and_tries_whoever_is_not_known() -> None:
+def test_latency_prefers_the_faster_and_tries_the_unknown() -> None:
     slow, fast, third = a_target("slow", latency=2.0), a_target("fast", latency=0.5), a_target("third", latency=1.0)
     assert firsts([slow, fast], "latency", 50) == {"fast": 50}
     counts = firsts([slow, fast, third], "latency", 3000)
@@ -118,7 +118,7 @@ def test_targets_whose_long_names_begin_alike_share_as_others_do() -> None:
     assert abs(counts["u/" + long + "1"] / 400 - 0.5) < 3 * (0.25 / 400) ** 0.5
 
 
-def test_no_hashed_target_goes_above_its_bound_while_others_are_below() -> None:
+def test_no_hashed_target_exceeds_the_load_bound() -> None:
     """One hot key: its target takes 1.25 × the mean, and the next one by score the rest."""
     targets = [a_target(n) for n in "abcd"]
     for _ in range(100):
@@ -144,7 +144,7 @@ KEYS: list[tuple[dict[str, Any], bytes]] = [
 
 
 @pytest.mark.parametrize(("changes", "key"), KEYS, ids=[str(k[0]) for k in KEYS])
-def test_a_session_is_its_conversation_else_its_user_else_its_cache_key(changes: dict[str, Any], key: bytes) -> None:
+def test_a_session_is_a_conversation_user_or_cache_key(changes: dict[str, Any], key: bytes) -> None:
     assert session(a_call(**changes)) == key
 
 
@@ -165,5 +165,5 @@ PREFIXES: list[tuple[dict[str, Any], bytes]] = [
 
 
 @pytest.mark.parametrize(("fields", "key"), PREFIXES, ids=[str(p[0])[:40] for p in PREFIXES])
-def test_a_prefix_is_the_first_1024_characters_of_whatever_prompt_there_is(fields: dict[str, Any], key: bytes) -> None:
+def test_a_prefix_is_the_first_1024_characters_of_the_prompt(fields: dict[str, Any], key: bytes) -> None:
     assert prefix(a_call(fields=fields)) == key

@@ -74,7 +74,7 @@ def test_half_of_twenty_calls_in_ten_seconds_open_it(breaker: CircuitBreaker, cl
     assert not slow.open, "twenty calls did not come within one window"
 
 
-def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_half_open_lets_one_probe_through_at_a_time(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += 0.99
     assert not breaker.allow()
@@ -87,9 +87,7 @@ def test_after_its_time_one_probe_at_a_time_is_let_through(breaker: CircuitBreak
     assert breaker.allow()
 
 
-def test_a_probe_that_says_nothing_of_the_target_gives_the_next_one_its_turn(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_a_probe_without_a_result_lets_the_next_one_through(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += 1.1
     assert breaker.allow()
@@ -110,7 +108,7 @@ def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: Circu
     assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
-def test_failures_of_calls_from_before_it_opened_do_not_lengthen_the_wait(breaker: CircuitBreaker) -> None:
+def test_failures_from_before_it_opened_do_not_count_again(breaker: CircuitBreaker) -> None:
     """A hundred calls in flight at a target that dies are one event."""
     for _ in range(100):
         assert breaker.allow()
@@ -120,9 +118,7 @@ def test_failures_of_calls_from_before_it_opened_do_not_lengthen_the_wait(breake
 
 
 @given(st.lists(st.sampled_from(["ok", "fail", "left"]), min_size=60, max_size=60), st.integers(0, 30))
-def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recovery(
-    minute: list[str], before: int
-) -> None:
+def test_after_flapping_it_closes_within_thirty_seconds(minute: list[str], before: int) -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock)
     for _ in range(before):
@@ -137,9 +133,7 @@ def test_after_a_minute_of_flapping_it_is_closed_within_thirty_seconds_of_recove
     assert clock.now - recovered <= 30.0
 
 
-def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_a_requested_pause_is_kept_and_only_lengthened(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.pause(5.0)
     breaker.pause(1.0)
     assert not breaker.open, "it did not fail"
@@ -155,7 +149,7 @@ def test_a_pause_that_the_target_asked_for_is_kept_and_only_ever_lengthened(
 
 
 @given(st.lists(st.sampled_from(["enter", "ok", "fail", "left", "cool", "tick"]), max_size=60))
-def test_in_any_order_of_events_a_breaker_can_be_asked_again_within_two_minutes(events: list[str]) -> None:
+def test_a_breaker_always_allows_a_call_within_two_minutes(events: list[str]) -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock)
     entered = 0
@@ -187,7 +181,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_slots_are_given_in_the_order_of_arrival() -> None:
+async def test_attempts_are_admitted_in_order_of_arrival() -> None:
     limiter = ConcurrencyLimiter(2, 10, 60.0)
     got: list[int] = []
 
@@ -207,7 +201,7 @@ async def test_slots_are_given_in_the_order_of_arrival() -> None:
     assert limiter.in_flight == 2
 
 
-async def test_a_late_comer_does_not_overtake_who_has_been_given_the_place() -> None:
+async def test_a_late_comer_does_not_overtake_a_waiter() -> None:
     limiter = ConcurrencyLimiter(1, 10, 60.0)
     await limiter.acquire()
     async with asyncio.TaskGroup() as group:
@@ -221,7 +215,7 @@ async def test_a_late_comer_does_not_overtake_who_has_been_given_the_place() -> 
         limiter.release()
 
 
-async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
+async def test_a_full_queue_refuses_and_says_when_to_retry() -> None:
     limiter = ConcurrencyLimiter(1, 0, 60.0)
     await limiter.acquire()
     with pytest.raises(Overloaded, match="1 in flight, 0 waiting") as refused:
@@ -231,7 +225,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> Non
     await limiter.acquire()
 
 
-async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
+async def test_a_wait_that_is_too_long_is_refused() -> None:
     limiter = ConcurrencyLimiter(1, 5, 0.01)
     await limiter.acquire()
     with pytest.raises(Overloaded, match=r"within 0\.01 s"):
@@ -241,7 +235,7 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
     assert limiter.free
 
 
-async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() -> None:
+async def test_a_cancelled_waiter_passes_its_turn_on() -> None:
     limiter = ConcurrencyLimiter(1, 5, 60.0)
     await limiter.acquire()
     loop = asyncio.get_running_loop()
@@ -255,7 +249,7 @@ async def test_who_leaves_in_the_moment_in_which_its_place_comes_passes_it_on() 
     assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
-async def test_without_a_limit_nobody_ever_waits() -> None:
+async def test_without_a_limit_no_attempt_waits() -> None:
     limiter = ConcurrencyLimiter(None, 0, 0.0)
     for _ in range(1000):
         await limiter.acquire()
@@ -307,9 +301,7 @@ class Crowd:
 
 @settings(max_examples=150)
 @given(steps=STEPS, limit=st.integers(1, 3), queue=st.integers(0, 4))
-def test_in_any_order_of_coming_leaving_and_cancelling_no_place_is_lost_or_made(
-    steps: list[tuple[str, int, bool]], limit: int, queue: int
-) -> None:
+def test_in_any_order_of_events_the_limit_holds(steps: list[tuple[str, int, bool]], limit: int, queue: int) -> None:
     async def play() -> None:
         crowd = Crowd(limit, queue)
         async with asyncio.TaskGroup() as group:
@@ -337,7 +329,7 @@ def a_place(clock: Clock) -> TargetState:
     return TargetState(Target("u", "org/model"), upstream, CircuitBreaker(clock), clock)
 
 
-def test_a_place_is_ready_unless_it_fails_pauses_or_its_upstream_is_down(clock: Clock) -> None:
+def test_a_target_is_ready_unless_failing_paused_or_down(clock: Clock) -> None:
     target_state = a_place(clock)
     assert target_state.ready
     assert target_state.name == "u/org/model"
@@ -363,9 +355,7 @@ LOADS = [
 
 
 @pytest.mark.parametrize(("header", "load"), LOADS, ids=[str(at) for at in range(len(LOADS))])
-def test_a_servers_own_load_report_counts_as_load_and_what_cannot_be_read_is_left_out(
-    clock: Clock, header: bytes, load: float
-) -> None:
+def test_a_load_report_counts_as_load(clock: Clock, header: bytes, load: float) -> None:
     target_state = a_place(clock)
     target_state.record_load_report(header)
     assert target_state.load == pytest.approx(1.0 + load)

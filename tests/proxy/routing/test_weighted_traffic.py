@@ -142,7 +142,7 @@ def standard_error(strata: dict[str, tuple[int, float, float, int]]) -> float:
     return float(variance**0.5)
 
 
-async def test_the_shown_mean_is_of_all_traffic_whatever_was_sampled_and_lost(
+async def test_the_weighted_mean_is_that_of_all_traffic(
     start: Any, configured: Any, upstream: Any, stream_server: Any, quality: str, same_draws: None, tmp_path: Any
 ) -> None:
     truth = Truth(random.Random(11))

@@ -209,7 +209,7 @@ async def test_a_secret_in_a_request_beyond_the_cap_is_not_cut_in_two(start, con
     assert secret[:16] not in stream.said()
 
 
-async def test_a_key_whose_content_is_metadata_leaves_nothing_anybody_wrote(start, configured, upstream):
+async def test_a_metadata_key_leaves_no_written_text(start, configured, upstream):
     keys = [{"name": "tester", "sha256": sha256(KEY.encode()).hexdigest(), "content": "metadata"}]
     running = await start(configured(upstream, keys=keys))
     stream = Stream(running.corridor)

@@ -31,12 +31,12 @@ def test_what_is_not_changed_is_equal(document):
 
 
 @given(json)
-def test_texts_that_are_json_are_kept_to_the_letter_where_nothing_in_them_changes(document):
+def test_unchanged_inner_json_is_kept_to_the_letter(document):
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     assert changed([text], lambda leaf: leaf.text) == [text]
 
 
-def test_every_text_is_found_also_in_keys_and_within_json_within_json():
+def test_texts_are_found_in_names_and_in_json_within_json():
     inner = orjson.dumps({"deep": orjson.dumps(["deeper", 4111111111111111]).decode()}).decode()
     leaves = Leaves()
     leaves.gather({"a": ["b", {"c": inner}], "n": 4111111111111111, "small": 7, "t": True})
@@ -68,7 +68,7 @@ def test_escapes_are_read_however_often_they_are_escaped():
     assert unescape(r"a\u0040b\\u0040c\/d\\\"e\nf") == 'a@b@c/d"e\nf'
 
 
-def test_texts_with_escapes_that_are_no_json_carry_what_is_behind_them():
+def test_escaped_texts_carry_their_unescaped_form():
     leaves = Leaves()
     leaves.gather(['{"a": "x\\u0040y'])
     assert leaves.found[0].unescaped == '{"a": "x@y'

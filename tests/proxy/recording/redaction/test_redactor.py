@@ -36,7 +36,7 @@ def asked(text: object, **more: object) -> bytes:
 
 
 @pytest.mark.parametrize(("rule", "secret"), ALL)
-def test_a_secret_split_at_any_place_is_found_in_the_assembled_answer(rule, secret, redactor, run, exchange):
+def test_a_secret_split_anywhere_is_found_when_assembled(rule, secret, redactor, run, exchange):
     for at in range(len(secret) + 1):
         parts = ("It is ", secret[:at], secret[at:], " indeed")
         done = run(redactor, exchange(response=sse(*parts), stream=True))
@@ -123,7 +123,7 @@ def test_an_id_of_ours_stays_and_a_clients_is_always_the_same():
 
 
 @pytest.mark.parametrize("fields", [{"truncated": True}, {"outcome": "client_gone"}, {"outcome": "cut"}])
-def test_an_answer_that_broke_off_in_the_midst_of_a_secret_ends_before_it(fields, redactor, run, exchange):
+def test_an_answer_cut_within_a_secret_ends_before_it(fields, redactor, run, exchange):
     for text in ("It is sk-" + A[:10], "It is 4111 1111 11", "It is ada@exam", "It is DE89 3704 00"):
         done = run(redactor, exchange(response=sse(text), stream=True, **fields))
         assert completion_of(done.record).text == "It is [cut]"
@@ -221,7 +221,7 @@ def test_the_section_redacts_every_key_that_does_not_say_otherwise():
         "a": "metadata", "b": "redacted"}  # fmt: skip
 
 
-def test_a_key_that_a_new_config_drops_keeps_its_rules_for_calls_under_way():
+def test_a_removed_key_keeps_its_redactor():
     before = redactors_by_caller(
         parse(yaml.safe_dump({**BASE, "keys": [key("a", content="redacted"), key("b", content="redacted")]})), {}
     )
@@ -244,7 +244,7 @@ async def longest_wait(work) -> tuple[object, float]:
 
 
 @pytest.mark.parametrize("size", [1000, 200_000, 900_000])
-async def test_others_have_their_turn_meanwhile(size, redactor, exchange):
+async def test_the_event_loop_runs_during_a_redaction(size, redactor, exchange):
     text = "so it is said: a@b.example, and more. " * (size // 40)
     record = exchange(body(text))
     (done, failure), waited = await longest_wait(redacted(redactor, record, len(record.request)))
