@@ -104,6 +104,7 @@ class ExperimentEngine:
     async def _survive(self, name: str) -> None:
         try:
             await self.step(name)
+            self._failure_logged = False
         except (StreamDown, StoreDown):
             return  # the reader of the stream logs it; the next round tries again
         except Exception:  # a plan that breaks a step must not end the scoring of everything else

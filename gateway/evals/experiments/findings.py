@@ -124,20 +124,9 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
     """The findings on one candidate of a plan, from the current content of the store."""
     looked = SequenceStates(connection, plan)
     split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
-    found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
-    total = looked.names.get((candidate, "total_s"))
-    if total is not None:
-        taken = kept.increments_of(connection, total)
-        alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
-        found[P95] = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
-    if split is not None:
-        served = {c.metric: c for c in split.comparisons}
-        found = served | found if plan.plan.mode == "both" else served
-        found |= {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
-    found = _selected(found, plan.plan)
-    primary = (
-        found.get(plan.plan.primary) or empty_comparison(plan.plan, plan.plan.primary) if plan.plan.primary else None
-    )
+    found = _selected(_comparisons(looked, plan, candidate, split), plan.plan)
+    name = plan.plan.primary
+    primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None
     guardrails = tuple(found.get(g.metric) or empty_comparison(plan.plan, g.metric) for g in plan.plan.guardrails)
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
@@ -157,6 +146,26 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
         names=names,
         split=split,
     )
+
+
+def _comparisons(
+    looked: SequenceStates, plan: StoredPlan, candidate: str, split: SplitResult | None
+) -> dict[str, Comparison]:
+    """metric → its comparison, from pairs and from split traffic.
+
+    Where a plan has both, a pair's comparison wins, except for metrics that need one path for both arms.
+    """
+    found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
+    total = looked.names.get((candidate, "total_s"))
+    if total is not None:
+        taken = kept.increments_of(looked.connection, total)
+        alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
+        found[P95] = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    if split is None:
+        return found
+    served = {c.metric: c for c in split.comparisons}
+    found = served | found if plan.plan.mode == "both" else served
+    return found | {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
 
 
 def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
