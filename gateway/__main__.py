@@ -1,6 +1,6 @@
 """`gateway` and `python -m gateway`: from the command line to a verb, and from an error to an exit code.
 
-0: done. 1: found wrong, or cannot run. 2: asked wrong.
+0: success. 1: findings (a failed check, a rejected verdict), or a program that cannot run. 2: usage error.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ def main() -> None:
 
             app()
     except Exception as error:
-        if not _says_all(error):
+        if not _is_for_the_user(error):
             raise
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
 
 
-def _says_all(error: Exception) -> bool:
-    """Whether the message is meant for the user. Imported here: `gateway --help` needs neither orjson nor asyncio."""
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether the message says everything the user needs, without a traceback."""
+    # Imported here: `gateway --help` needs neither orjson nor asyncio.
     from gateway.core.errors import CannotRun, ConfigError
 
     return isinstance(error, ConfigError | CannotRun)
 
 
 def serve(arguments: list[str]) -> None:
-    """`gateway serve`, with the options that cli.py describes."""
+    """`gateway serve`, with the options that cli/processes.py describes."""
     parser = argparse.ArgumentParser("gateway serve", add_help=False)
     parser.add_argument("--config", type=Path, default=Path("gateway.yaml"))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--data", type=Path)
-    asked = parser.parse_args(arguments)
-    if not asked.config.is_file():
-        parser.error(f"no file {asked.config}; give one with --config")
+    options = parser.parse_args(arguments)
+    if not options.config.is_file():
+        parser.error(f"no file {options.config}; give one with --config")
     from gateway.config.loading import data_directory
     from gateway.proxy.serve import run
 
-    run(asked.config, asked.host, asked.port, asked.workers, data_directory(asked.data))
+    run(options.config, options.host, options.port, options.workers, data_directory(options.data))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: verbs, thin. Results go to stdout, notes to stderr. Each verb imports what it needs."""
+"""The command line: thin verbs. Results go to stdout, notes to stderr. Each verb imports what it needs when it runs."""
 
 from __future__ import annotations
 

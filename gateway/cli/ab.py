@@ -1,4 +1,4 @@
-"""`gateway ab`: starts, stops and shows experiments. Plans lie in the stream server; every gateway polls them there."""
+"""`gateway ab`: starts, stops and shows experiments. Plans are in the stream server, which every gateway polls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.stream import Corridor
 
 T = TypeVar("T")
-Name = Annotated[str, typer.Argument(help="Its name in gateway.yaml.")]
+Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
 verbs = typer.Typer()
 verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
@@ -25,9 +25,9 @@ verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
 
 @ab.command(epilog=example("gateway ab start swap"))
 def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
-    """Freeze an experiment's plan and put it in force, on every gateway of this stream server.
+    """Freeze an experiment's plan and start it on every gateway of this stream server.
 
-    Changed since it was started, it becomes a plan of its own, whose evidence begins anew.
+    An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
     from gateway.config.derive import plans_of
     from gateway.config.loading import load
@@ -40,25 +40,25 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     known = _shared(read, data, lambda corridor: _put(corridor, plan, "running"))
     if known is not None and known.running and known.plan == plan:
-        show(f"{name} runs already, by plan {plan.hash}")
+        show(f"{name} is running already, with plan {plan.hash}")
         return
-    was = f"; until now it was by {known.plan.hash}" if known is not None and known.plan != plan else ""
-    show(f"{name} runs by plan {plan.hash}{was}")
+    before = f"; the plan before was {known.plan.hash}" if known is not None and known.plan != plan else ""
+    show(f"{name} is running with plan {plan.hash}{before}")
     note(f"see: gateway ab status {name}; gateway report {name}")
 
 
 @ab.command(epilog=example("gateway ab stop swap"))
 def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
-    """Stop an experiment everywhere, within a second; shadow requests under way are ended.
+    """Stop an experiment on every gateway, within a second; shadow requests in flight are cancelled.
 
-    What was found stays in the store. It stays stopped, also over restarts, until `gateway ab start`.
+    Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
     """
     from gateway.config.loading import load
 
     known = _shared(load(config), data, lambda corridor: _put(corridor, name, "stopped"))
     if known is None:
-        raise typer.BadParameter(f'no experiment "{name}" was ever started here', param_hint="NAME")
-    show(f"{name} was stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
+        raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
+    show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
 
 
 @ab.command("list", epilog=example("gateway ab list"))
@@ -75,7 +75,7 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
 def status(
     name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
 ) -> None:
-    """Show what an experiment does now: its state, what became of its shadows, what they used today, the verdict."""
+    """Show an experiment's state, the results of its shadow requests, what they used today, and the verdict."""
     from gateway.config.loading import load
 
     read = load(config)
@@ -90,13 +90,17 @@ def status(
 @ab.command(epilog=example("gateway ab power swap --margin 0.05"))
 def power(
     name: Name,
-    margin: Annotated[float | None, typer.Option(min=0, help="Of the primary, instead of the plan's.")] = None,
-    alpha: Annotated[float | None, typer.Option(min=1e-6, max=0.5, help="Instead of the plan's.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(min=0, help="Margin of the primary metric (default: the plan's).")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")
+    ] = None,
     as_json: AsJson = False,
     config: Annotated[Path, File] = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Say how many pairs a verdict needs, from how much the control differs from itself."""
+    """Estimate how many pairs a verdict needs, from how much the control differs from itself."""
     from dataclasses import asdict
 
     from gateway.config.loading import load
@@ -106,7 +110,7 @@ def power(
         show(_json({**asdict(found), "needed": found.needed}))
         return
     rows = [
-        {"metric": p.metric, "margin": f"{p.margin:g}", "pairs so far": p.have, "needed": p.needed or "out of sight",
+        {"metric": p.metric, "margin": f"{p.margin:g}", "pairs so far": p.have, "needed": p.needed or "too many",
          "by": p.basis}
         for p in found.metrics
     ]  # fmt: skip
@@ -131,14 +135,14 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
             if kept is not None:
                 return forecast(connection, kept, margin, alpha)
     except StoreUnavailable:
-        pass  # nothing was ever recorded here: the plan alone says what it can
+        pass  # nothing has been recorded here: the estimate rests on the plan alone
     if planned is None:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
     return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), margin, alpha)
 
 
 def _verdict(config: Config, data: Path | None, name: str) -> str | None:
-    """The report's sentence; None: nothing is in the store yet."""
+    """The sentence of the report; None: the store has no evidence yet."""
     from gateway.evals.reader_config import StoreLocation
     from gateway.evals.reports.experiment.build import ExperimentNotFound, read
     from gateway.evals.store.engine import StoreUnavailable
@@ -157,7 +161,7 @@ def _store(config: Config, data: Path | None) -> str:
 
 
 def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaitable[T]]) -> T:
-    """Asks the stream server. Raises CannotRun where there is none."""
+    """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
     import asyncio
 
     from gateway.config.loading import data_directory
@@ -165,7 +169,7 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
     from gateway.runtime.embedded_socket import stream_url
     from gateway.stream import Corridor
 
-    async def asking() -> T:
+    async def run() -> T:
         corridor = Corridor.of(config.stream, stream_url(config.stream.address, data_directory(data)))
         try:
             return await work(corridor)
@@ -173,13 +177,13 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
             await corridor.aclose()
 
     try:
-        return asyncio.run(asking())
+        return asyncio.run(run())
     except StreamDown as error:
         raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
 
 
 async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
-    """Sets the state of a plan, or of the one known by a name. Returns what was known before; None: nothing was."""
+    """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none."""
     from gateway.core.errors import CannotRun
     from gateway.core.plan import PlanState
 
@@ -189,12 +193,12 @@ async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
     if plan is None or (known is not None and known.state == to and known.plan == plan):
         return known
     if not await corridor.state.set_plan(PlanState(plan, to, time.time()), known):
-        raise CannotRun(f"{name}: somebody else changed it at this moment; see `gateway ab status {name}`")
+        raise CannotRun(f"{name}: another command changed it at the same time; see `gateway ab status {name}`")
     return known
 
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
-    """(state, results of shadows of its plan, what they used today)."""
+    """(state, results of its plan's shadow requests, what they used today)."""
     from gateway.proxy.experiments.budget import COUNTS, DAY_S
 
     state = (await corridor.state.plans()).get(name)
@@ -216,12 +220,12 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
     for name in sorted({*planned, *states} if only is None else {only}):
         plan, state = planned.get(name), states.get(name)
         off = name in config.experiments and not config.experiments[name].enabled
-        said = "switched off in the config" if off else state.state if state else "not started"
+        status = "disabled in the config" if off else state.state if state else "not started"
         shown = state.plan if state else plan
         changed = plan is not None and state is not None and plan != state.plan
         yield {
             "experiment": name,
-            "state": said,
+            "state": status,
             "since": when(state.since) if state else "",
             "plan": shown.hash if shown else "",
             "mode": shown.mode if shown else "",
@@ -236,7 +240,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  shadows   {results or 'none yet'}"
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
-    yield f"  verdict   {found['verdict'] or 'nothing in the store yet'}"
+    yield f"  verdict   {found['verdict'] or 'no evidence in the store yet'}"
 
 
 def _named(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""`gateway dead`: the entries that were given up: looked at, put back, thrown away."""
+"""`gateway dead`: lists, replays and purges dead letters."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ verbs = typer.Typer()
 dead = typer.Typer(
     epilog=example("gateway dead list --reason unreadable"),
     no_args_is_help=True,
-    help="Entries that were given up: look at them, put them back, throw them away.",
+    help="List, replay and purge dead letters: records that could not be scored.",
 )
 verbs.add_typer(dead, name="dead")
 
 Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]…", help="Of letters, as `gateway dead list` shows them.")
+    list[str] | None, typer.Argument(metavar="[ID]…", help="Ids of dead letters, from `gateway dead list`.")
 ]
-Reason = Annotated[str | None, typer.Option(help="Those given up for this: unreadable, refused, too_many_deliveries.")]
-Everyone = Annotated[bool, typer.Option("--all", help="All of them.")]
+Reason = Annotated[
+    str | None, typer.Option(help="Dead letters with this reason: unreadable, refused, too_many_deliveries.")
+]
+Everyone = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 @dead.command("list", epilog=example("gateway dead list --reason unreadable"))
 def list_(
     reason: Reason = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, oldest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, oldest first.")] = 50,
     as_json: AsJson = False,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """List dead letters, with their number by reason."""
+    """List dead letters, with counts by reason."""
     from gateway.core.sanitize import to_json
     from gateway.evals.reports import dead_letters
 
@@ -54,12 +56,12 @@ def list_(
 
 @dead.command("show", epilog=example("gateway dead show 1795571598872-0"))
 def show_(
-    letter: Annotated[str, typer.Argument(metavar="ID", help="Of the letter.")],
+    letter: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")],
     as_json: AsJson = False,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Show one dead letter whole: why it was given up, and what stood in it."""
+    """Show one dead letter in full, with the reason and its content."""
     from gateway.core.sanitize import to_json
     from gateway.evals.reports import dead_letters
 
@@ -71,15 +73,15 @@ def show_(
 def replay(
     ids: Ids = None, reason: Reason = None, everyone: Everyone = False, config: MaybeConfig = None, data: Data = None
 ) -> None:
-    """Put dead letters back at the stream's end, to be judged again.
+    """Append dead letters to the stream again, to be scored.
 
-    What was stored meanwhile is counted once all the same.
+    A record that is in the store already is not counted twice.
     """
 
     async def put_back(corridor: Corridor) -> tuple[int, int]:
         chosen = await _chosen(corridor, ids, reason, everyone)
         done = 0
-        with _bar("putting back", len(chosen)) as advance:
+        with _bar("replaying", len(chosen)) as advance:
             for each in chosen:
                 letter = await corridor.dead_letters.get(each.id)
                 done += letter is not None and await corridor.dead_letters.replay(letter) is not None
@@ -87,32 +89,32 @@ def replay(
         return done, len(chosen)
 
     done, chosen = _run(put_back, config, data)
-    typer.echo(f"{done} of {chosen} put back" + ("" if done == chosen else "; the others were no longer there"))
+    typer.echo(f"{done} of {chosen} replayed" + ("" if done == chosen else "; the others had been removed meanwhile"))
 
 
 @dead.command(epilog=example("gateway dead purge --reason unreadable --yes"))
 def purge(
     ids: Ids = None, reason: Reason = None, everyone: Everyone = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     config: MaybeConfig = None, data: Data = None,
 ) -> None:  # fmt: skip
-    """Throw dead letters away, for ever. The ledger keeps their number."""
+    """Delete dead letters for good. The loss accounting keeps their number."""
     chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
     if not chosen:
-        typer.echo("none to throw away")
+        typer.echo("no dead letter to delete")
         return
     if not yes:
-        typer.confirm(f"throw {len(chosen)} dead letters away for ever?", abort=True, err=True)
+        typer.confirm(f"delete {len(chosen)} dead letters for good?", abort=True, err=True)
 
-    async def throw(corridor: Corridor) -> int:
-        gone = 0
-        with _bar("throwing away", len(chosen)) as advance:
+    async def delete(corridor: Corridor) -> int:
+        deleted = 0
+        with _bar("deleting", len(chosen)) as advance:
             for chunk in chunked(chosen, 100):
-                gone += await corridor.dead_letters.purge(chunk)
+                deleted += await corridor.dead_letters.purge(chunk)
                 advance(len(chunk))
-        return gone
+        return deleted
 
-    typer.echo(f"{_run(throw, config, data)} thrown away")
+    typer.echo(f"{_run(delete, config, data)} deleted")
 
 
 def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | None, data: Path | None) -> Any:
@@ -127,7 +129,7 @@ def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | No
 
 @asynccontextmanager
 async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corridor]:
-    """Raises CannotRun where there is no stream server."""
+    """Raises CannotRun if the stream server cannot be reached."""
     from gateway.cli.options import whole_to_read
     from gateway.core.errors import CannotRun, StreamDown
     from gateway.stream import Corridor
@@ -137,7 +139,7 @@ async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corri
     try:
         yield corridor
     except StreamDown as error:
-        raise CannotRun(f"{error}; dead letters lie in the stream server") from error
+        raise CannotRun(f"{error}; dead letters are in the stream server") from error
     finally:
         await corridor.aclose()
 
@@ -158,17 +160,17 @@ async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
     for each in ids:
         letter = await corridor.dead_letters.get(each) if each.replace("@", "").replace("-", "").isdigit() else None
         if letter is None:
-            raise CannotRun(f"no dead letter {each}; `gateway dead list` shows those there are")
+            raise CannotRun(f"no dead letter {each}; `gateway dead list` lists them")
         found.append(letter)
     return found
 
 
 async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None, everyone: bool) -> list[DeadLetter]:
-    """Without what stands in them: there may be many."""
+    """Without their content: there may be many."""
     from dataclasses import replace
 
     if bool(ids) + (reason is not None) + everyone != 1:
-        raise typer.BadParameter("give letters' ids, or --reason, or --all", param_hint="ID")
+        raise typer.BadParameter("give ids, or --reason, or --all", param_hint="ID")
     if ids:
         return await _named(corridor, ids)
     return [replace(each, fields={}) async for each in _first(corridor, reason, -1)]
@@ -176,7 +178,7 @@ async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None,
 
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, and else one line."""
+    """A progress bar if stderr is a terminal, else one line."""
     import sys
 
     from rich.console import Console

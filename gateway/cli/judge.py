@@ -1,4 +1,4 @@
-"""`gateway judge`: how far a scorer may be trusted."""
+"""`gateway judge`: how far a scorer agrees with people."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, where_
 verbs = typer.Typer()
 judge = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 verbs.add_typer(
-    judge, name="judge", help="How far a scorer may be trusted.", epilog=example("gateway judge calibrate helpful")
+    judge,
+    name="judge",
+    help="Measure how far a scorer agrees with people.",
+    epilog=example("gateway judge calibrate helpful"),
 )
 
 
 @judge.callback()
 def _group() -> None:
-    """How far a scorer may be trusted."""
+    """Measure how far a scorer agrees with people."""
 
 
 @judge.command("calibrate", epilog=example("gateway judge calibrate helpful"))
 def calibrate(
-    scorer: Annotated[str, typer.Argument(help="A name of the `scorers` section.")],
-    experiment: Annotated[str | None, typer.Option(help="Only what this experiment asked.")] = None,
-    cut: Annotated[float, typer.Option(min=0, max=1, help="From which verdict on it calls an answer good.")] = 0.5,
-    half_width: Annotated[float, typer.Option(min=1e-4, max=0.5, help="How near the corrected mean is wanted.")] = 0.05,
-    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The error of each interval.")] = 0.05,
+    scorer: Annotated[str, typer.Argument(help="Name of the scorer in gateway.yaml.")],
+    experiment: Annotated[str | None, typer.Option(help="Only answers of this experiment.")] = None,
+    cut: Annotated[float, typer.Option(min=0, max=1, help="Score from which an answer counts as good.")] = 0.5,
+    half_width: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Wanted half-width of the corrected mean's interval.")
+    ] = 0.05,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Error probability of each interval.")] = 0.05,
     as_json: AsJson = False,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Set a scorer's verdicts against people's (`gateway label next`).
+    """Compare a scorer's verdicts with people's labels (`gateway label next`).
 
-    Kappa, both error rates, position bias of a pairwise judge, and its means as people correct them, with intervals.
+    Prints kappa, both error rates, the position bias of a pairwise judge, and means corrected by the labels, with
+    intervals.
     """
     from gateway.core.sanitize import to_json
     from gateway.evals.annotation.calibrate import CalibrationOptions, read

@@ -1,4 +1,4 @@
-"""`gateway label`: people's verdicts, blind, one by one or as a sheet."""
+"""`gateway label`: people's verdicts, given blind, one by one or in a sheet."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ label = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 verbs.add_typer(
     label,
     name="label",
-    help="Judge answers yourself, blind: what scorers are calibrated against.",
+    help="Label answers yourself, blind; scorers are calibrated against these labels.",
     epilog=example("gateway label next --scorer helpful"),
 )
 
-Scorer = Annotated[str, typer.Option(help="Whose answers to label: a name of the `scorers` section.")]
-Experiment = Annotated[str, typer.Option(help="Only what this experiment asked.")]
+Scorer = Annotated[str, typer.Option(help="The scorer whose answers to label.")]
+Experiment = Annotated[str, typer.Option(help="Only answers of this experiment.")]
 Favour = Annotated[
-    float, typer.Option(min=0.01, max=100, help="Draw what the scorer calls bad so much more often; it is weighed for.")
-]  # fmt: skip
-Labeller = Annotated[str, typer.Option("--as", help="Who labels; left out: the user of this machine.")]
+    float,
+    typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
+]
+Labeller = Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")]
 
 
 @label.command("next", epilog=example("gateway label next --scorer helpful"))
@@ -36,31 +37,31 @@ def next_(
     scorer: Scorer,
     experiment: Experiment = "",
     favour: Favour = 1.0,
-    count: Annotated[int, typer.Option(min=1, help="Stop after so many.")] = 20,
-    again: Annotated[bool, typer.Option(help="What others have labelled: to see how far people agree.")] = False,
+    count: Annotated[int, typer.Option(min=1, help="Stop after this many labels.")] = 20,
+    again: Annotated[bool, typer.Option(help="Items that others have labelled, to measure agreement.")] = False,
     labeller: Labeller = "",
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Show answers (or pairs) that a scorer judged, blind, and take a verdict on each.
+    """Show scored answers or pairs one by one, blind, and record a verdict on each.
 
-    They are drawn with known probability, so that few labels correct the scorer's mean. Stop and go on at any time.
+    Items are drawn with known probability, so that few labels correct the scorer's mean. Stop and resume at any time.
     """
     from gateway.evals.annotation.desk import LabelRequest, next_item, open_desk
 
-    asked = where_to_read(config, data)
-    wish = LabelRequest(scorer, _who(labeller), experiment, favour, again)
-    desk = open_desk(asked.store, wish)
-    note(f"{desk.judged} judged, {desk.left} of them open to {wish.labeller}")
+    location = where_to_read(config, data)
+    request = LabelRequest(scorer, _who(labeller), experiment, favour, again)
+    desk = open_desk(location.store, request)
+    note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
     for done in range(count):
-        drawn = next_item(asked.store, desk)
+        drawn = next_item(location.store, desk)
         if drawn is None:
             note("nothing is left to label")
             return
-        if not _labelled(asked, wish, desk, drawn):
-            note(f"stopped after {done}; the next time goes on from here")
+        if not _labelled(location, request, desk, drawn):
+            note(f"stopped after {done}; run the command again to continue")
             return
-    note(f"{count} done; `gateway judge calibrate {scorer}` says what they tell")
+    note(f"{count} done; `gateway judge calibrate {scorer}` evaluates them")
 
 
 @label.command("import", epilog=example("gateway label import filled.csv --scorer helpful --as ada"))
@@ -70,32 +71,34 @@ def import_(
     experiment: Experiment = "",
     favour: Favour = 1.0,
     share: Annotated[
-        float | None, typer.Option(help="The sheet is a plain random draw of this share of all that was judged.")
+        float | None, typer.Option(help="The sheet is a simple random sample of this share of all scored items.")
     ] = None,
     labeller: Labeller = "",
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Take the verdicts of a sheet: one that `export --next` wrote, or one of your own.
+    """Import the verdicts of a sheet: one that `export --next` wrote, or your own.
 
-    Labels count for corrected means where it is known how items were drawn: in order, without gaps, or by --share.
+    Labels correct means only where it is known how the items were drawn: in order, without gaps, or by --share.
     """
     from gateway.evals.annotation.desk import LabelRequest, import_labels
 
-    wish = LabelRequest(scorer, _who(labeller), experiment, favour)
+    request = LabelRequest(scorer, _who(labeller), experiment, favour)
     try:
-        labels = import_labels(where_to_read(config, data).store, sheet, wish, share)
+        labels = import_labels(where_to_read(config, data).store, sheet, request, share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
-    note(f"{len(labels)} labels taken; `gateway judge calibrate {scorer}` says what they tell")
+    note(f"{len(labels)} labels imported; `gateway judge calibrate {scorer}` evaluates them")
 
 
 @label.command("export", epilog=example("gateway label export to-fill.csv --scorer helpful --next 100"))
 def export(
-    sheet: Annotated[Path | None, typer.Argument(dir_okay=False, help="CSV, or .jsonl; left out: CSV here.")] = None,
-    scorer: Annotated[str | None, typer.Option(help="Of one scorer; left out: all labels.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Argument(dir_okay=False, help="Output file, .csv or .jsonl (default: CSV to stdout).")
+    ] = None,
+    scorer: Annotated[str | None, typer.Option(help="Only labels for this scorer (default: all).")] = None,
     next_: Annotated[
-        int | None, typer.Option("--next", min=1, help="A blind sheet of so many, to be filled and imported.")
+        int | None, typer.Option("--next", min=1, help="Write a blind sheet of this many items, to fill in and import.")
     ] = None,
     experiment: Experiment = "",
     favour: Favour = 1.0,
@@ -103,13 +106,13 @@ def export(
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Write labels that were given, each beside what the scorer said; or, with --next, a sheet for others to fill."""
+    """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
     from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, export_labels
     from gateway.evals.annotation.sheets import form_of
 
     store = where_to_read(config, data).store
     if next_ is not None and scorer is None:
-        raise typer.BadParameter("say whose answers, with --scorer", param_hint="--next")
+        raise typer.BadParameter("name the scorer with --scorer", param_hint="--next")
     if next_ is not None and scorer is not None:
         text = export_blind_sheet(
             store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet)
@@ -123,23 +126,23 @@ def export(
         note(f"wrote {sheet}")
 
 
-def _labelled(asked: StoreLocation, wish: LabelRequest, desk: Desk, drawn: DrawnItem) -> bool:
-    """Whether a verdict came; False: the labeller stops."""
+def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem) -> bool:
+    """Records one verdict. False: the labeller stopped."""
     from gateway.evals.annotation.blind import to_terminal
     from gateway.evals.annotation.desk import save_labels
 
-    section = asked.scorers.get(wish.scorer)
+    section = location.scorers.get(request.scorer)
     criterion = section.options.get("criterion") if section else None
     show(to_terminal(drawn.blind, criterion if isinstance(criterion, str) else None))
-    said = _verdict(desk, drawn)
-    if said.stop:
+    verdict = _verdict(desk, drawn)
+    if verdict.stop:
         return False
-    save_labels(asked.store, [desk.label(drawn, said)])
+    save_labels(location.store, [desk.label(drawn, verdict)])
     return True
 
 
 def _verdict(desk: Desk, drawn: DrawnItem) -> LabelVerdict:
-    """Asks until it is one; the end of the input stops."""
+    """Prompts until the input is a verdict. The end of the input stops."""
     from gateway.evals.annotation.blind import HELP, LabelVerdict, parse_verdict
 
     while True:
@@ -159,4 +162,4 @@ def _who(labeller: str) -> str:
     try:
         return labeller or getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
-        return "somebody"
+        return "unknown"

@@ -1,4 +1,4 @@
-"""`gateway migrate`: the store's tables, brought up to date."""
+"""`gateway migrate`: brings the store's tables up to date."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ verbs = typer.Typer()
 def migrate(config: MaybeConfig = None, data: Data = None) -> None:
     """Bring the store's tables up to date.
 
-    `gateway evaluate` and `gateway up` do it too, when they start. Make a copy of the store first: there is no way back
-    to an older version but the copy.
+    `gateway evaluate` and `gateway up` do this when they start. Back up the store first: a migration cannot be undone.
     """
     from gateway.evals.store.engine import head, migrate_store
 

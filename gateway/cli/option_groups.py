@@ -1,4 +1,5 @@
-"""The options of a verb in dataclasses: its function takes one parameter a group, and typer sees one an option."""
+"""Options of a verb grouped in dataclasses: the function has one parameter per group, the command line one option per
+field."""
 
 from __future__ import annotations
 
@@ -10,16 +11,17 @@ from typing import Any, get_type_hints
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:
-    """verb: parameters whose types are dataclasses are groups; a field's type, Annotated, and its default make an
-    option. Field names differ between the groups of one verb.
+    """Expands each parameter of the verb whose type is a dataclass into one option per field.
+
+    A field's Annotated type and its default define the option. Field names must differ between the groups of a verb.
     """
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
 
     @functools.wraps(verb)
-    def flat(**given: Any) -> None:
-        made = {name: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
-        verb(**given, **made)
+    def flat(**options: Any) -> None:
+        built = {name: kind(**{f.name: options.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+        verb(**options, **built)
 
     parameters = [each for p in inspect.signature(verb).parameters.values() for each in _options(p, hints[p.name])]
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

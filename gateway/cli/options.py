@@ -1,4 +1,4 @@
-"""What every verb of the command line uses: its options, notes and results, and where the store is."""
+"""Options, notes and results that the verbs share, and where they read from."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gateway.evals.reader_config import ReaderConfig
-    from gateway.evals.reader_config import StoreLocation as Sources
+    from gateway.evals.reader_config import ReaderConfig, StoreLocation
 
-File = typer.Option(exists=True, dir_okay=False, help="The gateway.yaml.")
+File = typer.Option(exists=True, dir_okay=False, help="Path to gateway.yaml (default: ./gateway.yaml).")
 Config = Annotated[Path, File]
 MaybeConfig = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="The gateway.yaml, where not here.")
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Path to gateway.yaml (default: ./gateway.yaml if it exists)."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Data = Annotated[Path | None, typer.Option(help="The data directory: $GATEWAY_DATA, else ./.gateway.")]
-Alias = Annotated[str | None, typer.Option(help="Only this model name.")]
-Since = Annotated[str | None, typer.Option(help="Only so far back: 30m, 2h, 1d.")]
-Where = Annotated[str | None, typer.Option(help="Only what meets this: 'scorer=valid_json value<1'.")]
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Data = Annotated[Path | None, typer.Option(help="Data directory (default: $GATEWAY_DATA, else ./.gateway).")]
+Alias = Annotated[str | None, typer.Option(help="Only calls of this model.")]
+Since = Annotated[str | None, typer.Option(help="Only calls of the last 30m, 2h, 1d, …")]
+Where = Annotated[str | None, typer.Option(help="Only calls that match, such as 'scorer=valid_json value<1'.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 
 
 def note(text: str) -> None:
@@ -36,8 +36,8 @@ def example(line: str) -> str:
 
 
 @contextmanager
-def asked_wrong() -> Iterator[None]:
-    """What --since or --where says cannot be read: a mistake of whoever asks."""
+def usage_errors() -> Iterator[None]:
+    """Turns an unreadable --since or --where into a usage error (exit code 2)."""
     from gateway.evals.reports.samples import InvalidDuration
     from gateway.evals.store.where import QueryError
 
@@ -49,7 +49,7 @@ def asked_wrong() -> Iterator[None]:
         raise typer.BadParameter(str(error), param_hint="--since") from error
 
 
-def where_to_read(config: Path | None, data: Path | None) -> Sources:
+def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:
     from gateway.config.loading import data_directory
     from gateway.evals.reader_config import where
 
@@ -58,7 +58,7 @@ def where_to_read(config: Path | None, data: Path | None) -> Sources:
 
 
 def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
-    """The store and the stream server."""
+    """The store and the stream server, from the config and the data directory."""
     from gateway.config.loading import data_directory
     from gateway.evals.reader_config import whole
 
@@ -67,7 +67,7 @@ def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
 
 
 def show(result: Any) -> None:
-    """A text, or what rich draws: as wide as the terminal, and unfolded into a pipe."""
+    """Prints text or a rich renderable: as wide as the terminal, and without line breaks into a pipe."""
     if isinstance(result, str):
         typer.echo(result)
         return

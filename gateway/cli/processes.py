@@ -1,31 +1,36 @@
-"""The programs, one by one: serve, evaluate, check, fake, engine, version."""
+"""The verbs that run one program each, and those about the installation: serve, evaluate, check, fake, engine,
+version."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import Config, Data, Host, Port, example, note
+from gateway.cli.options import Config as ConfigPath
+from gateway.cli.options import Data, Host, Port, example, note
+
+if TYPE_CHECKING:
+    from gateway.config.models import Config
 
 verbs = typer.Typer()
 
 
 @verbs.command(epilog=example("gateway serve --config gateway.yaml --host 0.0.0.0 --workers 2"))
 def serve(
-    config: Config = Path("gateway.yaml"),
+    config: ConfigPath = Path("gateway.yaml"),
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes behind the one port.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes that share the port.")] = 1,
     data: Data = None,
 ) -> None:
-    """Answer clients: the gateway alone, for production.
+    """Run the gateway alone, for production.
 
-    Its metrics are on the same port, at /metrics.
+    Metrics are on the same port, at /metrics.
     """
-    # __main__.py runs this verb before typer is imported; its help is read here.
+    # __main__.py runs this verb without importing typer; only its help comes from here.
     from gateway.config.loading import data_directory
     from gateway.proxy.serve import run
 
@@ -34,12 +39,12 @@ def serve(
 
 @verbs.command(epilog=example("gateway evaluate --config gateway.yaml"))
 def evaluate(
-    config: Config = Path("gateway.yaml"),
-    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Prometheus reads the scores.")] = 9101,
-    metrics_host: Annotated[str, typer.Option(help="And on which address.")] = "127.0.0.1",
+    config: ConfigPath = Path("gateway.yaml"),
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /metrics.")] = 9101,
+    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = "127.0.0.1",
     data: Data = None,
 ) -> None:
-    """Score recorded answers: the consumer alone, for production."""
+    """Run the consumer alone, which scores recorded answers, for production."""
     from gateway.config.loading import data_directory
     from gateway.evals.serve import run
 
@@ -47,11 +52,10 @@ def evaluate(
 
 
 @verbs.command(epilog=example("gateway check gateway.yaml"))
-def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file to check.")]) -> None:
-    """Name all mistakes of a gateway.yaml.
+def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Path to the file.")]) -> None:
+    """Report every mistake of a gateway.yaml, one line each.
 
-    One line each, with its path; or by which transport each upstream is asked, and one line that says what the file
-    holds.
+    For a file without mistakes: the HTTP client of each upstream, and a summary.
     """
     from gateway.config.loading import load
     from gateway.core.errors import ConfigError
@@ -61,71 +65,72 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 
     try:
-        found = load(config)
-        built = build_all(found.scorers, ExternalServices(HttpConnections(), directory=config.parent))
-        if wrong := config_mistakes(found, built):
-            raise ConfigError(wrong)
+        checked = load(config)
+        built = build_all(checked.scorers, ExternalServices(HttpConnections(), directory=config.parent))
+        if mistakes := config_mistakes(checked, built):
+            raise ConfigError(mistakes)
     except ConfigError as error:
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    for caution in (*config_warnings(found, built), *_of_stream(found)):
-        note(f"caution: {caution}")
-    typer.echo(found.transports_summary())
-    typer.echo(found.summary())
+    for warning in (*config_warnings(checked, built), *_stream_warnings(checked)):
+        note(f"caution: {warning}")
+    typer.echo(checked.transports_summary())
+    typer.echo(checked.summary())
 
 
-def _of_stream(config: Any) -> list[str]:
-    """Of the stream server that the file names; where it cannot be reached from here, that is said."""
+def _stream_warnings(config: Config) -> list[str]:
+    """The stream server of the file may evict entries, or cannot be reached from here."""
     import asyncio
 
     from gateway.core.errors import StreamDown
     from gateway.stream import EVICTS, Corridor
 
-    if config.stream.address is None:
+    address = config.stream.address
+    if address is None:
         return []
 
     async def policy() -> str | None:
-        corridor = Corridor.of(config.stream, config.stream.address)
+        corridor = Corridor.of(config.stream, address)
         try:
             return await corridor.evicting()
         finally:
             await corridor.aclose()
 
     try:
-        found = asyncio.run(policy())
+        evicting = asyncio.run(policy())
     except StreamDown as error:
-        return [f"{error}; whether it may throw the stream away is not known"]
-    return [] if found is None else [EVICTS % found]
+        return [f"{error}; whether it may evict entries of the stream is unknown"]
+    return [] if evicting is None else [EVICTS % evicting]
 
 
 @verbs.command(epilog=example("gateway fake --port 9000 --tokens 20 --fault cut_after:3 --fault-rate 0.1"))
 def fake(
     host: Host = "127.0.0.1",
     port: Port = 9000,
-    tokens: Annotated[int, typer.Option(min=0, help="In each answer.")] = 16,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens in each answer.")] = 16,
     delay_s: Annotated[float, typer.Option("--delay-s", min=0, help="Seconds before each token.")] = 0.0,
-    fault: Annotated[str | None, typer.Option(help="How to misbehave: reset, status:503, cut_after:3, …")] = None,
-    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="The share of answers that misbehave.")] = 1.0,
+    fault: Annotated[str | None, typer.Option(help="Fault to inject: reset, status:503, cut_after:3, …")] = None,
+    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers with the fault.")] = 1.0,
 ) -> None:
-    """Run an upstream with scripted answers.
+    """Run a fake upstream with scripted answers, delays and faults.
 
-    With delays and faults, for tests and benchmarks.
+    For tests and benchmarks.
     """
     import asyncio
 
     from gateway.fake import parse_fault, serve
 
     try:
-        wanted = parse_fault(fault) if fault else None
+        injected = parse_fault(fault) if fault else None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fault") from error
     note(f"fake upstream: http://{host}:{port}/v1 (model fake-model); Ctrl-C stops it")
-    asyncio.run(stoppable(serve(host, port, tokens=tokens, delay_s=delay_s, fault=wanted, fault_rate=fault_rate)))
+    asyncio.run(stoppable(serve(host, port, tokens=tokens, delay_s=delay_s, fault=injected, fault_rate=fault_rate)))
 
 
 async def stoppable(work: Coroutine[Any, Any, None]) -> None:
-    """Runs until done, SIGINT or SIGTERM."""
+    """Runs until the work is done, or SIGINT or SIGTERM arrives."""
     import asyncio
     from contextlib import suppress
 
@@ -140,10 +145,12 @@ async def stoppable(work: Coroutine[Any, Any, None]) -> None:
 
 @verbs.command(hidden=True, epilog=example("gateway engine --model smollm2 --port 8080"))
 def engine(
-    model: Annotated[str, typer.Option(help="smollm2, or the path of a .gguf file.")] = "smollm2",
+    model: Annotated[str, typer.Option(help="Model: smollm2, or the path of a .gguf file.")] = "smollm2",
     host: Host = "127.0.0.1",
     port: Port = 8080,
-    name: Annotated[str | None, typer.Option(help="What requests call it: smollm2, or the file's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model in requests (default: smollm2, or the file name).")
+    ] = None,
 ) -> None:
     """Serve a local model with llama.cpp; `gateway up` starts this."""
     from gateway.up.engines import run

@@ -1,4 +1,4 @@
-"""`gateway report`: what an experiment has found, on the terminal, as JSON, as a page."""
+"""`gateway report`: the result of an experiment, on the terminal, as JSON or as HTML."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ verbs = typer.Typer()
 
 @verbs.command(epilog=example("gateway report swap --html swap.html"))
 def report(
-    experiment: Annotated[str, typer.Argument(help="Its name in gateway.yaml.")],
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")],
     candidate: Annotated[
-        str | None, typer.Option(help="Its arm, where there are several; left out: the first.")
+        str | None, typer.Option(help="Arm of the candidate, if there are several (default: the first).")
     ] = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report as a page.")] = None,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Say whether the candidate may take over, and what that rests on.
+    """Report whether a candidate may replace the control.
 
-    One verdict: ship, reject or hold, with its numbers; every interval holds at every look, so look as often as you
-    like.
+    The verdict is ship, reject or hold, with its evidence. Every interval is valid at all times, so you may look as
+    often as you like.
     """
     from gateway.evals.reports.experiment import build as made
     from gateway.evals.reports.experiment.as_json import to_json

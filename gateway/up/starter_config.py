@@ -1,4 +1,4 @@
-"""What was found → the text of a gateway.yaml for the user to keep: commented, ${NAME} for keys, never a secret."""
+"""Discovered upstreams → the text of a gateway.yaml: commented, with ${NAME} for keys, never with a secret."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from collections.abc import Iterator, Sequence
 from gateway.up.discovery import DiscoveredUpstream
 from gateway.up.engines import SMOLLM2
 
-MAX_MODELS = 20  # of one upstream; the others are a line away
+MAX_MODELS = 20  # of one upstream; a comment says how to add the others
 LOCAL = "local"
 
-# Models that list themselves beside chat models and answer no chat.
+# Models in a provider's list that do not answer chat requests.
 _NO_CHAT = re.compile(
     r"embed|whisper|tts|dall-e|image|moderation|audio|realtime|transcri|davinci|babbage|sora|rerank|ocr|speech|guard",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"(?:(?![{}\"\\])[!-~]){1,200}")  # what an alias may be, and a target's model: it goes into headers
+_NAME = re.compile(
+    r"(?:(?![{}\"\\])[!-~]){1,200}"
+)  # valid as an alias and as a target's model, which appear in headers
 
 _HEAD = """\
-# Written by `gateway up` from what it found. Yours to keep and change: it is never overwritten.
-# `gateway check {name}` names every mistake. Unknown keys are mistakes; ${{NAME}} reads the environment.
+# Written by `gateway up` from what it found. Change it as you like: it is never overwritten.
+# `gateway check {name}` reports every mistake. Unknown keys are errors; ${{NAME}} reads the environment.
 
-keys:                         # who may ask: the SHA-256 of each key
+keys:                         # callers: the SHA-256 of each key
   - {{name: up, sha256: "{digest}"}}   # the key itself: {key_file}
 
-upstreams:                    # where requests can go
+upstreams:                    # servers that requests can go to
 """
 
 _TAIL = """
 sampling:
-  rate: 1.0                   # of the traffic that is recorded and scored: all of it
+  rate: 1.0                   # share of the traffic that is recorded and scored
 
-scorers:                      # what is said of each recorded answer
+scorers:                      # what is measured on each recorded answer
   valid_json: {}
   json_schema: {}
   tool_calls: {}
@@ -47,24 +49,24 @@ scorers:                      # what is said of each recorded answer
 
 
 def offers(found: DiscoveredUpstream) -> list[str]:
-    """The models worth an alias: those that can chat and whose name can stand in a gateway.yaml."""
+    """The models that get an alias: chat models whose name is valid in a gateway.yaml."""
     models = dict.fromkeys(found.models)
     return [m for m in models if _NAME.fullmatch(m) and not _NO_CHAT.search(m)]
 
 
 def needs_local(found: Sequence[DiscoveredUpstream]) -> bool:
-    """Nothing that was found offers a model: only then does `gateway up` start one itself."""
+    """Whether no upstream offers a model, so that `gateway up` starts a local one."""
     return not any(offers(each) for each in found)
 
 
 def names(found: Sequence[DiscoveredUpstream]) -> list[str]:
-    """A name for each upstream: its kind, with its port where a kind stands twice."""
+    """A name for each upstream: its kind, with the port if several have the same kind."""
     kinds = Counter(each.vendor.kind for each in found)
     return [f"{f.vendor.kind}-{f.port}" if kinds[f.vendor.kind] > 1 and f.port else f.vendor.kind for f in found]
 
 
 def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
-    """digest: the SHA-256 of the key that `gateway up` made, which lies in key_file."""
+    """digest: SHA-256 of the key that `gateway up` made. key_file: where the key is, for a comment."""
     named = list(zip(names(found), found, strict=True))
     lines = [_HEAD.format(digest=digest, key_file=key_file, name=name)]
     lines += [line for each in named for line in _upstream(*each)]
@@ -74,7 +76,7 @@ def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str
             "    kind: llamacpp\n"
             f"    run: {{engine: llamacpp, model: {SMOLLM2}}}   # or the path of a .gguf file\n"
         ]
-    lines += ["\nmodels:                       # the names that clients may use\n"]
+    lines += ["\nmodels:                       # model names that clients may use\n"]
     lines += _models(named)
     return "".join([*lines, _TAIL])
 
@@ -102,14 +104,14 @@ def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:
         if len(offered) > MAX_MODELS:
             yield f"  # {name} has {len(offered) - MAX_MODELS} more; add the ones you want in the same way.\n"
         if found.trouble and found.port is None:
-            yield f"  # {name} could not be asked for its models ({_one_line(found.trouble)}). Add yours like this:\n"
+            yield f"  # {name} did not list its models ({_one_line(found.trouble)}). Add yours like this:\n"
             yield f"  # MODEL: {{targets: [{{upstream: {name}, model: MODEL}}]}}\n"
     if not taken:
         yield _model(SMOLLM2, LOCAL, SMOLLM2)
 
 
 def _model(alias: str, upstream: str, model: str) -> str:
-    """Names come from a server: they are written as quoted strings, which YAML shares with JSON."""
+    """Names come from a server, so they are written as JSON strings, which are valid YAML."""
     quoted = json.dumps(model)
     return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
 

@@ -1,7 +1,7 @@
-"""`gateway up`: what is found, what is started, what is watched. One process tree, one log, one data directory.
+"""`gateway up`: starts and watches everything, in one process tree with one log and one data directory.
 
-Order: stream server, local engines, consumer, gateway; stopped in reverse. What it has to say goes to the callables
-that cli.py gives.
+Order: stream server, local engines, consumer, gateway; stopped in reverse. Messages for the user go to callables that
+the command line passes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.tasks import cancel_on_signal
-from gateway.up import engines, managed
-from gateway.up.child_logs import one_log, own_log
-from gateway.up.managed import answering, ours
+from gateway.up import engines
+from gateway.up.child_logs import child_log, shared_log
+from gateway.up.engines import gateway_argv, http_probe
 
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
@@ -38,15 +38,16 @@ Say = Callable[[str], None]
 
 
 class AlreadyUp(CannotRun):
-    """Another `gateway up` has the data directory."""
+    """Another `gateway up` uses the data directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line says. config: None: ./gateway.yaml, which is written when it is not there."""
+    """The options of the command line."""
 
     data: Path
     config: Path | None = None
+    """None: ./gateway.yaml, which is written if it does not exist."""
     host: str = "127.0.0.1"
     port: int = 8000
     verbose: bool = False
@@ -54,10 +55,11 @@ class UpOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """What runs, for its user. key: None: only the user knows it (one of `keys`), or none is needed."""
+    """What the user needs to know about a gateway that runs."""
 
     base_url: str
     key: str | None
+    """None: one of the user's own `keys` is needed, or no key at all."""
     keys: tuple[str, ...]
     models: tuple[str, ...]
     metrics_urls: tuple[str, str]
@@ -69,44 +71,45 @@ class RunningGateway:
 
 @dataclass(frozen=True, slots=True)
 class StartedEngine:
-    """A model server that was started for an upstream. model: what requests call it. log: all that it says."""
+    """An engine that was started for an upstream."""
 
     upstream: str
     base_url: str
     model: str
+    """Its name in requests."""
     log: Path
 
 
-async def run(asked: UpOptions, say: Say, ready: Callable[[RunningGateway], None]) -> None:
-    """Runs until SIGINT or SIGTERM. say: notes on the way; ready: called once, when all answer.
+async def run(options: UpOptions, say: Say, ready: Callable[[RunningGateway], None]) -> None:
+    """Runs until SIGINT or SIGTERM. say: called with notes; ready: called once, when every program answers.
 
     Raises CannotRun (AlreadyUp, NotInstalled, ChildFailed) and ConfigError.
     """
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
     cancel_on_signal(this)
-    with suppress(asyncio.CancelledError), _alone(asked.data), one_log(asked.data / LOG, asked.verbose):
-        path = asked.config or CONFIG
-        if asked.config is None and not path.exists():
-            await _write(path, asked.data, say)
-        await _run(_setup(path, asked, say), say, ready)
+    with suppress(asyncio.CancelledError), _locked(options.data), shared_log(options.data / LOG, options.verbose):
+        path = options.config or CONFIG
+        if options.config is None and not path.exists():
+            await write_config(path, options.data, say)
+        await _run(prepare(path, options, say), say, ready)
     say("stopped")
 
 
-async def _write(path: Path, data: Path, say: Say) -> None:
-    """Looks for upstreams and writes the gateway.yaml of what was found."""
+async def write_config(path: Path, data: Path, say: Say) -> None:
+    """Looks for upstreams, and writes a gateway.yaml with those found. Raises FileExistsError if there is a file."""
     from gateway.up import discovery, starter_config
 
     found = await discovery.look()
     for name, each in zip(starter_config.names(found), found, strict=True):
-        what = each.trouble or f"{len(each.models)} models"
-        say(f"found {name} ({each.vendor.title}, {each.where}): {what}")
+        result = each.trouble or f"{len(each.models)} models"
+        say(f"found {name} ({each.vendor.title}, {each.where}): {result}")
     if starter_config.needs_local(found):
-        if lacks := engines.missing():
-            raise NotInstalled("no upstream that offers a model was found, and " + "; ".join(lacks))
-        say("no upstream that offers a model was found: a real local model is started, SmolLM2-135M-Instruct")
+        if missing := engines.missing_packages():
+            raise NotInstalled("no upstream that offers a model was found, and " + "; ".join(missing))
+        say("no upstream that offers a model was found: starting a real local model, SmolLM2-135M-Instruct")
     key_file = data / KEY
-    digest = hashlib.sha256(_own_key(data).encode()).hexdigest()
+    digest = hashlib.sha256(own_key(data).encode()).hexdigest()
     with path.open("x", encoding="utf-8") as file:  # x: never overwritten
         file.write(starter_config.gateway_yaml(found, digest, str(key_file), path.name))
     say(f"wrote {path}")
@@ -114,21 +117,22 @@ async def _write(path: Path, data: Path, say: Say) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UpSetup:
-    """All that is decided before anything is started. engines: each upstream that is run here, with its child."""
+    """Everything that is decided before the first program starts."""
 
-    asked: UpOptions
+    options: UpOptions
     path: Path
     config: Config
     port: int
     metrics_port: int
     engines: Mapping[str, tuple[StartedEngine, Child]]
+    """By upstream."""
     key: str | None
     digest: str
 
     @property
     def loopback(self) -> str:
-        """Where the gateway is reached from this machine."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.asked.host, self.asked.host)  # noqa: S104 - compared
+        """The address of the gateway for clients on this machine."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)  # noqa: S104 - compared
 
     @property
     def origin(self) -> str:
@@ -136,70 +140,71 @@ class UpSetup:
         return f"http://{host}:{self.port}"
 
 
-def _setup(path: Path, asked: UpOptions, say: Say) -> UpSetup:
+def prepare(path: Path, options: UpOptions, say: Say) -> UpSetup:
+    """Reads the config, chooses ports and keys, and checks that every engine can be started."""
     config = load(path)
-    port = free_port(asked.host, asked.port)
-    if port != asked.port:
-        say(f"port {asked.port} is taken; the gateway takes {port}")
+    port = free_port(options.host, options.port)
+    if port != options.port:
+        say(f"port {options.port} is in use; the gateway listens on {port}")
     ports = _engine_ports(config, port)
-    found = {name: _engine(name, config, each, asked.data) for name, each in ports.items()}
+    found = {name: _engine(name, config, each, options.data) for name, each in ports.items()}
     metrics_port = free_port("127.0.0.1", METRICS_PORT, {port, *ports.values()})
-    key = _kept_key(asked.data) if config.keys or config.open else _own_key(asked.data)
+    key = _read_key(options.data) if config.keys or config.open else own_key(options.data)
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    return UpSetup(asked, path, config, port, metrics_port, found, key, digest)
+    return UpSetup(options, path, config, port, metrics_port, found, key, digest)
 
 
 def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
-    """A port for each upstream that is run here: the one its base_url names, where that is free."""
+    """A port for each upstream with a `run`: the one in its base_url if that is free."""
     ports: dict[str, int] = {}
     for name, upstream in config.upstreams.items():
         if upstream.run:
-            wanted = urlsplit(upstream.base_url or "").port or 0
-            ports[name] = free_port(managed.HOST, wanted, {gateway_port, *ports.values()})
+            preferred = urlsplit(upstream.base_url or "").port or 0
+            ports[name] = free_port(engines.HOST, preferred, {gateway_port, *ports.values()})
     return ports
 
 
 def _engine(name: str, config: Config, port: int, data: Path) -> tuple[StartedEngine, Child]:
     run = config.upstreams[name].run
     assert run is not None  # noqa: S101 - _engine_ports names only upstreams with one
-    child = managed.child_of(name, run, port, process_environment())
-    place = f"http://{managed.HOST}:{port}/v1"
-    return StartedEngine(name, place, managed.name_of(run), data / managed.log_of(name)), child
+    child = engines.engine_child(name, run, port, process_environment())
+    base_url = f"http://{engines.HOST}:{port}/v1"
+    return StartedEngine(name, base_url, engines.served_model(run), data / engines.engine_log_name(name)), child
 
 
 async def _run(setup: UpSetup, say: Say, ready: Callable[[RunningGateway], None]) -> None:
     async with AsyncExitStack() as stack:
         for engine, child in setup.engines.values():
-            stack.enter_context(own_log(child.name, engine.log))
-        url = await stack.enter_async_context(keep(setup.config, setup.asked.data, patience_s=None))
+            stack.enter_context(child_log(child.name, engine.log))
+        url = await stack.enter_async_context(keep(setup.config, setup.options.data, patience_s=None))
         say(f"stream server: {url.split('@')[-1]}")
         supervisor = await stack.enter_async_context(Supervisor())
         for engine, child in setup.engines.values():
-            say(f"{child.name} starts; it says in {engine.log} how far it is")
-        for child in _children(setup):
+            say(f"starting {child.name}; its log is {engine.log}")
+        for child in children_of(setup):
             started = time.monotonic()
             await supervisor.start(child)
             say(f"{child.name} is ready after {time.monotonic() - started:.1f} s")
-        ready(_running(setup))
+        ready(running_gateway(setup))
         await asyncio.Event().wait()
 
 
-def _children(setup: UpSetup) -> Iterator[Child]:
-    config, data = setup.config, str(setup.asked.data.resolve())
-    places = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
+def children_of(setup: UpSetup) -> Iterator[Child]:
+    config, data = setup.config, str(setup.options.data.resolve())
+    urls = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
     yield from (child for _, child in setup.engines.values())
-    both = ("--config", str(setup.path.resolve()), "--data", data)
-    told = child_environment(places, setup.digest, write_evals_access(setup.asked.data, f"{setup.origin}/v1"))
-    argv = ours("evaluate", *both, "--metrics-port", str(setup.metrics_port))
-    yield Child("evaluate", argv, answering("127.0.0.1", setup.metrics_port, "/metrics"), environ=told)
-    argv = ours("serve", *both, "--host", setup.asked.host, "--port", str(setup.port))
-    health = answering(setup.loopback, setup.port, "/health")
-    yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=told)
+    shared = ("--config", str(setup.path.resolve()), "--data", data)
+    environ = child_environment(urls, setup.digest, write_evals_access(setup.options.data, f"{setup.origin}/v1"))
+    argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
+    yield Child("evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), environ=environ)
+    argv = gateway_argv("serve", *shared, "--host", setup.options.host, "--port", str(setup.port))
+    health = http_probe(setup.loopback, setup.port, "/health")
+    yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=environ)
 
 
-def _running(setup: UpSetup) -> RunningGateway:
+def running_gateway(setup: UpSetup) -> RunningGateway:
     return RunningGateway(
         base_url=f"{setup.origin}/v1",
         key=setup.key,
@@ -207,15 +212,18 @@ def _running(setup: UpSetup) -> RunningGateway:
         models=tuple(setup.config.models),
         metrics_urls=(f"{setup.origin}/metrics", f"http://127.0.0.1:{setup.metrics_port}/metrics"),
         config=setup.path,
-        data=setup.asked.data,
-        log=setup.asked.data / LOG,
+        data=setup.options.data,
+        log=setup.options.data / LOG,
         engines=tuple(engine for engine, _ in setup.engines.values()),
     )
 
 
-def free_port(host: str, wanted: int, taken: Collection[int] = ()) -> int:
-    """The first free port from the wanted one on, of those not taken. wanted: 0 for any."""
-    for port in range(wanted, min(wanted + 100, 65536)) if wanted else (0,):
+def free_port(host: str, preferred: int, taken: Collection[int] = ()) -> int:
+    """The first free port from the preferred one on. preferred: 0 for any. taken: ports to leave out.
+
+    Raises CannotRun if 100 ports in a row are in use.
+    """
+    for port in range(preferred, min(preferred + 100, 65536)) if preferred else (0,):
         if port in taken:
             continue
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -226,18 +234,18 @@ def free_port(host: str, wanted: int, taken: Collection[int] = ()) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise CannotRun(f"no port from {wanted} to {wanted + 99} of {host} is free")
+    raise CannotRun(f"ports {preferred} to {preferred + 99} of {host} are all in use; choose another with --port")
 
 
-def _kept_key(data: Path) -> str | None:
+def _read_key(data: Path) -> str | None:
     path = data / KEY
     return path.read_text(encoding="ascii").strip() if path.exists() else None
 
 
-def _own_key(data: Path) -> str:
-    """The key that `gateway up` made for this data directory; made at the first call, mode 0600."""
-    if kept := _kept_key(data):
-        return kept
+def own_key(data: Path) -> str:
+    """The key of this data directory, readable by its owner only; the first call makes it."""
+    if key := _read_key(data):
+        return key
     key = f"sk-assay-{secrets.token_urlsafe(24)}"
     descriptor = os.open(data / KEY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -246,8 +254,8 @@ def _own_key(data: Path) -> str:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """Holds the data directory against a second `gateway up`."""
+def _locked(data: Path) -> Iterator[None]:
+    """Keeps a second `gateway up` out of the data directory. Raises AlreadyUp."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(data / "up.lock")
     try:

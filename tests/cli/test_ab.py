@@ -75,10 +75,10 @@ def known(stream_url: str, stream_name: str) -> Any:
 
 
 def test_start_freezes_the_plan_and_puts_it_in_the_stream_server(run: Any, stream_url: str, stream_name: str) -> None:
-    assert f"swap runs by plan {run.plan().hash}\n" in run("start", "swap")
+    assert f"swap is running with plan {run.plan().hash}\n" in run("start", "swap")
     state = known(stream_url, stream_name)
     assert (state.plan, state.state) == (run.plan(), "running")
-    assert "runs already" in run("start", "swap")
+    assert "is running already" in run("start", "swap")
     assert known(stream_url, stream_name) == state
 
 
@@ -87,7 +87,7 @@ def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_n
     before = run.plan().hash
     run.config(margin=0.1)
     assert "changed" in run("list")
-    assert f"; until now it was by {before}" in run("start", "swap")
+    assert f"; the plan before was {before}" in run("start", "swap")
     assert known(stream_url, stream_name).plan.margin == 0.1
 
 
@@ -95,9 +95,9 @@ def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) 
     run("start", "swap")
     assert "swap is stopped" in run("stop", "swap")
     assert known(stream_url, stream_name).state == "stopped"
-    assert "was stopped already" in run("stop", "swap")
+    assert "had been stopped already" in run("stop", "swap")
     assert "swap: stopped since" in run("status", "swap")
-    assert "swap runs by plan" in run("start", "swap")
+    assert "swap is running with plan" in run("start", "swap")
 
 
 @pytest.mark.parametrize("words", [("start", "swop"), ("status", "swop"), ("power", "swop"), ("stop", "swap")])
@@ -109,7 +109,7 @@ def test_a_name_that_is_not_there_is_said(run: Any, words: tuple[str, ...]) -> N
 def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
     run.config(enabled=False)
     assert "enabled is false" in run("start", "swap", code=2)
-    assert "switched off in the config" in run("list")
+    assert "disabled in the config" in run("list")
 
 
 def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream_url: str, stream_name: str) -> None:

@@ -125,7 +125,7 @@ async def test_what_does_not_list_models_is_no_upstream(answers: dict[str, Any])
 async def test_a_server_that_asks_for_a_key_is_said_to() -> None:
     async with Server({"/v1/models": {}}, status=401).running() as server:
         assert await look([server.port], []) == [
-            DiscoveredUpstream(VENDORS["openai"], server.port, trouble="it asks for a key")
+            DiscoveredUpstream(VENDORS["openai"], server.port, trouble="it requires a key")
         ]
 
 

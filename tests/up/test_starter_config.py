@@ -63,11 +63,11 @@ def test_a_provider_that_could_not_be_asked_is_written_and_a_local_model_serves(
     config, text = written(found)
     assert list(config.upstreams) == ["anthropic", "local"]
     assert list(config.models) == ["smollm2"]
-    assert "# anthropic could not be asked for its models (HTTP 401 models: {})" in text
+    assert "# anthropic did not list its models (HTTP 401 models: {})" in text
 
 
 def test_a_server_that_asks_for_a_key_is_left_as_a_comment() -> None:
-    config, text = written(DiscoveredUpstream(VENDORS["openai"], 8000, trouble="it asks for a key"))
+    config, text = written(DiscoveredUpstream(VENDORS["openai"], 8000, trouble="it requires a key"))
     assert list(config.upstreams) == ["local"]
     assert '# openai: {kind: openai, base_url: "http://127.0.0.1:8000/v1", api_key: "${NAME}"}' in text
 

@@ -234,7 +234,7 @@ def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
         out = csv.DictWriter(file, rows[0])
         out.writeheader()
         out.writerows({**row, "verdict": "good"} for row in rows)
-    assert "4 labels taken" in cli("import", "filled.csv", "--scorer", "said", "--as", "ada").stderr
+    assert "4 labels imported" in cli("import", "filled.csv", "--scorer", "said", "--as", "ada").stderr
     assert "6 of them open" in cli("next", "--scorer", "said", "--as", "ada", input="q\n").stderr
     assert cli("export", "out.jsonl", "--scorer", "said").exit_code == 0
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

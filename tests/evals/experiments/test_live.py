@@ -43,7 +43,7 @@ ASKED = ["Say one fact about {}.", "Write a short greeting that mentions {}.", "
 pytestmark = [
     pytest.mark.long,
     pytest.mark.model,
-    pytest.mark.skipif(bool(engines.missing()), reason="; ".join(engines.missing())),
+    pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages())),
 ]
 
 

@@ -74,8 +74,8 @@ async def test_a_requeued_letter_is_scored_again_and_counted_once(room, exchange
     (entry, _) = await room.corridor.read("a", 2, 50)
     await room.corridor.dead_letters.add(entry, "too_many_deliveries", "handed out 6 times")
     shown = await command("replay", "--reason", "too_many_deliveries")
-    assert (shown.exit_code, shown.stdout) == (0, "1 of 1 put back\n")
-    assert "putting back 1" in shown.stderr
+    assert (shown.exit_code, shown.stdout) == (0, "1 of 1 replayed\n")
+    assert "replaying 1" in shown.stderr
     async with room.consuming("heir"):
         await room.until(lambda: room.sql("SELECT id FROM exchanges") == [(one.id,)])
     assert await room.corridor.dead_letters.by_reason() == {}
@@ -85,11 +85,11 @@ async def test_dropping_asks_first_and_keeps_the_others(room, command):
     found = await given_up(room, *bad(3))
     asked = await command("purge", found[0].id, found[1].id, answer="n\n")
     assert asked.exit_code == 1
-    assert "throw 2 dead letters away for ever?" in asked.stderr
+    assert "delete 2 dead letters for good?" in asked.stderr
     assert await room.corridor.dead_letters.count() == 3
-    assert (await command("purge", found[0].id, found[1].id, answer="y\n")).stdout.endswith("2 thrown away\n")
-    assert (await command("purge", "--all", "--yes")).stdout == "1 thrown away\n"
-    assert (await command("purge", "--all", "--yes")).stdout == "none to throw away\n"
+    assert (await command("purge", found[0].id, found[1].id, answer="y\n")).stdout.endswith("2 deleted\n")
+    assert (await command("purge", "--all", "--yes")).stdout == "1 deleted\n"
+    assert (await command("purge", "--all", "--yes")).stdout == "no dead letter to delete\n"
     assert (await command("list")).stdout == "no dead letters\n"
 
 

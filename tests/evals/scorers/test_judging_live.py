@@ -191,7 +191,7 @@ def healthy(port: int) -> bool:
 @pytest.mark.long
 @pytest.mark.model
 @pytest.mark.timeout(180)
-@pytest.mark.skipif(bool(engines.missing()), reason="; ".join(engines.missing()))
+@pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
 async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: ExternalServices) -> None:
     """SmolLM2 is no good judge. That its verdicts can be read, weighed and set against each other is what is tested."""
     asked = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_blind_sheet_needs_the_name_of_a_scorer(gateway: Run) -> None:
+    result = gateway("label", "export", "--next", "3")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "name the scorer with --scorer" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["export"], ["next", "--scorer", "helpful"]])
+def test_without_a_store_there_is_nothing_to_label(gateway: Run, arguments: list[str]) -> None:
+    result = gateway("label", *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no store at" in result.stderr
+
+
+def test_a_sheet_that_does_not_exist_is_a_usage_error(gateway: Run) -> None:
+    assert gateway("label", "import", "gone.csv", "--scorer", "helpful").returncode == 2

@@ -1,0 +1,101 @@
+"""The verbs that run one program each, as a user runs them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import __version__
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
+
+
+def test_check_sums_up_a_file_without_mistakes(gateway: Run, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(GOOD)
+    result = gateway("check", "f.yaml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "transports: a http1\n1 upstream, 1 model, no keys; 10% of traffic sampled. Ready.\n"
+
+
+def test_check_prints_a_line_per_mistake(gateway: Run, tmp_path: Path) -> None:
+    text = GOOD.replace("kind: fake", "kind: fake, api_key: '${NOT_SET_HERE}'").replace(
+        "model: m}", "model: m, weight: half}"
+    )
+    (tmp_path / "f.yaml").write_text(text + "sampelng: {}\n")
+    result = gateway("check", "f.yaml")
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
+        "f.yaml: models.m.targets[0].weight: expected a number, got 'half'",
+        'f.yaml: sampelng: unknown key; did you mean "sampling"?',
+        "f.yaml: upstreams.a.api_key: $NOT_SET_HERE is not set. Set it, or remove the value that uses it",
+    ]
+
+
+def test_check_warns_of_a_stream_server_that_may_evict(gateway: Run, tmp_path: Path, stream_server: Any) -> None:
+    """So is one that cannot be reached; neither is a mistake of the file."""
+    (tmp_path / "f.yaml").write_text(GOOD + f"stream: {{url: 'unix://{stream_server.socket}'}}\n")
+    assert "caution" not in gateway("check", "f.yaml").stderr
+    with redis.Redis(unix_socket_path=str(stream_server.socket)) as client:
+        client.config_set("maxmemory-policy", "volatile-ttl")
+    result = gateway("check", "f.yaml")
+    assert (result.returncode, "maxmemory-policy is volatile-ttl" in result.stderr) == (0, True)
+    stream_server.kill()
+    result = gateway("check", "f.yaml")
+    assert (result.returncode, "caution: stream server: " in result.stderr) == (0, True)
+
+
+def test_check_covers_the_options_of_scorers(gateway: Run, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(GOOD + "scorers: {valid_jsn: {}, length: {no_such_option: 1}}\n")
+    result = gateway("check", "f.yaml")
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("f.yaml: scorers.") for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["serve", "evaluate", "up"])
+def test_a_program_stops_with_all_mistakes_of_its_file(gateway: Run, verb: str, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(GOOD + "sampelng: {}\nmodles: {}\n")
+    result = gateway(verb, "--config", "f.yaml")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        'f.yaml: modles: unknown key; did you mean "models"?',
+        'f.yaml: sampelng: unknown key; did you mean "sampling"?',
+    ]
+
+
+def test_the_version_is_printed(gateway: Run) -> None:
+    assert gateway("version").stdout == f"{__version__}\n"
+
+
+def test_the_fake_upstream_serves_until_sigterm() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gateway", "fake", "--port", str(port), "--tokens", "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert f"http://127.0.0.1:{port}/v1" in process.stderr.readline()
+        assert b"fake-model" in listed(port)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def listed(port: int) -> bytes:
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+                return bytes(answer.read())
+        except (ConnectionError, urllib.error.URLError):
+            continue
