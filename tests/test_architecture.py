@@ -15,19 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 
 # Modules whose test file is another one, and why.
-TESTED_ELSEWHERE = {
-    "cli/dead": ("evals/reports/test_dead_letters.py", "the verbs show what letters.py makes of them"),
-    "cli/status": ("evals/reports/test_status.py", "the verb shows what status.py has seen"),
-    "cli/options": ("test_cli.py", "options and notes are seen through the verbs"),
-    "cli/export": ("evals/reports/export/test_export.py", "the verb writes what the store holds"),
-    "cli/migrate": ("evals/store/test_migrations.py", "the verb migrates"),
-    "cli/judge": ("evals/reports/test_calibration.py", "the verb is run as a user runs it"),
-    "cli/label": ("evals/annotation/test_desk.py", "the same"),
-    "cli/samples": ("evals/reports/test_samples.py", "the verbs show what the store holds"),
-    "cli/report": ("evals/reports/experiment/test_build.py", "the verb shows what the report says"),
-    "cli/processes": ("test_cli.py", "the verbs are run as a user runs them"),
-    "cli/up": ("test_cli.py", "the same"),
-}
+TESTED_ELSEWHERE = {}
 
 
 @cache
@@ -210,7 +198,7 @@ def test_only_the_corridor_speaks_to_redis() -> None:
 def test_connections_are_opened_in_the_transports_and_in_room_twos_client() -> None:
     """Beside them: `discover` looks for servers, and `up` asks the programs that it started whether they are ready."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
-    assert not within(opened, "proxy/http/client/", "up/managed")
+    assert not within(opened, "proxy/http/client/", "up/engines")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
     assert not within(clients, "proxy/http/client/", "evals/http_client", "up/discovery")

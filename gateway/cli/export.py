@@ -1,4 +1,4 @@
-"""`gateway export`: what the store holds, for other programs."""
+"""`gateway export`: recorded calls, for other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import Alias, Data, MaybeConfig, Since, Where, asked_wrong, example, note, where_to_read
+from gateway.cli.options import Alias, Data, MaybeConfig, Since, Where, example, note, usage_errors, where_to_read
 
 verbs = typer.Typer()
 FORMS = ("jsonl", "openai-chat", "openai-evals", "csv", "parquet")
@@ -19,21 +19,21 @@ FORMS = ("jsonl", "openai-chat", "openai-evals", "csv", "parquet")
 @verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))
 def export(
     form: Annotated[
-        str | None, typer.Option("--format", help=f"{', '.join(FORMS)}; left out: by the name of --out, else jsonl.")
+        str | None, typer.Option("--format", help=f"{', '.join(FORMS)}; default: by the name of --out, else jsonl.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; left out: standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Output file (default: stdout).")] = None,
     where: Where = None,
     since: Since = None,
     alias: Alias = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many, the oldest first; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many calls, oldest first; 0: all.")] = 0,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
     """Write recorded calls, with their scores, to a file.
 
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
-    was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; a person's correction stands
-    in the answer's place there.
+    was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
+    correction instead of the answer, where there is one.
     """
     from gateway.evals.reports.export.export import complete_file, form_of
     from gateway.evals.reports.export.export import export as exported
@@ -44,23 +44,23 @@ def export(
     if chosen is None:
         raise typer.BadParameter(f'no form "{form}"; expected one of {", ".join(FORMS)}', param_hint="--format")
     if chosen == "parquet" and out is None:
-        raise typer.BadParameter("parquet is no text: name a file", param_hint="--out")
+        raise typer.BadParameter("parquet is binary: give a file", param_hint="--out")
     store = where_to_read(config, data).store
-    with asked_wrong(), progress() as show:
-        wish = filter_of(limit, alias, since, where)
+    with usage_errors(), progress() as show:
+        options = filter_of(limit, alias, since, where)
         if out is None:
-            done = exported(store, wish, chosen, sys.stdout.buffer, show)
+            done = exported(store, options, chosen, sys.stdout.buffer, show)
         else:
             with complete_file(out) as file:
-                done = exported(store, wish, chosen, file, show)
+                done = exported(store, options, chosen, file, show)
     note(f"{done.written} exchanges{'' if out is None else f' in {out}'}")
-    for why, n in sorted(done.left_out.items()):
-        note(f"{n} left out: {why}")
+    for reason, n in sorted(done.left_out.items()):
+        note(f"{n} left out: {reason}")
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar, where a terminal shows it."""
+    """A progress bar if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, of: None
         return

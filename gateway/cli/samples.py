@@ -1,4 +1,4 @@
-"""What the store holds, for people and programs: samples and report."""
+"""`gateway samples`: recorded calls and their scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gateway.cli.options import (
     MaybeConfig,
     Since,
     Where,
-    asked_wrong,
     example,
     show,
+    usage_errors,
     where_to_read,
 )
 
@@ -24,7 +24,7 @@ verbs = typer.Typer()
 
 @verbs.command(epilog=example("gateway samples --where 'scorer=valid_json value<1' --since 1d"))
 def samples(
-    one: Annotated[str | None, typer.Option("--id", help="Show one exchange whole: an answer's x-request-id.")] = None,
+    one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
     limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
     alias: Alias = None,
@@ -36,7 +36,7 @@ def samples(
 ) -> None:
     """Show recorded calls and their scores.
 
-    Without --id a list; with it the question, the answer, the attempts, and every score with its reason. --where
+    Without --id: a list. With --id: the request, the response, the attempts, and every score with its reason. --where
     compares columns of the store: alias, model, outcome, status, total_s, text, … and, of scores, scorer, value, label,
     with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
     """
@@ -48,6 +48,6 @@ def samples(
         exchange = found.find(store, one, wait)
         show(to_json(exchange) if as_json else found.to_terminal(exchange))
         return
-    with asked_wrong():
+    with usage_errors():
         exchanges = found.list_of(store, found.filter_of(limit, alias, since, where))
     show(to_json(exchanges) if as_json else found.table(exchanges))

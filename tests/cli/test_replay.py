@@ -160,7 +160,7 @@ async def test_a_spent_budget_is_exit_code_1(folder: Path, upstreams) -> None:
     code, out, err = await ran(folder, "--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
     assert code == 1
     assert "Hold." in out
-    assert "the same command with more --budget continues from there" in err
+    assert "run the command again with a higher --budget to continue" in err
     code, out, err = await ran(folder, "--as-reference", "one", "--limit", "20", "--gateway", one.origin)
     assert (code, out) == (0, "")
     assert err.splitlines()[-1] == "wrote questions.with-references.jsonl"
@@ -191,7 +191,7 @@ def test_recorded_traffic_is_written_once(folder: Path, monkeypatch: pytest.Monk
     (folder / "log.jsonl").write_text('{"examples": "kept"}\n')
     found = CliRunner().invoke(app, ["replay", "log.jsonl", "--from-log", "one", "--since", "7d"])
     assert found.exit_code == 0
-    assert "log.jsonl is there: it is replayed as it stands, and no log is read" in found.output
+    assert "log.jsonl exists: it is replayed unchanged, and no recorded calls are read" in found.output
     assert (folder / "log.jsonl").read_text() == '{"examples": "kept"}\n'
     odd = CliRunner().invoke(app, ["replay", "new.jsonl", "--from-log", "one", "--since", "yesterday"])
     assert odd.exit_code == 2
