@@ -1,4 +1,4 @@
-"""docs/scorers.md: what it shows is run, what it lists is all there is."""
+"""docs/scorers.md: its examples are run, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_scorer_is_in_a_table():
 
 
 def test_a_scorer_is_fifteen_lines_that_score(module, model, tmp_path):
-    """As a user does it: a file beside the config, a line in the config."""
+    """As a user does it: a file on the path and a line in the config."""
     scorer, _ = blocks("python")
     lines = [line for line in scorer.splitlines() if line.strip()]
     assert len(lines) <= 15
@@ -93,7 +93,7 @@ def test_every_config_of_the_page_is_one(module, tmp_path):
 
 
 def test_the_common_keys_are_those_of_a_section():
-    table = PAGE.partition("Every section may also say")[2].partition("\n\nOf each")[0]
+    table = PAGE.partition("Every section may also have")[2].partition("\n\nEach exchange")[0]
     listed = {
         name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
