@@ -38,6 +38,11 @@ def command(room, tmp_path, monkeypatch):
     return run
 
 
+async def trimmed(shard, unread: int, to: str) -> None:
+    """Writes the shard's count of entries that were trimmed before they were read, as trimming does."""
+    await shard.client.hset(shard.trimmed_key, mapping={"unread": unread, "to": to})
+
+
 async def lives(room, incarnation: str, age_s: float = 0.0, **rates: float) -> None:
     says = {"at": time.time() - age_s, "started": time.time() - 7200, "host": "box", "pid": int(incarnation, 36)}
     rates = {"seen": 0.0, "sampled": 0.0, "enqueued": 0.0, "dropped": 0.0, **rates}
@@ -82,7 +87,7 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
         f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"said:usd": 2.5, "said:tokens": 7}
     )
     await room.corridor.state.add(f"spent:{int(now // 86400)}", {"swap:tokens": 10.0, "swap:usd": 0.0})
-    await room.corridor.home._count_trimmed(4, "1-0")
+    await trimmed(room.corridor.home, 4, "1-0")
     await room.send(exchange("1"))
     shown = await command()
     assert shown.exit_code == 1
@@ -106,7 +111,7 @@ async def test_losses_with_a_known_cause_are_named(room, exchange, tally, comman
         await room.send(*sent[:3])
         await room.until_read()
         entry = f"{time.time() * 1000:.0f}-0"
-        await room.corridor.home._count_trimmed(2, entry)
+        await trimmed(room.corridor.home, 2, entry)
         await room.until(lambda: desk.metrics.figures.trimmed_unread == 2)
         await room.send(tally(sent))
         await room.until(lambda: desk.metrics.figures.lost.get("trimmed") == 2)
