@@ -1,32 +1,51 @@
-"""Prices that ship are dated, sourced, and plausible."""
+"""List prices are those of genai-prices, and plausible."""
 
 from __future__ import annotations
 
 from datetime import date
 
+import orjson
 import pytest
+from fixtures import list_prices
 
-from gateway.core.price_list import LISTED, ListedPrice, listed
+from gateway.core.price_list import listed
+from gateway.core.prices import Price
 from gateway.core.providers import VENDORS
 
-
-@pytest.mark.parametrize("row", LISTED, ids=lambda row: row.models[0])
-def test_every_price_says_where_and_when_it_was_read(row: ListedPrice) -> None:
-    assert row.source.startswith("https://")
-    assert date(2026, 1, 1) <= row.seen
-    vendor = VENDORS[row.kind]
-    assert vendor.base_url
-    assert not vendor.local, "a local engine has no price but the one its owner gives"
+TABLE = orjson.loads(list_prices.TABLE.read_bytes())
 
 
-@pytest.mark.parametrize("row", LISTED, ids=lambda row: row.models[0])
-def test_a_discount_is_one(row: ListedPrice) -> None:
-    assert row.price.input > 0
-    assert row.price.cached_input is None or 0 < row.price.cached_input < row.price.input
+def test_the_table_is_what_the_package_says() -> None:
+    day = date.fromisoformat(TABLE["date"])
+    assert list_prices.TABLE.read_bytes() == list_prices.written(list_prices.table(day)), (
+        "run: python tests/fixtures/list_prices.py"
+    )
 
 
-def test_no_model_stands_twice() -> None:
-    names = [(row.kind, model) for row in LISTED for model in row.models]
-    assert len(names) == len(set(names))
-    assert sum(len(listed(kind)) for kind in {row.kind for row in LISTED}) == len(names)
+@pytest.mark.parametrize("kind", TABLE["prices"])
+def test_every_kind_is_a_provider_at_its_own_address(kind: str) -> None:
+    assert VENDORS[kind].base_url
+    assert not VENDORS[kind].local, "a local engine has no price except its owner's"
+    assert listed(kind)
+
+
+@pytest.mark.parametrize("kind", TABLE["prices"])
+def test_no_price_is_negative(kind: str) -> None:
+    for model, price in listed(kind).items():
+        assert min(price.input, price.output, price.cached_input or 0.0) >= 0, model
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "price"),
+    [
+        ("openai", "gpt-4.1", Price(2.0, 8.0, 0.5)),
+        ("openai", "text-embedding-3-small", Price(0.02, 0.0)),
+        ("anthropic", "claude-haiku-4-5", Price(1.0, 5.0, 0.1)),
+    ],
+)
+def test_a_well_known_model_has_its_published_price(kind: str, model: str, price: Price) -> None:
+    assert listed(kind)[model] == price
+
+
+def test_a_kind_without_list_prices_has_none() -> None:
     assert listed("vllm") == {}
