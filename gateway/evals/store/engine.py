@@ -23,7 +23,7 @@ _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
 
 class StoreUnavailable(CannotRun):
-    """There is no store to read at this URL, or not one of this version; the message says what to do."""
+    """There is no readable store of this version at the URL; the message says what to do."""
 
 
 def default_url(data: Path) -> str:
@@ -54,7 +54,7 @@ def connect_writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
 
 
 def migrate_store(url: str) -> str | None:
-    """Makes the store, or brings it up to date. Returns the version it had; None: it was not there. Raises NoStore."""
+    """Creates the store or migrates it. Returns its previous version, None for a new store. Raises StoreUnavailable."""
     opened = connect_writer(url)
     try:
         found = _version(opened)
@@ -67,12 +67,12 @@ def migrate_store(url: str) -> str | None:
 
 
 def reader(url: str) -> Engine:
-    """An engine that only reads. Raises NoStore."""
+    """An engine that only reads. Raises StoreUnavailable."""
     target = _url(url)
     if target.get_backend_name() == "sqlite":
         path = Path(target.database or "")
         if not path.is_file():
-            raise StoreUnavailable(f"no store at {path} yet; `gateway up` or `gateway evaluate` makes it")
+            raise StoreUnavailable(f"no store at {path} yet; `gateway up` or `gateway evaluate` creates it")
         target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
     engine = _made(target)
     event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
@@ -85,13 +85,13 @@ def reader(url: str) -> Engine:
 
 
 def migrate(engine: Engine, to: str = "head") -> None:
-    """Applies what is missing, in one transaction; several programs may come at once, and the later ones wait.
+    """Applies missing migrations in one transaction; programs that start at the same time wait for the first.
 
     to: the number of the last migration to apply.
     """
     if to == "head" and _version(engine) == head():
         return
-    from alembic import command  # half of what it takes to open a store, and mostly there is nothing to do
+    from alembic import command  # slow to import, and usually there is nothing to do
 
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -108,7 +108,7 @@ def head() -> str | None:
 
 
 def _version(engine: Engine) -> str | None:
-    """The number of the last migration that the store has; None: it has no tables."""
+    """The number of the last applied migration; None: there are no tables."""
     with engine.connect() as connection:
         there = inspect(connection).has_table("alembic_version")
         found = connection.execute(_VERSION).scalar() if there else None
@@ -122,11 +122,11 @@ def insert(dialect: Dialect, table: Table) -> Any:
 
 
 def transient(error: DBAPIError) -> bool:
-    """Whether the same write may succeed later (locked, full, away); False: the database refuses the rows."""
-    refusals = ["DataError", "IntegrityError"]
+    """Whether the same write may succeed later (locked, full, unreachable); False: the database rejects the rows."""
+    rejections = ["DataError", "IntegrityError"]
     if isinstance(error.orig, sqlite3.Error):
-        refusals.append("ProgrammingError")  # SQLite's word for a value of no type it knows; elsewhere: no such table
-    return error.connection_invalidated or type(error.orig).__name__ not in refusals
+        rejections.append("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
+    return error.connection_invalidated or type(error.orig).__name__ not in rejections
 
 
 def alembic_config() -> Any:
@@ -144,17 +144,19 @@ def without_password(url: str) -> str:
 
 
 def _url(url: str) -> URL:
-    """Raises NoStore for one that is none of ours."""
+    """Raises StoreUnavailable for another kind of URL."""
     try:
         target = make_url(url)
     except ArgumentError:
         raise StoreUnavailable(
-            "store.url is no URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+            "store.url is not a URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         ) from None
     if target.drivername in ("postgresql", "postgres"):
         target = target.set(drivername="postgresql+psycopg")
     if target.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise StoreUnavailable(f"store.url: {target.drivername} is no store; expected sqlite:///FILE or postgresql://…")
+        raise StoreUnavailable(
+            f"store.url: {target.drivername} is not supported; expected sqlite:///FILE or postgresql://…"
+        )
     return target
 
 
@@ -166,7 +168,7 @@ def _made(target: URL) -> Engine:
 
 
 def _make_private(target: URL) -> None:
-    """Prompts and answers are for their owner only: SQLite gives its other files the mode of the first."""
+    """Only the owner may read prompts and answers; SQLite gives its other files the mode of the first."""
     if target.get_backend_name() == "sqlite" and target.database not in (None, "", ":memory:"):
         path = Path(str(target.database))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -189,7 +191,7 @@ def _wait_when_busy(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _only_read(connection: Any, _: object) -> None:
-    connection.read_only = True  # psycopg's word
+    connection.read_only = True
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""People's labels in the store: what may be drawn, what was said, and both beside the scorer's own verdicts."""
+"""People's labels: what may be drawn for labelling, the labels, and both next to the scorer's own scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Subject = Literal["exchange", "pair"]
 
 @dataclass(frozen=True, slots=True)
 class ScorerVersion:
-    """The scorer as it judged last. subject: what it judges."""
+    """The version of a scorer that scored last. subject: what it scores."""
 
     scorer: str
     version: str
@@ -30,7 +30,7 @@ class ScorerVersion:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What one person said. value: in [0, 1]; None: skipped. The rest says how it was drawn: labels/draws.py."""
+    """One person's verdict. value: in [0, 1]; None: skipped. pool … horizon: see annotation/sampling.py."""
 
     scorer: str
     subject: Subject
@@ -50,12 +50,12 @@ class Label:
 
     @property
     def id(self) -> str:
-        """One for each person and subject: who says something else later has changed his mind."""
+        """One per person and subject: a later label replaces the earlier one."""
         return str(uuid5(NAMESPACE_OID, "\0".join((self.scorer, self.subject, self.subject_id, self.labeller))))
 
 
 def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
-    """None: it has judged nothing yet."""
+    """None: it has scored nothing yet."""
     found: list[tuple[float, ScorerVersion]] = []
     for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
         c = table.c
@@ -67,13 +67,13 @@ def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
 
 
 def scorers_seen(connection: Connection) -> list[str]:
-    """The names of all that have scored something."""
+    """The names of all scorers with a score in the store."""
     names = {row[0] for table in (scores, pair_scores) for row in connection.execute(select(table.c.scorer).distinct())}
     return sorted(names)
 
 
 def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
-    """Of everything that this version judged: id, judged (in [0, 1], 1 best), created, experiment."""
+    """id, judged (in [0, 1], 1 best), created and experiment of everything that this version scored."""
     if of.subject == "pair":
         p = pair_scores.c
         query = select(p.exchange_id.label("id"), p.value.label("judged"), p.created, p.experiment)
@@ -93,7 +93,7 @@ def scored_items(connection: Connection, of: ScorerVersion, experiment: str = ""
 
 
 def save_labels(connection: Connection, given: Sequence[Label]) -> None:
-    """The newest word of one person on one subject stays."""
+    """Keeps the newest label of one person on one subject."""
     rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
     if rows:
         statement = insert(connection.dialect, labels)
@@ -102,21 +102,21 @@ def save_labels(connection: Connection, given: Sequence[Label]) -> None:
 
 
 def labels_of(connection: Connection, scorer: str) -> list[Label]:
-    """Of one scorer, oldest first."""
+    """The labels of one scorer, oldest first."""
     query = select(labels).where(labels.c.scorer == scorer).order_by(labels.c.at, labels.c.label_id)
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
 def newest_labels(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
-    """The newest ones, of one scorer or of all."""
+    """The newest labels, of one scorer or of all."""
     query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id).limit(limit)
     query = query.where(labels.c.scorer == scorer) if scorer is not None else query
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
 def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
-    """Labels beside the scorer's verdicts on the same exchanges: a row of `labels` each, with judged, created,
-    experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: of all scorers and versions."""
+    """Labels joined with the scorer's scores of the same exchanges: columns of `labels`, with judged, created,
+    experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: all scorers and versions."""
     s, e = scores.c, exchanges.c
     same = and_(
         s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
@@ -153,7 +153,7 @@ def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[d
 
 
 def scores_by_label(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
-    """What the scorer had said of what these labels are about, by the label's id."""
+    """The scorer's own score of each label's subject, by label id."""
     found: dict[str, float] = {}
     for of in {ScorerVersion(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
         rows = labels_with_pair_scores(connection, of) if of.subject == "pair" else labels_with_scores(connection, of)
@@ -182,7 +182,7 @@ TrafficKey = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
 
 @dataclass(frozen=True, slots=True)
 class ScoreSelection:
-    """Which of a scorer's verdicts. None: all."""
+    """Which of a scorer's scores; None: no condition."""
 
     experiment: str | None = None
     plan: str | None = None
@@ -191,23 +191,27 @@ class ScoreSelection:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSums:
-    """Of one kind of traffic. total, squares: of verdicts in [0, 1], 1 best; good: how many reach the cut. asked: all
-    rows, scored or not. inverse_pi: over them. population: N_h from the Tallies; 0: none has come."""
+    """Sums over one kind of traffic."""
 
     scored: int
     responded: int
     asked: int
+    """All rows, scored or not."""
     total: float
+    """Of scores in [0, 1], 1 best."""
     squares: float
     good: int
+    """Scores that reach the cut."""
     inverse_pi: float
+    """Over all rows."""
     population: int = 0
+    """N_h from the tallies; 0: none has arrived."""
 
 
 def judged_sums(
     connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
 ) -> dict[TrafficKey, JudgedSums]:
-    """Populations come with the whole only: Tallies know no experiments."""
+    """Only a selection of everything has populations: tallies do not know experiments."""
     if of.subject == "pair":
         return _pair_sums(connection, of, part, cut)
     s, e = scores.c, exchanges.c
@@ -234,7 +238,7 @@ def judged_sums(
 def order_flips(
     connection: Connection, of: ScorerVersion, part: ScoreSelection
 ) -> list[tuple[float | None, float | None]]:
-    """Of each pair that was judged in both orders: whether the winner changed, whether the first answer won."""
+    """(whether the winner changed, whether the first answer won) of each pair that was scored in both orders."""
     p = pair_scores.c
     query = select(p.detail).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)
     rows = connection.execute(query.where(p.value.is_not(None), *_only(pair_scores, part))).scalars()
@@ -243,7 +247,7 @@ def order_flips(
 
 
 def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
-    """How many answers this version judged since; moment: Unix seconds."""
+    """The number of answers that this version scored since `moment`, in Unix seconds."""
     table = pair_scores if of.subject == "pair" else scores
     c = table.c
     query = select(func.count()).where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)

@@ -1,8 +1,8 @@
-"""What the gateways say they sent against what arrived: Tallies, marks in the stream, and the exchanges between them.
+"""Compares what the gateways report as sent with what arrived: tallies, marks in the stream, and exchanges.
 
 A gateway appends in order and numbers what it appends without a gap. So of everything before a Tally in the stream,
-exactly last_seq exchanges of its process must have come; they have, once everything before it has been read and
-acknowledged. What is missing then is lost; losses.py says why, where it is known.
+exactly last_seq exchanges of its process must have arrived once everything before it has been read and acknowledged.
+Whatever is missing then is lost; loss_accounting.py finds the cause, where there is one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ExchangeNumber = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LedgerMark:
-    """Before this place in the stream its process had appended everything up to last_seq."""
+    """A position in the stream before which its process had appended everything up to last_seq."""
 
     incarnation: str
     position: str
@@ -47,7 +47,7 @@ def position(entry: str) -> str:
 
 
 def add_tally(connection: Connection, entry: str, tally: Tally) -> dict[CellPlace, int]:
-    """Keeps a Tally's counts where they exceed those kept: a late, older one lowers nothing.
+    """Stores a tally's counts where they exceed the stored ones: a late, older tally lowers nothing.
 
     Returns by how much the population grew.
     """
@@ -73,7 +73,7 @@ def _cell(tally: Tally, ledger: str, c: Count) -> tuple[str, ...]:
 
 
 def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
-    """seen, less what is outside the population."""
+    """Seen calls minus those outside the population."""
     by_place: dict[CellPlace, int] = {}
     for (_, ledger, stratum, alias, target, arm, reason), n in grown.items():
         sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in OUTSIDE_POPULATION else 0
@@ -98,13 +98,13 @@ def _mark(connection: Connection, entry: str, tally: Tally) -> None:
     taken = sum(c.n for c in tally.sampled) - sum(c.n for c in tally.dropped)
     newest = {"taken": taken, "tally_position": place, "gateway_lost": 0, "state": "stopped" if tally.final else ""}
     its = (ledgers.c.incarnation == tally.incarnation) & (ledgers.c.tally_position < place)
-    connection.execute(update(ledgers).where(its).values(newest))  # it lives, should it have been taken for dead
+    connection.execute(update(ledgers).where(its).values(newest))  # alive again, where it had been declared dead
 
 
 def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
-    """Counts exchanges and letters that come after their mark was closed: they had been taken for lost, and are not.
+    """Counts exchanges and dead letters that arrive after their mark was closed, and takes them out of the losses.
 
-    To be told before they are written: what is there already has been counted.
+    Call it before they are written: stored ones have been counted already.
     """
     by_incarnation: dict[str, set[int]] = {}
     for incarnation, seq in seen:
@@ -146,8 +146,8 @@ def close_marks(connection: Connection, settled: Mapping[int, str]) -> int:
 
 
 def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
-    """its: marks of one process, in the stream's order. All at once; one by one where something is missing, so that
-    it is known between which of them."""
+    """Closes the marks of one process, in stream order: together, or one by one where something is missing, so that the
+    gap is known to lie between two of them."""
     row = connection.execute(select(ledgers).where(ledgers.c.incarnation == its[0].incarnation).with_for_update()).one()
     low, since = row.closed_seq, row.closed_position
     newest = max(its, key=lambda mark: (mark.last_seq, mark.position))
@@ -172,7 +172,7 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
 
 
 def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
-    """How many of (low, high] are stored or buried, each counted once."""
+    """How many of (low, high] are stored or dead letters, each counted once."""
     within = union(
         *(
             select(t.c.seq).where(t.c.incarnation == incarnation, t.c.seq > low, t.c.seq <= high)
@@ -183,9 +183,9 @@ def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
 
 
 def close_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
-    """Closes the ledger of each process that has said nothing for so long, by its shard's clock: it was killed.
+    """Closes the ledger of each process without a tally for silent_ms, by its shard's clock: it was killed.
 
-    What it had taken at its last tally and never appended is gateway_lost. What it took after that nobody knows.
+    What it had taken by its last tally and never appended is gateway_lost; what it took later is unknown.
     """
     living = select(ledgers).where(ledgers.c.state == "", ledgers.c.tally_position != "")
     for row in connection.execute(living).all():

@@ -1,6 +1,7 @@
-"""What never came, and why: gaps in the numbers of a process, and what befell the stream between the same two places.
+"""What never arrived, and why: gaps in a process's numbers, and incidents of the stream at the same positions.
 
-A gap with a cause is a loss, counted by reason; one without is unaccounted for.
+A gap with a cause is a loss, counted by reason; a gap without one is unaccounted for. `delivery` sums up the whole
+ledger for `gateway status`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from gateway.stream.types import ShardSnapshot, order
 STREAM_LOST = "stream_lost"
 TRIMMED = "trimmed"
 GATEWAY_LOST = "gateway_lost"
-FSYNC_MS = 2_000  # `appendfsync everysec`: the server lets at most two seconds pass
+FSYNC_MS = 2_000  # with `appendfsync everysec` the server loses at most two seconds
 EVER = ""  # a position before all others
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceGap:
-    """Of the numbers in (low_seq, high_seq], `missing` never came. Positions: of the tallies around them."""
+    """Of the numbers in (low_seq, high_seq], `missing` never arrived. Positions: of the tallies around them."""
 
     incarnation: str
     low_seq: int
@@ -41,7 +42,7 @@ def add_gap(connection: Connection, gap: SequenceGap) -> None:
 
 
 def recover(connection: Connection, incarnation: str, seqs: Iterable[int]) -> None:
-    """These had been taken for lost, and came after all."""
+    """Takes numbers that arrived late out of their gaps."""
     its = gaps.c.incarnation == incarnation
     for seq in seqs:
         within = its & (gaps.c.low_seq < seq) & (gaps.c.high_seq >= seq)
@@ -50,27 +51,27 @@ def recover(connection: Connection, incarnation: str, seqs: Iterable[int]) -> No
 
 
 def add_incidents(connection: Connection, looks: Mapping[int, ShardSnapshot]) -> None:
-    """Keeps what befell each shard since it was last looked at: another server process, or entries trimmed unread."""
+    """Records incidents of each shard since the last call: a new server process, or entries trimmed unread."""
     for shard, look in looks.items():
         now = {"run_id": look.run_id, "confirmed": _at(look.asked_ms), "trimmed_to": look.trimmed.to}
         row = connection.execute(select(stream_nodes).where(stream_nodes.c.shard == shard).with_for_update()).first()
         if row is not None and row.run_id != look.run_id:
             since = max(0, int(row.confirmed[:20]) - FSYNC_MS)
-            _befell(connection, shard, (_at(since), _at(look.answered_ms)), STREAM_LOST)
+            _add_incident(connection, shard, (_at(since), _at(look.answered_ms)), STREAM_LOST)
         if look.trimmed.to and (row is None or row.trimmed_to != look.trimmed.to):
             at = _at(*order(look.trimmed.to))
-            _befell(connection, shard, (at, at), TRIMMED)
+            _add_incident(connection, shard, (at, at), TRIMMED)
         statement = insert(connection.dialect, stream_nodes).values(shard=shard, **now)
         connection.execute(statement.on_conflict_do_update(index_elements=["shard"], set_=now))
 
 
-def _befell(connection: Connection, shard: int, between: tuple[str, str], reason: str) -> None:
+def _add_incident(connection: Connection, shard: int, between: tuple[str, str], reason: str) -> None:
     values = {"shard": shard, "from_position": between[0], "to_position": between[1], "reason": reason}
     connection.execute(insert(connection.dialect, incidents).values(values).on_conflict_do_nothing())
 
 
 def explain_gaps(connection: Connection) -> None:
-    """Gives each gap that has none the reason of an incident that lies between the same two tallies."""
+    """Gives each unexplained gap the reason of an incident between the same two tallies."""
     for reason in (TRIMMED, STREAM_LOST):
         overlaps = (
             (incidents.c.shard == gaps.c.shard)
@@ -82,7 +83,7 @@ def explain_gaps(connection: Connection) -> None:
 
 
 def unaccounted(connection: Connection) -> int:
-    """How many exchanges were enqueued and neither stored nor buried, up to the closed marks, for no reason known."""
+    """Exchanges that were enqueued before a closed mark and never arrived, without a known cause."""
     total = connection.execute(select(func.sum(gaps.c.missing)).where(gaps.c.reason == "")).scalar()
     return int(total or 0)
 
@@ -105,14 +106,14 @@ STATUSES = ("scored", "not_applicable", "error", "timeout", "budget")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Exchanges of all gateway processes that ever were, in sums; each line adds up:
+    """Counts of exchanges over all gateway processes, past and present; each line adds up:
 
         seen = unsampled + sampled
         sampled = enqueued + dropped + lost{gateway_lost} + waiting
         enqueued = settled + lost{stream_lost, trimmed} + unaccounted + in_flight
 
-    settled: stored or buried. waiting: in gateways' buffers, by their newest tallies. in_flight: in the stream, or in a
-    consumer's hand, or read and not yet looked at. scores: by scorer, by status; buried: letters ever, by reason.
+    waiting: in the gateways' buffers, by their newest tallies. in_flight: in the stream, or read and not yet
+    acknowledged. settled: stored, or a dead letter. buried: dead letters, by reason. scores: by scorer, by status.
     """
 
     seen: int = 0
@@ -137,11 +138,11 @@ def delivery(connection: Connection) -> Delivery:
     dropped = sums.get("dropped", {})
     sampled = sum(sums.get("sampled", {}).values())
     waiting = sampled - sum(dropped.values()) - lost[GATEWAY_LOST] - enqueued
-    under_way = enqueued - settled - lost[STREAM_LOST] - lost[TRIMMED] - missing
+    in_flight = enqueued - settled - lost[STREAM_LOST] - lost[TRIMMED] - missing
     return Delivery(
         seen=sum(sums.get("seen", {}).values()), unsampled=sums.get("unsampled", {}), sampled=sampled, dropped=dropped,
         waiting=max(0, waiting), enqueued=enqueued, settled=settled, lost={k: n for k, n in lost.items() if n},
-        unaccounted=missing, in_flight=max(0, under_way), buried=_buried(connection), scores=_scores(connection),
+        unaccounted=missing, in_flight=max(0, in_flight), buried=_buried(connection), scores=_scores(connection),
     )  # fmt: skip
 
 
@@ -155,17 +156,17 @@ def _tallied(connection: Connection) -> dict[str, dict[str, int]]:
 
 
 def _arrived(connection: Connection) -> tuple[int, int]:
-    """enqueued, and stored or buried. A process that was killed had enqueued what came after its last tally, too."""
-    said = (
+    """(enqueued, settled). A killed process had also enqueued what arrived after its last tally."""
+    reported = (
         select(tallies.c.incarnation, func.sum(tallies.c.n).label("n"))
         .where(tallies.c.ledger == "enqueued")
         .group_by(tallies.c.incarnation)
         .subquery()
     )
-    known = func.coalesce(said.c.n, 0)
+    known = func.coalesce(reported.c.n, 0)
     most = case((ledgers.c.enqueued > known, ledgers.c.enqueued), else_=known)
     both = select(func.sum(most), func.sum(ledgers.c.settled)).select_from(
-        ledgers.outerjoin(said, said.c.incarnation == ledgers.c.incarnation)
+        ledgers.outerjoin(reported, reported.c.incarnation == ledgers.c.incarnation)
     )
     enqueued, settled = connection.execute(both).one()
     return int(enqueued or 0), int(settled or 0)

@@ -1,4 +1,4 @@
-"""Replays in the store: their answers and scores, written together, each at most once; and read back for the report."""
+"""Replays: their answers and scores, written together and each at most once, and read back for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.evals.store.store import Store
 from gateway.evals.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
 
 SUBJECT = "dataset item"
-UNSETTLED = ("error", "timeout", "budget")  # of a score: another asking may do better
+UNSETTLED = ("error", "timeout", "budget")  # statuses of scores that a second attempt may improve
 _MANY = 10_000
 
 
@@ -42,7 +42,7 @@ class ReplayKey:
 class ReplayAnswer:
     """A row of `replay_answers`. outcome: ok; refused (a 4xx that stays); failed (429, 5xx, no connection); timeout.
 
-    What is None was not said, or there was no answer to say it.
+    A field is None where the answer does not tell, or where there is no answer.
     """
 
     item: int
@@ -74,7 +74,7 @@ class ReplayAnswer:
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What is there of one answer. settled: (scorer, version, config_hash) of the scores that need no second asking."""
+    """The stored state of one answer. settled: (scorer, version, config_hash) of the scores that are final."""
 
     answer_id: str
     ok: bool
@@ -98,7 +98,7 @@ class ReplayScore:
 
 @dataclass(frozen=True, slots=True)
 class LogSelection:
-    """Which logged calls: the newest so many of an alias. since: Unix time; None: from the beginning."""
+    """The newest `limit` logged calls of an alias. since: Unix seconds; None: from the beginning."""
 
     alias: str
     since: float | None
@@ -107,20 +107,21 @@ class LogSelection:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """A served call. cluster: whose calls depend on each other; None: nobody's. correction: what its caller would have
-    liked to hear; None: nothing was said."""
+    """A served call."""
 
     api: str
     request: bytes
     cluster: str | None
+    """Calls of one cluster depend on each other; None: it depends on no other."""
     correction: str | None
+    """The answer that its caller would have preferred, from feedback."""
 
 
 class ReplayStore(Store):
-    """The store as a replay sees it. Raises StoreDown or Refused; then nothing of that call is stored."""
+    """The store as a replay sees it. Raises StoreDown or WriteRejected; then nothing of that call is stored."""
 
     async def begin(self, replay: Replay) -> None:
-        """Keeps it, unless it is there: a name holds the hash of what is asked."""
+        """Stores the replay, unless it exists: its name contains the hash of its design."""
 
         def beginning(connection: Connection) -> None:
             connection.execute(insert(connection.dialect, replays).on_conflict_do_nothing(), asdict(replay))
@@ -128,7 +129,7 @@ class ReplayStore(Store):
         await self.run(beginning)
 
     async def known(self, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
-        """What is stored of the items first to last."""
+        """The stored answers of the items first to last."""
         return await self.run(lambda connection: known(connection, replay, first, last))
 
     async def spent(self, replay: str) -> float:
@@ -145,7 +146,7 @@ class ReplayStore(Store):
         written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
         scorers: Mapping[str, ConfiguredScorer],
     ) -> None:
-        """Answers with what was said of them. An answer that is there stays; a failure gives way to what came later."""
+        """Stores answers with their scores. A stored answer stays; a stored failure is replaced."""
         now = self._clock()
         await self.run(lambda connection: write(connection, replay, written, scorers, now))
 
@@ -168,14 +169,14 @@ def write(
     if rows:
         connection.execute(keep_good, rows)
     builder = ScoreRowBuilder(scorers)
-    said_of = (builder.score_rows(j, now) for _, j in written if j is not None)
-    judged = [{**row, "subject": SUBJECT} for opinions in said_of for row in opinions.by_column()]
+    built = (builder.score_rows(j, now) for _, j in written if j is not None)
+    judged = [{**row, "subject": SUBJECT} for opinions in built for row in opinions.by_column()]
     if judged:
-        said = insert(connection.dialect, scores)
-        again = said.on_conflict_do_update(
+        statement = insert(connection.dialect, scores)
+        again = statement.on_conflict_do_update(
             index_elements=list(SCORE),
-            set_={c.name: said.excluded[c.name] for c in scores.columns if c.name not in SCORE},
-            where=or_(*(scores.c.status == each for each in UNSETTLED)),  # an IN cannot be sent with many rows
+            set_={c.name: statement.excluded[c.name] for c in scores.columns if c.name not in SCORE},
+            where=or_(*(scores.c.status == each for each in UNSETTLED)),  # executemany does not support an expanding IN
         )
         connection.execute(again, judged)
 
@@ -189,13 +190,13 @@ def known(connection: Connection, replay: str, first: int, last: int) -> dict[Re
     these = (a.replay == replay, a.item.between(first, last))
     query = select(a.item, a.target, a.repeat, a.answer_id, a.outcome).where(*these)
     answers = connection.execute(query).all()
-    said = (
+    final = (
         select(scores.c.exchange_id, scores.c.scorer, scores.c.version, scores.c.config_hash)
         .join(replay_answers, a.answer_id == scores.c.exchange_id)
         .where(*these, scores.c.status.not_in(UNSETTLED))
     )
     settled: dict[str, set[tuple[str, str, str]]] = {}
-    for answer_id, *which in connection.execute(said):
+    for answer_id, *which in connection.execute(final):
         settled.setdefault(answer_id, set()).add((which[0], which[1], which[2]))
     return {
         ReplayKey(item, target, repeat): KnownAnswer(answer_id, outcome == "ok", frozenset(settled.get(answer_id, ())))
@@ -214,7 +215,7 @@ def _named(row: RowMapping) -> dict[str, Any]:
 
 
 def outcomes(connection: Connection, replay: str) -> Iterator[ReplayAnswer]:
-    """Every answer in order of item, target and repeat, without what it says."""
+    """Every answer in order of item, target and repeat, without text and response."""
     a = replay_answers.c
     columns = [c for c in replay_answers.columns if c.name not in ("text", "response")]
     query = select(*columns).where(a.replay == replay).order_by(a.item, a.target, a.repeat)
@@ -237,14 +238,14 @@ def scored(connection: Connection, replay: str) -> Iterator[ReplayScore]:
 
 
 def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[ReplayKey, str]:
-    """What was answered to a few items."""
+    """The texts of the answers to a few items."""
     a = replay_answers.c
     query = select(a.item, a.target, a.repeat, a.text).where(a.replay == replay, a.item.in_(items))
     return {ReplayKey(*row[:3]): row[3] for row in connection.execute(query)}
 
 
 def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
-    """In the order in which they came. Only calls that were answered whole; none that a shadow or a control asked."""
+    """Served calls with a complete answer, in order of arrival."""
     e = exchanges.c
     f = feedback.c
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())

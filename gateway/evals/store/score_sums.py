@@ -1,7 +1,7 @@
-"""Sums over scores by cell, kept beside them in the same transaction; and the weights that have closed.
+"""Sums over scores by cell, updated in the transaction that stores the scores; closed weights; costs.
 
 A cell is one scorer (with version and config), alias, model, arm and stratum. Its population is N_h: what the Tallies
-of the gateways counted there while the scorer was at work.
+of the gateways counted there while the scorer was running.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUCKET_COUNT = len(UNIT_BOUNDS) + 1  # one more for +Inf
 
 
 def bucket_bounds(low: float | None, high: float | None) -> tuple[float, ...]:
-    """The upper bounds for a scorer with these bounds of its own; changing them would falsify stored counts."""
+    """The upper bounds of a scorer's histogram. Changing them would falsify stored counts."""
     return UNIT_BOUNDS if (low, high) == (0.0, 1.0) else WIDE_BOUNDS
 
 
@@ -39,8 +39,10 @@ def bucket_of(value: float, bounds: tuple[float, ...]) -> int:
 
 @dataclass(slots=True)
 class CellDelta:
-    """What newly stored scores add to one cell. unit_*: what its sums over units gain beyond scored, total and squares,
-    since some scores belong to one unit."""
+    """What newly stored scores add to one cell.
+
+    unit_*: what the sums over units gain beyond scored, total and squares, since some scores share a unit.
+    """
 
     scored: int = 0
     not_applicable: int = 0
@@ -56,7 +58,7 @@ class CellDelta:
     buckets: dict[int, int] = field(default_factory=dict)
 
     def add(self, value: float, bounds: tuple[float, ...]) -> None:
-        """One more that scored. bounds: of the histogram."""
+        """Adds one score. bounds: of the histogram."""
         self.scored += 1
         self.total += value
         self.squares += value * value
@@ -85,7 +87,7 @@ class ScoreSums:
 
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellDelta] = {}
-        self.units: dict[tuple[str, ...], UnitSums] = {}  # by cell and unit; only those of several exchanges
+        self.units: dict[tuple[str, ...], UnitSums] = {}  # by cell and unit; only units of several exchanges
         self._by_place: dict[CellPlace, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
 
     def count(
@@ -106,7 +108,7 @@ class ScoreSums:
                 value = float(score.value)
                 sums.add(value, bounds)
                 if not alone:
-                    self._of_unit(sums, (*cell, *place, e.unit), value, e.received)
+                    self._add_to_unit(sums, (*cell, *place, e.unit), value, e.received)
 
     def _cell(
         self,
@@ -119,8 +121,8 @@ class ScoreSums:
         here[cell] = sums, bucket_bounds(*scorers[cell[0]].scorer.bounds)
         return here[cell]
 
-    def _of_unit(self, sums: CellDelta, key: tuple[str, ...], value: float, at: float) -> None:
-        """One score that is not a unit of its own."""
+    def _add_to_unit(self, sums: CellDelta, key: tuple[str, ...], value: float, at: float) -> None:
+        """Adds a score that shares its unit with others."""
         sums.unit_sizes -= 1.0
         sums.unit_products -= value
         sums.unit_squares -= value * value
@@ -145,8 +147,8 @@ def add(connection: Connection, sums: ScoreSums) -> None:
 
 
 def _add_unit(connection: Connection, key: tuple[str, ...], more: UnitSums, sums: CellDelta) -> None:
-    """Adds to the conversation, and to its cell's sums what it thereby gains: its scores depend on each other, so that
-    an interval is made of conversations. The row stays locked until the transaction ends."""
+    """Adds to the conversation, and its gain to the sums of its cell: scores of one conversation depend on each other,
+    so intervals are computed over conversations. The row stays locked until the transaction ends."""
     u = score_units.c
     values = {**_key(key[:-1]), "unit": key[-1], "n": more.n, "total": more.total, "at": more.at}
     statement = insert(connection.dialect, score_units).values(values)
@@ -161,15 +163,14 @@ def _add_unit(connection: Connection, key: tuple[str, ...], more: UnitSums, sums
 
 
 def forget_units(connection: Connection, before: float) -> None:
-    """Of conversations that nobody has gone on with since (Unix seconds). The sums stay; one that goes on after all is
-    another."""
+    """Forgets conversations without a call since `before` (Unix seconds). A later call starts a new one."""
     connection.execute(delete(score_units).where(score_units.c.at < before))
 
 
 def add_population(
     connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[CellPlace, int]
 ) -> None:
-    """What a Tally counted since the one before, for every scorer that is at work."""
+    """Adds what a tally counted since the previous one, for every running scorer."""
     rows = [
         {
             **_key((name, r.scorer.version, r.config_hash, *place)),
@@ -184,9 +185,9 @@ def add_population(
 
 
 def close_weights(connection: Connection) -> None:
-    """Gives each exchange of the population that came since the last closing to the scores that came since then.
+    """Distributes the population that arrived since the last closing over the scores that arrived since then.
 
-    What a stratum's scores do not represent yet (none applied or answered, or the Tally is behind) waits for the next
+    A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
     closing. So the closed sums only grow, and over any window their ratio is the weighted mean.
     """
     open_cells = select(score_cells).where(
@@ -255,8 +256,7 @@ def add_to(
     key: tuple[str, ...],
     added: tuple[str, ...],
 ) -> None:
-    """rows: by column, what to add to sums that stand under a key. Those that are not there yet begin with it, and with
-    zero in every column that is not given."""
+    """Adds to sums, by key. rows: column → summand; a missing sum starts with it, and with zero elsewhere."""
     if not rows:
         return
     sql, names = _adding(table, key, added, connection.dialect)
@@ -270,7 +270,7 @@ def add_to(
 def _adding(
     table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
 ) -> tuple[str, tuple[str, ...] | None]:
-    """The statement as the driver takes it; names: of its parameters, in order; None where it takes them by name."""
+    """(SQL for the driver, names of its parameters in order or None where it takes them by name)."""
     statement = insert(dialect, table)
     more = {name: table.c[name] + statement.excluded[name] for name in added}
     compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
@@ -284,13 +284,13 @@ class ScorerCost:
 
 
 def costs_of_results(results: Iterable[ScoreResult]) -> list[tuple[str, ScorerCost]]:
-    """What these cost, where they cost anything."""
+    """(scorer, cost) of the results that cost something."""
     paid = [(r.scorer, r.spent) for r in results if r.spent is not None]
     return [(name, ScorerCost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
 
 
 def costs_of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ScorerCost]]:
-    """The same of rows of `pair_scores`, by column."""
+    """The same for rows of `pair_scores`."""
     paid = ((r["scorer"], r.get("cost_usd"), r.get("tokens")) for r in rows)
     return [(scorer, ScorerCost(usd or 0.0, tokens or 0)) for scorer, usd, tokens in paid if usd or tokens]
 

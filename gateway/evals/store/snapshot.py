@@ -1,4 +1,4 @@
-"""What the store holds in sums: for the gauges of room 2. Reads only."""
+"""The sums of the store at one moment, for the gauges. Only reads."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from gateway.evals.store.tables import CELL, counters, dead_letters, score_bucke
 
 @dataclass(frozen=True, slots=True)
 class CellKey:
-    """Whose scores are summed together. model: "upstream/model"; arm: "" for none."""
+    """The scores that are summed together."""
 
     scorer: str
     version: str
     config_hash: str
     alias: str
     model: str
+    """"upstream/model"."""
     arm: str
+    """"" for none."""
     stratum: str
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCell:
-    """A row of score_cells. bucket_weights: closed weights by bucket, not cumulative. units: its sums over units: n²,
-    n t and t²; None: every exchange is its own."""
+    """A row of `score_cells`."""
 
     key: CellKey
     n: Mapping[str, int]  # by status
@@ -39,12 +40,14 @@ class ScoreCell:
     weighted_sum: float
     weight: float
     bucket_weights: tuple[float, ...] = field(default=(0.0,) * BUCKET_COUNT)
+    """Closed weights by bucket, not cumulative."""
     units: tuple[float, float, float] | None = None
+    """Sums over units of n², n t and t²; None: every exchange is a unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """Everything the gauges show, at one moment. dead_letters, lost: by reason. costs: by scorer."""
+    """Everything that the gauges show. dead_letters, lost: by reason. costs: by scorer."""
 
     cells: tuple[ScoreCell, ...]
     dead_letters: Mapping[str, int]

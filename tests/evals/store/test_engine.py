@@ -123,7 +123,10 @@ def test_a_server_that_is_away_is_named_without_its_password(opened):
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("gateway.db", "is no URL; expected sqlite:///FILE"), ("mysql://u:secret@h/d", "mysql is no store; expected")],
+    [
+        ("gateway.db", "is not a URL; expected sqlite:///FILE"),
+        ("mysql://u:secret@h/d", "mysql is not supported; expected"),
+    ],
 )
 def test_what_is_no_store_is_said_without_the_url(url, said):
     for opened in (engine.writer, engine.reader):

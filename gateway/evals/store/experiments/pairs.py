@@ -1,7 +1,7 @@
-"""Pairs in the store: opened with the served exchange, settled in the order of its place in the stream.
+"""Pairs: opened with the served exchange, settled in the order of its position in the stream.
 
-An arm belongs to its pair if its record came before the pair's deadline, in stream time: so what is late, and what is
-lost, does not depend on when somebody looks.
+An arm belongs to its pair if its record arrived before the pair's deadline in stream time. So whether it is late or
+lost does not depend on when the pair is examined.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SettledPair:
-    """A pair of which all is known. arms: asked → the id of its exchange; None: its record never came in time."""
+    """A pair whose arms have all arrived or missed the deadline.
+
+    arms: arm → the id of its exchange; None: its record did not arrive in time.
+    """
 
     id: str
     cluster: str | None
@@ -81,7 +84,7 @@ def _opened(judged: ScoredExchange) -> Row:
 
 
 def move_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> None:
-    """An exchange that stands in the stream twice has the earlier place, whichever was read first."""
+    """Gives an exchange that is in the stream twice its earlier position, whichever was read first."""
     for j in known:
         if j.exchange.experiment is None:
             continue
@@ -131,23 +134,23 @@ def _arms_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple
 
 
 def _later(position: str, ms: int) -> str:
-    """The last position so many milliseconds later."""
+    """The last position `ms` milliseconds later."""
     return f"{int(position.partition('-')[0]) + ms:020d}-{'9' * 20}"
 
 
 def all_open(connection: Connection, ids: Sequence[str]) -> bool:
-    """Whether none of these was settled meanwhile by somebody else."""
+    """Whether no other consumer has settled one of these in the meantime."""
     n = connection.execute(select(func.count()).where(pairs.c.id.in_(ids), pairs.c.state == "open")).scalar_one()
     return bool(n == len(ids))
 
 
 def next_index(connection: Connection, plan: str) -> int:
-    """One more than the largest given; the first is 1."""
+    """The index of the plan's next pair; the first is 1."""
     return int(connection.execute(select(func.max(pairs.c.place)).where(pairs.c.plan == plan)).scalar() or 0) + 1
 
 
 def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[SettledPair, Mapping[str, str]]]) -> None:
-    """Each pair its place, in order. With each: arm → ok, failed or lost."""
+    """Gives the pairs their indexes, in order. found: pairs with arm → ok, failed or lost."""
     for place, (pair, states) in enumerate(found, first):
         arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}
         lost = all(state == "lost" for state in states.values())
@@ -189,7 +192,7 @@ def scores_beside(connection: Connection, pairs_: Sequence[str]) -> list[ArmScor
 
 
 def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
-    """What is there stays: an opinion is formed once, and paid for once."""
+    """Stores new scores; existing ones stay: a pair is scored once, and paid for once."""
     if not rows:
         return
     c = pair_scores.c.score_id
@@ -201,7 +204,7 @@ def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
-    """As they were recorded, for whoever must read their answers again."""
+    """The exchanges as they were recorded, by id."""
     found: dict[str, Exchange] = {}
     for chunk in chunked(ids, _CHUNK):
         query = select(exchanges).where(exchanges.c.id.in_(chunk))

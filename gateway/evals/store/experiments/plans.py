@@ -1,4 +1,4 @@
-"""The plans that ever ran, as they were frozen, and who may move them forward."""
+"""Every plan that ever ran, as it was frozen, and the lease of the consumer that advances them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.evals.store.tables import exchanges, leases, plans
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A plan of the store. state: running or stopped; since: of that, in Unix seconds."""
+    """A stored plan. state: running or stopped; since: the start of that state, in Unix seconds."""
 
     plan: Plan
     hash: str
@@ -23,7 +23,7 @@ class StoredPlan:
 
 
 def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
-    """Notes every plan, and the newest state of each."""
+    """Stores every plan with its newest state."""
     for each in states:
         values = {
             "plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode(),
@@ -39,7 +39,7 @@ def save_plans(connection: Connection, states: Iterable[PlanState], now: float) 
 
 
 def stored_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:
-    """Oldest first. experiment: None: of all. A plan that this version cannot read is left out."""
+    """The plans, oldest first; those that this version cannot read are left out. experiment: None: all."""
     query = select(plans).order_by(plans.c.since, plans.c.plan)
     if experiment is not None:
         query = query.where(plans.c.experiment == experiment)
@@ -53,14 +53,14 @@ def stored_plans(connection: Connection, experiment: str | None = None) -> list[
 
 
 def experiment_names(connection: Connection) -> list[str]:
-    """Names of all that a plan or an exchange speaks of."""
+    """The names of all experiments with a plan or an exchange."""
     named = set(connection.execute(select(plans.c.experiment).distinct()).scalars())
     seen = select(exchanges.c.experiment).where(exchanges.c.experiment.is_not(None)).distinct()
     return sorted(named | set(connection.execute(seen).scalars()))
 
 
 def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
-    """Takes or keeps a lease for keep_s seconds. False: somebody else has it, and lives."""
+    """Takes or renews a lease for keep_s seconds. False: another holder has it."""
     statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
     free = or_(leases.c.holder == holder, leases.c.expires <= now)
     renewed = {"holder": holder, "expires": now + keep_s}

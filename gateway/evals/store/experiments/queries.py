@@ -1,4 +1,4 @@
-"""Questions about one experiment that change nothing: for its report and its gauges."""
+"""Read-only queries about one experiment, for its report and its gauges."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PairCounts:
 
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
-    """Of the records of one arm. priced: those of known cost, cost: their sum and the sum of squares, in USD."""
+    """Counts over the records of one arm. priced: those of known cost; cost, cost_squares: their sums, in USD."""
 
     arm: str
     n: int
@@ -49,7 +49,7 @@ class ArmCounts:
 
 @dataclass(frozen=True, slots=True)
 class PairwiseVerdict:
-    """What a pairwise judge said. value: preference for the arm."""
+    """The verdict of a pairwise judge. value: preference for the arm."""
 
     arm: str
     value: float
@@ -58,7 +58,7 @@ class PairwiseVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswer:
-    """An answer to read beside another."""
+    """An answer as a reader of the report sees it."""
 
     id: str
     arm: str
@@ -69,7 +69,7 @@ class RecordedAnswer:
 
 
 def known_pair_scores(connection: Connection, ids: Sequence[str]) -> set[PairKey]:
-    """What pair scorers have said already of these pairs."""
+    """The keys of the stored pair scores of these pairs."""
     p = pair_scores.c
     query = select(p.pair, p.arm, p.scorer, p.version, p.config_hash).where(p.pair.in_(ids))
     return {(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
@@ -98,10 +98,10 @@ def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]
     found: dict[str, list[int]] = {}
     query = select(pairs.c.arms).where(pairs.c.plan == plan, pairs.c.arms.is_not(None))
     for text in connection.execute(query).scalars():
-        for arm, said in orjson.loads(text).items():
+        for arm, outcome in orjson.loads(text).items():
             counts = found.setdefault(arm, [0, 0])
             counts[0] += 1
-            counts[1] += said["state"] == "lost"
+            counts[1] += outcome["state"] == "lost"
     served = select(pairs.c.id).where(pairs.c.id == exchanges.c.pair).exists()
     orphans = select(func.count(exchanges.c.pair.distinct())).where(
         exchanges.c.plan == plan, exchanges.c.pair.is_not(None), ~served
@@ -113,7 +113,7 @@ def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]
 
 
 def arm_counts(connection: Connection, plan: str, paired: bool) -> dict[str, ArmCounts]:
-    """paired: of the control only those answers that others were asked beside."""
+    """By arm. paired: only those answers of the control that have a settled pair."""
     e = exchanges.c
     whole = case((_WHOLE, 1), else_=0)
     of_whole = {name: case((_WHOLE, e[name])) for name in ("input_tokens", "output_tokens", "cost_usd")}
@@ -145,7 +145,7 @@ def _float(value: Any) -> float | None:
 
 
 def durations(connection: Connection, plan: str, measure: str, paired: bool) -> dict[str, list[float]]:
-    """arm → seconds of every whole answer, ascending."""
+    """arm → seconds of every complete answer, ascending."""
     column = exchanges.c[measure]
     query = select(exchanges.c.arm, column).where(_in(plan, paired), _WHOLE, column.is_not(None)).order_by(column)
     found: dict[str, list[float]] = {}
@@ -155,7 +155,7 @@ def durations(connection: Connection, plan: str, measure: str, paired: bool) -> 
 
 
 def pairwise_verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[PairwiseVerdict]:
-    """Of one pairwise judge, in the order of the pairs."""
+    """The verdicts of one pairwise judge, in the order of the pairs."""
     version, _, config_hash = identity.rpartition(" ")
     p = pair_scores.c
     query = (
@@ -260,7 +260,7 @@ MEASURES = ("first_token_s", "total_s", "input_tokens", "output_tokens")
 
 @dataclass(frozen=True, slots=True)
 class LatestPlan:
-    """What ran last under an experiment's name. only: no other plan ever did, so the Tallies speak of this one."""
+    """The last plan of an experiment. only: it is the only one, so that the tallies are about it."""
 
     experiment: str
     plan: str
@@ -302,7 +302,7 @@ def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tu
 
 
 def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
-    """By arm and measure. Of answers that came whole: one that failed has no latency to compare."""
+    """By arm and measure, over complete answers: a failed one has no latency to compare."""
     e = exchanges.c
     whole = e.outcome == "ok"
     columns = [func.count().label("n"), func.sum(1.0 / e.pi).label("inverse_pi"), *_failure_sums()]
@@ -330,7 +330,7 @@ def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, st
 
 
 def _failure_sums() -> list[Any]:
-    """1 for a call that failed, 0 for one that did not; a client who left says nothing of the target."""
+    """1 for a call that failed, 0 for one that did not; a client that left tells nothing about the target."""
     failed = case((exchanges.c.outcome == "client_gone", None), (exchanges.c.outcome == "ok", 0), else_=1)
     return [
         func.count(failed).label("failure_n"),
@@ -410,13 +410,14 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class ServedAnswer:
-    """One recorded answer of an arm. unit: what keeps its arm. cell: the stratum within which pi is constant; weight:
-    calls it stands for. before: what is known of it that the arm cannot have touched: the size of its prompt."""
+    """One recorded answer of an arm. prompt_bytes is a covariate that the arm cannot have influenced."""
 
     id: str
     arm: str
     unit: str
-    cell: tuple[str, str, str, str]  # arm, alias, target, stratum
+    """All calls of a unit get the same arm."""
+    cell: tuple[str, str, str, str]
+    """Arm, alias, target and stratum: pi is constant within."""
     outcome: str
     status: int
     total_s: float
@@ -428,7 +429,7 @@ class ServedAnswer:
 
 
 def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> list[ServedAnswer]:
-    """Of the arms, in order of arrival; without those whose client left, which say nothing of the target."""
+    """The answers of these arms, in order of arrival; a client that left tells nothing about the target."""
     e = exchanges.c
     query = select(
         e.id, e.arm, e.cluster, e.alias, e.upstream, e.model, e.stratum, e.outcome, e.status, e.total_s,
@@ -460,7 +461,7 @@ def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[s
 
 
 def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """unit → its mean duration and its share of failures before `since`, where it was seen then."""
+    """unit → its mean duration and its failure rate before `since`, for units with calls then."""
     e = exchanges.c
     found: dict[str, tuple[float, float]] = {}
     for chunk in chunked(clusters, _CHUNK):
@@ -484,7 +485,7 @@ def seen_populations(connection: Connection) -> dict[tuple[str, str, str, str], 
 
 
 def is_only_plan(connection: Connection, plan: Plan) -> bool:
-    """Whether the Tallies of this model speak of this plan alone."""
+    """Whether the tallies of this model are about this plan alone."""
     names = select(func.count()).select_from(plans).where(plans.c.experiment == plan.name)
     return int(connection.execute(names).scalar_one()) <= 1
 

@@ -1,4 +1,4 @@
-"""Sequences in the store: their state, what each pair added, what was withheld, and the interval as it went."""
+"""Sequences: their state, what each pair added, what was withheld, and the interval over time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TrailPoint:
 
 @dataclass(frozen=True, slots=True)
 class SequenceChanges:
-    """What a run of pairs did. states: of the sequences that moved, with how many pairs each has now."""
+    """What a run of pairs changed. states: (number of pairs, state) of the sequences that moved."""
 
     states: Mapping[SequenceName, tuple[int, State]]
     increments: Sequence[Increment]
@@ -71,7 +71,7 @@ def states(connection: Connection, plan: str) -> dict[SequenceName, State]:
 
 
 def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str], str]:
-    """(candidate, metric) → the identity whose sequence moved last: that of the scorer at work."""
+    """(candidate, metric) → the identity whose sequence moved last: that of the running scorer."""
     query = select(sequences).where(sequences.c.plan == plan).order_by(sequences.c.updated, sequences.c.identity)
     return {(row.candidate, row.metric): row.identity for row in connection.execute(query)}
 
@@ -85,7 +85,7 @@ def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -
 
 
 def save(connection: Connection, changes: SequenceChanges, now: float) -> None:
-    """In the transaction that gives the pairs their places: both or neither."""
+    """Stores the changes, in the transaction that gives the pairs their indexes: both or neither."""
     for name, (n, state) in sorted(changes.states.items()):
         values = {**name.values, "n": n, "state": orjson.dumps(state).decode(), "updated": now}
         statement = insert(connection.dialect, sequences).values(values)
