@@ -35,7 +35,7 @@ async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, ta
     assert (cell.total, cell.population) == (1.0, 4)
 
 
-async def test_the_consumer_may_see_an_exchange_twice_and_the_store_looks_as_if_once(room, exchange):
+async def test_the_consumer_may_see_an_exchange_twice(room, exchange):
     one = exchange("1")
     async with room.consuming():
         await room.send(one)
@@ -49,7 +49,7 @@ async def test_the_consumer_may_see_an_exchange_twice_and_the_store_looks_as_if_
     assert room.snapshot().duplicates == 2
 
 
-async def test_a_consumer_killed_between_store_and_ack_changes_nothing_but_the_duplicates(room, exchange, tally):
+async def test_a_kill_between_store_and_ack_only_adds_duplicates(room, exchange, tally):
     sent = [exchange("1"), exchange("0")]
     await room.send(*sent, tally(sent))
     async with room.opened("killed") as (consumer, context):
@@ -116,7 +116,7 @@ async def test_a_living_consumers_entries_are_kept_from_others(room, exchange):
             consumer.stop()
 
 
-async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(room, exchange, tally):
+async def test_an_unreadable_entry_is_a_dead_letter_at_once(room, exchange, tally):
     first, last = exchange("1"), exchange("0")
     newer = {**exchange("1").to_fields(), b"head": b'{"v": 99}'}
     bad = [{b"kind": b"exchange", b"head": b"{"}, {b"junk": b"\xff"}, newer]
@@ -131,7 +131,7 @@ async def test_an_entry_that_cannot_be_read_is_buried_at_once_and_stops_nobody(r
     assert b"version 99" in letters[2].fields[b"error"]
 
 
-async def test_an_entry_handed_out_too_often_becomes_a_dead_letter_and_settles_the_ledger(room, exchange, tally):
+async def test_too_many_deliveries_make_a_dead_letter(room, exchange, tally):
     poison, fine = exchange("1"), exchange("0")
     await room.corridor.join()
     await room.send(poison, fine, tally([poison, fine]))
@@ -194,7 +194,7 @@ async def test_a_locked_database_is_a_store_that_is_down(room):
             await context.store.run(locked)
 
 
-async def test_a_stream_server_that_comes_back_without_its_data_is_read_again(room, exchange):
+async def test_a_server_that_lost_its_data_is_read_again(room, exchange):
     async with room.consuming():
         await room.send(exchange("1"))
         await room.until_read()
@@ -251,7 +251,7 @@ async def test_a_restart_continues_every_count(room, exchange, tally):
     assert after.scores[0].weighted_sum == 2.0
 
 
-async def test_a_loss_between_the_rooms_makes_unaccounted_rise_and_nothing_else_does(room, exchange, tally):
+async def test_only_a_real_loss_raises_unaccounted(room, exchange, tally):
     sent = [exchange("1") for _ in range(100)]
     await room.corridor.join()
     for at in range(0, 100, 10):
@@ -335,7 +335,7 @@ async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange
     assert room.cells()[0].n["scored"] == 2, "sums stay"
 
 
-async def test_a_server_that_may_throw_the_stream_away_is_said(room, stream_server, caplog):
+async def test_an_evicting_server_is_warned_about(room, stream_server, caplog):
     room.stream_url = stream_server.url
     corridor = Corridor(stream_server.url, room.stream_name)
     await corridor.client.config_set("maxmemory-policy", "allkeys-lru")
@@ -347,7 +347,7 @@ async def test_a_server_that_may_throw_the_stream_away_is_said(room, stream_serv
     assert "noeviction" in said
 
 
-async def test_what_breaks_our_own_code_ends_alone_as_a_dead_letter_with_its_last_error(room, exchange, tally, caplog):
+async def test_an_entry_that_breaks_our_code_is_a_dead_letter(room, exchange, tally, caplog):
     """A fault of the program on one entry: the others are stored, the consumer goes on, and the letter says why."""
     fine, poison = [exchange("1") for _ in range(3)], exchange("0")
     await room.send(*fine[:2], poison, fine[2], tally([*fine, poison]))

@@ -33,7 +33,7 @@ async def test_records_become_a_batch(judge, said, exchange, tally):
     assert list(batch.feedback) == [word]
 
 
-async def test_an_answer_that_breaks_its_reader_is_unreadable_and_the_others_go_on(judge, exchange):
+async def test_an_answer_that_breaks_its_reader_is_unreadable(judge, exchange):
     odd = exchange(form="assembled", response=b'{"tool_calls": [{"what": 1}]}')
     found = await judge().read([StreamEntry("1-0", odd.to_fields()), StreamEntry("2-0", exchange("1").to_fields())])
     assert [r.entry.id for r in found.read] == ["2-0"]

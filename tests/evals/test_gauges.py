@@ -72,7 +72,7 @@ def test_labels_stay_a_closed_set(room):
     ]
 
 
-def test_the_mean_is_of_the_version_at_work_and_the_counters_are_of_all(room):
+def test_the_mean_is_of_the_running_version_counters_of_all(room):
     cells = (cell(version="0", scored=9, weight=9.0), cell(version="1", scored=2, weight=4.0))
     (figures,) = Gauges(room.config, room.scorers).show(StoreSnapshot(cells, {}, 0, 0), NO_LAG).scores
     assert figures.by_status == {"scored": 11}
@@ -82,7 +82,7 @@ def test_the_mean_is_of_the_version_at_work_and_the_counters_are_of_all(room):
     assert (old.mean, old.low, old.high) == (None, None, None)
 
 
-async def test_the_shown_mean_is_that_of_all_traffic_and_not_of_what_was_sampled(room, exchange, tally):
+async def test_the_mean_is_over_all_traffic_not_over_the_sample(room, exchange, tally):
     """Errors are all recorded and score 0; one call in ten of the rest is, and scores 1."""
     rng = random.Random(3)
     calls = ["error" if rng.random() < 0.2 else "default" for _ in range(1000)]
@@ -120,7 +120,7 @@ async def test_each_target_and_arm_is_shown_apart(room, exchange, tally):
     }
 
 
-def test_of_a_budget_in_money_and_in_tokens_the_nearer_limit_is_shown(room):
+def test_the_nearer_of_two_budget_limits_is_shown(room):
     limited = {"both": {"budget_usd": 5.0, "budget_tokens": 100}, "one": {"budget_usd": 2.0}, "free": {}}
     scorers = {name: ScorerConfig.model_validate({"use": "length", **of}) for name, of in limited.items()}
     gauges = Gauges(room.config.model_copy(update={"scorers": scorers}), room.scorers)

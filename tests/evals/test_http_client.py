@@ -54,7 +54,7 @@ async def test_connections_are_kept_open_between_calls(upstream):
     assert len({r.connection for r in upstream.calls}) == 1
 
 
-async def test_outside_of_its_context_and_on_another_loop_each_call_has_its_own(upstream):
+async def test_another_event_loop_gets_its_own_connection(upstream):
     client = GatewayClient(upstream.base_url)
     await client.ask("/chat/completions", CHAT, deadline_s=5)
     async with client:

@@ -100,7 +100,7 @@ async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange,
     assert room.sql("SELECT count(*) FROM exchanges") == [(5,)]
 
 
-async def test_killed_in_the_midst_of_its_work_it_loses_and_doubles_nothing(room, exchange, tally, start, port):
+async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally, start, port):
     """What it held when it was killed is claimed; the store then holds each exchange once."""
     sent = [exchange("some words") for _ in range(2000)]
     for at in range(0, len(sent), 200):

@@ -59,8 +59,10 @@ exchanges = Table(
     Column("choices", Integer, nullable=False),
     Column("mean_logprob", Double),
     Column("stored", Double, nullable=False),
-    Column("position", Text),  # its place in the stream, as ledger.position writes it; NULL: stored by an older version
-    Column("bytes", BigInteger, nullable=False, server_default="0"),  # what it takes, about; 0: its words are gone
+    Column("position", Text),  # in the stream, as ledger.position writes it; NULL: stored by an older version
+    Column(
+        "bytes", BigInteger, nullable=False, server_default="0"
+    ),  # approximate size; 0: retention has removed its texts
     Index("exchanges_received", "received", "bytes"),
     Index("exchanges_incarnation", "incarnation", "seq"),
     Index(
@@ -82,12 +84,12 @@ exchanges = Table(
 SCORE = ("exchange_id", "score_id")
 
 scores = Table(
-    # Rows lie in the order of their key, all of an exchange together: no index beside.
+    # Rows are stored in the order of their key, all of an exchange together: they need no other index.
     "scores",
     metadata,
     Column("score_id", Text, nullable=False),
     Column("exchange_id", Text, nullable=False),
-    Column("subject", Text, nullable=False),  # exchange; later also pair, conversation, dataset item
+    Column("subject", Text, nullable=False),  # exchange or dataset item
     Column("experiment", Text),
     Column("plan", Text),
     Column("arm", Text),
@@ -101,7 +103,7 @@ scores = Table(
     Column("status", Text, nullable=False),
     Column("value", Double),
     Column("label", Text),
-    Column("value01", Double),  # value on its bounds, 1 best; NULL: no bounds
+    Column("value01", Double),  # the value rescaled to [0, 1], 1 best; NULL: the scorer has no bounds
     Column("explanation", Text),
     Column("detail", Text),  # JSON
     Column("standard_error", Double),
@@ -121,7 +123,7 @@ scores = Table(
 CELL = ("scorer", "version", "config_hash", "alias", "model", "arm", "stratum")
 
 score_cells = Table(
-    # Sums over `scores` and N_h from the Tallies. spent_*: what the closed weights already hold.
+    # Sums over `scores`, and N_h from the tallies. spent_*: what the closed weights already contain.
     "score_cells",
     metadata,
     *(Column(name, Text, nullable=False) for name in CELL),
@@ -150,7 +152,7 @@ score_cells = Table(
 )
 
 score_units = Table(
-    # Conversations that are units of sampling: how many scores each has in a cell, and their sum. at: of its newest.
+    # Conversations as units of sampling: the number and the sum of their scores in a cell. at: of the newest call.
     "score_units",
     metadata,
     *(Column(name, Text, nullable=False) for name in CELL),
@@ -163,7 +165,7 @@ score_units = Table(
 )
 
 score_buckets = Table(
-    # The histogram beside score_cells. bucket: place in buckets.py's bounds; the last is +Inf.
+    # The histogram of each cell. bucket: index into the bounds in score_sums.py; the last is +Inf.
     "score_buckets",
     metadata,
     *(Column(name, Text, nullable=False) for name in CELL),
@@ -186,7 +188,7 @@ tallies = Table(
 )
 
 marks = Table(
-    # Places in the stream before which a process says it has enqueued so many. position: a padded stream id.
+    # Positions in the stream before which a process reports to have enqueued `enqueued`. position: a padded stream id.
     "marks",
     metadata,
     Column("incarnation", Text, nullable=False),
@@ -198,19 +200,23 @@ marks = Table(
 )
 
 ledgers = Table(
-    # Each process up to the newest mark that everything before has been read: what it enqueued, what arrived.
+    # Each process up to its newest closed mark: what it enqueued, what arrived.
     "ledgers",
     metadata,
     Column("incarnation", Text, primary_key=True),
     Column("closed_seq", BigInteger, nullable=False),
     Column("enqueued", BigInteger, nullable=False),
-    Column("settled", BigInteger, nullable=False),  # stored or buried
-    Column("shard", Integer, nullable=False, server_default="0"),  # of the stream that it appends to
+    Column("settled", BigInteger, nullable=False),  # stored or dead letters
+    Column("shard", Integer, nullable=False, server_default="0"),  # of the stream, that the process appends to
     Column("taken", BigInteger, nullable=False, server_default="0"),  # sampled and not dropped, at its newest tally
-    Column("gateway_lost", BigInteger, nullable=False, server_default="0"),  # taken and never appended: it is dead
+    Column(
+        "gateway_lost", BigInteger, nullable=False, server_default="0"
+    ),  # taken and never appended by a process that died
     Column("closed_position", Text, nullable=False, server_default=""),
-    Column("tally_position", Text, nullable=False, server_default=""),  # of its newest tally
-    Column("state", Text, nullable=False, server_default=""),  # "": it lives; stopped: in order; dead: it fell silent
+    Column("tally_position", Text, nullable=False, server_default=""),  # of the newest tally
+    Column(
+        "state", Text, nullable=False, server_default=""
+    ),  # "": running; stopped: shut down in order; dead: fell silent
 )
 
 feedback = Table(
@@ -226,7 +232,7 @@ feedback = Table(
     Column("comment", Text),
     Column("correction", Text),
     Column("data_type", Text, nullable=False, server_default="numeric"),  # boolean, numeric, categorical
-    Column("resolved", Text),  # the exchange it is of; NULL: none of this caller's with that id is here
+    Column("resolved", Text),  # the id of its exchange; NULL: this caller has no stored exchange of that id
     Index("feedback_exchange", "exchange_id"),
     Index("feedback_resolved", "resolved"),
     Index("feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")),
@@ -265,7 +271,7 @@ plans = Table(
 )
 
 pairs = Table(
-    # A served exchange that was drawn for a shadow. place: its index in the plan's sequences; NULL: not settled yet.
+    # A served exchange that was drawn for a shadow. place: its index in the plan's sequences; NULL until it settles.
     "pairs",
     metadata,
     Column("id", Text, primary_key=True),  # of the served exchange
@@ -283,7 +289,7 @@ pairs = Table(
 )
 
 pair_scores = Table(
-    # What pair scorers said of the served answer beside an arm's.
+    # Scores of pair scorers: an arm's answer compared with the served one.
     "pair_scores",
     metadata,
     Column("score_id", Text, primary_key=True),
@@ -314,8 +320,8 @@ pair_scores = Table(
 SEQUENCE = ("plan", "candidate", "metric", "identity")
 
 sequences = Table(
-    # candidate: the arm against the control; "repeat": the control against itself. identity: of the scorer, since its
-    # versions do not mix. state: JSON.
+    # candidate: the arm compared with the control; "repeat": the control with itself. identity: version and config hash
+    # of the scorer, which never mix. state: JSON.
     "sequences",
     metadata,
     *(Column(name, Text, nullable=False) for name in SEQUENCE),
@@ -326,7 +332,7 @@ sequences = Table(
 )
 
 increments = Table(
-    # What each pair added to each sequence. a, b: in the metric's units; difference: turned so that more is better.
+    # What each pair added to each sequence. a, b: in the metric's units; difference: positive where the arm is better.
     "increments",
     metadata,
     *(Column(name, Text, nullable=False) for name in SEQUENCE),
@@ -341,7 +347,7 @@ increments = Table(
 )
 
 withheld = Table(
-    # Pairs that a sequence did not take, by reason and by the arm that is the reason ("" for none).
+    # Pairs that a sequence did not take, by reason and by the arm that caused it ("" for none).
     "withheld",
     metadata,
     *(Column(name, Text, nullable=False) for name in SEQUENCE),
@@ -352,7 +358,7 @@ withheld = Table(
 )
 
 trails = Table(
-    # Interval after n pairs, at n that grow geometrically.
+    # The interval after n pairs, for geometrically growing n.
     "trails",
     metadata,
     *(Column(name, Text, nullable=False) for name in SEQUENCE),
@@ -364,7 +370,7 @@ trails = Table(
 )
 
 leases = Table(
-    # Who may do what only one process may do, and until when.
+    # Locks with an expiry: work that one process does at a time.
     "leases",
     metadata,
     Column("name", Text, primary_key=True),
@@ -374,8 +380,8 @@ leases = Table(
 
 
 labels = Table(
-    # One person's verdict on what one scorer judged: an exchange, or a pair, by the id of its second exchange. How the
-    # item came to be drawn stands in pool … horizon; evals/annotation/sampling.py says what they mean.
+    # One person's verdict on what one scorer scored: an exchange, or a pair, by the id of its second exchange. pool …
+    # horizon tell how the item was drawn; see evals/annotation/sampling.py.
     "labels",
     metadata,
     Column("label_id", Text, primary_key=True),
@@ -387,7 +393,7 @@ labels = Table(
     Column("value", Double),  # in [0, 1], 1 best; of a pair: the preference for its second answer
     Column("label", Text),
     Column("comment", Text),
-    Column("version", Text, nullable=False),  # of the scorer whose answers were drawn from
+    Column("version", Text, nullable=False),  # of the scorer from whose scores the item was drawn
     Column("config_hash", Text, nullable=False),
     Column("pool", Text, nullable=False),  # an experiment; "" for everything
     Column("favour", Double, nullable=False),
@@ -399,7 +405,7 @@ labels = Table(
 )
 
 score_costs = Table(
-    # Sums over the scores that cost something; they stay when the scores themselves go.
+    # Sums over the scores that cost something; they stay when the scores are deleted.
     "score_costs",
     metadata,
     Column("scorer", Text, primary_key=True),
@@ -409,7 +415,7 @@ score_costs = Table(
 
 
 replays = Table(
-    # What is asked of whom, frozen. config_hash: of everything that decides an answer.
+    # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",
     metadata,
     Column("name", Text, primary_key=True),
@@ -431,9 +437,9 @@ replay_answers = Table(
     Column("answer_id", Text, nullable=False),
     Column("cluster", Text, nullable=False),
     Column("outcome", Text, nullable=False),  # ok, refused, failed, timeout
-    Column("status", Integer),  # HTTP; NULL: no answer came
+    Column("status", Integer),  # HTTP; NULL: there was no answer
     Column("error", Text),
-    Column("upstream", Text),  # who answered
+    Column("upstream", Text),  # that answered
     Column("model", Text),
     Column("finish_reason", Text),
     Column("input_tokens", BigInteger),
@@ -452,7 +458,7 @@ replay_answers = Table(
 
 
 gaps = Table(
-    # Sequence numbers of a process, in (low_seq, high_seq], of which some never came. They lay between two of its
+    # Sequence numbers of a process, in (low_seq, high_seq], of which some never arrived. They were sent between two
     # tallies, at from_position and to_position. reason: stream_lost or trimmed; "": unaccounted for.
     "gaps",
     metadata,
@@ -468,8 +474,8 @@ gaps = Table(
 )
 
 incidents = Table(
-    # What befell a shard of the stream, and between which positions. reason: stream_lost (its server was restarted or
-    # replaced) or trimmed (entries went before they were read).
+    # Incidents of a shard of the stream, between two positions. reason: stream_lost (its server was restarted or
+    # replaced) or trimmed (entries were trimmed before they were read).
     "incidents",
     metadata,
     Column("shard", Integer, nullable=False),
@@ -480,7 +486,7 @@ incidents = Table(
 )
 
 stream_nodes = Table(
-    # The node that held a shard when it was last looked at. confirmed: its time then, as a position.
+    # The server of a shard at the last snapshot. confirmed: its time then, as a position.
     "stream_nodes",
     metadata,
     Column("shard", Integer, primary_key=True, autoincrement=False),

@@ -158,9 +158,7 @@ batches = st.lists(st.lists(st.integers(0, N - 1), min_size=1, max_size=5), max_
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(batches=batches, rest=st.permutations(range(N)), at_once=st.integers(1, N), ticks=st.integers(1, 4))
-def test_any_interleaving_duplication_and_delay_of_deliveries_gives_the_same_store(
-    reader, stream, expected, batches, rest, at_once, ticks
-):
+def test_any_order_of_deliveries_gives_the_same_store(reader, stream, expected, batches, rest, at_once, ticks):
     """batches: what comes first, some of it again; rest: all of it, in any order, so many at once."""
     reader.empty()
     reader.came = set()

@@ -59,7 +59,7 @@ def test_what_is_acknowledged_outlives_a_power_cut(file_store):
     assert file_store.sql("PRAGMA synchronous") == [(2,)]
 
 
-def test_a_reader_cannot_write_and_sees_what_is_written_meanwhile(store, exchange):
+def test_a_reader_cannot_write_and_sees_new_rows(store, exchange):
     reader = engine.reader(store.url)
     with reader.connect() as connection, pytest.raises(DBAPIError, match=r"read-?only"):
         connection.exec_driver_sql("DELETE FROM exchanges")
@@ -103,7 +103,7 @@ def test_the_newest_migration_is_the_one_that_alembic_finds() -> None:
     assert engine.head() == script.get_current_head()
 
 
-def test_a_store_that_is_up_to_date_opens_without_the_tool_that_makes_tables(tmp_path: Path) -> None:
+def test_an_up_to_date_store_opens_without_alembic(tmp_path: Path) -> None:
     url = engine.default_url(tmp_path)
     engine.writer(url).dispose()
     program = (
@@ -128,14 +128,14 @@ def test_a_server_that_is_away_is_named_without_its_password(opened):
         ("mysql://u:secret@h/d", "mysql is not supported; expected"),
     ],
 )
-def test_what_is_no_store_is_said_without_the_url(url, said):
+def test_an_unsupported_url_is_refused_without_showing_it(url, said):
     for opened in (engine.writer, engine.reader):
         with pytest.raises(engine.StoreUnavailable, match=said) as raised:
             opened(url)
         assert "secret" not in str(raised.value)
 
 
-def test_without_the_driver_it_is_said_what_to_install(monkeypatch):
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(NotInstalled, match=r"pip install 'assay-gateway\[postgres\]'"):
         engine.reader("postgresql://u@h/d")

@@ -24,7 +24,7 @@ def test_batches_are_in_order_and_hold_no_more_than_fits(store, exchange):
     assert [sent[7].id] in batches
 
 
-def test_what_comes_meanwhile_is_not_in_it(store, exchange):
+def test_exchanges_that_arrive_later_are_left_out(store, exchange):
     store.write(*(exchange("1", received=float(n)) for n in range(6)))
     source = ExportSource(store.url, ExchangeFilter(), 50.0, most=4)
     got = []
@@ -47,14 +47,14 @@ def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange)
     assert source.scorers == ["feedback:n0", "feedback:n1", "said"]
 
 
-def test_a_wish_narrows_it(store, exchange):
+def test_a_filter_narrows_the_export(store, exchange):
     store.write(*(exchange(said, received=float(n)) for n, said in enumerate(("0", "1", "0.5"))))
     source = ExportSource(store.url, ExchangeFilter(since=1.0, where=parse("scorer=said value<1")), 50.0)
     assert [e["text"] for batch in source.batches() for e in batch] == ["0.5"]
     source.close()
 
 
-def test_what_cannot_be_asked_is_said_at_once(store, exchange, tmp_path):
+def test_an_invalid_filter_fails_at_once(store, exchange, tmp_path):
     store.write(exchange())
     with pytest.raises(QueryError, match="did you mean"):
         ExportSource(store.url, ExchangeFilter(where=parse("scorer=sayd")), 50.0)

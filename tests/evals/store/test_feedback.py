@@ -37,7 +37,7 @@ def test_by_the_id_that_the_answer_itself_has(store, exchange):
     assert [row[0] for row in store.sql(SCORES)] == [newer.id], "of answers with the same id, the newest"
 
 
-def test_a_word_that_a_newer_answer_of_the_same_id_takes_over_leaves_the_older_one(store, exchange):
+def test_feedback_moves_to_the_newest_exchange_of_its_id(store, exchange):
     older, newer = (exchange(upstream_id="chatcmpl-1", received=at) for at in (10.0, 20.0))
     store.write(older, word("chatcmpl-1", 0.0))
     assert [row[:2] for row in store.sql(SCORES)] == [(older.id, 0.0)]
@@ -132,7 +132,7 @@ def test_a_number_beyond_zero_and_one_has_no_place_between_them(store, exchange)
     assert store.sql("SELECT value, value01 FROM scores WHERE kind = 'feedback'") == [(4.0, None)]
 
 
-def test_what_two_consumers_wrote_past_each_other_is_joined_later(store, exchange):
+def test_feedback_missed_by_two_consumers_is_joined_later(store, exchange):
     """Neither transaction saw the other's row: as if both had been written without a look."""
     one, now = exchange(), time.time()
     store.write(one)

@@ -49,7 +49,7 @@ def shore(store) -> Shore:
     return Shore(store)
 
 
-def test_a_gap_across_a_restart_of_the_server_is_the_servers_loss(shore, exchange, tally):
+def test_a_gap_across_a_server_restart_is_stream_lost(shore, exchange, tally):
     sent = [exchange() for _ in range(10)]
     shore.write(100, *sent[:4], tally(sent[:4]))
     assert shore.tick(look(1_000)) == 0
@@ -58,7 +58,7 @@ def test_a_gap_across_a_restart_of_the_server_is_the_servers_loss(shore, exchang
     assert shore.lost() == {STREAM_LOST: 3}
 
 
-def test_a_restart_explains_no_gap_that_was_complete_before_its_last_second(shore, exchange, tally):
+def test_a_restart_explains_no_gap_older_than_its_fsync(shore, exchange, tally):
     """What the server had for longer than its fsync interval it cannot have lost."""
     sent = [exchange() for _ in range(10)]
     shore.write(100, tally(sent[:1]), sent[0])
@@ -77,7 +77,7 @@ def test_a_gap_where_entries_were_trimmed_unread_is_the_trimming(shore, exchange
     assert shore.lost() == {TRIMMED: 3}
 
 
-def test_a_loss_without_a_cause_is_never_explained_by_what_happens_elsewhere(shore, exchange, tally):
+def test_a_loss_is_never_explained_by_another_shard(shore, exchange, tally):
     sent = [exchange() for _ in range(6)]
     shore.write(100, *sent[:1], tally(sent[:1]))
     shore.write(1_000, *sent[3:], tally(sent))
@@ -86,7 +86,7 @@ def test_a_loss_without_a_cause_is_never_explained_by_what_happens_elsewhere(sho
     assert shore.tick(look(90_000, run_id="b")) == 2
 
 
-def test_what_a_killed_gateway_had_taken_and_not_appended_is_its_loss(shore, exchange, tally):
+def test_what_a_killed_gateway_never_appended_is_gateway_lost(shore, exchange, tally):
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
     assert shore.tick(look(30_000)) == 0
@@ -103,7 +103,7 @@ def test_what_came_after_its_last_tally_is_no_loss(shore, exchange, tally):
     assert shore.lost() == {GATEWAY_LOST: 2}
 
 
-def test_one_that_was_taken_for_dead_and_speaks_again_has_lost_nothing(shore, exchange, tally):
+def test_a_process_declared_dead_that_returns_lost_nothing(shore, exchange, tally):
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
     shore.tick(look(61_000))
@@ -141,7 +141,7 @@ def test_of_a_shard_that_is_away_nothing_is_said(store, exchange, tally):
     assert store.run(lambda c: ledger.close_marks(c, {3: "999999-0"})) == 3
 
 
-def test_an_empty_store_stands_at_nothing(store):
+def test_an_empty_store_has_empty_sums(store):
     assert store.run(delivery) == Delivery(lost={})
 
 
@@ -176,7 +176,7 @@ def test_what_is_not_closed_yet_is_in_flight(store, exchange, tally):
     assert (d.settled, d.in_flight) == (4, 0)
 
 
-def test_what_has_a_cause_is_lost_by_its_name(store, exchange, tally):
+def test_a_loss_with_a_cause_is_counted_by_reason(store, exchange, tally):
     sent = [exchange("1") for _ in range(5)]
     store.write(*sent[:3], tally(sent))
     look = ShardSnapshot(

@@ -74,7 +74,7 @@ def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(old, version):
         assert columns <= set(metadata.tables[name].columns.keys()), "names that users query stay"
 
 
-def test_a_store_of_an_older_version_is_read_only_after_it_was_migrated(old, new_url):
+def test_an_older_store_is_readable_only_after_migration(old, new_url):
     store = old("0003")
     with pytest.raises(engine.StoreUnavailable, match=r"tables of version 0003, .*gateway migrate"):
         engine.reader(new_url)
@@ -102,14 +102,14 @@ def test_the_size_of_what_is_there_is_known_afterwards(old):
     assert rows(store, "exchanges", "bytes") == [(2048 + 4 + 3 + 2 + 1 + 2 + 2,)]
 
 
-def test_sums_from_before_units_were_kept_are_of_single_exchanges(old):
+def test_migrated_sums_count_every_exchange_as_a_unit(old):
     store = old("0007", score_cells={"n_scored": 3, "total": 1.5, "squares": 0.75})
     engine.migrate(store)
     assert rows(store, "score_cells", "unit_sizes", "unit_products", "unit_squares") == [(3.0, 1.5, 0.75)]
 
 
 @pytest.mark.parametrize("version", OLDER)
-def test_scores_of_any_version_lie_by_exchange_afterwards_each_with_all_it_said(old, version):
+def test_migrating_scores_keeps_every_column(old, version):
     """In any order before; one opinion still is one row, and one that is there is not inserted again."""
     store = old(version)
     there = Table("scores", MetaData(), autoload_with=store)
@@ -127,7 +127,7 @@ def test_scores_of_any_version_lie_by_exchange_afterwards_each_with_all_it_said(
         connection.execute(scores.insert().values({**full, "exchange_id": "e9", "score_id": "s0"}))
 
 
-def test_feedback_from_before_it_met_its_exchange_can_still_be_replaced(old):
+def test_migrated_feedback_can_still_be_replaced(old):
     store = old("0003", feedback={"feedback_id": "f", "exchange_id": "e", "name": "thumb"})
     engine.migrate(store)
     assert rows(store, "feedback", "data_type", "resolved") == [("numeric", None)]

@@ -114,7 +114,7 @@ def test_a_query_finds_what_meets_it(found):
     assert {text: found(text) for text in CASES} == CASES
 
 
-def test_conditions_on_scores_that_stand_together_are_of_one_score(found):
+def test_adjacent_score_conditions_apply_to_one_score(found):
     """`good` has a score of 1 by `said`, and one of 0 as feedback: none of 0 by `said`."""
     assert "good" not in found("scorer=said value=0")
     assert "good" not in found("scorer=said (value=0 or value=7)")
@@ -133,7 +133,7 @@ def test_a_value_is_never_part_of_the_statement(found, store):
     assert store.sql("SELECT count(*) FROM exchanges") == [(4,)]
 
 
-def test_a_scorer_with_a_slip_of_the_pen_is_named(found):
+def test_a_misspelt_scorer_gets_a_suggestion(found):
     with pytest.raises(QueryError, match=r'no score of "sayd" is in the store; did you mean "said"\?'):
         found("scorer=sayd value<1")
     assert found("scorer=something_else") == []

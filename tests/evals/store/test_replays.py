@@ -88,7 +88,7 @@ async def test_what_is_known_says_which_scores_need_no_second_asking(store_url: 
         assert (await store.spent("r"), await store.spent("other")) == (0.25, 0.0)
 
 
-def test_the_log_gives_the_newest_whole_calls_in_the_order_they_came(store, exchange) -> None:
+def test_the_newest_complete_calls_come_in_order_of_arrival(store, exchange) -> None:
     calls = [exchange(received=float(i), request=b'{"i":%d}' % i, cluster=f"c{i}") for i in range(6)]
     shadow = exchange(received=9.0, role="shadow", pair=calls[0].id)
     others = [exchange(received=9.0, outcome="cut"), exchange(received=9.0, alias="other"),

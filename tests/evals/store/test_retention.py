@@ -39,7 +39,7 @@ def ids(store, table: str = "exchanges", column: str = "id") -> set[str]:
     return {row[0] for row in store.sql(f"SELECT {column} FROM {table}")}  # noqa: S608
 
 
-def test_what_is_older_than_the_bound_goes_with_its_scores_and_its_feedback(store, exchange, swept, now):
+def test_old_exchanges_go_with_their_scores_and_feedback(store, exchange, swept, now):
     old, new = exchange("0.5", received=now - 31 * DAY), exchange("1", received=now - 29 * DAY)
     store.write(old, new, *(Feedback(e.id, e.id, "web", e.received, "thumb", 1.0) for e in (old, new)))
     store.write(Feedback("of nothing here", "f", "web", old.received, "thumb", 1.0))
@@ -67,7 +67,7 @@ def test_of_what_is_too_much_the_oldest_goes(store, exchange, swept, now):
     assert swept(RetentionLimits(most_bytes=2.5 * each)) == RetentionResult()
 
 
-def test_what_was_stored_within_the_hour_stays_however_old_and_much_it_is(store, exchange, swept, now):
+def test_nothing_stored_within_the_hour_is_deleted(store, exchange, swept, now):
     """It may be delivered again, and its ledger may not be closed: a consumer that was behind stores what is old."""
     store.write(exchange(received=now - 40 * DAY))
     assert swept(RetentionLimits(30 * DAY, 1), at=now - 500) == RetentionResult()

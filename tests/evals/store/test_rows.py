@@ -79,9 +79,7 @@ def test_characters_that_postgresql_refuses_are_replaced(store, exchange):
 
 
 @given(st.uuids(), st.text(), st.text(), st.text(), st.integers(0, 9))
-def test_a_score_id_is_the_hash_of_what_makes_an_opinion_at_its_exchanges_time(
-    namespace, scorer, version, hashed, repeat
-):
+def test_a_score_id_is_a_hash_with_its_exchanges_time(namespace, scorer, version, hashed, repeat):
     made = score_id(namespace.bytes, scorer, version, hashed, repeat)
     hash5 = uuid5(namespace, f"{scorer}\0{version}\0{hashed}\0{repeat}")
     assert UUID(made).version == 8
@@ -110,7 +108,7 @@ def test_ids_can_be_known_without_the_rows(store, exchange, said):
     assert builder.score_ids(judged) == ids == [row["score_id"] for row in builder.score_rows(judged, 0.0).by_column()]
 
 
-def test_one_score_said_by_two_scorers_has_the_place_that_each_gives_it(store, exchange, said):
+def test_one_score_of_two_scorers_has_two_unit_values(store, exchange, said):
     """A rule says the same Score again and again: what was made of it is remembered, for that scorer."""
     store.scorers = {"up": said(name="up"), "down": said(name="down", direction="minimise")}
     judged = store.judged(exchange("0.25"))

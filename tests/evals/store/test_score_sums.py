@@ -63,7 +63,7 @@ def test_a_scorer_counts_the_population_from_when_it_is_at_work(store, exchange,
     assert {c.key.scorer: c.population for c in store.snapshot().cells} == {"said": 110, "late": 10}
 
 
-def test_a_stratum_without_a_single_score_is_there_with_its_population(store, exchange, tally):
+def test_a_stratum_without_scores_has_its_population(store, exchange, tally):
     sent = [exchange()]
     more = replace(tally(sent), seen=(Count("rare", "chat", "local/small", "", 7),))
     store.write(*sent, more)
@@ -107,7 +107,7 @@ def test_scores_whose_tally_is_behind_wait_too(store, exchange, tally):
     assert store.cell().weight == 2.0
 
 
-def test_not_applicable_scores_take_their_share_of_the_population(store, exchange, tally):
+def test_not_applicable_scores_share_the_population(store, exchange, tally):
     sent = [exchange("1"), exchange("n/a")]
     store.write(*sent, tally(sent, {"default": 10}))
     store.close()
@@ -145,7 +145,7 @@ def spoken(exchange, talk, said, **more):
     return exchange(said, unit=talk, **more)
 
 
-def test_scores_of_one_conversation_make_one_unit_in_whatever_batches_they_come(store, exchange):
+def test_a_conversation_is_one_unit_across_batches(store, exchange):
     said = (("a", "1"), ("b", "0"), ("a", "0"), ("a", "1"), ("c", "0.5"), ("b", "0.5"), ("a", "0.25"))
     turns = [spoken(exchange, talk, text) for talk, text in said]
     store.write(*turns[:3])
@@ -160,7 +160,7 @@ def test_scores_of_one_conversation_make_one_unit_in_whatever_batches_they_come(
     assert sorted(store.sql("SELECT unit, n, total FROM score_units")) == [("a", 4, 2.25), ("b", 2, 0.5), ("c", 1, 0.5)]
 
 
-def test_an_exchange_of_its_own_needs_no_row_and_its_sums_are_the_plain_ones(store, exchange):
+def test_a_single_exchange_needs_no_unit_row(store, exchange):
     one = exchange("0.5")
     store.write(one, exchange("0.25", pair=one.id, role="shadow", unit=one.unit), exchange("n/a"))
     cell = store.cell()
@@ -168,7 +168,7 @@ def test_an_exchange_of_its_own_needs_no_row_and_its_sums_are_the_plain_ones(sto
     assert store.sql("SELECT count(*) FROM score_units") == [(0,)]
 
 
-def test_a_conversation_that_nobody_goes_on_with_is_forgotten_and_its_sums_stay(store, exchange):
+def test_an_ended_conversation_is_forgotten_and_its_sums_stay(store, exchange):
     store.write(spoken(exchange, "a", "1", received=10.0), spoken(exchange, "b", "1", received=20.0))
     before = store.cell()
     store.run(lambda c: score_sums.forget_units(c, 15.0))
@@ -212,7 +212,7 @@ def test_sums_grow_by_scorer(store):
     assert store.run(score_sums.scorer_costs) == {"judge": ScorerCost(1.0, 12), "other": ScorerCost(0.0, 7)}
 
 
-def test_a_judge_of_pairs_is_paid_for_once_however_often_its_opinion_comes(store):
+def test_a_repeated_pair_score_costs_once(store):
     plain = {"pair": "a", "arm": "candidate", "exchange_id": "b", "experiment": "swap", "plan": "p", "scorer": "judge",
              "version": "1", "config_hash": "c", "kind": "llm", "direction": "maximise", "status": "scored",
              "value": 1.0, "seconds": 0.1, "created": 1.0}  # fmt: skip

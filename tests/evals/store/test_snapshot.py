@@ -3,7 +3,7 @@ from __future__ import annotations
 from gateway.evals.store.snapshot import StoreSnapshot
 
 
-def test_an_empty_store_stands_at_nothing(store):
+def test_an_empty_store_has_empty_sums(store):
     assert store.snapshot() == StoreSnapshot((), {}, 0, 0, lost={"stream_lost": 0, "trimmed": 0, "gateway_lost": 0})
 
 

@@ -44,7 +44,7 @@ async def test_writing_burying_and_closing(url, exchange, store: object, said: C
     assert dict(standing.dead_letters) == {"unreadable": 1}
 
 
-async def test_a_server_that_begins_anew_has_kept_its_gateways_silent_itself(url, exchange, tally, said):
+async def test_silence_right_after_a_server_start_does_not_count(url, exchange, tally, said):
     """After a long outage gateways are not taken for dead before they have had the time to speak."""
     sent = [exchange("1") for _ in range(5)]
     told = tally(sent[:2], sampled=tally(sent).sampled)

@@ -79,7 +79,7 @@ def test_a_query_is_read_as_it_is_meant(text, expected):
         ("x" * 5000, r"5000 characters; at most 4000"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_place_and_what_was_expected(text, said):
+def test_a_syntax_error_names_its_position_and_the_expected(text, said):
     with pytest.raises(QueryError, match=said):
         parse(text)
 

@@ -53,7 +53,7 @@ def test_any_redelivery_gives_the_sums_of_what_was_sent(store, exchange, batches
         assert cell.total == pytest.approx(total + sum(i / 10 for i in came))
 
 
-def test_a_scorer_that_is_configured_later_scores_what_comes_again(store, exchange, said):
+def test_a_scorer_added_later_scores_redelivered_exchanges(store, exchange, said):
     one = exchange("1")
     store.write(one)
     store.scorers["other"] = said(name="other")
@@ -103,14 +103,14 @@ def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, said):
     opened.dispose()
 
 
-def test_the_newest_word_of_feedback_stays(store, exchange):
+def test_the_newest_feedback_stays(store, exchange):
     for at, value in ((2.0, 1.0), (3.0, 0.0), (1.0, 0.5)):
         store.write(Feedback("e", "f1", "web", at, "thumb", value))
     store.write(Feedback("e", "f2", "web", 1.0, "thumb", 1.0))
     assert store.sql("SELECT feedback_id, value FROM feedback ORDER BY 1") == [("f1", 0.0), ("f2", 1.0)]
 
 
-def test_burying_twice_counts_once(store, exchange):
+def test_a_dead_letter_added_twice_counts_once(store, exchange):
     store.dead_letter(exchange(), "unreadable", "7-0")
     store.dead_letter(None, "refused", "7-0")
     store.dead_letter(None, "refused", "8-0")
@@ -133,13 +133,13 @@ def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
     assert None in expected[0], "and what is not there is NULL"
 
 
-def test_an_exchange_that_nobody_scored_has_no_rows(store, exchange):
+def test_an_unscored_exchange_has_no_score_rows(store, exchange):
     judged = replace(store.judged(exchange()), results=[])
     store.run(lambda c: insert_scores(c, [ScoreRowBuilder(store.scorers).score_rows(judged, 0.0)]))
     assert store.sql("SELECT count(*) FROM scores") == [(0,)]
 
 
-def test_one_score_that_is_there_already_is_told(store, exchange, said):
+def test_inserting_a_stored_score_conflicts(store, exchange, said):
     store.scorers = {name: said(name=name) for name in ("said", "other")}
     one = exchange()
     opinions = [ScoreRowBuilder(store.scorers).score_rows(store.judged(one, *names), 0.0) for names in (("said",), ())]
@@ -170,7 +170,7 @@ def test_sums_begin_with_what_comes_first_and_grow(store):
     assert store.sql("SELECT scorer, usd, tokens FROM score_costs") == [("judge", 0.5, 7)]
 
 
-def test_an_exchange_that_is_there_already_is_told(store, exchange):
+def test_inserting_a_stored_exchange_conflicts(store, exchange):
     rows = [exchange_row(store.judged(exchange()), 0.0) for _ in range(2)]
     store.run(lambda c: insert_new(c, exchanges, []))
     store.run(lambda c: insert_new(c, exchanges, rows[:1]))

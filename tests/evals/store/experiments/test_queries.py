@@ -45,7 +45,7 @@ def test_those_whose_client_left_say_nothing(store: Any, split: Any, exchange: A
     assert {each[:2] for each in said["said"].values()} == {("scored", 0.5)}
 
 
-def test_units_are_counted_where_every_rule_would_have_recorded_them(store: Any, split: Any, exchange: Any) -> None:
+def test_units_are_counted_where_every_rule_records(store: Any, split: Any, exchange: Any) -> None:
     """A rule that looks at the answer may prefer an arm: units it alone brought in would bend the ratio."""
     store.write(
         *(of(exchange, split, "control", f"a{i}", u=0.05, pi=0.1) for i in range(3)),
@@ -105,7 +105,7 @@ def test_the_plan_that_ran_last_counts(store, pair):
     }
 
 
-def test_scores_are_summed_by_arm_and_stratum_with_their_population(store, pair, tally):
+def test_scores_are_summed_by_arm_and_stratum(store, pair, tally):
     made = [*pair("1", "0"), *pair("0.5", "n/a"), *pair("error", "1")]
     served = [e for e in made if e.arm == "control"]
     store.write(*made, tally(served, {"default+swap": 6}))
