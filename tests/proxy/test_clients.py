@@ -37,9 +37,6 @@ async def client(gateway: Any) -> AsyncIterator[openai.AsyncOpenAI]:
         yield client
 
 
-# ── OpenAI's client ──
-
-
 async def test_openai_chat(client: openai.AsyncOpenAI, upstream: FakeUpstream) -> None:
     reply = await client.chat.completions.create(
         model="chat",
@@ -156,9 +153,6 @@ async def test_openai_models_and_files(start: Any, configured: Callable[..., Any
         assert upstream.calls[-1].path == "/v1/batches"
 
 
-# ── the Responses API ──
-
-
 @pytest.fixture
 async def shared(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream, second: FakeUpstream
@@ -259,9 +253,6 @@ async def test_openai_a_response_of_another_key_is_not_found(
     assert len(upstream.calls) == 1
 
 
-# ── errors and retries ──
-
-
 @pytest.mark.parametrize(
     ("fault", "error", "asked"),
     [
@@ -338,9 +329,6 @@ async def test_openai_the_blocking_client_works_too(gateway: Any) -> None:
             return [plain.choices[0].message.content or "", "".join(c.choices[0].delta.content or "" for c in stream)]
 
     assert await asyncio.to_thread(ask) == ["Hello from the fake upstream."] * 2
-
-
-# ── Anthropic's client ──
 
 
 @pytest.fixture(params=["openai", "anthropic"])
@@ -467,9 +455,6 @@ async def test_anthropic_count_tokens(claude: anthropic.AsyncAnthropic, upstream
     with pytest.raises(anthropic.APIStatusError, match="cannot count tokens"):
         await claude.messages.count_tokens(model="chat", messages=MESSAGES)
     assert len(upstream.calls) == 1
-
-
-# ── OpenAI's client, an upstream that speaks Anthropic ──
 
 
 @pytest.fixture

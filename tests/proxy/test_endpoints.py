@@ -160,9 +160,6 @@ async def test_a_list_as_an_answer_passes_where_servers_give_one(gateway: Any, u
     assert (reply.status_code, reply.content) == (200, body)
 
 
-# ── forms ──
-
-
 def form(parts: list[tuple[str, bytes, str | None]], boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:
     """parts: name, value and file name, in the order they are sent."""
     out = []
@@ -256,9 +253,6 @@ async def test_sound_passes_byte_for_byte_with_its_length(gateway: Any) -> None:
     assert reply.content == bytes(range(256)) * 16
     assert reply.headers["content-type"] == "audio/mpeg"
     assert reply.headers["content-length"] == "4096"
-
-
-# ── models ──
 
 
 async def test_a_key_sees_only_the_models_it_may_use(
@@ -370,7 +364,7 @@ async def test_a_large_upload_is_carried_in_both_directions(passing: Any, upstre
     assert reply.content == data
 
 
-async def test_an_upload_that_its_client_cuts_never_looks_whole(passing: Any, upstream: FakeUpstream) -> None:
+async def test_an_aborted_upload_never_looks_complete(passing: Any, upstream: FakeUpstream) -> None:
     """Half a file stored as if it were all of it would be noticed much later."""
     host, port = passing.base_url.removeprefix("http://").removesuffix("/v1").split(":")
     for framing in (b"content-length: 1000\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
@@ -398,9 +392,6 @@ async def test_realtime_is_a_clear_501(gateway: Any, passing: Any) -> None:
         reply = await each.client.get("/realtime?model=chat")
         assert reply.status_code == 501
         assert "realtime" in reply.json()["error"]["message"]
-
-
-# ── methods and browsers ──
 
 
 async def test_head_is_get_without_a_body(gateway: Any) -> None:

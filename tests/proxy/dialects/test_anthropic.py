@@ -86,7 +86,7 @@ def test_a_chat_client_gets_a_completion(claude: Anthropic, make_call: MakeCall)
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"type":"error","error":{"type":"api_error","message":"no"}}', b'{"content":"x"}']
 )
-def test_what_is_no_message_is_refused(claude: Anthropic, make_call: MakeCall, body: bytes) -> None:
+def test_a_body_that_is_not_a_message_is_refused(claude: Anthropic, make_call: MakeCall, body: bytes) -> None:
     with pytest.raises(ValueError, match="the body is"):
         claude.answer(make_call(), body)
 
@@ -125,6 +125,6 @@ def test_openais_sdk_reads_every_stream(sse: Any, claude: Anthropic, make_call: 
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_transport_is_told_of_a_stream(claude: Anthropic, make_call: MakeCall, stream: bool) -> None:
+def test_the_request_says_whether_its_reply_is_a_stream(claude: Anthropic, make_call: MakeCall, stream: bool) -> None:
     call = make_call(stream=stream, messages=[{"role": "user", "content": "hi"}])
     assert claude.request(call, "m").stream is stream

@@ -88,11 +88,11 @@ def test_every_stop_reason_has_a_finish_reason(stop: str, finish: str) -> None:
         ({}, None),
     ],
 )
-def test_usage_is_read_as_it_is_said(raw: dict[str, Any], usage: Usage | None) -> None:
+def test_usage_is_read_as_reported(raw: dict[str, Any], usage: Usage | None) -> None:
     assert usage_in(raw) == usage
 
 
-def test_what_was_not_counted_is_not_said() -> None:
+def test_tokens_that_were_not_counted_are_left_out() -> None:
     assert chat_usage(Usage(5, 2)) == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     assert chat_usage(Usage(5, 2, 0, 0))["completion_tokens_details"] == {"reasoning_tokens": 0}
 

@@ -27,7 +27,7 @@ def to_chat(call: Call, keep_text: bool = False) -> ToChatReader:
     return ToChatReader(call, keep_text=keep_text)
 
 
-def test_a_chat_client_hears_all_of_it(sse: Any, make_call: MakeCall, read: Read, data_of: DataOf) -> None:
+def test_a_chat_client_gets_every_part(sse: Any, make_call: MakeCall, read: Read, data_of: DataOf) -> None:
     reader = to_chat(make_call(stream=True, **ASKED), keep_text=True)
     out = read(reader, sse.stream, 10_000)
     chunks = [c for c in data_of(out) if c.get("choices")]
@@ -86,7 +86,7 @@ def test_a_stream_without_a_stop_reason_is_cut(make_call: MakeCall, stream: byte
             reader.end()
 
 
-def test_the_end_is_said_once(make_call: MakeCall) -> None:
+def test_the_end_is_sent_once(make_call: MakeCall) -> None:
     for reader in (MessagesReader(), to_chat(make_call(stream=True))):
         reader.feed(TEXT + FINISH)
         assert reader.end()

@@ -63,7 +63,7 @@ FORM = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "sch
           "thinking": {"type": "adaptive"}}),
     ],
 )  # fmt: skip
-def test_what_anthropic_can_say(asked: dict[str, Any], translated: dict[str, Any]) -> None:
+def test_supported_members_are_translated(asked: dict[str, Any], translated: dict[str, Any]) -> None:
     assert to_anthropic({"model": "alias", "messages": USER, **asked}, "claude") == {**PLAIN, **translated}
 
 
@@ -88,7 +88,7 @@ def test_what_anthropic_can_say(asked: dict[str, Any], translated: dict[str, Any
         ({"response_format": "json"}, "response_format"),
     ],
 )
-def test_what_anthropic_cannot_say_is_refused_by_name(asked: dict[str, Any], param: str) -> None:
+def test_an_unsupported_member_is_refused_by_name(asked: dict[str, Any], param: str) -> None:
     with pytest.raises(BadRequest, match="Anthropic") as refused:
         to_anthropic({"model": "alias", "messages": USER, **asked}, "claude")
     assert (refused.value.param, refused.value.code) == (param, "unsupported_parameter")
@@ -186,7 +186,7 @@ def test_parts_that_are_not_text(part: dict[str, Any], block: dict[str, Any]) ->
         ({"role": "assistant", "tool_calls": [call("a", "[1]")]}, "messages[1].tool_calls[0].function.arguments"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_said_is_refused_by_its_place(message: Any, param: str) -> None:
+def test_an_unsupported_value_is_refused_with_its_path(message: Any, param: str) -> None:
     with pytest.raises(BadRequest) as refused:
         messages_of([{"role": "user", "content": "Hi"}, message])
     assert refused.value.param == param

@@ -22,12 +22,12 @@ from gateway.proxy.request.call import Call, Caller
         (b'{"a":-Infinity}', {"a": -math.inf}),
     ],
 )
-def test_what_clients_take_is_read(data: bytes, value: Any) -> None:
+def test_json_that_clients_accept_is_parsed(data: bytes, value: Any) -> None:
     assert loads(data) == value
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"{'a':1}", b"[" * 100_000, b"<html>"])
-def test_what_is_no_json_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_json_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(data)
 
@@ -44,7 +44,7 @@ def a_call(body: bytes, fields: dict[str, Any] | None = None) -> Call:
     )  # fmt: skip
 
 
-def test_the_body_is_translated_and_not_what_was_kept_of_it() -> None:
+def test_the_body_is_translated_not_the_parsed_fields() -> None:
     """Of a large body only the small members are kept as fields."""
     body = orjson.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]})
     fields, out = translated(a_call(body, {"model": "chat", "messages": ...}), lambda f: f | {"more": True})
@@ -54,12 +54,12 @@ def test_the_body_is_translated_and_not_what_was_kept_of_it() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a":1', b"[1]", b"5", b'"x"'])
-def test_what_is_no_json_object_is_the_clients_mistake(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_a_bad_request(body: bytes) -> None:
     with pytest.raises(BadRequest):
         translated(a_call(body), lambda f: f)
 
 
-def test_what_nests_too_deeply_to_be_said_again_is_the_clients_mistake() -> None:
+def test_a_body_nested_too_deeply_is_a_bad_request() -> None:
     def deepen(fields: dict[str, Any]) -> dict[str, Any]:
         for _ in range(5000):
             fields = {"a": fields}

@@ -70,7 +70,7 @@ def test_a_completion_is_answered_as_a_message(make_upstream: MakeUpstream, make
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"error":"no"}', b'{"choices":[7]}', b'{"choices":{"a":1}}'])
-def test_what_is_no_completion_is_refused(make_upstream: MakeUpstream, make_call: MakeCall, body: bytes) -> None:
+def test_a_body_without_a_completion_is_refused(make_upstream: MakeUpstream, make_call: MakeCall, body: bytes) -> None:
     with pytest.raises(ValueError, match="the body"):
         messages(make_upstream()).answer(make_call("messages"), body)
 

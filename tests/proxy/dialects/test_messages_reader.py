@@ -130,7 +130,7 @@ def test_errors_have_anthropics_type_for_their_status(status: int, kind: str) ->
     assert error == {"type": "error", "error": {"type": kind, "message": "no"}}
 
 
-def test_a_code_is_kept_since_it_says_what_may_be_asked_elsewhere() -> None:
+def test_the_error_code_is_kept_for_the_fallback() -> None:
     body = b'{"error":{"message":"long","code":"context_length_exceeded"}}'
     assert orjson.loads(to_anthropic_error(400, body))["error"]["code"] == "context_length_exceeded"
 

@@ -87,7 +87,7 @@ NOTE = {"type": "document", "source": {"type": "text", "media_type": "text/plain
                        {"type": "text", "text": "note"}]),
     ],
 )  # fmt: skip
-def test_what_a_user_says(content: Any, translated: Any) -> None:
+def test_content_of_a_user_is_translated(content: Any, translated: Any) -> None:
     assert asked(messages=[{"role": "user", "content": content}])["messages"] == [
         {"role": "user", "content": translated}
     ]

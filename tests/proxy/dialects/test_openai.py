@@ -197,7 +197,7 @@ def test_an_answer_is_the_same_bytes(openai: OpenAI, make_call: MakeCall, api: s
         b"[" + b"1," * 10_000 + b"1]",
     ],
 )  # fmt: skip
-def test_what_is_no_answer_is_refused(openai: OpenAI, make_call: MakeCall, body: bytes) -> None:
+def test_a_body_that_is_not_an_answer_is_refused(openai: OpenAI, make_call: MakeCall, body: bytes) -> None:
     with pytest.raises(ValueError, match="body is"):
         openai.answer(make_call(), body)
 
@@ -244,6 +244,6 @@ def test_a_broken_response_ends_in_its_own_error_event(openai: OpenAI, make_call
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_transport_is_told_of_a_stream(openai: OpenAI, make_call: MakeCall, stream: bool) -> None:
+def test_the_request_says_whether_its_reply_is_a_stream(openai: OpenAI, make_call: MakeCall, stream: bool) -> None:
     call = make_call(stream=stream, messages=[{"role": "user", "content": "hi"}])
     assert openai.request(call, "m").stream is stream

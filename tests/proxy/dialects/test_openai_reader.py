@@ -154,7 +154,7 @@ def test_a_second_choice_that_comes_late_is_waited_for(make_call: MakeCall) -> N
         reader.end()
 
 
-def test_the_end_is_said_once(make_call: MakeCall) -> None:
+def test_the_end_is_sent_once(make_call: MakeCall) -> None:
     reader = make_reader(make_call(stream=True))
     reader.feed(WORD + STOP)
     assert (reader.end(), reader.end()) == (DONE, b"")

@@ -41,7 +41,7 @@ def test_every_vendor_can_be_asked_by_both_kinds_of_clients(
         ("anthropic", "count_tokens", b"/v1/messages/count_tokens"),
     ],
 )
-def test_the_language_is_the_clients_and_the_upstreams(
+def test_both_sides_get_their_own_format(
     make_upstream: MakeUpstream, make_call: MakeCall, kind: str, api: str, path: bytes
 ) -> None:
     dialect = build_dialect(make_upstream(kind))
@@ -58,7 +58,7 @@ def test_anthropic_has_no_other_api(make_upstream: MakeUpstream, make_call: Make
         build_dialect(make_upstream("anthropic")).request(make_call(api), "m")
 
 
-def test_tokens_cannot_be_counted_by_who_speaks_openai(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
+def test_an_openai_upstream_cannot_count_tokens(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
     with pytest.raises(NotImplementedHere, match="cannot count tokens"):
         build_dialect(make_upstream("vllm")).request(make_call("count_tokens", **ASKED), "m")
 

@@ -37,7 +37,7 @@ async def test_with_few_calls_under_way_it_is_written_at_once() -> None:
     assert not out.waiting
 
 
-async def test_with_many_it_waits_for_the_rounds_end_and_leaves_with_the_others() -> None:
+async def test_with_many_calls_a_write_waits_for_the_end_of_the_round() -> None:
     order: list[Wire] = []
     box, wires = WriteBatcher(), [Wire(order) for _ in range(5)]
     for wire in wires:
@@ -97,7 +97,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_whatever_waits_and_whatever_does_not_the_bytes_leave_in_order(steps: list[tuple[str, bytes, int]]) -> None:
+def test_bytes_leave_in_order_batched_or_not(steps: list[tuple[str, bytes, int]]) -> None:
     async def run() -> None:
         wire = Wire()
         out = WriteQueue(WriteBatcher(), wire)

@@ -378,7 +378,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("framing", SMUGGLED.values(), ids=SMUGGLED)
-async def test_a_request_that_can_be_read_in_two_ways_is_refused_and_closed(
+async def test_an_ambiguous_request_is_refused_and_closed(
     gateway: Any, upstream: FakeUpstream, caplog: Any, framing: bytes
 ) -> None:
     """Else what a proxy before us takes for one caller's body, we would take for a second caller's request."""

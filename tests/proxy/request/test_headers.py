@@ -29,7 +29,7 @@ def test_what_upstreams_understand_goes_upstream(name: bytes) -> None:
     assert for_upstream([(name, b"x")], None) == [(name, b"x")]
 
 
-def test_the_clients_own_request_id_goes_upstream_once_it_is_known_to_be_sane() -> None:
+def test_a_valid_client_request_id_is_forwarded() -> None:
     assert for_upstream([(b"x-request-id", b"a\tb")], "mine-1") == [(b"x-request-id", b"mine-1")]
 
 

@@ -34,7 +34,7 @@ parts = st.builds(Part, st.sampled_from(["model", "file", "stream", "a b", "mode
 
 
 @given(st.lists(parts, max_size=5))
-def test_every_field_is_found_in_order_with_its_value_and_no_file_is(parts: list[Part]) -> None:
+def test_every_field_is_found_in_order_and_no_file(parts: list[Part]) -> None:
     body = a_form(parts)
     found = [(f.name.decode(), body[f.start : f.end]) for f in fields(body)]
     assert found == [(p.name, p.value) for p in parts if not p.file]
@@ -57,7 +57,7 @@ def test_any_bytes_in_any_split_are_taken_alike(data: bytes, cuts: list[int]) ->
         assert [f for a, b in pairwise(at) for f in found.feed(body[a:b])] == list(fields(body))
 
 
-def test_of_a_large_file_nothing_is_held() -> None:
+def test_the_content_of_a_large_file_is_not_buffered() -> None:
     found = FormFieldReader()
     list(found.feed(a_form([Part("file", b"", True)])[:-12]))
     for _ in range(100):

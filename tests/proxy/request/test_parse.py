@@ -33,9 +33,6 @@ def read(
     return read_call(ENDPOINTS[path], Caller("web"), request, body, 7.0)
 
 
-# ── the call ──
-
-
 def test_a_call_is_what_the_request_says() -> None:
     headers = {
         b"x-request-id": b"mine", b"x-gateway-conversation": b"talk", b"traceparent": b"00-a",
@@ -86,7 +83,7 @@ CONVERSATIONS: list[tuple[dict[bytes, bytes], Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "metadata", "found"), CONVERSATIONS, ids=[str(at) for at in range(8)])
-def test_a_conversation_is_named_by_header_or_metadata_and_never_by_user(
+def test_a_conversation_is_named_by_header_or_metadata(
     headers: dict[bytes, bytes], metadata: Any, found: str | None
 ) -> None:
     call = read({"model": "chat", "messages": USER, "user": "u", "metadata": metadata}, headers=headers)
@@ -141,16 +138,13 @@ def test_the_rest_is_the_upstreams_to_judge(path: bytes, body: dict[str, Any]) -
     assert read(body, path).stream is False
 
 
-# ── large bodies ──
-
-
 def large(**fields: Any) -> bytes:
     content = [{"role": "user", "content": 'a \\"quoted\\" ]} ' * 90_000}]
     return json.dumps({"messages": content, **fields}).encode()
 
 
 @pytest.mark.parametrize("fields", [{"stream": True, "user": "u"}, {"n": 2, "stop": ["a", "b"], "metadata": {"a": 1}}])
-def test_a_large_body_is_read_as_a_small_one_is_but_for_what_is_large(fields: dict[str, Any]) -> None:
+def test_only_the_large_members_of_a_large_body_are_skipped(fields: dict[str, Any]) -> None:
     body = large(model="chat", **fields)
     assert len(body) > 1 << 20
     call, whole = read(body), json.loads(body)
@@ -158,7 +152,7 @@ def test_a_large_body_is_read_as_a_small_one_is_but_for_what_is_large(fields: di
     assert (call.alias, call.stream) == ("chat", fields.get("stream", False))
 
 
-def test_nothing_is_built_of_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_members_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     import orjson
 
     parsed: list[int] = []
@@ -202,7 +196,7 @@ def test_recording_is_forced_or_forbidden_only_by_a_key_that_may() -> None:
         read_options({b"x-gateway-sample": b"often"}, MAY)
 
 
-def test_a_target_is_wished_by_name_and_the_leave_is_the_routers_to_check() -> None:
+def test_a_target_is_requested_by_name_for_the_router_to_check() -> None:
     assert read_options({b"x-gateway-target": b"u/m"}, MAY).target == "u/m"
     assert read_options({}, MAY).target is None
 

@@ -87,9 +87,6 @@ async def all_of(upload: Upload, name: str = "whisper") -> bytes:
     return b"".join([piece async for piece in upload.with_model(name)])
 
 
-# ── what the form says ──
-
-
 def a_form(*fields: tuple[str, str], quote: str = '"') -> bytes:
     parts = [f"--b\r\nContent-Disposition: form-data; name={quote}{n}{quote}\r\n\r\n{v}\r\n" for n, v in fields]
     return "".join([*parts, "--b--\r\n"]).encode()
@@ -160,7 +157,7 @@ async def test_only_the_model_changes_in_any_split_and_any_order(
             assert await all_of(upload, name) == expected
 
 
-async def test_the_clients_own_bytes_pass_where_the_model_has_that_name_already() -> None:
+async def test_an_upload_with_the_right_model_is_unchanged() -> None:
     body = form(model(" chat\t"), file(b"x"))
     async with begun(Client(body)) as upload:
         assert await all_of(upload, "chat") == body
@@ -261,9 +258,6 @@ async def test_the_end_of_the_form_is_reported_once() -> None:
         await all_of(upload)
         await all_of(upload)
     assert calls == [1]
-
-
-# ── over sockets ──
 
 
 class Seen:
@@ -387,7 +381,7 @@ async def test_a_model_between_two_files_is_found(gateway: Any, upstream: FakeUp
 
 @pytest.mark.parametrize("wire_kind", ["http1", "httpx"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-async def test_the_upstream_sees_the_beginning_before_the_client_has_sent_the_end(
+async def test_an_upload_reaches_the_upstream_while_it_arrives(
     start: Any, configured: Any, seen: Seen, framing: str, wire_kind: str
 ) -> None:
     config = configured(seen)
@@ -448,7 +442,7 @@ async def test_a_retry_gets_the_whole(gateway: Any, upstream: FakeUpstream) -> N
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("wire_kind", ["http1", "httpx"])
-async def test_an_upload_that_its_client_cuts_never_looks_whole(
+async def test_an_aborted_upload_never_looks_complete(
     start: Any, configured: Any, upstream: FakeUpstream, framing: str, wire_kind: str
 ) -> None:
     config = configured(upstream)
@@ -492,9 +486,7 @@ async def test_a_client_that_leaves_after_its_upload_is_seen(gateway: Any, upstr
     assert await gateway.metric("gateway_requests_total", alias="chat", outcome="client_gone") == 1
 
 
-async def test_what_says_that_it_is_too_large_is_refused_before_anybody_is_asked(
-    gateway: Any, upstream: FakeUpstream
-) -> None:
+async def test_an_upload_announced_as_too_large_is_refused(gateway: Any, upstream: FakeUpstream) -> None:
     async with sending(gateway, 40 * MB) as wire:
         assert b" 413 " in await wire.reader.readline()
     assert upstream.connections_opened == 0

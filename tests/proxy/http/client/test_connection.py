@@ -225,7 +225,7 @@ def test_a_head_that_two_readers_could_read_two_ways_is_refused(head):
 @pytest.mark.parametrize(
     "start", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"<html>", b"\0", b"HTTP/1.1 2000 "]
 )
-def test_what_does_not_begin_as_http_is_refused_without_waiting_for_more(start):
+def test_bytes_that_are_not_http_are_refused_at_once(start):
     assert play([start], end=False) == (BadResponse, False)
 
 
@@ -240,7 +240,7 @@ def test_a_broken_chunk_is_refused(chunk):
 
 @pytest.mark.parametrize("tail", [b"x", b"HTTP/1.1 200 OK\r\n\r\n", OK + b"Content-Length: 1\r\n\r\nx", b"\0"])
 @pytest.mark.parametrize("later", [False, True])
-def test_bytes_after_the_end_close_the_connection_and_reach_nobody(tail, later):
+def test_bytes_after_the_reply_close_the_connection_unread(tail, later):
     """The next caller must never read what a peer sent without a request."""
 
     async def run():
@@ -254,7 +254,7 @@ def test_bytes_after_the_end_close_the_connection_and_reach_nobody(tail, later):
     assert asyncio.run(run())[2] == b"hello"
 
 
-def test_a_head_that_drips_wakes_nobody_until_it_is_whole():
+def test_an_incomplete_head_wakes_no_waiter():
     async def run():
         loop = asyncio.get_running_loop()
         played = Played(loop)
@@ -285,7 +285,7 @@ def test_what_never_comes_to_a_body_is_bounded(endless):
     assert got is BadResponse or got[3] is BadResponse
 
 
-async def test_reading_pauses_above_the_high_water_mark_and_resumes_when_read():
+async def test_reading_pauses_above_the_high_water_mark():
     played = Played(asyncio.get_running_loop())
     played.feed(OK + b"Content-Length: 1000000\r\n\r\n")
     played.feed(b"x" * HIGH_WATER)
@@ -359,7 +359,7 @@ async def test_closing_drops_what_was_not_read():
         await played.reply.chunk()
 
 
-def test_a_dead_connection_is_stale_only_if_it_was_reused_and_said_nothing():
+def test_only_a_silent_reused_connection_is_stale():
     async def run(requests, data):
         played = Played(asyncio.get_running_loop())
         for _ in range(requests - 1):
@@ -390,7 +390,7 @@ async def test_among_others_a_request_leaves_at_the_end_of_the_round():
     assert among.wire.written == b"head next"
 
 
-async def test_an_answer_to_a_request_that_has_not_left_ends_the_connection():
+async def test_a_reply_to_an_unsent_request_closes_the_connection():
     """It belongs to another: what comes next on this connection would be taken for the answer to this one."""
     played = Played(asyncio.get_running_loop(), busy=FEW)
     played.feed(OK + b"Content-Length: 0\r\n\r\n")
@@ -401,7 +401,7 @@ async def test_an_answer_to_a_request_that_has_not_left_ends_the_connection():
     assert played.wire.written == b""
 
 
-async def test_a_reply_closed_before_its_request_has_left_takes_it_back():
+async def test_closing_a_reply_cancels_its_unsent_request():
     played = Played(asyncio.get_running_loop(), busy=FEW)
     played.reply.close()
     await asyncio.sleep(0)

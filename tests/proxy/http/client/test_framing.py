@@ -67,7 +67,7 @@ async def written(parts, length):
     return [line async for lines in framed(given(), length) for line in lines]
 
 
-async def test_a_body_is_written_as_it_is_where_its_length_is_known_and_in_chunks_elsewhere():
+async def test_a_body_of_unknown_length_is_written_chunked():
     assert await written([b"ab", b"", b"cde"], 5) == [b"ab", b"", b"cde"]
     assert await written([], 0) == []
     assert b"".join(await written([b"ab", b"", b"c" * 17], None)) == b"2\r\nab\r\n11\r\n" + b"c" * 17 + b"\r\n0\r\n\r\n"

@@ -116,7 +116,7 @@ class Clock:
         (b"Keep-Alive: timeout=999\r\n", 60.0),
     ],
 )
-async def test_a_connection_that_rested_too_long_is_closed_and_not_reused(peer, ask, read, header, rest_s):
+async def test_a_connection_idle_too_long_is_closed_not_reused(peer, ask, read, header, rest_s):
     clock = Clock()
     peer.says(OK + header + b"Content-Length: 5\r\n\r\nhello")
     async with contextlib.aclosing(Http1Transport(clock=clock)) as http1:
@@ -148,7 +148,7 @@ async def test_resting_connections_are_closed_without_being_asked_for(peer, ask,
 
 
 @pytest.mark.parametrize("how", ["hang_up", "reset"])
-async def test_a_resting_connection_that_the_peer_closes_leaves_the_pool(peer, http1, ask, read, until, how):
+async def test_an_idle_connection_closed_by_its_peer_leaves_the_pool(peer, http1, ask, read, until, how):
     closing = asyncio.Event()
 
     async def script(link):
@@ -165,7 +165,7 @@ async def test_a_resting_connection_that_the_peer_closes_leaves_the_pool(peer, h
     await until(lambda: http1.idle(peer.origin) == 0)
 
 
-async def test_a_resting_connection_on_which_the_peer_speaks_leaves_the_pool(peer, http1, ask, read, until):
+async def test_an_idle_connection_that_receives_bytes_leaves_the_pool(peer, http1, ask, read, until):
     speaking = asyncio.Event()
 
     async def script(link):
@@ -309,7 +309,7 @@ async def test_an_early_answer_comes_while_the_upload_still_runs(peer, http1, as
     assert http1.idle(peer.origin) == 1
 
 
-async def test_an_answer_that_ends_before_the_upload_closes_the_connection(peer, http1, ask, read):
+async def test_a_reply_before_the_end_of_the_upload_closes_its_socket(peer, http1, ask, read):
     left = asyncio.Event()
 
     async def parts():
@@ -333,7 +333,7 @@ async def test_an_answer_that_ends_before_the_upload_closes_the_connection(peer,
     await peer.until(lambda: peer.ended == 1)
 
 
-async def test_an_answer_that_ends_before_a_large_body_is_sent_closes_the_connection(peer, http1, ask, read):
+async def test_a_reply_before_a_large_body_is_sent_closes_it(peer, http1, ask, read):
     async def script(link):
         await link.head()
         await link.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
@@ -347,7 +347,7 @@ async def test_an_answer_that_ends_before_a_large_body_is_sent_closes_the_connec
     await peer.until(lambda: peer.ended == 1)
 
 
-async def test_a_request_stream_that_breaks_after_the_head_breaks_the_reply(peer, http1, ask, read):
+async def test_a_request_stream_that_fails_fails_the_reply(peer, http1, ask, read):
     class ClientLeft(Exception):
         pass
 

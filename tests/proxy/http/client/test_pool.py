@@ -118,7 +118,7 @@ async def test_waiting_for_a_turn_counts_as_connecting(peer, one_only, gate, ask
     assert await read(await one_only.send(ask(), 5)) == b"ok"
 
 
-async def test_a_connection_handed_to_one_who_left_is_passed_on(peer, one_only, gate, ask, read, after):
+async def test_a_connection_of_a_cancelled_waiter_is_passed_on(peer, one_only, gate, ask, read, after):
     async with asyncio.TaskGroup() as tasks:
         holding = tasks.create_task(one_only.send(ask(), 5))
         await peer.until(lambda: len(peer.asked) == 1)
@@ -132,9 +132,7 @@ async def test_a_connection_handed_to_one_who_left_is_passed_on(peer, one_only, 
     assert one_only.idle(peer.origin) == 1
 
 
-async def test_a_connection_that_died_on_its_way_to_one_who_left_is_not_passed_on(
-    peer, one_only, gate, ask, read, after
-):
+async def test_a_dead_connection_of_a_cancelled_waiter_is_dropped(peer, one_only, gate, ask, read, after):
     async with asyncio.TaskGroup() as tasks:
         holding = tasks.create_task(one_only.send(ask(), 5))
         await peer.until(lambda: len(peer.asked) == 1)

@@ -64,7 +64,7 @@ async def test_a_body_that_has_not_all_come_is_not_whole(peer, transport, ask, r
 
 
 @pytest.mark.parametrize("takes", [True, False])
-async def test_what_a_sink_takes_comes_nowhere_else_and_nothing_is_lost(peer, transport, ask, read, takes):
+async def test_bytes_go_to_the_sink_or_to_chunk_never_to_both(peer, transport, ask, read, takes):
     """A transport need not ask it; what it did not take, chunk() gives, in order."""
     parts = [b"5\r\npart%d\r\n" % n for n in range(5)]
     peer.says(OK + b"Transfer-Encoding: chunked\r\n\r\n", *parts, b"0\r\n\r\n")
@@ -201,7 +201,7 @@ async def test_a_streamed_request_body_of_known_length_says_it(peer, transport, 
 
 
 @pytest.mark.parametrize("length", [3, 5])
-async def test_a_stream_of_another_length_than_it_says_is_the_callers_error(peer, transport, ask, length):
+async def test_a_stream_of_a_wrong_length_is_the_callers_error(peer, transport, ask, length):
     """Its end would be read as the next request, or never come."""
 
     async def parts():
@@ -359,7 +359,7 @@ async def test_what_came_before_a_cut_is_given_first(peer, transport, ask):
         OK + b"x: " + b"y" * 200_000,
     ],
 )
-async def test_what_is_not_http_is_a_bad_response_and_ends_the_connection(peer, transport, ask, answer):
+async def test_a_reply_that_is_not_http_is_a_bad_response(peer, transport, ask, answer):
     peer.says(answer, then="hold")
 
     with pytest.raises(BadResponse):

@@ -66,7 +66,7 @@ async def test_a_body_is_whole_in_any_split_or_refused_above_the_limit(pieces: l
             assert await request.body(limit) == body
 
 
-async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_is_read(tasks: Tasks) -> None:
+async def test_an_announced_length_above_the_limit_is_refused_unread(tasks: Tasks) -> None:
     unread = in_pieces(b"x")
     with pytest.raises(TooLarge, match=r"above the limit of 0\.001 MB"):
         await a_request(unread, tasks, (b"content-length", b"1001")).body(1000)
@@ -74,18 +74,18 @@ async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_i
 
 
 @pytest.mark.parametrize("length", [b"", b"x", b"-1", b"1e9"])
-async def test_a_content_length_that_is_no_number_is_the_servers_to_judge(tasks: Tasks, length: bytes) -> None:
+async def test_an_invalid_content_length_is_left_to_the_server(tasks: Tasks, length: bytes) -> None:
     assert await a_request(in_pieces(b"ab"), tasks, (b"content-length", length)).body(10) == b"ab"
 
 
 @pytest.mark.parametrize("before", [[], [b"half "]])
-async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(tasks: Tasks, before: list[bytes]) -> None:
+async def test_a_client_that_leaves_mid_request_is_gone(tasks: Tasks, before: list[bytes]) -> None:
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": b, "more_body": True} for b in before]
     with pytest.raises(ClientGone):
         await a_request(Sender([*messages, GONE]), tasks).body(100)
 
 
-async def test_a_watch_reports_the_disconnect_and_nothing_before() -> None:
+async def test_a_watch_reports_the_disconnect() -> None:
     gone = asyncio.Event()
     async with Tasks() as tasks:
         watch = DisconnectWatcher(Sender([{"type": "http.request"}, GONE]), gone.set, tasks)
@@ -164,7 +164,7 @@ async def test_pieces_are_written_and_a_last_word_may_not_wait() -> None:
     assert answer.did[1:] == [b"one", (b"two", "end_nowait")]
 
 
-async def test_an_application_that_fails_is_a_500_with_nothing_of_the_fault_in_it(caplog: Any) -> None:
+async def test_a_failing_application_is_a_500_without_details(caplog: Any) -> None:
     caplog.set_level(logging.CRITICAL, "gateway.proxy.http.server.asgi")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -134,11 +134,8 @@ async def test_what_never_comes_to_a_body_is_bounded(talk: Any, raw: bytes) -> N
     assert not app.heard
 
 
-# ── slow on purpose ──
-
-
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: y"])
-async def test_a_head_that_does_not_come_to_its_end_is_given_up(talk: Any, begun: bytes) -> None:
+async def test_an_incomplete_head_times_out(talk: Any, begun: bytes) -> None:
     line = await talk(App(), head_s=0.2)
     await line.say(begun)
     came = await line.rest()
@@ -158,7 +155,7 @@ async def test_a_head_that_drips_has_no_more_time_than_one_that_rests(talk: Any)
     assert ended.result().startswith(b"HTTP/1.1 4")
 
 
-async def test_a_body_that_stops_coming_is_given_up_and_its_reader_told(talk: Any) -> None:
+async def test_a_body_that_stalls_is_a_disconnect(talk: Any) -> None:
     left = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -196,14 +193,14 @@ async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> No
     await sending
 
 
-async def test_a_connection_that_rests_is_closed_without_a_word(talk: Any) -> None:
+async def test_an_idle_connection_is_closed_silently(talk: Any) -> None:
     line = await talk(App(), head_s=0.1, keep_alive_s=0)
     await line.say(b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n")
     await line.until(b"ok")
     assert await line.rest() == b""
 
 
-async def test_requests_sent_all_at_once_are_answered_in_order_and_one_at_a_time(talk: Any) -> None:
+async def test_pipelined_requests_are_answered_one_at_a_time_in_order(talk: Any) -> None:
     under_way, most = 0, 0
     heard: list[str] = []
 

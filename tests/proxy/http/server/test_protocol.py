@@ -130,7 +130,7 @@ async def test_a_connection_answers_one_request_after_another(ask: Any) -> None:
     assert came.count(b"connection: close") == 1
 
 
-async def test_three_hundred_at_once_on_one_connection_are_answered_in_turn(ask: Any) -> None:
+async def test_three_hundred_pipelined_requests_are_answered_in_order(ask: Any) -> None:
     request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 299 + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request)
     assert came.count(b"HTTP/1.1 200 OK") == came.count(b"\r\n\r\nhi") == 300
@@ -180,7 +180,7 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
     assert happened == ["came"] * count + ["made"] * count + ["written"] * count
 
 
-async def test_the_next_request_is_answered_while_the_last_is_still_settled() -> None:
+async def test_the_next_request_does_not_wait_for_settling() -> None:
     settle, answered = asyncio.Event(), 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -217,7 +217,7 @@ async def test_an_answer_that_is_not_right_never_looks_whole(ask: Any, messages:
     assert b"\r\n0\r\n\r\n" not in came
 
 
-async def test_a_client_that_does_not_read_is_not_waited_for_with_the_last_word() -> None:
+async def test_the_last_bytes_do_not_wait_for_a_client_that_stalls() -> None:
     ended = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -258,7 +258,7 @@ async def test_a_new_connection_is_answered_while_the_server_stops(talk: Any) ->
     assert b"connection: close\r\n" in answer.lower()
 
 
-async def test_a_connection_without_a_request_does_not_hold_up_the_stop(talk: Any) -> None:
+async def test_an_idle_new_connection_does_not_delay_the_stop(talk: Any) -> None:
     line = await talk(answer_hello, fresh_grace_s=0.01)
     await line.stop_listening()
     assert await line.rest() == b""

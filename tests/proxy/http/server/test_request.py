@@ -107,7 +107,7 @@ async def test_a_large_body_whose_client_leaves_is_not_whole() -> None:
         await coming(b"x" * 1000, gone=True, length=b"%d" % (2 * ASSEMBLED_BYTES)).body(3 * ASSEMBLED_BYTES)
 
 
-async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_is_read() -> None:
+async def test_an_announced_length_above_the_limit_is_refused_unread() -> None:
     request = coming(b"x" * 1001, length=b"1001")
     with pytest.raises(TooLarge, match=r"above the limit of 0\.001 MB \(limits\.max_body_mb\)") as refused:
         await request.body(1000)
@@ -116,13 +116,13 @@ async def test_a_body_that_says_it_is_too_large_is_refused_before_a_byte_of_it_i
 
 
 @pytest.mark.parametrize("before", [[], [b"half "]])
-async def test_a_client_that_leaves_before_its_request_is_whole_is_gone(before: list[bytes]) -> None:
+async def test_a_client_that_leaves_mid_request_is_gone(before: list[bytes]) -> None:
     with pytest.raises(ClientGone):
         await coming(*before, gone=True).body(100)
 
 
 @given(PIECES)
-async def test_in_pieces_the_body_is_the_same_and_then_the_client_leaves(pieces: list[bytes]) -> None:
+async def test_receive_gives_the_body_and_then_the_disconnect(pieces: list[bytes]) -> None:
     request, came, more = coming(*pieces), b"", True
     while more:
         message = await request.receive()

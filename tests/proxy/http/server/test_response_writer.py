@@ -52,9 +52,7 @@ async def test_an_answer_of_known_length_is_one_write() -> None:
 
 
 @given(st.lists(st.binary(max_size=20), max_size=6), st.binary(max_size=20))
-async def test_pieces_of_unknown_length_go_in_chunks_and_empty_ones_end_nothing(
-    pieces: list[bytes], last: bytes
-) -> None:
+async def test_pieces_of_unknown_length_are_sent_chunked(pieces: list[bytes], last: bytes) -> None:
     wire = Wire()
     answer = begin(wire)
     answer.start(200, [])
