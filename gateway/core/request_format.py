@@ -9,10 +9,18 @@ from typing import Any
 import orjson
 
 Request = Mapping[str, Any]
-# Members of a request that can require JSON; most requests have none of them.
-_FORMAT_MEMBERS = frozenset({
-    "response_format", "output_format", "text", "output_config", "structured_outputs", "guided_json", "json_schema",
-})  # fmt: skip
+# Members of a request that can require JSON; most requests lack all of them.
+_FORMAT_MEMBERS = frozenset(
+    {
+        "response_format",
+        "output_format",
+        "text",
+        "output_config",
+        "structured_outputs",
+        "guided_json",
+        "json_schema",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

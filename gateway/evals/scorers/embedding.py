@@ -111,8 +111,12 @@ class EmbeddingSimilarity(_Embedding):
         skipped = (Golden("an empty answer", {}, Completion("", finish_reason="stop"), None, reference=_LOVELY),)
         if not self.vectors.local:
             return skipped
-        return (*skipped, self._case(_LOVELY, _LOVELY, 1.0), self._case(_LOVELY, _SUNNY, 0.666),
-                self._case(_LOVELY, _STADIUM, 0.1046))  # fmt: skip
+        return (
+            *skipped,
+            self._case(_LOVELY, _LOVELY, 1.0),
+            self._case(_LOVELY, _SUNNY, 0.666),
+            self._case(_LOVELY, _STADIUM, 0.1046),
+        )
 
     def _case(self, answer: str, other: str, expected: float) -> Golden:
         request = {"messages": [{"role": "user", "content": other}]}

@@ -185,9 +185,13 @@ class Grader:
             return (refused,)
         if only.input != "{{sample.output_text}}" or only.reference != "{{item.reference}}":
             return (refused,)
-        same = Golden("the same", {}, Completion("The cat sat on the red mat", finish_reason="stop"),
-                      float(not (isinstance(only, StringCheck) and only.operation == "ne")),
-                      reference="The cat sat on the red mat")  # fmt: skip
+        same = Golden(
+            "the same",
+            {},
+            Completion("The cat sat on the red mat", finish_reason="stop"),
+            float(not (isinstance(only, StringCheck) and only.operation == "ne")),
+            reference="The cat sat on the red mat",
+        )
         return refused, same, replace(same, name="no reference", reference=None, expected=None)
 
 

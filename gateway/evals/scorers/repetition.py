@@ -24,8 +24,8 @@ class Repetition(Rule):
     loop: the share of words in a run that immediately repeats the complete block before it. again: 1 − distinct-4, the
     share of 4-grams that occurred before. squeezed: how far the text deflates below a quarter of its size, from 0 to 1.
     The product detects loops in which a number changes each time, and stays near 0 for lists and tables, which have
-    only one of the two. In text with hardly any white space, characters count as words. Linear in the text, of which
-    the last 100,000 characters are read.
+    only one of the two. In text with hardly any white space, characters count as words. Linear in the text; only
+    its last 100,000 characters are read.
     """
 
     direction: ClassVar[Direction] = "minimise"

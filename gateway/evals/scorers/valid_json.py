@@ -37,19 +37,19 @@ class ValidJson(Rule):
         return score_text(answer.text, wanted)
 
     def golden(self) -> tuple[Golden, ...]:
-        asked = {"response_format": {"type": "json_object"}}
+        request = {"response_format": {"type": "json_object"}}
         listed = {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}}
         call = Completion(tool_calls=(ToolCall("1", "f", "{}"),))
         return (
-            Golden("an object", asked, Completion('{"a": 1}\n'), 1.0),
-            Golden("in a fence", asked, Completion('```json\n{"a": 1}\n```'), 0.0),
-            Golden("with words around it", asked, Completion('Here you are: {"a": 1}'), 0.0),
-            Golden("cut off", asked, Completion('{"a": [1, 2'), 0.0),
-            Golden("an array instead of an object", asked, Completion("[1]"), 0.0),
+            Golden("an object", request, Completion('{"a": 1}\n'), 1.0),
+            Golden("in a fence", request, Completion('```json\n{"a": 1}\n```'), 0.0),
+            Golden("with words around it", request, Completion('Here you are: {"a": 1}'), 0.0),
+            Golden("cut off", request, Completion('{"a": [1, 2'), 0.0),
+            Golden("an array instead of an object", request, Completion("[1]"), 0.0),
             Golden("an array where a schema allows it", listed, Completion("[1]"), 1.0),
-            Golden("empty", asked, Completion(""), 0.0),
+            Golden("empty", request, Completion(""), 0.0),
             Golden("JSON that was not required", {}, Completion("{}"), None),
-            Golden("a call instead", asked, call, None),
+            Golden("a call instead", request, call, None),
         )
 
 

@@ -109,7 +109,7 @@ class ScorerGate:
         """The scorer returned in time, also with an error: it is not blocked any longer."""
         self._timeouts = 0
         if self._reason is not None:
-            log.warning("scorer %s works again and is no longer blocked", self._name)
+            log.warning("scorer %s works again; unblocked", self._name)
         self._reason, self._failures = None, 0
 
     def _block(self, reason: str) -> None:

@@ -43,9 +43,14 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
     )
     try:
         done = subprocess.run(  # noqa: S603 - our own module
-            ARGV, input=HEAD.pack(len(spec)) + spec, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=LOAD_S, env={}, check=False,
-        )  # fmt: skip
+            ARGV,
+            input=HEAD.pack(len(spec)) + spec,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=LOAD_S,
+            env={},
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise InvalidOptions([f": its golden cases took longer than {LOAD_S:g} s"]) from None
     reply = _object(done.stdout[HEAD.size :])
@@ -121,9 +126,13 @@ class _Child:
     @classmethod
     async def start(cls, spec: bytes) -> _Child:
         process = await asyncio.create_subprocess_exec(
-            *ARGV, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={},
+            *ARGV,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
             start_new_session=True,
-        )  # fmt: skip
+        )
         child = cls(process)
         try:
             reply = await child.request(spec)

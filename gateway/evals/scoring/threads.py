@@ -142,7 +142,7 @@ class ScoringThreads:
     async def run(self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool) -> Score | Skipped:
         """The result of the call.
 
-        Raises whatever the call raises, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
+        Raises what the call raises, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
         """
         lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(1 if heavy else self._concurrency)))
         ends = asyncio.get_running_loop().time() + deadline_s

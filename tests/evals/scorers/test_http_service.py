@@ -1,4 +1,4 @@
-"""A scorer behind HTTP: any program that answers a POST will do."""
+"""A scorer behind HTTP: any program that answers a POST."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.fake import HOLD, FakeAnswer
 
 
 class Service:
-    """A scorer service on the double: says what it is told of each subject; lists golden cases under /golden."""
+    """A scripted scorer service: `opinion` maps a subject to the reply; `golden` is served at /golden."""
 
     def __init__(self, upstream):
         self.upstream = upstream

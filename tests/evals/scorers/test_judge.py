@@ -33,7 +33,7 @@ async def test_a_score_on_the_scale_becomes_a_value_between_0_and_1(model, subje
 
 
 async def test_with_logprobs_the_score_is_the_mean(model, subject):
-    """G-Eval: ¾ on 4 and ¼ on 2 is 3.5, whatever the model wrote."""
+    """G-Eval: ¾ on 4 and ¼ on 2 is 3.5, although the model wrote 4."""
     judge = model.build(use="judge", model="referee", scale=[1, 5])
     tops = [{"token": t, "logprob": math.log(p)} for t, p in (("4", 0.6), ("2", 0.2), ("x", 0.2))]
     model.logprobs = [{"token": '{"score": '}, {"token": "4", "top_logprobs": tops}, {"token": "}"}]

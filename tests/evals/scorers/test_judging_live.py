@@ -75,7 +75,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 def says(received: Received) -> FakeAnswer | str:
-    """One model answers; the other judges, until it is told that its key is wrong."""
+    """One model answers; the other judges, until its key is rejected."""
     if received.json["model"] != "judge-1":
         return "It is blue."
     if "please fail" in received.body.decode():
@@ -193,7 +193,7 @@ def healthy(port: int) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
 async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: ExternalServices) -> None:
-    """SmolLM2 is no good judge. That its verdicts can be read, weighed and set against each other is what is tested."""
+    """SmolLM2 is a poor judge. Tested is that its verdicts can be read, weighted and compared."""
     asked = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}
     right, wrong = (
         Subject(PLAIN_EXCHANGE, asked, Completion(text, finish_reason="stop"))

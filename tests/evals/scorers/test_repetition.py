@@ -1,4 +1,4 @@
-"""Loops are seen whatever is looped; prose, lists and code are not loops."""
+"""Loops of any block are detected; prose, lists and code are not loops."""
 
 from __future__ import annotations
 

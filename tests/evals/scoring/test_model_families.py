@@ -34,4 +34,4 @@ def test_the_family_is_told_by_the_name(model, expected):
 def test_kin_are_of_one_known_family():
     assert shared_family("gpt-5.5", "openai/o3") == "OpenAI"
     assert shared_family("gpt-5.5", "claude-opus-5") is None
-    assert shared_family("nobody-1", "nobody-1") is None, "of what is not known nothing is said"
+    assert shared_family("nobody-1", "nobody-1") is None, "unknown families are not equal"

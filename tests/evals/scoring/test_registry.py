@@ -1,4 +1,4 @@
-"""From the config to scorers: every mistake at once, strangers welcome, golden cases decide."""
+"""From the config to scorers: all mistakes are collected, foreign classes work, golden cases decide."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_all_mistakes_are_named_at_once():
 
 
 def test_a_service_is_not_called_before_its_first_subject():
-    """Nothing listens there: a service that is down keeps nobody from starting. Its secrets are no part of the hash."""
+    """Nothing listens there: a service that is down does not prevent start-up. The hash excludes its secrets."""
     far = build({"far": Section(use="http://127.0.0.1:1/score", headers={"authorization": "Bearer one"})})["far"]
     assert (far.waits, far.foreign, far.scorer.golden()) == (True, False, ())
     again = build({"far": Section(use="http://127.0.0.1:1/score", headers={"authorization": "Bearer two"})})["far"]

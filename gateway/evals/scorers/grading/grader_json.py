@@ -13,9 +13,17 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.evals.scoring.options import InvalidOptions
 
 Metric = Literal[
-    "cosine", "fuzzy_match", "bleu", "gleu",
-    "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l",
-]  # fmt: skip
+    "cosine",
+    "fuzzy_match",
+    "bleu",
+    "gleu",
+    "rouge_1",
+    "rouge_2",
+    "rouge_3",
+    "rouge_4",
+    "rouge_5",
+    "rouge_l",
+]
 _UNSUPPORTED = {
     "python": "code in a config is not run; write a scorer and configure it with `use: package.module:Class`",
     "endpoint": "configure the service as a scorer of its own: `use: http://…`",

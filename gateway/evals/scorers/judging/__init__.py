@@ -1,1 +1,1 @@
-"""How a model is made a judge: prompts whose material cannot steer, verdicts read from whatever it says. No scorer."""
+"""Prompts for a judge model, with untrusted text fenced, and the reading of its verdicts. Contains no scorer."""

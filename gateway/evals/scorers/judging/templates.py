@@ -65,7 +65,7 @@ def load(kind: str, file: str | None, directory: Path, known: Iterable[str], nee
     template = parse(text)
     known = sorted(known)
     lines = [
-        f".template: there is no value {{{{{name}}}}}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}"
+        f".template: unknown value {{{{{name}}}}}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}"
         for name in sorted(template.names - set(known))
     ]
     lines += [f".template: must contain {{{{{name}}}}}" for name in needed if name not in template.names]

@@ -1,4 +1,4 @@
-"""OpenAI's grader JSON: what is taken, and how mistakes are told."""
+"""OpenAI's grader JSON: what is accepted, and how mistakes are reported."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(InvalidOptions) as caught:
         load("pointwise", "t.txt", tmp_path, KNOWN, ("answer",))
     assert caught.value.lines == (
-        '.template: there is no value {{anser}}; did you mean "answer"?',
-        ".template: there is no value {{whatever_else}}; known: answer, conversation, criterion",
+        '.template: unknown value {{anser}}; did you mean "answer"?',
+        ".template: unknown value {{whatever_else}}; known: answer, conversation, criterion",
         ".template: must contain {{answer}}",
     )
     with pytest.raises(InvalidOptions, match=r"gone\.txt cannot be read"):

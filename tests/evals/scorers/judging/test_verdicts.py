@@ -1,4 +1,4 @@
-"""A verdict is found in whatever a judge says, and what is none is told."""
+"""A verdict is found inside a judge's answer; an answer without one is an error."""
 
 from __future__ import annotations
 
