@@ -170,7 +170,7 @@ class App:
             if not context.client_gone:
                 await self._stop(client, endpoint, call, context)
         except Exception:  # the gateway's own fault ends this call alone, and is not recorded as an answer
-            log.exception("internal error; the client gets HTTP 500 and the gateway goes on with other calls")
+            log.exception("internal error; the client gets HTTP 500; other calls are not affected")
             fault = GatewayError("internal gateway error; see the gateway's log", code="internal_error", retry=False)
             await self._refuse(client, endpoint, call, context, fault)
         finally:

@@ -44,15 +44,15 @@ async def test_a_streamed_answer_arrives_as_it_is_said(gateway: Any, upstream: F
         stream = await client.chat.completions.create(
             model="chat", messages=[{"role": "user", "content": "count"}], stream=True
         )
-        said = []
+        output = []
         async for chunk in stream:
             assert chunk.choices, "the usage chunk was not asked for"
-            said.append(chunk.choices[0].delta.content or "")
-            if "".join(said) == "one ":
+            output.append(chunk.choices[0].delta.content or "")
+            if "".join(output) == "one ":
                 upstream.release()
-    assert "".join(said) == "one two"
+    assert "".join(output) == "one two"
     [exchange] = await gateway.recorded()
-    assert exchange.usage is not None, "usage is asked for upstream, whatever the client asked"
+    assert exchange.usage is not None, "usage is always requested upstream"
     assert exchange.first_token_s is not None
     assert exchange.stream
 
@@ -245,10 +245,10 @@ async def test_after_the_first_byte_an_error_travels_in_the_stream(
     async with gateway.stream() as reply:
         body = await reply.aread()
     assert reply.status_code == 200
-    said = events(body)
-    assert said[-1]["error"]["code"] == "stream_cut"
-    assert "[DONE]" not in said
-    assert not any(c.get("finish_reason") for e in said for c in e.get("choices", ()))
+    output = events(body)
+    assert output[-1]["error"]["code"] == "stream_cut"
+    assert "[DONE]" not in output
+    assert not any(c.get("finish_reason") for e in output for c in e.get("choices", ()))
     [exchange] = await gateway.recorded()
     assert exchange.outcome == "cut"
 

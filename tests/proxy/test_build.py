@@ -31,11 +31,8 @@ def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not wrong
 
 
-# ── one config ──
-
-
 def some_parts() -> ProcessParts:
-    """Of a gateway that answers nobody, and records nothing."""
+    """The parts of a process that records nothing."""
     nothing: Any = None
     metrics = ProxyMetrics(CollectorRegistry())
     return ProcessParts(Recorder(nothing, metrics), metrics, Tasks(), nothing, Ticker())
@@ -68,7 +65,7 @@ async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "output"),
     [
         ({"ca_file": "/nowhere/ca.pem"}, "upstreams.a.ca_file: /nowhere/ca.pem: No such file"),
         ({"ca_file": __file__}, f"upstreams.a.ca_file: {__file__}: "),
@@ -76,10 +73,10 @@ async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts)
     ],
     ids=["no CA file", "what is no CA file", "no proxy"],
 )
-async def test_what_cannot_be_built_says_what_it_is(parts: ProcessParts, row: dict[str, Any], said: str) -> None:
+async def test_what_cannot_be_built_says_what_it_is(parts: ProcessParts, row: dict[str, Any], output: str) -> None:
     with pytest.raises(ConfigError) as error:
         build(config_of(a=row), parts)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(output)
 
 
 async def test_a_closed_gateway_has_no_connections(parts: ProcessParts, upstream: FakeUpstream) -> None:

@@ -528,8 +528,6 @@ async def test_openai_to_anthropic_errors(translated: openai.AsyncOpenAI, upstre
         await until_it_breaks(stream)
 
 
-# ── the npm package ──
-
 MJS = Path(__file__).parent.parent / "clients" / "openai.mjs"
 
 

@@ -72,9 +72,6 @@ async def leaving(gateway: Any, *, stream: bool) -> AsyncIterator[asyncio.Task[A
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 
 
-# ── the client leaves ──
-
-
 @BOTH
 async def test_while_connecting(start: Any, configured: Configured, upstream: FakeUpstream, deaf: str, stream: bool):
     config = configured(upstream)
@@ -132,7 +129,7 @@ async def test_in_the_middle_of_a_stream(gateway: Any, upstream: FakeUpstream):
 
 @BOTH
 async def test_in_the_upstreams_queue(start: Any, configured: Configured, upstream: FakeUpstream, stream: bool):
-    """Nobody was asked: no exchange; whoever waits behind is next, and the place is not lost."""
+    """No upstream was called, so there is no exchange; the next waiter is admitted."""
     config = configured(upstream)
     config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 20}
     upstream.says(HOLD, "said")
@@ -250,10 +247,7 @@ async def test_a_client_that_leaves_an_upload_ends_it_upstream_unfinished(
     task.cancel()
     await upstream.until(lambda u: u.open_connections == 0)
     await gateway.until(lambda: is_quiet(gateway))
-    assert not upstream.received, "half a body is no request"
-
-
-# ── the gateway itself fails ──
+    assert not upstream.received, "half a body is not a request"
 
 
 async def test_an_internal_fault_is_an_error_not_an_answer(
@@ -279,12 +273,9 @@ async def test_an_internal_fault_is_an_error_not_an_answer(
     assert [e.outcome for e in await gateway.recorded()] == ["ok"]
 
 
-# ── the client does not read ──
-
-
 @dataclass
 class Flood:
-    """A stream of many equal events. asked: events that somebody downstream had room for; total: of how many."""
+    """A stream of many equal events. asked: events for which there was room downstream; total: all of them."""
 
     total: int
     kind: bytes = b"text/event-stream"
@@ -306,7 +297,7 @@ class Flood:
 
 
 class SlowClient:
-    """Asks over a socket with a small buffer, and reads only when told to."""
+    """Sends a request over a socket with a small buffer, and reads only on demand."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.socket()

@@ -124,12 +124,12 @@ BAD_TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), [b[1:] for b in BAD_TEXTS], ids=[b[0] for b in BAD_TEXTS])
+@pytest.mark.parametrize(("text", "output"), [b[1:] for b in BAD_TEXTS], ids=[b[0] for b in BAD_TEXTS])
 async def test_a_refused_file_leaves_the_old_config_in_force_and_says_so(
-    gateway: Any, caplog: pytest.LogCaptureFixture, text: str, said: str
+    gateway: Any, caplog: pytest.LogCaptureFixture, text: str, output: str
 ) -> None:
     before, good = gateway.gateway, gateway.config_path.read_text()
-    assert said in await refused(gateway, caplog, text)
+    assert output in await refused(gateway, caplog, text)
     assert gateway.gateway is before
     assert await gateway.metric("gateway_config_ok") == 0
     assert (await gateway.chat()).status_code == 200
@@ -236,5 +236,5 @@ async def test_what_a_reload_cannot_change_is_named(
 ) -> None:
     gateway = await start(configured(upstream))
     await put_in_force(gateway, configured(upstream, limits={"drain_s": 3, "max_body_mb": 1}, cors=["https://a.b"]))
-    assert "in force only after a restart: cors, limits.drain_s" in caplog.text
+    assert "that need a restart to take effect: cors, limits.drain_s" in caplog.text
     assert (await gateway.client.post("/chat/completions", content=b"x" * 2_000_000)).status_code == 413

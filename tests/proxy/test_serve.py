@@ -43,12 +43,12 @@ class Program:
     corridor: Corridor
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
     @property
     def port(self) -> int:
-        return int(re.findall(r"running on http://[^:]+:(\d+)", self.said)[0])
+        return int(re.findall(r"running on http://[^:]+:(\d+)", self.output)[0])
 
     @property
     def url(self) -> str:
@@ -56,7 +56,7 @@ class Program:
 
     @property
     def workers(self) -> list[int]:
-        return [int(pid) for pid in dict.fromkeys(re.findall(r"Started server process \[(\d+)\]", self.said))]
+        return [int(pid) for pid in dict.fromkeys(re.findall(r"Started server process \[(\d+)\]", self.output))]
 
     async def until(self, holds: Callable[[], Any], timeout_s: float = 20) -> None:
         async with asyncio.timeout(timeout_s):
@@ -64,7 +64,7 @@ class Program:
                 await asyncio.sleep(0.01)
 
     async def until_said(self, words: str, times: int = 1) -> None:
-        await self.until(lambda: self.said.count(words) >= times)
+        await self.until(lambda: self.output.count(words) >= times)
 
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -89,7 +89,7 @@ class Program:
     async def ended(self) -> int:
         async with asyncio.timeout(20):
             code = await self.process.wait()
-        assert "Traceback" not in self.said, self.said
+        assert "Traceback" not in self.output, self.output
         return code
 
     async def records(self) -> tuple[list[Exchange], list[Tally]]:
@@ -119,7 +119,7 @@ async def serve(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
         program = Program(process, log, path, Corridor(given["url"], given.get("name", "gateway")))
         programs.append(program)
         if up:
-            await program.until(lambda: "running on http" in program.said and "startup complete" in program.said)
+            await program.until(lambda: "running on http" in program.output and "startup complete" in program.output)
         return program
 
     yield go
@@ -155,9 +155,6 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-# ── it starts ──
-
-
 async def test_it_answers_soon_and_imports_nothing_of_the_other_room(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
@@ -168,7 +165,9 @@ async def test_it_answers_soon_and_imports_nothing_of_the_other_room(
         await program.get(path)
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
-    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in program.said.splitlines() if "import" in line}
+    imported = {
+        line.rpartition("|")[2].strip().split(".")[0] for line in program.output.splitlines() if "import" in line
+    }
     assert {"gateway", "uvicorn", "redis", "prometheus_client"} <= imported, "the list is one of what was imported"
     heavy = {"numpy", "scipy", "typer", "rich", "sqlalchemy", "alembic", "httpx2", "httpx", "jsonschema_rs", "openai"}
     assert imported & heavy == set()
@@ -186,7 +185,7 @@ async def test_it_serves_nobody_rather_than_everybody(
 ) -> None:
     program = await serve(configured(upstream, open=False), up=False)
     assert await program.ended() == 1
-    assert "keys: none. Add one (name and sha256), or say `open: true`" in program.said
+    assert "keys: none. Add one (name and sha256), or set `open: true`" in program.output
 
 
 async def test_what_cannot_be_opened_is_said_and_ends_it(
@@ -196,7 +195,7 @@ async def test_what_cannot_be_opened_is_said_and_ends_it(
     config["upstreams"]["u0"]["ca_file"] = "/nowhere/ca.pem"
     program = await serve(config, up=False)
     assert await program.ended() == 1
-    assert "upstreams.u0.ca_file: /nowhere/ca.pem: No such file" in program.said
+    assert "upstreams.u0.ca_file: /nowhere/ca.pem: No such file" in program.output
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -205,7 +204,7 @@ async def test_a_port_in_use_is_said_and_ends_it(
 ) -> None:
     program = await serve(configured(upstream), "--port", str(upstream.port), "--workers", workers, up=False)
     assert await program.ended() == 1
-    assert "ddress already in use" in program.said
+    assert "ddress already in use" in program.output
 
 
 @pytest.mark.parametrize(
@@ -217,9 +216,6 @@ async def test_a_port_in_use_is_said_and_ends_it(
 )  # fmt: skip
 def test_loopback_is_this_machine_alone(host: str, is_one: bool) -> None:
     assert is_loopback(host) is is_one
-
-
-# ── who may look ──
 
 
 def total(text: str, name: str, **labels: str) -> float:
@@ -281,7 +277,7 @@ async def test_metrics_may_have_a_listener_of_their_own(
     assert f"they are served on 127.0.0.1:{port}" in far.json()["error"]["message"]
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
-    assert "ERROR" not in program.said
+    assert "ERROR" not in program.output
 
 
 async def is_taken_over(program: Program, url: str) -> None:
@@ -297,10 +293,7 @@ async def test_a_metrics_listener_that_cannot_be_opened_ends_the_start(
 ) -> None:
     program = await serve(configured(upstream, metrics={"bind": f"127.0.0.1:{upstream.port}"}), up=False)
     assert await program.ended() == 1
-    assert f"metrics.bind: 127.0.0.1:{upstream.port} cannot be bound" in program.said
-
-
-# ── several workers ──
+    assert f"metrics.bind: 127.0.0.1:{upstream.port} cannot be bound" in program.output
 
 
 LISTENING, ESTABLISHED = "0A", "01"
@@ -384,7 +377,7 @@ async def test_every_worker_reloads_and_keeps_its_streams(
         await read_until(lines, "two")
         await read_until(lines, "[DONE]")
     assert (len(upstream.calls), len(second.calls)) == (1, 8)
-    assert len(program.workers) == 2, "nobody was started anew"
+    assert len(program.workers) == 2, "no worker was restarted"
 
 
 async def test_a_replaced_worker_serves_the_config_in_force(
@@ -399,7 +392,7 @@ async def test_a_replaced_worker_serves_the_config_in_force(
     await program.until_said("Application startup complete", 4)
     assert await program.call() == 200
     assert total((await program.get("/metrics")).text, "gateway_config_ok") == 0
-    assert "Traceback" not in program.said
+    assert "Traceback" not in program.output
 
 
 async def test_stopping_workers_let_what_is_in_flight_finish(
@@ -423,16 +416,13 @@ async def test_stopping_workers_let_what_is_in_flight_finish(
 async def test_workers_do_not_outlive_their_parent(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
-    """However it went: nobody could stop them, and the port would be taken for ever."""
+    """Kills leftover workers: nothing else would stop them, and they would keep the port."""
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     program.tell(signal.SIGKILL)
     await program.process.wait()
     await program.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in program.workers))
     assert not await program.accepts()
-
-
-# ── it reloads, and stops ──
 
 
 async def test_sighup_puts_the_file_in_force_at_once(
@@ -494,9 +484,9 @@ async def test_a_stream_longer_than_the_drain_ends_with_an_error(
             rest = [line async for line in lines]
         assert (await plain).status_code == 503
     assert (await plain).headers["retry-after"]
-    said = events("\n\n".join(rest).encode())
-    assert "stopping" in said[-1]["error"]["message"]
-    assert "[DONE]" not in said
+    output = events("\n\n".join(rest).encode())
+    assert "stopping" in output[-1]["error"]["message"]
+    assert "[DONE]" not in output
     assert await program.ended() == 0
     exchanges, tallies = await program.records()
     assert [e.outcome for e in exchanges] == ["cut", "cut"]
@@ -593,9 +583,9 @@ async def test_the_access_log_holds_numbers_and_no_content(
     assert (answer.status_code, missing.status_code) == (200, 404)
     program.tell(signal.SIGTERM)
     await program.ended()
-    said = [json.loads(line) for line in program.said.splitlines() if line.startswith("{")]
-    lines = {line["id"]: line for line in said if line["logger"] == "gateway.access"}
-    assert not any(secret in program.said for secret in SECRETS)
+    output = [json.loads(line) for line in program.output.splitlines() if line.startswith("{")]
+    lines = {line["id"]: line for line in output if line["logger"] == "gateway.access"}
+    assert not any(secret in program.output for secret in SECRETS)
     if not access:
         assert lines == {}
         return

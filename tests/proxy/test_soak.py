@@ -190,9 +190,6 @@ def troubled(configured: Configured, upstream: FakeUpstream, second: FakeUpstrea
     return configured(upstream, second, chat=chat)
 
 
-# ── what is left over ──
-
-
 async def test_after_a_steady_load_nothing_is_left_over(
     start: Any,
     troubled: dict[str, Any],
@@ -232,9 +229,6 @@ async def test_after_a_steady_load_nothing_is_left_over(
             await asyncio.sleep(0.05)
 
 
-# ── what grows ──
-
-
 def rss_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / MB
 
@@ -267,9 +261,9 @@ async def served(troubled: dict[str, Any], tmp_path: Path) -> Any:
     finally:
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
-        said = log.read_text()
-        assert "Traceback" not in said
-        assert " ERROR " not in said
+        output = log.read_text()
+        assert "Traceback" not in output
+        assert " ERROR " not in output
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Endpoints beside the relay: operational pages, feedback, pass-through, responses by id."""
+"""The endpoints that are not on the hot path: operational pages, feedback, passthrough, responses by id."""

@@ -1,4 +1,4 @@
-"""The paths beside the hot path: models, health, readiness, metrics, other /v1/ paths. Behind Starlette's router."""
+"""The paths that are not on the hot path: models, health, readiness, metrics, other /v1/ paths."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OperationalPages:
         self._started = int(time.time())
 
     def app(self) -> ASGIApp:
-        """The ASGI application of all paths beside the hot path."""
+        """The ASGI application of these paths, behind Starlette's router."""
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),

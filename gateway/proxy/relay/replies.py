@@ -24,7 +24,7 @@ _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
 
 def relay(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> Awaitable[None]:
-    """Sends an ordinary reply. Status 200 alone is no success: the body may be an error, or end too soon."""
+    """Sends an ordinary reply. Status 200 alone does not mean success: the body may be an error, or end too soon."""
     call = state.call
     if call.stream and is_event_stream(reply):
         return _stream(state, target_state, reply)

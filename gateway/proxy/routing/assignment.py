@@ -45,7 +45,7 @@ class RunningExperiment:
         return self.allowed is None or call.caller.name in self.allowed
 
 
-@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+@dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
 class Assignment:
     """The assignment of one call in an experiment."""
 

@@ -66,7 +66,7 @@ def routes_of(
     )
 
 
-@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+@dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
 class Route:
     """What was decided for one call."""
 

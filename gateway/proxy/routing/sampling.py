@@ -17,7 +17,7 @@ DEFAULT = "default"
 FORCED = "forced"
 
 
-@dataclass(slots=True)  # one a call: freezing it would cost more than filling it; nobody assigns to it
+@dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
 class SampleDraw:
     """The draw of one unit, and the result of the head rules."""
 

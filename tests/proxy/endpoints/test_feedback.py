@@ -17,7 +17,7 @@ from gateway.proxy.endpoints.feedback import read_feedback
 OLD = new_id(now_ns=1_700_000_000 * 10**9)
 
 
-def said(key: str | None = None, caller: str = "web", **fields: Any) -> Feedback:
+def output(key: str | None = None, caller: str = "web", **fields: Any) -> Feedback:
     return read_feedback(orjson.dumps({"id": "e1", "value": True, **fields}), caller, key, 5.0)
 
 
@@ -34,21 +34,21 @@ def said(key: str | None = None, caller: str = "web", **fields: Any) -> Feedback
     ],
 )
 def test_a_value_keeps_what_it_was(fields, expected):
-    given = said(**fields)
+    given = output(**fields)
     assert (given.value, given.data_type) == expected
 
 
 def test_every_member_lands_in_its_place():
-    given = said(name="helpful", value=0.5, label="l", comment="c", correction="k")
+    given = output(name="helpful", value=0.5, label="l", comment="c", correction="k")
     assert (given.id, given.caller, given.at, given.name) == ("e1", "web", 5.0, "helpful")
     assert (given.value, given.label, given.comment, given.correction) == (0.5, "l", "c", "k")
 
 
 def test_the_same_word_has_the_same_id_and_another_has_not():
-    assert said().feedback_id == said(value=False).feedback_id, "who says it again has changed his mind"
-    ids = {said(**more).feedback_id for more in ({}, {"id": "e2"}, {"name": "n"}, {"caller": "app"}, {"key": "k"})}
+    assert output().feedback_id == output(value=False).feedback_id, "who says it again has changed his mind"
+    ids = {output(**more).feedback_id for more in ({}, {"id": "e2"}, {"name": "n"}, {"caller": "app"}, {"key": "k"})}
     assert len(ids) == 5
-    assert said(key="k", name="a").feedback_id == said(key="k", name="b").feedback_id, "a key says what is one word"
+    assert output(key="k", name="a").feedback_id == output(key="k", name="b").feedback_id, "a key says what is one word"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def verdicts(gateway):
         while True:
             await gateway.read_more()
             for word in (r for r in gateway.records if isinstance(r, Feedback)):
-                said = {"at": word.at, "exchange": None, "foreign": False, **verdict}
-                await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", orjson.dumps(said).decode(), 60)
+                output = {"at": word.at, "exchange": None, "foreign": False, **verdict}
+                await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", orjson.dumps(output).decode(), 60)
             await asyncio.sleep(0.01)
 
     return answer
@@ -124,7 +124,7 @@ async def test_an_exchange_that_may_still_come_is_waited_for_by_the_store(gatewa
 
 
 async def test_an_older_verdict_says_nothing_of_a_newer_word(gateway):
-    word = said(caller="tester")
+    word = output(caller="tester")
     verdict = orjson.dumps({"at": time.time() - 60, "exchange": None, "foreign": True}).decode()
     await gateway.corridor.state.remember(f"feedback:{word.feedback_id}", verdict, 60)
     assert (await post(gateway, id="e1")).status_code == 202

@@ -1,4 +1,4 @@
-"""What is not the hot path: readiness and metrics, and who may see them; what other paths are told."""
+"""The paths beside the hot path: readiness and metrics, who may see them, and the errors of unknown paths."""
 
 from __future__ import annotations
 

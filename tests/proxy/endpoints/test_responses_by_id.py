@@ -1,4 +1,4 @@
-"""Responses by their id: they go to the upstream that made them, and to nobody else."""
+"""Responses by their id: such calls go to the upstream that made them, and only there."""
 
 from __future__ import annotations
 

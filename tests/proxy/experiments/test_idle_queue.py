@@ -1,4 +1,4 @@
-"""Work that nobody waits for has its turn between calls, and holds none of them up for more than a task."""
+"""Queued work runs between calls, and delays none of them by more than one task."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ async def make(
 
 
 async def quiet(gateway: Any) -> None:
-    """Until nobody is asked any more, the shadows included."""
+    """Waits until no request is in flight, shadows included."""
     await gateway.until(lambda: not gateway.gateway.in_use)
     assert not any(p.in_flight for p in gateway.gateway.router.target_states)
     assert gateway.gateway.ticker.waiting == 0
@@ -108,9 +108,6 @@ def closes(tally: Tally, exchanges: list[Any]) -> None:
     assert len({e.id for e in exchanges}) == len({e.seq for e in exchanges}) == len(exchanges)
 
 
-# ── the client's path ──
-
-
 async def test_clients_do_not_notice_a_misbehaving_candidate(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
@@ -138,7 +135,7 @@ async def test_clients_do_not_notice_a_misbehaving_candidate(
     closes(tally, gateway.exchanges)
     assert [e.outcome for e in gateway.exchanges if e.role == "served"] == ["ok"] * served
     assert not [e for e in gateway.exchanges if e.role == "shadow" and e.outcome == "ok"]
-    assert await gateway.metric("gateway_requests_total") == served, "shadows are nobody's requests"
+    assert await gateway.metric("gateway_requests_total") == served, "shadows are not client requests"
 
 
 async def test_a_reply_does_not_wait_for_its_shadow(make: Make, second: FakeUpstream) -> None:
@@ -169,9 +166,6 @@ async def test_the_shadow_has_no_seed_and_no_idempotency_key(
     assert "seed" not in asked.json
     assert asked.header("idempotency-key") is None
     assert asked.json == {"model": "new", "messages": body["messages"]}
-
-
-# ── who is shadowed ──
 
 
 async def test_a_call_that_no_experiment_names_is_untouched(
@@ -230,9 +224,6 @@ async def test_only_the_controls_first_complete_answer_has_a_shadow(
     assert {e.experiment for e in exchanges} == {None}
 
 
-# ── bounds ──
-
-
 async def test_shadows_are_bounded_and_what_does_not_fit_is_counted(make: Make, second: FakeUpstream) -> None:
     gateway = await make(experiment={"budget": {"concurrency": 3}})
     second.says(HOLD, "said")
@@ -283,9 +274,6 @@ async def test_a_shadow_goes_on_under_the_config_it_began_with(
         [("served", "swap", "ok"), ("shadow", "swap", "ok"), ("served", None, "ok")]
     )
     await second.until(lambda u: u.open_connections == 0)
-
-
-# ── probability ──
 
 
 async def test_each_record_has_the_probability_with_which_it_came_to_be(

@@ -83,7 +83,7 @@ async def test_a_reader_that_stands_still_holds_no_call_up() -> None:
 
 
 def a_round(log: AccessLog, lines: int) -> asyncio.Task[None]:
-    """The log's own loop, with so many lines noted."""
+    """Starts the log's own loop with this number of lines."""
     for n in range(lines):
         log.note(LINE._replace(id=str(n)))
     return asyncio.get_running_loop().create_task(log.run())

@@ -18,7 +18,7 @@ CELL = ("default", "chat", "u/m", "", "")
 
 
 class Shelf:
-    """Where it is beating. down: nobody answers."""
+    """A HeartbeatStore in memory. down: it does not answer."""
 
     def __init__(self) -> None:
         self.says: dict[str, dict[str, Any]] = {}
@@ -57,9 +57,9 @@ async def test_rates_are_those_since_the_previous_beat(recorder: Recorder) -> No
         recorder.saw(CELL, "not_drawn")
     clock.now += 2
     await beating.beat()
-    said = store.says[recorder.incarnation]
-    assert (said["rates"]["seen"], said["counts"]["seen"], said["pid"]) == (15.0, 30, os.getpid())
-    assert (said["at"], said["started"]) == (1002.0, 1000.0)
+    output = store.says[recorder.incarnation]
+    assert (output["rates"]["seen"], output["counts"]["seen"], output["pid"]) == (15.0, 30, os.getpid())
+    assert (output["at"], output["started"]) == (1002.0, 1000.0)
     clock.now += 2
     await beating.beat()
     assert store.says[recorder.incarnation]["rates"]["seen"] == 0.0

@@ -47,9 +47,9 @@ def test_every_data_url_is_replaced_and_all_else_is_equal(
     out = redacted(request)
     assert encoded not in json.dumps(out)
     assert not payloads(out)
-    said = out["messages"][0]["content"][0]["image_url"].pop("url")
-    assert f"sha256={sha256(encoded.encode()).hexdigest()}" in said
-    assert kind in said
+    output = out["messages"][0]["content"][0]["image_url"].pop("url")
+    assert f"sha256={sha256(encoded.encode()).hexdigest()}" in output
+    assert kind in output
     request["messages"][0]["content"][0]["image_url"].pop("url")  # type: ignore[index]
     assert out == request
 
@@ -192,8 +192,8 @@ def test_an_image_in_an_answer_is_replaced_by_its_digest() -> None:
     answer = (
         f'{{"images": [{{"url": "data:image/png;base64,{payload}"}}], "content": "{{\\"data\\": \\"{payload}\\"}}"}}'
     )
-    said = without_images(answer.encode())
-    assert said.count(payload.encode()) == 1
-    assert sha256(payload.encode()).hexdigest().encode() in said
+    output = without_images(answer.encode())
+    assert output.count(payload.encode()) == 1
+    assert sha256(payload.encode()).hexdigest().encode() in output
     plain = b'data: {"choices": []}'
     assert without_images(plain) is plain

@@ -201,9 +201,9 @@ async def test_recording_resumes_when_the_server_is_back(
         stream.down = False
         await until(lambda: stream.seqs == list(range(1, 11)))
         assert recorder.reached
-    said = [r.message for r in caplog.records if "stream server" in r.message]
-    assert len(said) == 2, "said once when it goes, and once when it is back"
-    assert "recording resumes" in said[1]
+    output = [r.message for r in caplog.records if "stream server" in r.message]
+    assert len(output) == 2, "said once when it goes, and once when it is back"
+    assert "recording resumes" in output[1]
 
 
 async def test_a_failed_append_is_repeated_completely() -> None:
@@ -291,12 +291,12 @@ async def test_images_of_a_large_request_are_removed_on_a_thread() -> None:
         await until(lambda: recorder.fill < 0.01)
         assert recorder.put(replace(large, seq=recorder.seq))
         stream.down = False
-    said = [r for r in stream.records if isinstance(r, Exchange)]
+    output = [r for r in stream.records if isinstance(r, Exchange)]
     name = sha256(image).hexdigest()
-    assert [r.request for r in said] == [
+    assert [r.request for r in output] == [
         b'{"url": "data:image/png;base64,sha256=%b;bytes=7500000"}' % name.encode()
     ] * 2
-    assert {r.truncated for r in said} == {False}
+    assert {r.truncated for r in output} == {False}
     assert len(threads) == 2
     assert threading.main_thread() not in threads
 

@@ -1,4 +1,4 @@
-"""One span a call, at a real collector; and the upstream is told below which span it works."""
+"""One span for each call, at a real collector; its id reaches the upstream as the parent."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ async def test_a_call_is_one_span_with_its_model_its_tokens_and_no_word(
 ) -> None:
     answer = await traced.client.post("/chat/completions", json=BODY)
     (span,) = await spans(collector, 1)
-    said = otlp.attributes(span)
+    output = otlp.attributes(span)
     assert (span.name, span.kind, span.parent_span_id) == ("chat chat", 3, b"")  # 3: CLIENT
-    assert said["gen_ai.operation.name"] == "chat"
-    assert said["gen_ai.provider.name"] == "openai"
-    assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("chat", "model-u0")
-    assert said["gen_ai.usage.output_tokens"] == answer.json()["usage"]["completion_tokens"]
-    assert said["gen_ai.response.id"] == answer.headers["x-request-id"]
+    assert output["gen_ai.operation.name"] == "chat"
+    assert output["gen_ai.provider.name"] == "openai"
+    assert (output["gen_ai.request.model"], output["gen_ai.response.model"]) == ("chat", "model-u0")
+    assert output["gen_ai.usage.output_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert output["gen_ai.response.id"] == answer.headers["x-request-id"]
     assert span.trace_id.hex() == answer.headers["x-request-id"].replace("-", "")
     assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 20e9
     assert collector.headers["x-collector-key"] == "open"
     assert "my own words" not in str(span)
-    told = dict(upstream.calls[0].headers)["traceparent"]
-    assert told == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
+    sent = dict(upstream.calls[0].headers)["traceparent"]
+    assert sent == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
 
 
 async def test_a_clients_trace_goes_on_through_the_gateway_to_the_upstream(
@@ -64,9 +64,9 @@ async def test_a_clients_trace_goes_on_through_the_gateway_to_the_upstream(
     await traced.client.post("/chat/completions", json=BODY, headers=head)
     (span,) = await spans(collector, 1)
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, SPAN)
-    told = dict(upstream.calls[0].headers)
-    assert told["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
-    assert told["tracestate"] == "vendor=1"
+    sent = dict(upstream.calls[0].headers)
+    assert sent["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert sent["tracestate"] == "vendor=1"
 
 
 async def test_an_unsampled_trace_is_not_exported_but_continues(

@@ -40,8 +40,6 @@ def an_error(code: Any = None, message: str = "no", kind: str | None = None) -> 
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
 
 
-# ── one failure ──
-
 STATUSES: list[tuple[str, int, bytes, str | None, bool, bool, bool]] = [
     # what, status, body, cause, asked again, the target's fault, its words may reach the client
     ("429", 429, an_error("rate_limit_exceeded"), "rate_limit", True, False, True),
@@ -126,8 +124,6 @@ def test_a_code_is_text_and_short(body: bytes, code: str | None) -> None:
     assert error_code(body) == code
 
 
-# ── Retry-After ──
-
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 AFTERS: list[tuple[dict[bytes, bytes], float | None]] = [
     ({}, None),
@@ -166,9 +162,6 @@ def test_any_retry_after_gives_a_finite_pause_or_none(value: bytes, ms: bytes) -
         assert error.headers() is not None
 
 
-# ── what the client gets when nobody answered ──
-
-
 def failed(*failures: Failure) -> list[FailedAttempt]:
     return [FailedAttempt(f"u{i}/m", f, 0.4) for i, f in enumerate(failures)]
 
@@ -197,7 +190,7 @@ VERDICTS: list[tuple[str, list[Failure], Any]] = [
     ("503 and another fault", [DOWN, BROKEN], UpstreamFailed),
     ("the last was silent", [BROKEN, SILENT], UpstreamTimedOut),
     ("silent before a fault", [SILENT, BROKEN], UpstreamFailed),
-    ("nobody there", [GONE], UpstreamFailed),
+    ("no connection", [GONE], UpstreamFailed),
     ("our own key refused is not the client's 401", [OUR_KEY], UpstreamFailed),
 ]
 

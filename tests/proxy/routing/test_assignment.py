@@ -65,9 +65,6 @@ def assignment(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -
     return assign(a_running(section), a_call(**call), free)
 
 
-# ── the same everywhere ──
-
-
 def test_arms_and_draws_are_the_same_in_every_process() -> None:
     program = (
         "from gateway.config.derive import plan_of\n"
@@ -77,7 +74,7 @@ def test_arms_and_draws_are_the_same_in_every_process() -> None:
         "r = running(plan_of('swap', s, 600.0), s)\n"
         "print(r.hash, [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)])"
     )
-    said = [
+    output = [
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}, text=True
         ).stdout.strip()
@@ -85,7 +82,7 @@ def test_arms_and_draws_are_the_same_in_every_process() -> None:
     ]
     r = a_running(SPLIT, mode="both")
     mine = [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)]
-    assert said == [f"{r.hash} {mine}"] * 2
+    assert output == [f"{r.hash} {mine}"] * 2
     assert {arm for arm, _, _ in mine} == {"control", "candidate"}
 
 
@@ -108,9 +105,6 @@ def test_draws_are_independent_of_each_other_and_of_sampling() -> None:
         (sum(arm_of(replace(one.plan, split=0.5), one.hash, i) == "control" for i in again), again, 0.5),
     ):
         assert abs(share / len(of) - p) < 3 * (p * (1 - p) / len(of)) ** 0.5
-
-
-# ── which arm ──
 
 
 def test_candidates_share_the_split_in_equal_parts() -> None:
@@ -178,9 +172,6 @@ def test_a_shadow_goes_to_all_candidates_and_some_controls() -> None:
     assert arms_asked(a_running(repeat_control=0.0), "x") == ("candidate",)
 
 
-# ── with which probability ──
-
-
 @pytest.mark.parametrize(
     ("section", "own", "whole", "expected"),
     [
@@ -203,9 +194,6 @@ def test_the_larger_rate_counts_and_the_shadows_draw_joins_it(
     assert found.inclusion(own, "r", whole) == (pytest.approx(expected[0]), pytest.approx(expected[1]), expected[2])
 
 
-# ── what runs ──
-
-
 def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) -> dict[str, RunningExperiment]:
     experiments = ExperimentAssignments(config)
     states = {n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}
@@ -213,8 +201,8 @@ def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) ->
     return experiments.in_force
 
 
-def state(plan: Plan, said: Any = "running", **changes: Any) -> PlanState:
-    return PlanState(replace(plan, **changes), said, 0.0)
+def state(plan: Plan, output: Any = "running", **changes: Any) -> PlanState:
+    return PlanState(replace(plan, **changes), output, 0.0)
 
 
 def test_nothing_runs_before_the_stream_server_has_been_read() -> None:
@@ -265,9 +253,6 @@ def test_a_plan_that_goes_on_is_the_same_running() -> None:
     assert experiments.in_force["swap"] is first
     experiments.follow({"swap": state(first.plan, shadow=0.3)}, 2.0)
     assert experiments.in_force["swap"] is not first
-
-
-# ── who is in it ──
 
 
 def test_a_call_is_in_the_experiment_of_its_alias_if_its_key_may_be() -> None:

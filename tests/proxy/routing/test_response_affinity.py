@@ -1,4 +1,4 @@
-"""Which upstream made a response: known here, shared through the stream server, and nobody else's to use."""
+"""Which upstream made a response: known in this process, shared through the stream server, and the caller's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""alias → Route: decided once, and the same with and without experiments for whoever is in none."""
+"""The route of a call: decided once, and not changed by experiments that the call is not in."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_target_may_be_chosen_by_header_only_by_a_key_that_may() -> None:
         router.decide(a_call(), RequestOptions(target="b/m"))
     may = Caller("web", allow=frozenset({"target"}))
     assert names(router.decide(a_call(caller=may), RequestOptions(target="b/m"))) == ["b/m"], (
-        "and nobody else then answers"
+        "and no other target answers then"
     )
     assert names(router.decide(a_call(caller=may), RequestOptions(target="c/m"))) == ["c/m"], (
         "a fallback is a target too"
@@ -180,9 +180,9 @@ def test_a_target_may_be_chosen_by_header_only_by_a_key_that_may() -> None:
         router.decide(a_call(caller=may, alias="other"), RequestOptions(target="b/m"))
 
 
-@pytest.mark.parametrize(("wish", "total"), [(None, 60), (5.0, 5.0), (1e5, 60)])
-def test_a_client_can_only_shorten_the_time(wish: float | None, total: float) -> None:
-    route = a_router().decide(a_call(), RequestOptions(timeout_s=wish))
+@pytest.mark.parametrize(("requested", "total"), [(None, 60), (5.0, 5.0), (1e5, 60)])
+def test_a_client_can_only_shorten_the_time(requested: float | None, total: float) -> None:
+    route = a_router().decide(a_call(), RequestOptions(timeout_s=requested))
     assert route.timeouts.total_s == total
     assert route.timeouts.idle_s == 30
 
@@ -191,7 +191,9 @@ def test_a_continued_response_goes_to_the_upstream_that_made_it() -> None:
     router = a_router()
     assert names(router.decide(a_call(), RequestOptions(), home="b")) == ["b/m"]
     assert names(router.decide(a_call(), RequestOptions(), home="c")) == ["c/m"]
-    assert len(names(router.decide(a_call(), RequestOptions(), home="gone"))) == 3, "its upstream is no target any more"
+    assert len(names(router.decide(a_call(), RequestOptions(), home="gone"))) == 3, (
+        "its upstream is not a target any more"
+    )
 
 
 def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:

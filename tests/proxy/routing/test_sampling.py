@@ -41,9 +41,9 @@ def test_the_same_unit_gets_the_same_u_in_every_process() -> None:
         "import sys; from gateway.core.randomization import draw as d; print([d('sample', u) for u in sys.argv[1:]])"
     )
     command = [sys.executable, "-c", program, *U]
-    said = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": "77"}, text=True)
+    output = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": "77"}, text=True)
     assert [draw("sample", unit) for unit in U] == list(U.values())
-    assert said.stdout.strip() == str(list(U.values()))
+    assert output.stdout.strip() == str(list(U.values()))
     for unit, u in U.items():
         assert sampler().head(a_call(id=unit)).u == u
 
@@ -183,16 +183,16 @@ def test_a_forced_call_has_a_stratum_of_its_own_and_pi_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("caller", "wish", "reason"),
+    ("caller", "requested", "reason"),
     [
         (Caller("web", sampled=False), None, "opted_out"),
         (Caller("web", sampled=False), "always", "opted_out"),
         (Caller("web"), "never", "forbidden"),
     ],
 )
-def test_whoever_opted_out_leaves_the_population_whatever_the_rules(caller: Caller, wish: Any, reason: str) -> None:
+def test_opting_out_leaves_the_population_despite_rules(caller: Caller, requested: Any, reason: str) -> None:
     policy = sampler(({"outcome": "error"}, 1.0), rate=1.0)
-    drawn = policy.head(a_call(caller=caller), wish)
+    drawn = policy.head(a_call(caller=caller), requested)
     assert (drawn.reason, drawn.recordable, drawn.pi) == (reason, False, 0.0)
     assert policy.tail(drawn, a_call(caller=caller), CallEnding("cut", None, 1.0, None))[0] == 0.0
 

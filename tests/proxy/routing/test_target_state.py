@@ -1,4 +1,4 @@
-"""The state of what can be asked: breaker, slots, load."""
+"""The live state of targets: circuit breaker, concurrency limiter, load."""
 
 from __future__ import annotations
 
@@ -41,9 +41,6 @@ def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     return breaker
 
 
-# ── the breaker ──
-
-
 def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: CircuitBreaker) -> None:
     for _ in range(4):
         breaker.record_failure()
@@ -80,7 +77,7 @@ def test_half_open_lets_one_probe_through_at_a_time(breaker: CircuitBreaker, clo
     assert not breaker.allow()
     clock.now += 0.02
     assert breaker.allow()
-    assert not breaker.allow(), "the probe is under way"
+    assert not breaker.allow(), "the probe is in flight"
     breaker.record_success()
     assert not breaker.open
     assert breaker.allow()
@@ -145,7 +142,7 @@ def test_a_requested_pause_is_kept_and_only_lengthened(breaker: CircuitBreaker, 
     clock.now += 0.2
     assert breaker.allow()
     breaker.pause(1e9)
-    assert breaker.wait_s() == pytest.approx(120.0), "nobody pauses a target for ever"
+    assert breaker.wait_s() == pytest.approx(120.0), "a pause is limited"
 
 
 @given(st.lists(st.sampled_from(["enter", "ok", "fail", "left", "cool", "tick"]), max_size=60))
@@ -171,9 +168,6 @@ def test_a_breaker_always_allows_a_call_within_two_minutes(events: list[str]) ->
     clock.now += 120.0
     assert breaker.wait_s() == 0.0
     assert breaker.allow()
-
-
-# ── the slots ──
 
 
 async def turns() -> None:
@@ -263,7 +257,7 @@ STEPS = st.lists(
 
 
 class Crowd:
-    """Callers of one Slots: who came, who holds a place, in which order."""
+    """Callers of one ConcurrencyLimiter: which arrived, which are in flight, in which order."""
 
     def __init__(self, limit: int, queue: int) -> None:
         self.limiter = ConcurrencyLimiter(limit, queue, 60.0)
@@ -296,7 +290,9 @@ class Crowd:
     def check(self) -> None:
         assert len(self.holders) == self.limiter.in_flight <= self.limit
         assert self.limiter.waiting <= self.queue
-        assert not self.limiter.waiting or self.limiter.in_flight == self.limit, "nobody waits for a free place"
+        assert not self.limiter.waiting or self.limiter.in_flight == self.limit, (
+            "no attempt waits while another could start"
+        )
 
 
 @settings(max_examples=150)
@@ -321,16 +317,13 @@ def test_in_any_order_of_events_the_limit_holds(steps: list[tuple[str, int, bool
     asyncio.run(play())
 
 
-# ── the place ──
-
-
-def a_place(clock: Clock) -> TargetState:
+def a_target_state(clock: Clock) -> TargetState:
     upstream = UpstreamState("u", Upstream(kind="vllm"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
     return TargetState(Target("u", "org/model"), upstream, CircuitBreaker(clock), clock)
 
 
 def test_a_target_is_ready_unless_failing_paused_or_down(clock: Clock) -> None:
-    target_state = a_place(clock)
+    target_state = a_target_state(clock)
     assert target_state.ready
     assert target_state.name == "u/org/model"
     target_state.upstream.down = True
@@ -356,20 +349,20 @@ LOADS = [
 
 @pytest.mark.parametrize(("header", "load"), LOADS, ids=[str(at) for at in range(len(LOADS))])
 def test_a_load_report_counts_as_load(clock: Clock, header: bytes, load: float) -> None:
-    target_state = a_place(clock)
+    target_state = a_target_state(clock)
     target_state.record_load_report(header)
     assert target_state.load == pytest.approx(1.0 + load)
 
 
 @given(st.binary(max_size=60))
 def test_no_load_report_is_ever_an_error(tail: bytes) -> None:
-    target_state = a_place(Clock())
+    target_state = a_target_state(Clock())
     target_state.record_load_report(b"num_requests_waiting=" + tail)
     assert target_state.load >= 1.0
 
 
 def test_a_load_report_is_forgotten_when_it_is_old(clock: Clock) -> None:
-    target_state = a_place(clock)
+    target_state = a_target_state(clock)
     target_state.record_load_report(b"num_requests_waiting=9")
     target_state.in_flight = 2
     assert target_state.load == 12.0
@@ -378,7 +371,7 @@ def test_a_load_report_is_forgotten_when_it_is_old(clock: Clock) -> None:
 
 
 def test_latency_is_a_moving_average_that_begins_with_the_first(clock: Clock) -> None:
-    target_state = a_place(clock)
+    target_state = a_target_state(clock)
     target_state.record_latency(1.0)
     assert target_state.latency_s == 1.0
     target_state.record_latency(2.0)

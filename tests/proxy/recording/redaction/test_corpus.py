@@ -41,15 +41,15 @@ class Stream:
                 self.entries += [dict(e.fields) for e in got]
                 await self._corridor.ack([e.id for e in got])
 
-    def said(self) -> str:
+    def output(self) -> str:
         raw = "\n".join(value.decode("utf-8", "replace") for entry in self.entries for value in entry.values())
         return f"{raw}\n{unescape(raw)}"
 
 
-def leaks(said: str) -> list[str]:
+def leaks(output: str) -> list[str]:
     """The planted secrets in a text; of numbers also their digits alone."""
-    bare = said.replace(" ", "").replace("-", "").replace("/", "").replace(".", "")
-    found = [s for _, s in ALL if s in said]
+    bare = output.replace(" ", "").replace("-", "").replace("/", "").replace(".", "")
+    found = [s for _, s in ALL if s in output]
     found += [s for rule in ("card", "iban", "phone") for s in SECRETS[rule] if _digits(s) in bare]
     return found
 
@@ -92,8 +92,8 @@ async def test_chat_plain_and_streamed_with_secrets_everywhere(redacting, upstre
             answer = await redacting.client.post("/chat/completions", json=body, headers=headers)
             assert answer.status_code == 200
     recorded = await stream.until(2 * len(ALL))
-    assert leaks(stream.said()) == []
-    assert "pa$$" not in stream.said()
+    assert leaks(stream.output()) == []
+    assert "pa$$" not in stream.output()
     assert {e.form for e in recorded} == {"assembled"}
     assert await redacting.metric("gateway_redactions_total", rule="email") >= 2 * 9 * len(SECRETS["email"])
     assert secret_in(upstream.received[-1].body, ALL[-1][1]), "the upstream itself was sent what the client said"
@@ -115,9 +115,9 @@ async def test_a_stream_split_at_every_place_within_a_secret(redacting, upstream
                 await answer.aread()
             asked += 1
     for recorded in await stream.until(asked):
-        said = orjson.loads(recorded.response)["text"]
-        assert said in {f"so: [{rule}] it is" for rule in SECRETS}
-    assert leaks(stream.said()) == []
+        output = orjson.loads(recorded.response)["text"]
+        assert output in {f"so: [{rule}] it is" for rule in SECRETS}
+    assert leaks(stream.output()) == []
 
 
 async def test_every_byte_in_a_write_of_its_own(redacting, upstream):
@@ -137,11 +137,11 @@ async def test_every_byte_in_a_write_of_its_own(redacting, upstream):
         async with redacting.stream("hi") as answer:
             await answer.aread()
     for recorded in await stream.until(len(ALL)):
-        said = orjson.loads(recorded.response)
-        assert said["reasoning"].startswith("Let me see [")
-        assert orjson.loads(said["tool_calls"][0]["arguments"])["n"] == "[card]"
-    assert leaks(stream.said()) == []
-    assert "4111111111111111" not in stream.said()
+        output = orjson.loads(recorded.response)
+        assert output["reasoning"].startswith("Let me see [")
+        assert orjson.loads(output["tool_calls"][0]["arguments"])["n"] == "[card]"
+    assert leaks(stream.output()) == []
+    assert "4111111111111111" not in stream.output()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -167,7 +167,7 @@ async def test_responses_and_messages_with_text_and_tools(redacting, upstream, s
                 assert answer.status_code == 200, answer.text
                 asked += 1
     recorded = await stream.until(asked)
-    assert leaks(stream.said()) == []
+    assert leaks(stream.output()) == []
     assert {e.api for e in recorded} == {"responses", "messages"}
     texts = [orjson.loads(e.response) for e in recorded]
     assert all("[" in t["text"] + "".join(c["arguments"] for c in t["tool_calls"]) for t in texts)
@@ -190,8 +190,8 @@ async def test_errors_and_answers_that_break_off(redacting, upstream):
     assert (await redacting.chat()).status_code == 502
     asked += 1
     recorded = await stream.until(asked)
-    assert leaks(stream.said()) == []
-    assert "no account [" in stream.said()
+    assert leaks(stream.output()) == []
+    assert "no account [" in stream.output()
     assert {e.outcome for e in recorded} >= {"upstream_error"}
 
 
@@ -206,7 +206,7 @@ async def test_a_secret_in_a_request_beyond_the_cap_is_not_cut_in_two(start, con
         await running.chat("x" * before + " " + secret + " " + "y" * 2000)
     recorded = await stream.until(18)
     assert all(e.truncated for e in recorded)
-    assert secret[:16] not in stream.said()
+    assert secret[:16] not in stream.output()
 
 
 async def test_a_metadata_key_leaves_no_written_text(start, configured, upstream):
@@ -217,6 +217,6 @@ async def test_a_metadata_key_leaves_no_written_text(start, configured, upstream
     await running.client.post("/chat/completions", json={"model": "chat", **wide("plain words")},
                               headers={"x-request-id": "mine"})  # fmt: skip
     (recorded,) = await stream.until(1)
-    said = stream.said()
-    assert not [w for w in ("plain words", "an answer of its own", '"mine"', "conversation of") if w in said]
+    output = stream.output()
+    assert not [w for w in ("plain words", "an answer of its own", '"mine"', "conversation of") if w in output]
     assert (recorded.status, recorded.outcome, recorded.usage is not None) == (200, "ok", True)

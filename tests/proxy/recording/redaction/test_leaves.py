@@ -46,8 +46,8 @@ def test_texts_are_found_in_names_and_in_json_within_json():
 
 def test_what_changes_within_json_leaves_json():
     document = {"arguments": orjson.dumps({"who": "ada", "n": [1, {"x": "y"}]}).decode()}
-    said = changed(document, lambda leaf: leaf.text.replace("ada", '"[x]\n'))
-    assert orjson.loads(said["arguments"]) == {"who": '"[x]\n', "n": [1, {"x": "y"}]}
+    output = changed(document, lambda leaf: leaf.text.replace("ada", '"[x]\n'))
+    assert orjson.loads(output["arguments"]) == {"who": '"[x]\n', "n": [1, {"x": "y"}]}
 
 
 def test_a_number_that_becomes_a_mark_becomes_a_text():

@@ -72,11 +72,11 @@ def test_every_place_of_a_request_is_searched(rule, secret, redactor, run, excha
         broken=inner[:-1],
     )
     done = run(redactor, exchange(body))
-    said = done.record.request.decode()
-    assert secret not in said.replace("\\n", "\n").replace("\\", "")
-    assert secret not in str(orjson.loads(said))
-    assert orjson.loads(said)["arguments"] != inner
-    assert orjson.loads(orjson.loads(said)["arguments"])["to"] == f"[{rule}]"
+    output = done.record.request.decode()
+    assert secret not in output.replace("\\n", "\n").replace("\\", "")
+    assert secret not in str(orjson.loads(output))
+    assert orjson.loads(output)["arguments"] != inner
+    assert orjson.loads(orjson.loads(output)["arguments"])["to"] == f"[{rule}]"
     assert done.counts[rule] >= 9
 
 
@@ -84,8 +84,8 @@ def test_every_place_of_a_request_is_searched(rule, secret, redactor, run, excha
 def test_escapes_hide_nothing_not_even_in_what_is_no_json(secret, redactor, run, exchange):
     hidden = "".join(f"\\u{ord(c):04x}" for c in secret)
     for text in (hidden, f'{{"a": "{hidden}', f'"\\n{secret}', f"\\\\n{secret}", hidden.replace("\\", "\\\\")):
-        said = orjson.loads(run(redactor, exchange(asked(text))).record.request)["messages"][0]["content"]
-        assert "[email]" in said or "[key]" in said, text
+        output = orjson.loads(run(redactor, exchange(asked(text))).record.request)["messages"][0]["content"]
+        assert "[email]" in output or "[key]" in output, text
 
 
 def test_a_request_in_which_nothing_is_found_keeps_its_bytes(redactor, run, exchange):
@@ -101,16 +101,16 @@ def test_tool_calls_reasoning_refusals_and_errors_are_searched(redactor, run, ex
     }  # fmt: skip
     answer = {"choices": [{"index": 0, "message": message}], "error": {"message": f"bad {mail}"}, "id": "chatcmpl-1"}
     done = run(redactor, exchange(response=orjson.dumps(answer)))
-    said = completion_of(done.record)
-    assert (said.refusal, said.reasoning, said.error) == ("not [email]", "think [email]", "bad [email]")
-    assert orjson.loads(said.tool_calls[0].arguments) == {"to": "[email]", "n": 1}
-    assert (said.tool_calls[0].name, said.upstream_id) == ("send", "chatcmpl-1")
+    output = completion_of(done.record)
+    assert (output.refusal, output.reasoning, output.error) == ("not [email]", "think [email]", "bad [email]")
+    assert orjson.loads(output.tool_calls[0].arguments) == {"to": "[email]", "n": 1}
+    assert (output.tool_calls[0].name, output.upstream_id) == ("send", "chatcmpl-1")
 
 
 def test_ids_of_clients_and_what_attempts_say_are_searched(redactor, run, exchange):
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada@example.org", 0.1)
-    told = {"client_id": "ada@example.org", "reference": "Write to ada@example.org."}
-    done = run(redactor, exchange(unit="chat-of-ada@example.org", attempts=(attempt,), **told))
+    sent = {"client_id": "ada@example.org", "reference": "Write to ada@example.org."}
+    done = run(redactor, exchange(unit="chat-of-ada@example.org", attempts=(attempt,), **sent))
     assert (done.record.client_id, done.record.reference) == ("[email]", "Write to [email].")
     assert re.fullmatch("[0-9a-f]{16}", done.record.unit)
     assert done.record.attempts[0].failure == "HTTP 400: no user [email]"
@@ -168,8 +168,8 @@ def test_patterns_of_ones_own_are_replaced_by_what_they_say(run, exchange):
 def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
     redactor = Redactor("metadata", RedactionConfig())
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada", 0.1)
-    told = {"client_id": "ada", "reference": "ada"}
-    secretive = exchange(asked("x"), sse("y"), unit="ada", attempts=(attempt,), experiment="e", **told)
+    sent = {"client_id": "ada", "reference": "ada"}
+    secretive = exchange(asked("x"), sse("y"), unit="ada", attempts=(attempt,), experiment="e", **sent)
     done = run(redactor, secretive).record
     assert (done.request, done.response, done.client_id, done.reference) == (b"{}", b"", None, None)
     assert done.unit == anonymous("ada") != "ada"
@@ -178,12 +178,12 @@ def test_metadata_keeps_nothing_that_anybody_wrote(run, exchange):
 
 
 def test_feedback_is_redacted_too(redactor, run):
-    said = Feedback(
+    output = Feedback(
         "i", "f", "web", 1.0, "n", 1.0, "by ada@example.org", "call +44 20 7946 0958", "4111 1111 1111 1111"
     )
-    done = run(redactor, said).record
+    done = run(redactor, output).record
     assert (done.label, done.comment, done.correction) == ("by [email]", "call [phone]", "[card]")
-    bare = run(Redactor("metadata", RedactionConfig()), said).record
+    bare = run(Redactor("metadata", RedactionConfig()), output).record
     assert (bare.value, bare.label, bare.comment, bare.correction) == (1.0, None, None, None)
 
 
