@@ -1,4 +1,4 @@
-"""`gateway replay`: a dataset asked of several targets, scored and compared."""
+"""`gateway replay`: sends a dataset to several targets, scores the answers and compares them."""
 
 from __future__ import annotations
 
@@ -25,54 +25,58 @@ verbs = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is asked of whom."""
+class _Requests:
+    """Which requests go where."""
 
     targets: Annotated[
-        str, typer.Option(help="Model names or UPSTREAM/MODEL, with commas; the first is the control.")
+        str, typer.Option(help="Comma-separated models or UPSTREAM/MODEL; the first is the control.")
     ] = ""
-    scorers: Annotated[str, typer.Option(help="With commas; left out: those that fit the dataset.")] = ""
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="How often each row is asked.")] = 1
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None
-    fields: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE in all requests: temperature=0.")] = None
-    system: Annotated[str | None, typer.Option(help="A system message, in place of the rows' own.")] = None
-    seed: Annotated[int, typer.Option(help="Of the first repeat, where upstreams take one; -1: none.")] = 0
+    scorers: Annotated[str, typer.Option(help="Comma-separated scorers (default: those that fit the dataset).")] = ""
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Requests per row and target.")] = 1
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many rows, from the start.")] = None
+    fields: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE in every request, such as temperature=0.")
+    ] = None
+    system: Annotated[str | None, typer.Option(help="System message instead of the rows' own.")] = None
+    seed: Annotated[int, typer.Option(help="Seed of the first repeat, where upstreams accept one; -1: none.")] = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Decided:
-    """What the verdict is about."""
+class _Decision:
+    """What decides the verdict."""
 
-    primary: Annotated[str | None, typer.Option(help="The scorer that decides; left out: the first.")] = None
-    margin: Annotated[float, typer.Option(min=0, help="What of it may be lost.")] = 0.02
-    guard: Annotated[list[str] | None, typer.Option(help="METRIC=MARGIN: a further guardrail.")] = None
-    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The error allowed, all candidates together.")] = 0.05
+    primary: Annotated[str | None, typer.Option(help="The scorer that decides (default: the first).")] = None
+    margin: Annotated[float, typer.Option(min=0, help="Loss in the primary metric that would not matter.")] = 0.02
+    guard: Annotated[list[str] | None, typer.Option(help="Further guardrail, as METRIC=MARGIN.")] = None
+    alpha: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Probability of a wrong verdict, over all candidates.")
+    ] = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class _Paced:
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second, at most.")] = None
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests at once.")] = 8
+class _Pacing:
+    rate: Annotated[float | None, typer.Option(min=0.001, help="At most this many requests per second.")] = None
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests in flight at once.")] = 8
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0
-    budget: Annotated[float | None, typer.Option(min=0, help="USD for answers: stops when they are spent.")] = None
+    budget: Annotated[float | None, typer.Option(min=0, help="Stop when answers have cost this many USD.")] = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Other:
-    """What else may be done with a dataset, and where it comes from."""
+class _DatasetOptions:
+    """What else can be done with a dataset, and where it comes from."""
 
     as_reference: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Write DATASET.with-references.jsonl, with its answers.")
+        str | None, typer.Option(metavar="MODEL", help="Write this model's answers to DATASET.with-references.jsonl.")
     ] = None
     from_log: Annotated[
-        str | None, typer.Option(metavar="ALIAS", help="Freeze recorded calls of ALIAS into DATASET first.")
+        str | None, typer.Option(metavar="ALIAS", help="First write recorded calls of ALIAS to DATASET.")
     ] = None
-    since: Annotated[str | None, typer.Option(help="Of --from-log, only so far back: 30m, 2h, 7d.")] = None
+    since: Annotated[str | None, typer.Option(help="With --from-log: only calls of the last 30m, 2h, 7d, …")] = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Where:
-    gateway: Annotated[str | None, typer.Option(help="URL of one that runs; left out: one is started.")] = None
+class _Locations:
+    gateway: Annotated[str | None, typer.Option(help="URL of a running gateway (default: start one).")] = None
     config: Annotated[Path, File] = Path("gateway.yaml")
     data: Data = None
 
@@ -81,25 +85,25 @@ class _Where:
 @grouped
 def replay(
     dataset: Annotated[Path, typer.Argument(dir_okay=False, help="CSV with examples,ground_truth; JSONL; Parquet.")],
-    wanted: _Asked,
-    decided: _Decided,
-    paced: _Paced,
-    other: _Other,
-    where: _Where,
+    requests: _Requests,
+    decision: _Decision,
+    pacing: _Pacing,
+    other: _DatasetOptions,
+    where: _Locations,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report as a page.")] = None,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
 ) -> None:
-    """Ask a dataset of several targets, and compare.
+    """Send a dataset to several targets, and compare their answers.
 
-    Each row is asked of every target, and what is answered is stored: stopped in whatever way, the same command goes on
-    where it was, with the same result.
+    Every row goes to every target, and the answers are stored. After an interruption, the same command continues where
+    it stopped, with the same result.
     """
     import asyncio
 
     place = _place(where)
-    options = _options(wanted, decided, paced, other)
+    options = _options(requests, decision, pacing, other)
     if other.from_log is not None:
-        _freeze(dataset, other, wanted.limit, place)
+        _freeze(dataset, other, requests.limit, place)
     if not dataset.is_file():
         raise typer.BadParameter(f"no file {dataset}", param_hint="DATASET")
     if other.as_reference:
@@ -110,23 +114,29 @@ def replay(
         raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
 
-def _options(wanted: _Asked, decided: _Decided, paced: _Paced, other: _Other) -> ReplayOptions:
+def _options(requests: _Requests, decision: _Decision, pacing: _Pacing, other: _DatasetOptions) -> ReplayOptions:
     from gateway.evals.replay.asking import RequestPacing
     from gateway.evals.replay.design import RequestSettings, setting
     from gateway.evals.replay.options import ReplayOptions
 
-    fields = tuple(_each(setting, wanted.fields or [], "--set"))
+    fields = tuple(_each(setting, requests.fields or [], "--set"))
     return ReplayOptions(
-        targets=(other.as_reference,) if other.as_reference else _words(wanted.targets),
-        scorers=_words(wanted.scorers), repeats=wanted.repeats, primary=decided.primary, margin=decided.margin,
-        alpha=decided.alpha, guardrails=tuple(_each(_guardrail, decided.guard or [], "--guard")), limit=wanted.limit,
-        settings=RequestSettings(fields, wanted.system, None if wanted.seed < 0 else wanted.seed),
-        pace=RequestPacing(paced.concurrency, paced.rate, paced.deadline, budget_usd=paced.budget), command=_typed(),
-    )  # fmt: skip
+        targets=(other.as_reference,) if other.as_reference else _words(requests.targets),
+        scorers=_words(requests.scorers),
+        repeats=requests.repeats,
+        primary=decision.primary,
+        margin=decision.margin,
+        alpha=decision.alpha,
+        guardrails=tuple(_each(_guardrail, decision.guard or [], "--guard")),
+        limit=requests.limit,
+        settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
+        pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
+        command=_typed(),
+    )
 
 
-def _freeze(path: Path, other: _Other, limit: int | None, place: GatewayLocation) -> None:
-    """A file that is there stays, so that the same command goes on with the same questions."""
+def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: GatewayLocation) -> None:
+    """An existing file is kept, so that the same command continues with the same questions."""
     import time
 
     from gateway.evals.replay.gateway_choice import store_of
@@ -137,14 +147,14 @@ def _freeze(path: Path, other: _Other, limit: int | None, place: GatewayLocation
     if path.suffix != ".jsonl":
         raise typer.BadParameter("recorded calls are frozen into a .jsonl file", param_hint="DATASET")
     if path.exists():
-        note(f"{path} is there: it is replayed as it stands, and no log is read")
+        note(f"{path} exists: it is replayed unchanged, and no recorded calls are read")
         return
     try:
         since = None if other.since is None else time.time() - seconds_of(other.since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
-    wanted = LogSelection(str(other.from_log), since, limit or 1000)
-    note(f"{path}: {freeze(store_of(place), wanted, path)}")
+    selection = LogSelection(str(other.from_log), since, limit or 1000)
+    note(f"{path}: {freeze(store_of(place), selection, path)}")
 
 
 async def _compared(
@@ -163,7 +173,7 @@ async def _compared(
             note(f"wrote {path}")
     show(to_json(to_dict(found)) if as_json else to_terminal(found))
     if found.progress.over_budget:
-        note(f"stopped: ${found.progress.usd:.4f} are spent; the same command with more --budget continues from there")
+        note(f"stopped: ${found.progress.usd:.4f} spent; run the command again with a higher --budget to continue")
         raise typer.Exit(1)
 
 
@@ -176,7 +186,7 @@ async def _written(dataset: Path, options: ReplayOptions, place: GatewayLocation
     note(f"wrote {path}")
 
 
-def _place(where: _Where) -> GatewayLocation:
+def _place(where: _Locations) -> GatewayLocation:
     from gateway.config.loading import data_directory, load
     from gateway.evals.replay.gateway_choice import GatewayLocation
 
@@ -187,16 +197,16 @@ def _scanned(path: Path) -> Dataset:
     from gateway.evals.replay.datasets import scan
 
     read = scan(path)
-    said = [f"{read.rows} rows", f"{read.references} with a reference"]
-    said += [f"{read.blank} blank ones passed over"] if read.blank else []
-    said += [f"not used: {', '.join(read.ignored[:8])}"] if read.ignored else []
-    note(f"{path}: {', '.join(said)}")
+    counts = [f"{read.rows} rows", f"{read.references} with a reference"]
+    counts += [f"{read.blank} blank rows skipped"] if read.blank else []
+    counts += [f"not used: {', '.join(read.ignored[:8])}"] if read.ignored else []
+    note(f"{path}: {', '.join(counts)}")
     return read
 
 
 @contextmanager
 def _watching() -> Iterator[Callable[[ReplayProgress], None]]:
-    """A bar on a terminal, and else a line for each tenth."""
+    """A progress bar if stderr is a terminal, else a line per tenth."""
     import sys
 
     from rich.console import Console
@@ -212,7 +222,7 @@ def _watching() -> Iterator[Callable[[ReplayProgress], None]]:
 
 @contextmanager
 def _log(place: GatewayLocation) -> Iterator[None]:
-    """What the gateway of the replay says goes to a file, and on the terminal stands only the replay."""
+    """Sends the log of the replay's own gateway to a file, so that the terminal shows only the replay."""
     from gateway.evals.replay.progress import to_file
 
     with to_file(place.data / "replay.log"):
