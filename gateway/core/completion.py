@@ -96,7 +96,7 @@ def usage_of(raw: Any) -> Usage | None:
     )
     if not isinstance(given, int) and not isinstance(taken, int):
         return None
-    if len(raw) == 3 and "total_tokens" in raw:  # nothing else is said, as by most
+    if len(raw) == 3 and "total_tokens" in raw:  # most upstreams report nothing else
         return Usage(_number(given) or 0, _number(taken) or 0)
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
@@ -109,7 +109,7 @@ def usage_of(raw: Any) -> Usage | None:
     return Usage(tokens, _number(taken) or 0, cached, reasoning)
 
 
-_MOST_TOKENS = 1 << 53  # nobody counts further; a sum of larger ones would not fit a record
+_MOST_TOKENS = 1 << 53  # more is an upstream's mistake; a sum of larger ones would not fit a record
 
 
 def _number(value: Any) -> int | None:
@@ -225,15 +225,15 @@ def _read_chat(draft: _Draft, part: dict[str, Any]) -> None:
 
 
 def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
-    said = choice.get("message") or choice.get("delta") or {}
-    draft.text.append(_text(said.get("content")))
-    draft.reasoning.append(_text(said.get("reasoning") or said.get("reasoning_content")))
-    draft.refusal.append(_text(said.get("refusal")))
-    for at, call in enumerate(said.get("tool_calls") or ()):
+    message = choice.get("message") or choice.get("delta") or {}
+    draft.text.append(_text(message.get("content")))
+    draft.reasoning.append(_text(message.get("reasoning") or message.get("reasoning_content")))
+    draft.refusal.append(_text(message.get("refusal")))
+    for at, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or call.get("custom") or {}
         written = function.get("arguments", function.get("input"))  # a custom tool's input is free text
         draft.call(call.get("index", at), call.get("id"), function.get("name"), written)
-    old = said.get("function_call")
+    old = message.get("function_call")
     if isinstance(old, dict):
         draft.call(0, None, old.get("name"), old.get("arguments"))
     draft.finish_reason = choice.get("finish_reason") or draft.finish_reason

@@ -120,7 +120,7 @@ class ModelNotFound(NotFound):
 
 
 class WrongMethod(GatewayError):
-    """allow: the methods that the path has, set by whoever raises it."""
+    """allow: the methods that the path has, set where it is raised."""
 
     status = 405
     type = "invalid_request_error"
@@ -205,4 +205,4 @@ class NotInstalled(CannotRun):
 
 
 class StreamDown(Exception):
-    """The stream server cannot be reached now; whoever appends counts a drop, whoever reads tries again."""
+    """The stream server cannot be reached now. Writers wait or count a drop; readers try again."""

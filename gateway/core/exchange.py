@@ -1,6 +1,6 @@
-"""The words both rooms use: one question, one answer, and how the record of both crosses the stream.
+"""The record that both rooms share: one request with its response, and its encoding in the stream.
 
-What an answer *says* is read from its bytes by `assembly.py`; this module only holds and carries the record.
+What an answer says is read from its bytes by completion.py; this module only holds and carries the record.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Attempt:
     usage: Usage | None = None
 
 
-@dataclass(slots=True)  # nobody assigns to it: freezing it would cost 2 µs a call, more than filling it
+@dataclass(slots=True)  # never assigned to; freezing it would cost 2 µs a call, more than filling it
 class Exchange:
     """One question and one answer. With Tally and Feedback, all that the two rooms both know."""
 
@@ -83,9 +83,7 @@ class Exchange:
     experiment: str | None = None  # with plan (hash) and arm; None: in no experiment
     plan: str | None = None
     arm: str | None = None
-    asked: tuple[
-        str, ...
-    ] = ()  # of a served exchange: the arms that are asked beside it; each makes a record of its own
+    asked: tuple[str, ...] = ()  # of a served exchange: the shadow arms of this request; each leaves its own record
     not_asked: str | None = None  # drawn for a shadow, and why none was asked: decided before asking, so no pair
     cluster: str | None = None  # exchanges of one conversation or user depend on each other: one increment for each
     form: Form = "raw"
@@ -185,7 +183,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a person said of one exchange, through `POST /v1/feedback`."""
+    """A person's feedback on one exchange, from `POST /v1/feedback`."""
 
     id: str  # the exchange's, or the upstream's own for its answer
     feedback_id: str  # idempotency: the same id replaces, never adds

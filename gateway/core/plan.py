@@ -39,34 +39,28 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """candidates: by the name of their arm. shadow: the share of eligible requests for which candidates are asked
-    beside the served answer. split: the share of units served by a candidate. repeat_control: the share of shadowed
-    requests for which the control is asked again. unit: what keeps its arm in a split, and makes one increment.
-    margin: of the primary metric, in its units. keys: whose prompts may go to a candidate; None: everyone's.
-    start, stop: Unix seconds; None: at once, never. strata: fields of the exchange by which the report breaks down.
-    stationary: the conditional mean is taken as constant, so that betting sequences may be used.
-    """
+    """One frozen version of an experiment."""
 
     name: str
     model: str
     control: Target
-    candidates: tuple[tuple[str, Target], ...]
+    candidates: tuple[tuple[str, Target], ...]  # by the name of their arm
     mode: Mode = "shadow"
-    shadow: float = 0.1
-    split: float = 0.0
-    repeat_control: float = 0.0
-    unit: Unit = "request"
+    shadow: float = 0.1  # share of eligible requests that are also sent to the candidates
+    split: float = 0.0  # share of units that a candidate serves
+    repeat_control: float = 0.0  # share of shadowed requests that are sent to the control a second time
+    unit: Unit = "request"  # what keeps its arm in a split, and makes one increment
     primary: str | None = None
-    margin: float = 0.02
+    margin: float = 0.02  # of the primary metric, in its units
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
-    strata: tuple[str, ...] = ()
-    stationary: bool = False
-    keys: tuple[str, ...] | None = None
+    strata: tuple[str, ...] = ()  # fields of the exchange by which the report breaks down
+    stationary: bool = False  # the conditional mean is taken as constant, so that betting sequences may be used
+    keys: tuple[str, ...] | None = None  # whose prompts may go to a candidate; None: everyone's
     apis: tuple[str, ...] = ("chat", "completions")
     deadline_s: float | None = None
-    start: float | None = None
-    stop: float | None = None
+    start: float | None = None  # Unix seconds; None: at once
+    stop: float | None = None  # Unix seconds; None: never
 
     @property
     def hash(self) -> str:
@@ -78,7 +72,7 @@ class Plan:
         return (CONTROL, *(name for name, _ in self.candidates), *((REPEAT,) if self.repeat_control else ()))
 
     def target(self, arm: str) -> Target:
-        """Raises KeyError for an arm that is none of the plan's."""
+        """Raises KeyError for an arm that the plan does not have."""
         return self.control if arm in (CONTROL, REPEAT) else dict(self.candidates)[arm]
 
     def to_json(self) -> bytes:
@@ -86,7 +80,7 @@ class Plan:
 
 
 def plan_from_json(text: bytes | str) -> Plan:
-    """Raises ValueError, KeyError or TypeError for a text that is no plan."""
+    """Raises ValueError, KeyError or TypeError if the text does not hold a plan."""
     raw: dict[str, Any] = orjson.loads(text)
     raw["control"] = Target(**raw["control"])
     raw["candidates"] = tuple((name, Target(**target)) for name, target in raw["candidates"])
@@ -116,13 +110,15 @@ class PlanState:
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
-    """By experiment. What is no plan, or one of a version that says more than this one knows, is left out: what is not
-    understood is not run."""
+    """By experiment. Entries that are not plans, or that have fields unknown to this version, are left out: a plan that
+    is not understood must not run."""
     out: dict[str, PlanState] = {}
     for name, raw in fields.items():
         try:
-            said = orjson.loads(raw)
-            state = PlanState(plan_from_json(orjson.dumps(said["plan"])), said["state"], float(said["since"]), raw)
+            stored = orjson.loads(raw)
+            state = PlanState(
+                plan_from_json(orjson.dumps(stored["plan"])), stored["state"], float(stored["since"]), raw
+            )
             sound = _sound(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

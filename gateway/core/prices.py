@@ -1,6 +1,6 @@
 """What tokens cost: a price for each model, and what an exchange cost by the model that answered. Pure.
 
-A model that nobody gave a price has no cost: None, which is never 0. config_prices.py makes Prices of a gateway.yaml.
+A model without a price has no known cost: None, never 0. config/derive.py builds Prices from a gateway.yaml.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _DATED = re.compile(r"-(?:20\d\d-\d\d-\d\d|20\d{6})$")  # gpt-x-2025-04-14, clau
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens. cached_input, reasoning: None: as input, as output, of which they are part."""
+    """USD per million tokens."""
 
     input: float
     output: float
-    cached_input: float | None = None
-    reasoning: float | None = None
+    cached_input: float | None = None  # a part of the input; None: priced as input
+    reasoning: float | None = None  # a part of the output; None: priced as output
 
     def cost(self, usage: Usage) -> float:
         """USD for these tokens."""

@@ -141,8 +141,8 @@ def error_event(dialect: Dialect, message: str) -> bytes:
     """The same, as an event inside a stream."""
     if dialect == "responses":
         return named_event({"type": "error", "code": "server_error", "message": message, "param": None})
-    said = _error_object(dialect, 500, message, "server_error", None)
-    return named_event(said) if dialect == "anthropic" else b"data: " + orjson.dumps(said) + b"\n\n"
+    error_object = _error_object(dialect, 500, message, "server_error", None)
+    return named_event(error_object) if dialect == "anthropic" else b"data: " + orjson.dumps(error_object) + b"\n\n"
 
 
 _ANTHROPIC_ERRORS = {

@@ -13,21 +13,23 @@ from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, spe
 
 def chat(ask: FakeRequest) -> FakeAnswer:
     continues = ask.vllm and ask.fields.get("continue_final_message")
-    said = speech(ask, last_assistant(ask) if continues else "")
-    usage = _usage(count_words(ask.fields["messages"]), said.words * ask.choices)
+    scripted = speech(ask, last_assistant(ask) if continues else "")
+    usage = _usage(count_words(ask.fields["messages"]), scripted.words * ask.choices)
     if ask.stream:
         frame = _frame(ask, "chatcmpl", "chat.completion.chunk")
-        return streamed([*_chat_events(ask, said, frame), *_ending(ask, frame, usage)])
-    message: dict[str, Any] = {"role": "assistant", "content": said.text, "refusal": None}
-    if said.tool:
-        message = message | {"content": None, "tool_calls": [_tool_object(said.tool)]}
-    finish = said.finish("stop", "length", "tool_calls")
-    logprobs = _logprobs(split(said.text), ask) if ask.logprobs else None
+        return streamed([*_chat_events(ask, scripted, frame), *_ending(ask, frame, usage)])
+    message: dict[str, Any] = {"role": "assistant", "content": scripted.text, "refusal": None}
+    if scripted.tool:
+        message = message | {"content": None, "tool_calls": [_tool_object(scripted.tool)]}
+    finish = scripted.finish("stop", "length", "tool_calls")
+    logprobs = _logprobs(split(scripted.text), ask) if ask.logprobs else None
     choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
-    return _plain(ask, "chatcmpl", "chat.completion", [choice | {"index": i} for i in range(ask.choices)], usage, said)
+    return _plain(
+        ask, "chatcmpl", "chat.completion", [choice | {"index": i} for i in range(ask.choices)], usage, scripted
+    )
 
 
-def _chat_events(ask: FakeRequest, said: ScriptedAnswer, frame: tuple[bytes, bytes]) -> Iterator[Event]:
+def _chat_events(ask: FakeRequest, scripted: ScriptedAnswer, frame: tuple[bytes, bytes]) -> Iterator[Event]:
     head, tail = frame
 
     def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -36,12 +38,12 @@ def _chat_events(ask: FakeRequest, said: ScriptedAnswer, frame: tuple[bytes, byt
 
     choices = range(ask.choices)
     for i in choices:
-        yield event(i, {"role": "assistant", "content": None if said.tool else ""})
-        if said.tool:
-            yield Delta(event(i, {"tool_calls": [{"index": 0, **_tool_object(said.tool, arguments="")}]}))
-        for fragment in said.fragments():
+        yield event(i, {"role": "assistant", "content": None if scripted.tool else ""})
+        if scripted.tool:
+            yield Delta(event(i, {"tool_calls": [{"index": 0, **_tool_object(scripted.tool, arguments="")}]}))
+        for fragment in scripted.fragments():
             yield Delta(event(i, {"tool_calls": [{"index": 0, "function": {"arguments": fragment}}]}))
-    for part in said.parts:
+    for part in scripted.parts:
         if not isinstance(part, str):
             yield part
             continue
@@ -52,18 +54,18 @@ def _chat_events(ask: FakeRequest, said: ScriptedAnswer, frame: tuple[bytes, byt
             lead = b'%b{"index":%d,"delta":{"content":' % (head, i)
             yield Delta(b'%b%b},"logprobs":%b,"finish_reason":null}%b' % (lead, said_as, odds, tail))
     for i in choices:
-        yield event(i, {}, said.finish("stop", "length", "tool_calls"))
+        yield event(i, {}, scripted.finish("stop", "length", "tool_calls"))
 
 
 def completions(ask: FakeRequest) -> FakeAnswer:
-    said, prompt = speech(ask), ask.fields["prompt"]
+    scripted, prompt = speech(ask), ask.fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     choices = range(ask.choices * prompts)
-    usage = _usage(count_words(prompt), said.words * len(choices))
-    finish = said.finish("stop", "length", "stop")
+    usage = _usage(count_words(prompt), scripted.words * len(choices))
+    finish = scripted.finish("stop", "length", "stop")
     if not ask.stream:
-        choice = {"index": 0, "text": said.text, "logprobs": None, "finish_reason": finish}
-        return _plain(ask, "cmpl", "text_completion", [choice | {"index": i} for i in choices], usage, said)
+        choice = {"index": 0, "text": scripted.text, "logprobs": None, "finish_reason": finish}
+        return _plain(ask, "cmpl", "text_completion", [choice | {"index": i} for i in choices], usage, scripted)
     head, tail = frame = _frame(ask, "cmpl", "text_completion")
 
     def event(index: int, text: str, finish: str | None) -> bytes:
@@ -71,7 +73,7 @@ def completions(ask: FakeRequest) -> FakeAnswer:
         return head + orjson.dumps(choice) + tail
 
     events: list[Event] = []
-    for part in said.parts:
+    for part in scripted.parts:
         events += [Delta(event(i, part, None)) for i in choices] if isinstance(part, str) else [part]
     events += [event(i, "", finish) for i in choices]
     return streamed([*events, *_ending(ask, frame, usage)])
@@ -91,11 +93,11 @@ def _ending(ask: FakeRequest, frame: tuple[bytes, bytes], usage: dict[str, Any])
 
 
 def _plain(
-    ask: FakeRequest, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], said: ScriptedAnswer
+    ask: FakeRequest, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], scripted: ScriptedAnswer
 ) -> FakeAnswer:
     named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
     return FakeAnswer(
-        orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=said.pauses, headers=_orca(ask)
+        orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=scripted.pauses, headers=_orca(ask)
     )
 
 

@@ -38,19 +38,19 @@ class Fault:
         message = message or f"The fake upstream was told to answer {code}."
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
-            said = error(answer.dialect, code, message, code=error_code, headers=headers)
+            reply = error(answer.dialect, code, message, code=error_code, headers=headers)
             if body is not None:
-                said = FakeAnswer(body, status=code, headers=headers)
-            return right(received, said)
+                reply = FakeAnswer(body, status=code, headers=headers)
+            return right(received, reply)
 
         return cls(f"status:{code}", bend)
 
     @classmethod
     def rate_limited(cls, retry_after: float | None = None) -> Fault:
-        told = cls.status(
+        status_fault = cls.status(
             429, error_code="rate_limit_exceeded", message="Rate limit reached for requests.", retry_after=retry_after
         )
-        return cls("rate_limited" if retry_after is None else f"rate_limited:{retry_after:g}", told.bend)
+        return cls("rate_limited" if retry_after is None else f"rate_limited:{retry_after:g}", status_fault.bend)
 
     @classmethod
     def context_length(cls) -> Fault:
@@ -179,8 +179,8 @@ class Fault:
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             message = "The fake upstream failed behind a 200."
             if not answer.stream:
-                said = error(answer.dialect, 500, message, code="server_error")
-                return right(received, FakeAnswer(said.body))
+                reply = error(answer.dialect, 500, message, code="server_error")
+                return right(received, FakeAnswer(reply.body))
             return [head(received, answer), chunk(error_event(answer.dialect, message)), LAST_CHUNK]
 
         return cls("error_body", bend)

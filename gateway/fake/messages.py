@@ -12,14 +12,14 @@ from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, spe
 
 
 def messages(ask: FakeRequest) -> FakeAnswer:
-    said = speech(ask, last_assistant(ask))
-    text = {"type": "text", "text": said.text}
-    block = _tool_block(said.tool) if said.tool else text
+    scripted = speech(ask, last_assistant(ask))
+    text = {"type": "text", "text": scripted.text}
+    block = _tool_block(scripted.tool) if scripted.tool else text
     usage = {
         "input_tokens": count_words(ask.fields["messages"]) + count_words(ask.fields.get("system")),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
-        "output_tokens": said.words,
+        "output_tokens": scripted.words,
     }
     whole = {
         "id": f"msg-fake-{ask.serial}",
@@ -27,25 +27,25 @@ def messages(ask: FakeRequest) -> FakeAnswer:
         "role": "assistant",
         "model": ask.model,
         "content": [block],
-        "stop_reason": said.finish("end_turn", "max_tokens", "tool_use"),
+        "stop_reason": scripted.finish("end_turn", "max_tokens", "tool_use"),
         "stop_sequence": None,
         "usage": usage,
     }
     if ask.stream:
-        return streamed(list(_message_events(whole, said)), "anthropic")
-    return FakeAnswer(orjson.dumps(whole), pauses=said.pauses, dialect="anthropic")
+        return streamed(list(_message_events(whole, scripted)), "anthropic")
+    return FakeAnswer(orjson.dumps(whole), pauses=scripted.pauses, dialect="anthropic")
 
 
-def _message_events(whole: dict[str, Any], said: ScriptedAnswer) -> Iterator[Event]:
+def _message_events(whole: dict[str, Any], scripted: ScriptedAnswer) -> Iterator[Event]:
     usage = whole["usage"]
     begun = whole | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
-    empty = {"type": "text", "text": ""} if said.tool is None else _tool_block(said.tool) | {"input": {}}
+    empty = {"type": "text", "text": ""} if scripted.tool is None else _tool_block(scripted.tool) | {"input": {}}
     yield named_event({"type": "message_start", "message": begun})
     yield named_event({"type": "content_block_start", "index": 0, "content_block": empty})
     yield named_event({"type": "ping"})
-    for part in said.fragments() if said.tool else said.parts:
+    for part in scripted.fragments() if scripted.tool else scripted.parts:
         if isinstance(part, str):
-            kind, key = ("input_json_delta", "partial_json") if said.tool else ("text_delta", "text")
+            kind, key = ("input_json_delta", "partial_json") if scripted.tool else ("text_delta", "text")
             yield Delta(named_event({"type": "content_block_delta", "index": 0, "delta": {"type": kind, key: part}}))
         else:
             yield part

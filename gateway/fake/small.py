@@ -39,8 +39,8 @@ def embeddings(ask: FakeRequest) -> FakeAnswer:
     texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
     vectors = [vector(str(t), int(ask.fields.get("dimensions") or 64)) for t in texts]
     packed = ask.fields.get("encoding_format") == "base64"
-    said = [base64.b64encode(array("f", v).tobytes()).decode() for v in vectors] if packed else vectors
-    items = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(said)]
+    encoded = [base64.b64encode(array("f", v).tobytes()).decode() for v in vectors] if packed else vectors
+    items = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(encoded)]
     usage = {"prompt_tokens": count_words(given), "total_tokens": count_words(given)}
     return _json({"object": "list", "data": items, "model": ask.model, "usage": usage})
 

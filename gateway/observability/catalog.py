@@ -53,6 +53,6 @@ def _of(family: Metric) -> MetricSpec:
 
 
 def unknown(names: set[str]) -> list[str]:
-    """Those that nobody exports, each with what may be meant."""
+    """The names that are not exported, each with a hint of what may be meant."""
     known = {series for each in catalogue() for series in each.series}
     return [f"{name}{did_you_mean(name, known)}" for name in sorted(names - known)]

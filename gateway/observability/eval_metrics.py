@@ -179,7 +179,7 @@ class EvalFigures:
     cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
     budget_used: Mapping[str, float] = field(default_factory=dict)  # by scorer that has one: share of the day's
-    consumers: int = 0  # that gave a heartbeat of late
+    consumers: int = 0  # with a recent heartbeat
     at: float | None = None  # Unix time of all this; None: nothing is known yet
 
 

@@ -1,4 +1,4 @@
-"""Numbers that the hot path raises by plain addition, handed to prometheus_client when somebody looks.
+"""Numbers that the hot path raises by plain addition, handed to prometheus_client at a scrape.
 
 A call touches about twenty series. Through prometheus_client's locks and label look-ups that costs more than the rest
 of a call's settlement; here each is one addition, and `flush` carries what came since the last one over.
@@ -79,7 +79,7 @@ class FastCounters:
     def __init__(self) -> None:
         self._counts: dict[tuple[int, tuple[str, ...]], FastCounter] = {}
         self._spreads: dict[tuple[int, tuple[str, ...]], FastHistogram] = {}
-        self.batches: WeakSet[CounterBatch] = WeakSet()  # flushed first; whoever drops one flushes before
+        self.batches: WeakSet[CounterBatch] = WeakSet()  # flushed first; a batch is flushed before it is dropped
 
     def of(self, metric: Counter, *labels: str) -> FastCounter:
         key = (id(metric), labels)

@@ -18,15 +18,15 @@ class JsonFormatter(logging.Formatter):
     """time, level, logger, message and, of an exception, its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = {
+        entry = {
             "time": timestamp(record.created),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(said, default=str).decode("utf-8", "replace")
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry, default=str).decode("utf-8", "replace")
 
 
 def timestamp(at: float) -> str:

@@ -37,7 +37,7 @@ class SpanIds(NamedTuple):
 
     @property
     def traceparent(self) -> bytes:
-        """What the upstream is told."""
+        """The headers that are sent upstream."""
         return b"00-%032x-%016x-%02x" % (self.trace, self.span, self.sampled)
 
 
@@ -88,7 +88,7 @@ def events(otel: OtelConfig) -> LoggerProvider:
 
 
 def below(trace: int, span: int, sampled: bool = True) -> Context:
-    """The context of whatever stands below this span."""
+    """The context for child spans of this one."""
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)

@@ -25,19 +25,15 @@ async def _ready_at_once() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program to run beside us.
+    """A program to run as a child process."""
 
-    name: its prefix in the log. ready: asked until it says True, for ready_s at most. grace_s: between SIGTERM and
-    SIGKILL. environ: its whole environment; None: ours. pass_fds: file descriptors it inherits.
-    """
-
-    name: str
+    name: str  # also its prefix in the log
     argv: tuple[str, ...]
-    ready: Callable[[], Awaitable[bool]] = _ready_at_once
-    ready_s: float = 30.0
-    grace_s: float = 10.0
-    environ: Mapping[str, str] | None = None
-    pass_fds: tuple[int, ...] = ()
+    ready: Callable[[], Awaitable[bool]] = _ready_at_once  # polled until it returns True
+    ready_s: float = 30.0  # how long to poll
+    grace_s: float = 10.0  # between SIGTERM and SIGKILL
+    environ: Mapping[str, str] | None = None  # the complete environment; None: inherited
+    pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
 
 
 class Leash:
@@ -69,7 +65,7 @@ class Leash:
         return self._shell.poll() is None
 
     def release(self) -> None:
-        """Ends the shell, and whatever is left of the group."""
+        """Ends the shell and the rest of its process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
             os.killpg(self.group, signal.SIGKILL)
         self._shell.wait()
@@ -139,7 +135,7 @@ class RunningChild:
     def _wait(self) -> None:
         code = self._process.wait()
         self._reader.join(0.5)  # its last words; a grandchild may hold the pipe open for longer
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there is no waiter left
             self._loop.call_soon_threadsafe(self._end, code)
 
     def _end(self, code: int) -> None:
@@ -162,7 +158,7 @@ class RunningChild:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is a process of this id, ours or somebody else's."""
+    """Whether a process with this id exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

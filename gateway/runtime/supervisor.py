@@ -86,7 +86,7 @@ class Supervisor:
                 logger.error("%s could not be started: %s", child.name, error)
 
     async def aclose(self) -> None:
-        """Stops all, the last started first; returns when none of them, nor of what they started, is left."""
+        """Stops all children, the last started first; returns when they and their own children have ended."""
         await self._keepers.aclose()
         for program in reversed(self._running.values()):
             await program.stop()
@@ -99,9 +99,9 @@ async def _until_ready(program: RunningChild) -> None:
     child = program.child
     deadline = time.monotonic() + child.ready_s
     while not await child.ready() or program.code is not None:
-        said = "\n  ".join(["", *program.tail])
+        output = "\n  ".join(["", *program.tail])
         if program.code is not None:
-            raise ChildFailed(f"{child.name} ended with {program.code} before it was ready; it said:{said}")
+            raise ChildFailed(f"{child.name} ended with {program.code} before it was ready; its output:{output}")
         if time.monotonic() > deadline:
-            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s; it said:{said}")
+            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s; its output:{output}")
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The corridor: Redis streams between the two rooms. The only place that says XADD, XREADGROUP, XAUTOCLAIM, XACK."""
+"""The corridor: Redis streams between the two rooms. The only package that sends XADD, XREADGROUP, XAUTOCLAIM, XACK."""
 
 from gateway.stream.corridor import Corridor
 from gateway.stream.dead_letters import DeadLetter

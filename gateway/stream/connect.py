@@ -1,5 +1,7 @@
-"""Where the stream server is and how one enters: one server, one that sentinels name, or a cluster. The only module
-that makes a client, and that says what its errors mean."""
+"""Connections to the stream server: a single one, one behind sentinels, or a cluster.
+
+The only module that makes a client and interprets its errors.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,7 @@ def _host(place: str, port: int) -> tuple[str, int]:
     if not colon or given.endswith("]"):  # an IPv6 address without a port
         host, given = place, str(port)
     if not host or not given.isdigit():
-        raise ValueError(f"{place!r} is no host:port")
+        raise ValueError(f"{place!r} is not host:port")
     return host.strip("[]"), int(given)
 
 
@@ -126,7 +128,7 @@ _SOCKET: dict[str, Any] = {
 
 
 def _once() -> Retry:
-    """An idle connection that the server has closed is opened again; all else is told, and whoever asks tries again."""
+    """Reopens an idle connection that the server has closed. Other errors are raised; the caller tries again."""
     return Retry(NoBackoff(), 1)
 
 

@@ -68,7 +68,7 @@ class Corridor:
         self._bytes = 0.0
         self._entries = 0
         self._aged = time.monotonic()
-        self._unread = 0  # and not yet said
+        self._unread = 0  # not logged yet
         self._alarm_at = 0.0
         self._first = 0  # where reading begins: each time at another shard
         self._rests: dict[Shard, ShardBreaker] = {}
@@ -107,7 +107,7 @@ class Corridor:
             await self._trim(since_ms=int((time.time() - self._max_age_h * 3600) * 1000))
 
     def _mean_bytes(self, entries: Sequence[Fields]) -> float:
-        """Of an entry, over what was appended of late: XTRIM counts entries, and not bytes."""
+        """The mean size of recently appended entries: XTRIM counts entries, not bytes."""
         self._entries += len(entries)
         self._bytes += sum(len(v) for fields in entries for v in fields.values()) + 64 * len(entries)
         mean = self._bytes / self._entries

@@ -106,7 +106,9 @@ async def test_a_child_that_ends_before_it_is_ready_says_why() -> None:
         return False
 
     async with Supervisor() as supervisor:
-        with pytest.raises(ChildFailed, match=r"(?s)broken ended with 3 before it was ready; it said:.*no such thing"):
+        with pytest.raises(
+            ChildFailed, match=r"(?s)broken ended with 3 before it was ready; its output:.*no such thing"
+        ):
             await supervisor.start(sh("broken", "echo no such thing >&2; exit 3", ready=never))
 
 

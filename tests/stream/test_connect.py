@@ -44,7 +44,7 @@ def test_an_address_is_taken_apart(url, address):
     [
         (f"http://u:{QUOTED}@a", "no stream server is reached by http://"),
         (f"redis+other://u:{QUOTED}@a", "redis+other"),
-        (f"redis://u:{QUOTED}@a:x", "is no host:port"),
+        (f"redis://u:{QUOTED}@a:x", "is not host:port"),
         (f"redis://u:{QUOTED}@a/x", "names a database by its number"),
         (f"redis://u:{QUOTED}@a,b", "several hosts"),
         (f"redis+sentinel://u:{QUOTED}@a", "for a service by its name"),

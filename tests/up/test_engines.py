@@ -237,7 +237,7 @@ def test_an_engine_that_cannot_start_is_named_with_its_output(tmp_path: Path, vl
     running = Up(tmp_path, config(vllm))
     assert running.process.wait(120) == 1
     notes = (tmp_path / "notes").read_text()
-    assert "engine-big ended with 1 before it was ready; it said:\n  out of memory" in notes
+    assert "engine-big ended with 1 before it was ready; its output:\n  out of memory" in notes
     assert "out of memory" in (tmp_path / ".gateway" / "engine-big.log").read_text()
     running.close()
 
