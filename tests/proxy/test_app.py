@@ -119,7 +119,7 @@ async def test_an_unknown_model_is_told_which_one_was_meant(gateway: Any) -> Non
             await client.chat.completions.create(model="chatt", messages=[{"role": "user", "content": "x"}])
 
 
-async def test_a_body_over_the_limit_is_refused_and_a_large_image_passes(
+async def test_a_body_above_the_limit_is_refused(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> None:
     gateway = await start(configured(upstream))
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_still_leaves_one_exchange(gateway: Any, upst
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-async def test_a_client_that_leaves_before_any_answer_cancels_the_upstream(
+async def test_a_client_that_leaves_early_cancels_the_upstream(
     gateway: Any, upstream: FakeUpstream, stream: bool
 ) -> None:
     upstream.then(Fault.silence())
@@ -200,9 +200,7 @@ async def test_a_client_that_leaves_before_any_answer_cancels_the_upstream(
     await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
 
 
-async def test_of_200_streams_half_leave_and_every_one_is_recorded_rightly(
-    gateway: Any, upstream: FakeUpstream
-) -> None:
+async def test_of_200_streams_half_leave_and_all_are_recorded(gateway: Any, upstream: FakeUpstream) -> None:
     upstream.says("begin ", HOLD, "end")
     begun = asyncio.Semaphore(0)
     go_on = asyncio.Event()

@@ -230,7 +230,7 @@ async def test_on_other_paths(start: Any, configured: Configured, upstream: Fake
     await gateway.until(lambda: is_quiet(gateway))
 
 
-async def test_a_client_that_leaves_an_upload_ends_it_upstream_unfinished(
+async def test_a_client_that_leaves_an_upload_ends_it_upstream(
     start: Any, configured: Configured, upstream: FakeUpstream
 ):
     gateway = await start(configured(upstream, passthrough="u0"))

@@ -87,7 +87,7 @@ async def test_a_stream_in_flight_ends_on_the_config_it_began_with(
     assert second.open_connections == 1, "connections of the config in force stay"
 
 
-async def test_a_call_that_waits_to_ask_again_is_not_forgotten_by_a_reload(
+async def test_a_reload_keeps_a_call_that_waits_for_its_retry(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """It is at no upstream in that moment, and will open a connection of the old config later."""
@@ -125,7 +125,7 @@ BAD_TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "output"), [b[1:] for b in BAD_TEXTS], ids=[b[0] for b in BAD_TEXTS])
-async def test_a_refused_file_leaves_the_old_config_in_force_and_says_so(
+async def test_a_refused_file_leaves_the_old_config_in_force(
     gateway: Any, caplog: pytest.LogCaptureFixture, text: str, output: str
 ) -> None:
     before, good = gateway.gateway, gateway.config_path.read_text()
@@ -139,7 +139,7 @@ async def test_a_refused_file_leaves_the_old_config_in_force_and_says_so(
     assert (await gateway.chat()).status_code == 200
 
 
-async def test_what_cannot_be_built_is_refused_and_the_next_file_is_read(
+async def test_a_config_that_cannot_be_built_is_refused(
     start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = await start(config := configured(upstream))

@@ -117,7 +117,7 @@ async def test_an_exchange_that_will_not_come_any_more_is_not_found(gateway, ver
     assert (await post(gateway, verdicts(), id=OLD)).status_code == 404
 
 
-async def test_an_exchange_that_may_still_come_is_waited_for_by_the_store(gateway, verdicts):
+async def test_feedback_waits_for_its_exchange_in_the_store(gateway, verdicts):
     for named in (new_id(), "chatcmpl-1"):
         answer = await post(gateway, verdicts(), id=named)
         assert (answer.status_code, answer.json()["exchange"]) == (202, named)
@@ -161,8 +161,10 @@ async def test_what_a_person_wrote_is_redacted_before_it_leaves(start, configure
     assert word.comment == "mail [email]"
 
 
-async def test_when_the_buffer_is_full_the_client_is_told_to_come_again(gateway):
-    gateway.gateway.recorder._room = 0
+async def test_with_a_full_buffer_feedback_gets_503(gateway):
+    recorder = gateway.gateway.recorder
+    while recorder.feedback(Feedback("x", "f", "tester", 1.0, "thumb")):
+        pass
     answer = await post(gateway)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert await gateway.metric("gateway_feedback_total", result="buffer_full") == 1

@@ -82,7 +82,7 @@ async def test_readiness_follows_the_targets_and_health_does_not(gateway: Any) -
         assert (health.status_code, health.json()["status"]) == (200, "ok")
 
 
-async def test_a_listener_of_its_own_shows_metrics_to_whoever_reaches_it(
+async def test_the_metrics_listener_is_open(
     start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, unused_port: int
 ) -> None:
     bind = f"127.0.0.1:{unused_port}"

@@ -84,9 +84,7 @@ async def test_anothers_response_does_not_exist_and_nobody_is_asked(
     assert not upstream.calls
 
 
-async def test_an_id_that_nobody_knows_is_asked_of_each_until_one_has_it(
-    two: Any, upstream: FakeUpstream, second: FakeUpstream
-) -> None:
+async def test_an_unknown_id_is_tried_at_each_upstream(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
     second.answers(200, FOUND)
     reply = await two.client.get("/responses/resp_from_elsewhere")
     assert (reply.status_code, reply.headers["x-gateway-upstream"]) == (200, "u1")
@@ -127,7 +125,7 @@ ESCAPES = [
 
 @pytest.mark.parametrize("path", ESCAPES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_id_is_no_way_to_other_paths_with_the_gateways_own_key(
+async def test_an_id_cannot_lead_to_other_upstream_paths(
     two: Any, upstream: FakeUpstream, second: FakeUpstream, path: str, method: str
 ) -> None:
     """Clients are written as they like: over a socket, since a well-bred one would tidy the path up."""

@@ -74,7 +74,7 @@ def test_it_waits_while_a_call_is_under_way(idle_queue: IdleQueue, loop: Loop) -
     assert loop.tick() == [1]
 
 
-def test_where_one_always_is_it_waits_no_longer_than_it_has_patience(idle_queue: IdleQueue, loop: Loop) -> None:
+def test_under_constant_load_work_waits_at_most_its_patience(idle_queue: IdleQueue, loop: Loop) -> None:
     loop.busy = True
     put(idle_queue, loop, 1)
     while not loop.done:

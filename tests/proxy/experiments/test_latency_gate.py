@@ -53,7 +53,7 @@ def test_shadows_that_slow_clients_are_paused_longer_each_time() -> None:
     assert PAUSE.first_s < day.longest_pause_s <= PAUSE.most_s
 
 
-def test_shadows_that_slow_nobody_are_only_looked_at_now_and_then() -> None:
+def test_harmless_shadows_are_checked_only_now_and_then() -> None:
     day = Day(slow=0.0)
     day.run(7200)
     assert day.paused_s == 0

@@ -33,7 +33,7 @@ def test_only_the_seed_is_taken_out_of_the_bytes() -> None:
     assert (again.received > 1.0, again.started != 1.0) == (True, True)
 
 
-def test_neither_a_vendor_nor_a_cache_gives_the_first_answer_again() -> None:
+def test_no_cache_can_repeat_the_first_answer() -> None:
     call = a_call(headers=[(b"idempotency-key", b"once"), (b"accept", b"*/*")])
     assert asked_again(call, a_place()).headers == [
         (b"accept", b"*/*"), (b"cache-control", b"no-cache"), (b"pragma", b"no-cache"),
@@ -67,5 +67,5 @@ def test_a_shadow_has_the_lowest_priority() -> None:
     ],
     ids=str,
 )
-def test_what_changes_something_at_the_upstream_is_not_asked_twice(fields: dict[str, Any], effects: bool) -> None:
+def test_a_request_with_side_effects_has_no_shadow(fields: dict[str, Any], effects: bool) -> None:
     assert has_effects(replace(a_call(), fields=fields)) is effects

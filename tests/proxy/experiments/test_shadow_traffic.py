@@ -276,7 +276,7 @@ async def test_a_shadow_goes_on_under_the_config_it_began_with(
     await second.until(lambda u: u.open_connections == 0)
 
 
-async def test_each_record_has_the_probability_with_which_it_came_to_be(
+async def test_each_record_has_its_true_inclusion_probability(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """Recorded when the sample or the shadow was drawn, with the probability of either: 1 - (1 - 0.25)(1 - 0.4)."""

@@ -127,7 +127,7 @@ async def test_calls_that_come_together_are_carried_in_one_round_trip() -> None:
     assert [len(b) for b in stream.appends if b[0][b"kind"] == b"exchange"] == [50]
 
 
-async def test_calls_that_come_while_a_batch_is_appended_are_gathered_too() -> None:
+async def test_calls_during_an_append_are_batched_too() -> None:
     """Else a busy gateway would pay for a round trip for every few of them."""
     stream = Stream()
     recorder = a_recorder(stream, tally_s=60)
@@ -234,7 +234,7 @@ async def test_tallies_are_appended_and_the_last_is_marked_final() -> None:
     assert (total(last.seen), total(last.enqueued), last.last_seq) == (1, 1, 1)
 
 
-async def test_a_tally_never_says_more_than_stands_before_it_in_the_stream() -> None:
+async def test_a_tally_counts_only_what_precedes_it_in_the_stream() -> None:
     stream = Stream()
     async with Running(a_recorder(stream, tally_s=0.0)) as recorder:
         for _ in range(300):
@@ -260,7 +260,7 @@ async def test_what_waits_when_the_process_gives_up_is_counted_as_lost() -> None
     assert (total(tally.sampled), total(tally.dropped, reason="shutdown"), recorder.waiting) == (3, 3, 0)
 
 
-async def test_feedback_takes_its_place_in_the_buffer_and_is_no_exchange() -> None:
+async def test_feedback_uses_the_buffer_but_is_not_an_exchange() -> None:
     stream = Stream()
     recorder = a_recorder(stream, buffer_bytes=2 * 1024)
     assert [recorder.feedback(Feedback("id", f"f{n}", "web", 1.0, "thumb", value=1.0)) for n in range(3)] == [
@@ -311,7 +311,7 @@ async def test_a_large_request_without_images_is_cut_at_the_cap() -> None:
     assert (len(cut.request), cut.truncated) == (1000, True)
 
 
-async def test_what_is_taken_out_is_gone_before_redaction_reads_the_rest() -> None:
+async def test_images_are_removed_before_redaction() -> None:
     stream = Stream()
     recorder = a_recorder(stream)
     recorder.redactors = {"web": Redactor("redacted", RedactionConfig())}

@@ -147,9 +147,7 @@ AFTERS: list[tuple[dict[bytes, bytes], float | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "seconds"), AFTERS, ids=[str(a[0]) for a in AFTERS])
-def test_retry_after_is_read_in_seconds_milliseconds_and_as_a_date(
-    headers: dict[bytes, bytes], seconds: float | None
-) -> None:
+def test_retry_after_may_be_seconds_milliseconds_or_a_date(headers: dict[bytes, bytes], seconds: float | None) -> None:
     assert retry_after(list(headers.items()), NOW) == seconds
 
 

@@ -255,7 +255,7 @@ def test_a_plan_that_goes_on_is_the_same_running() -> None:
     assert experiments.in_force["swap"] is not first
 
 
-def test_a_call_is_in_the_experiment_of_its_alias_if_its_key_may_be() -> None:
+def test_a_call_is_in_its_alias_experiment_if_its_key_may() -> None:
     config = a_config(swap={**BASE, "allow": {"keys": ["web"]}})
     experiments = ExperimentAssignments(config)
     experiments.follow({"swap": PlanState(experiments.plans["swap"], "running", 0.0)}, 0.0)
@@ -272,7 +272,7 @@ def test_a_call_is_in_the_experiment_of_its_alias_if_its_key_may_be() -> None:
     assert experiments.of(a_call(api="completions"), True) is not None
 
 
-def test_two_experiments_of_an_alias_take_each_the_calls_of_its_keys() -> None:
+def test_two_experiments_of_an_alias_split_by_key() -> None:
     config = a_config(
         one={**BASE, "allow": {"keys": ["web"]}},
         two={**BASE, "shadow": 0.5, "allow": {"keys": ["app"], "apis": ["chat"]}},

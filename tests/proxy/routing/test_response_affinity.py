@@ -150,7 +150,7 @@ async def test_a_silent_stream_server_does_not_hold_up_a_call(tasks: Tasks) -> N
         assert await affinity.home("resp_9", WEB) is None
 
 
-async def test_without_the_stream_server_homes_are_known_in_this_process(stream_server: Any, tasks: Tasks) -> None:
+async def test_without_the_stream_server_this_process_remembers(stream_server: Any, tasks: Tasks) -> None:
     corridor = Corridor(stream_server.url, "gone")
     stream_server.kill()
     affinity = ResponseAffinity(corridor.state, tasks)

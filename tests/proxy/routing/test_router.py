@@ -135,7 +135,7 @@ def test_a_split_ignores_pinned_and_opted_out_calls() -> None:
     assert split.decide(a_call(caller=Caller("web", sampled=False)), RequestOptions()).assignment is None
 
 
-def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
+def test_aliases_share_the_state_of_a_target() -> None:
     router = a_router()
     chat = {c.target_state.name: c.target_state for c in router.decide(a_call(), RequestOptions()).candidates}
     assert router.decide(a_call(alias="other"), RequestOptions()).candidates[0].target_state is chat["a/m"]
@@ -143,7 +143,7 @@ def test_every_alias_that_names_a_target_shares_what_is_known_of_it() -> None:
     assert len(router.target_states) == 3
 
 
-def test_an_unknown_model_is_not_found_and_near_names_are_suggested() -> None:
+def test_an_unknown_model_suggests_similar_names() -> None:
     router = a_router()
     with pytest.raises(ModelNotFound, match='did you mean "chat"') as missing:
         router.decide(a_call(alias="chatt"), RequestOptions())
@@ -196,7 +196,7 @@ def test_a_continued_response_goes_to_the_upstream_that_made_it() -> None:
     )
 
 
-def test_an_alias_is_unready_when_none_of_its_targets_may_be_asked() -> None:
+def test_an_alias_without_a_ready_target_is_unready() -> None:
     router = a_router()
     assert router.unready() == []
     router.target_state(Target("a", "m")).upstream.down = True

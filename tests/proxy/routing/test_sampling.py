@@ -48,7 +48,7 @@ def test_the_same_unit_gets_the_same_u_in_every_process() -> None:
         assert sampler().head(a_call(id=unit)).u == u
 
 
-def test_u_is_uniform_and_independent_of_the_draws_for_other_uses() -> None:
+def test_u_is_uniform_and_independent_of_other_draws() -> None:
     """Among the sampled, another domain's draw is as uniform as among all: mean ½ within 3 SE."""
     pairs = [(draw("sample", f"{i}"), draw("shadow:p", f"{i}")) for i in range(4000)]
     sampled = [other for u, other in pairs if u < 0.1]
@@ -144,9 +144,7 @@ def matches(when: dict[str, Any], call: Call, ending: CallEnding) -> bool:
     ending=endings,
     unit=st.uuids().map(str),
 )
-def test_pi_is_the_largest_matching_rate_and_constant_in_its_stratum(
-    rules: Any, rate: float, stream: bool, ending: CallEnding, unit: str
-) -> None:
+def test_pi_is_the_largest_matching_rate(rules: Any, rate: float, stream: bool, ending: CallEnding, unit: str) -> None:
     policy, call = sampler(*rules, rate=rate), a_call(id=unit, stream=stream)
     drawn = policy.head(call)
     pi, stratum = policy.tail(drawn, call, ending)

@@ -94,7 +94,7 @@ async def test_failures_are_kept_by_a_tail_rule_and_say_so(sampling, upstream):
         ("{rate: 0.05, pi_min: 0.1}", "sampling: rate 0.05 is below pi_min 0.1"),
     ],
 )
-def test_a_probability_that_is_too_small_is_refused_with_the_config(policy, said):
+def test_a_rate_below_pi_min_is_refused(policy, said):
     text = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
     with pytest.raises(ConfigError, match="below pi_min") as raised:
         parse(f"{text}sampling: {policy}\n", "f.yaml")

@@ -97,7 +97,7 @@ def where(targets: list[WeightedTargetState], key: str) -> str:
     return order(targets, "session", a_call(fields={"user": key}), random.Random(0))[0].name
 
 
-def test_the_same_session_goes_to_the_same_target_in_every_process() -> None:
+def test_a_session_has_one_target_in_every_process() -> None:
     targets = [a_target(n) for n in "abcd"]
     assert "".join(where(targets, f"user-{i}")[0] for i in range(24)) == SESSIONS
 

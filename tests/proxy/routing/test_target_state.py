@@ -41,7 +41,7 @@ def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     return breaker
 
 
-def test_a_breaker_opens_after_five_failures_in_a_row_and_not_before(breaker: CircuitBreaker) -> None:
+def test_a_breaker_opens_after_five_failures_in_a_row(breaker: CircuitBreaker) -> None:
     for _ in range(4):
         breaker.record_failure()
     assert breaker.allow()
@@ -94,7 +94,7 @@ def test_a_probe_without_a_result_lets_the_next_one_through(breaker: CircuitBrea
     assert not breaker.allow()
 
 
-def test_each_failed_probe_doubles_the_wait_up_to_fifteen_seconds(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_each_failed_probe_doubles_the_wait_up_to_15_s(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     waits = []
     for _ in range(7):

@@ -130,7 +130,7 @@ def test_a_card_is_found_before_the_numbers_that_follow_it() -> None:
     assert ("card", "4111111111111111") in found("4111111111111111 4242")
 
 
-def test_an_account_number_is_found_before_the_words_that_follow_it() -> None:
+def test_an_iban_is_found_before_following_words() -> None:
     assert ("iban", "GB82 WEST 1234 5698 7654 32") in found("GB82 WEST 1234 5698 7654 32 THEN MORE")
 
 

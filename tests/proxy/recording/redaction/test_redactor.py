@@ -212,7 +212,7 @@ def test_without_the_section_only_keys_that_say_so_are_redacted():
     assert table(open=True) == {}
 
 
-def test_the_section_redacts_every_key_that_does_not_say_otherwise():
+def test_the_section_redacts_keys_without_content():
     assert table(open=True, redaction={}, keys=[key("a"), key("b", content="full")]) == {
         "a": "redacted",
         "open": "redacted",
@@ -261,7 +261,7 @@ async def test_what_takes_too_long_loses_its_content_and_says_so(exchange):
         assert (done.record.request, done.record.response) == (b"{}", b"")
 
 
-async def test_what_fails_loses_its_content_and_the_log_holds_none_of_it(exchange, redactor, caplog, monkeypatch):
+async def test_a_failed_redaction_leaves_no_content(exchange, redactor, caplog, monkeypatch):
     def slices(record):
         yield
         raise ValueError(str(record))
