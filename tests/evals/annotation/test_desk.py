@@ -207,7 +207,7 @@ def cli(tmp_path, keep, exchange, monkeypatch):
 def test_verdicts_are_taken_until_the_labeller_stops(cli):
     result = cli("next", "--scorer", "said", "--as", "ada", input="g\nwhat?\nb it is short\ns\nq\n")
     assert result.exit_code == 0
-    assert "10 judged, 10 of them open to ada" in result.stderr
+    assert "10 scored, 10 of them open for ada" in result.stderr
     assert "'what?' is not a verdict" in result.stderr
     assert "stopped after 3" in result.stderr
     assert "a number?" in result.stdout
@@ -216,7 +216,7 @@ def test_verdicts_are_taken_until_the_labeller_stops(cli):
     assert {(r["value"], r["comment"], r["labeller"]) for r in rows} == {
         ("1.0", "", "ada"), ("0.0", "it is short", "ada"), ("", "", "ada"),
     }  # fmt: skip
-    assert "7 of them open to ada" in cli("next", "--scorer", "said", "--as", "ada", input="").stderr
+    assert "7 of them open for ada" in cli("next", "--scorer", "said", "--as", "ada", input="").stderr
 
 
 def test_no_escape_sequence_reaches_the_terminal_or_a_sheet(cli):

@@ -93,7 +93,7 @@ async def test_a_file_is_private_and_complete_or_missing(command, tmp_path):
     ("arguments", "words"),
     [
         (("--format", "xml"), "expected one of jsonl"),
-        (("--format", "parquet"), "name a file"),
+        (("--format", "parquet"), "give a file"),
         (("--where", "valu<1"), 'did you mean "value"'),
         (("--since", "yesterday"), "1d"),
     ],
