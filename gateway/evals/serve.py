@@ -73,9 +73,18 @@ async def evaluate(
 
 @asynccontextmanager
 async def opened(
-    config: Config, store: str, stream: str, registry: CollectorRegistry, directory: Path = Path()
+    config: Config,
+    store: str,
+    stream: str,
+    registry: CollectorRegistry,
+    directory: Path = Path(),
+    timing: ConsumerTiming | None = None,
 ) -> AsyncIterator[Consumer]:
-    """A consumer with everything it needs. store, stream: URLs. Raises ConfigError."""
+    """A consumer with everything it needs.
+
+    store, stream: URLs. timing: None: the default, with the config's claim_idle_s. Raises ConfigError.
+    """
+    timing = timing or ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000))
     threads = ScoringThreads()
     corridor = Corridor.of(config.stream, stream)
     built = BuiltScorers({}, {})
@@ -96,7 +105,7 @@ async def opened(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events
             )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            yield Consumer(context, name, ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000)))
+            yield Consumer(context, name, timing)
     finally:
         await close_all(built)
         threads.close()

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Record, Tally, from_fields
+from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.serve import opened
 from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.evals.store.query import reading
 from gateway.evals.store.snapshot import ScoreCell, take_snapshot
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
+
+HURRIED = ConsumerTiming(block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0)
 
 __all__ = ["StreamDown", "from_fields"]  # with all that stands here
 CLIENTS = 16
@@ -171,10 +174,9 @@ class Flow:
         """A consumer in this process, until the ledger is closed. It hurries: it claims at once, and ticks always."""
         config = self.config.model_copy(update={"stream": self.config.stream.model_copy(update={"name": name})})
         async with (
-            opened(config, store, str(config.stream.address), CollectorRegistry()) as consumer,
+            opened(config, store, str(config.stream.address), CollectorRegistry(), timing=HURRIED) as consumer,
             asyncio.TaskGroup() as tasks,
         ):
-            consumer._pace = replace(consumer._pace, block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0)
             running = tasks.create_task(consumer.run())
             async with asyncio.timeout(60):
                 while not closed():
