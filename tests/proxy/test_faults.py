@@ -356,3 +356,19 @@ async def test_a_clients_own_limit_shortens_the_call(gateway: Any, upstream: Fak
         headers={"x-gateway-timeout-s": "0.2"},
     )
     assert reply.status_code == 504
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_callers_own_timeouts_do_not_open_the_breaker(
+    gateway: Any, upstream: FakeUpstream, stream: bool
+) -> None:
+    """Otherwise any key could take a healthy but slower target away from everybody."""
+    upstream.always(Fault.slow_head(0.3))
+    body = {"model": "chat", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    hurried = [
+        gateway.client.post("/chat/completions", json=body, headers={"x-gateway-timeout-s": "0.02"}) for _ in range(50)
+    ]
+    assert {reply.status_code for reply in await asyncio.gather(*hurried)} == {504}
+    [target_state] = gateway.gateway.router.target_states
+    assert target_state.breaker.closed
+    assert (await gateway.chat(stream=stream)).status_code == 200

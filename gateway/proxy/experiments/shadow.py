@@ -189,6 +189,7 @@ class ShadowSender:
             timeouts=route.timeouts.model_copy(update={"total_s": total_s}),
             retries=Retries(attempts=1),
             on_cut="error",
+            total_shortened=route.total_shortened and running.plan.deadline_s is None,
         )
         context = CallContext(HeldBytes(True, self._cap_bytes))
         try:

@@ -17,12 +17,14 @@ TICK_S = 0.01
 class DeadlineExceeded(Exception):
     """`phase` did not come within `seconds`."""
 
-    def __init__(self, phase: str, seconds: float, *, paused: bool = False) -> None:
+    def __init__(self, phase: str, seconds: float, *, paused: bool = False, total: bool = False) -> None:
         super().__init__(f"no {phase} within {seconds:g} s")
         self.phase = phase
         self.seconds = seconds
         self.paused = paused
         """The gateway was not waiting for an upstream but for the client, which did not read."""
+        self.total = total
+        """The call's total deadline has passed, not the one of a phase."""
 
 
 class TimerEntry(Protocol):
@@ -144,7 +146,7 @@ class Deadlines:
         self.fired = False
         self._task.uncancel()
         if self.expired:
-            return DeadlineExceeded("end of the call", self._total_s, paused=self._paused)
+            return DeadlineExceeded("end of the call", self._total_s, paused=self._paused, total=True)
         self.at = self._total_at
         self._ticker.add(self)
         return DeadlineExceeded(self._phase, self._seconds)

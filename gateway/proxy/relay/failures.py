@@ -81,9 +81,14 @@ def of_transport(error: TransportError) -> Failure:
     return Failure("error", "sent what is not HTTP", retryable=True)
 
 
-def of_deadline(error: DeadlineExceeded) -> Failure:
-    """A target that timed out is not retried: it would probably time out again, and the client pays for the wait."""
-    return Failure("timeout", f"timed out: {error}", "timeout", target_fault=not error.paused)
+def of_deadline(error: DeadlineExceeded, *, shortened: bool = False) -> Failure:
+    """A target that timed out is not retried: it would probably time out again, and the client pays for the wait.
+
+    shortened: the target had less than the configured total, because the caller asked for less or because earlier
+    attempts used a part. If the total passed then, the target is not at fault: no configured limit of its own had.
+    """
+    fault = not (error.paused or (error.total and shortened))
+    return Failure("timeout", f"timed out: {error}", "timeout", target_fault=fault)
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:

@@ -149,7 +149,7 @@ class Relay:
             if not state.deadlines.fired or state.context.client_gone:
                 self._note_abandoned(state, target_state, started)
                 raise
-            failure = of_deadline(state.deadlines.take_error())
+            failure = of_deadline(state.deadlines.take_error(), shortened=state.total_shortened)
         except ClientGone:  # while its form was being read
             state.context.client_gone = True
             self._note_abandoned(state, target_state, started)
@@ -169,6 +169,7 @@ class Relay:
         """Waits for the upstream's concurrency limiter. False: its queue was full, or the wait too long."""
         state.deadlines.pause()  # the phase of the previous attempt is over
         try:
+            state.queued = True
             await target_state.upstream.limiter.acquire()
         except Overloaded:
             return False

@@ -115,6 +115,13 @@ class RelayState:
     """Set once a stream's head has been sent."""
     backoff_s: float = 0.0
     """Time slept between retries so far."""
+    queued: bool = False
+    """An attempt had to wait for a concurrency limiter."""
+
+    @property
+    def total_shortened(self) -> bool:
+        """The current attempt has less than the configured total for itself."""
+        return self.route.total_shortened or self.queued or bool(self.failed)
 
     def start(
         self,

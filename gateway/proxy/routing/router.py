@@ -79,6 +79,8 @@ class Route:
     """None: the call is in no experiment."""
     recordable: bool = False
     """The answer may be recorded, so it is held until the call ends."""
+    total_shortened: bool = False
+    """`timeouts.total_s` is less than the config's: the caller or an experiment allows less."""
 
 
 class Router:
@@ -163,8 +165,11 @@ class Router:
             candidates = self._arm_first(assignment, candidates) if split else candidates
         if home is not None:
             candidates = _at_home(candidates, home)
-        timeouts = model.timeouts if options.timeout_s is None else _shortened(model.timeouts, options.timeout_s)
-        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable)
+        if options.timeout_s is None:
+            return Route(candidates, model.timeouts, model.retries, routes.on_cut, drawn, assignment, recordable)
+        timeouts = _shortened(model.timeouts, options.timeout_s)
+        shortened = timeouts.total_s < model.timeouts.total_s
+        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable, shortened)
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """In a split, the arm's target comes first; the usual candidates follow."""

@@ -103,6 +103,14 @@ def test_a_target_that_timed_out_is_not_retried() -> None:
     assert failure.text == "timed out: no first token within 10 s"
 
 
+@pytest.mark.parametrize(
+    ("total", "shortened", "fault"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_a_shortened_total_is_not_the_targets_fault(total: bool, shortened: bool, fault: bool) -> None:
+    error = DeadlineExceeded("end of the call", 0.05, total=total)
+    assert of_deadline(error, shortened=shortened).target_fault is fault
+
+
 @given(st.binary(max_size=60))
 def test_no_error_body_makes_the_gateway_fail(body: bytes) -> None:
     assert of_status(400, [], body).answer == ErrorReply(400, [], body)
