@@ -18,7 +18,7 @@ from gateway.fake.wire import NEVER, RESET, Received, Step
 WRITE_BYTES = 65_536  # neighbouring steps go out in writes of about this size
 
 
-class ConnectionOwner(Protocol):
+class ExchangeHandler(Protocol):
     """What a connection needs of the upstream that it belongs to."""
 
     def connection_opened(self, connection: FakeConnection) -> int:
@@ -38,7 +38,7 @@ class ConnectionOwner(Protocol):
 class FakeConnection(asyncio.Protocol):
     """Reads requests, and plays the steps of one answer after another."""
 
-    def __init__(self, upstream: ConnectionOwner) -> None:
+    def __init__(self, upstream: ExchangeHandler) -> None:
         self._upstream = upstream
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)

@@ -30,7 +30,7 @@ class DatasetError(CannotRun):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """One row of a file, as it was read."""
 
     place: str
@@ -40,7 +40,7 @@ class Row:
     error: str | None = None
 
 
-def rows(path: Path) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[DatasetRow]:
     """Raises DatasetError for another kind of file, one that cannot be opened, or one without a usable header."""
     read = READERS.get(path.suffix.lower())
     if read is None:
@@ -52,7 +52,7 @@ def rows(path: Path) -> Iterator[Row]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _csv(path: Path) -> Iterator[DatasetRow]:
     csv.field_size_limit(_FIELD_CHARACTERS)
     with path.open(encoding=_encoding(path), newline="") as file:
         lines = _Lines(path, iter(file))
@@ -65,7 +65,7 @@ def _csv(path: Path) -> Iterator[Row]:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield Row(place, None, f"not CSV: {error}; a quote within a quoted cell is doubled")
+                yield DatasetRow(place, None, f"not CSV: {error}; a quote within a quoted cell is doubled")
                 return
             if cells is None:
                 return
@@ -132,34 +132,36 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     return names
 
 
-def _of_cells(place: str, names: list[str], cells: list[str]) -> Row:
+def _of_cells(place: str, names: list[str], cells: list[str]) -> DatasetRow:
     if not any(cell.strip() for cell in cells):
-        return Row(place, None)
+        return DatasetRow(place, None)
     if len(cells) != len(names):
-        return Row(place, None, f"{len(cells)} cells for {len(names)} columns; quote cells that hold the delimiter")
-    return Row(place, {n: v if n == "examples" else v or None for n, v in zip(names, cells, strict=True) if n})
+        return DatasetRow(
+            place, None, f"{len(cells)} cells for {len(names)} columns; quote cells that hold the delimiter"
+        )
+    return DatasetRow(place, {n: v if n == "examples" else v or None for n, v in zip(names, cells, strict=True) if n})
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path) -> Iterator[DatasetRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             yield _of_line(f"line {number}", line.strip())
 
 
-def _of_line(place: str, line: bytes) -> Row:
+def _of_line(place: str, line: bytes) -> DatasetRow:
     if not line:
-        return Row(place, None)
+        return DatasetRow(place, None)
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        return Row(place, None, f"not JSON: {error}")
+        return DatasetRow(place, None, f"not JSON: {error}")
     if not isinstance(value, dict):
-        return Row(place, None, f"expected a JSON object, got {type(value).__name__}")
-    return Row(place, value)
+        return DatasetRow(place, None, f"expected a JSON object, got {type(value).__name__}")
+    return DatasetRow(place, value)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[DatasetRow]:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
@@ -171,12 +173,12 @@ def _parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(_BATCH_ROWS):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", values)
+                    yield DatasetRow(f"row {number}", values)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
         raise DatasetError(f"{path}: not Parquet: {error}") from error
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = MappingProxyType(
+READERS: Mapping[str, Callable[[Path], Iterator[DatasetRow]]] = MappingProxyType(
     {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
 )
 
