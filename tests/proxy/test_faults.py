@@ -4,6 +4,7 @@ without. `pytest tests/proxy/test_faults.py -q` prints the table."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.fake import CUT, HOLD, FakeUpstream, Fault
+from gateway.fake import CUT, HOLD, FakeAnswer, FakeUpstream, Fault
+from gateway.fake.wire import right
 
 TEXT = "Paris is the capital of France."
 TIMEOUTS = {"connect_s": 1, "first_token_s": 0.4, "answer_s": 0.6, "idle_s": 0.4, "total_s": 15}
@@ -372,3 +374,66 @@ async def test_a_callers_own_timeouts_do_not_open_the_breaker(
     [target_state] = gateway.gateway.router.target_states
     assert target_state.breaker.closed
     assert (await gateway.chat(stream=stream)).status_code == 200
+
+
+def in_stream(*events: dict[str, Any]) -> Fault:
+    """HTTP 200 and then these events."""
+    raw = tuple(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    answer = FakeAnswer(stream=True, events=raw, content_type="text/event-stream")
+    return Fault("in_stream", lambda received, _: right(received, answer))
+
+
+def failed_response(code: str) -> dict[str, Any]:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "status": "failed",
+        "output": [],
+        "error": {"code": code, "message": "no"},
+    }
+
+
+@pytest.mark.parametrize("code", ["invalid_prompt", "bio_policy", "server_error"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failed_response_passes_and_is_asked_once(
+    gateway: Any, upstream: FakeUpstream, code: str, stream: bool
+) -> None:
+    """HTTP 200 whose Response says "failed": it is the model's answer to this prompt, not a fault of the target."""
+    response = failed_response(code)
+    event = {"type": "response.failed", "sequence_number": 1, "response": response}
+    upstream.always(in_stream(event) if stream else Fault.status(200, body=json.dumps(response).encode()))
+    for _ in range(6):
+        reply = await gateway.client.post("/responses", json={"model": "chat", "input": "hi", "stream": stream})
+        assert reply.status_code == 200
+        assert json.loads(reply.text.removeprefix("data: ")) == (event if stream else response)
+    assert len(upstream.received) == 6
+    await assert_unharmed(gateway, upstream)
+
+
+@pytest.mark.parametrize("code", [400, "400", "invalid_prompt", "context_length_exceeded"])
+async def test_an_error_event_about_the_request_passes(gateway: Any, upstream: FakeUpstream, code: Any) -> None:
+    event = {"error": {"message": "your image is no image", "type": "BadRequestError", "code": code}}
+    upstream.always(in_stream(event))
+    for _ in range(6):
+        reply = await gateway.chat(stream=True)
+        assert (reply.status_code, reply.text) == (200, "data: " + json.dumps(event) + "\n\n")
+    assert len(upstream.received) == 6
+    await assert_unharmed(gateway, upstream)
+
+
+async def assert_unharmed(gateway: Any, upstream: FakeUpstream) -> None:
+    """What failed was counted, and the next caller is served."""
+    assert await gateway.metric("gateway_attempts_total", result="refused") == 6
+    assert {exchange.outcome for exchange in await gateway.recorded(6)} == {"upstream_error"}
+    [target_state] = gateway.gateway.router.target_states
+    assert target_state.breaker.closed
+    upstream.always(None)
+    assert (await gateway.chat()).status_code == 200
+
+
+async def test_an_error_event_of_the_target_names_its_message(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.always(in_stream({"error": {"message": "CUDA is out of memory", "code": 500}}))
+    reply = await gateway.chat(stream=True)
+    assert reply.status_code == 502
+    assert "CUDA is out of memory" in reply.json()["error"]["message"]
+    assert len(upstream.received) == 2, "it is retried"

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_answer import FINISH, chat_usage, to_openai_error, usage_in
-from gateway.proxy.dialects.event_reader import EventReader, PassingReader, error_message
+from gateway.proxy.dialects.event_reader import EventReader, PassingReader
 from gateway.proxy.request.call import Call
 
 
@@ -55,7 +55,7 @@ class ToChatReader(EventReader):
 
     def _error(self, part: dict[str, Any]) -> bytes:
         error = to_openai_error(200, lenient_json.dumps(part))
-        self.fail(error["error"]["message"])
+        self.fail(error["error"])
         return b"data: " + lenient_json.dumps(error) + b"\n\n"
 
     def _message_start(self, message: dict[str, Any]) -> bytes:
@@ -159,7 +159,7 @@ class MessagesReader(PassingReader):
         elif kind == "message_stop":
             self.finished = self.complete = True
         elif kind == "error" or part.get("error"):
-            self.fail(error_message(part.get("error") or part))
+            self.fail(part.get("error") or part)
         return True
 
     def _count(self, usage: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event, Splitter, events, parse
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.types import Cut
+from gateway.proxy.dialects.types import Cut, ErrorSource
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
 
@@ -24,13 +24,14 @@ class EventReader:
     Returns nothing after the event that ends the stream, nor after an error event: no [DONE] follows an error.
     """
 
-    __slots__ = ("_ended", "_splitter", "complete", "error", "finished", "first_content", "usage")
+    __slots__ = ("_ended", "_splitter", "complete", "error", "error_source", "finished", "first_content", "usage")
 
     def __init__(self) -> None:
         self.first_content = False
         self.finished = False
         self.complete = False
         self.error: str | None = None
+        self.error_source: ErrorSource = "target"
         self.usage: Usage | None = None
         self._splitter = Splitter()
         self._ended = False
@@ -99,8 +100,11 @@ class EventReader:
         except (AttributeError, KeyError, TypeError, ValueError):
             return self._unread(event)  # an event of an unknown shape is ignored; the others still count
 
-    def fail(self, message: str) -> None:
-        self.error = message
+    def fail(self, error: Any) -> None:
+        """error: the error of an event, in any vendor's format."""
+        self.error = error_message(error)
+        if is_request_error(error):
+            self.error_source = "request"
         self.complete = True
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
@@ -193,13 +197,14 @@ class PassingReader(EventReader):
 class RawReader:
     """Streams that are not conversations: bytes pass unchanged; finished when the upstream ends the body."""
 
-    __slots__ = ("complete", "continuable", "error", "finished", "first_content", "text", "usage")
+    __slots__ = ("complete", "continuable", "error", "error_source", "finished", "first_content", "text", "usage")
 
     def __init__(self) -> None:
         self.first_content = False
         self.finished = False
         self.complete = False
         self.error: str | None = None
+        self.error_source: ErrorSource = "target"
         self.usage: Usage | None = None
         self.text = ""
         self.continuable = False
@@ -219,6 +224,29 @@ class RawReader:
 def error_message(error: Any) -> str:
     """The text of an error in any vendor's format."""
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
+
+
+_NOT_OF_THE_REQUEST = frozenset({401, 408, 429})
+_REQUEST_CODES = frozenset(
+    {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
+    | {"content_policy_violation", "content_filter", "moderation_blocked", "bio_policy"}
+)
+
+
+def is_request_error(error: Any) -> bool:
+    """Whether an error, in any vendor's format, says that the client's request is at fault.
+
+    By its code: a 4xx number (vLLM) or a name (OpenAI); then by its type.
+    """
+    if not isinstance(error, dict):
+        return False
+    code = error.get("code")
+    status = int(code) if isinstance(code, str) and code.isdecimal() and len(code) == 3 else code
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in _NOT_OF_THE_REQUEST
+    if isinstance(code, str) and code:
+        return code in _REQUEST_CODES or (code.startswith("invalid_") and code != "invalid_api_key")
+    return error.get("type") == "invalid_request_error"
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -126,8 +126,9 @@ class ToMessagesReader(EventReader):
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         if part.get("error"):
-            self.fail(error_message(part["error"]))
-            return b"event: error\ndata: " + to_anthropic_error(500, event.data) + b"\n\n"
+            self.fail(part["error"])
+            status = 400 if self.error_source == "request" else 500
+            return b"event: error\ndata: " + to_anthropic_error(status, event.data) + b"\n\n"
         self.usage = usage_of(part.get("usage")) or self.usage
         out = [] if self._started else [self._message_start(part)]
         for choice in part.get("choices") or ():

@@ -14,7 +14,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
-from gateway.proxy.dialects.plain_answer import read_answer, tail_usage
+from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
@@ -95,6 +95,8 @@ class OpenAI:
     def answer(self, call: Call, body: bytes) -> PlainReply:
         if call.api in _NOT_JSON:
             return PlainReply(body, tail_usage(body))
+        if call.api == "responses" and body.find(b'"failed"') >= 0 and (source := failed_response(body)) is not None:
+            return PlainReply(body, tail_usage(body), source)
         return PlainReply(body, read_answer(body, lists=call.api in _LISTS))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:

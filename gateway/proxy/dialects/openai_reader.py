@@ -9,7 +9,7 @@ import orjson
 
 from gateway.core.completion import usage_of
 from gateway.core.sse import events
-from gateway.proxy.dialects.event_reader import PassingReader, error_message
+from gateway.proxy.dialects.event_reader import PassingReader, error_message, is_request_error
 from gateway.proxy.request.call import Call
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
@@ -56,7 +56,7 @@ class ChatReader(PassingReader):
 
     def _read(self, part: dict[str, Any]) -> bool:
         if part.get("error"):
-            self.fail(error_message(part["error"]))
+            self.fail(part["error"])
             return True
         usage = part.get("usage")
         if isinstance(usage, dict):
@@ -140,7 +140,7 @@ class ResponsesReader(PassingReader):
     def _read(self, part: dict[str, Any]) -> bool:
         kind = str(part.get("type"))
         if kind == "error" or part.get("error"):
-            self.fail(error_message(part.get("error") or part))
+            self.fail(part.get("error") or part)
         elif kind.endswith(".delta"):
             self.first_content = self.first_content or bool(part.get("delta"))
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
@@ -152,4 +152,6 @@ class ResponsesReader(PassingReader):
         response = response if isinstance(response, dict) else {}
         self.usage = usage_of(response.get("usage")) or self.usage
         if failed:
-            self.error = error_message(response.get("error") or "the response failed")
+            error = response.get("error") or "the response failed"
+            self.error = error_message(error)
+            self.error_source = "request" if is_request_error(error) else "answer"

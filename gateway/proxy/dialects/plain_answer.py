@@ -7,7 +7,8 @@ import re
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import error_message
+from gateway.proxy.dialects.event_reader import error_message, is_request_error
+from gateway.proxy.dialects.types import ErrorSource
 
 _PARSED_BYTES = 4096  # below, parsing is faster than searching for the usage
 _VALIDATED_BYTES = 16384  # below, parsing costs a few microseconds
@@ -67,6 +68,17 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
     if not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
         raise ValueError(f"the body is an error: {error_message(whole.get('error') or whole)[:200]}")
     return usage_of(whole.get("usage"))
+
+
+def failed_response(body: bytes) -> ErrorSource | None:
+    """Of a Response whose status is "failed": is the request at fault, or only this answer? None for any other body."""
+    try:
+        response = lenient_json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(response, dict) or (response.get("object"), response.get("status")) != ("response", "failed"):
+        return None
+    return "request" if is_request_error(response.get("error")) else "answer"
 
 
 def _doubtful(body: bytes, *, lists: bool) -> bool:

@@ -7,13 +7,18 @@ path prefix, credentials, fixed headers. Its methods are pure.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
+
+ErrorSource = Literal["target", "answer", "request"]
+"""Where an error within HTTP 200 comes from: the target failed; the model's answer itself is "failed", complete in the
+API's own shape; or the client's request is at fault. The last two pass to the client as they are, and do not count
+against the target."""
 
 
 class Cut(Exception):
@@ -27,6 +32,8 @@ class PlainReply(NamedTuple):
     """In the client's format."""
     usage: Usage | None
     """The tokens it reports; None if it reports none."""
+    error_source: ErrorSource | None = None
+    """None: it is an answer; "answer" or "request": it reports a failure that the client gets as it is."""
 
 
 class Reader(Protocol):
@@ -40,7 +47,9 @@ class Reader(Protocol):
     """Nothing more will arrive (after [DONE] or its equivalent): the relay does not wait for the connection to end."""
     error: str | None
     """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
-    the client yet, the relay drops those bytes and tries another target."""
+    the client yet and error_source is "target", the relay drops those bytes and tries another target."""
+    error_source: ErrorSource
+    """Of `error`."""
     usage: Usage | None
 
     @property

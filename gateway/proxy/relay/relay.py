@@ -212,9 +212,14 @@ class Relay:
 
     def _note_answered(self, state: RelayState, target_state: TargetState, started: float) -> None:
         status = state.context.status
-        if state.context.outcome == "upstream_error":  # an error event within its stream
+        source = state.context.error_source
+        if source == "target":
             target_state.breaker.record_failure()
             self._note(state, target_state, started, "error", status, "ended its stream with an error")
+            return
+        if source is not None:
+            target_state.breaker.release_probe()
+            self._note(state, target_state, started, "refused", status, "reported a failed answer in HTTP 200")
             return
         target_state.breaker.record_success()
         self._note(state, target_state, started, "ok", status, None)

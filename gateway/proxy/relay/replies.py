@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable
 
 from gateway.core.errors import TransportError
-from gateway.proxy.dialects.types import Cut, Reader
+from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
@@ -68,13 +68,15 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
-        answer, usage = target_state.upstream.dialect.answer(state.call, body)
+        answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
         text = f"returned HTTP 200 without an answer: {error}"
         raise AttemptFailed(Failure("error", text, retryable=True)) from error
     context.usage = context.attempt_usage = usage
     if target_state.reports_load:
         _record_load(target_state, reply)
+    if error_source is not None:
+        _note_error(state, error_source)
     context.first_bytes = answer
     context.response.add(answer)
     state.deadlines.pause()
@@ -113,7 +115,10 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
         state.context.first_bytes = head
         state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
         await _send(state, head)
-        await _events(state, reply, reader)
+        if reader.error is None:
+            await _events(state, reply, reader)
+        else:
+            await _end_after_error(state, reader)
     except Cut as error:
         raise AttemptFailed(Failure("error", "cut its stream", "cut", retryable=True)) from error
     except TransportError as error:
@@ -131,8 +136,9 @@ async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Rea
         while not (reader.first_content or reader.complete):
             data = await (_next(state, reply, reader) if reader.finished else reply.chunk())
             held += reader.feed(data) if data else reader.end()
-            if reader.error is not None:
-                raise AttemptFailed(Failure("error", "returned HTTP 200 and then an error", retryable=True))
+            if reader.error is not None and reader.error_source == "target":
+                text = f"returned HTTP 200 and then an error: {reader.error[:200]}"
+                raise AttemptFailed(Failure("error", text, retryable=True))
             if len(held) > _MAX_HEAD_BYTES:
                 raise AttemptFailed(Failure("error", "sent a megabyte without content"))
             if not data:
@@ -170,7 +176,7 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
         if out:
             await _send(state, out)
         if reader.error is not None:
-            await _end_after_error(state)
+            await _end_after_error(state, reader)
             return
     last = reader.end()
     state.context.finish_seen = True
@@ -207,9 +213,14 @@ async def _send(state: RelayState, data: bytes) -> None:
     await state.client.write(data)
 
 
-async def _end_after_error(state: RelayState) -> None:
-    """The upstream's error event has been passed on; no [DONE] follows it."""
+def _note_error(state: RelayState, source: ErrorSource) -> None:
     state.context.outcome = "upstream_error"
+    state.context.error_source = source
+
+
+async def _end_after_error(state: RelayState, reader: Reader) -> None:
+    """The upstream's error event has been passed on; no [DONE] follows it."""
+    _note_error(state, reader.error_source)
     state.context.ended = True
     await state.client.end()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.exchange import Attempt, Outcome, Usage
-from gateway.proxy.dialects.types import Reader
+from gateway.proxy.dialects.types import ErrorSource, Reader
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.request.call import Call
@@ -76,6 +76,8 @@ class CallContext:
     """Nothing more is sent to the client."""
     task: asyncio.Task[Any] | None = None
     """The task that answers the call; None: unknown to the code that created the context."""
+    error_source: ErrorSource | None = None
+    """Of an error within HTTP 200 that was passed on; None: there was none."""
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
 
