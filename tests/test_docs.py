@@ -74,6 +74,16 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert any(p.exists() for p in places), word
 
 
+MAPS = [DOCS / "architecture.md", DOCS / "glossary.md", *sorted((DOCS / "adr").glob("*.md"))]
+_ROOMS = "|".join(sorted(p.name for p in (ROOT / "gateway").iterdir() if p.is_dir()))
+
+
+@pytest.mark.parametrize("page", MAPS, ids=lambda p: p.stem)
+def test_every_module_that_a_map_names_exists(page: Path) -> None:
+    for named in re.findall(rf"`(?:gateway/)?((?:{_ROOMS})/[\w./]*)`", page.read_text()):
+        assert (ROOT / "gateway" / named).exists(), named
+
+
 # ── every page ──
 
 
