@@ -23,6 +23,7 @@ pytest_plugins = [
     "fixtures.experiment_reports",
     "fixtures.exports",
     "fixtures.html_reader",
+    "fixtures.memory",
     "fixtures.scoring",
     "fixtures.stores",
 ]
