@@ -8,9 +8,9 @@ answer with the other's, as a distance. The vectors come from MiniLM or from any
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -167,30 +167,27 @@ class ServedVectors:
 
 
 class LocalVectors:
-    """Vectors from MiniLM in this process. The weights are read for the first text."""
+    """Vectors from MiniLM in this process. The weights are read for the first text, once per process."""
 
     local = True
     model = None
 
-    def __init__(self, load: Any) -> None:
+    def __init__(self, load: Callable[[], Any]) -> None:
         self._load = load
-        self._minilm: Any = None
-        self._loading = Lock()
 
     async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], None]:
-        with self._loading:
-            self._minilm = self._minilm or self._load()
-        return [self._minilm.vector(text) for text in texts], None
+        minilm = self._load()
+        return [minilm.vector(text) for text in texts], None
 
 
 def _local() -> LocalVectors:
     try:
-        from gateway.evals.scorers.minilm import MiniLM, model_directory
+        from gateway.evals.scorers.minilm import load, model_directory
 
         files = model_directory()
     except ModuleNotFoundError as error:
         raise InvalidOptions([f": {HOW_TO_INSTALL} (no {error.name})"]) from error
-    return LocalVectors(lambda: MiniLM(files))
+    return LocalVectors(partial(load, files))
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:

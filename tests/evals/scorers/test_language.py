@@ -10,7 +10,6 @@ from gateway.evals.scoring.golden import check_golden
 pytest.importorskip("py3langid")
 from gateway.evals.scorers.language import NO_QUESTION, TOO_SHORT, Language
 
-RULE = Language("language")
 TEXTS = {
     "en": "The museum opens at nine in the morning and closes at six in the evening.",
     "fr": "Le musée ouvre à neuf heures du matin et ferme à dix-huit heures.",
@@ -28,8 +27,9 @@ def asking(text):
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_the_answer_is_in_the_language_of_the_question(ask, subject, language):
+    rule = Language("language")
     for asked, text in TEXTS.items():
-        score = ask(RULE, subject(TEXTS[language], asking(text)))
+        score = ask(rule, subject(TEXTS[language], asking(text)))
         assert (score.value, score.label) == (float(asked == language), language)
 
 
@@ -40,9 +40,10 @@ def test_the_expected_language_needs_no_question(ask, subject):
 
 
 def test_too_little_to_tell_is_not_applicable(ask, subject):
-    assert ask(RULE, subject(TEXTS["en"], asking("Hi?"))) == NO_QUESTION
-    assert ask(RULE, subject("42 is it", asking(TEXTS["en"]))) == TOO_SHORT
-    assert isinstance(ask(RULE, subject("", asking(TEXTS["en"]))), Skipped)
+    rule = Language("language")
+    assert ask(rule, subject(TEXTS["en"], asking("Hi?"))) == NO_QUESTION
+    assert ask(rule, subject("42 is it", asking(TEXTS["en"]))) == TOO_SHORT
+    assert isinstance(ask(rule, subject("", asking(TEXTS["en"]))), Skipped)
 
 
 def test_its_golden_cases_follow_the_option():

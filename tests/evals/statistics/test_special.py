@@ -5,8 +5,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special as oracle
-from scipy import stats
 
 from gateway.evals.statistics import special
 
@@ -15,11 +13,15 @@ sizes = st.floats(0.05, 5000)
 
 @given(p=st.floats(1e-300, 1, exclude_max=True))
 def test_the_normal_quantile_is_scipys(p: float) -> None:
+    from scipy import stats
+
     assert special.normal_quantile(p) == pytest.approx(stats.norm.ppf(p), rel=1e-12, abs=1e-14)
 
 
 @given(a=sizes, ratio=st.floats(0, 5))
 def test_incomplete_gamma(a: float, ratio: float) -> None:
+    from scipy import special as oracle
+
     x = a * ratio
 
     assert special.gamma_p(a, x) == pytest.approx(oracle.gammainc(a, x), rel=1e-9, abs=1e-12)
@@ -27,11 +29,15 @@ def test_incomplete_gamma(a: float, ratio: float) -> None:
 
 @pytest.mark.parametrize("x", [0.998e6, 1e6, 1.003e6])
 def test_incomplete_gamma_converges_for_a_million_values(x: float) -> None:
+    from scipy import special as oracle
+
     assert special.gamma_p(1e6, x) == pytest.approx(oracle.gammainc(1e6, x), abs=1e-8)
 
 
 @given(a=sizes, b=sizes, x=st.floats(-0.1, 1.1))
 def test_incomplete_beta(a: float, b: float, x: float) -> None:
+    from scipy import special as oracle
+
     expected = oracle.betainc(a, b, min(max(x, 0.0), 1.0))
 
     assert special.beta_cdf(a, b, x) == pytest.approx(expected, rel=1e-8, abs=1e-10)
@@ -39,6 +45,8 @@ def test_incomplete_beta(a: float, b: float, x: float) -> None:
 
 @given(p=st.floats(1e-6, 1 - 1e-6), df=st.floats(1, 1e4))
 def test_student_quantiles(p: float, df: float) -> None:
+    from scipy import stats
+
     t = special.student_quantile(p, df)
 
     assert t == pytest.approx(stats.t.ppf(p, df), rel=1e-7, abs=1e-9)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from gateway.evals.statistics.srm import SequentialRatio
 
@@ -21,6 +20,8 @@ def log_bayes_factors(arms: np.ndarray) -> np.ndarray:
 
 
 def test_a_true_split_rarely_alarms_at_any_assignment() -> None:
+    from scipy import stats
+
     arms = np.random.default_rng(23).choice(3, size=(PATHS, STEPS), p=SHARES)
 
     ever = (log_bayes_factors(arms).max(axis=1) >= -math.log(0.05)).mean()

@@ -8,7 +8,6 @@ import stat
 import tracemalloc
 
 import orjson
-import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -41,6 +40,8 @@ async def command(room, exchange, tmp_path, monkeypatch):
 
 
 async def test_every_form_can_be_read_back(command, tmp_path):
+    import pyarrow.parquet
+
     shown = command()
     assert shown.exit_code == 0, shown.output
     rows = [orjson.loads(line) for line in shown.stdout.splitlines()]

@@ -7,7 +7,6 @@ import io
 import sys
 
 import orjson
-import pyarrow.parquet
 import pytest
 
 from gateway.core.errors import CannotRun
@@ -59,6 +58,8 @@ def test_a_csv_has_a_header_and_quotes_cells(found):
 
 
 def test_parquet_has_the_columns_that_datasets_loads(found):
+    import pyarrow.parquet
+
     table = pyarrow.parquet.read_table(io.BytesIO(written("parquet", found(), found(id="e2", scores=[]))))
     assert table.schema.names == [*PLAIN, "scores", "score_said"]
     kinds = {name: str(table.schema.field(name).type) for name in ("messages", "response", "score_said", "pi")}
@@ -71,10 +72,14 @@ def test_parquet_has_the_columns_that_datasets_loads(found):
 
 
 def test_parquet_without_an_exchange_has_all_columns():
+    import pyarrow.parquet
+
     assert pyarrow.parquet.read_table(io.BytesIO(written("parquet"))).schema.names[-2:] == ["scores", "score_said"]
 
 
 def test_parquet_is_written_by_row_groups(found):
+    import pyarrow.parquet
+
     file = io.BytesIO(written("parquet", *(found(id=f"e{n}", bytes=3_000_000) for n in range(7))))
     groups = pyarrow.parquet.ParquetFile(file).metadata
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [3, 3, 1]

@@ -7,8 +7,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nltk.translate.gleu_score import sentence_gleu
-from rouge_score.rouge_scorer import RougeScorer
 
 from gateway.evals.scorers.grading.similarity import MAX_CHARACTERS, gleu, similarity
 
@@ -25,6 +23,8 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "the"]), min_size=1, max_s
 @pytest.mark.parametrize(("answer", "reference"), PAIRS)
 @pytest.mark.parametrize("metric", ["rouge_1", "rouge_2", "rouge_3", "rouge_l"])
 def test_rouge_is_rouge_scores(metric, answer, reference):
+    from rouge_score.rouge_scorer import RougeScorer
+
     name = metric.replace("_", "").replace("rougel", "rougeL")
     expected = RougeScorer([name], use_stemmer=False).score(reference, answer)[name].fmeasure
     assert math.isclose(similarity(metric, answer, reference), expected, abs_tol=1e-9)
@@ -32,6 +32,8 @@ def test_rouge_is_rouge_scores(metric, answer, reference):
 
 @given(WORDS, WORDS)
 def test_gleu_is_nltks(answer, reference):
+    from nltk.translate.gleu_score import sentence_gleu
+
     assert math.isclose(gleu(answer, reference), sentence_gleu([reference], answer), abs_tol=1e-12)
 
 
