@@ -29,7 +29,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
-    from gateway.config.derive import plans_of
+    from gateway.config.derive import cautions, plans_of
     from gateway.config.loading import load
 
     read = load(config)
@@ -39,11 +39,14 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if not read.experiments[name].enabled:
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     known = _shared(read, data, lambda corridor: _put(corridor, plan, "running"))
-    if known is not None and known.running and known.plan == plan:
-        show(f"{name} is running already, with plan {plan.hash}")
+    if known is not None and known.running and known.plan.same_design(plan):
+        show(f"{name} is running already, with plan {known.plan.hash}")
         return
-    before = f"; the plan before was {known.plan.hash}" if known is not None and known.plan != plan else ""
-    show(f"{name} is running with plan {plan.hash}{before}")
+    same = known is not None and known.plan.same_design(plan)
+    before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
+    show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
+    for each in cautions(plan):
+        note(each)
     note(f"see: gateway ab status {name}; gateway report {name}")
 
 
@@ -190,7 +193,11 @@ async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
     name = wanted if isinstance(wanted, str) else wanted.name
     known = (await corridor.state.plans()).get(name)
     plan = wanted if not isinstance(wanted, str) else known.plan if known else None
-    if plan is None or (known is not None and known.state == to and known.plan == plan):
+    if known is not None and plan is not None and known.plan.same_design(plan):
+        if known.state == to:
+            return known
+        plan = known.plan  # its horizon was frozen when it was first started
+    if plan is None:
         return known
     if not await corridor.state.set_plan(PlanState(plan, to, time.time()), known):
         raise CannotRun(f"{name}: another command changed it at the same time; see `gateway ab status {name}`")
@@ -222,7 +229,7 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
         off = name in config.experiments and not config.experiments[name].enabled
         status = "disabled in the config" if off else state.state if state else "not started"
         shown = state.plan if state else plan
-        changed = plan is not None and state is not None and plan != state.plan
+        changed = plan is not None and state is not None and not state.plan.same_design(plan)
         yield {
             "experiment": name,
             "state": status,

@@ -303,6 +303,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
     yield from _deadline_mistakes(at, experiment, model)
+    yield from _method_mistakes(at, experiment)
     at_once = len(experiment.arms) + (experiment.repeat_share > 0)
     if shadows and experiment.budget.concurrency < at_once:
         yield (
@@ -312,6 +313,28 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     start, stop = experiment.start, experiment.stop
     if isinstance(start, float) and stop is not None and stop <= start:
         yield f"{at}.stop: not after its start"
+
+
+def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    given, method, share = experiment.model_fields_set, experiment.chosen_method, experiment.repeat_share
+    if experiment.stationary is not None and experiment.method and experiment.stationary != (method == "stationary"):
+        stationary = str(experiment.stationary).lower()
+        yield f"{at}.stationary: {stationary} contradicts `method: {method}`; remove `stationary`"
+    if "max_pairs" in given and (method != "hybrid" or experiment.mode != "shadow"):
+        setting = f"method: {method}" if method != "hybrid" else f"mode: {experiment.mode}"
+        yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
+    if not experiment.shadows:
+        for key in ("aa", "compare"):
+            if key in given:
+                yield f"{at}.{key}: has no effect with `mode: split`; remove it"
+        return
+    if experiment.compare == "repeat" and share != 1:
+        yield f"{at}.repeat_control: {share:g}, but `compare: repeat` needs every pair's repeat; remove it"
+    elif experiment.aa == "alarm" and not share:
+        yield (
+            f"{at}.repeat_control: 0, so the A/A alarm never sees the control twice and cannot go off; give a share "
+            "above 0 (default 0.25), or `compare: repeat`"
+        )
 
 
 def _deadline_mistakes(at: str, experiment: Experiment, model: dict[str, Any]) -> Iterator[str]:

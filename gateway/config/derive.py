@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.horizon import planned_pairs
+from gateway.core.plan import FAILURE_METRICS, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
+
+SCORE_VARIANCE = 0.1  # assumed of a difference of scores in [0, 1]
+FAILURE_VARIANCE = 0.03  # assumed of a difference of failures
 
 
 def target_of(ref: TargetRef) -> Target:
@@ -21,7 +28,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
 
     total_s: of the model's timeouts; the deadline of an experiment that sets none.
     """
-    return Plan(
+    plan = Plan(
         name=name,
         model=experiment.model,
         control=target_of(experiment.control),
@@ -36,13 +43,64 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         alpha=experiment.alpha,
         guardrails=tuple(Guardrail(metric, margin) for metric, margin in sorted(experiment.guardrails.items())),
         strata=experiment.strata,
-        stationary=experiment.stationary,
         keys=None if experiment.allow.keys is None else tuple(sorted(set(experiment.allow.keys))),
         apis=tuple(sorted(set(experiment.allow.apis))),
         deadline_s=experiment.deadline_s or total_s,
         start=experiment.start if isinstance(experiment.start, float) else None,
         stop=experiment.stop,
+        aa=experiment.aa,
+        compare=experiment.compare,
     )
+    return _with_horizon(plan, experiment)
+
+
+def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:
+    """The plan with its method. A hybrid one needs a number of pairs; without one, no end can be planned."""
+    if experiment.chosen_method != "hybrid":
+        return replace(plan, method=experiment.chosen_method)
+    auto = experiment.max_pairs == "auto"
+    pairs = horizon_of(plan) if experiment.max_pairs == "auto" else experiment.max_pairs
+    if pairs is None or plan.mode != "shadow":
+        return replace(plan, method="anytime")
+    return replace(plan, method="hybrid", max_pairs=pairs, auto_horizon=auto)
+
+
+def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
+    """Pairs that decide the primary and every guardrail of a candidate as good as the control, with power 0.8.
+
+    variance: of one difference of the primary; None: guessed. None as a result: the primary is missing, has no bounds
+    or no margin.
+    """
+    if plan.primary is None or plan.primary in UNBOUNDED_METRICS or not plan.margin:
+        return None
+    alpha = plan.alpha / len(plan.candidates)
+    guess = FAILURE_VARIANCE if plan.primary in FAILURE_METRICS else SCORE_VARIANCE
+    pairs = planned_pairs(math.sqrt(guess if variance is None else variance), plan.margin, alpha)
+    return max([pairs, *(_guardrail_pairs(g, alpha) for g in plan.guardrails)])
+
+
+def _guardrail_pairs(guardrail: Guardrail, alpha: float) -> int:
+    """Pairs that an always valid interval needs: of failures, while almost none occurs; of scores, at a guess."""
+    if guardrail.metric in UNBOUNDED_METRICS or not guardrail.margin:
+        return 0
+    if guardrail.metric in FAILURE_METRICS:
+        return math.ceil(2.5 * math.log(4 / alpha) / guardrail.margin)
+    return math.ceil(1.7 * planned_pairs(math.sqrt(SCORE_VARIANCE), guardrail.margin, alpha))
+
+
+def cautions(plan: Plan) -> list[str]:
+    """What someone who starts this plan should know: in sentences."""
+    found = []
+    for arm, target in plan.candidates:
+        if target == plan.control:
+            found.append(f"experiment {plan.name}: {arm} is the control itself ({target}); only noise is compared")
+    needed = horizon_of(plan)
+    if plan.max_pairs is not None and needed is not None and needed > plan.max_pairs:
+        found.append(
+            f"experiment {plan.name}: max_pairs {plan.max_pairs} is unlikely to decide a margin of {plan.margin:g}; "
+            f"that needs about {needed} pairs at the variance that is assumed"
+        )
+    return found
 
 
 def plans_of(config: Config) -> dict[str, Plan]:

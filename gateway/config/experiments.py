@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
-from gateway.core.plan import CANDIDATE, Mode, Unit
+from gateway.core.horizon import BURN_IN
+from gateway.core.plan import CANDIDATE, Audit, Comparand, Method, Mode, Unit
 
 _SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
 
@@ -84,13 +85,14 @@ class Experiment(Section):
     split: Share | None = None
     """Share of the units that candidates serve, in equal parts. Default: 0.5."""
     repeat_control: Share | None = None
-    """Share of shadowed requests that are also sent to the control again, as an A/A comparison. Default: 0.25."""
+    """Share of shadowed requests that are also sent to the control again, as an A/A comparison. Default: 0.25; 1 with
+    `compare: repeat`."""
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
     """What keeps its arm in a split, and what counts as one independent observation."""
     primary: str | None = None
-    """The metric that decides: a scorer or a built-in metric. Default: the first scorer."""
+    """The metric that decides: a scorer or a built-in metric. Default: none; then nothing is decided."""
     margin: Margin = 0.02
     """The loss in the primary metric that would not matter, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
@@ -99,8 +101,21 @@ class Experiment(Section):
     """Metrics that must not get worse, each with its margin."""
     strata: tuple[str, ...] = ()
     """Fields by which the report breaks results down: `caller`, `api`, `stream`."""
-    stationary: bool = False
-    """Assume that traffic does not drift. This allows tighter intervals."""
+    method: Method | None = None
+    """`hybrid`: any look before `max_pairs` is valid, and the last one is a textbook interval. `anytime`: valid at any
+    look, without an end. Both are asymptotic. `guaranteed`: for every distribution and any drift, at 2 to 3 times the
+    pairs. `stationary`: exact if traffic does not drift. Default: `hybrid`."""
+    max_pairs: Literal["auto"] | Annotated[int, Field(ge=BURN_IN)] = "auto"
+    """Pairs with a value of the primary at which a `hybrid` experiment closes and stops. `auto`: as many as decide the
+    margin, for a candidate that is as good as the control, with a probability of 0.8."""
+    aa: Audit = "alarm"
+    """`alarm`: no verdict once the control differs from itself on the candidate's path. `proof`: `ship` only after it
+    is shown to differ by less than the margin, which takes several times the pairs."""
+    compare: Comparand = "served"
+    """The control's answer that a candidate's is compared with: the one that was served, or the `repeat`, which every
+    shadow then asks for and which took the same path."""
+    stationary: bool | None = None
+    """An older way to write `method: stationary`."""
     deadline_s: Positive | None = None
     """Seconds that a pair waits for its other half. Default: the model's `timeouts.total_s`."""
     budget: ExperimentBudget = ExperimentBudget()
@@ -140,7 +155,12 @@ class Experiment(Section):
     def repeat_share(self) -> float:
         if not self.shadows:
             return 0.0
-        return _REPEAT_CONTROL if self.repeat_control is None else self.repeat_control
+        default = 1.0 if self.compare == "repeat" else _REPEAT_CONTROL
+        return default if self.repeat_control is None else self.repeat_control
+
+    @property
+    def chosen_method(self) -> Method:
+        return self.method or ("stationary" if self.stationary else "hybrid")
 
     def summary(self) -> str:
         """A few words for people: "shadow on 20%, split 50%", or "off"."""

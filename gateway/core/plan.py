@@ -7,16 +7,20 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
 from gateway.core.exchange import Target
+from gateway.core.horizon import BURN_IN
 
 Mode = Literal["shadow", "split", "both"]
 Unit = Literal["request", "conversation", "user", "key"]
+Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
+Audit = Literal["alarm", "proof"]
+Comparand = Literal["served", "repeat"]
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: the control asked again, by the same path as a candidate
 CANDIDATE = "candidate"  # the name of a candidate's arm, where there is only one
@@ -26,6 +30,8 @@ BUILT_IN_METRICS = (
     *("error_rate", "completion", "total_s", "latency_p95", "first_token_s"),
     *("cost_per_1k", "output_tokens"),
 )
+FAILURE_METRICS = ("error_rate", "completion")
+UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
 
@@ -55,17 +61,40 @@ class Plan:
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
     strata: tuple[str, ...] = ()  # fields of the exchange by which the report breaks down
-    stationary: bool = False  # the conditional mean is taken as constant, so that betting sequences may be used
     keys: tuple[str, ...] | None = None  # whose prompts may go to a candidate; None: everyone's
     apis: tuple[str, ...] = ("chat", "completions")
     deadline_s: float | None = None
     start: float | None = None  # Unix seconds; None: at once
     stop: float | None = None  # Unix seconds; None: never
+    # The defaults from here on are those of a plan that was stored before these fields existed.
+    method: Method = "guaranteed"
+    """hybrid: intervals for a planned end, at max_pairs; anytime: asymptotic, without an end; guaranteed: for every
+    distribution and any drift; stationary: the conditional mean is taken as constant."""
+    max_pairs: int | None = None  # values of the primary at which a hybrid plan closes
+    auto_horizon: bool = False  # max_pairs was computed from the margin
+    aa: Audit = "proof"  # alarm: the A/A control must not fail; proof: it must be shown to be alike
+    compare: Comparand = "served"  # the control's answer that scores are compared with
 
     @property
     def hash(self) -> str:
         """16 hex digits of the sha256 of everything above."""
-        return sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        return sha256(orjson.dumps(self.fields(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    def fields(self) -> dict[str, Any]:
+        """JSON-able. A plan that could have been written before there were methods reads as it did then, so that its
+        hash, and with it the evidence of an experiment in progress, stays."""
+        fields = {name: value for name, value in asdict(self).items() if value != _WITHOUT.get(name, _NEVER)}
+        fields["stationary"] = self.method == "stationary"
+        if self.method == "stationary":
+            del fields["method"]
+        return fields
+
+    def same_design(self, other: Plan) -> bool:
+        """Whether both follow from the same settings: a horizon that was computed may differ."""
+        return self._without_auto() == other._without_auto()
+
+    def _without_auto(self) -> Plan:
+        return replace(self, max_pairs=None) if self.auto_horizon else self
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -76,7 +105,13 @@ class Plan:
         return self.control if arm in (CONTROL, REPEAT) else dict(self.candidates)[arm]
 
     def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self.fields())
+
+
+_NEVER = object()
+_WITHOUT: dict[str, Any] = {
+    "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
+}  # fmt: skip
 
 
 def plan_from_json(text: bytes | str) -> Plan:
@@ -88,6 +123,8 @@ def plan_from_json(text: bytes | str) -> Plan:
     for name in ("strata", "apis"):
         raw[name] = tuple(raw[name])
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
+    if raw.pop("stationary"):
+        raw["method"] = "stationary"
     return Plan(**raw)
 
 
@@ -106,7 +143,7 @@ class PlanState:
         return self.state == "running"
 
     def to_json(self) -> bytes:
-        return orjson.dumps({"plan": asdict(self.plan), "state": self.state, "since": self.since})
+        return orjson.dumps({"plan": self.plan.fields(), "state": self.state, "since": self.since})
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
@@ -131,4 +168,5 @@ def _sound(plan: Plan) -> bool:
     """Its numbers are numbers. Raises TypeError where one is none."""
     shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
     times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
-    return shares and times >= 0 and bool(plan.candidates)
+    known = plan.method in get_args(Method) and plan.aa in get_args(Audit) and plan.compare in get_args(Comparand)
+    return shares and times >= 0 and bool(plan.candidates) and known and (plan.max_pairs or BURN_IN) >= BURN_IN

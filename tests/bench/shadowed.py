@@ -77,8 +77,8 @@ def _argv(ports: Mapping[str, int], spot: Spot) -> list[str]:
         config["upstreams"][at] = {"kind": "openai", "base_url": f"http://{HOST}:{port}/v1", "api_key": "no"}
         config["experiments"][_alias(state)] = {
             "model": _alias(state), "control": control, "candidate": {"upstream": at, "model": "better"},
-            "shadow": SHARE, "repeat_control": 0, "deadline_s": _DEADLINE_S, "budget": {"concurrency": 64},
-            "gate": {"latency": False},
+            "shadow": SHARE, "repeat_control": 0, "aa": "proof", "deadline_s": _DEADLINE_S,
+            "budget": {"concurrency": 64}, "gate": {"latency": False},
         }  # fmt: skip
     shown = config | {"keys": [config["keys"][0], f"… and {systems.KEYS - 1} more"]}
     path = spot.write("gateway.yaml", json.dumps(config), json.dumps(shown, ensure_ascii=False))

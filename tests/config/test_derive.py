@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.derive import content_of, plan_of, plans_of, prices_of, target_of
+from gateway.config.derive import cautions, content_of, plan_of, plans_of, prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
@@ -72,6 +72,52 @@ def test_what_only_paces_an_experiment_is_not_in_its_plan(changes: dict[str, Any
 )
 def test_what_decides_the_result_is_in_the_plan(changes: dict[str, Any]) -> None:
     assert plan(**changes).hash != plan().hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "pairs", "auto"),
+    [
+        ({"primary": "exact", "margin": 0.05}, "hybrid", 343, True),
+        ({"primary": "exact", "margin": 0.15}, "hybrid", 59, True),
+        ({"primary": "error_rate", "margin": 0.02}, "hybrid", 667, True),
+        ({"primary": "exact", "margin": 0.05, "guardrails": {"error_rate": 0.01}}, "hybrid", 1096, True),
+        ({"primary": "exact", "margin": 0.05, "guardrails": {"latency_p95": 0.2}}, "hybrid", 343, True),
+        ({"primary": "exact", "max_pairs": 500}, "hybrid", 500, False),
+        ({"primary": "latency_p95", "margin": 0.3}, "anytime", None, False),
+        ({"primary": "exact", "margin": 0}, "anytime", None, False),
+        ({"primary": "exact", "mode": "both"}, "anytime", None, False),
+        ({}, "anytime", None, False),
+        ({"primary": "exact", "method": "guaranteed"}, "guaranteed", None, False),
+        ({"primary": "exact", "stationary": True}, "stationary", None, False),
+        ({"primary": "exact", "method": "stationary"}, "stationary", None, False),
+    ],
+)
+def test_a_plans_method_has_its_horizon(changes: dict[str, Any], method: str, pairs: int | None, auto: bool) -> None:
+    found = plan(**changes)
+    assert (found.method, found.max_pairs, found.auto_horizon) == (method, pairs, auto)
+    assert plan_from_json(found.to_json()) == found
+
+
+def test_several_candidates_share_the_error_and_need_more_pairs() -> None:
+    target = {"upstream": "b", "model": "n"}
+    one, two = (
+        plan(primary="exact", candidate=None, candidates={name: target for name in names}) for names in ("a", "ab")
+    )
+    assert one.max_pairs is not None
+    assert two.max_pairs is not None
+    assert two.max_pairs > one.max_pairs
+
+
+def test_comparing_with_the_repeat_asks_for_every_one() -> None:
+    assert (plan(compare="repeat").repeat_control, plan(compare="repeat").compare) == (1.0, "repeat")
+
+
+def test_whoever_starts_a_plan_is_cautioned() -> None:
+    assert cautions(plan(primary="exact")) == []
+    (small,) = cautions(plan(primary="exact", max_pairs=100))
+    assert "max_pairs 100 is unlikely to decide a margin of 0.02; that needs about 2" in small
+    (same,) = cautions(plan(candidate={"upstream": "a", "model": "m"}))
+    assert "candidate is the control itself (a/m)" in same
 
 
 def test_a_plan_survives_json() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.core.exchange import Target
-from gateway.core.plan import CONTROL, REPEAT, Guardrail, Plan, plan_from_json
+from gateway.core.plan import CONTROL, REPEAT, Guardrail, Plan, PlanState, plan_from_json, plan_states
 
 PLAN = Plan(
     name="swap",
@@ -29,6 +30,50 @@ def test_a_plan_crosses_the_stream_server_unchanged() -> None:
 @pytest.mark.parametrize("change", [{"margin": 0.03}, {"shadow": 0.2}, {"primary": "exact"}, {"keys": None}])
 def test_a_change_is_another_plan(change: dict[str, object]) -> None:
     assert replace(PLAN, **change).hash != PLAN.hash  # type: ignore[arg-type]
+
+
+OLD = (  # as a plan was stored before it had a method
+    b'{"name":"swap","model":"chat","control":{"upstream":"openai","model":"gpt-x"},"candidates":[["candidate",'
+    b'{"upstream":"local","model":"small"}]],"mode":"shadow","shadow":0.1,"split":0.0,"repeat_control":0.25,'
+    b'"unit":"request","primary":"judge","margin":0.02,"alpha":0.05,"guardrails":[{"metric":"error_rate",'
+    b'"margin":0.01}],"strata":[],"stationary":%s,"keys":["web"],"apis":["chat","completions"],"deadline_s":null,'
+    b'"start":null,"stop":null}'
+)
+
+
+@pytest.mark.parametrize(
+    ("stationary", "method", "plan_hash"),
+    [(b"false", "guaranteed", "55ffb7ca630a431e"), (b"true", "stationary", "975aa67d1db3f9f3")],
+)
+def test_a_plan_without_a_method_keeps_its_hash(stationary: bytes, method: str, plan_hash: str) -> None:
+    """So that an experiment in progress goes on with its evidence."""
+    plan = plan_from_json(OLD % stationary)
+    assert (plan.method, plan.max_pairs, plan.aa, plan.compare) == (method, None, "proof", "served")
+    assert plan.hash == plan_hash
+    assert orjson.loads(plan.to_json()) == orjson.loads(OLD % stationary)
+
+
+def test_a_plan_with_a_method_crosses_the_stream_server_unchanged() -> None:
+    plan = replace(PLAN, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm", compare="repeat")
+    assert plan_from_json(plan.to_json()) == plan
+    state = PlanState(plan, "running", 1.0)
+    assert plan_states({b"swap": state.to_json()})["swap"].plan == plan
+    assert len({plan.hash, PLAN.hash, replace(plan, aa="proof").hash, replace(plan, max_pairs=301).hash}) == 4
+
+
+@pytest.mark.parametrize("wrong", [{"method": "magic"}, {"aa": "never"}, {"compare": "x"}, {"max_pairs": 3}])
+def test_a_plan_of_a_version_that_knows_more_is_not_run(wrong: dict[str, object]) -> None:
+    state = PlanState(replace(PLAN, **wrong), "running", 1.0)  # type: ignore[arg-type]
+    assert plan_states({b"swap": state.to_json()}) == {}
+
+
+def test_a_computed_horizon_is_no_change_of_the_design() -> None:
+    auto = replace(PLAN, method="hybrid", max_pairs=300, auto_horizon=True)
+    assert auto.same_design(replace(auto, max_pairs=500))
+    assert not auto.same_design(replace(auto, margin=0.1))
+    given = replace(auto, auto_horizon=False)
+    assert not given.same_design(auto)
+    assert not given.same_design(replace(given, max_pairs=500))
 
 
 def test_the_control_asked_again_is_an_arm_of_its_own() -> None:

@@ -537,6 +537,7 @@ async def test_a_shadow_under_way_does_not_hold_up_the_stop(
         "candidate": {"upstream": "u1", "model": "model-u1"},
         "shadow": 1.0,
         "repeat_control": 0.0,
+        "aa": "proof",
     }
     program = await serve(configured(upstream, second, chat={"fallback": []}, experiments={"swap": experiment}))
     second.says(HOLD, "late")

@@ -23,6 +23,7 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
+from gateway.core.plan import PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
@@ -122,6 +123,8 @@ class ExperimentEngine:
             for plan in await self._store.run(stored_plans):
                 while await self._window(leader, plan, watermark):
                     pass
+                if plan.state == "running" and plan.plan.max_pairs is not None:
+                    await self._stop_at_horizon(plan)
                 if plan.plan.mode != "shadow" and plan.state == "running":
                     await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
         await self._show()
@@ -154,6 +157,21 @@ class ExperimentEngine:
             self.leads = False
             return False
         return len(found) == most
+
+    async def _stop_at_horizon(self, plan: StoredPlan) -> None:
+        """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
+        if not await self._store.look(lambda connection: is_closed(connection, plan)):
+            return
+        known = (await self._corridor.state.plans()).get(plan.plan.name)
+        if known is None or not known.running or known.plan.hash != plan.hash:
+            return
+        if await self._corridor.state.set_plan(PlanState(known.plan, "stopped", self._clock()), known):
+            for arm, _ in plan.plan.candidates:
+                found = await self._store.look(lambda connection, arm=arm: finding(connection, plan, arm))  # type: ignore[misc]
+                log.info(
+                    "experiment %s reached its horizon of %d pairs; verdict on %s: %s",
+                    plan.plan.name, plan.plan.max_pairs, arm, found.decision.verdict, extra={"plan": plan.hash},
+                )  # fmt: skip
 
     async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
         """Runs every pair scorer on every pair that it has not scored yet.
@@ -256,6 +274,14 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
         look = SequenceStates(connection, plan)
         found += [_figures(finding(connection, plan, arm), look) for arm, _ in plan.plan.candidates]
     return tuple(found)
+
+
+def is_closed(connection: Reading, plan: StoredPlan) -> bool:
+    """Whether the primary has reached the plan's horizon with every candidate."""
+    primary = plan.plan.primary
+    sequences = SequenceStates(connection, plan).sequences
+    found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
+    return bool(found) and all(each is not None and each.closed for each in found)
 
 
 def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:

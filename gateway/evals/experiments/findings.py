@@ -8,16 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.core.plan import CONTROL, REPEAT, Plan
-from gateway.evals.experiments.gates import PairLosses, aa_gate, losses_gate, same_path_gate
+from gateway.core.plan import CONTROL, FAILURE_METRICS, REPEAT, Plan
+from gateway.evals.experiments.gates import PairLosses, aa_alarm, aa_gate, losses_gate, same_path_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of
-from gateway.evals.experiments.metrics import BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
+from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Role
 from gateway.evals.experiments.sequences import METHOD_NAMES
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
-from gateway.evals.experiments.verdict import Decision, SwapDescription, cheaper, decide, faster, with_findings
+from gateway.evals.experiments.verdict import (
+    Decision,
+    SwapDescription,
+    cheaper,
+    decide,
+    faster,
+    pairs_needed,
+    with_findings,
+)
 from gateway.evals.statistics.evalues import e_bh
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -25,7 +33,7 @@ from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pai
 from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
-_GATES = (LOST, JUDGED)
+_HIDDEN = (LOST, JUDGED, ALONE)
 FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
 
 
@@ -62,7 +70,7 @@ class SequenceStates:
         self.sequences = {key: Differences.from_state(states[name]) for key, name in self.names.items() if key[0]}
 
     def metrics(self, candidate: str) -> list[str]:
-        return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _GATES})
+        return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
 
     def prefers(self, candidate: str, metric: str) -> bool:
         """Whether the metric is a pairwise judge's preference."""
@@ -72,8 +80,10 @@ class SequenceStates:
     def comparison(self, candidate: str, metric: str) -> Comparison:
         sequence = self.sequences.get((candidate, metric))
         margin = margin_of(self.plan, metric)
+        alone = self.sequences.get((candidate, ALONE)) if metric in FAILURE_METRICS else None
         if sequence is None:
-            return empty_comparison(self.plan, metric)
+            empty = empty_comparison(self.plan, metric)
+            return empty if alone is None else _with_alone(empty, alone)
         noise = self.sequences.get((REPEAT, metric))
         made = Comparison(
             metric=metric,
@@ -92,7 +102,28 @@ class SequenceStates:
             method=METHOD_NAMES[sequence.rule.method],
         )
         variance = sequence.moments.variance() if sequence.n else 0.0
-        return with_findings(made, sequence.rule, variance)
+        found = with_findings(made, sequence.rule, variance)
+        return found if alone is None else _with_alone(found, alone)
+
+
+def _with_alone(c: Comparison, alone: Differences) -> Comparison:
+    """A comparison of failures, with what every pair says about the candidate's own.
+
+    The candidate's rate is an upper bound of how much more often it fails, since the control's rate is at least 0. Both
+    intervals have half of the error. Its direction and evidence stay those of the comparison with the repeat.
+    """
+    bound = alone.estimate()
+    low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
+    value, high = (bound.value, None) if c.difference.value is None else (c.difference.value, c.difference.high)
+    found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.moments.variance())
+    needed = pairs_needed(bound, alone.n, alone.moments.variance(), c.margin, alone.rule) if c.margin else None
+    undecided = found.margin_found == "unclear"
+    return replace(
+        found,
+        pairs=max(c.pairs, alone.n),
+        pairs_needed=min((n for n in (needed, c.pairs_needed) if n), default=None) if undecided else None,
+        method=c.method or METHOD_NAMES[alone.rule.method],
+    )
 
 
 def role_of(plan: Plan, metric: str) -> Role:
@@ -201,11 +232,15 @@ def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: floa
     plan, metric = looked.plan, primary.metric
     name = looked.names.get((candidate, metric))
     distance = name is not None and name.identity != BUILT_IN and looked.sequences[candidate, metric].test is not None
-    if plan.repeat_control and (metric in SAME_PATH or metric == P95 or distance):
+    repeated = plan.compare == "repeat" and not looked.prefers(candidate, metric)
+    if repeated or (plan.repeat_control and (metric in SAME_PATH or metric == P95 or distance)):
         return same_path_gate(metric)
     noise = looked.sequences.get((REPEAT, metric))
     estimate = None if noise is None else noise.estimate()
-    return aa_gate(metric, estimate, noise.n if noise else 0, plan.margin or delta, plan.repeat_control > 0)
+    pairs, repeats = noise.n if noise else 0, plan.repeat_control > 0
+    if plan.aa == "alarm":
+        return aa_alarm(metric, estimate, pairs, repeats)
+    return aa_gate(metric, estimate, pairs, plan.margin or delta, repeats)
 
 
 def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:

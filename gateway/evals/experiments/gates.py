@@ -13,6 +13,7 @@ from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.srm import SequentialRatio
 
 NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
+FEWEST_REPEATS = 10  # values of the control's repeat before the A/A alarm can be green
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0
@@ -44,6 +45,31 @@ def aa_gate(metric: str, noise: Estimate | None, pairs: int, delta: float, repea
     if -delta <= low and high <= delta:
         return GateResult("aa", 1, f"{finding}, inside ±{delta:g}", value)
     return GateResult("aa", 0, f"{finding}, not inside ±{delta:g} yet", value)
+
+
+def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> GateResult:
+    """A/A as an alarm: red once the control differs from its repeat, green after FEWEST_REPEATS without that.
+
+    Green is no proof; the sentence states which bias is excluded so far. noise, pairs, repeats: as in aa_gate; the
+    interval has the error AA_ALPHA.
+    """
+    if not repeats:
+        return GateResult("aa", 0, "the control is never repeated: set repeat_control to check the pipeline")
+    if noise is None or noise.value is None or pairs < FEWEST_REPEATS:
+        return GateResult(
+            "aa",
+            0,
+            f"{pairs} of at least {FEWEST_REPEATS} pairs of the control and its repeat have a value of {metric}",
+        )
+    if noise.low is None or noise.high is None:
+        says = f"the control and its repeat are alike on {metric} so far ({pairs} pairs, too few to bound a bias)"
+        return GateResult("aa", 1, says, noise.value)
+    if noise.low > 0 or noise.high < 0:
+        finding = f"the control against itself on {metric}: {noise.low:+.3g} … {noise.high:+.3g} over {pairs} pairs"
+        return GateResult("aa", -1, f"{finding}: the pipeline alone makes a difference", noise.value)
+    bias = max(-noise.low, noise.high)
+    says = f"the shadow path shifts {metric} by at most ±{bias:.2g} (99 %, {pairs} pairs)"
+    return GateResult("aa", 1, says, noise.value)
 
 
 def same_path_gate(metric: str) -> GateResult:

@@ -96,30 +96,42 @@ MEASURES = ("total_s", "first_token_s", "cost_per_1k", "output_tokens")
 UNITS = {"total_s": "s", "first_token_s": "s", "cost_per_1k": "USD per 1k", "output_tokens": "tokens"}
 SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # these are compared with the control's repeat
 LOST, JUDGED = "lost", "judge failed"  # metrics that only the gates use
+ALONE = "failed alone"
+"""Whether the candidate failed, on every pair. A pair exists only where the served answer did not fail, so this is no
+comparison: the control's own rate on the same requests is known from its repeats only. But that rate is at least 0, so
+"the candidate fails in less than the margin" already shows that it does not fail more often by the margin; and this is
+known from every pair, whatever the share of repeats."""
 
 
 def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     """Every metric that this pair may have a value of, in a fixed order."""
     again: Against = "repeat" if plan.repeat_control else "control"
+    scored: Against = "repeat" if plan.compare == "repeat" else "control"
     found = [Metric("error_rate", "failed", against=again), Metric("completion", "completed", against=again)]
-    found += [Metric("cost_per_1k", "measure"), Metric("output_tokens", "measure")]
+    found += [Metric(ALONE, "failed")] if counts_alone(plan) else []
+    found += [Metric("cost_per_1k", "measure", against=scored), Metric("output_tokens", "measure", against=scored)]
     if plan.repeat_control:
         found += [Metric("total_s", "measure", against="repeat"), Metric("first_token_s", "measure", against="repeat")]
     found += [Metric(LOST, "lost", against=again)]
     taken = {m.name for m in found}
-    found += [m for m in sorted(_scored(joined), key=lambda m: (m.name, m.identity)) if m.name not in taken]
+    found += [m for m in sorted(_scored(joined, scored), key=lambda m: (m.name, m.identity)) if m.name not in taken]
     primary = next((m for m in found if m.name == plan.primary), None)
     return [*found, Metric(JUDGED, "judge", primary.identity, primary.against)] if primary else found
 
 
-def _scored(joined: JoinedPair) -> Iterator[Metric]:
+def counts_alone(plan: Plan) -> bool:
+    """Whether a plan has the metric ALONE: not where the control is asked again for every pair, or never."""
+    return plan.method in ("hybrid", "anytime") and 0 < plan.repeat_control < 1
+
+
+def _scored(joined: JoinedPair, against: Against) -> Iterator[Metric]:
     seen = [joined.control, *joined.arms.values()]
     singles = {key: o for arm in seen for key, o in arm.scores.items() if o.status == "scored"}
     for key in {key for arm in seen for key in arm.scores}:
         opinion = singles.get(key)
         bounded = opinion is None or opinion.value is not None
         if opinion is None or opinion.direction != "neutral":
-            yield Metric(key[0], "score" if bounded else "value", key[1])
+            yield Metric(key[0], "score" if bounded else "value", key[1], against)
     pairwise = {key: o for arm in joined.arms.values() for key, o in arm.pair_scores.items()}
     for key, opinion in pairwise.items():
         distance = opinion.direction == "minimise"
@@ -269,4 +281,4 @@ _TAKERS = {
 
 def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:
     """The metrics that compare the control's repeat with the served answer: the A/A pairs."""
-    return [m for m in metrics if m.against == "control" and m.source not in ("lost", "judge")]
+    return [m for m in metrics if m.against == "control" and m.source not in ("lost", "judge") and m.name != ALONE]

@@ -6,8 +6,10 @@ candidate that is exactly as good, and for one that is worse by twice the margin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
+from gateway.core.horizon import planned_pairs
 from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.findings import SequenceStates
 from gateway.evals.experiments.latency_difference import P95
@@ -77,6 +79,8 @@ def _power(plan: Plan, look: SequenceStates | None, metric: str) -> Power:
 
 def needed(rule: SequenceRule, variance: float, margin: float) -> int | None:
     """Pairs until a candidate without any difference is shown to be within the margin. None: too many to predict."""
+    if rule.method == "hybrid" and margin > 0:
+        return planned_pairs(math.sqrt(variance), margin, rule.alpha, largest=rule.largest)
     more = pairs_needed(Estimate(0.0), 2, variance, margin, rule) if margin > 0 else None
     return None if more is None else more + 2
 
@@ -85,14 +89,13 @@ def _known(
     plan: Plan, look: SequenceStates | None, metric: str, margin: float
 ) -> tuple[float | None, str, SequenceRule, int]:
     """(variance of a difference, its basis, the rule of the sequence, pairs so far)."""
-    alpha = plan.alpha / len(plan.candidates)
     candidate = plan.candidates[0][0]
     sequences = {} if look is None else look.sequences
     of_candidate = sequences.get((candidate, metric))
     have = of_candidate.n if of_candidate else 0
     bounded = of_candidate.bounded if of_candidate else metric not in (*MEASURES, P95)
     source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
-    rule = rule_of(Metric(metric, source), alpha, margin, plan.stationary)
+    rule = rule_of(plan, Metric(metric, source), margin)
     for arm, words in ((REPEAT, "the control against itself"), (candidate, "the candidate so far")):
         found = sequences.get((arm, metric))
         if found is not None and found.n >= MIN_PAIRS:

@@ -78,6 +78,8 @@ class PlanProgress:
         sequence = self._sequences.get(name)
         if sequence is None:
             sequence = self._sequences[name] = self.new_sequence(metric, name.candidate)
+        if sequence.closed:
+            return
         sequence.add(taken)
         self._moved.add(name)
         if joined.cluster is not None:
@@ -90,9 +92,8 @@ class PlanProgress:
             self._points.append(TrailPoint(name, sequence.n, sequence.moments.mean, low, high))
 
     def new_sequence(self, metric: Metric, arm: str) -> DifferenceSequence:
-        """An empty sequence with the plan's rule. The candidates share alpha evenly."""
-        alpha = self._plan.alpha / len(self._plan.candidates)
-        rule = rule_of(metric, alpha, margin_of(self._plan, metric), self._plan.stationary)
+        """An empty sequence with the plan's rule."""
+        rule = rule_of(self._plan, metric, margin_of(self._plan, metric), arm)
         distance = metric.source == "distance" and arm != REPEAT
         return DifferenceSequence(rule, metric.bounded, distance, metric.source == "preference")
 

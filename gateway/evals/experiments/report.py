@@ -66,6 +66,12 @@ class Comparison:
     log_evalue: float | None = None  # ln of the evidence against "no difference"
     corrected: Estimate | None = None  # the difference, corrected by people's labels
     method: str = ""  # name of the interval's method, for readers
+    horizon: int | None = None  # pairs at which the sequence closes; None: it does not
+    chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
+
+    @property
+    def closed(self) -> bool:
+        return self.horizon is not None and self.pairs >= self.horizon
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,49 @@
 """One metric of one arm over the course of an experiment: the difference, with an interval valid at every look.
 
-On live traffic this is an empirical-Bernstein confidence sequence for differences in [−1, 1]; betting where the plan
-says that the mean does not move; an asymptotic sequence for unbounded values (latency, cost, tokens). Scores never
-use the asymptotic one: a run of equal scores has no variance, and its interval would be a point. A sequence can be
-saved and restored at any pair.
+A plan's method chooses it. hybrid: the primary has an asymptotic sequence that ends in a fixed-n interval at the
+horizon; guardrails stay valid at any look. anytime: the same without an end. guaranteed: empirical Bernstein.
+stationary: betting. Values without bounds (latency, cost, tokens) always have an asymptotic sequence. For scores it has
+a floor: a run of equal scores has no variance, and its interval would be a point. A sequence can be saved and restored
+at any pair.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
-from gateway.evals.experiments.metrics import Metric, PairValue
+from gateway.core import plan as plans
+from gateway.core.horizon import BURN_IN as FEWEST
+from gateway.core.plan import CANDIDATE, REPEAT, Plan
+from gateway.evals.experiments.metrics import Metric, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.asymptotic import AsymptoticMean
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.domains import at_least, one_of
 from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.evals.statistics.evalues import BettingTest, aa_increment
+from gateway.evals.statistics.hybrid import GuardedMean, HybridMean
 from gateway.evals.statistics.moments import Moments
+from gateway.evals.statistics.rare import RareDifference
 from gateway.evals.statistics.state import State
 
-Method = Literal["bernstein", "betting", "asymptotic"]
-METHOD_NAMES = {
+Sequence = EmpiricalBernstein | BettingMean | AsymptoticMean | HybridMean | GuardedMean | RareDifference
+Method = Literal["bernstein", "betting", "asymptotic", "hybrid", "guarded", "rare"]
+METHOD_NAMES: dict[Method, str] = {
     "bernstein": "empirical-Bernstein confidence sequence",
     "betting": "betting confidence sequence, the mean taken as constant",
     "asymptotic": "asymptotic confidence sequence",
+    "hybrid": "asymptotic confidence sequence with a fixed-n interval at the horizon, for independent pairs",
+    "guarded": "asymptotic confidence sequence with a floor for ties, for independent pairs",
+    "rare": "exact confidence sequence for failures, the rates taken as constant",
 }
+METHODS: dict[plans.Method, Method] = {
+    "hybrid": "hybrid", "anytime": "guarded", "guaranteed": "bernstein", "stationary": "betting",
+}  # fmt: skip
+"""The sequence that the primary has with each method of a plan."""
+AA_ALPHA = 0.01  # the probability that the A/A alarm is false, over all looks
 BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have long tails
 _GUESS = 0.1  # assumed variance of a difference of scores
 _RARE = 0.03  # assumed variance of a difference of failures
@@ -42,19 +57,50 @@ class SequenceRule:
     method: Method
     alpha: float
     v_opt: float = 10.0  # the variance sum at which bernstein is tightest
-    n_opt: float = 500.0  # the number of pairs at which asymptotic is tightest
+    n_opt: float = 500.0  # the number of pairs at which asymptotic and guarded are tightest
+    horizon: int = 0  # of hybrid
+    largest: float = 1.0  # the largest difference, of hybrid; 0: without bounds
 
 
-def rule_of(metric: Metric, alpha: float, margin: float | None, stationary: bool) -> SequenceRule:
+def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDATE) -> SequenceRule:
     """The rule that is tightest about where an effect of the margin's size is decided, at the expected variance.
 
-    margin: None: the metric has none. stationary: the plan says that the mean does not move.
+    margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
     """
-    if not metric.bounded:
-        return SequenceRule("asymptotic", alpha)
+    alarm = arm == REPEAT and plan.aa == "alarm"
+    alpha = AA_ALPHA if alarm else plan.alpha / len(plan.candidates)
+    alpha = alpha / 2 if splits_error(plan, metric) else alpha
     guess = _RARE if metric.source in _FAILURES else _GUESS
-    v_opt = 9.0 * (guess / margin) ** 2 if margin else 10.0
-    return SequenceRule("betting" if stationary else "bernstein", alpha, min(max(v_opt, 10.0), 1e4))
+    v_opt = min(max(9.0 * (guess / margin) ** 2 if margin else 10.0, 10.0), 1e4)
+    horizon = _horizon(plan, metric, arm) if metric.name == plan.primary else 0
+    if not metric.bounded:
+        chosen = horizon and not plan.auto_horizon  # the automatic one is guessed for scores
+        return (
+            SequenceRule("hybrid", alpha, horizon=horizon, largest=0.0) if chosen else SequenceRule("asymptotic", alpha)
+        )
+    if plan.method in ("guaranteed", "stationary"):
+        return SequenceRule(METHODS[plan.method], alpha, v_opt)
+    if horizon:
+        return SequenceRule("hybrid", alpha, horizon=horizon)
+    if metric.source in _FAILURES and metric.name != plan.primary:
+        return SequenceRule("rare", alpha)
+    return SequenceRule("guarded", alpha, n_opt=min(max(9.0 * guess / margin**2, BURN_IN), 1e5) if margin else 500.0)
+
+
+def splits_error(plan: Plan, metric: Metric) -> bool:
+    """Whether two sequences, half of the error each, speak about this metric: see metrics.ALONE."""
+    return metric.source in ("failed", "completed") and counts_alone(plan)
+
+
+def _horizon(plan: Plan, metric: Metric, arm: str) -> int:
+    """Values at which the last look is taken; 0: at none. For the repeat: as many as come with a probability of 0.9."""
+    if plan.method != "hybrid" or plan.max_pairs is None:
+        return 0
+    if arm != REPEAT:
+        return plan.max_pairs
+    n, share = plan.max_pairs, plan.repeat_control
+    few = math.floor(n * share - 1.3 * math.sqrt(n * share * (1 - share)))
+    return few if few >= FEWEST else 0
 
 
 class DifferenceSequence:
@@ -76,6 +122,11 @@ class DifferenceSequence:
     @property
     def n(self) -> int:
         return self.difference.n
+
+    @property
+    def closed(self) -> bool:
+        """The horizon is reached: no further pair is taken."""
+        return bool(self.rule.horizon) and self.n >= self.rule.horizon
 
     def add(self, taken: PairValue) -> None:
         """Takes the next pair, in order."""
@@ -113,17 +164,18 @@ class DifferenceSequence:
             return 0.0
         if isinstance(self.difference, EmpiricalBernstein):
             return self.difference.log_e_value(0.0)
-        if isinstance(self.difference, AsymptoticMean):
+        if isinstance(self.difference, AsymptoticMean | HybridMean | GuardedMean):
             return self.difference.log_e_value()
+        if isinstance(self.difference, RareDifference):
+            return _log_mean(self.difference.log_evidence_above(0.0), self.difference.log_evidence_below(0.0))
         half = self.difference.cells // 2
         state = self.difference.state()
-        up, down = state["log_up"][half], state["log_down"][half]
-        return float(max(up, down) + math.log1p(math.exp(-abs(up - down))) - math.log(2.0))
+        return _log_mean(state["log_up"][half], state["log_down"][half])
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
         return {
-            "rule": [self.rule.method, self.rule.alpha, self.rule.v_opt, self.rule.n_opt],
+            "rule": list(astuple(self.rule))[: 6 if self.rule.horizon else 4],
             "bounded": self.bounded,
             "preference": self.preference,
             "difference": self.difference.state(),
@@ -150,12 +202,23 @@ def trail_point(n: int) -> bool:
     return n <= 10 or math.floor(24 * math.log10(n)) != math.floor(24 * math.log10(n - 1))
 
 
-def _empty_sequence(rule: SequenceRule) -> EmpiricalBernstein | BettingMean | AsymptoticMean:
+def _log_mean(a: float, b: float) -> float:
+    """ln of the mean of e^a and e^b."""
+    return float(max(a, b) + math.log1p(math.exp(-abs(a - b))) - math.log(2.0))
+
+
+def _empty_sequence(rule: SequenceRule) -> Sequence:
     one_of("method", rule.method, METHOD_NAMES)
     if rule.method == "betting":
         return BettingMean(rule.alpha)
     if rule.method == "asymptotic":
         return AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
+    if rule.method == "hybrid":
+        return HybridMean(rule.alpha, rule.horizon, rule.largest)
+    if rule.method == "guarded":
+        return GuardedMean(rule.alpha, rule.n_opt)
+    if rule.method == "rare":
+        return RareDifference(rule.alpha)
     return EmpiricalBernstein(rule.alpha, -1.0, 1.0, rule.v_opt)
 
 

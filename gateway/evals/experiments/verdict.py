@@ -3,7 +3,8 @@
 `ship` requires that the primary and every guardrail are shown not to be worse than their margins. Each is tested at the
 plan's full alpha without a correction: a wrong `ship` requires that the truly worse metric is missed, which has
 probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
-margin; its error adds up over primary and guardrails, alpha / 2 each.
+margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
+`ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
+from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.evals.experiments.gates import worst
 from gateway.evals.experiments.number_format import counted, digits, interval, number
 from gateway.evals.experiments.report import (
@@ -24,10 +27,13 @@ from gateway.evals.experiments.report import (
     margin_finding,
 )
 from gateway.evals.experiments.sequences import SequenceRule
+from gateway.evals.statistics import hybrid
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.empirical_bernstein import bernstein_bound
+from gateway.evals.statistics.rare import RareDifference
 
 MOST_PAIRS = 10_000_000  # a larger number of missing pairs is reported as out of reach
+FUTILE = 0.05  # with a smaller chance of a decision, the advice is to stop
 HARMLESS: tuple[Margin, ...] = ("equivalent", "non_inferior")
 
 
@@ -53,17 +59,19 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
     """About how many more pairs decide the margin, if the mean and the variance stay the same.
 
     That is the smallest n at which the interval around the same mean lies on one side of -margin, less the n so far.
-    n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than MOST_PAIRS.
+    n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than
+    MOST_PAIRS or the horizon.
     """
     if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
         return None
     gap = abs(difference.value + margin)
     width = half_width_of(rule, variance)
-    high = max(n, 2)
+    most = rule.horizon or MOST_PAIRS
+    high = min(max(n, 2), most)
     while width(high) >= gap:
-        high *= 2
-        if high > MOST_PAIRS:
+        if high >= most:
             return None
+        high = min(2 * high, most)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -79,7 +87,35 @@ def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], floa
     if rule.method == "asymptotic":
         tuning = Tuning(rule.alpha, rule.n_opt)
         return lambda n: half_width(math.sqrt(variance), n, tuning)
+    if rule.method == "hybrid":
+        return lambda n: hybrid.half_width(rule.alpha, rule.horizon, int(n), variance * n, rule.largest)
+    if rule.method == "guarded":
+        return lambda n: hybrid.guarded_half_width(rule.alpha, rule.n_opt, int(n), variance * n)
+    if rule.method == "rare":
+        return lambda n: _rare_half_width(rule.alpha, int(n), variance)
     return lambda n: bernstein_bound(variance * n, rule.alpha, 2.0, rule.v_opt) / n
+
+
+def _rare_half_width(alpha: float, n: int, variance: float) -> float:
+    each = min(round(variance * n / 2), n // 2)  # failures of one arm alone, as frequent on both
+    return RareDifference(alpha, n, each, each).interval()[1]
+
+
+def chance_of_decision(
+    difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule
+) -> float | None:
+    """The probability that the interval at the horizon lies on one side of -margin.
+
+    Both what is known of the mean and the pairs to come are normal around the mean so far. None: there is no horizon,
+    it is reached, or too few pairs are known.
+    """
+    left = rule.horizon - n
+    if not rule.horizon or left <= 0 or n < FEWEST or difference.value is None or not variance:
+        return None
+    spread = left / rule.horizon * math.sqrt(variance * (1 / n + 1 / left))
+    half = half_width_of(rule, variance)(rule.horizon)
+    ahead = NormalDist(difference.value + margin, spread)
+    return 1.0 - (ahead.cdf(half) - ahead.cdf(-half))
 
 
 def decide(
@@ -97,10 +133,9 @@ def decide(
     if primary is None:
         why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
-    red = [gate for gate in gates if gate.state < 1]
-    if worst(gates) < 1:
-        reasons = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in red)
-        return Decision("hold", f"{head}verdict withheld; {_first(reasons)}. Hold.", reasons)
+    open_gates = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in gates if gate.state < 1)
+    if worst(gates) < 0:
+        return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     finding = ", ".join([f"{head}{_finding(primary)}", *claims])
     bad = [c for c in (primary, *guardrails) if c.margin_found == "inferior"]
     if bad:
@@ -108,13 +143,25 @@ def decide(
         broken = [c.metric for c in bad if c is not primary]
         tail = f" Guardrails broken: {', '.join(broken)}." if broken else ""
         return Decision("reject", f"{finding}.{tail} Reject.", reasons)
-    undecided = [c for c in (primary, *guardrails) if c.margin_found not in HARMLESS]
-    if undecided:
-        reasons = tuple(_undecided(c) for c in undecided)
-        return Decision("hold", f"{finding}. Undecided: {'; '.join(reasons)}. Hold.", reasons)
+    reasons = tuple(_undecided(c) for c in (primary, *guardrails) if c.margin_found not in HARMLESS)
+    if open_gates:
+        reasons = (*open_gates, *reasons)
+        return Decision("hold", f"{head}verdict withheld; {_first(reasons)}. Hold.", reasons)
+    if reasons:
+        return Decision("hold", f"{finding}. {_open_end(primary)}ndecided: {'; '.join(reasons)}. Hold.", reasons)
     tail = " Guardrails hold." if guardrails else ""
     reasons = tuple(f"{c.metric}: {_words(c)}" for c in (primary, *guardrails))
     return Decision("ship", f"{finding}.{tail} Ship.", reasons)
+
+
+def _open_end(primary: Comparison) -> str:
+    """How an undecided sentence goes on: the plan is closed, or a verdict is out of reach, or it may still come."""
+    if primary.closed:
+        return f"Closed at {counted(primary.pairs, 'pair')}; u"
+    if primary.chance is not None and primary.chance < FUTILE:
+        chance = f"with a probability of {primary.chance:.0%}"
+        return f"The horizon of {counted(primary.horizon or 0, 'pair')} decides it only {chance}: stop paying for it. U"
+    return "U"
 
 
 def _first(reasons: Sequence[str]) -> str:
@@ -150,7 +197,8 @@ def _worse(c: Comparison) -> str:
 def _undecided(c: Comparison) -> str:
     if not c.pairs:
         return f"{c.metric} (no pair yet)"
-    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "too many more to predict"
+    late = f"more than its {counted(c.horizon, 'pair')}" if c.horizon else "too many more to predict"
+    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else late
     return f"{c.metric} ({_numbers(c)}; {more})"
 
 
@@ -170,12 +218,14 @@ def faster(p95: Comparison | None) -> str | None:
 
 
 def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
-    """The comparison with direction_found, margin_found and pairs_needed filled in. variance: of one difference."""
+    """The comparison with its findings and what is still needed filled in. variance: of one difference."""
+    c = replace(c, horizon=rule.horizon or None)
     if c.margin is None:
         return replace(c, direction_found=direction_finding(c.difference), margin_found="unclear", pairs_needed=None)
     return replace(
         c,
         direction_found=direction_finding(c.difference),
-        margin_found=margin_finding(c.difference, c.margin),
+        margin_found=(found := margin_finding(c.difference, c.margin)),
         pairs_needed=pairs_needed(c.difference, c.pairs, variance, c.margin, rule),
+        chance=chance_of_decision(c.difference, c.pairs, variance, c.margin, rule) if found == "unclear" else None,
     )

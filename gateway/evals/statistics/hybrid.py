@@ -14,47 +14,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from gateway.evals.statistics.asymptotic import best_rho, sum_width
+from gateway.core.horizon import BURN_IN, EARLY, guarded
+from gateway.evals.statistics.asymptotic import Tuning, best_rho, log_e_value, sum_width
 from gateway.evals.statistics.domains import at_least, finite, inside, not_negative, positive
 from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.state import State, dump, load
 
-EARLY = 0.2  # share of the error that pays for the looks before the horizon
 TIGHTEST = 0.3  # share of the horizon at which the early sequence is tightest
-BURN_IN = 20  # pairs below which nothing is claimed
-_FLOOR = 3.4  # squared deviations, in units of the largest possible one, that are added while few have been seen
-_FEW = 7.0  # how many such deviations count as few
-
-
-def guarded(m2: float, largest: float) -> float:
-    """The sum of squared deviations m2 plus a floor for what has not been seen yet.
-
-    largest: the largest deviation that one value can have; > 0. Differences that are almost always 0 have no variance
-    until the first one that is not; the normal approximation would then claim certainty. With the floor, n equal
-    values claim no more than the rule of three does: at a one-sided error of 0.02, a mean below 3.8/n of `largest`.
-    The floor fades once many deviations have been seen. Chosen by simulation (tests/evals/statistics/test_hybrid.py).
-    """
-    seen = not_negative("m2", m2) / positive("largest", largest) ** 2
-    return m2 + largest**2 * _FLOOR * min(1.0, _FEW / seen if seen else 1.0)
-
-
-def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8, largest: float = 1.0) -> int:
-    """The horizon at which a difference that is `gap` away from the margin is decided with this power.
-
-    deviation: of one difference, >= 0. gap: distance from the true difference to the margin, > 0. alpha: two-sided, in
-    (0, 1). largest: see `guarded`; 0 for values without bounds.
-    """
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - inside("alpha", alpha) * (1 - EARLY) / 2) + normal.inv_cdf(inside("power", power))
-    variance, needed = not_negative("deviation", deviation) ** 2, (positive("gap", gap) / z) ** 2
-    n = max(variance / needed, float(BURN_IN))
-    for _ in range(64):  # n = (n variance + floor(n)) / (n needed): a contraction, since the floor only shrinks
-        total = guarded(n * variance, largest) if largest else n * variance
-        n, before = max(total / (n * needed), float(BURN_IN)), n
-        n = (n + before) / 2
-        if abs(n - before) < 0.01:
-            break
-    return math.ceil(n)
 
 
 @dataclass(slots=True)
@@ -99,6 +65,12 @@ class HybridMean:
         half = self.half_width()
         return self.mean - half, self.mean + half
 
+    def log_e_value(self) -> float:
+        """ln of the evidence against "the mean is 0", of the sequence before the horizon; 0.0 below the burn-in."""
+        deviation = _deviation(self.n, self.m2, self.largest) if self.n else 0.0
+        tuning = Tuning(self.alpha * EARLY, TIGHTEST * self.horizon, BURN_IN)
+        return log_e_value(self.mean, deviation, self.n, tuning)
+
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
         return dump(self)
@@ -107,6 +79,62 @@ class HybridMean:
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
         """Raises ValueError if a field is missing, unknown or outside its domain."""
         return load(cls, state)
+
+
+@dataclass(slots=True)
+class GuardedMean:
+    """An asymptotic confidence sequence for differences in [-largest, largest], without a horizon.
+
+    AsymptoticMean with the floor of `guarded`, so that equal values do not make a point of the interval.
+    """
+
+    alpha: float = 0.05  # in (0, 1), two-sided, over all looks
+    n_star: float = 500.0  # the number of values at which the interval is tightest
+    largest: float = 1.0  # the largest deviation that one value can have, > 0
+    n: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    def __post_init__(self) -> None:
+        Tuning(self.alpha, self.n_star)
+        positive("largest", self.largest)
+        Moments(self.n, self.mean, self.m2)
+
+    def add(self, x: float) -> None:
+        """Takes the next value, in order of arrival. Raises ValueError unless it is finite."""
+        moments = Moments(self.n, self.mean, self.m2).add(finite("x", x))
+        self.n, self.mean, self.m2 = moments.n, moments.mean, moments.m2
+
+    def interval(self) -> tuple[float, float]:
+        """(low, high); (-inf, inf) below the burn-in."""
+        half = guarded_half_width(self.alpha, self.n_star, self.n, self.m2, self.largest)
+        return self.mean - half, self.mean + half
+
+    def log_e_value(self) -> float:
+        """ln of the evidence against "the mean is 0"; 0.0 below the burn-in."""
+        deviation = _deviation(self.n, self.m2, self.largest) if self.n else 0.0
+        return log_e_value(self.mean, deviation, self.n, Tuning(self.alpha, self.n_star, BURN_IN))
+
+    def state(self) -> State:
+        """A JSON-able dict from which from_state continues bit-identically."""
+        return dump(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "GuardedMean":
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
+        return load(cls, state)
+
+
+def guarded_half_width(alpha: float, n_star: float, n: int, m2: float, largest: float = 1.0) -> float:
+    """Half of the width after n values whose squared deviations add up to m2. See GuardedMean."""
+    if n < BURN_IN:
+        return math.inf
+    return _deviation(n, m2, largest) * sum_width(n, best_rho(alpha, n_star), alpha) / n
+
+
+def _deviation(n: int, m2: float, largest: float) -> float:
+    """The standard deviation of one value, with the floor. n: > 0."""
+    return math.sqrt((guarded(m2, largest) if largest else m2) / n)
 
 
 def half_width(alpha: float, horizon: int, n: int, m2: float, largest: float = 1.0) -> float:

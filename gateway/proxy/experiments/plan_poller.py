@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -87,13 +88,15 @@ class PlanPoller:
         done = True
         for name, plan in present.plans.items():
             known = states.get(name)
-            if not present.starts_itself(name) or (known is not None and known.plan == plan):
+            if not present.starts_itself(name) or (known is not None and known.plan.same_design(plan)):
                 continue
             if known is not None and not known.running:
                 log.warning("experiment %s is stopped and its plan has changed; `gateway ab start` starts it", name)
                 continue
             if await self._shared.set_plan(PlanState(plan, "running", self._clock()), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
+                for caution in cautions(plan):
+                    log.warning("%s", caution)
             else:
                 done = False
         return done

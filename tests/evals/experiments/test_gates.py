@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.experiments.gates import PairLosses, aa_gate, losses_gate, same_path_gate, srm_gate, worst
+from gateway.evals.experiments.gates import PairLosses, aa_alarm, aa_gate, losses_gate, same_path_gate, srm_gate, worst
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.srm import SequentialRatio
 
@@ -23,6 +23,27 @@ from gateway.evals.statistics.srm import SequentialRatio
 )
 def test_the_control_against_itself(noise: Estimate | None, pairs: int, repeats: bool, state: int, says: str) -> None:
     gate = aa_gate("quality", noise, pairs, 0.02, repeats)
+    assert (gate.name, gate.state) == ("aa", state)
+    assert says in gate.says
+
+
+@pytest.mark.parametrize(
+    ("noise", "pairs", "repeats", "state", "says"),
+    [
+        (Estimate(0.0, -0.03, 0.04), 60, True, 1, "the shadow path shifts quality by at most ±0.04 (99 %, 60 pairs)"),
+        (Estimate(0.0, -0.5, 0.5), 20, True, 1, "by at most ±0.5"),
+        (Estimate(0.1), 12, True, 1, "12 pairs, too few to bound a bias"),
+        (Estimate(0.1), 9, True, 0, "9 of at least 10 pairs"),
+        (Estimate(-0.15, -0.2, -0.1), 100, True, -1, "the pipeline alone makes a difference"),
+        (Estimate(0.15, 0.1, 0.2), 100, True, -1, "the pipeline alone makes a difference"),
+        (None, 0, True, 0, "0 of at least 10 pairs"),
+        (None, 0, False, 0, "set repeat_control"),
+    ],
+)
+def test_the_alarm_is_green_until_it_goes_off(
+    noise: Estimate | None, pairs: int, repeats: bool, state: int, says: str
+) -> None:
+    gate = aa_alarm("quality", noise, pairs, repeats)
     assert (gate.name, gate.state) == ("aa", state)
     assert says in gate.says
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
+from fixtures.simulated import a_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.plan import REPEAT
 from gateway.evals.experiments.metrics import Metric, PairValue
 from gateway.evals.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of, trail_point
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
-RULES = [SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)]
+RULES = [
+    *(SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)),
+    *(SequenceRule("hybrid", 0.05, horizon=100), SequenceRule("guarded", 0.05)),
+]
 
 
 def taken(a: float, b: float) -> PairValue:
@@ -40,26 +47,83 @@ def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("metric", "stationary", "method"),
+    ("metric", "method", "expected"),
     [
-        (Metric("quality", "score"), False, "bernstein"),
-        (Metric("quality", "score"), True, "betting"),
-        (Metric("edit", "distance"), False, "bernstein"),
-        (Metric("total_s", "measure"), False, "asymptotic"),
-        (Metric("total_s", "measure"), True, "asymptotic"),
-        (Metric("words", "value"), False, "asymptotic"),
+        (Metric("quality", "score"), "guaranteed", "bernstein"),
+        (Metric("quality", "score"), "stationary", "betting"),
+        (Metric("quality", "score"), "hybrid", "hybrid"),
+        (Metric("quality", "score"), "anytime", "guarded"),
+        (Metric("other", "score"), "hybrid", "guarded"),
+        (Metric("error_rate", "failed"), "hybrid", "rare"),
+        (Metric("error_rate", "failed"), "anytime", "rare"),
+        (Metric("error_rate", "failed"), "guaranteed", "bernstein"),
+        (Metric("edit", "distance"), "guaranteed", "bernstein"),
+        (Metric("total_s", "measure"), "guaranteed", "asymptotic"),
+        (Metric("total_s", "measure"), "stationary", "asymptotic"),
+        (Metric("total_s", "measure"), "hybrid", "asymptotic"),
+        (Metric("words", "value"), "guaranteed", "asymptotic"),
     ],
 )
-def test_the_kind_of_interval_follows_from_the_metric_and_the_plan(
-    metric: Metric, stationary: bool, method: str
-) -> None:
-    assert rule_of(metric, 0.05, 0.02, stationary).method == method
+def test_the_kind_of_interval_follows_from_the_metric_and_the_plan(metric: Metric, method: Any, expected: str) -> None:
+    plan = a_plan(method=method, max_pairs=300 if method == "hybrid" else None)
+    assert rule_of(plan, metric, 0.02).method == expected
+
+
+def test_a_horizon_that_was_guessed_for_scores_ends_no_sequence_without_bounds() -> None:
+    metric = Metric("quality", "value")
+    plan = a_plan(method="hybrid", max_pairs=300)
+    assert rule_of(plan, metric, 20.0) == SequenceRule("hybrid", 0.05, horizon=300, largest=0.0)
+    assert rule_of(replace(plan, auto_horizon=True), metric, 20.0).method == "asymptotic"
+
+
+def test_the_repeat_has_the_alarms_own_error_and_a_horizon_that_it_reaches() -> None:
+    plan = a_plan(method="hybrid", max_pairs=300, aa="alarm", repeat_control=0.25)
+    rule = rule_of(plan, Metric("quality", "score"), 0.1, REPEAT)
+    assert (rule.method, rule.alpha, rule.horizon) == ("hybrid", 0.01, 65)
+    few = rule_of(replace(plan, max_pairs=80), Metric("quality", "score"), 0.1, REPEAT)
+    assert (few.method, few.alpha) == ("guarded", 0.01)
+
+
+def test_what_two_sequences_say_about_failures_shares_the_error() -> None:
+    plan, metric = a_plan(method="hybrid", max_pairs=300, repeat_control=0.25), Metric("error_rate", "failed")
+    assert rule_of(plan, metric, 0.02).alpha == 0.025
+    assert rule_of(replace(plan, repeat_control=1.0), metric, 0.02).alpha == 0.05
+
+
+def test_a_closed_sequence_says_so() -> None:
+    sequence = DifferenceSequence(SequenceRule("hybrid", 0.05, horizon=20), bounded=True)
+    for i in range(20):
+        assert not sequence.closed
+        sequence.add(taken(0.0, i % 2))
+    assert sequence.closed
+    assert DifferenceSequence.from_state(sequence.state()).closed
+
+
+def test_a_state_from_before_there_were_horizons_still_loads() -> None:
+    sequence = DifferenceSequence(SequenceRule("bernstein", 0.05), bounded=True)
+    sequence.add(taken(0.25, 0.5))
+    assert sequence.state()["rule"] == ["bernstein", 0.05, 10.0, 500.0]
+    assert DifferenceSequence.from_state(sequence.state()).estimate() == sequence.estimate()
+
+
+def test_failures_are_stored_as_counts_and_go_on() -> None:
+    sequence = DifferenceSequence(SequenceRule("rare", 0.05), bounded=True)
+    for a, b in [(0, 1), (1, 0), (0, 0), (0, 1)] * 30:
+        sequence.add(taken(a, b))
+    again = DifferenceSequence.from_state(orjson.loads(orjson.dumps(sequence.state())))
+    assert again.estimate() == sequence.estimate()
+    assert again.interval()[0] < 0.25 < again.interval()[1]
+    assert again.log_evalue() == sequence.log_evalue() > 0
 
 
 def test_it_is_laid_where_its_margin_is_about_decided() -> None:
-    narrow, wide = (rule_of(Metric("quality", "score"), 0.05, margin, False).v_opt for margin in (0.02, 0.1))
+    plan = a_plan()
+    narrow, wide = (rule_of(plan, Metric("quality", "score"), margin).v_opt for margin in (0.02, 0.1))
     assert narrow > wide
-    assert rule_of(Metric("error_rate", "failed"), 0.05, 0.02, False).v_opt < narrow
+    assert rule_of(plan, Metric("error_rate", "failed"), 0.02).v_opt < narrow
+    anytime = a_plan(method="anytime")
+    early, late = (rule_of(anytime, Metric("quality", "score"), margin).n_opt for margin in (0.1, 0.02))
+    assert early < late
 
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=["bernstein", "betting"])

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+from fixtures.simulated import a_plan
 from fixtures.simulation_bounds import most_misses
 
 from gateway.evals.experiments.metrics import Metric, PairValue
@@ -18,7 +19,7 @@ from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.empirical_bernstein import bernstein_bound
 
 ALPHA, MARGIN = 0.05, 0.1
-RULE = rule_of(Metric("quality", "score"), ALPHA, MARGIN, stationary=False)
+RULE = rule_of(a_plan(alpha=ALPHA), Metric("quality", "score"), MARGIN)
 
 
 def intervals(x: Floats) -> tuple[Floats, Floats]:

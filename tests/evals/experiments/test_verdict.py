@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fixtures.simulated import a_plan
 
 from gateway.evals.experiments.metrics import Metric
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult
-from gateway.evals.experiments.sequences import rule_of
+from gateway.evals.experiments.sequences import SequenceRule, rule_of
 from gateway.evals.experiments.verdict import (
     SwapDescription,
     cheaper,
@@ -21,7 +22,7 @@ from gateway.evals.experiments.verdict import (
 
 SWAP = SwapDescription("chat", "openai/gpt-x", "local/llama-y")
 GREEN = GateResult("aa", 1, "fine")
-RULE = rule_of(Metric("helpfulness", "score"), 0.05, 0.02, stationary=False)
+RULE = rule_of(a_plan(), Metric("helpfulness", "score"), 0.02)
 
 
 def comparison(metric: str, low: float | None, value: float, high: float | None, margin: float = 0.02) -> Comparison:
@@ -33,6 +34,7 @@ def comparison(metric: str, low: float | None, value: float, high: float | None,
 
 
 GOOD = comparison("helpfulness", -0.011, 0.004, 0.019)
+WORSE = comparison("helpfulness", -0.09, -0.07, -0.05)
 RAIL = comparison("error_rate", -0.004, 0.002, 0.008, 0.01)
 
 
@@ -56,14 +58,75 @@ def test_hold_names_undecided_metrics_and_the_pairs_needed() -> None:
     assert decision.sentence.endswith("Hold.")
 
 
-@pytest.mark.parametrize("state", [0, -1])
-def test_a_gate_that_is_not_green_withholds_the_verdict(state: int) -> None:
-    gate = GateResult("aa", state, "the pipeline alone makes a difference")  # type: ignore[arg-type]
-    decision = decide(SWAP, comparison("helpfulness", -0.09, -0.07, -0.05), [RAIL], [GREEN, gate], ["71 % cheaper"])
+def test_a_red_gate_withholds_every_verdict() -> None:
+    gate = GateResult("aa", -1, "the pipeline alone makes a difference")
+    for primary in (GOOD, WORSE):
+        decision = decide(SWAP, primary, [RAIL], [GREEN, gate], ["71 % cheaper"])
+        assert decision.verdict == "hold"
+        assert "verdict withheld" in decision.sentence
+        assert "the pipeline alone makes a difference" in decision.sentence
+        assert "cheaper" not in decision.sentence
+
+
+def test_an_open_gate_withholds_ship_and_not_reject() -> None:
+    gate = GateResult("losses", 0, "nothing is known yet")
+    held = decide(SWAP, GOOD, [RAIL], [GREEN, gate], [])
+    assert (held.verdict, held.reasons) == ("hold", ("open: nothing is known yet",))
+    assert decide(SWAP, WORSE, [RAIL], [GREEN, gate], []).verdict == "reject"
+
+
+def test_a_hold_lists_open_gates_and_undecided_metrics() -> None:
+    rail = comparison("refusal", -0.05, -0.002, 0.04)
+    decision = decide(SWAP, GOOD, [rail], [GateResult("aa", 0, "3 of at least 10 repeats")], [])
+    assert [reason.partition(" (")[0] for reason in decision.reasons] == ["open: 3 of at least 10 repeats", "refusal"]
+
+
+def hybrid(value: float, half: float, pairs: int, horizon: int = 311, variance: float = 0.09) -> Comparison:
+    open_ = replace(comparison("helpfulness", value - half, value, value + half, 0.05), pairs=pairs)
+    return with_findings(open_, SequenceRule("hybrid", 0.05, horizon=horizon), variance)
+
+
+def test_a_closed_plan_is_undecided_for_good() -> None:
+    decision = decide(SWAP, hybrid(-0.04, 0.035, 311), [], [GREEN], [])
     assert decision.verdict == "hold"
-    assert "verdict withheld" in decision.sentence
-    assert "the pipeline alone makes a difference" in decision.sentence
-    assert "cheaper" not in decision.sentence
+    assert "Closed at 311 pairs; undecided: helpfulness" in decision.sentence
+    assert "more than its 311 pairs" in decision.sentence
+
+
+def test_a_plan_that_cannot_end_in_a_verdict_says_so() -> None:
+    """Almost on the margin, shortly before the horizon."""
+    open_ = hybrid(-0.05, 0.06, 305)
+    assert open_.chance is not None
+    assert open_.chance < 0.05
+    decision = decide(SWAP, open_, [], [GREEN], [])
+    assert "decides it only with a probability of" in decision.sentence
+    assert "stop paying for it. Undecided" in decision.sentence
+
+
+def test_the_chance_of_a_verdict_follows_what_is_known() -> None:
+    early, good, decided = hybrid(-0.05, 0.2, 30), hybrid(0.0, 0.06, 250), hybrid(0.0, 0.03, 300)
+    assert early.chance is not None
+    assert early.chance > 0.3, "little is known yet"
+    assert good.chance is not None
+    assert good.chance > 0.8
+    assert (decided.chance, decided.margin_found) == (None, "equivalent")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [SequenceRule("hybrid", 0.05, horizon=2000), SequenceRule("guarded", 0.05), SequenceRule("rare", 0.05)],
+    ids=lambda rule: rule.method,
+)
+def test_the_pairs_needed_follow_the_method(rule: SequenceRule) -> None:
+    more = pairs_needed(Estimate(0.0, -0.1, 0.1), 100, 0.02, 0.05, rule)
+    assert more is not None
+    width = half_width_of(rule, 0.02)
+    assert width(100 + more) < 0.05 <= width(99 + more)
+
+
+def test_a_horizon_that_is_too_near_needs_more_pairs_than_it_has() -> None:
+    rule = SequenceRule("hybrid", 0.05, horizon=100)
+    assert pairs_needed(Estimate(0.0, -0.1, 0.1), 50, 0.3, 0.05, rule) is None
 
 
 def test_a_guardrail_alone_rejects() -> None:

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gateway.core.horizon import BURN_IN, EARLY, guarded, planned_pairs
 from gateway.evals.statistics.asymptotic import best_rho
-from gateway.evals.statistics.hybrid import BURN_IN, EARLY, TIGHTEST, HybridMean, guarded, half_width, planned_pairs
+from gateway.evals.statistics.hybrid import TIGHTEST, HybridMean, half_width
 
 ALPHA = 0.05
 Z = NormalDist().inv_cdf

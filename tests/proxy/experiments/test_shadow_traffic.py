@@ -58,6 +58,7 @@ async def make(
             "candidate": {"upstream": "u1", "model": "new"},
             "shadow": 1.0,
             "repeat_control": 0.0,
+            "aa": "proof",
             **(experiment or {}),
         }
         made = configured(upstream, second, third, sampling={"rate": rate})

@@ -24,7 +24,7 @@ from gateway.evals.experiments.report import (
     SimilarityTest,
     Wins,
 )
-from gateway.evals.experiments.sequences import METHOD_NAMES
+from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.store.experiments import queries
@@ -60,7 +60,9 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         ]
     if p.mode != "shadow":
         rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
-    method = METHOD_NAMES["betting" if p.stationary else "bernstein"]
+    if p.max_pairs:
+        rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}"))
+    method = f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
 
@@ -78,7 +80,7 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
         sentences.append(f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates.")
     if any(s.test is not None for s in look.sequences.values()):
         sentences.append("Finding no difference in distance does not prove that the answers are alike.")
-    if plan.stationary:
+    if plan.method == "stationary":
         sentences.append("The plan states that the mean is constant; if it is not, the intervals may miss it.")
     return tuple(sentences)
 

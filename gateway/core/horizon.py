@@ -1,0 +1,59 @@
+"""How many pairs a comparison needs that ends at a planned number of pairs, and what each look costs of the error.
+
+The config freezes this number into a plan; statistics/hybrid.py builds the interval that it belongs to.
+"""
+
+import math
+from statistics import NormalDist
+
+EARLY = 0.2  # share of the error that pays for the looks before the horizon
+BURN_IN = 20  # pairs below which nothing is claimed
+_FLOOR = 3.4  # squared deviations, in units of the largest possible one, that are added while few have been seen
+_FEW = 7.0  # how many such deviations count as few
+
+
+def guarded(m2: float, largest: float) -> float:
+    """The sum of squared deviations m2 plus a floor for what has not been seen yet.
+
+    largest: the largest deviation that one value can have; > 0. Differences that are almost always 0 have no variance
+    until the first one that is not; the normal approximation would then claim certainty. With the floor, n equal
+    values claim no more than the rule of three does: at a one-sided error of 0.02, a mean below 3.8/n of `largest`.
+    The floor fades once many deviations have been seen. Chosen by simulation (tests/evals/statistics/test_hybrid.py).
+    """
+    seen = _at_least_0("m2", m2) / _above_0("largest", largest) ** 2
+    return m2 + largest**2 * _FLOOR * min(1.0, _FEW / seen if seen else 1.0)
+
+
+def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8, largest: float = 1.0) -> int:
+    """The horizon at which a difference that is `gap` away from the margin is decided with this power.
+
+    deviation: of one difference, >= 0. gap: distance from the true difference to the margin, > 0. alpha: two-sided, in
+    (0, 1). largest: see `guarded`; 0 for values without bounds.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - _share("alpha", alpha) * (1 - EARLY) / 2) + normal.inv_cdf(_share("power", power))
+    variance, needed = _at_least_0("deviation", deviation) ** 2, (_above_0("gap", gap) / z) ** 2
+    n = max(variance / needed, float(BURN_IN))
+    for _ in range(64):  # n = (n variance + floor(n)) / (n needed): a contraction, since the floor only shrinks
+        total = guarded(n * variance, largest) if largest else n * variance
+        n, before = max(total / (n * needed), float(BURN_IN)), n
+        n = (n + before) / 2
+        if abs(n - before) < 0.01:
+            break
+    return math.ceil(n)
+
+
+def _share(name: str, value: float) -> float:
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"{name}: {value!r} is outside (0, 1)")
+    return value
+
+
+def _above_0(name: str, value: float) -> float:
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name}: {value!r} is outside (0, inf)")
+    return value
+
+
+def _at_least_0(name: str, value: float) -> float:
+    return value if value == 0 else _above_0(name, value)
