@@ -5,7 +5,7 @@ from __future__ import annotations
 from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
 
 ALIAS = '{alias=~"$alias", upstream=~"$upstream"}'
-FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone"}'
+FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone|client_error|queue_full"}'
 MODEL = '{gen_ai_request_model=~"$alias"}'
 RATE = "[$__rate_interval]"
 REQUESTS = f"rate(gateway_requests_total{ALIAS}{RATE})"

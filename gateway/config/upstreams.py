@@ -64,7 +64,7 @@ class Upstream(Section):
     concurrency: Annotated[int, Field(gt=0)] | None = None
     """Requests in flight at once, per gateway process. Default: unlimited."""
     queue: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait when `concurrency` is reached; any further one fails over or gets HTTP 503."""
+    """Requests that may wait when `concurrency` is reached; any further one fails over or gets HTTP 429."""
     queue_s: Positive = 5.0
     """Seconds that a request may wait in that queue."""
     load: Load | None = None

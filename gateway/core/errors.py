@@ -8,7 +8,8 @@ GatewayError                 has a status: it may be the answer to a client
 │   └── ModelNotFound   404  model_not_found
 ├── WrongMethod         405  carries allow
 ├── TooLarge            413
-├── Overloaded          503  no target may be asked now, or its queue is full; carries retry-after
+├── QueueFull           429  every target's queue is full; carries retry-after
+├── Overloaded          503  no target may be asked now; carries retry-after
 ├── NotImplementedHere  501
 ├── UpstreamFailed      502  every target failed
 └── UpstreamTimedOut    504  every target failed, the last by a limit of time
@@ -141,6 +142,12 @@ class NotImplementedHere(GatewayError):
     status = 501
     type = "invalid_request_error"
     code = "not_implemented"
+
+
+class QueueFull(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class Overloaded(GatewayError):

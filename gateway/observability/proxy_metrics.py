@@ -81,7 +81,13 @@ class _Calls:
         "gen_ai_server_time_per_output_token_seconds", "Streams: time after the first content by output token",
         *_GENAI, buckets=_PER_TOKEN,
     )  # fmt: skip
-    requests = _counter("gateway_requests", "Calls, by how they ended", "alias", "upstream", "outcome")
+    requests = _counter(
+        "gateway_requests",
+        "Calls, by outcome: ok, client_gone, client_error, queue_full, upstream_error, timeout or cut",
+        "alias",
+        "upstream",
+        "outcome",
+    )
     refused = _counter("gateway_refused", "Answers that are an error of the gateway's own", "status", "code")
     overhead = _histogram(
         "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream", buckets=_OVERHEAD

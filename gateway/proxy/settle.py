@@ -12,7 +12,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
-from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics
+from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
@@ -212,7 +212,8 @@ class Settler:
     def _count(
         self, call: Call, endpoint: Endpoint, target_state: TargetState | None, context: CallContext, total_s: float
     ) -> None:
-        alias, outcome = call.alias, context.outcome
+        alias = call.alias
+        outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
         if target_state is None:
             self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
             return

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gateway.core.exchange import Outcome, Usage
 from gateway.core.prices import Price
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.relay.state import CallContext
 from gateway.proxy.routing.target_state import TargetState
 
 FOLD_AT = 256
 """So many calls of one series wait at most before they are counted."""
 
-CallFigures = tuple[Outcome, float, float, float | None, Usage | None, bool]
+CountedOutcome = Outcome | Literal["client_error", "queue_full"]
+"""The label `outcome` of gateway_requests_total. Of what a record calls an upstream's error, it separates bad requests
+of the client and full queues of the gateway: neither is the upstream's failure."""
+
+CallFigures = tuple[CountedOutcome, float, float, float | None, Usage | None, bool]
 """One ended call: its outcome, total seconds, the gateway's own seconds, seconds to a stream's first token, usage, and
 whether there was only one attempt. A plain tuple, because a named one costs two more calls on the hot path."""
 
-_ERROR_TYPE: dict[Outcome, str] = {
+_ERROR_TYPE: dict[CountedOutcome, str] = {
     "ok": "",
     "client_gone": "client_gone",
     "upstream_error": "upstream_error",
     "timeout": "timeout",
     "cut": "stream_cut",
+    "client_error": "client_error",
+    "queue_full": "queue_full",
 }
+_NOT_OF_THE_CLIENT = frozenset({401, 408, 429})
+
+
+def counted_outcome(context: CallContext) -> CountedOutcome:
+    if context.outcome != "upstream_error":
+        return context.outcome
+    if context.queue_full:
+        return "queue_full"
+    refused = 400 <= context.status < 500 and context.status not in _NOT_OF_THE_CLIENT
+    return "client_error" if refused or context.error_source == "request" else "upstream_error"
 
 
 class CallMetrics:

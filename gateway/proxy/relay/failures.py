@@ -22,6 +22,7 @@ from gateway.core.errors import (
     ConnectTimeout,
     GatewayError,
     Overloaded,
+    QueueFull,
     TransportError,
     UpstreamFailed,
     UpstreamTimedOut,
@@ -61,12 +62,23 @@ class Failure:
     """The failure counts against the target's circuit breaker; the refusal of one request does not."""
     answer: ErrorReply | None = None
     status: int | None = None
+    queue_full: bool = False
+    """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
+
+    @property
+    def result(self) -> str:
+        """The label `result` of gateway_attempts_total."""
+        return "queue_full" if self.queue_full else self.cause or "refused"
 
 
 class AttemptFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
+
+
+def of_full_queue() -> Failure:
+    return Failure("error", "has a full queue", target_fault=False, retry_after_s=1.0, queue_full=True)
 
 
 def of_transport(error: TransportError) -> Failure:
@@ -202,9 +214,11 @@ def verdict(alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None
     attempts = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
     names = len({f.name for f in failed})
     text = f'{"the only target" if names == 1 else f"all {names} targets"} of "{alias}" failed: {attempts}'
+    if all(f.failure.queue_full or f.failure.cause == "rate_limit" for f in failed):
+        return QueueFull(f"{text}; retry, or raise `concurrency` or `queue` of the upstream", retry_after_s=1.0)
     if failed[-1].failure.outcome == "timeout":
         return UpstreamTimedOut(text, retry=False)
-    if all(f.failure.status == 503 for f in failed):
+    if all(f.failure.status == 503 or f.failure.queue_full for f in failed):
         after_s = next((f.failure.retry_after_s for f in failed if f.failure.retry_after_s), None)
         return Overloaded(text, retry_after_s=after_s or 1.0, retry=False)
     return UpstreamFailed(text, retry=False)

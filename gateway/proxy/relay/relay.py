@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from gateway.core.backoff import Backoff
-from gateway.core.errors import GatewayError, Overloaded, TransportError, UpstreamFailed, UpstreamTimedOut
+from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.http.client.transport import UpstreamReply
@@ -27,6 +27,7 @@ from gateway.proxy.relay.failures import (
     FailedAttempt,
     Failure,
     of_deadline,
+    of_full_queue,
     of_status,
     of_transport,
     verdict,
@@ -136,8 +137,7 @@ class Relay:
         if limiter.free:
             limiter.in_flight += 1
         elif not await self._queued(state, target_state):
-            failure = Failure("error", "is full", target_fault=False, status=503, retry_after_s=1.0)
-            return self._note_failed(state, target_state, failure, started)
+            return self._note_failed(state, target_state, of_full_queue(), started)
         target_state.in_flight += 1
         try:
             await self._exchange(state, target_state, call, handle)
@@ -239,7 +239,7 @@ class Relay:
             breaker.record_failure()
         else:
             breaker.release_probe()
-        self._note(state, target_state, started, failure.cause or "refused", failure.status, failure.text)
+        self._note(state, target_state, started, failure.result, failure.status, failure.text)
         state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
         return failure
 
@@ -265,6 +265,7 @@ class Relay:
         if context.outcome == "cut":
             context.outcome = "upstream_error"
         if isinstance(answer, GatewayError):
+            context.queue_full = isinstance(answer, QueueFull)
             raise answer
         name = next(f.name for f in state.failed if f.failure.answer is answer)
         target_states = (candidate.target_state for candidate in state.route.candidates)

@@ -78,6 +78,8 @@ class CallContext:
     """The task that answers the call; None: unknown to the code that created the context."""
     error_source: ErrorSource | None = None
     """Of an error within HTTP 200 that was passed on; None: there was none."""
+    queue_full: bool = False
+    """No target had room in its queue."""
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
 

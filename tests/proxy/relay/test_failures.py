@@ -18,6 +18,7 @@ from gateway.core.errors import (
     ConnectTimeout,
     GatewayError,
     Overloaded,
+    QueueFull,
     TransportError,
     UpstreamFailed,
     UpstreamTimedOut,
@@ -29,6 +30,7 @@ from gateway.proxy.relay.failures import (
     Failure,
     error_code,
     of_deadline,
+    of_full_queue,
     of_status,
     of_transport,
     retry_after,
@@ -180,7 +182,7 @@ CONTEXT = of_status(400, [], an_error("context_length_exceeded"))
 REFUSED = of_status(400, [], an_error("unsupported"))
 POLICY = of_status(400, [], an_error("content_policy_violation"))
 GONE = of_transport(ConnectFailed("x"))
-FULL = Failure("error", "is full", target_fault=False, status=503, retry_after_s=1.0)
+FULL = of_full_queue()
 OUR_KEY = of_status(401, [], an_error("invalid_api_key"))
 
 VERDICTS: list[tuple[str, list[Failure], Any]] = [
@@ -192,7 +194,10 @@ VERDICTS: list[tuple[str, list[Failure], Any]] = [
     ("one busy: its 429 says nothing of the others", [BUSY, BROKEN], UpstreamFailed),
     ("busy, then a refusal: neither is the whole truth", [BUSY, REFUSED], UpstreamFailed),
     ("all said 503", [DOWN, DOWN], Overloaded),
-    ("all were full", [FULL], Overloaded),
+    ("all were full", [FULL, FULL], QueueFull),
+    ("full, or told to wait", [FULL, BUSY], QueueFull),
+    ("full, or 503", [FULL, DOWN], Overloaded),
+    ("full says nothing of another fault", [FULL, BROKEN], UpstreamFailed),
     ("503 and another fault", [DOWN, BROKEN], UpstreamFailed),
     ("the last was silent", [BROKEN, SILENT], UpstreamTimedOut),
     ("silent before a fault", [SILENT, BROKEN], UpstreamFailed),
@@ -209,7 +214,8 @@ def test_the_verdict(failures: list[Failure], wanted: Any) -> None:
     else:
         assert type(found) is wanted
         assert isinstance(found, GatewayError)
-        assert found.retry is False, "the gateway has spent its own retries"
+        spent = None if wanted is QueueFull else False  # the gateway has spent its own retries; of a queue, none
+        assert found.retry is spent
 
 
 def test_the_message_lists_targets_failures_and_times() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Target
-from gateway.fake import CUT, FakeUpstream, Fault
+from gateway.fake import CUT, HOLD, FakeUpstream, Fault
 from gateway.proxy.routing.target_state import CircuitBreaker, TargetState
 
 Configured = Callable[..., dict[str, Any]]
@@ -166,3 +166,46 @@ async def test_load_reports_are_read_only_from_configured_upstreams(
     assert (await gateway.chat()).status_code == 200
     [target_state] = gateway.gateway.router.target_states
     assert target_state.waiting == waiting
+
+
+@pytest.mark.parametrize(("queue", "queue_s"), [(0, 5), (4, 0.05)], ids=["no queue", "too long a wait"])
+async def test_a_full_queue_is_a_429_and_no_fault(
+    start: Any, configured: Configured, upstream: FakeUpstream, queue: int, queue_s: float
+) -> None:
+    """The upstream is healthy and was not asked, so nothing counts against it."""
+    config = configured(upstream, chat={"timeouts": PATIENT})
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue": queue, "queue_s": queue_s}
+    gateway = await start(config)
+    upstream.says(HOLD, "first")
+    first = asyncio.get_running_loop().create_task(gateway.chat("first"))
+    await upstream.next_received()
+    for _ in range(6):
+        reply = await gateway.chat("one too many")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert reply.headers["retry-after"] == "1"
+        assert "x-should-retry" not in reply.headers
+    assert await gateway.metric("gateway_requests_total", outcome="queue_full") == 6
+    assert await gateway.metric("gateway_attempts_total", result="queue_full") == 6
+    assert await gateway.metric("gateway_attempts_total", result="error") == 0
+    assert await gateway.metric("gateway_requests_total", outcome="upstream_error") == 0
+    [target_state] = gateway.gateway.router.target_states
+    assert target_state.breaker.closed
+    upstream.release()
+    assert (await first).status_code == 200
+    assert len(upstream.received) == 1
+
+
+async def test_a_clients_own_4xx_is_counted_as_the_clients(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.then(Fault.status(400), Fault.context_length(), Fault.status(404), Fault.status(422))
+    assert [(await gateway.chat()).status_code for _ in range(4)] == [400, 400, 404, 422]
+    assert await gateway.metric("gateway_requests_total", outcome="client_error") == 4
+    assert await gateway.metric("gateway_requests_total", outcome="upstream_error") == 0
+    assert await gateway.metric("gen_ai_server_request_duration_seconds_count", error_type="client_error") == 4
+    [exchange, *_] = await gateway.recorded(4)
+    assert exchange.outcome == "upstream_error", "the record's outcomes are unchanged"
+
+
+async def test_a_vendors_limit_is_not_counted_as_the_clients(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.always(Fault.rate_limited())
+    assert (await gateway.chat()).status_code == 429
+    assert await gateway.metric("gateway_requests_total", outcome="upstream_error") == 1
