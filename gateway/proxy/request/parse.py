@@ -39,6 +39,8 @@ def read_call(
         alias, stream = upload.alias, upload.stream
     else:
         fields = read_fields(body)
+        if not _UNAMBIGUOUS.issuperset(fields):
+            _check_names(fields)
         _check(fields, endpoint)
         alias = fields["model"]
         stream = fields.get("stream") is True
@@ -77,6 +79,40 @@ def _small_members(body: bytes) -> dict[str, Any]:
         small = end - start <= _PARSED_MEMBER_BYTES
         out[name.decode()] = orjson.loads(body[start:end]) if small else ...
     return out
+
+
+_ACTED_ON = frozenset({
+    "model", "stream", "stream_options", "messages", "prompt", "input", "n", "user", "metadata", "conversation",
+    "previous_response_id", "prompt_cache_key", "store", "background", "plugins", "search_parameters",
+    "web_search_options", "tools", "functions", "logprobs", "audio", "response_format", "seed", "priority",
+    "query", "documents", "max_tokens", "max_completion_tokens", "max_output_tokens", "system",
+    "continue_final_message", "add_generation_prompt",
+})  # fmt: skip
+"""The top-level members that the gateway reads, replaces or adds."""
+
+_UNAMBIGUOUS = _ACTED_ON | frozenset({
+    "temperature", "top_p", "top_k", "min_p", "stop", "presence_penalty", "frequency_penalty",
+    "repetition_penalty", "logit_bias", "top_logprobs", "tool_choice", "parallel_tool_calls",
+    "reasoning_effort", "reasoning", "instructions", "text", "truncation", "include", "service_tier",
+    "stop_sequences", "thinking", "suffix", "echo", "best_of", "encoding_format", "dimensions", "modalities",
+    "prediction", "verbosity", "safety_identifier", "chat_template_kwargs", "extra_body", "voice", "size",
+    "quality", "text_1", "text_2", "tokens", "top_n",
+})  # fmt: skip
+"""Usual members, so that most requests need no closer look."""
+
+
+def _check_names(fields: dict[str, Any]) -> None:
+    """Refuses a member that is one of _ACTED_ON only when case is ignored.
+
+    Go's encoding/json ignores it, the last member wins, and by its folding U+017F is an s and U+212A a k: such an
+    upstream would read another model than the one that was authorized.
+    """
+    for name in fields:
+        if name not in _UNAMBIGUOUS and (meant := name.upper().casefold()) in _ACTED_ON:
+            raise BadRequest(
+                f'the request body has a member "{name}", which some upstreams read as "{meant}"; write "{meant}"',
+                param=name,
+            )
 
 
 def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:

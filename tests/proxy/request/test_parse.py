@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import BadRequest
+from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
@@ -211,3 +212,38 @@ def test_a_shorter_time_is_a_positive_number_of_seconds(value: bytes, seconds: f
             read_options(headers, Caller("web"))
     else:
         assert read_options(headers, Caller("web")).timeout_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("spelling", "meant"),
+    [
+        ('"Model"', "model"),
+        ('"MODEL"', "model"),
+        ('"mode\\u004c"', "model"),
+        ('"\\u004dodel"', "model"),
+        ('"Stream"', "stream"),
+        ('"\u017ftream"', "stream"),
+        ('"\\u017ftream_Options"', "stream_options"),
+        ('"me\u017f\u017fages"', "messages"),
+        ('"max_to\u212aens"', "max_tokens"),
+        ('"prompt_cache_\\u212aey"', "prompt_cache_key"),
+        ('"Previous_Response_ID"', "previous_response_id"),
+    ],
+)
+@pytest.mark.parametrize("large", [False, True], ids=["parsed", "scanned"])
+async def test_names_that_differ_only_in_case_are_refused(
+    gateway: Any, upstream: FakeUpstream, spelling: str, meant: str, large: bool
+) -> None:
+    """Go's encoding/json would read them as the member that the gateway has authorized or replaced."""
+    padding = "x" * ((1 << 20) if large else 1)
+    body = f'{{"model":"chat","messages":[{{"role":"user","content":"{padding}"}}],{spelling}:"BIG"}}'
+    reply = await gateway.client.post("/chat/completions", content=body.encode())
+    assert reply.status_code == 400
+    assert f'"{meant}"' in reply.json()["error"]["message"]
+    assert reply.json()["error"]["param"] == json.loads(spelling)
+    assert not upstream.received
+
+
+async def test_unknown_members_pass_in_any_case(gateway: Any, upstream: FakeUpstream) -> None:
+    assert (await gateway.chat(Models="x", myModel=1, vendor_X={"Model": "nested"})).status_code == 200
+    assert upstream.received[0].json["vendor_X"] == {"Model": "nested"}
