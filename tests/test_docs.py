@@ -25,7 +25,7 @@ import yaml
 
 from gateway.cli import app
 from gateway.config import loading
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
 from gateway.up.up import free_port
 
@@ -188,8 +188,8 @@ def test_every_config_is_one(block: Block) -> None:
 
 def test_every_kind_of_upstream_has_its_section() -> None:
     text = (DOCS / "engines.md").read_text()
-    for vendor in VENDORS.values():
-        assert f"kind: {vendor.kind}" in text, vendor.kind
+    for provider in PROVIDERS.values():
+        assert f"kind: {provider.kind}" in text, provider.kind
 
 
 def test_the_configuration_page_is_what_the_models_say() -> None:

@@ -20,7 +20,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.models import Config, Timeouts
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import BUILT_IN_METRICS, CONTROL, REPEAT, STRATA
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 
 _EXPECTED: dict[int | str, str] = {
     "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
@@ -146,10 +146,10 @@ def _keys(raw: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for name, upstream in _sections(raw, "upstreams").items():
         kind = upstream.get("kind")
-        if isinstance(kind, str) and kind not in VENDORS:
-            hint = did_you_mean(kind, VENDORS) or f"; known: {', '.join(VENDORS)}"
+        if isinstance(kind, str) and kind not in PROVIDERS:
+            hint = did_you_mean(kind, PROVIDERS) or f"; known: {', '.join(PROVIDERS)}"
             yield f'upstreams.{name}.kind: no kind "{kind}"{hint}'
-        elif isinstance(kind, str) and VENDORS[kind].base_url is None and "base_url" not in upstream:
+        elif isinstance(kind, str) and PROVIDERS[kind].base_url is None and "base_url" not in upstream:
             yield f"upstreams.{name}.base_url: missing; {kind} has no default address"
         run = upstream.get("run")
         engine = run.get("engine") if isinstance(run, dict) else None

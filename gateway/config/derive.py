@@ -115,7 +115,7 @@ def prices_of(config: Config) -> Prices:
     shipped = {
         name: listed(upstream.kind)
         for name, upstream in config.upstreams.items()
-        if upstream.vendor.base_url and upstream.url == upstream.vendor.base_url and not upstream.vendor.local
+        if upstream.provider.base_url and upstream.url == upstream.provider.base_url and not upstream.provider.local
     }
     return Prices(
         {name: Price(p.input, p.output, p.cached_input, p.reasoning) for name, p in own.items()},

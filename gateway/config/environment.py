@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.scorers import EvalsConfig
-from gateway.core.providers import VENDORS, Provider
+from gateway.core.providers import PROVIDERS, Provider
 
 _ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
 _EVALS_KEY_NAME = "evals"
@@ -57,7 +57,7 @@ def api_key_of(provider: Provider) -> str:
 
 def providers_with_keys() -> list[Provider]:
     """The providers whose usual key variable is set."""
-    return [v for v in VENDORS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
+    return [v for v in PROVIDERS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
 
 
 def process_environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from gateway.config.types import ModelName, NonEmpty, Positive, Section, Url
-from gateway.core.providers import VENDORS, Load, Provider
+from gateway.core.providers import PROVIDERS, Load, Provider
 
 
 class EngineRun(Section):
@@ -41,7 +41,7 @@ class EngineRun(Section):
 class Upstream(Section):
     """A server that requests can go to. Defaults that depend on `kind` are listed in docs/engines.md."""
 
-    kind: Annotated[str, Field(json_schema_extra={"enum": list(VENDORS)})]
+    kind: Annotated[str, Field(json_schema_extra={"enum": list(PROVIDERS)})]
     """The provider or engine: `openai`, `anthropic`, `azure`, `vllm`, `ollama`, `llamacpp`, …"""
     base_url: Url | None = None
     """URL up to and including the version path. Default: the provider's own, where it has one."""
@@ -79,20 +79,20 @@ class Upstream(Section):
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
 
     @property
-    def vendor(self) -> Provider:
-        return VENDORS[self.kind]
+    def provider(self) -> Provider:
+        return PROVIDERS[self.kind]
 
     @property
     def url(self) -> str:
-        return (self.base_url or self.vendor.base_url or "").rstrip("/")
+        return (self.base_url or self.provider.base_url or "").rstrip("/")
 
     @property
     def continues_prefill(self) -> bool:
-        return self.vendor.prefill if self.prefill is None else self.prefill
+        return self.provider.prefill if self.prefill is None else self.prefill
 
     @property
     def requests_usage(self) -> bool:
-        return (self.stream_usage or self.vendor.stream_usage) == "ask"
+        return (self.stream_usage or self.provider.stream_usage) == "ask"
 
     @property
     def transport_name(self) -> Literal["http1", "httpx"]:

@@ -19,7 +19,7 @@ class Backoff:
         """Seconds to wait after this many failures in a row; failures ≥ 1.
 
         u: a draw from [0, 1), which spreads the wait between half and one and a half times, so that callers that failed
-        together do not return together. Left out, there is no jitter.
+        together do not return together. The default gives no jitter.
         """
         doubled = self.first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
         return min(self.most_s, doubled * (0.5 + u))

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` values, in order; the last one may be shorter. No values: no list."""
+    """Lists of `size` values, in order; the last one may be shorter. Without values, no list."""
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk

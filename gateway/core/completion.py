@@ -1,6 +1,6 @@
-"""What an answer says, read from its bytes. Pure; the only module that knows how each API spells an answer.
+"""Reads the content of an answer from its bytes. Pure; the only module that knows each API's format of an answer.
 
-Room 2 reads every exchange through it; room 1 only where a tail rule or a redaction rule needs it.
+The consumer reads every exchange through it; the gateway only where a tail rule or a redaction rule needs the content.
 """
 
 from __future__ import annotations
@@ -17,32 +17,26 @@ from gateway.core.sse import events, parse
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """arguments: the JSON text as the model wrote it, valid or not."""
-
     id: str
     name: str
-    arguments: str
+    arguments: str  # the JSON text as the model wrote it, valid or not
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the first choice of an answer says.
-
-    finish_reason: in the API's own word; None: the answer did not end by itself. mean_logprob: over the answer's
-    tokens, when the upstream gave them. error: the message of an error that came as, or in, the answer.
-    """
+    """The content of the first choice of an answer."""
 
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: str | None = None
+    finish_reason: str | None = None  # the API's own word; None: the answer was cut off
     usage: Usage | None = None
     model: str | None = None
     upstream_id: str | None = None
-    mean_logprob: float | None = None
-    choices: int = 1
-    error: str | None = None
+    mean_logprob: float | None = None  # over the answer's tokens; None: the upstream sent none
+    choices: int = 1  # how many choices the answer had
+    error: str | None = None  # the message of an error that came as, or in, the answer
 
     def to_json(self) -> bytes:
         """The canonical form that enters the stream in place of raw bytes when a rule had to read the answer."""
@@ -59,7 +53,7 @@ def from_json(data: bytes) -> Completion:
 
 
 def completion_of(exchange: Exchange) -> Completion:
-    """What this exchange's answer says, however far it came."""
+    """The content of this exchange's answer, as far as it was received."""
     if exchange.form == "assembled":
         return from_json(exchange.response)
     return assemble(exchange.api, exchange.stream, exchange.response)
@@ -69,7 +63,7 @@ def assemble(api: str, stream: bool, response: bytes) -> Completion:
     """Reads one answer. Never raises: what cannot be read is left out.
 
     api: chat, completions, responses or messages; any other gives usage and error only. stream: the bytes are
-    server-sent events; else one JSON body. A truncated answer gives what is whole in it.
+    server-sent events; else one JSON body. A truncated answer gives what is complete in it.
     """
     draft = _Draft()
     read = _READERS.get(api, _read_other)
@@ -79,34 +73,34 @@ def assemble(api: str, stream: bool, response: bytes) -> Completion:
         try:
             read(draft, part)
         except (AttributeError, KeyError, TypeError, IndexError, ValueError):
-            continue  # one part of an unknown shape says nothing; the others still do
+            continue  # a part of an unknown shape is skipped; the others still count
     return draft.done()
 
 
 def usage_of(raw: Any) -> Usage | None:
-    """Tokens from a `usage` object in OpenAI's, Responses' or Anthropic's spelling; None when it is none.
+    """Tokens from a `usage` object in OpenAI's, Responses' or Anthropic's spelling; None if it is not one.
 
-    Anthropic counts cached input apart; Usage.input_tokens includes it, as OpenAI's prompt_tokens does.
+    Anthropic counts cached input separately; Usage.input_tokens includes it, as OpenAI's prompt_tokens does.
     """
     if not isinstance(raw, dict):
         return None
-    given, taken = (
+    input_tokens, output_tokens = (
         raw.get("prompt_tokens", raw.get("input_tokens")),
         raw.get("completion_tokens", raw.get("output_tokens")),
     )
-    if not isinstance(given, int) and not isinstance(taken, int):
+    if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
         return None
     if len(raw) == 3 and "total_tokens" in raw:  # most upstreams report nothing else
-        return Usage(_number(given) or 0, _number(taken) or 0)
+        return Usage(_number(input_tokens) or 0, _number(output_tokens) or 0)
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     if reasoning is None:
         reasoning = _detail(raw, ("output_tokens_details",), "thinking_tokens")
-    tokens = _number(given) or 0
+    tokens = _number(input_tokens) or 0
     if "cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw:
         cached = _number(raw.get("cache_read_input_tokens")) or 0
         tokens += cached + (_number(raw.get("cache_creation_input_tokens")) or 0)
-    return Usage(tokens, _number(taken) or 0, cached, reasoning)
+    return Usage(tokens, _number(output_tokens) or 0, cached, reasoning)
 
 
 _MOST_TOKENS = 1 << 53  # more is an upstream's mistake; a sum of larger ones would not fit a record
@@ -134,9 +128,9 @@ def _object(data: bytes) -> dict[str, Any] | None:
 
 def _parts(stream: bool, response: bytes) -> Iterator[dict[str, Any]]:
     if not stream:
-        whole = _object(response)
-        if whole is not None:
-            yield whole
+        body = _object(response)
+        if body is not None:
+            yield body
         return
     payloads = _payloads(response)
     try:
@@ -144,13 +138,16 @@ def _parts(stream: bool, response: bytes) -> Iterator[dict[str, Any]]:
         parts = orjson.loads(b"[" + b",".join(payloads) + b"]")
     except orjson.JSONDecodeError:
         parts = ()
-    if len(parts) != len(payloads):  # one of them is malformed: each for itself
+    if len(parts) != len(payloads):  # one of them is malformed, so each is parsed on its own
         parts = [part for payload in payloads if (part := _object(payload)) is not None]
     yield from parts
 
 
 def _payloads(response: bytes) -> list[bytes]:
-    """The data of each whole event that looks like an object. The usual form, one `data: ` line, is only cut out."""
+    """The data of each complete event that looks like an object.
+
+    The usual form, one `data: ` line, is cut out without parsing the event.
+    """
     if b"\r" in response:
         return [event.data for event in events(response) if event.data[:1] == b"{"]
     found = []
@@ -210,7 +207,7 @@ class _Draft:
 
 
 def _text(content: Any) -> str:
-    """Content as a string, or as a list of parts of which the text ones count."""
+    """The text of content that is a string or a list of parts; parts without text count as empty."""
     if isinstance(content, list):
         return "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
     return content if isinstance(content, str) else ""
@@ -293,7 +290,7 @@ _CALLS = ("function_call", "custom_tool_call")
 
 
 def _read_responses(draft: _Draft, part: dict[str, Any]) -> None:
-    """OpenAI Responses: the object, or its events; the closing event repeats the object whole."""
+    """OpenAI Responses: the object, or its events; the closing event repeats the complete object."""
     kind = part.get("type", "")
     if kind == "response.output_text.delta":
         draft.text.append(part["delta"])

@@ -1,6 +1,6 @@
 """The record that both rooms share: one request with its response, and its encoding in the stream.
 
-What an answer says is read from its bytes by completion.py; this module only holds and carries the record.
+completion.py reads the answer's content from its bytes; this module only holds and encodes the record.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as the upstream counted them. None: it did not say (0 is a statement and is kept)."""
+    """Tokens, as the upstream counted them. None: it did not report them, which is not the same as 0."""
 
     input_tokens: int
     output_tokens: int
@@ -46,18 +46,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one target. status: the upstream's, None when none came. failure: None when it answered."""
+    """One try at one target."""
 
     target: Target
-    status: int | None
-    failure: str | None
+    status: int | None  # the upstream's; None: no response
+    failure: str | None  # None: it answered
     seconds: float
     usage: Usage | None = None
 
 
 @dataclass(slots=True)  # never assigned to; freezing it would cost 2 µs a call, more than filling it
 class Exchange:
-    """One question and one answer. With Tally and Feedback, all that the two rooms both know."""
+    """One request and its answer. Exchange, Tally and Feedback are all the data that the two rooms share."""
 
     id: str  # UUIDv7, always ours; answered as x-request-id
     received: float  # Unix time, seconds
@@ -72,7 +72,7 @@ class Exchange:
     outcome: Outcome
     total_s: float
     unit: str  # what was hashed
-    u: float  # its place in [0, 1)
+    u: float  # the hash, scaled to [0, 1)
     pi: float  # inclusion probability with which it was sampled, in (0, 1]
     stratum: str  # the rule that gave pi; closed set, from config
     incarnation: str  # of the gateway process; with seq: gaps are losses, and are counted
@@ -83,8 +83,8 @@ class Exchange:
     experiment: str | None = None  # with plan (hash) and arm; None: in no experiment
     plan: str | None = None
     arm: str | None = None
-    asked: tuple[str, ...] = ()  # of a served exchange: the shadow arms of this request; each leaves its own record
-    not_asked: str | None = None  # drawn for a shadow, and why none was asked: decided before asking, so no pair
+    asked: tuple[str, ...] = ()  # of a served exchange: the shadow arms of this request; each has its own record
+    not_asked: str | None = None  # why no shadow was sent although one was drawn; decided before sending, so no pair
     cluster: str | None = None  # exchanges of one conversation or user depend on each other: one increment for each
     form: Form = "raw"
     truncated: bool = False  # the byte cap cut request or response
@@ -97,7 +97,7 @@ class Exchange:
     reference: str | None = None  # the right answer, where a header gave one
 
     def to_fields(self) -> Fields:
-        """The stream entry: a JSON head and, apart from it, the two bodies, so that bodies are never re-encoded."""
+        """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""
         # The nested dataclasses become dicts here: orjson takes twice as long for dataclasses.
         head = dict(zip(_HEAD, _head_of(self), strict=True))
         head["target"] = _of_target(self.target)
@@ -148,15 +148,15 @@ def _of_attempt(a: Attempt) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What one gateway process has counted since it started, cumulative; appended each second.
+    """One gateway process's counts since it started: cumulative, appended each second.
 
-    Counts are keyed by stratum, alias, target ("upstream/model"), arm ("" for none): that is where N_h comes from.
-    unsampled and dropped carry a reason. last_seq: the last sequence number given to a sampled exchange.
+    Counts are keyed by stratum, alias, target ("upstream/model") and arm ("" for none). The N_h of each stratum comes
+    from here. unsampled and dropped also have a reason.
     """
 
     incarnation: str
     at: float  # Unix time, seconds
-    last_seq: int
+    last_seq: int  # the last sequence number given to a sampled exchange
     seen: tuple[Count, ...] = ()
     unsampled: tuple[Count, ...] = ()
     sampled: tuple[Count, ...] = ()
@@ -171,22 +171,22 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many exchanges of one cell. reason: only for unsampled and dropped."""
+    """The number of exchanges in one cell."""
 
     stratum: str
     alias: str
     target: str
     arm: str
     n: int
-    reason: str = ""
+    reason: str = ""  # only for unsampled and dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """A person's feedback on one exchange, from `POST /v1/feedback`."""
 
-    id: str  # the exchange's, or the upstream's own for its answer
-    feedback_id: str  # idempotency: the same id replaces, never adds
+    id: str  # the exchange's, or the upstream's own id of its answer
+    feedback_id: str  # for idempotency: the same id replaces earlier feedback and never adds
     caller: str
     at: float
     name: str
@@ -205,12 +205,12 @@ Record = Exchange | Tally | Feedback
 
 
 def word_id(caller: str, own: str) -> str:
-    """A feedback_id. own: what makes it one word for this caller, as an idempotency key does."""
+    """A feedback_id derived from an idempotency key (`own`) of this caller."""
     return str(uuid5(_FEEDBACK_SPACE, f"{caller}\0{own}"))
 
 
 def only_word_id(caller: str, exchange: str, name: str) -> str:
-    """Of the one word that a caller has under a name on an exchange, where no key says otherwise."""
+    """The feedback_id without an idempotency key: one feedback for each caller, exchange and name."""
     return word_id(caller, f"name\0{exchange}\0{name}")
 
 
@@ -220,8 +220,8 @@ _FEEDBACK_SPACE = UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
 def from_fields(entry: Mapping[bytes, bytes]) -> Record:
     """A stream entry back to its record.
 
-    Unknown head keys of a newer minor writer are ignored. Raises ValueError, with the reason, when the entry is none
-    of ours, lacks a field, or has a version other than VERSION and VERSION - 1.
+    Unknown head keys of a newer minor writer are ignored. Raises ValueError, with the reason, if the entry is not
+    a record, lacks a field, or has a version other than VERSION and VERSION - 1.
     """
     kind = entry.get(b"kind", b"")
     try:
@@ -240,9 +240,9 @@ def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
     head["usage"] = Usage(**head["usage"]) if head.get("usage") else None
     head["attempts"] = tuple([_attempt(a) for a in head.get("attempts", ())])
     head["asked"] = tuple(head.get("asked", ()))
-    try:  # by position: to look for each of forty names among forty costs twice as much as all the rest
+    try:  # by position: keyword arguments for forty fields cost twice as much as all the rest
         return Exchange(*_IN_ORDER(head))
-    except KeyError:  # of a writer that did not know some field
+    except KeyError:  # from an older writer that did not know some field
         return Exchange(*_IN_ORDER(_DEFAULTS | head))
 
 

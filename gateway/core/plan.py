@@ -1,7 +1,7 @@
-"""An experiment as it runs: who is compared, by which measure, with which error. Both rooms read it; neither owns it.
+"""The plan of an experiment: its arms, its metrics, and its error rate. Both rooms read it; neither owns it.
 
-A plan is frozen when it starts. Whatever decides its result is in its hash; a change is a new plan, with sequences of
-its own.
+A plan is frozen when it starts. Everything that decides its result is in its hash; a change makes a new plan, with
+confidence sequences of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
 Audit = Literal["alarm", "proof"]
 Comparand = Literal["served", "repeat"]
 CONTROL = "control"  # A1: the served answer of the control target
-REPEAT = "repeat"  # A2: the control asked again, by the same path as a candidate
-CANDIDATE = "candidate"  # the name of a candidate's arm, where there is only one
+REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
+CANDIDATE = "candidate"  # the arm of the only candidate
 
-# Metrics that need no scorer: what the record itself says. A primary metric or a guardrail is one of these or a scorer.
+# Metrics that come from the record itself. A primary metric or a guardrail is one of these, or a scorer.
 BUILT_IN_METRICS = (
     *("error_rate", "completion", "total_s", "latency_p95", "first_token_s"),
     *("cost_per_1k", "output_tokens"),
@@ -37,10 +37,10 @@ STRATA = ("caller", "api", "stream")  # fields of an exchange that are known bef
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A metric that must itself not be worse by more than its margin, in its own units."""
+    """A metric that must not become worse by more than its margin."""
 
     metric: str
-    margin: float
+    margin: float  # in the metric's own units
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Plan:
     shadow: float = 0.1  # share of eligible requests that are also sent to the candidates
     split: float = 0.0  # share of units that a candidate serves
     repeat_control: float = 0.0  # share of shadowed requests that are sent to the control a second time
-    unit: Unit = "request"  # what keeps its arm in a split, and makes one increment
+    unit: Unit = "request"  # what keeps its arm in a split, and counts as one observation
     primary: str | None = None
     margin: float = 0.02  # of the primary metric, in its units
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
     strata: tuple[str, ...] = ()  # fields of the exchange by which the report breaks down
-    keys: tuple[str, ...] | None = None  # whose prompts may go to a candidate; None: everyone's
+    keys: tuple[str, ...] | None = None  # the API keys whose prompts may go to a candidate; None: all
     apis: tuple[str, ...] = ("chat", "completions")
     deadline_s: float | None = None
     start: float | None = None  # Unix seconds; None: at once
@@ -130,13 +130,13 @@ def plan_from_json(text: bytes | str) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlanState:
-    """What the stream server says of an experiment. since: Unix seconds, of the plan and its state. raw: as it lies
-    there; b"" for one that is made here."""
+    """An experiment's plan and state, as the stream server holds them."""
 
     plan: Plan
     state: Literal["running", "stopped"]
-    since: float
+    since: float  # when this plan got this state: Unix seconds
     raw: bytes = field(default=b"", compare=False, repr=False)
+    """The stored bytes; b"" for a state that was not read from the server."""
 
     @property
     def running(self) -> bool:
@@ -147,8 +147,11 @@ class PlanState:
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
-    """By experiment. Entries that are not plans, or that have fields unknown to this version, are left out: a plan that
-    is not understood must not run."""
+    """The states by experiment.
+
+    Entries that are not plans, or that have fields unknown to this version, are left out: a plan that this version
+    does not understand must not run.
+    """
     out: dict[str, PlanState] = {}
     for name, raw in fields.items():
         try:
@@ -156,16 +159,16 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
             state = PlanState(
                 plan_from_json(orjson.dumps(stored["plan"])), stored["state"], float(stored["since"]), raw
             )
-            sound = _sound(state.plan)
+            valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue
-        if sound and state.state in ("running", "stopped"):
+        if valid and state.state in ("running", "stopped"):
             out[name.decode("utf-8", "replace")] = state
     return out
 
 
-def _sound(plan: Plan) -> bool:
-    """Its numbers are numbers. Raises TypeError where one is none."""
+def _valid(plan: Plan) -> bool:
+    """Whether its shares and times are in range. Raises TypeError if one is not a number."""
     shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
     times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
     known = plan.method in get_args(Method) and plan.aa in get_args(Audit) and plan.compare in get_args(Comparand)

@@ -37,15 +37,19 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The prices in force. given: the user's, by "upstream/model" or "model". listed: those that ship with the
-    gateway, by upstream and model, for upstreams that are the vendor itself."""
+    """The prices in force: the user's own, and the list prices that ship with the gateway."""
 
     given: Mapping[str, Price] = field(default_factory=dict)
+    """The user's, by "upstream/model" or "model"."""
     listed: Mapping[str, Mapping[str, Price]] = field(default_factory=dict)
+    """List prices by upstream and model, for upstreams at the provider's own URL."""
 
     def of(self, target: Target) -> Price | None:
-        """The user's price wins over a listed one, and "upstream/model" over "model"; a dated name (gpt-x-2025-04-14)
-        that has no price of its own has that of the name without its date. None: no price is known."""
+        """The price of a target; None if none is known.
+
+        The user's price wins over a listed one, and "upstream/model" over "model". A dated name (gpt-x-2025-04-14)
+        without a price of its own has the price of the undated name.
+        """
         return self._named(target) or self._named(Target(target.upstream, _DATED.sub("", target.model)))
 
     def _named(self, target: Target) -> Price | None:
@@ -53,16 +57,19 @@ class Prices:
         return given or self.listed.get(target.upstream, {}).get(target.model)
 
     def cost(self, target: Target, usage: Usage | None) -> float | None:
-        """USD. None: no price for this target, or no usage."""
+        """USD; None if the target has no price or there is no usage."""
         price = self.of(target)
         return None if price is None or usage is None else price.cost(usage)
 
     def of_call(self, target: Target, usage: Usage | None, attempts: Iterable[Attempt]) -> float | None:
-        """USD for a call, each token by the model that took it: the sum over attempts that have usage, or where none
-        has, that of the answer. None: there is no usage, or one of these targets has no price."""
-        taken = [(a.target, a.usage) for a in attempts if a.usage is not None]
-        if len(taken) <= 1:
-            return self.cost(taken[0][0] if taken else target, usage or (taken[0][1] if taken else None))
-        costs = [self.cost(t, u) for t, u in taken]
+        """USD for a call, each token at the price of the model that used it.
+
+        Sums the attempts that have usage; without any, the answer's usage counts. None if there is no usage, or if one
+        of these targets has no price.
+        """
+        used = [(a.target, a.usage) for a in attempts if a.usage is not None]
+        if len(used) <= 1:
+            return self.cost(used[0][0] if used else target, usage or (used[0][1] if used else None))
+        costs = [self.cost(t, u) for t, u in used]
         known = [c for c in costs if c is not None]
         return sum(known) if len(known) == len(costs) else None

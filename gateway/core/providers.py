@@ -1,7 +1,7 @@
-"""Who speaks what: one row for each kind of upstream. A vendor that speaks OpenAI is a row here, not a class.
+"""The table of providers: one row for each kind of upstream. A provider with OpenAI's API is a row here, not a class.
 
-A row says where the vendor is found, which environment variable its key usually has, and how it departs from OpenAI.
-Everything a row says can be said differently for one upstream in gateway.yaml.
+A row gives the provider's base URL, the environment variable that usually holds its key, and where its API departs
+from OpenAI's. An upstream in gateway.yaml can override each of these.
 """
 
 from __future__ import annotations
@@ -15,41 +15,35 @@ Load = Literal["orca", "scrape", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One kind of upstream.
+    """One kind of upstream."""
 
-    base_url: with its version path; None: the config must give one. key_env: where its key usually lies. ports: where a
-    local server of this kind usually listens. health: a path, relative to the origin, that costs nothing; None: no
-    active health. stream_usage: whether `stream_options.include_usage` is understood ("never": do not send it).
-    prefill: continues a last assistant message when told so. provider: its `gen_ai.provider.name`. quirk: for docs.
-    """
-
-    kind: str
-    title: str
+    kind: str  # as in gateway.yaml
+    title: str  # for people
     dialect: DialectName = "openai"
-    base_url: str | None = None
-    key_env: str | None = None
-    ports: tuple[int, ...] = ()
-    health: str | None = None
-    load: Load = "none"
-    stream_usage: Literal["ask", "never"] = "ask"
-    prefill: bool = False
-    provider: str = ""
-    quirk: str = ""
+    base_url: str | None = None  # with its version path; None: the config must give one
+    key_env: str | None = None  # the environment variable that usually holds its key
+    ports: tuple[int, ...] = ()  # where a local server of this kind usually listens
+    health: str | None = None  # a path that costs nothing, relative to the origin; None: no active health checks
+    load: Load = "none"  # how it reports its load
+    stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
+    prefill: bool = False  # it continues a last assistant message if the request asks for that
+    otel_name: str = ""  # its `gen_ai.provider.name` in OpenTelemetry's conventions
+    quirk: str = ""  # for the documentation
 
     @property
     def local(self) -> bool:
-        """Runs on the user's own machines: its key is optional and its tokens cost nothing by the token."""
+        """Whether it runs on the user's own machines: its key is optional, and its tokens have no price."""
         return self.key_env is None
 
 
 _ROWS = (
-    Provider("openai", "OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", provider="openai"),
+    Provider("openai", "OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", otel_name="openai"),
     Provider(
         "azure",
         "Azure OpenAI",
         dialect="azure",
         key_env="AZURE_OPENAI_API_KEY",
-        provider="azure.ai.openai",
+        otel_name="azure.ai.openai",
         quirk="base_url is the resource's (https://NAME.openai.azure.com); a target's model is the deployment",
     ),
     Provider(
@@ -58,7 +52,7 @@ _ROWS = (
         dialect="anthropic",
         base_url="https://api.anthropic.com/v1",
         key_env="ANTHROPIC_API_KEY",
-        provider="anthropic",
+        otel_name="anthropic",
     ),
     Provider(
         "vllm",
@@ -68,7 +62,7 @@ _ROWS = (
         health="/health",
         load="orca",
         prefill=True,
-        provider="vllm",
+        otel_name="vllm",
         quirk="load comes in the header of plain answers only; `priority` needs --scheduling-policy priority; "
         "tools need --enable-auto-tool-choice and a --tool-call-parser",
     ),
@@ -78,7 +72,7 @@ _ROWS = (
         base_url="http://127.0.0.1:11434/v1",
         ports=(11434,),
         health="/api/version",
-        provider="ollama",
+        otel_name="ollama",
         quirk="loads a model at its first request: give first_token_s room",
     ),
     Provider(
@@ -87,7 +81,7 @@ _ROWS = (
         base_url="http://127.0.0.1:8080/v1",
         ports=(8080,),
         health="/health",
-        provider="llama_cpp",
+        otel_name="llama_cpp",
         quirk="answers any model name with the model it has; context overflow is `exceed_context_size_error`",
     ),
     Provider(
@@ -96,35 +90,35 @@ _ROWS = (
         base_url="http://127.0.0.1:8080/v1",
         ports=(8080,),
         health="/health",
-        provider="llamafile",
-        quirk="embeds the llama.cpp server and shares its conduct",
+        otel_name="llamafile",
+        quirk="embeds the llama.cpp server and behaves like it",
     ),
     Provider(
         "llama_cpp_python",
         "llama-cpp-python",
         base_url="http://127.0.0.1:8000/v1",
-        provider="llama_cpp",
+        otel_name="llama_cpp",
         stream_usage="never",
         quirk="never sends usage on a stream; has no /health",
     ),
-    Provider("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", ports=(1234,), provider="lmstudio"),
+    Provider("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", ports=(1234,), otel_name="lmstudio"),
     Provider(
-        "sglang", "SGLang", base_url="http://127.0.0.1:30000/v1", ports=(30000,), health="/health", provider="sglang"
+        "sglang", "SGLang", base_url="http://127.0.0.1:30000/v1", ports=(30000,), health="/health", otel_name="sglang"
     ),
-    Provider("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", provider="ray_serve"),
+    Provider("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", otel_name="ray_serve"),
     Provider(
         "tgi",
         "Text Generation Inference",
         base_url="http://127.0.0.1:3000/v1",
         health="/health",
-        provider="huggingface",
+        otel_name="huggingface",
     ),
     Provider(
         "transformers",
         "transformers serve",
         base_url="http://127.0.0.1:8000/v1",
         health="/health",
-        provider="huggingface",
+        otel_name="huggingface",
         quirk="usage comes in the finish chunk, asked for or not; no [DONE]; /v1/models fails",
     ),
     Provider(
@@ -132,7 +126,7 @@ _ROWS = (
         "Hugging Face router",
         base_url="https://router.huggingface.co/v1",
         key_env="HF_TOKEN",
-        provider="huggingface",
+        otel_name="huggingface",
     ),
     Provider(
         "mistral",
@@ -140,49 +134,49 @@ _ROWS = (
         base_url="https://api.mistral.ai/v1",
         key_env="MISTRAL_API_KEY",
         stream_usage="never",
-        provider="mistral_ai",
+        otel_name="mistral_ai",
         quirk="refuses stream_options; sends usage on the last chunk unasked",
     ),
-    Provider("groq", "Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", provider="groq"),
+    Provider("groq", "Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", otel_name="groq"),
     Provider(
-        "together", "Together", base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", provider="together"
+        "together", "Together", base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", otel_name="together"
     ),
     Provider(
         "openrouter",
         "OpenRouter",
         base_url="https://openrouter.ai/api/v1",
         key_env="OPENROUTER_API_KEY",
-        provider="openrouter",
+        otel_name="openrouter",
         quirk="sends `: OPENROUTER PROCESSING` comments while it waits",
     ),
     Provider(
-        "deepseek", "DeepSeek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", provider="deepseek"
+        "deepseek", "DeepSeek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", otel_name="deepseek"
     ),
     Provider(
         "fireworks",
         "Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
         key_env="FIREWORKS_API_KEY",
-        provider="fireworks",
+        otel_name="fireworks",
     ),
-    Provider("xai", "xAI", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", provider="x_ai"),
+    Provider("xai", "xAI", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", otel_name="x_ai"),
     Provider(
         "gemini",
         "Gemini (its OpenAI-compatible endpoint)",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         key_env="GEMINI_API_KEY",
-        provider="gcp.gemini",
+        otel_name="gcp.gemini",
     ),
     Provider(
         "bedrock",
         "Amazon Bedrock (its OpenAI-compatible endpoint)",
         key_env="AWS_BEARER_TOKEN_BEDROCK",
-        provider="aws.bedrock",
+        otel_name="aws.bedrock",
         quirk="base_url is https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
     ),
     Provider(
-        "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, provider="fake"
+        "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, otel_name="fake"
     ),
 )
 
-VENDORS: dict[str, Provider] = {row.kind: row for row in _ROWS}
+PROVIDERS: dict[str, Provider] = {row.kind: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""Where a unit falls in [0, 1): the same in every process, after every restart, in both rooms. Pure."""
+"""Random draws that are reproducible: the same in every process, after every restart, in both rooms. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _BITS = 56
 
 
 def draw(domain: str, unit: str, version: int = 1) -> float:
-    """The first 56 bits of sha256(domain, version, unit), over 2^56.
+    """A number in [0, 1): the first 56 bits of sha256(domain, version, unit), divided by 2^56.
 
     domain: what the draw decides ("sample", "shadow:<plan>", "score:<scorer>"); must not contain NUL. Draws of one unit
-    in two domains are independent: with one hash for all, every sampled unit would fall into one arm. version: of the
-    rule; another one deals anew. unit: a request's or a conversation's id.
+    in two domains are independent: with one hash for all, every sampled unit would fall into one arm. version:
+    of the rule; a new version draws anew. unit: a request's or a conversation's id.
     """
     digest = sha256(f"{domain}\0{version}\0{unit}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[: _BITS // 8]) / (1 << _BITS)

@@ -1,4 +1,4 @@
-"""Reads from a request what its answer must look like, in every API's and server's spelling. Pure."""
+"""Reads the output format and the tools that a request asks for, in each API's and server's spelling. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _parsed(schema: Any) -> Any:
 
 
 def offered_tools(request: Request) -> dict[str, Any]:
-    """Tool name → JSON Schema of its arguments; True: any object; None: plain text."""
+    """The offered tools: name → JSON Schema of the arguments; True for any object, None for plain text."""
     found: dict[str, Any] = {}
     for tool in (*_list(request.get("tools")), *_list(request.get("functions"))):
         if not isinstance(tool, dict):
@@ -120,7 +120,7 @@ def tool_choice(request: Request) -> ToolChoice:
 
 
 def last_user_text(request: Request) -> str:
-    """The text of the last user message; "" when there is none."""
+    """The text of the last user message; "" if there is none."""
     prompt = request.get("prompt")
     if isinstance(prompt, str):
         return prompt

@@ -1,6 +1,6 @@
-"""A score and its result, as scorers give them and the store keeps them.
+"""A score and the result of scoring, as scorers return them and the store keeps them.
 
-What asks a scorer, and the `Scorer` protocol itself, live in `gateway.evals.scoring`.
+The `Scorer` protocol, and the code that runs scorers, live in `gateway.evals.scoring`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ScoreResult(NamedTuple):
     pi: float
     """The probability that the scorer saw this subject, given that it was recorded."""
     spent: Spent | None = None
-    """Also set where there is no score; None: nothing was spent, or it is unknown."""
+    """Also set if there is no score; None: nothing was spent, or the amount is unknown."""
 
 
 class ScorerInfo(Protocol):
@@ -98,7 +98,7 @@ class ConfiguredScorer(Protocol):
 
 
 def unit_value(value: float, scorer: ScorerInfo) -> float | None:
-    """A value rescaled to [0, 1] by the scorer's bounds and turned so that 1 is best; None where a bound is missing."""
+    """A value rescaled to [0, 1] by the scorer's bounds and turned so that 1 is best; None if a bound is missing."""
     low, high = scorer.bounds
     if low is None or high is None or low == high:
         return None

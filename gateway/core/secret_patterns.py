@@ -1,8 +1,8 @@
-"""The forms of secrets and personal data: a table of patterns, each with a check of what it found. Pure.
+"""Patterns of secrets and personal data: a table of regular expressions, each with a check of its match. Pure.
 
 Both rooms read it: redaction, before anything leaves the process, and the scorer that looks for secrets in answers.
-Every pattern is linear in the text: repeats have an upper bound and no repeat stands inside another that could share
-its characters.
+Every pattern runs in linear time: each repeat has an upper bound, and no repeat contains another that could match the
+same characters.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def luhn(number: str) -> bool:
 
 
 def mod97(iban: str) -> bool:
-    """Whether the two check digits are right (ISO 13616-1): the number, turned round, leaves 1 when divided by 97."""
+    """Whether the two check digits are right (ISO 13616-1): the rotated number leaves 1 when divided by 97."""
     plain = iban.replace(" ", "")
-    turned = plain[4:] + plain[:4]
-    return 15 <= len(plain) <= 34 and int(turned.translate(_LETTER_VALUES)) % 97 == 1
+    rotated = plain[4:] + plain[:4]
+    return 15 <= len(plain) <= 34 and int(rotated.translate(_LETTER_VALUES)) % 97 == 1
 
 
 _LETTER_VALUES = {ord("A") + i: str(10 + i) for i in range(26)}
@@ -66,7 +66,7 @@ _PHONE = re.compile(
     r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|[2-9]\d{2}[.-]\d{3}[.-]\d{4})(?!\w|[.-]\d)",
     re.ASCII,
 )
-# kind → pattern, what must be in the text for it to be worth a look (None: always), the check of a match
+# kind → pattern, a substring without which the pattern cannot match (None: always search), the check of a match
 KINDS: dict[Kind, tuple[re.Pattern[str], str | None, Callable[[str], bool]]] = {
     "key": (_KEY, None, _always),
     "private_key": (_PRIVATE_KEY, "PRIVATE KEY", _always),

@@ -1,4 +1,4 @@
-"""Bytes to server-sent events, for any split of the bytes. Pure; knows no vendor.
+"""Splits bytes into server-sent events, wherever the bytes are cut. Pure; independent of providers.
 
 Source: WHATWG HTML, section 9.2.6 "Interpreting an event stream". Lines end in LF, CRLF or CR; an event ends at an
 empty line.
@@ -16,18 +16,16 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. raw: its bytes with the blank line that ends it; data: its data lines joined by LF; name: or b""."""
-
-    raw: bytes
-    data: bytes
+    raw: bytes  # with the blank line that ends it
+    data: bytes  # the data lines, joined by LF
     name: bytes = b""
 
 
 class Splitter:
-    """Cuts arriving bytes into whole events, and keeps what is not whole yet.
+    """Cuts arriving bytes into complete events, and holds the beginning of an incomplete one.
 
-    limit_bytes: an event that grows beyond it raises ValueError: an upstream that never ends an event must not fill
-    the memory.
+    limit_bytes: the largest event. A larger one raises ValueError, so that an upstream that never ends an event cannot
+    fill the memory.
     """
 
     __slots__ = ("_held", "_size", "limit_bytes")
@@ -39,11 +37,11 @@ class Splitter:
 
     @property
     def tail(self) -> bytes:
-        """What has come of an event that has not ended."""
+        """The bytes of an event that has not ended."""
         return b"".join(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """All whole events that are there now, as one block of raw bytes; b"" when none is.
+        """All events that are complete now, as one block of raw bytes; b"" if none is.
 
         A block ending in a lone CR waits for the next byte: it may be half of a CRLF.
         """
@@ -52,7 +50,7 @@ class Splitter:
         return self._slow(data)
 
     def _slow(self, data: bytes) -> bytes:
-        """Joins what is held only when an event may end here: a large event comes in many pieces."""
+        """Joins the held pieces only if an event may end here: a large event comes in many pieces."""
         edge = b"".join(self._held[-4:])[-3:] + data if self._held else data
         if not _last_end(edge):
             self._hold(data)
@@ -68,7 +66,7 @@ class Splitter:
             self._held.append(data)
             self._size += len(data)
         if self._size > self.limit_bytes:
-            raise ValueError(f"an event larger than {self.limit_bytes} bytes")
+            raise ValueError(f"a server-sent event is larger than {self.limit_bytes} bytes")
 
 
 def _last_end(block: bytes) -> int:
@@ -84,8 +82,10 @@ def _last_end(block: bytes) -> int:
 
 
 def events(block: bytes) -> Iterator[Event]:
-    """The events of whole bytes; what follows the last blank line is left out. Comments and unknown fields are kept
-    in `raw` and do not show in `data`."""
+    """The complete events of a block; what follows the last blank line is left out.
+
+    Comments and unknown fields stay in `raw` and do not appear in `data`.
+    """
     start = 0
     for match in _END.finditer(block):
         if match.start() >= start:
@@ -95,7 +95,7 @@ def events(block: bytes) -> Iterator[Event]:
 
 
 def parse(raw: bytes) -> Event:
-    """One event's fields. `data` without a space after the colon is legal; several data lines are joined by LF."""
+    """Parses one event. The space after a colon is optional; several data lines are joined by LF."""
     data: list[bytes] = []
     name = b""
     for line in _LINE.split(raw):

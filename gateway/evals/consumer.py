@@ -221,7 +221,7 @@ class Consumer:
     async def _tick(self) -> None:
         """Closes the ledgers of everything read and stored, trims the stream, and updates the metrics."""
         corridor = self._context.corridor
-        snapshot = await self._context.store.close(await corridor.looks())
+        snapshot = await self._context.store.close(await corridor.snapshots())
         await corridor.trim_read()
         if self._is_due("retention", self._timing.retention_s):
             await self._apply_retention()

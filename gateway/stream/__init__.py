@@ -1,4 +1,7 @@
-"""The corridor: Redis streams between the two rooms. The only package that sends XADD, XREADGROUP, XAUTOCLAIM, XACK."""
+"""The corridor: the Redis streams that carry records from the gateway (room 1) to the consumers (room 2).
+
+Only this package sends stream commands.
+"""
 
 from gateway.stream.corridor import Corridor
 from gateway.stream.dead_letters import DeadLetter

@@ -1,6 +1,6 @@
-"""Connections to the stream server: a single one, one behind sentinels, or a cluster.
+"""Connections to the stream server: a single server, one behind Redis Sentinel, or a cluster.
 
-The only module that makes a client and interprets its errors.
+Only this module creates clients and interprets their errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError, S
 from gateway.core.errors import StreamDown
 
 SOCKET_TIMEOUT_S = 1.0
-SENTINEL_TIMEOUT_S = 0.5  # several are asked
+SENTINEL_TIMEOUT_S = 0.5  # for each sentinel; several are tried
 VERB_TIMEOUT_S = 4.0  # a cluster's client asks several nodes before it gives up
 
 Kind = Literal["one", "sentinel", "cluster"]
@@ -31,10 +31,11 @@ Client = Any  # redis.Redis or redis.RedisCluster: their verbs are the same, the
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How one enters. None: as the URL says, or not at all. sentinel_*: for the sentinels themselves."""
+    """Log-in and TLS files for the stream server. None: as in the URL, or none."""
 
     username: str | None = None
     password: str | None = None
+    # For the sentinels themselves, which may have accounts of their own.
     sentinel_username: str | None = None
     sentinel_password: str | None = None
     ca_file: str | None = None
@@ -45,19 +46,19 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A URL, taken apart. service: what sentinels call the primary."""
+    """The parts of a stream server's URL."""
 
     kind: Kind
     tls: bool
     hosts: tuple[tuple[str, int], ...]
-    service: str = ""
+    service: str = ""  # the sentinels' name of the primary
     db: int = 0
     username: str | None = None
     password: str | None = None
 
 
 def connect(url: str, access: Credentials) -> Client:
-    """A client that has not connected yet: each verb does, when there is need."""
+    """A client that is not connected yet: it connects when the first command is sent."""
     if url.startswith("unix://"):
         return redis.Redis.from_url(url, retry=_once(), **_credentials(None, access), **_SOCKET)
     address = address_of(url)
@@ -67,56 +68,59 @@ def connect(url: str, access: Credentials) -> Client:
 
 
 def address_of(url: str) -> ServerAddress:
-    """Of redis[s][+sentinel|+cluster]://[user:password@]host:port[,host:port…][/db or /service[/db]].
+    """Parses redis[s][+sentinel|+cluster]://[user:password@]host:port[,host:port…][/db or /service[/db]].
 
-    Raises ValueError, with what is wrong; never with the password.
+    Raises ValueError, whose message names what is wrong but never the password.
     """
-    scheme, _, how = urlsplit(url).scheme.partition("+")
-    if scheme not in ("redis", "rediss") or how not in ("", "sentinel", "cluster"):
-        raise ValueError(f"no stream server is reached by {urlsplit(url).scheme}://")
-    kind: Kind = "sentinel" if how == "sentinel" else "cluster" if how == "cluster" else "one"
     parts = urlsplit(url)
-    user, places = _login(parts)
-    hosts = tuple(_host(place, 26379 if kind == "sentinel" else 6379) for place in places.split(","))
+    scheme, _, topology = parts.scheme.partition("+")
+    if scheme not in ("redis", "rediss") or topology not in ("", "sentinel", "cluster"):
+        raise ValueError(
+            f"{parts.scheme}:// is not a stream server's scheme; "
+            "expected unix, redis or rediss, alone or with +sentinel or +cluster"
+        )
+    kind: Kind = "sentinel" if topology == "sentinel" else "cluster" if topology == "cluster" else "one"
+    login, host_list = _login(parts)
+    hosts = tuple(_host(host, 26379 if kind == "sentinel" else 6379) for host in host_list.split(","))
     path = [p for p in parts.path.split("/") if p]
     service = path.pop(0) if kind == "sentinel" and path else ""
     if kind == "sentinel" and not service:
-        raise ValueError("sentinels are asked for a service by its name: redis+sentinel://host:26379/NAME")
+        raise ValueError("a sentinel URL must end in the name of the service: redis+sentinel://host:26379/NAME")
     if kind == "one" and len(hosts) > 1:
-        raise ValueError("several hosts are those of sentinels (redis+sentinel://) or of a cluster (redis+cluster://)")
-    return ServerAddress(kind, scheme == "rediss", hosts, service, _db(path), *user)
+        raise ValueError("several hosts need redis+sentinel:// or redis+cluster://")
+    return ServerAddress(kind, scheme == "rediss", hosts, service, _db(path), *login)
 
 
 def described(url: str) -> str:
-    """For people: which server, and never how one enters it."""
+    """The server for messages to people, without user name and password."""
     if url.startswith("unix://"):
         return unquote(urlsplit(url).path)
     address = address_of(url)
     hosts = ", ".join(f"{host}:{port}" for host, port in address.hosts)
-    what = {"one": "", "sentinel": f"{address.service}, by the sentinels ", "cluster": "cluster of "}[address.kind]
-    return what + hosts + (" (TLS)" if address.tls else "")
+    prefix = {"one": "", "sentinel": f"{address.service}, by the sentinels ", "cluster": "cluster of "}[address.kind]
+    return prefix + hosts + (" (TLS)" if address.tls else "")
 
 
 def _login(parts: SplitResult) -> tuple[tuple[str | None, str | None], str]:
-    login, at, places = parts.netloc.rpartition("@")
-    name, colon, word = login.partition(":")
-    return (unquote(name) or None if at else None, unquote(word) if colon else None), places
+    login, at, hosts = parts.netloc.rpartition("@")
+    name, colon, password = login.partition(":")
+    return (unquote(name) or None if at else None, unquote(password) if colon else None), hosts
 
 
-def _host(place: str, port: int) -> tuple[str, int]:
-    host, colon, given = place.rpartition(":")
-    if not colon or given.endswith("]"):  # an IPv6 address without a port
-        host, given = place, str(port)
-    if not host or not given.isdigit():
-        raise ValueError(f"{place!r} is not host:port")
-    return host.strip("[]"), int(given)
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):  # an IPv6 address without a port
+        host, port = text, str(default_port)
+    if not host or not port.isdigit():
+        raise ValueError(f"{text!r} is not host:port")
+    return host.strip("[]"), int(port)
 
 
 def _db(path: list[str]) -> int:
     if not path:
         return 0
     if not path[0].isdigit():
-        raise ValueError(f"the path names a database by its number, not {path[0]!r}")
+        raise ValueError(f"{path[0]!r} is not a database; expected its number, such as /0")
     return int(path[0])
 
 
@@ -128,7 +132,7 @@ _SOCKET: dict[str, Any] = {
 
 
 def _once() -> Retry:
-    """Reopens an idle connection that the server has closed. Other errors are raised; the caller tries again."""
+    """One immediate retry, which reopens an idle connection that the server has closed. Callers retry other errors."""
     return Retry(NoBackoff(), 1)
 
 
@@ -156,13 +160,13 @@ def _one(address: ServerAddress, access: Credentials) -> Client:
 
 def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
-    entry = {"username": access.sentinel_username, "password": access.sentinel_password}
-    ask = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
-    known = {name: value for name, value in entry.items() if value}
-    sentinel = Sentinel(address.hosts, sentinel_kwargs={**ask, **tls, **known})  # type: ignore[no-untyped-call]
-    more = {**_credentials(address, access), **tls, **_SOCKET}
-    client = sentinel.master_for(address.service, db=address.db, retry=_once(), **more)
-    client.sentinels = sentinel.sentinels  # closed with it
+    given = {"username": access.sentinel_username, "password": access.sentinel_password}
+    connection = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
+    login = {name: value for name, value in given.items() if value}
+    sentinel = Sentinel(address.hosts, sentinel_kwargs={**connection, **tls, **login})  # type: ignore[no-untyped-call]
+    options = {**_credentials(address, access), **tls, **_SOCKET}
+    client = sentinel.master_for(address.service, db=address.db, retry=_once(), **options)
+    client.sentinels = sentinel.sentinels  # close() closes them too
     return client
 
 
@@ -170,7 +174,7 @@ def _cluster(address: ServerAddress, access: Credentials) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     retry = Retry(ConstantBackoff(0.05), 2)
-    # One slot without a node stops that shard alone.
+    # Without full coverage, a slot without a node stops only the shard in that slot.
     return redis.RedisCluster(
         startup_nodes=nodes, require_full_coverage=False, retry=retry, **_credentials(address, access), **tls, **_SOCKET
     )
@@ -181,12 +185,12 @@ def is_cluster(client: Client) -> bool:
 
 
 async def node_of(client: Client, key: str) -> Any:
-    """The node of a cluster that holds a key now. Raises SlotNotCoveredError while none does."""
+    """The node of a cluster that holds a key now. Raises SlotNotCoveredError while no node does."""
     await client.initialize()
     try:
         return client.get_node_from_key(key)
     except SlotNotCoveredError:
-        await client.nodes_manager.initialize()  # redis-py looks again by itself only after a command
+        await client.nodes_manager.initialize()  # redis-py refreshes its node list by itself only after a command
         raise
 
 
@@ -196,8 +200,11 @@ async def close(client: Client) -> None:
 
 
 async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] | None = None) -> Any:
-    """The reply to a command. Raises StreamDown when there is none to be had now, ResponseError only for a group that
-    is there already and a key that is not. no_group: makes the group that a server has lost."""
+    """The reply to a command.
+
+    no_group: creates the consumer group again if the server has lost it. Raises StreamDown if the command fails;
+    ResponseError only if a group already exists or a key does not.
+    """
     task = asyncio.current_task()
     cancelling = task.cancelling() if task else 0
     try:
@@ -205,7 +212,7 @@ async def ask(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]] |
     finally:
         if task and task.cancelling() > cancelling:
             # redis-py sends with asyncio.wait_for, which in Python 3.11 may swallow a cancellation (cpython #86296);
-            # what follows may be a reply or, from a connection that is given up, an error.
+            # the command then returns a reply, or an error from a connection that was given up.
             raise asyncio.CancelledError
 
 
@@ -218,19 +225,22 @@ async def _reply(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]
             raise
         if "NOGROUP" in str(error) and no_group is not None:
             await no_group()
-            raise StreamDown("stream server: it came back without its data; reading begins anew") from error
-        # Full, read-only, cannot persist. Not `from error`: redis-py's text holds the command, and so what was asked.
-        raise StreamDown(f"stream server: it refuses: {_bare(error)}") from None
+            raise StreamDown(
+                "stream server: it restarted without its data; reading starts from the beginning"
+            ) from error
+        # Out of memory, read-only, or unable to persist. Not `from error`: redis-py's message contains the command, and
+        # so the content of records.
+        raise StreamDown(f"stream server: the command was refused: {_without_command(error)}") from None
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-        raise StreamDown(f"stream server: {type(error).__name__}: {_bare(error)}") from None
+        raise StreamDown(f"stream server: {type(error).__name__}: {_without_command(error)}") from None
     except (AttributeError, IndexError, KeyError, ValueError) as error:
-        # What redis-py's cluster client makes of nodes that go while it looks at them.
+        # redis-py's cluster client raises these if nodes disappear while it refreshes its node list.
         raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
 
 
 _COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 
 
-def _bare(error: Exception) -> str:
-    """What the server says, without the command that redis-py puts before it."""
+def _without_command(error: Exception) -> str:
+    """The server's message, without the command that redis-py puts before it."""
     return _COMMAND.sub("", str(error)).strip("(),'\"")

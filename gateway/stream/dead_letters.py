@@ -1,4 +1,4 @@
-"""Dead letters: entries that were given up, kept with the reason until somebody replays or purges them."""
+"""Dead letters: entries that could not be processed, kept with the reason until they are replayed or purged."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class DeadLetter:
     reason: str  # one of a small set: unreadable, refused, too_many_deliveries, …
     error: str  # for people; at most 4000 bytes
     entry: str  # the id that the entry had in the stream
-    fields: Fields  # the entry's, unchanged
+    fields: Fields  # the entry's own, unchanged
 
     @property
-    def buried(self) -> float:
-        """When the entry was given up: Unix time in seconds."""
+    def added_at(self) -> float:
+        """When the entry became a dead letter: Unix time in seconds."""
         return order(self.id)[0] / 1000
 
 
@@ -95,7 +95,7 @@ class DeadLetterQueue:
         return sum([int(await shard.ask(shard.client.xlen(shard.dead_key))) for shard in self._shards])
 
     async def by_reason(self) -> dict[str, int]:
-        """How many dead letters there are, by reason."""
+        """The number of dead letters by reason."""
         found: Counter[str] = Counter()
         for shard in self._shards:
             reply: Any = await shard.ask(shard.client.hgetall(shard.reasons_key))
@@ -105,22 +105,22 @@ class DeadLetterQueue:
     async def replay(self, letter: DeadLetter) -> str | None:
         """Appends the entry to the stream again and removes its dead letter, atomically.
 
-        Returns the new entry id; None if the dead letter is gone, replayed or purged by somebody else.
+        Returns the new entry id; None if the dead letter was already replayed or purged.
         """
         shard = find_shard(self._shards, letter.id)
         keys = shard.dead_key, shard.reasons_key, shard.key
-        words = [word for pair in letter.fields.items() for word in pair]
-        reply: Any = await shard.ask(shard.client.eval(_REPLAY, 3, *keys, _bare(letter.id), letter.reason, *words))
+        arguments = [value for pair in letter.fields.items() for value in pair]
+        reply: Any = await shard.ask(shard.client.eval(_REPLAY, 3, *keys, _bare(letter.id), letter.reason, *arguments))
         return None if reply is None else text(reply) + shard.mark
 
     async def purge(self, letters: Sequence[DeadLetter]) -> int:
-        """Deletes dead letters; returns how many still existed."""
+        """Deletes dead letters; returns how many of them still existed."""
         gone = 0
         for shard in self._shards:
             own = [each for each in letters if find_shard(self._shards, each.id) is shard]
             for chunk in chunked(own, _PAGE):
-                words = [word for each in chunk for word in (_bare(each.id), each.reason)]
-                reply: Any = await shard.ask(shard.client.eval(_PURGE, 2, shard.dead_key, shard.reasons_key, *words))
+                pairs = [value for each in chunk for value in (_bare(each.id), each.reason)]
+                reply: Any = await shard.ask(shard.client.eval(_PURGE, 2, shard.dead_key, shard.reasons_key, *pairs))
                 gone += int(reply)
         return gone
 

@@ -1,4 +1,4 @@
-"""One stream key, its group and its dead letters. A corridor on one server has one shard, on a cluster several."""
+"""One stream with its consumer group. A corridor on one server has one shard, a corridor on a cluster several."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from gateway.stream.types import (
     text,
 )
 
-# KEYS: the stream. ARGV: how many fields an entry has, their names, each entry's values. An error is told as it is, and
-# ends it: redis-py knows by its first word that a primary has become a replica.
+# KEYS: the stream. ARGV: the number of fields of an entry, their names, each entry's values. An error is returned
+# unchanged and ends the script: by its first word redis-py recognizes that a primary has become a replica.
 _APPEND = """
 local n = tonumber(ARGV[1])
 local command = {'XADD', KEYS[1], '*'}
@@ -54,12 +54,12 @@ class Shard:
         self.mark = mark
         self.client = client
 
-    # ── room 1 ──
-
     async def append(self, entries: Sequence[Fields]) -> int:
-        """Appends all, in order, in one round trip where they have the same fields; returns how long the stream then
-        is. By a script: a reply for each entry would cost the client more than all the rest of it, and of single
-        commands a server that has loaded its data by then refuses the first and takes the last."""
+        """Appends all entries, in order, and returns the stream's length. Entries with equal fields share a round trip.
+
+        A script, for two reasons. Parsing a reply for each entry would cost the client more than everything else here.
+        And a server that is still loading its data could refuse the first of several commands and accept the last.
+        """
         length = 0
         for names, alike in groupby(entries, key=tuple):
             values = [value for fields in alike for value in fields.values()]
@@ -67,9 +67,10 @@ class Shard:
         return length
 
     async def trim(self, *, most: int | None = None, since_ms: int | None = None) -> int:
-        """Removes what is beyond `most` entries, or older than since_ms (Unix milliseconds), oldest first.
+        """Removes the oldest entries beyond `most`, or those older than since_ms (Unix milliseconds).
 
-        Returns how many of these the group had not read: they are counted on the server, for all to see.
+        Returns how many of them the group had not read. That number is also added to a count on the server, which all
+        processes read.
         """
         pipe = self.client.pipeline(transaction=True)
         pipe.xlen(self.key)
@@ -89,7 +90,7 @@ class Shard:
         return unread
 
     async def _held_before(self, to: str) -> bool:
-        """Whether something was trimmed that a consumer has been handed and not acknowledged."""
+        """Whether an entry before `to` was delivered to a consumer and is not acknowledged."""
         pending: Any = await self.ask(self.client.xpending_range(self.key, GROUP, "-", f"({to}", 1))
         return bool(pending)
 
@@ -103,23 +104,20 @@ class Shard:
         reply: Any = await self.ask(self.client.hgetall(self.trimmed_key))
         return TrimmedEntries(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
 
-    # ── room 2 ──
-
     async def join(self) -> None:
-        """Makes the group, from the stream's beginning, when there is none."""
+        """Creates the consumer group, from the stream's beginning, if there is none."""
         try:
             await ask(self.client.xgroup_create(self.key, GROUP, id="0", mkstream=True))
         except ResponseError:  # BUSYGROUP: there is one
             return
 
     async def read(self, consumer: str, count: int, block_ms: int | None) -> list[StreamEntry]:
-        """New entries for this consumer; [] when none came in block_ms, below 1000; None: at once."""
+        """New entries for this consumer; [] if none arrived within block_ms (below 1000; None: does not wait)."""
         reply = await self.ask(self.client.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
         return [StreamEntry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
-        """Takes over what a consumer was handed longer than idle_ms ago and has not acknowledged; [] when all that is
-        pending has been looked through. What was trimmed meanwhile is no longer pending afterwards."""
+        """As Corridor.claim()."""
         cursor = "0-0"
         while True:
             reply: Any = await self.ask(
@@ -139,7 +137,7 @@ class Shard:
         return [StreamEntry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
 
     async def keep(self, consumer: str, ids: Sequence[str]) -> None:
-        """Says that this consumer is still at work on these entries, so that no other claims them yet."""
+        """As Corridor.keep()."""
         await self.ask(
             self.client.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=_bare(ids), justid=True)
         )
@@ -148,40 +146,42 @@ class Shard:
         await self.ask(self.client.xack(self.key, GROUP, *_bare(ids)))
 
     async def leave(self, consumer: str) -> None:
-        """Takes a consumer that holds nothing out of the group."""
+        """As Corridor.leave()."""
         held: Any = await self.ask(self.client.xpending_range(self.key, GROUP, "-", "+", 1, consumer))
         if not held:
             await self.ask(self.client.xgroup_delconsumer(self.key, GROUP, consumer))
 
     async def watermark(self) -> str | None:
-        """An id before which every entry has been read and acknowledged; None when there is no group.
+        """An id before which every entry has been read and acknowledged; None if there is no group.
 
-        Acknowledged after it was stored: so nothing before it is under way any more.
+        An entry is acknowledged after it was stored, so no entry before this id is still being processed.
         """
         group = await self._group()
         if group is None:
             return None
-        # The order matters: what is delivered after the group was looked at lies behind its last-delivered-id.
+        # The order matters: entries delivered after the group was read have ids above its last-delivered-id.
         pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
         read = after(text(group["last-delivered-id"]))
         return text(pending["min"]) if pending["pending"] and order(text(pending["min"])) < order(read) else read
 
     async def settled_before(self) -> str | None:
-        """As watermark(); where nothing is under way: the server's time, so that a quiet stream holds up no other."""
+        """As watermark(), but the server's time if nothing is pending: an idle shard must not hold up the others."""
         now_ms = await self._time_ms()
         mark = await self.watermark()
         if mark is None:
             return None
         try:
             newest: Any = await self.ask(self.client.xinfo_stream(self.key))
-        except ResponseError:  # the key went after its watermark was read
+        except ResponseError:  # the key was deleted after its watermark was read
             return None
-        quiet = order(mark) > order(text(newest["last-generated-id"]))
-        return max(f"{now_ms}-0", mark, key=order) if quiet else mark
+        idle = order(mark) > order(text(newest["last-generated-id"]))
+        return max(f"{now_ms}-0", mark, key=order) if idle else mark
 
-    async def look(self) -> ShardSnapshot | None:
-        """None when there is no group. What is settled is asked first: whatever befell the server before that, the rest
-        shows."""
+    async def snapshot(self) -> ShardSnapshot | None:
+        """The shard's state; None if there is no group.
+
+        `settled` is read first: if the server restarted or lost data before that, the fields read later show it.
+        """
         asked_ms = await self._time_ms()
         settled = await self.settled_before()
         if settled is None:
@@ -198,14 +198,14 @@ class Shard:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def trim_read(self) -> int:
-        """Removes entries before the watermark, unless other groups read this stream too; returns how many."""
+        """Removes the entries before the watermark, unless the stream has other groups; returns their number."""
         watermark = await self.watermark()
         if watermark is None or len(await self._groups()) != 1:
             return 0
         return int(await self.ask(self.client.xtrim(self.key, minid=watermark, approximate=True)))
 
     async def lag(self, now: float | None) -> Lag:
-        """now: Unix time in seconds; None: the clock's."""
+        """now: Unix time in seconds; None: the current time."""
         length = int(await self.ask(self.client.xlen(self.key)))
         group = await self._group() if length else None
         if group is None:
@@ -218,16 +218,16 @@ class Shard:
         return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age))
 
     async def info(self, section: str) -> dict[str, Any]:
-        """What the node that holds this stream says of itself."""
+        """A section of INFO from the node that holds this stream."""
         reply: dict[str, Any] = await self.ask(self._of_node("info", section))
-        nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # by node, from a cluster
+        nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # a cluster replies by node
         return next(iter(reply.values())) if nested else reply
 
-    async def _of_node(self, verb: str, *words: str) -> Any:
-        """Of the node that holds this stream."""
+    async def _of_node(self, command: str, *arguments: str) -> Any:
+        """The reply to a command from the node that holds this stream."""
         client = self.client
-        more = {"target_nodes": await node_of(client, self.key)} if is_cluster(client) else {}
-        return await getattr(client, verb)(*words, **more)
+        target = {"target_nodes": await node_of(client, self.key)} if is_cluster(client) else {}
+        return await getattr(client, command)(*arguments, **target)
 
     async def _group(self) -> dict[str, Any] | None:
         return next((g for g in await self._groups() if text(g["name"]) == GROUP), None)
@@ -244,15 +244,18 @@ class Shard:
         return text(reply[0][0]) if reply else None
 
     async def ask(self, command: Awaitable[Any]) -> Any:
-        """The reply to a command; makes the group again if the server has lost it. Raises StreamDown."""
+        """The reply to a command; creates the group again if the server has lost it. Raises StreamDown."""
         return await ask(command, self.join)
 
 
 def find_shard(shards: Sequence[Shard], entry: str) -> Shard:
-    """The shard that holds an entry. Raises StreamDown for an id of more shards than the config gives."""
+    """The shard that holds an entry. Raises StreamDown if the id's shard is beyond the configured ones."""
     index = shard_of(entry)
     if index >= len(shards):
-        raise StreamDown(f"stream server: entry {entry} is of shard {index}, and stream.shards is {len(shards)}")
+        raise StreamDown(
+            f"stream server: entry {entry} is in shard {index}, but stream.shards is {len(shards)}; "
+            f"set it to at least {index + 1}"
+        )
     return shards[index]
 
 
@@ -261,8 +264,10 @@ def _bare(ids: Iterable[str]) -> list[str]:
 
 
 def _unread(length: int, groups: list[dict[str, Any]], removed: int, to: str) -> int:
-    """How many of the entries removed the group had not read. Redis before 7 does not tell how many are unread: then
-    all that were removed, when some were."""
+    """How many of the removed entries the group had not read.
+
+    Redis before 7 does not report the unread ones: then all removed entries count if at least one was unread.
+    """
     group = next((g for g in groups if text(g["name"]) == GROUP), None)
     if group is None:
         return removed

@@ -1,4 +1,4 @@
-"""What gateways and consumers share outside the stream: small texts, sums, plans, and heartbeats."""
+"""The state that gateways and consumers share outside the stream: small texts, sums, plans, and heartbeats."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gateway.core.plan import PlanState, plan_states
 from gateway.stream.connect import Client, ask
 from gateway.stream.types import text
 
-# Sets a field of a hash to ARGV[3] if it is ARGV[2] ("": if there is none); 1 when it did.
+# Sets a field of a hash to ARGV[3] if its value is ARGV[2] ("": if there is none). Returns 1 if it did, else 0.
 _SWAP = """
-local there = redis.call('HGET', KEYS[1], ARGV[1])
-if (there or '') ~= ARGV[2] then return 0 end
+local current = redis.call('HGET', KEYS[1], ARGV[1])
+if (current or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
@@ -42,7 +42,7 @@ class SharedState:
     async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool:
         """Puts a plan into force for every gateway on this server.
 
-        instead_of: the state the caller has read; None if there was none. If the server holds another one by now,
+        instead_of: the state that the caller has read; None if there was none. If the server holds another one by now,
         nothing changes and the result is False.
         """
         before = b"" if instead_of is None else instead_of.raw
@@ -64,7 +64,7 @@ class SharedState:
         return {field: float(total) for field, total in zip(amounts, totals, strict=False)}
 
     async def sums(self, name: str) -> dict[str, float]:
-        """The sums that `add` keeps under this name; {} if there are none."""
+        """The sums that `add` has stored under this name; {} if there are none."""
         reply: Any = await ask(self._client.hgetall(f"{self.prefix}:{name}"))
         return {text(field): float(total) for field, total in reply.items()}
 
@@ -80,15 +80,15 @@ class SharedState:
     async def forget_consumer(self, consumer: str) -> None:
         await ask(self._client.hdel(self.alive_key, consumer))
 
-    async def gateway_lives(self, incarnation: str, report: dict[str, Any]) -> None:
-        """Records that this gateway process is alive. report: at, host, pid, rates, …; any JSON."""
+    async def set_gateway_heartbeat(self, incarnation: str, report: dict[str, Any]) -> None:
+        """Records that this gateway process is alive. report: any JSON, such as at, host, pid and rates."""
         await ask(self._client.hset(self.gateways_key, incarnation, orjson.dumps(report)))
 
-    async def gateway_leaves(self, incarnation: str) -> None:
+    async def forget_gateway(self, incarnation: str) -> None:
         await ask(self._client.hdel(self.gateways_key, incarnation))
 
     async def gateways(self) -> dict[str, dict[str, Any]]:
-        """The last report of each gateway process by incarnation, of killed processes too."""
+        """The last report of each gateway process by incarnation, including processes that were killed."""
         reply: Any = await ask(self._client.hgetall(self.gateways_key))
         return {text(name): orjson.loads(report) for name, report in reply.items()}
 

@@ -1,4 +1,4 @@
-"""The corridor's words: an entry, how far behind the readers are, and the order of entry ids."""
+"""The types of the corridor: an entry, the lag, a shard's snapshot; and functions for entry ids and raw replies."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 GROUP = "evals"
-EVICTS = "the stream server's maxmemory-policy is %s: when its memory is full it throws the stream away; set noeviction"
+EVICTS = "the stream server's maxmemory-policy is %s: it evicts the stream when its memory is full; set noeviction"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One record as it lies in the stream. id: the stream's ("ms-n", in a sharded stream "ms-n@shard").
-    deliveries: how often it was handed out."""
+    """One record in the stream."""
 
-    id: str
+    id: str  # "ms-n"; in a sharded stream "ms-n@shard"
     fields: Mapping[bytes, bytes]
-    deliveries: int = 1
+    deliveries: int = 1  # how often it was delivered to a consumer
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """length: entries in the stream. waiting: not yet handed to the group. pending: handed out, not acknowledged.
-    oldest_s: age of the oldest entry that is not acknowledged; 0 when there is none."""
+    """How far the consumers are behind."""
 
-    length: int = 0
-    waiting: int = 0
-    pending: int = 0
-    oldest_s: float = 0.0
+    length: int = 0  # entries in the stream
+    waiting: int = 0  # entries not yet delivered to the group
+    pending: int = 0  # entries delivered and not acknowledged
+    oldest_s: float = 0.0  # age of the oldest entry that is not acknowledged; 0 if there is none
 
     def __add__(self, other: Lag) -> Lag:
-        """Of two shards: together, and the older of their oldest."""
+        """The lag of two shards together: sums, and the older age."""
         return Lag(
             self.length + other.length,
             self.waiting + other.waiting,
@@ -42,35 +40,39 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedEntries:
-    """What left the stream before the group had read it. to: the oldest id that stayed; "" when nothing ever did."""
+    """Entries trimmed from a stream before the group had read them."""
 
-    unread: int = 0
-    to: str = ""
+    unread: int = 0  # how many
+    to: str = ""  # the oldest id that was kept at the last such trim; "" if there has been none
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSnapshot:
-    """One shard at one moment, by its server's clock. settled: an id before which every entry has been read and
-    acknowledged, and none will come; the server's time where nothing is under way. run_id: of the node that holds the
-    stream: another one means that a server was restarted or replaced, and may have lost its last second.
-    asked_ms, answered_ms: the server's time before and after it said so, in Unix ms. up_ms: since it began."""
+    """One shard at one moment, by its server's clock."""
 
     settled: str
+    """An id before which every entry has been read and acknowledged, and no entry will arrive any more. The server's
+    time if nothing is pending."""
     run_id: str
+    """Of the node that holds the stream. A new one means that the server was restarted or replaced, and may have lost
+    its last second."""
     asked_ms: int
+    """The server's time before `settled` was read, in Unix milliseconds."""
     answered_ms: int
+    """The server's time after `run_id` was read, in Unix milliseconds."""
     trimmed: TrimmedEntries = TrimmedEntries()
     up_ms: int = 1 << 62
+    """Milliseconds since the server started."""
 
 
 def order(entry: str) -> tuple[int, int]:
-    """A key that sorts ids as the stream does."""
+    """A sort key: ids in the order of the stream."""
     ms, _, n = entry.partition("@")[0].partition("-")
     return int(ms), int(n or 0)
 
 
 def after(entry: str) -> str:
-    """The next id that can be."""
+    """The smallest id above this one."""
     ms, n = order(entry)
     return f"{ms}-{n + 1}"
 
@@ -84,8 +86,10 @@ def text(value: Any) -> str:
 
 
 def of_stream(reply: Any) -> list[tuple[Any, dict[bytes, bytes]]]:
-    """XREADGROUP's entries of one stream; by protocol redis-py gives a list of pairs or a dict, of lists or lists of
-    lists."""
+    """The entries in XREADGROUP's reply for one stream.
+
+    redis-py returns a list of pairs or a dict, of lists or of lists of lists, depending on the protocol version.
+    """
     if not reply:
         return []
     entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]

@@ -15,7 +15,7 @@ import httpx2
 import orjson
 
 from gateway.config.environment import api_key_of, providers_with_keys
-from gateway.core.providers import VENDORS, Provider
+from gateway.core.providers import PROVIDERS, Provider
 
 PORT_TIMEOUT_S = 0.5
 PROVIDER_TIMEOUT_S = 3.0
@@ -31,14 +31,14 @@ OWNERS = {
     "library": "ollama",
     "organization_owner": "lmstudio",
 }
-UNNAMED = VENDORS["openai"]  # speaks OpenAI's dialect, and cannot be identified further
+UNNAMED = PROVIDERS["openai"]  # speaks OpenAI's dialect, and cannot be identified further
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredUpstream:
     """An upstream that was found."""
 
-    vendor: Provider
+    provider: Provider
     port: int | None = None
     """Of a local server; None: a provider with a key in the environment."""
     models: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class DiscoveredUpstream:
 
     @property
     def where(self) -> str:
-        return f"port {self.port}" if self.port else f"${self.vendor.key_env}"
+        return f"port {self.port}" if self.port else f"${self.provider.key_env}"
 
 
 class NoModelList(Exception):
@@ -60,7 +60,7 @@ class NoModelList(Exception):
 
 
 def usual_ports() -> list[int]:
-    return sorted({port for vendor in VENDORS.values() for port in vendor.ports})
+    return sorted({port for provider in PROVIDERS.values() for port in provider.ports})
 
 
 async def look(
@@ -74,7 +74,7 @@ async def look(
         httpx2.AsyncClient(timeout=PORT_TIMEOUT_S, trust_env=False, verify=False) as local,
         httpx2.AsyncClient(timeout=PROVIDER_TIMEOUT_S) as remote,
     ):
-        probes = [*(_port(local, port) for port in ports), *(_provider(remote, vendor) for vendor in providers)]
+        probes = [*(_port(local, port) for port in ports), *(_provider(remote, provider) for provider in providers)]
         found = await asyncio.gather(*probes)
     return [each for each in found if each is not None]
 
@@ -87,29 +87,29 @@ async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | N
             server, listed = await _models(client, f"{origin}/v1/models", {})
             if OURS in (server, *(owner for _, owner in listed)):
                 return None
-            vendor = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
+            provider = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
     except NoModelList as error:
         return DiscoveredUpstream(UNNAMED, port, trouble="it requires a key") if error.status == 401 else None
     except (httpx2.HTTPError, TimeoutError):
         return None
-    return DiscoveredUpstream(vendor, port, tuple(model for model, _ in listed))
+    return DiscoveredUpstream(provider, port, tuple(model for model, _ in listed))
 
 
-async def _provider(client: httpx2.AsyncClient, vendor: Provider) -> DiscoveredUpstream:
-    key = api_key_of(vendor)
+async def _provider(client: httpx2.AsyncClient, provider: Provider) -> DiscoveredUpstream:
+    key = api_key_of(provider)
     headers = {"authorization": f"Bearer {key}"}
-    if vendor.dialect == "anthropic":
+    if provider.dialect == "anthropic":
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     try:
         async with asyncio.timeout(PROVIDER_TIMEOUT_S):
-            _, listed = await _models(client, f"{vendor.base_url}/models", headers)
+            _, listed = await _models(client, f"{provider.base_url}/models", headers)
     except NoModelList as error:
-        return DiscoveredUpstream(vendor, trouble=str(error))
+        return DiscoveredUpstream(provider, trouble=str(error))
     except TimeoutError:
-        return DiscoveredUpstream(vendor, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
+        return DiscoveredUpstream(provider, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
     except (httpx2.HTTPError, UnicodeEncodeError) as error:
-        return DiscoveredUpstream(vendor, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
-    return DiscoveredUpstream(vendor, models=tuple(model for model, _ in listed))
+        return DiscoveredUpstream(provider, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
+    return DiscoveredUpstream(provider, models=tuple(model for model, _ in listed))
 
 
 async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
@@ -144,7 +144,7 @@ async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -
 
 
 def _by_owner(listed: list[tuple[str, str]]) -> Provider | None:
-    return next((VENDORS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
+    return next((PROVIDERS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
 
 
 async def _by_version(client: httpx2.AsyncClient, origin: str) -> Provider | None:
@@ -153,4 +153,4 @@ async def _by_version(client: httpx2.AsyncClient, origin: str) -> Provider | Non
         _, answer = await _json(client, f"{origin}/api/version", {})
     except (NoModelList, httpx2.HTTPError):
         return None
-    return VENDORS["ollama"] if isinstance(answer, dict) and "version" in answer else None
+    return PROVIDERS["ollama"] if isinstance(answer, dict) and "version" in answer else None

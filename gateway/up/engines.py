@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gateway.config.upstreams import EngineRun
 from gateway.core.errors import CannotRun, NotInstalled
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.runtime.child import Child
 
 HOST = "127.0.0.1"
@@ -183,6 +183,6 @@ def _program(upstream: str, command: tuple[str, ...]) -> tuple[str, ...]:
 
 def _engine_environment(run: EngineRun, environ: Mapping[str, str]) -> dict[str, str]:
     """This process's variables without providers' keys and the gateway's own. Neither engine reports its use."""
-    secret = {v.key_env for v in VENDORS.values()} - {_HUB_TOKEN}
+    secret = {v.key_env for v in PROVIDERS.values()} - {_HUB_TOKEN}
     kept = {k: v for k, v in environ.items() if k not in secret and not k.startswith("GATEWAY_")}
     return {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **kept, **run.environ}

@@ -61,8 +61,8 @@ def needs_local(found: Sequence[DiscoveredUpstream]) -> bool:
 
 def names(found: Sequence[DiscoveredUpstream]) -> list[str]:
     """A name for each upstream: its kind, with the port if several have the same kind."""
-    kinds = Counter(each.vendor.kind for each in found)
-    return [f"{f.vendor.kind}-{f.port}" if kinds[f.vendor.kind] > 1 and f.port else f.vendor.kind for f in found]
+    kinds = Counter(each.provider.kind for each in found)
+    return [f"{f.provider.kind}-{f.port}" if kinds[f.provider.kind] > 1 and f.port else f.provider.kind for f in found]
 
 
 def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
@@ -83,13 +83,13 @@ def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str
 
 def _upstream(name: str, found: DiscoveredUpstream) -> Iterator[str]:
     if found.port is None:
-        yield f'  {name}: {{kind: {found.vendor.kind}, api_key: "${{{found.vendor.key_env}}}"}}\n'
+        yield f'  {name}: {{kind: {found.provider.kind}, api_key: "${{{found.provider.key_env}}}"}}\n'
         return
     comment = "# " if found.trouble else ""
     key = ', api_key: "${NAME}"' if found.trouble else ""
     if found.trouble:
         yield f"  # On port {found.port} a server answers, but {found.trouble}.\n"
-    yield f'  {comment}{name}: {{kind: {found.vendor.kind}, base_url: "http://127.0.0.1:{found.port}/v1"{key}}}\n'
+    yield f'  {comment}{name}: {{kind: {found.provider.kind}, base_url: "http://127.0.0.1:{found.port}/v1"{key}}}\n'
 
 
 def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:

@@ -103,7 +103,7 @@ async def write_config(path: Path, data: Path, say: Say) -> None:
     found = await discovery.look()
     for name, each in zip(starter_config.names(found), found, strict=True):
         result = each.trouble or f"{len(each.models)} models"
-        say(f"found {name} ({each.vendor.title}, {each.where}): {result}")
+        say(f"found {name} ({each.provider.title}, {each.where}): {result}")
     if starter_config.needs_local(found):
         if missing := engines.missing_packages():
             raise NotInstalled("no upstream that offers a model was found, and " + "; ".join(missing))

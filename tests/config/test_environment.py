@@ -24,7 +24,7 @@ from gateway.config.environment import (
 )
 from gateway.config.loading import parse
 from gateway.config.scorers import EvalsConfig
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 ACCESS = "http://127.0.0.1:8000/v1 sk-evals-x"
@@ -99,15 +99,15 @@ def test_a_configured_gateway_precedes_the_evals_access_of_up(tmp_path: Path) ->
 
 
 def test_providers_are_found_by_their_usual_key_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in VENDORS.values():
+    for provider in PROVIDERS.values():
         if provider.key_env:
             monkeypatch.delenv(provider.key_env, raising=False)
     assert providers_with_keys() == []
     monkeypatch.setenv("MISTRAL_API_KEY", "m")
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "a")  # its address cannot be known
     assert [p.kind for p in providers_with_keys()] == ["mistral"]
-    assert api_key_of(VENDORS["mistral"]) == "m"
-    assert api_key_of(VENDORS["vllm"]) == ""
+    assert api_key_of(PROVIDERS["mistral"]) == "m"
+    assert api_key_of(PROVIDERS["vllm"]) == ""
 
 
 def test_the_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:

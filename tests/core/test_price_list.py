@@ -10,7 +10,7 @@ from fixtures import list_prices
 
 from gateway.core.price_list import listed
 from gateway.core.prices import Price
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 
 TABLE = orjson.loads(list_prices.TABLE.read_bytes())
 
@@ -24,8 +24,8 @@ def test_the_table_is_what_the_package_says() -> None:
 
 @pytest.mark.parametrize("kind", TABLE["prices"])
 def test_every_kind_is_a_provider_at_its_own_address(kind: str) -> None:
-    assert VENDORS[kind].base_url
-    assert not VENDORS[kind].local, "a local engine has no price except its owner's"
+    assert PROVIDERS[kind].base_url
+    assert not PROVIDERS[kind].local, "a local engine has no price except its owner's"
     assert listed(kind)
 
 

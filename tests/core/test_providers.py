@@ -9,24 +9,24 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.config.upstreams import Upstream
-from gateway.core.providers import VENDORS, DialectName, Load, Provider
+from gateway.core.providers import PROVIDERS, DialectName, Load, Provider
 from gateway.proxy.dialects.registry import build_dialect
 
-ROWS = pytest.mark.parametrize("row", VENDORS.values(), ids=list(VENDORS))
+ROWS = pytest.mark.parametrize("row", PROVIDERS.values(), ids=list(PROVIDERS))
 
 
 def test_no_kind_stands_twice() -> None:
     from gateway.core.providers import _ROWS
 
-    assert len(_ROWS) == len(VENDORS)
-    assert [r.kind for r in _ROWS] == list(VENDORS)
+    assert len(_ROWS) == len(PROVIDERS)
+    assert [r.kind for r in _ROWS] == list(PROVIDERS)
 
 
 @ROWS
 def test_a_row_is_whole(row: Provider) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", row.kind)
     assert row.title
-    assert re.fullmatch(r"[a-z0-9_.]+", row.provider), "a gen_ai.provider.name"
+    assert re.fullmatch(r"[a-z0-9_.]+", row.otel_name), "a gen_ai.provider.name"
     assert row.dialect in get_args(DialectName)
     assert row.load in get_args(Load)
     assert row.health is None or row.health.startswith("/")
@@ -55,7 +55,7 @@ def test_what_is_local_is_found_by_port_and_what_is_not_by_its_key(row: Provider
 
 
 def test_a_port_is_looked_at_for_those_who_usually_listen_there() -> None:
-    for row in VENDORS.values():
+    for row in PROVIDERS.values():
         if row.ports:
             assert urlsplit(row.base_url or "").port in row.ports
 
@@ -82,7 +82,7 @@ def test_every_kind_has_a_dialect_that_can_be_built(row: Provider) -> None:
     ],
 )
 def test_providers_are_called_as_the_genai_conventions_call_them(kind: str, provider: str) -> None:
-    assert VENDORS[kind].provider == provider
+    assert PROVIDERS[kind].otel_name == provider
 
 
 def test_what_a_row_says_can_be_said_differently_for_one_upstream() -> None:

@@ -42,12 +42,12 @@ def test_an_address_is_taken_apart(url, address):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        (f"http://u:{QUOTED}@a", "no stream server is reached by http://"),
+        (f"http://u:{QUOTED}@a", "http:// is not a stream server's scheme"),
         (f"redis+other://u:{QUOTED}@a", "redis+other"),
         (f"redis://u:{QUOTED}@a:x", "is not host:port"),
-        (f"redis://u:{QUOTED}@a/x", "names a database by its number"),
+        (f"redis://u:{QUOTED}@a/x", "is not a database; expected its number"),
         (f"redis://u:{QUOTED}@a,b", "several hosts"),
-        (f"redis+sentinel://u:{QUOTED}@a", "for a service by its name"),
+        (f"redis+sentinel://u:{QUOTED}@a", "must end in the name of the service"),
     ],
 )
 def test_what_is_wrong_with_one_is_said_without_its_secret(url, said):
@@ -106,7 +106,7 @@ async def every_verb(corridor: Corridor) -> None:
     letters = [each async for each in corridor.dead_letters.all()]
     assert await corridor.dead_letters.replay(letters[0]) is not None
     assert await corridor.dead_letters.purge(letters) == 0
-    assert (await corridor.looks())[0].run_id
+    assert (await corridor.snapshots())[0].run_id
     await corridor.lag()
     await corridor.trim_read()
     await corridor.home.trim(most=1)
@@ -115,7 +115,7 @@ async def every_verb(corridor: Corridor) -> None:
     await corridor.state.remember("x", "y", 60)
     await corridor.state.heartbeat("a", 1.0)
     await corridor.state.consumers()
-    await corridor.state.gateway_lives("g", {})
+    await corridor.state.set_gateway_heartbeat("g", {})
     assert await corridor.evicting() is None
     await corridor.state.plans()
     await corridor.leave("a")
@@ -129,7 +129,7 @@ async def test_an_acl_user_with_these_rules_may_do_all_that_is_needed(program, p
         await every_verb(corridor)
         await corridor.aclose()
         other = Corridor(f"redis://assay:{QUOTED}@127.0.0.1:{node.port}", "others")
-        with pytest.raises(StreamDown, match=r"refuses: No permissions to access a key$") as error:
+        with pytest.raises(StreamDown, match=r"was refused: No permissions to access a key$") as error:
             await other.append([{b"req": b"what they asked (a secret)"}])
         assert error.value.__cause__ is None, "redis-py's own text holds the command"
         await other.aclose()
@@ -300,7 +300,7 @@ async def test_a_command_that_is_not_there_is_said(program, place, servers):
     ).start()
     corridor = Corridor(node.url, "x")
     await corridor.join()
-    with pytest.raises(StreamDown, match=r"refuses: .*xautoclaim"):
+    with pytest.raises(StreamDown, match=r"was refused: .*xautoclaim"):
         await corridor.claim("a", 0, 1)
     await corridor.aclose()
     node.kill()

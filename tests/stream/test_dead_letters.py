@@ -29,7 +29,7 @@ async def test_letters_are_read_a_page_at_a_time_oldest_first_as_they_were(corri
     assert await corridor.dead_letters.count() == 7
     assert await corridor.dead_letters.get(found[2].id) == found[2]
     assert await corridor.dead_letters.get("1-0") is None
-    assert found[0].buried > 1e9
+    assert found[0].added_at > 1e9
 
 
 async def test_they_are_counted_by_reason_until_they_are_gone(corridor):
@@ -68,5 +68,5 @@ async def test_more_letters_than_a_page_are_thrown_away(corridor):
 
 
 async def test_an_entry_of_an_unknown_shard_is_an_error(corridor):
-    with pytest.raises(StreamDown, match=r"entry 1-0@7 is of shard 7, and stream\.shards is 1"):
+    with pytest.raises(StreamDown, match=r"entry 1-0@7 is in shard 7, but stream\.shards is 1"):
         await corridor.dead_letters.add(StreamEntry("1-0@7", {}), "unreadable", "why")

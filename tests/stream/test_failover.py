@@ -58,7 +58,7 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
     async with asyncio.timeout(30):
         while True:  # by another primary, and by this gateway
             with contextlib.suppress(flows.StreamDown):
-                if (await corridor.looks()) and await resumed(corridor, flows, at):
+                if (await corridor.snapshots()) and await resumed(corridor, flows, at):
                     break
             await asyncio.sleep(0.05)
     back = time.time()

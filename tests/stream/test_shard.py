@@ -27,7 +27,7 @@ async def test_what_was_not_read_is_counted_when_it_is_trimmed_and_said(stream_u
     assert lag.waiting == lag.length, "and the group's lag is still known"
     (said,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert "stream unread (stream.max_mb: 1)" in said.getMessage(), "said once, and not with every append"
-    (look,) = (await corridor.looks()).values()
+    (look,) = (await corridor.snapshots()).values()
     assert look.trimmed.unread == left
     first = (await corridor.read("a", 1, 50))[0]
     assert order(first.id) == order(look.trimmed.to), "the oldest id that stayed"
@@ -61,12 +61,11 @@ async def test_the_bound_follows_the_mean_size_of_what_is_appended(stream_url, s
 
 
 async def test_what_is_too_old_goes_and_is_counted_where_nobody_had_read_it(stream_url, stream_name, caplog):
-    corridor = Corridor(stream_url, stream_name, max_age_h=1.0)
+    corridor = Corridor(stream_url, stream_name, max_age_h=1.0, check_age_every_s=0.0)
     old_ms = int(time.time() * 1000) - 2 * 3_600_000
     await corridor.join()
     for i in range(300):
         await corridor.client.xadd(corridor.key, {"n": i}, id=f"{old_ms + i}-0")
-    corridor._aged -= 60.0
     await corridor.append(entries(1))
     assert (await corridor.lag()).length < 120
     assert await corridor.trimmed_unread() >= 180
@@ -111,17 +110,17 @@ def test_how_many_of_the_trimmed_were_unread(group, removed, to, unread):
 async def test_a_quiet_stream_is_settled_up_to_the_servers_time_and_a_busy_one_is_not(corridor):
     await corridor.join()
     before_ms = int(time.time() * 1000) - 1
-    (look,) = (await corridor.looks()).values()
+    (look,) = (await corridor.snapshots()).values()
     assert order(look.settled)[0] >= before_ms
     await corridor.append(entries(2))
-    (look,) = (await corridor.looks()).values()
+    (look,) = (await corridor.snapshots()).values()
     read = await corridor.read("a", 1, 50)
     assert order(look.settled) < order(read[0].id), "before anything is read nothing is settled"
     await corridor.ack([read[0].id])
-    (look,) = (await corridor.looks()).values()
+    (look,) = (await corridor.snapshots()).values()
     assert order(look.settled) == (order(read[0].id)[0], order(read[0].id)[1] + 1)
     await corridor.ack([e.id for e in await corridor.read("a", 1, 50)])
-    (look,) = (await corridor.looks()).values()
+    (look,) = (await corridor.snapshots()).values()
     assert order(look.settled)[0] >= look.asked_ms
 
 
@@ -163,10 +162,10 @@ async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
 async def test_a_restarted_server_has_another_name(stream_server):
     corridor = Corridor(stream_server.url, "x")
     await corridor.join()
-    (before,) = (await corridor.looks()).values()
+    (before,) = (await corridor.snapshots()).values()
     stream_server.kill()
     stream_server.start()
-    (after,) = (await corridor.looks()).values()
+    (after,) = (await corridor.snapshots()).values()
     assert before.run_id != after.run_id
     assert before.asked_ms <= before.answered_ms < after.asked_ms
     await corridor.aclose()

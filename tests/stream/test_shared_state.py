@@ -47,8 +47,8 @@ async def test_what_is_no_plan_is_left_out(corridor):
 
 
 async def test_gateways_are_known_until_they_leave(corridor):
-    await corridor.state.gateway_lives("g1", {"at": 1.0, "host": "a"})
-    await corridor.state.gateway_lives("g1", {"at": 2.0, "host": "a"})
+    await corridor.state.set_gateway_heartbeat("g1", {"at": 1.0, "host": "a"})
+    await corridor.state.set_gateway_heartbeat("g1", {"at": 2.0, "host": "a"})
     assert await corridor.state.gateways() == {"g1": {"at": 2.0, "host": "a"}}
-    await corridor.state.gateway_leaves("g1")
+    await corridor.state.forget_gateway("g1")
     assert await corridor.state.gateways() == {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.up import discovery
 from gateway.up.discovery import DiscoveredUpstream, look, usual_ports
 
@@ -82,7 +82,7 @@ def models(owner: str | None, *names: str) -> dict[str, Any]:
 )
 async def test_a_server_is_known_by_what_it_answers(answers: dict[str, Any], kind: str) -> None:
     async with Server(answers).running() as server:
-        assert await look([server.port], []) == [DiscoveredUpstream(VENDORS[kind], server.port, ("m",))]
+        assert await look([server.port], []) == [DiscoveredUpstream(PROVIDERS[kind], server.port, ("m",))]
 
 
 async def test_all_ports_are_asked_and_the_dead_ones_are_left_out() -> None:
@@ -90,7 +90,7 @@ async def test_all_ports_are_asked_and_the_dead_ones_are_left_out() -> None:
         async with Server({}).running() as gone:
             pass
         found = await look([one.port, gone.port, two.port], [])
-    assert [(f.vendor.kind, f.models) for f in found] == [("vllm", ("a", "b")), ("llamacpp", ("c",))]
+    assert [(f.provider.kind, f.models) for f in found] == [("vllm", ("a", "b")), ("llamacpp", ("c",))]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_what_does_not_list_models_is_no_upstream(answers: dict[str, Any])
 async def test_a_server_that_asks_for_a_key_is_said_to() -> None:
     async with Server({"/v1/models": {}}, status=401).running() as server:
         assert await look([server.port], []) == [
-            DiscoveredUpstream(VENDORS["openai"], server.port, trouble="it requires a key")
+            DiscoveredUpstream(PROVIDERS["openai"], server.port, trouble="it requires a key")
         ]
 
 
@@ -166,18 +166,18 @@ async def test_a_provider_is_asked_with_its_own_key(
     kind: str, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Server(models("them", "m-1")).running() as server:
-        vendor = replace(VENDORS[kind], base_url=f"http://127.0.0.1:{server.port}/v1")
-        monkeypatch.setenv(str(vendor.key_env), "sk-1")
-        found = await look([], [vendor])
-    assert found == [DiscoveredUpstream(vendor, models=("m-1",))]
+        provider = replace(PROVIDERS[kind], base_url=f"http://127.0.0.1:{server.port}/v1")
+        monkeypatch.setenv(str(provider.key_env), "sk-1")
+        found = await look([], [provider])
+    assert found == [DiscoveredUpstream(provider, models=("m-1",))]
     assert expected.lower() in server.requests[0].lower()
-    assert found[0].where == f"${vendor.key_env}"
+    assert found[0].where == f"${provider.key_env}"
 
 
 async def test_a_provider_that_refuses_is_still_found_and_why_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
     async with Server({"/v1/models": {}}, status=401).running() as server:
-        refusing = replace(VENDORS["mistral"], base_url=f"http://127.0.0.1:{server.port}/v1")
+        refusing = replace(PROVIDERS["mistral"], base_url=f"http://127.0.0.1:{server.port}/v1")
         assert await look([], [refusing]) == [DiscoveredUpstream(refusing, trouble="HTTP 401")]
     (gone,) = await look([], [refusing])
     assert gone.trouble is not None
@@ -193,8 +193,8 @@ async def test_a_provider_that_is_silent_is_still_found(monkeypatch: pytest.Monk
         await reader.read()
 
     async with listening(silent) as port:
-        vendor = replace(VENDORS["mistral"], base_url=f"http://127.0.0.1:{port}/v1")
-        (found,) = await look([], [vendor])
+        provider = replace(PROVIDERS["mistral"], base_url=f"http://127.0.0.1:{port}/v1")
+        (found,) = await look([], [provider])
     assert found.trouble is not None
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from gateway.config.loading import parse
 from gateway.config.models import Config
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.up.discovery import DiscoveredUpstream
 from gateway.up.starter_config import MAX_MODELS, gateway_yaml, names, needs_local, offers
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
-KEYS = {v.key_env: "sk-secret" for v in VENDORS.values() if v.key_env}
+KEYS = {v.key_env: "sk-secret" for v in PROVIDERS.values() if v.key_env}
 
 
 def written(*found: DiscoveredUpstream) -> tuple[Config, str]:
@@ -36,7 +36,8 @@ def test_nothing_found_is_a_local_model_that_up_runs() -> None:
 
 def test_a_server_and_a_provider_are_written_with_their_models() -> None:
     config, text = written(
-        DiscoveredUpstream(VENDORS["vllm"], 8001, ("org/m",)), DiscoveredUpstream(VENDORS["openai"], models=("gpt-x",))
+        DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("org/m",)),
+        DiscoveredUpstream(PROVIDERS["openai"], models=("gpt-x",)),
     )
     assert config.upstreams["vllm"].url == "http://127.0.0.1:8001/v1"
     assert config.upstreams["openai"].api_key == "sk-secret"
@@ -47,9 +48,9 @@ def test_a_server_and_a_provider_are_written_with_their_models() -> None:
 
 def test_a_kind_that_stands_twice_is_named_by_its_port() -> None:
     found = [
-        DiscoveredUpstream(VENDORS["vllm"], 8000, ("a",)),
-        DiscoveredUpstream(VENDORS["vllm"], 8001, ("a",)),
-        DiscoveredUpstream(VENDORS["ollama"], 1),
+        DiscoveredUpstream(PROVIDERS["vllm"], 8000, ("a",)),
+        DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("a",)),
+        DiscoveredUpstream(PROVIDERS["ollama"], 1),
     ]
     assert names(found) == ["vllm-8000", "vllm-8001", "ollama"]
     config, _ = written(*found)
@@ -58,7 +59,7 @@ def test_a_kind_that_stands_twice_is_named_by_its_port() -> None:
 
 
 def test_a_provider_that_could_not_be_asked_is_written_and_a_local_model_serves() -> None:
-    found = DiscoveredUpstream(VENDORS["anthropic"], trouble="HTTP 401\nmodels: {}")
+    found = DiscoveredUpstream(PROVIDERS["anthropic"], trouble="HTTP 401\nmodels: {}")
     assert needs_local([found])
     config, text = written(found)
     assert list(config.upstreams) == ["anthropic", "local"]
@@ -67,14 +68,14 @@ def test_a_provider_that_could_not_be_asked_is_written_and_a_local_model_serves(
 
 
 def test_a_server_that_asks_for_a_key_is_left_as_a_comment() -> None:
-    config, text = written(DiscoveredUpstream(VENDORS["openai"], 8000, trouble="it requires a key"))
+    config, text = written(DiscoveredUpstream(PROVIDERS["openai"], 8000, trouble="it requires a key"))
     assert list(config.upstreams) == ["local"]
     assert '# openai: {kind: openai, base_url: "http://127.0.0.1:8000/v1", api_key: "${NAME}"}' in text
 
 
 def test_models_that_do_not_chat_get_no_alias_and_long_lists_are_cut() -> None:
     listed = ("gpt-x", "text-embedding-3", "whisper-1", "gpt-x", *(f"m{i}" for i in range(30)))
-    found = DiscoveredUpstream(VENDORS["openai"], models=listed)
+    found = DiscoveredUpstream(PROVIDERS["openai"], models=listed)
     assert offers(found)[:2] == ["gpt-x", "m0"]
     config, text = written(found)
     assert len(config.models) == MAX_MODELS
@@ -83,7 +84,7 @@ def test_models_that_do_not_chat_get_no_alias_and_long_lists_are_cut() -> None:
 
 @given(st.lists(st.lists(st.text(max_size=30), max_size=4), max_size=3))
 def test_whatever_servers_call_their_models_the_file_is_valid(listed: list[list[str]]) -> None:
-    found = [DiscoveredUpstream(VENDORS["vllm"], 8000 + i, tuple(models)) for i, models in enumerate(listed)]
+    found = [DiscoveredUpstream(PROVIDERS["vllm"], 8000 + i, tuple(models)) for i, models in enumerate(listed)]
     config, _ = written(*found)
     known = {(name, model) for name, f in zip(names(found), found, strict=True) for model in f.models}
     targets = {(t.upstream, t.model) for m in config.models.values() for t in m.targets}
@@ -96,5 +97,5 @@ def test_whatever_servers_call_their_models_the_file_is_valid(listed: list[list[
     )
 )
 def test_names_that_mean_something_to_yaml_stay_names(name: str) -> None:
-    config, _ = written(DiscoveredUpstream(VENDORS["vllm"], 8001, (name, "other")))
+    config, _ = written(DiscoveredUpstream(PROVIDERS["vllm"], 8001, (name, "other")))
     assert set(config.models) == {n for n in (name, "other") if " " not in n and n.isascii()}

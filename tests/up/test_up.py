@@ -22,7 +22,7 @@ from openai import OpenAI
 
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun, NotInstalled
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.up import discovery, engines, up
 from gateway.up.discovery import DiscoveredUpstream, look
 from gateway.up.up import UpOptions, free_port
@@ -67,8 +67,8 @@ async def test_found_upstreams_are_listed_and_written_with_a_key_digest(
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
     found = [
-        DiscoveredUpstream(VENDORS["vllm"], 8001, ("m", "n")),
-        DiscoveredUpstream(VENDORS["mistral"], trouble="HTTP 401"),
+        DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m", "n")),
+        DiscoveredUpstream(PROVIDERS["mistral"], trouble="HTTP 401"),
     ]
     path, notes = await wrote(tmp_path, monkeypatch, *found)
     assert notes == [
@@ -86,7 +86,7 @@ async def test_found_upstreams_are_listed_and_written_with_a_key_digest(
 async def test_a_file_written_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gateway.yaml").write_text("mine")
     with pytest.raises(FileExistsError):
-        await wrote(tmp_path, monkeypatch, DiscoveredUpstream(VENDORS["vllm"], 8001, ("m",)))
+        await wrote(tmp_path, monkeypatch, DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m",)))
     assert (tmp_path / "gateway.yaml").read_text() == "mine"
 
 

@@ -23,8 +23,9 @@ def to_dict(letter: DeadLetter, *, complete: bool) -> dict[str, Any]:
     """complete: with the fields of the entry, unparsed."""
     record = record_of(letter)
     found: dict[str, Any] = {
-        "id": letter.id, "buried": letter.buried, "reason": letter.reason, "error": letter.error, "entry": letter.entry,
-        "kind": kind_of(letter), "exchange_id": record.id if isinstance(record, Exchange) else None,
+        "id": letter.id, "buried": letter.added_at, "reason": letter.reason, "error": letter.error,
+        "entry": letter.entry, "kind": kind_of(letter),
+        "exchange_id": record.id if isinstance(record, Exchange) else None,
     }  # fmt: skip
     if complete:
         found["fields"] = {name.decode("utf-8", "replace"): value for name, value in letter.fields.items()}
@@ -58,7 +59,7 @@ def _rows(letters: Sequence[DeadLetter]) -> Table:
     for letter in letters:
         error = " ".join(letter.error.split())
         brief = error if len(error) <= _BRIEF else error[: _BRIEF - 1] + "…"
-        drawn.add_row(*map(_safe, (letter.id, _time(letter.buried), letter.reason, _what(letter), brief)))
+        drawn.add_row(*map(_safe, (letter.id, _time(letter.added_at), letter.reason, _what(letter), brief)))
     return drawn
 
 
@@ -68,7 +69,7 @@ def to_terminal(letter: DeadLetter) -> RenderableType:
 
 
 def _page(letter: DeadLetter) -> Iterator[RenderableType]:
-    yield _safe(f"{letter.id}  {_time(letter.buried)}  {letter.reason}", "bold")
+    yield _safe(f"{letter.id}  {_time(letter.added_at)}  {letter.reason}", "bold")
     yield _safe(f"it was entry {letter.entry}: {_what(letter)}")
     yield _safe("\nerror", "bold red")
     yield _safe(letter.error)

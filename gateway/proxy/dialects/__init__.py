@@ -1,1 +1,1 @@
-"""The vendors' APIs: building requests and reading replies, without I/O."""
+"""The providers' APIs: building requests and reading replies, without I/O."""

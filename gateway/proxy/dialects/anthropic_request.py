@@ -273,7 +273,7 @@ def _image(image: Any, path: str) -> Block:
 def _document(file: Any, path: str) -> Block:
     given = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(given, str):
-        raise _unsupported(path, "only file_data is supported; a file_id is valid only at the vendor that issued it")
+        raise _unsupported(path, "only file_data is supported; a file_id is valid only at the provider that issued it")
     kind, data = _data(given, f"{path}.file_data")
     if kind != "application/pdf":
         raise _unsupported(f"{path}.file_data", f"a file of type {kind}; Anthropic takes application/pdf")

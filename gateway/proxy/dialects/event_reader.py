@@ -222,7 +222,7 @@ class RawReader:
 
 
 def error_message(error: Any) -> str:
-    """The text of an error in any vendor's format."""
+    """The text of an error in any provider's format."""
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
 
 

@@ -1,4 +1,4 @@
-"""JSON as vendors write it, and requests that have to be translated. Pure.
+"""JSON as providers write it, and requests that have to be translated. Pure.
 
 orjson parses strict JSON. What it refuses is parsed by Python's own parser, because clients accept it too: half a
 surrogate pair, NaN, bytes that are not UTF-8.

@@ -18,7 +18,7 @@ from gateway.proxy.request.call import Call
 
 _KNOWS_COMPLETION_LIMIT = frozenset(
     {"openai", "azure"}
-)  # their reasoning models refuse max_tokens; other vendors know only max_tokens
+)  # their reasoning models refuse max_tokens; other providers know only max_tokens
 
 
 class Messages:

@@ -142,7 +142,7 @@ def _url(source: dict[str, Any], path: str) -> str:
         return f"data:{source.get('media_type')};base64,{source.get('data')}"
     if source.get("type") == "url":
         return str(source.get("url"))
-    raise _refused(f"{path}.source", "a file id is valid only at the vendor that issued it")
+    raise _refused(f"{path}.source", "a file id is valid only at the provider that issued it")
 
 
 def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's dialect, also spoken by most other vendors: bytes pass unchanged except for what is spliced in.
+"""OpenAI's dialect, also spoken by most other providers: bytes pass unchanged except for what is spliced in.
 
 Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it. Answers pass unchanged.
 """
@@ -34,10 +34,10 @@ class OpenAI:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self.origin, self.prefix = split_base_url(upstream.url)
-        self._root = self.prefix.removesuffix(b"/v1") if upstream.vendor.local else self.prefix
+        self._root = self.prefix.removesuffix(b"/v1") if upstream.provider.local else self.prefix
         self._fixed = fixed_headers(upstream, self.credential(upstream.api_key) if upstream.api_key else None)
         self._fixed_names = frozenset(name for name, _ in self._fixed)
-        self._requests_load = (upstream.load or upstream.vendor.load) == "orca"
+        self._requests_load = (upstream.load or upstream.provider.load) == "orca"
 
     def credential(self, key: str) -> tuple[bytes, bytes]:
         return b"authorization", b"Bearer " + key.encode()

@@ -58,4 +58,4 @@ _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
 
 def build_dialect(upstream: Upstream) -> Dialect:
     """The dialect of this upstream, built from its config."""
-    return _DIALECTS[upstream.vendor.dialect](upstream)
+    return _DIALECTS[upstream.provider.dialect](upstream)

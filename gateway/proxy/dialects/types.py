@@ -1,4 +1,4 @@
-"""What the relay needs of a vendor's API: a dialect builds requests and reads replies. No I/O.
+"""What the relay needs of a provider's API: a dialect builds requests and reads replies. No I/O.
 
 One dialect object is built per upstream when the config is loaded. It computes everything that is known then: origin,
 path prefix, credentials, fixed headers. Its methods are pure.
@@ -79,14 +79,17 @@ class Reader(Protocol):
 
 
 class Dialect(Protocol):
-    """One vendor's API, for one upstream."""
+    """One provider's API, for one upstream."""
 
     origin: str
     """"scheme://host:port" of the upstream."""
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        """Raises BadRequest (with the field as param) for what this vendor's API cannot express, NotImplementedHere for
-        an endpoint it does not have."""
+        """The request to send upstream.
+
+        Raises BadRequest, with the field as param, for what this provider's API cannot express; NotImplementedHere for
+        an endpoint that it does not have.
+        """
         ...
 
     def reader(self, call: Call, keep_text: bool) -> Reader:

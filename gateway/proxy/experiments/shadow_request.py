@@ -23,7 +23,7 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
     """The same request with an id of its own.
 
     Without its seed, with which the two answers would not be independent, and without its idempotency key, for which a
-    vendor would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
+    provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
     """
     seeded = "seed" in call.fields
     body = remove_member(call.body, b"seed") if seeded else call.body

@@ -22,8 +22,8 @@ _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 class HeartbeatStore(Protocol):
     """The part of the stream server that keeps heartbeats."""
 
-    async def gateway_lives(self, incarnation: str, says: dict[str, Any]) -> None: ...
-    async def gateway_leaves(self, incarnation: str) -> None: ...
+    async def set_gateway_heartbeat(self, incarnation: str, says: dict[str, Any]) -> None: ...
+    async def forget_gateway(self, incarnation: str) -> None: ...
     async def gateways(self) -> dict[str, dict[str, Any]]: ...
 
 
@@ -62,7 +62,7 @@ class Heartbeat:
         self._left = True
         with contextlib.suppress(StreamDown, TimeoutError):
             async with asyncio.timeout(self._leave_s):
-                await self._shared.gateway_leaves(self._recorder.incarnation)
+                await self._shared.forget_gateway(self._recorder.incarnation)
 
     async def beat(self) -> None:
         """Sends the counts, their rates per second since the previous beat, and the records that wait."""
@@ -75,7 +75,7 @@ class Heartbeat:
             "at": now, "started": self._started, "host": socket.gethostname(), "pid": os.getpid(),
             "version": __version__, "counts": counts, "rates": rates, "waiting": self._recorder.waiting,
         }  # fmt: skip
-        await self._shared.gateway_lives(self._recorder.incarnation, state)
+        await self._shared.set_gateway_heartbeat(self._recorder.incarnation, state)
 
     def _counts(self) -> dict[str, int]:
         ledger = self._recorder.ledger
@@ -84,4 +84,4 @@ class Heartbeat:
     async def _remove_expired(self) -> None:
         for incarnation, state in (await self._shared.gateways()).items():
             if self._clock() - float(state.get("at", 0.0)) > _EXPIRED_S:
-                await self._shared.gateway_leaves(incarnation)
+                await self._shared.forget_gateway(incarnation)

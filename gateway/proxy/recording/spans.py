@@ -91,7 +91,7 @@ def attributes(endpoint: Endpoint, call: Call, context: CallContext) -> dict[str
         "http.response.status_code": context.status,
     }
     if (target_state := context.target_state) is not None:
-        found["gen_ai.provider.name"] = target_state.upstream.config.vendor.provider
+        found["gen_ai.provider.name"] = target_state.upstream.config.provider.otel_name
         found["gen_ai.request.model"] = call.alias
         found["gen_ai.response.model"] = target_state.target.model
         found["gateway.upstream"] = target_state.target.upstream

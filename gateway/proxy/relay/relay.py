@@ -2,7 +2,7 @@
 
 Until the response's head has been sent to the client, any failure may move the call to the next target; afterwards a
 stream can only be continued on another target, or ended with an error event. What is done with a good reply is in
-replies.py; what a failure means is in failures.py. Knows no vendor and no socket.
+replies.py; what a failure means is in failures.py. Knows no provider and no socket.
 """
 
 from __future__ import annotations

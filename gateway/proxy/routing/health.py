@@ -36,7 +36,7 @@ async def scrape(
 
     For servers that mostly stream: the load header comes with plain answers only.
     """
-    asked = {u.name: u for u in upstreams if (u.config.load or u.config.vendor.load) == "scrape"}
+    asked = {u.name: u for u in upstreams if (u.config.load or u.config.provider.load) == "scrape"}
     here = [p for p in target_states if p.target.upstream in asked]
     while asked:
         for name, upstream in asked.items():
@@ -92,4 +92,4 @@ async def _get(upstream: UpstreamState, path: str, timeout_s: float = _TIMEOUT_S
 
 
 def _path(upstream: UpstreamState) -> str | None:
-    return upstream.config.health or upstream.config.vendor.health
+    return upstream.config.health or upstream.config.provider.health

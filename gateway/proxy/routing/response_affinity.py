@@ -19,7 +19,7 @@ from gateway.runtime.tasks import Tasks
 log = logging.getLogger(__name__)
 
 
-_MAX_NAME = 300  # characters, more than in any vendor's ids; longer names could fill the memory
+_MAX_NAME = 300  # characters, more than in any provider's ids; longer names could fill the memory
 _WAIT_S = 0.05
 _KEEP_S = 30 * 86400  # as long as OpenAI keeps a response
 _FIRST_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')

@@ -216,7 +216,7 @@ class TargetState:
         upstream, model = self.target.upstream, self.target.model
         self.name = str(self.target)
         config = self.upstream.config
-        self.reports_load = (config.load or config.vendor.load) == "orca"
+        self.reports_load = (config.load or config.provider.load) == "orca"
         named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())
         self.header_lines = (
             named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"

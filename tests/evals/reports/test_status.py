@@ -46,7 +46,7 @@ async def trimmed(shard, unread: int, to: str) -> None:
 async def lives(room, incarnation: str, age_s: float = 0.0, **rates: float) -> None:
     says = {"at": time.time() - age_s, "started": time.time() - 7200, "host": "box", "pid": int(incarnation, 36)}
     rates = {"seen": 0.0, "sampled": 0.0, "enqueued": 0.0, "dropped": 0.0, **rates}
-    await room.corridor.state.gateway_lives(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
+    await room.corridor.state.set_gateway_heartbeat(incarnation, {**says, "version": "1", "rates": rates, "waiting": 3})
 
 
 async def test_a_healthy_system_has_no_problems(room, exchange, tally, command):
@@ -157,5 +157,5 @@ async def test_a_look_changes_nothing_on_the_server(room, exchange, tmp_path):
     found = await look(whole(path, tmp_path), room.corridor)
     assert found.stream is not None
     assert (found.stream.lag.waiting, found.stream.lag.pending) == (1, 0)
-    assert await room.corridor.looks() == {}, "no group was made"
+    assert await room.corridor.snapshots() == {}, "no group was made"
     assert any("no consumer is running: 1 entries are waiting" in problem for problem in found.problems)

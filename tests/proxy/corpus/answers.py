@@ -1,4 +1,4 @@
-"""Answers as vendors send them, quirks of spacing, order, escapes and numbers kept: what must pass byte for byte.
+"""Answers as providers send them, quirks of spacing, order, escapes and numbers kept: what must pass byte for byte.
 
 Each is (name, path below /v1, body). Loaded by its path: tests do not import one another.
 """

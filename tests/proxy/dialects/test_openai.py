@@ -67,7 +67,7 @@ def test_usage_is_asked_for_where_the_upstream_understands_it(
     assert options.get("x") == (members.get("stream_options") or {}).get("x")  # type: ignore[attr-defined]
 
 
-def test_a_usage_chunk_that_was_not_asked_for_is_the_vendors_own(
+def test_a_usage_chunk_that_was_not_asked_for_is_the_providers_own(
     make_upstream: MakeUpstream, make_call: MakeCall
 ) -> None:
     chunk = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'

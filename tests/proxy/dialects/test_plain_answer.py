@@ -62,7 +62,7 @@ def test_it_is_what_a_full_parse_finds(members: list[tuple[str, Any]], ascii_onl
         ',"metadata":{},"user":null,"tools":[{"type":"function","parameters":{"a":[1]}}]}',
     ],
 )
-def test_it_stands_near_the_end_of_every_vendors_answer(pad: str, tail: str) -> None:
+def test_it_stands_near_the_end_of_every_providers_answer(pad: str, tail: str) -> None:
     body = (
         f'{{"choices":[{{"message":{{"content":"{pad}"}}}}],"usage":{{"prompt_tokens":9,"completion_tokens":2,'
         f'"prompt_tokens_details":{{"cached_tokens":0}}}}{tail}'

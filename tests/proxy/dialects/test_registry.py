@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.request.call import Call
 
@@ -18,11 +18,11 @@ MakeUpstream = Callable[..., Upstream]
 ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
 
 
-@pytest.mark.parametrize("kind", sorted(VENDORS))
-def test_every_vendor_can_be_asked_by_both_kinds_of_clients(
+@pytest.mark.parametrize("kind", sorted(PROVIDERS))
+def test_every_provider_can_be_asked_by_both_kinds_of_clients(
     make_upstream: MakeUpstream, make_call: MakeCall, kind: str
 ) -> None:
-    base = VENDORS[kind].base_url or "https://name.example.com/openai/v1"
+    base = PROVIDERS[kind].base_url or "https://name.example.com/openai/v1"
     dialect = build_dialect(make_upstream(kind, base_url=base))
     for api in ("chat", "messages"):
         request = dialect.request(make_call(api, **ASKED), "m")

@@ -1,4 +1,4 @@
-"""What the relay may rely on of every dialect and reader, whichever vendor and client they are for."""
+"""What the relay may rely on of every dialect and reader, whichever provider and client they are for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import UpstreamFailed
-from gateway.core.providers import VENDORS
+from gateway.core.providers import PROVIDERS
 from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.dialects.types import Cut, Dialect
 from gateway.proxy.request.call import Call
@@ -16,10 +16,10 @@ from gateway.proxy.request.call import Call
 MakeCall = Callable[..., Call]
 
 
-@pytest.fixture(params=sorted(VENDORS))
+@pytest.fixture(params=sorted(PROVIDERS))
 def dialect(request: pytest.FixtureRequest, make_upstream: Callable[..., Upstream]) -> Dialect:
     kind = request.param
-    return build_dialect(make_upstream(kind, base_url=VENDORS[kind].base_url or "https://name.example.com/openai/v1"))
+    return build_dialect(make_upstream(kind, base_url=PROVIDERS[kind].base_url or "https://name.example.com/openai/v1"))
 
 
 @pytest.mark.parametrize("api", ["chat", "messages"])

@@ -156,7 +156,7 @@ async def test_a_reply_does_not_wait_for_its_shadow(make: Make, second: FakeUpst
 async def test_the_shadow_has_no_seed_and_no_idempotency_key(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
-    """With the same seed two answers would not be independent; with the same key a vendor gives the first one again."""
+    """With the same seed two answers would not be independent; with the same key the provider repeats the first."""
     gateway = await make()
     body = {"model": "chat", "seed": 7, "messages": [{"role": "user", "content": "my seed is 7"}]}
     await gateway.client.post("/chat/completions", json=body, headers={"idempotency-key": "once"})

@@ -24,12 +24,12 @@ class Shelf:
         self.says: dict[str, dict[str, Any]] = {}
         self.down = False
 
-    async def gateway_lives(self, incarnation: str, says: dict[str, Any]) -> None:
+    async def set_gateway_heartbeat(self, incarnation: str, says: dict[str, Any]) -> None:
         if self.down:
             raise StreamDown("away")
         self.says[incarnation] = says
 
-    async def gateway_leaves(self, incarnation: str) -> None:
+    async def forget_gateway(self, incarnation: str) -> None:
         if self.down:
             await asyncio.Event().wait()
         self.says.pop(incarnation, None)

@@ -1,4 +1,4 @@
-"""The interface to upstream connections: one request out, one reply as it arrives. Knows HTTP, not vendors."""
+"""The interface to upstream connections: one request out, one reply as it arrives. Knows HTTP, not providers."""
 
 from __future__ import annotations
 
