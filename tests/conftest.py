@@ -26,6 +26,7 @@ pytest_plugins = [
     "fixtures.memory",
     "fixtures.scoring",
     "fixtures.stores",
+    "fixtures.work",
 ]
 
 settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there

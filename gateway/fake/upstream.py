@@ -124,13 +124,13 @@ class FakeUpstream:
         """The received requests without probes of health and load."""
         return [r for r in self.received if not r.probe]
 
-    async def next_received(self, timeout_s: float = 5) -> Received:
+    async def next_received(self, timeout_s: float = 30) -> Received:
         """The oldest request that this method has not returned yet; waits for it."""
         await self.until(lambda _: len(self.received) > self._taken, timeout_s)
         self._taken += 1
         return self.received[self._taken - 1]
 
-    async def until(self, predicate: Callable[[FakeUpstream], bool], timeout_s: float = 5) -> None:
+    async def until(self, predicate: Callable[[FakeUpstream], bool], timeout_s: float = 30) -> None:
         """Waits until the predicate holds. It is evaluated when a request or a connection begins or ends."""
         loop = asyncio.get_running_loop()
         try:

@@ -98,7 +98,7 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = await program(folder, "serve", "--port", str(port), "--data", "gateway")
-    async with HttpConnections() as connections, asyncio.timeout(30):
+    async with HttpConnections() as connections, asyncio.timeout(60):
         while not await answers(f"http://127.0.0.1:{port}", connections):
             assert process.returncode is None
     yield f"http://127.0.0.1:{port}"

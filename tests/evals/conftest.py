@@ -202,13 +202,13 @@ class Room:
             consumer.stop()
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.005)
 
     async def until_read(self) -> None:
         """Everything in the stream is stored and acknowledged."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             lag = await self.corridor.lag()
             while lag.waiting or lag.pending:
                 await asyncio.sleep(0.005)
@@ -221,7 +221,7 @@ class Room:
 
     async def until_settled(self, n: int) -> None:
         """So many pairs have their place in the sequences."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.sql("SELECT count(*) FROM pairs WHERE place IS NOT NULL")[0][0] < n:
                 await asyncio.sleep(0.01)
 

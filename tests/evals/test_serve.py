@@ -50,7 +50,7 @@ def start(room, tmp_path: Path, port: int) -> Start:
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while b"metrics at" not in (line := await process.stderr.readline()):
                     assert line, "it ended before it was ready"
             yield process
@@ -72,7 +72,7 @@ async def metric(port: int, line: str) -> float:
 
 
 async def until(port: int, line: str, value: float) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await metric(port, line) != value:
             await asyncio.sleep(0.02)
 

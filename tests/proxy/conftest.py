@@ -90,7 +90,7 @@ class Running:
 
     async def until(self, holds: Callable[[], Any]) -> None:
         """Waits for a state of this process, looking again at each turn of the loop."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.005)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault
 
 Configured = Callable[..., dict[str, Any]]
 
@@ -92,13 +92,15 @@ async def test_a_reload_keeps_a_call_that_waits_for_its_retry(
 ) -> None:
     """It is at no upstream in that moment, and will open a connection of the old config later."""
     upstream.then(Fault.rate_limited(retry_after=1.5))
+    kept = FakeAnswer(b"{}", headers=(("keep-alive", "timeout=600"),))
+    upstream.replies(lambda _: kept)  # the old pool would keep it
     gateway = await start(configured(upstream))
     state = asyncio.get_running_loop().create_task(gateway.chat())
     await upstream.until(lambda u: len(u.calls) == 1)
     await put_in_force(gateway, configured(second))
     assert (await state).status_code == 200
     assert len(upstream.calls) == 2
-    await upstream.until(lambda u: u.open_connections == 0, timeout_s=3)
+    await upstream.until(lambda u: u.open_connections == 0)
 
 
 async def test_another_path_in_flight_is_not_cut_by_a_reload(

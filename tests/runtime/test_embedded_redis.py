@@ -53,7 +53,7 @@ async def server_pid(url: str) -> int:
 
 async def answering(url: str) -> int:
     """Waits for a server there; its process id."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await server_pid(url)
@@ -62,7 +62,7 @@ async def answering(url: str) -> int:
 
 
 async def state(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)
 

@@ -17,7 +17,7 @@ from gateway.runtime.supervisor import ChildFailed, RestartDelay, Supervisor
 
 async def state(holds: Callable[[], bool]) -> None:
     """Waits for a state of the world outside this process."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)
 

@@ -146,7 +146,7 @@ class Flow:
 
     async def stop_gateway(self) -> None:
         """In order; one that was started a moment ago is ready first, and so hears that it is to stop."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)

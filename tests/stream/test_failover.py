@@ -35,7 +35,7 @@ async def recorded_on(flow: Any) -> Any:
     """The shard that the gateway appends to."""
     corridor = flow.corridor()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 for shard in corridor.shards:
                     if await shard.ask(shard.client.exists(shard.key)) and await shard.ask(
@@ -55,7 +55,7 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
     node = await kill()
     at, answered = time.time(), len(flow.answered)
     corridor = flow.corridor()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:  # by another primary, and by this gateway
             with contextlib.suppress(flows.StreamDown):
                 if (await corridor.snapshots()) and await resumed(corridor, flows, at):
@@ -211,7 +211,7 @@ async def put(recorder: Recorder, n: int) -> None:
                 seq=recorder.seq,
             )
         )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while recorder.waiting:
             await asyncio.sleep(0.005)
 

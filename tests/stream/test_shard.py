@@ -154,7 +154,7 @@ async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
             assert open_ == []
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         for work in (write(), read(), look()):
             tasks.create_task(work)
 

@@ -142,7 +142,7 @@ async def test_watching_prints_one_line_of_json_per_look(room, tmp_path):
         sys.executable, *words, "--data", str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         lines = [orjson.loads(await process.stdout.readline()) for _ in range(2)]
         process.terminate()
         await process.communicate()

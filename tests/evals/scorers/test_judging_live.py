@@ -59,14 +59,14 @@ async def program(directory: Path, ready: bytes, *words: str) -> AsyncIterator[A
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), 60)
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.05)
 

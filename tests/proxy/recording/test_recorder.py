@@ -86,14 +86,14 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         self.recorder.close()
-        await asyncio.wait_for(self.task, 30)
+        await asyncio.wait_for(self.task, 60)
 
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.001)
 

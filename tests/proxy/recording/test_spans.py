@@ -31,7 +31,7 @@ async def traced(
 
 
 async def spans(collector: Any, n: int) -> list[Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(collector.spans) < n:
             await asyncio.sleep(0.02)
     return list(collector.spans)

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 import re
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -26,7 +25,7 @@ FUZZ = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-HANG_S = 5
+HANG_S = 60
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3})[^\r]*\r\n")
 KEYS = b"host: x\r\nauthorization: Bearer test-key\r\n"
 MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
@@ -197,13 +196,16 @@ NOT_READ = {
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/messages", "/responses"])
-async def test_what_is_no_json_is_a_400_at_once(gateway: Any, upstream: FakeUpstream, caplog: Any, path: str) -> None:
+async def test_a_body_that_is_not_json_is_a_400_in_few_steps(
+    gateway: Any, upstream: FakeUpstream, caplog: Any, path: str, steps: Any
+) -> None:
+    """The other calls wait meanwhile."""
     for name, body in NOT_READ.items():
-        began = time.monotonic()
-        reply = await say(gateway, request(body, path))
+        with steps() as counted:
+            reply = await say(gateway, request(body, path))
         assert judge(reply) == [400], name
         assert b"application/json" in reply
-        assert time.monotonic() - began < 2, f"{name}: the others wait meanwhile"
+        assert counted.n < 100_000, name
     assert not upstream.calls
     await well(gateway, caplog)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import orjson
@@ -178,20 +177,19 @@ def test_brackets_nested_as_deep_as_a_parser_takes_are_skipped() -> None:
     assert scan(body)[b"model"] == (len(body) - 4, len(body) - 1)
 
 
-def test_brackets_nested_deeper_than_that_are_refused_at_once() -> None:
+def test_deeper_brackets_are_refused_without_being_read(steps: Any) -> None:
     """Each level costs time: a body of brackets alone must not stop the event loop."""
-    started = time.perf_counter()
-    with pytest.raises(ValueError, match="1024 levels"):
+    with steps() as counted, pytest.raises(ValueError, match="1024 levels"):
         scan(b'{"a":' + b"[" * 10_000_000)
-    assert time.perf_counter() - started < 0.1
+    assert counted.n < 20_000
 
 
-def test_ten_megabytes_of_image_cost_milliseconds() -> None:
+def test_ten_megabytes_of_image_cost_few_steps(steps: Any) -> None:
     """A base64 image is one long string: it is jumped over, not read."""
     image = b'[{"role":"user","content":[{"image_url":{"url":"data:image/png;base64,' + b"QUJD" * 2_500_000 + b'"}}]}]'
     body = b'{"messages":' + image + b',"model":"a","stream":true}'
-    started = time.perf_counter()
-    found = scan(body)
-    assert time.perf_counter() - started < 0.05
+    with steps() as counted:
+        found = scan(body)
+    assert counted.n < 500
     assert body[slice(*found[b"model"])] == b'"a"'
     assert replace_member(body, b"model", b'"b"') == body.replace(b'"model":"a"', b'"model":"b"')

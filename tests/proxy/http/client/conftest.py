@@ -138,7 +138,7 @@ class Peer:
 
     async def until(self, state: Callable[[], bool]) -> None:
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(state), 10)
+            await asyncio.wait_for(self._changed.wait_for(state), 60)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with self._changed:
@@ -264,7 +264,7 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
     """For states that nothing announces: looks again each time the loop has been round."""
 
     async def until(state: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not state():
                 await asyncio.sleep(0.001)
 

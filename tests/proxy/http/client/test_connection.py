@@ -105,7 +105,7 @@ def play(parts, *, method=b"POST", end=True, error=None):
         played.feed(*parts)
         if end:
             played.end(error)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await played.outcome(), bool(played.home.free)
 
     return asyncio.run(run())

@@ -301,7 +301,7 @@ async def test_an_early_answer_comes_while_the_upload_still_runs(peer, http1, as
         await link.gone()
 
     peer.plays(script)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         reply = await http1.send(ask(b"/", parts()), 5)
         assert await reply.chunk() == b"first"
         more.set()
@@ -325,7 +325,7 @@ async def test_a_reply_before_the_end_of_the_upload_closes_its_socket(peer, http
         await link.gone()
 
     peer.plays(script)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         reply = await http1.send(ask(b"/", parts()), 5)
         assert (reply.status, await read(reply)) == (413, b"big")
         assert http1.idle(peer.origin) == 0

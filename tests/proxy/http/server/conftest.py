@@ -25,7 +25,7 @@ class Talk:
     async def stop_listening(self) -> None:
         """Stops the server; returns once it has stopped listening and has notified its connections."""
         self.server.should_exit = True
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError):
                 while True:
                     _, writer = await asyncio.open_connection(*self.writer.get_extra_info("peername"))
@@ -39,14 +39,14 @@ class Talk:
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
         came = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError):
                 while data := await self.reader.read(65536):
                     came += data
         return came
 
     async def until(self, end: bytes) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.reader.readuntil(end)
 
 

@@ -90,7 +90,7 @@ async def test_a_watch_reports_the_disconnect() -> None:
     async with Tasks() as tasks:
         watch = DisconnectWatcher(Sender([{"type": "http.request"}, GONE]), gone.set, tasks)
         watch.start()
-        await asyncio.wait_for(gone.wait(), 30)
+        await asyncio.wait_for(gone.wait(), 60)
         watch.stop()
 
 

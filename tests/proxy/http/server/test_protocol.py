@@ -43,7 +43,7 @@ async def served(app: Any) -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock:
         task = asyncio.get_running_loop().create_task(server._serve([sock]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not server.started:
                 await asyncio.sleep(0.002)
         yield sock.getsockname()[1]
@@ -56,7 +56,7 @@ async def asked(port: int, request: bytes, until: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     came = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (until and came.endswith(until)) and (data := await reader.read(65536)):
             came += data
     writer.close()
@@ -194,7 +194,7 @@ async def test_the_next_request_does_not_wait_for_settling() -> None:
     request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
     async with served(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for _ in range(2):
                 writer.write(request)
                 await reader.readuntil(b"\r\n\r\nhi")
@@ -233,7 +233,7 @@ async def test_the_last_bytes_do_not_wait_for_a_client_that_stalls() -> None:
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock, socket.socket() as client:
         task = asyncio.get_running_loop().create_task(server._serve([sock]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not server.started:
                 await asyncio.sleep(0.002)
             client.connect(("127.0.0.1", sock.getsockname()[1]))

@@ -32,7 +32,7 @@ class Stream:
         self.entries: list[dict[bytes, bytes]] = []
 
     async def until(self, exchanges: int, feedback: int = 0) -> list[Exchange]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 kinds = [e[b"kind"] for e in self.entries]
                 if kinds.count(b"exchange") >= exchanges and kinds.count(b"feedback") >= feedback:
