@@ -1,4 +1,4 @@
-"""The turns of a request body, of any API: who wrote what. Pure."""
+"""Reads the turns of a conversation from a request body of any API. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def turns(request: bytes) -> list[tuple[str, str]]:
         body = orjson.loads(request)
     except orjson.JSONDecodeError:
         return [("request", request.decode("utf-8", "replace"))]
-    written = body.get("messages", body.get("input", body.get("prompt"))) if isinstance(body, dict) else None
-    if not written:
+    given = body.get("messages", body.get("input", body.get("prompt"))) if isinstance(body, dict) else None
+    if not given:
         return [("request", orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())]
     system = [("system", _text(body[name])) for name in ("system", "instructions") if body.get(name)]
-    if isinstance(written, list) and all(isinstance(turn, dict) for turn in written):
-        return system + [(str(turn.get("role", turn.get("type"))), _text(turn)) for turn in written]
-    return [*system, ("user", _text(written))]
+    if isinstance(given, list) and all(isinstance(turn, dict) for turn in given):
+        return system + [(str(turn.get("role", turn.get("type"))), _text(turn)) for turn in given]
+    return [*system, ("user", _text(given))]
 
 
 def _text(turn: Any) -> str:

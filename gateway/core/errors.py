@@ -12,14 +12,14 @@ GatewayError                 has a status: it may be the answer to a client
 ├── Overloaded          503  no target may be asked now; carries retry-after
 ├── NotImplementedHere  501
 ├── UpstreamFailed      502  every target failed
-└── UpstreamTimedOut    504  every target failed, the last by a limit of time
-TransportError               one attempt failed on the wire; relay.py answers it, a client never sees it
+└── UpstreamTimedOut    504  every target failed, the last at a deadline
+TransportError               one attempt failed on the wire; relay.py handles it, a client never sees it
 ├── ConnectFailed            nothing was sent
-├── ConnectTimeout           nothing was sent within the connect limit
+├── ConnectTimeout           no connection within the connect timeout; nothing was sent
 ├── ConnectionLost           sent, and the connection ended before a response head
-├── BadResponse              what came back is not HTTP, or breaks a size limit
-└── BodyCut                  the head came; the body ended before its end
-ConfigError                  all mistakes of one config file, one line each
+├── BadResponse              the response is not HTTP, or exceeds a size limit
+└── BodyCut                  the response head arrived; the body was incomplete
+ConfigError                  all mistakes in one config file, one line each
 CannotRun                    a program cannot run; the command line prints the message
 └── NotInstalled             an optional package is missing
 StreamDown                   the stream server cannot be reached now
@@ -46,9 +46,9 @@ _ANTHROPIC_TYPES = {
 class GatewayError(Exception):
     """An error that may be the whole answer to a client.
 
-    message: what was wrong, with the value, and what to do. param: the request field at fault, if one is.
+    message: what was wrong, with the value, and what to do. param: the request field at fault, if any.
     retry_after_s: sent as `retry-after`. retry: False adds `x-should-retry: false`, so that SDKs do not multiply
-    the retries that the gateway has already spent.
+    the retries that the gateway has already made.
     """
 
     status = 500
@@ -121,12 +121,10 @@ class ModelNotFound(NotFound):
 
 
 class WrongMethod(GatewayError):
-    """allow: the methods that the path has, set where it is raised."""
-
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
-    allow = ""
+    allow = ""  # the methods that the path has, set where the error is raised
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), *([(b"allow", self.allow.encode())] if self.allow else [])]
@@ -193,7 +191,7 @@ class BodyCut(TransportError):
 
 
 class ConfigError(Exception):
-    """All mistakes of one config file.
+    """All mistakes in one config file.
 
     mistakes: one line each, `path: what is wrong; what to do`.
     """

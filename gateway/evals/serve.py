@@ -118,7 +118,7 @@ def _events(config: Config) -> Iterator[ScoreEvents | None]:
     if config.otel is None:
         yield None
         return
-    tracing.need()
+    tracing.require()
     from gateway.evals.otel_events import ScoreEvents  # the SDK is an extra, and slow to import
 
     events = ScoreEvents(config.otel)

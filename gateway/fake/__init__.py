@@ -1,12 +1,12 @@
-"""The double that ships: an upstream with scripted answers, delays and faults over a real socket.
+"""A fake upstream with scripted answers, delays and faults over a real socket.
 
-For our tests, our benchmarks and users' own tests. It speaks HTTP/1.1 directly, because an ASGI server cannot misbehave
-on the wire.
+For our tests, our benchmarks and users' own tests. It implements HTTP/1.1 itself, because an ASGI server cannot
+misbehave on the wire.
 
     async with FakeUpstream() as upstream:
         upstream.says("one ", HOLD, "two ")
         upstream.then(Fault.rate_limited(retry_after=1), Fault.reset())
-        ...                                     # ask upstream.base_url
+        ...                                     # send requests to upstream.base_url
         assert upstream.received[0].json["model"] == "fake-model"
 """
 

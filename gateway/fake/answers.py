@@ -1,6 +1,6 @@
-"""The words of this package: what a script may hold, what was asked, and an answer before it meets the wire.
+"""The types of this package: the elements of a script, a request, and an answer; and each API's errors and events.
 
-Also how each API words an error and an event. Pure: no socket, no fault.
+Pure: nothing here knows sockets or faults.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVENT_STREAM = "text/event-stream"
 
 
 class HOLD:
-    """In a script: silent from here until `release()` or the end."""
+    """In a script: the answer stops here until `release()` or the end."""
 
 
 class CUT:
@@ -31,11 +31,11 @@ class Delay:
 
 
 class Delta(bytes):
-    """An event that carries content: what `cut_after(n)` and its kin count."""
+    """An event with content: `cut_after(n)` and similar faults count these."""
 
 
 class StreamDone(bytes):
-    """The event that ends a stream: `[DONE]`, or what the API says in its place."""
+    """The event that ends a stream: `[DONE]`, or the API's equivalent."""
 
 
 Part = str | Delay | type[HOLD] | type[CUT]
@@ -45,20 +45,16 @@ Dialect = Literal["openai", "anthropic", "responses"]
 
 @dataclass(frozen=True, slots=True)
 class FakeAnswer:
-    """One right answer, before it meets the wire.
+    """One correct answer, before it is framed for the wire."""
 
-    events: of a stream, in order. pauses and body: of a plain answer; the pauses come before its first byte, and a CUT
-    among them halves the body. dialect: how this API words an error.
-    """
-
-    body: bytes = b""
-    events: Sequence[Event] = ()
-    pauses: Sequence[Event] = ()
+    body: bytes = b""  # of a plain answer
+    events: Sequence[Event] = ()  # of a stream, in order
+    pauses: Sequence[Event] = ()  # before the first byte of a plain answer; a CUT among them halves the body
     stream: bool = False
     status: int = 200
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
-    dialect: Dialect = "openai"
+    dialect: Dialect = "openai"  # the format of this API's errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +66,27 @@ class FakeToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What answers of chat, completions, responses and messages say. chosen: a test wrote it; it is not the default."""
+    """The content of answers of chat, completions, responses and messages."""
 
     parts: tuple[Part, ...]
-    chosen: bool = True
+    custom: bool = True  # a test wrote it; False: the default script
     tool: FakeToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
-    """One request as the answers need it. path: without /v1. orca: the load format asked for; None: not asked."""
+    """One request, as the functions that build answers need it."""
 
     serial: int
     method: str
-    path: str
+    path: str  # without /v1
     content_type: str
     body: bytes
     fields: dict[str, Any]
     script: Script
     default_model: str
     vllm: bool
-    orca: str | None
+    orca: str | None  # the requested format of the load report; None: none requested
     load: Mapping[str, float]
 
     @property
@@ -110,7 +106,7 @@ class FakeRequest:
         return int(self.fields.get("n") or 1)
 
     @property
-    def usage_asked(self) -> bool:
+    def usage_requested(self) -> bool:
         return bool((self.fields.get("stream_options") or {}).get("include_usage"))
 
 
@@ -119,7 +115,7 @@ def streamed(events: list[Event], dialect: Dialect = "openai") -> FakeAnswer:
 
 
 def named_event(event: dict[str, Any]) -> bytes:
-    """An event whose SSE name is its `type`, as responses and messages have them."""
+    """An event whose SSE name is its `type`, as in the APIs responses and messages."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
 
 
@@ -132,13 +128,13 @@ def error(
     param: str | None = None,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> FakeAnswer:
-    """An error as the whole answer."""
+    """An error as the complete answer."""
     body = orjson.dumps(_error_object(dialect, status, message, code, param))
     return FakeAnswer(body, status=status, headers=headers, dialect=dialect)
 
 
 def error_event(dialect: Dialect, message: str) -> bytes:
-    """The same, as an event inside a stream."""
+    """An error as an event inside a stream."""
     if dialect == "responses":
         return named_event({"type": "error", "code": "server_error", "message": message, "param": None})
     error_object = _error_object(dialect, 500, message, "server_error", None)

@@ -1,4 +1,4 @@
-"""Which API answers a path, and what it asks for. What each then says is a module of its own."""
+"""The routes: which API answers a path, and the fields that it requires. The APIs are in modules of their own."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ from gateway.fake.small import (
 )
 
 
-def right_answer(ask: FakeRequest) -> FakeAnswer:
-    """The right answer to this request; for a path no API has, or fields nobody could answer, the right error."""
+def correct_answer(ask: FakeRequest) -> FakeAnswer:
+    """The correct answer to this request: for an unknown path, or fields of the wrong type, the correct error."""
     api = _APIS.get((ask.method, ask.path)) or next((a for p, a in _PREFIXES if ask.path.startswith(p)), None)
     if api is None:
-        return error("openai", 404, f"no such path here: {ask.method} {ask.path}", code="not_found")
+        return error("openai", 404, f"the fake upstream has no {ask.method} {ask.path}", code="not_found")
     missing = [field for field in _REQUIRED.get(ask.path, ()) if field not in ask.fields]
     if missing:
-        return error(dialect_of(ask.path), 400, f"the body is no JSON object with {missing[0]!r}", param=missing[0])
+        return error(
+            dialect_of(ask.path),
+            400,
+            f"the body must be a JSON object with {missing[0]!r}",
+            param=missing[0],
+        )
     try:
         return api(ask)
     except (AttributeError, KeyError, TypeError, ValueError) as wrong:
@@ -41,7 +46,7 @@ def right_answer(ask: FakeRequest) -> FakeAnswer:
 
 
 def dialect_of(path: str) -> Dialect:
-    """How the API at this path, without /v1, words an error."""
+    """The dialect of the API at this path, which has no /v1."""
     return "anthropic" if path.startswith("/messages") else "responses" if path == "/responses" else "openai"
 
 
@@ -50,7 +55,7 @@ _AT_THE_ROOT = {"/health", "/metrics", "/tokenize", "/detokenize", "/rerank", "/
 
 
 def api_path(path: str) -> str:
-    """The path without its version or Azure's deployment; a path that should stand under one and does not is none."""
+    """The path without its version or Azure's deployment. A path that lacks the version it needs matches no API."""
     versioned = _VERSIONED.match(path)
     if versioned:
         return path[versioned.end() :]

@@ -1,4 +1,4 @@
-"""The right answers of chat and completions, whole or as events."""
+"""The answers of chat and completions, plain or streamed."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def _chat_events(ask: FakeRequest, scripted: ScriptedAnswer, frame: tuple[bytes,
         if not isinstance(part, str):
             yield part
             continue
-        # Put together from encoded pieces: most of a benchmark's time here would else be spent in dumps.
-        said_as = orjson.dumps(part)
-        odds = orjson.dumps(_logprobs((part,), ask)) if ask.logprobs else b"null"
+        # Built from encoded pieces: with dumps for each event, a benchmark would spend most of its time here.
+        content = orjson.dumps(part)
+        logprobs = orjson.dumps(_logprobs((part,), ask)) if ask.logprobs else b"null"
         for i in choices:
             lead = b'%b{"index":%d,"delta":{"content":' % (head, i)
-            yield Delta(b'%b%b},"logprobs":%b,"finish_reason":null}%b' % (lead, said_as, odds, tail))
+            yield Delta(b'%b%b},"logprobs":%b,"finish_reason":null}%b' % (lead, content, logprobs, tail))
     for i in choices:
         yield event(i, {}, scripted.finish("stop", "length", "tool_calls"))
 
@@ -80,14 +80,14 @@ def completions(ask: FakeRequest) -> FakeAnswer:
 
 
 def _frame(ask: FakeRequest, prefix: str, object_: str) -> tuple[bytes, bytes]:
-    """What stands before and after the choices in every event of one stream."""
+    """The bytes before and after the choices in every event of one stream."""
     named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
     head = b"data: " + orjson.dumps(named)[:-1] + b',"choices":['
-    return head, b'],"usage":null}\n\n' if ask.usage_asked else b"]}\n\n"
+    return head, b'],"usage":null}\n\n' if ask.usage_requested else b"]}\n\n"
 
 
 def _ending(ask: FakeRequest, frame: tuple[bytes, bytes], usage: dict[str, Any]) -> Iterator[Event]:
-    if ask.usage_asked:
+    if ask.usage_requested:
         yield b'%b],"usage":%b}\n\n' % (frame[0], orjson.dumps(usage))
     yield StreamDone(b"data: [DONE]\n\n")
 
@@ -122,7 +122,7 @@ def _logprobs(words: Sequence[str], ask: FakeRequest) -> dict[str, Any]:
 
 
 def _orca(ask: FakeRequest) -> tuple[tuple[str, str], ...]:
-    """vLLM's load report: a header of plain answers, in the format that was asked for."""
+    """vLLM's load report: a header of plain answers, in the requested format."""
     if not ask.vllm or ask.orca is None or ask.orca.lower() not in {"json", "text"}:
         return ()
     if ask.orca.lower() == "json":

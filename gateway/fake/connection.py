@@ -1,4 +1,4 @@
-"""One TCP connection: reads requests from it and writes the steps of their answers to it. Chooses no answer."""
+"""One TCP connection: reads requests, and writes the steps of their answers. upstream.py chooses the answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WRITE_BYTES = 65_536  # neighbouring steps go out in writes of about this size
 
 
 class ExchangeHandler(Protocol):
-    """What a connection needs of the upstream that it belongs to."""
+    """A connection's view of the upstream that it belongs to."""
 
     def connection_opened(self, connection: FakeConnection) -> int:
         """Returns the connection's number, from 1."""
         ...
 
     def connection_closed(self, connection: FakeConnection, unanswered: Received | None) -> None:
-        """unanswered: the request whose answer was under way; None if there was none."""
+        """unanswered: the request whose answer was not complete; None if there was none."""
         ...
 
     def next_serial(self) -> int: ...
@@ -36,7 +36,7 @@ class ExchangeHandler(Protocol):
 
 
 class FakeConnection(asyncio.Protocol):
-    """Reads requests, and plays the steps of one answer after another."""
+    """Reads requests, and writes one answer after another, step by step."""
 
     def __init__(self, upstream: ExchangeHandler) -> None:
         self._upstream = upstream
@@ -53,7 +53,7 @@ class FakeConnection(asyncio.Protocol):
         self._stopped_by_full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a stream protocol gets no other
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # asyncio passes a Transport to a stream protocol
         self._serial = self._upstream.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -78,7 +78,7 @@ class FakeConnection(asyncio.Protocol):
         self._full = False
         if self._stopped_by_full:
             self._stopped_by_full = False
-            self.go_on()
+            self.resume()
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -116,7 +116,7 @@ class FakeConnection(asyncio.Protocol):
             return
         self._playing, self._keep_alive = self._waiting.popleft()
         self._steps = self._joined(self._upstream.steps_for(self._playing))
-        self.go_on()
+        self.resume()
 
     @property
     def idle(self) -> bool:
@@ -128,8 +128,8 @@ class FakeConnection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def go_on(self) -> None:
-        """Resumes after a stop, with the pauses counted from now."""
+    def resume(self) -> None:
+        """Resumes a stopped answer; its next pause counts from now."""
         self._due = self._loop.time()
         self._play()
 
@@ -141,7 +141,7 @@ class FakeConnection(asyncio.Protocol):
                     self._stopped_by_full = True
                     return
             elif isinstance(step, Delay):
-                # From when the last pause was due, not from now: a late loop does not slow a stream down.
+                # Counted from the end of the last pause, not from now: a late event loop does not slow a stream down.
                 self._due += step.seconds
                 self._timer = self._loop.call_at(self._due, self._play)
                 return

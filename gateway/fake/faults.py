@@ -1,4 +1,4 @@
-"""The ways to misbehave: what each fault makes of the right answer, and the names they are asked for by."""
+"""The faults: how each changes the correct answer on the wire, and their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 
 from gateway.core.did_you_mean import did_you_mean
 from gateway.fake.answers import CUT, EVENT_STREAM, HOLD, Delay, Delta, FakeAnswer, StreamDone, error, error_event
-from gateway.fake.wire import LAST_CHUNK, NEVER, RESET, Received, Step, chunk, framed, halved, head, interrupted, right
+from gateway.fake.wire import (
+    LAST_CHUNK,
+    NEVER,
+    RESET,
+    Received,
+    Step,
+    chunk,
+    correct_steps,
+    framed,
+    halved,
+    head,
+    interrupted,
+)
 
 HALF_EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "hal\n\n'
 Bend = Callable[[Received, FakeAnswer], Iterable[Step]]
@@ -15,9 +27,9 @@ Bend = Callable[[Received, FakeAnswer], Iterable[Step]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to misbehave: bends the right answer into what happens on the wire.
+    """One fault: turns the correct answer into the steps on the wire.
 
-    name: as parse_fault reads it. bend: the request and its right answer → the steps on the wire.
+    name: as parse_fault reads it. bend: the request and its correct answer → the steps on the wire.
     """
 
     name: str
@@ -33,15 +45,15 @@ class Fault:
         retry_after: float | None = None,
         body: bytes | None = None,
     ) -> Fault:
-        """An error as a status. error_code: OpenAI's `error.code`. body: sent as it is in place of the error object."""
+        """An error status. error_code: OpenAI's `error.code`. body: sent unchanged instead of the error object."""
         headers = () if retry_after is None else (("retry-after", f"{retry_after:g}"),)
-        message = message or f"The fake upstream was told to answer {code}."
+        message = message or f"The fake upstream is set to answer {code}."
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             reply = error(answer.dialect, code, message, code=error_code, headers=headers)
             if body is not None:
                 reply = FakeAnswer(body, status=code, headers=headers)
-            return right(received, reply)
+            return correct_steps(received, reply)
 
         return cls(f"status:{code}", bend)
 
@@ -64,33 +76,35 @@ class Fault:
 
     @classmethod
     def refuse_prefill(cls) -> Fault:
-        """400 to a request that wants its last assistant message continued; the right answer to others."""
+        """400 to a request to continue the last assistant message; the correct answer to other requests."""
         refusal = cls.status(400, message="continue_final_message is not supported by this model.")
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             wanted = b"continue_final_message" in received.body and received.json.get("continue_final_message")
-            return (refusal.bend if wanted else right)(received, answer)
+            return (refusal.bend if wanted else correct_steps)(received, answer)
 
         return cls("refuse_prefill", bend)
 
     @classmethod
     def reset(cls) -> Fault:
-        """Accepted and read, then reset before any header."""
+        """Reads the request, then resets the connection before any header."""
         return cls("reset", lambda received, answer: [RESET])
 
     @classmethod
     def silence(cls) -> Fault:
-        """Accepted and read, never answered."""
+        """Reads the request and never answers."""
         return cls("silence", lambda received, answer: [NEVER])
 
     @classmethod
     def slow_head(cls, seconds: float) -> Fault:
-        """The right answer, late."""
-        return cls(f"slow_head:{seconds:g}", lambda received, answer: [Delay(seconds), *right(received, answer)])
+        """The correct answer after a delay."""
+        return cls(
+            f"slow_head:{seconds:g}", lambda received, answer: [Delay(seconds), *correct_steps(received, answer)]
+        )
 
     @classmethod
     def slow_first_token(cls, seconds: float) -> Fault:
-        """The headers at once; then a pause; then the rest."""
+        """The headers at once, then a pause, then the rest."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             yield head(received, answer)
@@ -101,7 +115,7 @@ class Fault:
 
     @classmethod
     def cut_after(cls, n_deltas: int) -> Fault:
-        """The connection closes after some content deltas; of a plain answer, after half of the body."""
+        """Closes the connection after n content deltas; a plain answer: after half of the body."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
@@ -112,7 +126,7 @@ class Fault:
 
     @classmethod
     def stall_after(cls, n_deltas: int) -> Fault:
-        """As cut_after, but silent in place of closed; `release()` lets the rest come."""
+        """As cut_after, but the connection stays open; `release()` sends the rest."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
@@ -123,19 +137,19 @@ class Fault:
 
     @classmethod
     def malformed_after(cls, n: int) -> Fault:
-        """One event that is no JSON after some deltas; then the rest. A plain answer: half of its JSON, well framed."""
+        """One event of invalid JSON after n deltas, then the rest. A plain answer: half of its JSON, well framed."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
                 half = answer.body[: len(answer.body) // 2]
-                return right(received, FakeAnswer(half, status=answer.status, headers=answer.headers))
+                return correct_steps(received, FakeAnswer(half, status=answer.status, headers=answer.headers))
             return interrupted(received, answer, n, chunk(HALF_EVENT), rest=True)
 
         return cls(f"malformed_after:{n}", bend)
 
     @classmethod
     def broken_chunk_after(cls, n: int) -> Fault:
-        """A chunk whose size is no number after some deltas. A plain answer: half of the body, then closed."""
+        """A chunk with an invalid size after n deltas. A plain answer: half of the body, then closed."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
@@ -146,11 +160,11 @@ class Fault:
 
     @classmethod
     def no_done(cls, *, close: bool = False) -> Fault:
-        """A complete stream without its last event, `[DONE]`. close: then a clean end; else the stream stays open."""
+        """A complete stream without its last event, `[DONE]`. close: ends it cleanly; else the stream stays open."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             if not answer.stream:
-                yield from right(received, answer)
+                yield from correct_steps(received, answer)
                 return
             yield head(received, answer, "connection: close\r\n" if close else "")
             yield from framed(event for event in answer.events if not isinstance(event, StreamDone))
@@ -166,7 +180,7 @@ class Fault:
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
-                return right(received, FakeAnswer())
+                return correct_steps(received, FakeAnswer())
             deltas = sum(isinstance(event, Delta) for event in answer.events)
             return interrupted(received, answer, max(1, deltas // 2), LAST_CHUNK)
 
@@ -180,14 +194,14 @@ class Fault:
             message = "The fake upstream failed behind a 200."
             if not answer.stream:
                 reply = error(answer.dialect, 500, message, code="server_error")
-                return right(received, FakeAnswer(reply.body))
+                return correct_steps(received, FakeAnswer(reply.body))
             return [head(received, answer), chunk(error_event(answer.dialect, message)), LAST_CHUNK]
 
         return cls("error_body", bend)
 
     @classmethod
     def error_event_after(cls, n: int) -> Fault:
-        """An error event after some deltas, then a clean HTTP end. A plain answer: as error_body."""
+        """An error event after n deltas, then a clean HTTP end. A plain answer: as error_body."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:
@@ -213,7 +227,7 @@ class Fault:
 
     @classmethod
     def comments_forever(cls, seconds_between: float) -> Fault:
-        """A stream of nothing but `: keep-alive`; in place of a plain answer, a body of nothing but spaces."""
+        """An endless stream of `: keep-alive` comments. A plain answer: an endless body of spaces."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterator[Step]:
             kind = EVENT_STREAM if answer.stream else answer.content_type
@@ -226,7 +240,7 @@ class Fault:
 
     @classmethod
     def garbage(cls) -> Fault:
-        """Bytes that are no HTTP, then closed."""
+        """Bytes that are not HTTP, then closed."""
         return cls("garbage", lambda received, answer: [b"\x16\x03\x01 220 mail.example ESMTP\r\n\r\n", CUT])
 
 
@@ -259,16 +273,18 @@ _BARE: Mapping[str, Callable[[], Fault]] = {
 
 
 def parse_fault(text: str) -> Fault:
-    """A fault by its name, as in `cut_after:3` or `silence`. Raises ValueError that says what was meant or needed."""
+    """The fault of that name, such as `cut_after:3` or `silence`. Raises ValueError with a hint."""
     name, colon, number = text.strip().partition(":")
     if name not in _NUMBERS and name not in _BARE:
         known = sorted({*_NUMBERS, *_BARE})
-        raise ValueError(f"no fault {name!r}{did_you_mean(name, known) or '; the faults are ' + ', '.join(known)}")
+        raise ValueError(
+            f"unknown fault {name!r}{did_you_mean(name, known) or '; expected one of ' + ', '.join(known)}"
+        )
     if not colon and name in _BARE:
         return _BARE[name]()
     if name not in _NUMBERS:
-        raise ValueError(f"{name} takes no number, and {number!r} was given: write {name!r}")
+        raise ValueError(f"{name} takes no number; write {name!r} instead of {text!r}")
     try:
         return _NUMBERS[name](float(number))
     except ValueError:
-        raise ValueError(f"{name} needs a number, as in '{name}:3'; {number!r} is none") from None
+        raise ValueError(f"{name} needs a number, such as '{name}:3', not {number!r}") from None

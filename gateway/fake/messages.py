@@ -1,4 +1,4 @@
-"""The right answers of Anthropic's Messages API, whole or as events, and its count of tokens."""
+"""The answers of Anthropic's Messages API, plain or streamed, and its count of tokens."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _message_events(whole: dict[str, Any], scripted: ScriptedAnswer) -> Iterator
 
 
 def _tool_block(tool: FakeToolCall) -> dict[str, Any]:
-    """Arguments that are no JSON cannot be said as a block; they stand under a key of their own."""
+    """The content block of a tool call. Arguments that are not a JSON object go under a key of their own."""
     try:
         given = orjson.loads(tool.arguments)
     except orjson.JSONDecodeError:

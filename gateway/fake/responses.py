@@ -1,4 +1,4 @@
-"""The right answers of OpenAI's Responses API, whole or as events."""
+"""The answers of OpenAI's Responses API, plain or streamed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RESPONSE_ENDS = {"response.completed", "response.incomplete"}
 
 def _response_object(ask: FakeRequest, scripted: ScriptedAnswer) -> dict[str, Any]:
     prompt = count_words(ask.fields["input"]) + count_words(ask.fields.get("instructions"))
-    status = "completed" if scripted.whole else "incomplete"
+    status = "completed" if scripted.complete else "incomplete"
     content = [{"type": "output_text", "text": scripted.text, "annotations": [], "logprobs": []}]
     item: dict[str, Any] = {"type": "message", "id": f"msg-fake-{ask.serial}", "role": "assistant", "content": content}
     if scripted.tool:
@@ -47,7 +47,7 @@ def _response_object(ask: FakeRequest, scripted: ScriptedAnswer) -> dict[str, An
         "created_at": CREATED,
         "status": status,
         "error": None,
-        "incomplete_details": None if scripted.whole else {"reason": "max_output_tokens"},
+        "incomplete_details": None if scripted.complete else {"reason": "max_output_tokens"},
         "model": ask.model,
         "output": [item | {"status": status}],
         "parallel_tool_calls": True,
@@ -80,7 +80,7 @@ def _response_events(whole: dict[str, Any], scripted: ScriptedAnswer) -> Iterato
     else:
         yield from _response_text_events(item, place | {"content_index": 0}, scripted)
     yield {"type": "response.output_item.done", "output_index": 0, "item": item}
-    yield {"type": "response.completed" if scripted.whole else "response.incomplete", "response": whole}
+    yield {"type": "response.completed" if scripted.complete else "response.incomplete", "response": whole}
 
 
 def _response_text_events(

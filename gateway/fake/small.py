@@ -1,4 +1,4 @@
-"""The right answers of the small APIs: those that answer whole, such as embeddings, audio, files, models and load."""
+"""The answers of the APIs that never stream, such as embeddings, audio, files, models and load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _json(value: Any) -> FakeAnswer:
 
 
 def vector(text: str, dimensions: int = 64) -> list[float]:
-    """A unit vector of the text's words: texts that share words point the same way. All zeros: no words."""
+    """A unit vector of the text's words: texts that share words have similar vectors. All zeros without words."""
     values = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()):
         mark = zlib.crc32(word.encode())
@@ -30,7 +30,7 @@ def vector(text: str, dimensions: int = 64) -> list[float]:
     return [v / norm for v in values]
 
 
-def _likeness(a: str, b: str) -> float:
+def _similarity(a: str, b: str) -> float:
     return sum(x * y for x, y in zip(vector(a), vector(b), strict=True))
 
 
@@ -58,7 +58,7 @@ def _document(value: Any) -> str:
 
 def rerank(ask: FakeRequest) -> FakeAnswer:
     query, documents = str(ask.fields["query"]), [_document(d) for d in ask.fields["documents"]]
-    scored = sorted(((_likeness(query, d), -i) for i, d in enumerate(documents)), reverse=True)
+    scored = sorted(((_similarity(query, d), -i) for i, d in enumerate(documents)), reverse=True)
     results = [{"index": -i, "document": {"text": documents[-i]}, "relevance_score": s} for s, i in scored]
     usage = {"total_tokens": count_words(query) + count_words(documents)}
     kept = results[: ask.fields.get("top_n") or None]
@@ -69,7 +69,7 @@ def score(ask: FakeRequest) -> FakeAnswer:
     one, two = ask.fields["text_1"], ask.fields["text_2"]
     lefts, rights = ([t] if isinstance(t, str) else t for t in (one, two))
     lefts = lefts * len(rights) if len(lefts) == 1 else lefts
-    scores = [_likeness(a, b) for a, b in zip(lefts, rights, strict=False)]
+    scores = [_similarity(a, b) for a, b in zip(lefts, rights, strict=False)]
     items = [{"index": i, "object": "score", "score": s} for i, s in enumerate(scores)]
     words = count_words(one) + count_words(two)
     usage = {"prompt_tokens": words, "total_tokens": words, "completion_tokens": 0}
@@ -78,7 +78,7 @@ def score(ask: FakeRequest) -> FakeAnswer:
 
 
 def tokenize(ask: FakeRequest) -> FakeAnswer:
-    """Tokens here are code points, so that detokenize can turn them back."""
+    """Tokens are code points here, so that detokenize can reverse it."""
     text = ask.fields.get("prompt") or "".join(_document(m) for m in ask.fields.get("messages") or ())
     return _json({"count": len(text), "max_model_len": 4096, "tokens": [ord(c) for c in text]})
 
@@ -88,10 +88,10 @@ def detokenize(ask: FakeRequest) -> FakeAnswer:
 
 
 def transcription(ask: FakeRequest) -> FakeAnswer:
-    """Says which file arrived, so that a test can hold it against the one sent. file: None: no file part came."""
+    """Reports the received file, so that a test can compare it with the one sent. `file` is null if there was none."""
     boundary = re.search(r'boundary="?([^";]+)', ask.content_type)
     if boundary is None:
-        return error("openai", 400, "the body is no multipart form", param="file")
+        return error("openai", 400, "the body must be a multipart form", param="file")
     parts = ask.body.split(b"--" + boundary[1].encode())[1:-1]
     file = next((f for f in map(_form_file, parts) if f), None)
     return _json({"text": text_of(ask.script.parts), "file": file})
@@ -118,7 +118,7 @@ def images(ask: FakeRequest) -> FakeAnswer:
 
 
 def echo(ask: FakeRequest) -> FakeAnswer:
-    """For paths that a gateway passes through: what came, as it came."""
+    """For paths that a gateway passes through: describes the request exactly as received."""
     seen = {"method": ask.method, "path": ask.path, "content_type": ask.content_type}
     body = {"bytes": len(ask.body), "sha256": _sha256(ask.body)}
     return _json({"id": f"file-fake-{ask.serial}", "object": "file"} | seen | body)
@@ -136,7 +136,7 @@ def health(_: FakeRequest) -> FakeAnswer:
 
 
 def metrics(ask: FakeRequest) -> FakeAnswer:
-    """The lines of vLLM's /metrics that a gateway reads for load."""
+    """The lines of vLLM's /metrics from which a gateway reads the load."""
     lines = [
         f'# TYPE vllm:{name} gauge\nvllm:{name}{{engine="0",model_name="{ask.default_model}"}} {value}\n'
         for name, value in ask.load.items()

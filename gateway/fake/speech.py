@@ -1,4 +1,7 @@
-"""What is said to one request: the script, after a prefill and up to the token limit. In words, in no API's form."""
+"""The content of the answer to one request: the script, after a prefill and up to the token limit.
+
+Independent of the APIs, which frame it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from gateway.fake.answers import Event, FakeRequest, FakeToolCall, Part
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAnswer:
-    """What is said to one request. whole: False when max_tokens ended it."""
+    """The content of the answer to one request."""
 
     parts: tuple[Part, ...]
     text: str
     words: int
-    whole: bool
+    complete: bool  # False: max_tokens ended it
     tool: FakeToolCall | None
 
     @property
@@ -28,21 +31,21 @@ class ScriptedAnswer:
         return tuple(p for p in self.parts if not isinstance(p, str))
 
     def finish(self, stop: str, length: str, tool: str) -> str:
-        """The API's own word for how this ended."""
-        return tool if self.tool else stop if self.whole else length
+        """The API's own finish reason."""
+        return tool if self.tool else stop if self.complete else length
 
     def fragments(self) -> list[str]:
-        """The tool call's arguments as a stream gives them."""
+        """The tool call's arguments, in the pieces of a stream."""
         text = self.tool.arguments if self.tool else ""
         return ["".join(characters) for characters in chunked(text, 8)]
 
 
 def speech(ask: FakeRequest, prefix: str = "") -> ScriptedAnswer:
-    """What the script gives for this request: after `prefix` if it begins with it, up to the token limit."""
+    """The script for this request, up to the token limit, without `prefix` if it begins with that."""
     if ask.script.tool:
         return ScriptedAnswer((), "", 1 + len(ask.script.tool.arguments.split()), True, ask.script.tool)
     parts: tuple[Part, ...] = ask.script.parts
-    if not ask.script.chosen and _wants_json(ask.fields):
+    if not ask.script.custom and _wants_json(ask.fields):
         parts = split(orjson.dumps({"answer": text_of(parts).strip()}).decode())
     if prefix and text_of(parts).startswith(prefix):
         parts = _slice(parts, len(prefix), None)
@@ -64,7 +67,7 @@ def text_of(parts: Sequence[Part]) -> str:
 
 
 def _slice(parts: Sequence[Part], start: int, end: int | None) -> tuple[Part, ...]:
-    """The parts between two places of their text. What stands exactly at a start > 0 belonged to the part before."""
+    """The parts between two positions of their text. A pause exactly at a start > 0 belongs to the part before."""
     out: list[Part] = []
     at = 0
     for part in parts:
@@ -101,7 +104,7 @@ def count_words(value: Any) -> int:
 
 
 def last_assistant(ask: FakeRequest) -> str:
-    """The text of a last assistant message; empty: the last message is somebody else's."""
+    """The text of the last message if it is the assistant's, otherwise ""."""
     messages = ask.fields.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or last.get("role") != "assistant":

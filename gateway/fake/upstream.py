@@ -1,6 +1,6 @@
 """The fake upstream: takes scripts and faults, chooses the answer to each request, and remembers the requests.
 
-connection.py writes the answers, apis.py builds a correct answer, faults.py spoils it.
+apis.py builds a correct answer, faults.py changes it, and connection.py writes it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from gateway.fake.answers import (
     Part,
     Script,
 )
-from gateway.fake.apis import api_path, dialect_of, right_answer
+from gateway.fake.apis import api_path, correct_answer, dialect_of
 from gateway.fake.connection import WRITE_BYTES, FakeConnection
 from gateway.fake.faults import Fault
 from gateway.fake.speech import split
-from gateway.fake.wire import Received, Step, right
+from gateway.fake.wire import Received, Step, correct_steps
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 ENCODED_ANSWERS = 64
-_ID_STANDS_FIRST = {"/chat/completions", "/completions"}
+_ID_COMES_FIRST = {"/chat/completions", "/completions"}
 
 
 class FakeUpstream:
@@ -45,7 +45,7 @@ class FakeUpstream:
     text: the text of chat answers until `says` is called.
     vllm: continues a last assistant message on request, and reports its load, as vLLM does.
     remember: False keeps `received` empty, for long runs.
-    `load`, under vLLM's metric names, is reported by /metrics and the load header, besides the running requests.
+    `load`, under vLLM's metric names, is reported by /metrics and the load header, with the running requests added.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class FakeUpstream:
         self.cancelled = 0
         self.port = 0
         self._host = "127.0.0.1"
-        self._default = Script(split(text), chosen=False)
+        self._default = Script(split(text), custom=False)
         self._script = self._default
-        self._whole: FakeAnswer | None = None
+        self._fixed: FakeAnswer | None = None
         self._choose: Callable[[Received], FakeAnswer | str] | None = None
         # Plain answers by request, with the serial in their id: a benchmark sends the same request a million times.
         self._encoded: dict[tuple[str, bytes, str, bool], tuple[FakeAnswer, int]] = {}
@@ -73,7 +73,7 @@ class FakeUpstream:
         self._always: Fault | None = None
         self._share = 1.0
         self._remember = remember
-        self._taken = 0
+        self._returned = 0
         self._requests = 0
         self._running = 0
         self._connections: set[FakeConnection] = set()
@@ -126,9 +126,9 @@ class FakeUpstream:
 
     async def next_received(self, timeout_s: float = 30) -> Received:
         """The oldest request that this method has not returned yet; waits for it."""
-        await self.until(lambda _: len(self.received) > self._taken, timeout_s)
-        self._taken += 1
-        return self.received[self._taken - 1]
+        await self.until(lambda _: len(self.received) > self._returned, timeout_s)
+        self._returned += 1
+        return self.received[self._returned - 1]
 
     async def until(self, predicate: Callable[[FakeUpstream], bool], timeout_s: float = 30) -> None:
         """Waits until the predicate holds. It is evaluated when a request or a connection begins or ends."""
@@ -159,7 +159,7 @@ class FakeUpstream:
     def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
         """Answers all following requests except probes with exactly these bytes."""
         self._choose = None
-        self._whole = FakeAnswer(body, status=status, headers=_pairs(headers), content_type=content_type)
+        self._fixed = FakeAnswer(body, status=status, headers=_pairs(headers), content_type=content_type)
 
     def streams(
         self,
@@ -174,13 +174,13 @@ class FakeUpstream:
         for chunk in chunks:
             events += [Delta(chunk), Delay(0)] if isinstance(chunk, bytes) else [chunk]
         self._choose = None
-        self._whole = FakeAnswer(
+        self._fixed = FakeAnswer(
             events=events, stream=True, status=status, headers=_pairs(headers), content_type=content_type
         )
 
     def replies(self, choose: Callable[[Received], FakeAnswer | str]) -> None:
         """Answers each following request except probes with what `choose` returns: a text (see `says`) or an answer."""
-        self._whole, self._choose = None, choose
+        self._fixed, self._choose = None, choose
 
     def then(self, *faults: Fault) -> None:
         """The next requests except probes get these faults, one each, in order."""
@@ -195,7 +195,7 @@ class FakeUpstream:
         """Resumes every answer that is on hold."""
         held, self._held = self._held, []
         for connection in held:
-            connection.go_on()
+            connection.resume()
 
     def hang_up(self) -> None:
         """Closes the idle connections, as vLLM does with those idle for 5 s."""
@@ -204,7 +204,7 @@ class FakeUpstream:
                 connection.close()
 
     def _say(self, script: Script) -> None:
-        self._whole = self._choose = None
+        self._fixed = self._choose = None
         self._script = script
         self._encoded.clear()
 
@@ -215,7 +215,7 @@ class FakeUpstream:
         return self.connections_opened
 
     def hold(self, connection: FakeConnection) -> None:
-        """The connection's answer stops until `release`."""
+        """Remembers a connection whose answer stops until `release`."""
         self._held.append(connection)
 
     def connection_closed(self, connection: FakeConnection, unanswered: Received | None) -> None:
@@ -223,7 +223,7 @@ class FakeUpstream:
         if connection in self._held:
             self._held.remove(connection)
         if unanswered is not None:
-            unanswered.cancelled = self._server is not None  # after stop() the fake itself hangs up
+            unanswered.cancelled = self._server is not None  # after stop() the fake itself closes it
             self.cancelled += unanswered.cancelled
             self.request_answered(unanswered)
         self._changed()
@@ -238,9 +238,9 @@ class FakeUpstream:
         if self._remember:
             self.received.append(received)
         self._changed()
-        answer = self._right_answer(received)
+        answer = self._correct_answer(received)
         fault = self._fault(received)
-        return fault.bend(received, answer) if fault else right(received, answer)
+        return fault.bend(received, answer) if fault else correct_steps(received, answer)
 
     def request_answered(self, received: Received) -> None:
         self._running -= 1
@@ -250,27 +250,27 @@ class FakeUpstream:
     def _fault(self, received: Received) -> Fault | None:
         if self._faults and not received.probe:
             return self._faults.popleft()
-        spent, due = int((received.serial - 1) * self._share), int(received.serial * self._share)
-        return self._always if due > spent else None
+        before, after = int((received.serial - 1) * self._share), int(received.serial * self._share)
+        return self._always if after > before else None
 
-    def _right_answer(self, received: Received) -> FakeAnswer:
+    def _correct_answer(self, received: Received) -> FakeAnswer:
         path = api_path(received.path)
-        if self._whole is not None and not received.probe:
-            return replace(self._whole, dialect=dialect_of(path))
+        if self._fixed is not None and not received.probe:
+            return replace(self._fixed, dialect=dialect_of(path))
         orca = received.header("endpoint-load-metrics-format")
         if self._choose is not None and not received.probe:
             chosen = self._choose(received)
             if isinstance(chosen, FakeAnswer):
                 return replace(chosen, dialect=dialect_of(path))
-            return right_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
+            return correct_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
         key = (path, received.body, self.model, self.vllm)
         known = self._encoded.get(key) if orca is None else None
         if known is not None:
             answer, serial = known
             return replace(answer, body=answer.body.replace(b"-fake-%d" % serial, b"-fake-%d" % received.serial, 1))
-        answer = right_answer(self._ask(received, path, orca))
+        answer = correct_answer(self._ask(received, path, orca))
         short = len(received.body) < WRITE_BYTES
-        if path in _ID_STANDS_FIRST and short and not answer.stream and orca is None:
+        if path in _ID_COMES_FIRST and short and not answer.stream and orca is None:
             if len(self._encoded) == ENCODED_ANSWERS:
                 self._encoded.clear()
             self._encoded[key] = answer, received.serial

@@ -1,6 +1,6 @@
-"""The wire as bytes and stops: one request as it came, and one answer as the steps that play it, right or broken off.
+"""The steps of an answer on the wire: bytes, pauses, and stops; and the request that it answers.
 
-Pure: which fault plays which steps is faults' room, and who plays them is connection's.
+Pure: faults.py chooses the steps of each fault, and connection.py writes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.fake.answers import CUT, HOLD, Delay, Delta, Event, FakeAnswer
 
 
 class NEVER:
-    """On the wire: silent from here until one side closes."""
+    """On the wire: nothing more is sent until one side closes."""
 
 
 class RESET:
@@ -31,22 +31,18 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(slots=True, eq=False)
 class Received:
-    """One request as it came.
-
-    headers: names in lower case, in order. serial: 1 for the first request of this upstream. cancelled: the client
-    closed the connection before the answer was complete. done: set once the answer is complete, cut or cancelled.
-    connection: the serial number of its TCP connection.
-    """
+    """One request, exactly as received."""
 
     method: str
     path: str
     query: str
-    headers: list[tuple[str, str]]
-    serial: int
-    connection: int
+    headers: list[tuple[str, str]]  # names in lower case, in order
+    serial: int  # 1 for the first request of this upstream
+    connection: int  # the number of its TCP connection, from 1
     body: bytes = field(default=b"", repr=False)
-    cancelled: bool = False
+    cancelled: bool = False  # the client closed the connection before the answer was complete
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    """Set once the answer is complete, cut or cancelled."""
 
     @property
     def json(self) -> Any:
@@ -54,16 +50,16 @@ class Received:
 
     @property
     def probe(self) -> bool:
-        """A question about health or load: no one-shot fault and no scripted answer is spent on it."""
+        """Whether it asks for health or load: such requests use up no scripted answer and no one-shot fault."""
         return self.method == "GET" and self.path in {"/health", "/metrics"}
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, in any case; None: it did not come."""
+        """The first header of that name, in any case; None if there is none."""
         return next((value for key, value in self.headers if key == name.lower()), None)
 
 
 def head(received: Received, answer: FakeAnswer, more: str = "") -> bytes:
-    """The status line and the headers. more: further header lines, each with its end."""
+    """The status line and the headers. more: further header lines, each with its CRLF."""
     reason = _REASONS.get(answer.status, "Odd")
     framing = "transfer-encoding: chunked" if answer.stream else f"content-length: {len(answer.body)}"
     cache = "cache-control: no-cache\r\n" if answer.stream else ""
@@ -88,8 +84,8 @@ def framed(events: Iterable[Event]) -> Iterator[Step]:
         yield chunk(event) if isinstance(event, bytes) else event
 
 
-def right(received: Received, answer: FakeAnswer) -> Iterator[Step]:
-    """The answer as it should be on the wire."""
+def correct_steps(received: Received, answer: FakeAnswer) -> Iterator[Step]:
+    """The steps of a correct answer."""
     if answer.stream:
         yield head(received, answer)
         yield from framed(answer.events)
@@ -103,29 +99,29 @@ def right(received: Received, answer: FakeAnswer) -> Iterator[Step]:
 
 
 def halved(received: Received, answer: FakeAnswer, between: Step) -> Iterator[Step]:
-    """A plain answer with something between the halves of its body."""
+    """A plain answer with a step between the halves of its body."""
     middle = len(answer.body) // 2
     yield head(received, answer) + answer.body[:middle]
     yield between
     yield answer.body[middle:]
 
 
-def _place_after(events: Sequence[Event], deltas: int) -> int:
-    """Where content delta number `deltas` + 1 stands; past the last delta when there are no more."""
-    places = [i for i, event in enumerate(events) if isinstance(event, Delta)]
-    if deltas < len(places):
-        return places[deltas]
-    return places[-1] + 1 if places else len(events)
+def _index_after(events: Sequence[Event], deltas: int) -> int:
+    """The index of content delta number `deltas` + 1; past the last delta if there are fewer."""
+    indexes = [i for i, event in enumerate(events) if isinstance(event, Delta)]
+    if deltas < len(indexes):
+        return indexes[deltas]
+    return indexes[-1] + 1 if indexes else len(events)
 
 
 def interrupted(
     received: Received, answer: FakeAnswer, deltas: int, *steps: Step, rest: bool = False
 ) -> Iterator[Step]:
-    """A stream with these wire steps after some deltas. rest: it then goes on."""
-    place = _place_after(answer.events, deltas)
+    """A stream with these steps after n deltas. rest: the rest of the stream follows."""
+    index = _index_after(answer.events, deltas)
     yield head(received, answer)
-    yield from framed(answer.events[:place])
+    yield from framed(answer.events[:index])
     yield from steps
     if rest:
-        yield from framed(answer.events[place:])
+        yield from framed(answer.events[index:])
         yield LAST_CHUNK

@@ -1,4 +1,4 @@
-"""What both rooms export, as a list: for the reference in docs/metrics.md, the dashboards and the alerts."""
+"""The list of all metrics, for docs/metrics.md and for the tests of dashboards and alerts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Room = Literal["gateway", "consumer"]
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One metric. name: as PromQL has it; a histogram's without _bucket, _sum and _count."""
+    """One metric."""
 
-    name: str
+    name: str  # as in PromQL; a histogram's without _bucket, _sum and _count
     kind: Kind
     labels: tuple[str, ...]
     help: str
@@ -28,14 +28,14 @@ class MetricSpec:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names that a query may ask for."""
+        """The names of its series in PromQL."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
 
 
 def catalogue() -> list[MetricSpec]:
-    """All of them, the gateway's first, in the order in which they are declared."""
+    """All metrics, the gateway's first, in the order in which they are declared."""
     return [*_proxy(), *(_of(family) for family in EvalMetrics(CollectorRegistry()).collect())]
 
 
@@ -48,11 +48,11 @@ def _proxy() -> Iterator[MetricSpec]:
 
 def _of(family: Metric) -> MetricSpec:
     kind: Kind = "counter" if family.type == "counter" else "histogram" if family.type == "histogram" else "gauge"
-    labels: tuple[str, ...] = getattr(family, "_labelnames", ())  # it has no public name, and the reference needs it
+    labels: tuple[str, ...] = getattr(family, "_labelnames", ())  # no public attribute has the labels
     return MetricSpec(family.name + "_total" * (kind == "counter"), kind, labels, family.documentation, "consumer")
 
 
 def unknown(names: set[str]) -> list[str]:
-    """The names that are not exported, each with a hint of what may be meant."""
+    """The names that are not exported, each with a did-you-mean hint."""
     known = {series for each in catalogue() for series in each.series}
     return [f"{name}{did_you_mean(name, known)}" for name in sorted(names - known)]

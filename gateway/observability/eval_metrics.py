@@ -1,5 +1,6 @@
-"""Every Prometheus metric of room 2, with its help text, and the text of a scrape. Labels are closed sets: names from
-the config, or "other". Room 1's metrics are in proxy_metrics.py.
+"""Every Prometheus metric of the consumer, and the text of a scrape. The gateway's are in proxy_metrics.py.
+
+Label values are closed sets: names from the config, or "other".
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class ExperimentFigures:
     experiment: str
     candidate: str
     verdict: str
-    pairs: int  # settled with at least one answer
+    pairs: int  # that are settled and have at least one answer
     metrics: tuple[MetricFigures, ...] = ()
     gates: tuple[tuple[str, int], ...] = ()  # by name: −1 red, 0 unknown, 1 green
     withheld: tuple[tuple[str, int], ...] = ()  # pairs without a comparison, by reason
-    srm_p: float | None = None  # None: nothing is split
+    srm_p: float | None = None  # p-value of the sample-ratio test; None: the experiment has no split
 
     @property
     def labels(self) -> list[str]:
@@ -112,7 +113,10 @@ def _of_metrics(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
 
 
 def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
-    """The text of one scrape: of this process or, from the directory they share, of all workers, dead ones included."""
+    """The text of one scrape.
+
+    shared: the directory in which all workers, dead ones included, keep their values; None: only this process counts.
+    """
     if shared is None:
         return generate_latest(registry)
     for pid in {int(p.stem.rpartition("_")[2]) for p in shared.glob("gauge_live*_*.db")}:
@@ -125,21 +129,19 @@ def exposition(registry: CollectorRegistry, shared: Path | None) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFigures:
-    """One scorer on one model in one arm. mean, low, high: None while there is no mean. effective_n: so many equally
-    weighted scores would tell as much. by_status: scores of all versions. buckets: (upper bound, closed weight), not
-    cumulative, the last is "+Inf"."""
+    """One scorer on one model in one arm."""
 
     scorer: str
     model: str
     arm: str
-    by_status: Mapping[str, int]
-    mean: float | None
+    by_status: Mapping[str, int]  # scores of all versions of the scorer
+    mean: float | None  # None, like low and high: no mean yet
     low: float | None
     high: float | None
     weighted_sum: float
     weight: float
-    buckets: tuple[tuple[str, float], ...]
-    effective_n: float = 0.0
+    buckets: tuple[tuple[str, float], ...]  # (upper bound, weight), not cumulative; the last bound is "+Inf"
+    effective_n: float = 0.0  # the number of equally weighted scores with the same information
 
     @property
     def labels(self) -> list[str]:
@@ -148,7 +150,7 @@ class ScoreFigures:
 
 @dataclass(frozen=True, slots=True)
 class CorrectedFigures:
-    """The same scorer's mean as people's labels correct it, on [0, 1], 1 best. labels: how many it rests on."""
+    """A scorer's mean, corrected by human labels; on [0, 1], 1 is best."""
 
     scorer: str
     model: str
@@ -156,37 +158,37 @@ class CorrectedFigures:
     mean: float
     low: float
     high: float
-    labels: int
+    labels: int  # how many the correction is based on
 
 
 @dataclass(frozen=True, slots=True)
 class EvalFigures:
-    """All that room 2 shows, at one moment. length, waiting, pending: entries of the stream. lost: by reason."""
+    """The values of all the consumer's metrics, at one moment."""
 
     scores: tuple[ScoreFigures, ...] = ()
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
     duplicates: int = 0
     unaccounted: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)  # by reason
     trimmed_unread: int = 0
     oldest_unscored_s: float = 0.0
-    length: int = 0
-    waiting: int = 0
-    pending: int = 0
+    length: int = 0  # entries in the stream
+    waiting: int = 0  # entries not yet delivered to a consumer
+    pending: int = 0  # entries delivered and not acknowledged
     experiments: tuple[ExperimentFigures, ...] = ()
-    blocked: Mapping[str, str | None] = field(default_factory=dict)  # by scorer that may be: why it is; None: it is not
+    blocked: Mapping[str, str | None] = field(default_factory=dict)  # reason by scorer; None: not blocked
     corrected: tuple[CorrectedFigures, ...] = ()
     cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
-    budget_used: Mapping[str, float] = field(default_factory=dict)  # by scorer that has one: share of the day's
+    budget_used: Mapping[str, float] = field(default_factory=dict)  # share of the day's budget, by scorer with one
     consumers: int = 0  # with a recent heartbeat
-    at: float | None = None  # Unix time of all this; None: nothing is known yet
+    at: float | None = None  # Unix time of these values; None: not read yet
 
 
 class EvalMetrics(Collector):
-    """What room 2 counts, as the store has it: the counters go on where they were after a restart.
+    """Exports the consumer's metrics. The totals come from the store, so they continue after a restart.
 
-    Consumers that share one store all show its totals: take their maximum, never their sum.
+    Consumers that share a store all export the same totals: aggregate them with max, never with sum.
     """
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:

@@ -1,7 +1,7 @@
-"""Numbers that the hot path raises by plain addition, handed to prometheus_client at a scrape.
+"""Counters that the hot path raises by plain addition, and that are passed to prometheus_client at a scrape.
 
-A call touches about twenty series. Through prometheus_client's locks and label look-ups that costs more than the rest
-of a call's settlement; here each is one addition, and `flush` carries what came since the last one over.
+A call touches about twenty series. With prometheus_client's locks and label look-ups that costs more than the rest of
+settling a call; here each is one addition, and `flush` passes on the sum since the last flush.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from prometheus_client import Counter, Histogram
 
 
 class FastCounter:
-    """A counter's series. n: what came since the last flush; raise it by plain addition."""
+    """One series of a counter."""
 
     __slots__ = ("_series", "n")
 
     def __init__(self, series: Counter) -> None:
         self._series = series
-        self.n: float = 0
+        self.n: float = 0  # the increase since the last flush; callers add to it
 
     def flush(self) -> None:
         if self.n:
@@ -29,7 +29,7 @@ class FastCounter:
 
 
 class FastHistogram:
-    """A histogram's series."""
+    """One series of a histogram."""
 
     __slots__ = ("_bounds", "_counts", "_series", "_sum")
 
@@ -44,7 +44,7 @@ class FastHistogram:
         self._sum += value
 
     def observe_all(self, values: list[float]) -> None:
-        """As observe() for each, at a fraction of the cost: the bounds are looked for among the sorted values."""
+        """As observe() for each value, at a fraction of the cost: searches the sorted values for each bound."""
         values.sort()
         below = 0
         for i, bound in enumerate(self._bounds):
@@ -66,15 +66,15 @@ class FastHistogram:
 
 
 class CounterBatch(Protocol):
-    """Whoever gathers what it will add to such numbers."""
+    """Collects observations, to add them to FastCounters all at once."""
 
     def fold(self) -> None:
-        """Adds it."""
+        """Adds the collected observations."""
         ...
 
 
 class FastCounters:
-    """All such numbers of one process, found by metric and labels. One thread raises and flushes them."""
+    """All fast counters and histograms of one process, by metric and labels. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, tuple[str, ...]], FastCounter] = {}

@@ -1,4 +1,4 @@
-"""How a program writes its log to stderr: as JSON, a line each, or as words for people."""
+"""Sets up a program's log on stderr: one JSON object a line, or text for people."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import orjson
 
 from gateway.config.types import LogConfig
 
-WORDS = "%(asctime)s %(levelname)s %(message)s"
-TALKATIVE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they speak of every request, or of every table
+TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+VERBOSE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they log every request, or every table
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message and, of an exception, its traceback."""
+    """Formats a record as a JSON object: time, level, logger, message and, for an exception, its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -39,9 +39,9 @@ def is_json(log: LogConfig) -> bool:
 
 
 def begin(log: LogConfig) -> None:
-    """From here on everything that this process logs goes to stderr so."""
+    """Sends everything that this process logs from now on to stderr, in the configured format."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(WORDS))
+    handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(TEXT_FORMAT))
     logging.basicConfig(level=log.level.upper(), handlers=[handler], force=True)
-    for name in TALKATIVE:
+    for name in VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)

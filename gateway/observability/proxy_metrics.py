@@ -1,4 +1,4 @@
-"""Every Prometheus metric of room 1, declared by subject. Labels are closed sets: names from the config, or "other".
+"""Every Prometheus metric of the gateway, by subject. Label values are closed sets: names from the config, or "other".
 
 GenAI names and buckets follow the OpenTelemetry semantic conventions for generative AI, in Prometheus spelling.
 """
@@ -42,9 +42,9 @@ class MetricDeclaration(Generic[M]):
     @overload
     def __get__(self, instance: object, owner: object) -> M: ...
     def __get__(self, instance: object, owner: object) -> MetricDeclaration[M] | M:
-        return self  # of the class: an instance has its own of the same name, which is found first
+        return self  # on the class; an instance attribute of the same name takes precedence
 
-    def made(self, registry: CollectorRegistry) -> M:
+    def build(self, registry: CollectorRegistry) -> M:
         return self.kind(self.name, self.help, self.labels, registry=registry, **self.more)
 
 
@@ -55,7 +55,7 @@ def _counter(name: str, help: str, *labels: str) -> MetricDeclaration[Counter]:
 def _gauge(
     name: str, help: str, *labels: str, over: Literal["livesum", "livemax", "livemin"]
 ) -> MetricDeclaration[Gauge]:
-    """over: how the values of several workers become one."""
+    """over: how the values of several workers are combined."""
     return MetricDeclaration(Gauge, name, help, labels, {"multiprocess_mode": over})
 
 
@@ -64,7 +64,7 @@ def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...]) -
 
 
 class _Calls:
-    """What clients asked and got."""
+    """Requests and answers of clients."""
 
     tokens_used = _histogram(
         "gen_ai_client_token_usage", "Tokens of one call, by type", *_GENAI, "gen_ai_token_type", buckets=_TOKENS
@@ -99,12 +99,12 @@ class _Calls:
 
 
 class _Upstreams:
-    """What upstreams were asked, and how much they have to do."""
+    """Attempts at upstreams, and their load."""
 
     inflight = _gauge("gateway_inflight_requests", "Calls being answered now", over="livesum")
     attempts = _counter("gateway_attempts", "Attempts at upstreams, by result", "upstream", "result")
     upstream_inflight = _gauge(
-        "gateway_upstream_inflight_requests", "Attempts under way at an upstream", "upstream", over="livesum"
+        "gateway_upstream_inflight_requests", "Attempts in progress at an upstream", "upstream", over="livesum"
     )
     queued = _gauge("gateway_upstream_queued_requests", "Calls queued for an upstream", "upstream", over="livesum")
     breaker_open = _gauge(
@@ -116,8 +116,8 @@ class _Upstreams:
     workers = _gauge("gateway_workers", "Worker processes that answer", over="livesum")
 
 
-class _Recorded:
-    """What goes into the stream, and what does not."""
+class _Recording:
+    """Sampling, and recording to the stream."""
 
     seen = _counter("gateway_eval_seen", "Calls that reached an upstream", "stratum")
     unsampled = _counter("gateway_eval_unsampled", "Seen and not sampled, by reason", "reason")
@@ -140,13 +140,13 @@ class _Recorded:
     )
 
 
-class _Tried:
-    """What experiments ask and serve."""
+class _Experiments:
+    """Shadow requests and splits of experiments."""
 
     shadow = _counter("gateway_shadow", 'Shadow requests, by outcome; arm: "" where none was sent', *_PART, "result")
     shadow_tokens = _counter("gateway_shadow_tokens", "Tokens that shadows used, input and output", *_PART)
     shadow_cost = _counter("gateway_shadow_cost_usd", "USD of shadow requests whose price is known", *_PART)
-    shadow_running = _gauge("gateway_shadow_running", "Shadow requests under way", "experiment", over="livesum")
+    shadow_running = _gauge("gateway_shadow_running", "Shadow requests in progress", "experiment", over="livesum")
     shadow_paused = _gauge(
         "gateway_shadow_paused", "1 while shadows are paused because served answers were slower while they ran",
         "experiment", over="livemax",
@@ -161,16 +161,16 @@ class _Tried:
     )
 
 
-class ProxyMetrics(_Calls, _Upstreams, _Recorded, _Tried):
-    """What room 1 counts. counts: the way to raise a counter or histogram on a call's path."""
+class ProxyMetrics(_Calls, _Upstreams, _Recording, _Experiments):
+    """The gateway's metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.counts = FastCounters()
+        self.counts = FastCounters()  # raises a counter or histogram on a call's path
         for attribute, declared in declarations():
-            setattr(self, attribute, declared.made(registry))
+            setattr(self, attribute, declared.build(registry))
 
 
 def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
-    """Every metric of room 1 with its attribute's name, in order."""
-    for subject in (_Calls, _Upstreams, _Recorded, _Tried):
+    """Every metric of the gateway with the name of its attribute, in order."""
+    for subject in (_Calls, _Upstreams, _Recording, _Experiments):
         yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, MetricDeclaration))

@@ -1,8 +1,8 @@
-"""OpenTelemetry, for those who ask for it: where spans and events go, and which ids they have.
+"""OpenTelemetry: the exporters of spans and events, and their ids.
 
-Ids come from the exchange's own: its UUID is the trace's id, where the client brought none, and its lower half the
-span's. So the consumer names the span that a gateway made, and nothing is carried between them. Nothing here is
-imported from opentelemetry before it is wanted: a gateway without the section pays nothing.
+Ids are derived from the exchange's: its UUID is the trace id, unless the client sent one, and the lower half of the
+UUID is the span id. So the consumer can refer to a gateway's span without any data passed between them. opentelemetry
+is imported only when it is used: a gateway without an `otel` section pays nothing.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ _PARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 
 
 class SpanIds(NamedTuple):
-    """Of one call's span. parent: the client's span; 0: it brought none."""
+    """The ids of one call's span."""
 
     trace: int
     span: int
-    parent: int
+    parent: int  # the client's span; 0: the client sent none
     sampled: bool
 
     @property
     def traceparent(self) -> bytes:
-        """The headers that are sent upstream."""
+        """The `traceparent` header that is sent upstream."""
         return b"00-%032x-%016x-%02x" % (self.trace, self.span, self.sampled)
 
 
 def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
-    """exchange: its id, a UUID. A traceparent that is none (all zeros too) is as if there were none."""
+    """The ids of the span of one call.
+
+    exchange: its id, a UUID. traceparent: the header of the client; ignored if invalid or all zeros. sample: the share
+    of calls to trace when the client does not decide, in [0, 1].
+    """
     number = UUID(exchange).int
     span = number & _LOW
     found = _PARENT.match(traceparent) if traceparent else None
@@ -53,17 +57,17 @@ def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
     return SpanIds(number, span, 0, (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1))
 
 
-def need() -> None:
-    """Raises ConfigError where the extra is missing."""
+def require() -> None:
+    """Raises ConfigError if the extra `otel` is not installed."""
     try:
         import opentelemetry.exporter.otlp.proto.http
-        import opentelemetry.sdk  # noqa: F401 - only whether it is there
+        import opentelemetry.sdk  # noqa: F401 - only checks that it exists
     except ImportError as error:
         raise ConfigError([MISSING]) from error
 
 
 def tracing(otel: OtelConfig, ids: IdGenerator) -> TracerProvider:
-    """Makes spans, and sends them from a thread. All that are made are sent: who is traced was decided before."""
+    """Creates spans and exports them from a thread. It exports all: the sampling decision was made before."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -76,7 +80,7 @@ def tracing(otel: OtelConfig, ids: IdGenerator) -> TracerProvider:
 
 
 def events(otel: OtelConfig) -> LoggerProvider:
-    """Makes events, and sends them from a thread."""
+    """Creates events and exports them from a thread."""
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
@@ -88,7 +92,7 @@ def events(otel: OtelConfig) -> LoggerProvider:
 
 
 def below(trace: int, span: int, sampled: bool = True) -> Context:
-    """The context for child spans of this one."""
+    """The context for child spans of the given span."""
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)

@@ -252,7 +252,7 @@ def _spans(config: Config) -> Spans | None:
     """Raises ConfigError if the extra is not installed."""
     if config.otel is None:
         return None
-    tracing.need()
+    tracing.require()
     from gateway.proxy.recording.spans import Spans  # its SDK is imported only if spans are configured
 
     return Spans(config.otel)

@@ -1,1 +1,1 @@
-"""Tasks, child processes, and the embedded stream server."""
+"""Asyncio tasks, child processes, and the embedded stream server."""

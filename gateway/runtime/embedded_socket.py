@@ -1,5 +1,7 @@
-"""Where the embedded stream server of a data directory listens. For programs that only connect to it: embedded_redis.py
-runs it."""
+"""The address of a data directory's embedded stream server.
+
+Apart from embedded_redis.py, which runs the server, for programs that only connect to it.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ def stream_url(address: str | None, data: Path) -> str:
 
 
 def socket_path(data: Path) -> Path:
-    """The unix socket of a data directory's embedded server. Makes the directory.
+    """The unix socket of a data directory's embedded server. Creates the directory.
 
-    A path that is longer than the kernel accepts is replaced: the socket then lies in a private directory under the
-    system's temporary directory, and the symbolic link `socket` in the data directory points there.
+    If the path is longer than the kernel accepts, the socket is in a private directory under the system's temporary
+    directory instead, and the symbolic link `socket` in the data directory points there.
     Raises PermissionError if that private directory belongs to another user.
     """
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -31,17 +33,17 @@ def socket_path(data: Path) -> Path:
         return path
     link = data / "socket"
     if not link.is_symlink():
-        with contextlib.suppress(FileExistsError):  # two programs may come at once; one link is made
+        with contextlib.suppress(FileExistsError):  # two programs may start at once; the first one's link stays
             link.symlink_to(_short_directory())
     short = link.readlink()
-    short.mkdir(mode=0o700, exist_ok=True)  # temporary directories are swept
+    short.mkdir(mode=0o700, exist_ok=True)  # temporary directories are cleaned up
     if short.is_symlink() or short.stat().st_uid != os.getuid():
-        raise PermissionError(f"{short} belongs to somebody else; remove {link} and start again")
+        raise PermissionError(f"{short} belongs to another user; remove {link} and start again")
     return short / SOCKET
 
 
 def _short_directory() -> Path:
-    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes it ours alone
-        if len(os.fsencode(place)) + 32 <= MAX_SOCKET_BYTES:
+    for directory in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp creates a private directory
+        if len(os.fsencode(directory)) + 32 <= MAX_SOCKET_BYTES:
             break
-    return Path(tempfile.mkdtemp(prefix="assay-", dir=place))
+    return Path(tempfile.mkdtemp(prefix="assay-", dir=directory))

@@ -1,6 +1,6 @@
-"""Child programs: started one after the other, restarted when they end, stopped in reverse order.
+"""Runs child processes: starts them in order, restarts them when they end, stops them in reverse order.
 
-What one child is stands in child.py. Which programs run is decided by the callers: up/up.py, embedded_redis.py,
+child.py holds a single child. The callers decide which programs run: up/up.py, embedded_redis.py,
 evals/replay/own_gateway.py.
 """
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChildFailed(CannotRun):
-    """A child program was never ready; the message ends with the last lines it wrote."""
+    """A child program did not become ready; the message ends with the last lines of its output."""
 
 
 RESTART_BACKOFF = Backoff(first_s=0.2, most_s=30.0)
@@ -28,7 +28,7 @@ HEALTHY_S = 60.0
 
 
 class RestartDelay:
-    """How long one child's next start waits: longer each time, until the child has lived for HEALTHY_S."""
+    """The delay before a child's next start: longer each time, and reset once the child has run for HEALTHY_S."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -39,7 +39,7 @@ class RestartDelay:
 
 
 class Supervisor:
-    """Runs children: started one after the other, each once it is ready; restarted; stopped in reverse order."""
+    """Starts children one after the other, each when the one before is ready; restarts and stops them."""
 
     def __init__(self) -> None:
         self._leash: Leash | None = None
@@ -53,11 +53,11 @@ class Supervisor:
         await self.aclose()
 
     def program(self, name: str) -> RunningChild:
-        """What runs under that name now; another one after a restart."""
+        """The child that runs under that name now; a new one after a restart."""
         return self._running[name]
 
     async def start(self, child: Child) -> None:
-        """Returns when the child is ready, and keeps it running from then on. Raises ChildFailed when it never is."""
+        """Starts a child, returns when it is ready, and keeps it running. Raises ChildFailed."""
         program = self._spawn(child)
         try:
             await _until_ready(program)
@@ -78,7 +78,7 @@ class Supervisor:
             started = time.monotonic()
             code = await self._running[child.name].wait()
             wait_s = delay.wait_s(time.monotonic() - started)
-            logger.warning("%s ended with %s; it is started again in %.1f s", child.name, code, wait_s)
+            logger.warning("%s ended with %s; it restarts in %.1f s", child.name, code, wait_s)
             await asyncio.sleep(wait_s)
             try:
                 self._spawn(child)

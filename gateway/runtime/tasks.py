@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tasks:
-    """Holds tasks until they end: the event loop keeps only weak references, so a task nobody holds may vanish.
+    """Holds tasks until they end: the event loop keeps only weak references, so an unreferenced task may vanish.
 
     A task that fails is logged and dropped. `aclose` cancels the tasks that still run and waits for them to end.
     """

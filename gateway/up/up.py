@@ -259,7 +259,7 @@ def _locked(data: Path) -> Iterator[None]:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(data / "up.lock")
     try:
-        if not lock.take():
+        if not lock.acquire():
             raise AlreadyUp(
                 f"`gateway up` already runs on {data} (process {lock.holder()}). Stop it, or give another --data"
             )

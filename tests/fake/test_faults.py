@@ -254,9 +254,9 @@ def test_a_fault_is_read_by_the_name_it_has(text: str) -> None:
     ("text", "said"),
     [
         ("cut_aftr:3", 'did you mean "cut_after"?'),
-        ("xyzzy", "the faults are broken_chunk_after, "),
-        ("cut_after", "needs a number, as in 'cut_after:3'"),
-        ("cut_after:soon", "'soon' is none"),
+        ("xyzzy", "expected one of broken_chunk_after, "),
+        ("cut_after", "needs a number, such as 'cut_after:3'"),
+        ("cut_after:soon", "not 'soon'"),
         ("silence:3", "takes no number"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import new_id
-from gateway.observability.tracing import ids_of, need
+from gateway.observability.tracing import ids_of, require
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -45,4 +45,4 @@ def test_the_share_that_is_traced_is_the_one_asked_for() -> None:
 def test_without_the_extra_the_config_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(ConfigError, match=r"assay-gateway\[otel\]"):
-        need()
+        require()

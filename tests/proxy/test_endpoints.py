@@ -76,7 +76,7 @@ async def test_each_goes_to_the_models_target_and_comes_back_as_it_was(gateway: 
             assert reply.status_code == 200, api
         else:
             assert reply.status_code == 404
-            assert "no such path here" in reply.json()["error"]["message"], "the upstream's own words"
+            assert "the fake upstream has no " in reply.json()["error"]["message"], "the upstream's own words"
         assert reply.headers["x-request-id"]
         assert reply.headers["x-gateway-upstream"] == "u0"
         assert reply.headers["x-gateway-attempts"] == "1"
@@ -123,7 +123,7 @@ async def test_each_is_counted_and_only_text_is_recorded(gateway: Any) -> None:
         assert (spent > 0) == api.usage, api
         recorded += [api.path] if api.recorded else []
     unknown = sum(not api.known for api in APIS)
-    assert await gateway.metric("gateway_requests_total", alias="chat", outcome="upstream_error") == unknown
+    assert await gateway.metric("gateway_requests_total", alias="chat", outcome="client_error") == unknown
 
     await gateway.chat("a last one, by which the others must have come")
     exchanges = await gateway.recorded(len(recorded) + 1)

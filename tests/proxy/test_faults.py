@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.fake import CUT, HOLD, FakeAnswer, FakeUpstream, Fault
-from gateway.fake.wire import right
+from gateway.fake.wire import correct_steps
 
 TEXT = "Paris is the capital of France."
 TIMEOUTS = {"connect_s": 1, "first_token_s": 0.4, "answer_s": 0.6, "idle_s": 0.4, "total_s": 15}
@@ -379,7 +379,7 @@ def in_stream(*events: dict[str, Any]) -> Fault:
     """HTTP 200 and then these events."""
     raw = tuple(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
     answer = FakeAnswer(stream=True, events=raw, content_type="text/event-stream")
-    return Fault("in_stream", lambda received, _: right(received, answer))
+    return Fault("in_stream", lambda received, _: correct_steps(received, answer))
 
 
 def failed_response(code: str) -> dict[str, Any]:

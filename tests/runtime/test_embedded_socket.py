@@ -33,6 +33,6 @@ def test_a_replaced_path_that_became_a_link_is_refused(tmp_path: Path) -> None:
     directory = socket_path(data).parent
     directory.rmdir()
     directory.symlink_to(tmp_path)
-    with pytest.raises(PermissionError, match="belongs to somebody else"):
+    with pytest.raises(PermissionError, match="belongs to another user"):
         socket_path(data)
     directory.unlink()

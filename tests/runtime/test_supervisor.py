@@ -98,7 +98,7 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path, caplog: pytest
         os.kill(supervisor.program("mortal").pid, signal.SIGKILL)
         await state(lambda: len(starts.read_text().split()) == 2)
         assert supervisor.program("mortal").code is None
-    assert "mortal ended with -9; it is started again in 0.2 s" in caplog.text
+    assert "mortal ended with -9; it restarts in 0.2 s" in caplog.text
 
 
 async def test_a_child_that_ends_before_it_is_ready_says_why() -> None:
