@@ -172,6 +172,33 @@ async def test_the_clients_credentials_never_go_upstream(gateway: Any, upstream:
     assert exchange.id != "mine-1"
 
 
+async def test_every_call_that_reached_an_upstream_leaves_exactly_one_served_exchange(
+    gateway: Any, upstream: FakeUpstream
+) -> None:
+    """Also when the client leaves or the upstream breaks; a call that was refused before leaves none."""
+    await gateway.chat()
+    upstream.then(Fault.status(400))
+    await gateway.chat()
+    upstream.then(Fault.reset(), Fault.reset(), Fault.reset())
+    await gateway.chat()
+    upstream.then(Fault.cut_after(2))
+    await gateway.chat(stream=True)
+    await gateway.client.post("/chat/completions", json={"model": "unknown", "messages": []})
+    upstream.says("one ", HOLD, "two ")
+    async with gateway.stream() as reply:
+        async for line in reply.aiter_lines():
+            if "one " in line:
+                break
+    exchanges = await gateway.recorded(5)
+    assert [e.role for e in exchanges] == ["served"] * 5
+    assert len({e.id for e in exchanges}) == 5
+    outcomes = [e.outcome for e in sorted(exchanges, key=lambda e: e.seq)]
+    assert outcomes[0] == "ok"
+    assert outcomes[-1] == "client_gone"
+    assert "cut" in outcomes
+    assert sorted(e.seq for e in exchanges) == [1, 2, 3, 4, 5]
+
+
 async def test_a_client_that_leaves_still_leaves_one_exchange(gateway: Any, upstream: FakeUpstream) -> None:
     """Disconnecting mid-stream records what was said so far as `client_gone`, and stops the upstream."""
     upstream.says("one ", HOLD, "two ")

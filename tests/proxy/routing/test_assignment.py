@@ -65,7 +65,7 @@ def assignment(section: dict[str, Any] = BASE, free: bool = True, **call: Any) -
     return assign(a_running(section), a_call(**call), free)
 
 
-def test_arms_and_draws_are_the_same_in_every_process() -> None:
+def test_the_same_unit_gets_the_same_arm_in_every_process() -> None:
     program = (
         "from gateway.config.derive import plan_of\n"
         "from gateway.config.experiments import Experiment\n"
