@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Api
 from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
 from gateway.proxy.types import HttpRequest
@@ -22,6 +23,8 @@ async def read_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest
 
 async def read_form(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
     """Reads a form as far as its model; the upstream gets the rest as it arrives."""
+    if sum(name == b"content-type" for name, _ in request.headers) > 1:
+        raise BadRequest("the request has more than one content-type")
     upload = await begin_upload(request.receive, request.fields, limit_bytes)
     return UploadRequest(request, upload), b"", upload
 

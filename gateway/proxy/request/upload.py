@@ -16,7 +16,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from gateway.core.errors import BadRequest, Overloaded, TooLarge
-from gateway.proxy.request.multipart import FormField, FormFieldReader
+from gateway.proxy.request.multipart import AmbiguousForm, FormField, FormFieldReader, boundary_of
 from gateway.proxy.types import ClientGone, HttpRequest, PausableDeadline, Receive
 
 _IN_MEMORY_BYTES = 1 << 20  # of one upload; a larger one moves to a file
@@ -95,7 +95,7 @@ class Spool:
 class Upload:
     """One form: the part that has arrived, and the rest, which is read from the client at the upstream's pace."""
 
-    def __init__(self, receive: Receive, length: int | None, limit_bytes: int) -> None:
+    def __init__(self, receive: Receive, length: int | None, limit_bytes: int, boundary: bytes) -> None:
         self.length = length  # the client's content-length; None: it sent none
         self.alias = ""  # the field `model`
         self.stream = False  # the field `stream`, if it came before `model`
@@ -104,7 +104,7 @@ class Upload:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._spool = Spool()
-        self._fields = FormFieldReader(counted=b"model")
+        self._fields = FormFieldReader(boundary, counted=b"model")
         self._known: dict[bytes, FormField] = {}  # `model` and `stream`; of duplicates the first
         self._error: Exception | None = None  # why no more can be read; raised again by later reads
         self._deadline: PausableDeadline | None = None
@@ -203,12 +203,18 @@ class Upload:
         data: bytes = message.get("body", b"")
         if self._spool.size + len(data) > self._limit_bytes:
             raise too_large(self._limit_bytes)
-        for field in self._fields.feed(data):
-            if field.name in (b"model", b"stream"):
-                self._known.setdefault(field.name, field)
-        if self._fields.count > 1:  # an upstream might use the second one, which was not authorized
+        complete = not message.get("more_body", False)
+        try:
+            for field in self._fields.feed(data):
+                if field.name in (b"model", b"stream"):
+                    self._known.setdefault(field.name, field)
+            if complete:
+                self._fields.end()
+        except AmbiguousForm as error:  # an upstream might read a model that was not authorized
+            raise BadRequest(str(error)) from None
+        if self._fields.count > 1:
             raise BadRequest("the form has more than one field `model`", param="model")
-        self.complete = not message.get("more_body", False)
+        self.complete = complete
         if self.complete and self._on_complete is not None:
             self._on_complete()
         return data
@@ -232,7 +238,11 @@ async def begin_upload(receive: Receive, headers: Mapping[bytes, bytes], limit_b
     length = int(given) if given.isdigit() and b"transfer-encoding" not in headers else None
     if length is not None and length > limit_bytes:
         raise too_large(limit_bytes)
-    upload = Upload(receive, length, limit_bytes)
+    try:
+        boundary = boundary_of(headers.get(b"content-type", b""))
+    except AmbiguousForm as error:
+        raise BadRequest(str(error)) from None
+    upload = Upload(receive, length, limit_bytes, boundary)
     try:
         await upload.to_model()
     except BaseException:

@@ -150,7 +150,7 @@ async def test_a_form_has_its_model_rewritten(openai: OpenAI, make_call: MakeCal
 
     call = make_call("embeddings", body=b"")
     call.fields.clear()
-    call.upload = await begin_upload(receive, {}, 1000)
+    call.upload = await begin_upload(receive, {b"content-type": b"multipart/form-data; boundary=b"}, 1000)
     for model in ("whisper-1", "alias"):
         request = openai.request(call, model)
         assert not isinstance(request.body, bytes)
