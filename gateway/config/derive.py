@@ -10,7 +10,7 @@ from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
-from gateway.core.horizon import planned_pairs
+from gateway.core.horizon import FEWEST_REPEATS, planned_pairs
 from gateway.core.plan import FAILURE_METRICS, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
@@ -68,6 +68,7 @@ def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:
 def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
     """Pairs that decide the primary and every guardrail of a candidate as good as the control, with power 0.8.
 
+    Enough repeats for the A/A alarm come among them with a probability of 0.99.
     variance: of one difference of the primary; None: guessed. None as a result: the primary is missing, has no bounds
     or no margin.
     """
@@ -76,15 +77,17 @@ def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
     alpha = plan.alpha / len(plan.candidates)
     guess = FAILURE_VARIANCE if plan.primary in FAILURE_METRICS else SCORE_VARIANCE
     pairs = planned_pairs(math.sqrt(guess if variance is None else variance), plan.margin, alpha)
-    return max([pairs, *(_guardrail_pairs(g, alpha) for g in plan.guardrails)])
+    repeats = FEWEST_REPEATS * 1.8 / plan.repeat_control if plan.repeat_control and plan.aa == "alarm" else 0.0
+    return max([pairs, math.ceil(repeats), *(_guardrail_pairs(g, alpha) for g in plan.guardrails)])
 
 
 def _guardrail_pairs(guardrail: Guardrail, alpha: float) -> int:
-    """Pairs that an always valid interval needs: of failures, while almost none occurs; of scores, at a guess."""
+    """Pairs that an always valid interval needs, with power 0.8: of failures, if they are as rare as a fifth of the
+    margin (simulated); of scores, at a guessed variance."""
     if guardrail.metric in UNBOUNDED_METRICS or not guardrail.margin:
         return 0
     if guardrail.metric in FAILURE_METRICS:
-        return math.ceil(2.5 * math.log(4 / alpha) / guardrail.margin)
+        return math.ceil(4 * math.log(2.5 / alpha) / guardrail.margin)
     return math.ceil(1.7 * planned_pairs(math.sqrt(SCORE_VARIANCE), guardrail.margin, alpha))
 
 

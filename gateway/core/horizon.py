@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 EARLY = 0.2  # share of the error that pays for the looks before the horizon
 BURN_IN = 20  # pairs below which nothing is claimed
+FEWEST_REPEATS = 10  # values of the control's repeat before the A/A alarm can be green
 _FLOOR = 3.4  # squared deviations, in units of the largest possible one, that are added while few have been seen
 _FEW = 7.0  # how many such deviations count as few
 

@@ -78,9 +78,9 @@ def test_what_decides_the_result_is_in_the_plan(changes: dict[str, Any]) -> None
     ("changes", "method", "pairs", "auto"),
     [
         ({"primary": "exact", "margin": 0.05}, "hybrid", 343, True),
-        ({"primary": "exact", "margin": 0.15}, "hybrid", 59, True),
+        ({"primary": "exact", "margin": 0.15}, "hybrid", 72, True),
         ({"primary": "error_rate", "margin": 0.02}, "hybrid", 667, True),
-        ({"primary": "exact", "margin": 0.05, "guardrails": {"error_rate": 0.01}}, "hybrid", 1096, True),
+        ({"primary": "exact", "margin": 0.05, "guardrails": {"error_rate": 0.01}}, "hybrid", 1565, True),
         ({"primary": "exact", "margin": 0.05, "guardrails": {"latency_p95": 0.2}}, "hybrid", 343, True),
         ({"primary": "exact", "max_pairs": 500}, "hybrid", 500, False),
         ({"primary": "latency_p95", "margin": 0.3}, "anytime", None, False),

@@ -23,7 +23,8 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
-from gateway.core.plan import PlanState
+from gateway.core.horizon import FEWEST_REPEATS
+from gateway.core.plan import REPEAT, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
@@ -277,9 +278,12 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
 
 
 def is_closed(connection: Reading, plan: StoredPlan) -> bool:
-    """Whether the primary has reached the plan's horizon with every candidate."""
+    """Whether the primary has reached the plan's horizon with every candidate, and the A/A alarm its fewest repeats."""
     primary = plan.plan.primary
     sequences = SequenceStates(connection, plan).sequences
+    noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
+    if noise is not None and noise.n < FEWEST_REPEATS:
+        return False
     found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
     return bool(found) and all(each is not None and each.closed for each in found)
 

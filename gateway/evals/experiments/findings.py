@@ -110,7 +110,7 @@ def _with_alone(c: Comparison, alone: Differences) -> Comparison:
     """A comparison of failures, with what every pair says about the candidate's own.
 
     The candidate's rate is an upper bound of how much more often it fails, since the control's rate is at least 0. Both
-    intervals have half of the error. Its direction and evidence stay those of the comparison with the repeat.
+    intervals share the error. Its direction and evidence stay those of the comparison with the repeat.
     """
     bound = alone.estimate()
     low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)

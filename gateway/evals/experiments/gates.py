@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.core.horizon import FEWEST_REPEATS
 from gateway.evals.experiments.report import Estimate, GateResult
 from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.srm import SequentialRatio
 
 NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
-FEWEST_REPEATS = 10  # values of the control's repeat before the A/A alarm can be green
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from gateway.core import plan as plans
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
-from gateway.evals.experiments.metrics import Metric, PairValue, counts_alone
+from gateway.evals.experiments.metrics import ALONE, Metric, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.asymptotic import AsymptoticMean
 from gateway.evals.statistics.betting import BettingMean
@@ -47,6 +47,7 @@ AA_ALPHA = 0.01  # the probability that the A/A alarm is false, over all looks
 BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have long tails
 _GUESS = 0.1  # assumed variance of a difference of scores
 _RARE = 0.03  # assumed variance of a difference of failures
+_OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
 _FAILURES = ("failed", "completed", "lost", "judge")
 
 
@@ -69,7 +70,8 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     """
     alarm = arm == REPEAT and plan.aa == "alarm"
     alpha = AA_ALPHA if alarm else plan.alpha / len(plan.candidates)
-    alpha = alpha / 2 if splits_error(plan, metric) else alpha
+    if metric.source in ("failed", "completed") and counts_alone(plan):
+        alpha *= _OF_ALONE if metric.name == ALONE else 1 - _OF_ALONE  # two sequences speak about failures
     guess = _RARE if metric.source in _FAILURES else _GUESS
     v_opt = min(max(9.0 * (guess / margin) ** 2 if margin else 10.0, 10.0), 1e4)
     horizon = _horizon(plan, metric, arm) if metric.name == plan.primary else 0
@@ -85,11 +87,6 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     if metric.source in _FAILURES and metric.name != plan.primary:
         return SequenceRule("rare", alpha)
     return SequenceRule("guarded", alpha, n_opt=min(max(9.0 * guess / margin**2, BURN_IN), 1e5) if margin else 500.0)
-
-
-def splits_error(plan: Plan, metric: Metric) -> bool:
-    """Whether two sequences, half of the error each, speak about this metric: see metrics.ALONE."""
-    return metric.source in ("failed", "completed") and counts_alone(plan)
 
 
 def _horizon(plan: Plan, metric: Metric, arm: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -205,6 +205,30 @@ async def test_a_stopped_plan_is_settled_to_its_end(room: Any, plan: Any, paired
         await room.until_settled(5)
     with reading(room.store_url) as connection:
         assert stored_plans(connection) == [StoredPlan(plan, plan.hash, "stopped", known.since + 1)]
+
+
+async def test_a_plan_stops_at_its_horizon(room: Any, plan: Any, paired: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Further pairs, which were under way, move nothing; a restart of the consumer does not start it again."""
+    caplog.set_level("INFO")
+    plan = replace(plan, method="hybrid", max_pairs=20, aa="alarm")
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*traffic(plan, paired, 19))
+        await room.until_settled(19)
+        assert (await room.corridor.state.plans())["swap"].running
+        await room.send(*traffic(plan, paired, 6))
+        await room.until_settled(25)
+        async with asyncio.timeout(20):
+            while (await room.corridor.state.plans())["swap"].running:
+                await asyncio.sleep(0.01)
+    with reading(room.store_url) as connection:
+        found = {(name.candidate, name.metric): state for name, state in states(connection, plan.hash).items()}
+    assert found["candidate", "said"]["difference"]["n"] == 20
+    assert found["candidate", "failed alone"]["difference"]["n"] == 25
+    assert "experiment swap reached its horizon of 20 pairs; verdict on candidate: " in caplog.text
+    async with room.consuming():
+        await room.until_read()
+    assert not (await room.corridor.state.plans())["swap"].running
 
 
 async def test_the_last_pairs_are_settled_on_shutdown(room: Any, plan: Any, paired: Any) -> None:

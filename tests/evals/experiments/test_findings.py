@@ -51,6 +51,107 @@ def test_a_broken_pipeline_fails_the_aa_gate(begin_experiment: Any, simulation: 
     assert found.primary.margin_found == "inferior", "and without the gate it would have been rejected"
 
 
+HYBRID: dict[str, Any] = {
+    "method": "hybrid", "aa": "alarm", "repeat_control": 0.25, "margin": 0.15, "max_pairs": 72, "auto_horizon": True,
+}  # fmt: skip
+
+
+def valid(rng: random.Random, share: float) -> float:
+    return float(rng.random() < share)
+
+
+def pairs_until_verdict(
+    experiment: Any, simulation: Any, control: float, candidate: float, seed: int
+) -> tuple[int, str]:
+    """(pairs, verdict), with a look after every fourth pair. control, candidate: their shares of valid answers."""
+    rng = random.Random(seed)
+    for at in range(0, 100, 4):
+        pairs = []
+        for i in range(at, at + 4):
+            arms = {"candidate": simulation.seen(valid(rng, candidate))}
+            if rng.random() < 0.25:
+                arms["repeat"] = simulation.seen(valid(rng, control))
+            pairs.append(simulation.a_pair(i, simulation.seen(valid(rng, control)), **arms))
+        experiment.add(pairs)
+        decision = experiment.found().decision
+        if decision.verdict != "hold":
+            return at + 4, decision.verdict
+    return 100, "hold"
+
+
+def test_a_large_difference_needs_few_pairs(begin_experiment: Any, simulation: Any) -> None:
+    """At the defaults, with a margin of 0.15, and all gates."""
+    for seed in (1, 2, 3):
+        better = pairs_until_verdict(begin_experiment(**HYBRID, guardrails=()), simulation, 0.5, 0.95, seed)
+        worse = pairs_until_verdict(begin_experiment(**HYBRID), simulation, 0.9, 0.4, seed)
+        assert (better[1], worse[1]) == ("ship", "reject"), better
+        assert max(better[0], worse[0]) <= 100
+
+
+def test_the_alarm_withholds_a_verdict_on_a_biased_path(begin_experiment: Any, simulation: Any) -> None:
+    rng, experiment = random.Random(7), begin_experiment(**{**HYBRID, "max_pairs": 600})
+    experiment.add(
+        simulation.a_pair(
+            i,
+            simulation.seen(score(rng, 0.75)),
+            candidate=simulation.seen(score(rng, 0.45)),
+            **({"repeat": simulation.seen(score(rng, 0.45))} if i % 4 == 0 else {}),
+        )
+        for i in range(200)
+    )
+    found = experiment.found()
+    assert found.primary.margin_found == "inferior"
+    assert found.decision.verdict == "hold"
+    assert "the pipeline alone makes a difference" in found.decision.sentence
+
+
+def test_by_the_same_path_no_alarm_is_needed(begin_experiment: Any, simulation: Any) -> None:
+    """The candidate is compared with the repeat, so what the shadow path does to both cancels out."""
+    plan = {**HYBRID, "compare": "repeat", "repeat_control": 1.0, "max_pairs": 200, "guardrails": ()}
+    rng, experiment = random.Random(7), begin_experiment(**plan)
+    experiment.add(
+        simulation.a_pair(
+            i,
+            simulation.seen(score(rng, 0.75)),
+            candidate=simulation.seen(score(rng, 0.45)),
+            repeat=simulation.seen(score(rng, 0.45)),
+        )
+        for i in range(200)
+    )
+    found = experiment.found()
+    assert found.decision.verdict == "ship", found.decision.sentence
+    assert abs(found.primary.difference.value) < 0.05
+    assert {g.name: g.state for g in found.gates}["aa"] == 1
+
+
+def failing(simulation: Any, n: int, rate: float) -> Iterator[Any]:
+    """Candidate and control fail at this rate; a tenth of the pairs have a repeat."""
+    rng = random.Random(3)
+    for i in range(n):
+        arms = {"candidate": simulation.seen(0.5, failed=rng.random() < rate)}
+        if i % 10 == 5:
+            arms["repeat"] = simulation.seen(0.5, failed=rng.random() < rate)
+        yield simulation.a_pair(i, simulation.seen(0.5), **arms)
+
+
+def test_the_error_rate_is_known_from_every_pair(begin_experiment: Any, simulation: Any) -> None:
+    """The candidate never fails; 60 repeats alone could not show that."""
+    experiment = begin_experiment(method="anytime", aa="alarm", repeat_control=0.1)
+    experiment.add(failing(simulation, 600, 0.0))
+    (rail,) = experiment.found().guardrails
+    assert (rail.metric, rail.margin_found, rail.pairs) == ("error_rate", "non_inferior", 600)
+    assert rail.difference.high > 0.05, "only repeats can show that it fails less often"
+
+
+def test_a_candidate_that_fails_as_often_as_the_control_is_not_rejected(begin_experiment: Any, simulation: Any) -> None:
+    """No served answer of a pair has failed, so a comparison with these would blame the candidate."""
+    experiment = begin_experiment(method="anytime", aa="alarm", repeat_control=0.1)
+    experiment.add(failing(simulation, 800, 0.05))
+    (rail,) = experiment.found().guardrails
+    assert rail.margin_found == "unclear"
+    assert experiment.found().decision.verdict != "reject"
+
+
 def test_distances_find_a_candidate_with_a_lower_temperature(begin_experiment: Any, simulation: Any) -> None:
     """Its scores are the same, but its answers are closer to the served one than the control's repeat is."""
     rng, experiment = random.Random(8), begin_experiment()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.plan import REPEAT
-from gateway.evals.experiments.metrics import Metric, PairValue
+from gateway.evals.experiments.metrics import ALONE, Metric, PairValue
 from gateway.evals.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of, trail_point
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
@@ -86,7 +86,8 @@ def test_the_repeat_has_the_alarms_own_error_and_a_horizon_that_it_reaches() -> 
 
 def test_what_two_sequences_say_about_failures_shares_the_error() -> None:
     plan, metric = a_plan(method="hybrid", max_pairs=300, repeat_control=0.25), Metric("error_rate", "failed")
-    assert rule_of(plan, metric, 0.02).alpha == 0.025
+    assert rule_of(plan, metric, 0.02).alpha == pytest.approx(0.01)
+    assert rule_of(plan, Metric(ALONE, "failed"), None).alpha == pytest.approx(0.04)
     assert rule_of(replace(plan, repeat_control=1.0), metric, 0.02).alpha == 0.05
 
 
