@@ -160,10 +160,15 @@ async def test_what_a_person_wrote_is_redacted_before_it_leaves(start, configure
     assert word.comment == "mail [email]"
 
 
-async def test_with_a_full_buffer_feedback_gets_503(gateway):
+async def test_with_a_full_buffer_feedback_gets_503(start, configured, upstream, stream_server):
+    """The stream server is away, so that nothing leaves the buffer."""
+    stream_server.kill()
+    stream = {"url": stream_server.url, "name": "full", "buffer_mb": 0.005}
+    gateway = await start(configured(upstream, stream=stream))
     recorder = gateway.gateway.recorder
     while recorder.feedback(Feedback("x", "f", "tester", 1.0, "thumb")):
         pass
     answer = await post(gateway)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert await gateway.metric("gateway_feedback_total", result="buffer_full") == 1
+    stream_server.start()
