@@ -41,6 +41,20 @@ DIFFERENCE = Row("Difference to the control", [
           "the margin. The interval holds at every moment.", repeat="metric"),
 ])  # fmt: skip
 
+LEFT = Row("What is left until the verdict", [
+    stat("Requests to go", f"max(gateway_experiment_requests_needed{ONE})",
+         "Eligible requests until the verdict, if the difference and its spread stay as they are. 0: there is a verdict; no value: nobody can tell."),
+    stat("Time to go", f"max(gateway_experiment_seconds_needed{ONE})", "Until the verdict, at the pace of the pairs so far.", "s"),
+    Panel("Pairs to go", [Query(f"max by (experiment, candidate, kind, condition) (gateway_experiment_pairs_needed{ONE})",
+                                "{{experiment}} {{candidate}} {{kind}} {{condition}}")],
+          "By open condition: the primary, guardrails, gates. The verdict waits for the longest bar.", kind="bargauge", low=0),
+    Panel("Open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_low{ONE})", "low {{experiment}} {{candidate}} {{condition}}"),
+                              Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_high{ONE})", "high {{experiment}} {{candidate}} {{condition}}")],
+          "The interval of each. Of the gate aa it is the control against itself, which must come to lie inside the margin."),
+    Panel("Pairs behind open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "{{experiment}} {{candidate}} {{condition}}")],
+          "Only pairs with a repeat of the control count for the gate aa, and only those that a scorer saw for its metric."),
+])  # fmt: skip
+
 EVIDENCE = Row("Evidence", [
     Panel("Distance to the margin", [Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC}) + max by ({BY}) (gateway_experiment_margin{METRIC})",
                                            "{{experiment}} {{candidate}} {{metric}}")],
@@ -87,5 +101,5 @@ EXPERIMENTS = Dashboard(
     [Variable("experiment", "Experiment", "label_values(gateway_experiment_running, experiment)", "As the config names it"),
      Variable("candidate", "Candidate", "label_values(gateway_experiment_verdict, candidate)", "The arm that may take over"),
      Variable("metric", "Metric", "label_values(gateway_experiment_difference, metric)", "Primary metric, guardrails and others")],
-    [NOW, DIFFERENCE, EVIDENCE, VALIDITY, ARMS],
+    [NOW, LEFT, DIFFERENCE, EVIDENCE, VALIDITY, ARMS],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,6 +14,8 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 if TYPE_CHECKING:
     from gateway.config.models import Config
     from gateway.core.plan import PlanState
+    from gateway.evals.experiments.power import PowerForecast, Terms
+    from gateway.evals.experiments.report import Report
     from gateway.stream import Corridor
 
 T = TypeVar("T")
@@ -86,8 +88,10 @@ def status(
     if state is None and name not in read.experiments:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
     found = {**next(_listed(read, {name: state} if state else {}, only=name)), "shadows": results, "used_today": spent}
-    found["verdict"] = _verdict(read, data, name)
-    show(_json(found) if as_json else "\n".join(_lines(found)))
+    reports = _reports(read, data, name)
+    found["verdict"] = reports[0].sentence if reports else None
+    found["candidates"] = [_candidate(each) for each in reports]
+    show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
 
 
 @ab.command(epilog=example("gateway ab power swap --margin 0.05"))
@@ -99,31 +103,30 @@ def power(
     alpha: Annotated[
         float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")
     ] = None,
+    per_day: Annotated[
+        float | None, typer.Option(min=0, help="Eligible requests per day (default: as measured).")
+    ] = None,
+    chart: Annotated[bool, typer.Option("--chart", help="Draw a bar for each condition.")] = False,
     as_json: AsJson = False,
     config: Annotated[Path, File] = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Estimate how many pairs a verdict needs, from how much the control differs from itself."""
-    from dataclasses import asdict
+    """Estimate the price of a verdict: pairs, requests, paid calls and days.
 
+    It counts the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are assumed;
+    afterwards they are the candidate's own.
+    """
     from gateway.config.loading import load
+    from gateway.evals.experiments.power import Terms
+    from gateway.evals.reports.experiment import price
 
-    found = _outlook(load(config), data, name, margin, alpha)
-    if as_json:
-        show(_json({**asdict(found), "needed": found.needed}))
-        return
-    rows = [
-        {"metric": p.metric, "margin": f"{p.margin:g}", "pairs so far": p.have, "needed": p.needed or "too many",
-         "by": p.basis}
-        for p in found.metrics
-    ]  # fmt: skip
-    show(_table(rows) if rows else f"{name}: no primary metric and no guardrail, so there is nothing to decide")
-    if found.needed is not None:
-        pace = f"; at {found.a_day:.0f} pairs a day, {found.needed / found.a_day:.1f} days" if found.a_day else ""
-        show(f"A verdict needs about {found.needed} pairs, if the candidate is exactly as good{pace}.")
+    read = load(config)
+    shares = {scorer: section.share for scorer, section in read.scorers.items()}
+    found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
+    show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
 
 
-def _outlook(config: Config, data: Path | None, name: str, margin: float | None, alpha: float | None) -> Any:
+def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.evals.experiments.findings import current_plan
     from gateway.evals.experiments.power import forecast
@@ -136,24 +139,24 @@ def _outlook(config: Config, data: Path | None, name: str, margin: float | None,
         with reading(_store(config, data)) as connection:
             kept = current_plan(stored_plans(connection, name))
             if kept is not None:
-                return forecast(connection, kept, margin, alpha)
+                return forecast(connection, kept, terms)
     except StoreUnavailable:
         pass  # nothing has been recorded here: the estimate rests on the plan alone
     if planned is None:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
-    return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), margin, alpha)
+    return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
 
 
-def _verdict(config: Config, data: Path | None, name: str) -> str | None:
-    """The sentence of the report; None: the store has no evidence yet."""
+def _reports(config: Config, data: Path | None, name: str) -> list[Report]:
+    """The report of each candidate; none: the store has no evidence yet."""
     from gateway.evals.reader_config import StoreLocation
-    from gateway.evals.reports.experiment.build import ExperimentNotFound, read
+    from gateway.evals.reports.experiment.build import ExperimentNotFound, read_all
     from gateway.evals.store.engine import StoreUnavailable
 
     try:
-        return read(StoreLocation(_store(config, data)), name).sentence
+        return read_all(StoreLocation(_store(config, data)), name)
     except (ExperimentNotFound, StoreUnavailable):
-        return None
+        return []
 
 
 def _store(config: Config, data: Path | None) -> str:
@@ -248,6 +251,25 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
     yield f"  verdict   {found['verdict'] or 'no evidence in the store yet'}"
+
+
+def _candidate(report: Report) -> dict[str, Any]:
+    """What a program reads of one candidate: the verdict and what is left until it."""
+    return {
+        "candidate": report.candidate,
+        "verdict": report.verdict,
+        "sentence": report.sentence,
+        "pairs": report.pairs,
+        "progress": report.progress,
+    }
+
+
+def _next(reports: Iterable[Report]) -> Iterator[str]:
+    from gateway.evals.reports.experiment.presentation import next_lines
+
+    for report in reports:
+        for i, line in enumerate(next_lines(report)):
+            yield f"  {report.candidate if not i else '':<10.10}{line}"
 
 
 def _named(config: Config) -> str:

@@ -18,6 +18,7 @@ def report(
     candidate: Annotated[
         str | None, typer.Option(help="Arm of the candidate, if there are several (default: the first).")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show all the evidence.")] = False,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
     config: MaybeConfig = None,
@@ -37,4 +38,4 @@ def report(
     if html is not None:
         html.write_text(to_html(found), encoding="utf-8")
         note(f"wrote {html}")
-    show(to_json(found) if as_json else to_terminal(found))
+    show(to_json(found) if as_json else to_terminal(found, full=full))

@@ -36,6 +36,18 @@ class MetricFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionFigures:
+    """One condition of a verdict that is still open."""
+
+    kind: str  # primary, guardrail or gate
+    name: str
+    low: float | None
+    high: float | None
+    values: int  # pairs that have a value of it
+    pairs_needed: int | None  # settled pairs until it is closed, from now; None: unknown
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentFigures:
     """One candidate of one experiment."""
 
@@ -47,6 +59,9 @@ class ExperimentFigures:
     gates: tuple[tuple[str, int], ...] = ()  # by name: −1 red, 0 unknown, 1 green
     withheld: tuple[tuple[str, int], ...] = ()  # pairs without a comparison, by reason
     srm_p: float | None = None  # p-value of the sample-ratio test; None: the experiment has no split
+    conditions: tuple[ConditionFigures, ...] = ()  # that are open
+    requests_needed: int | None = None  # eligible requests until the verdict; 0: there is one; None: unknown
+    days_needed: float | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -55,6 +70,7 @@ class ExperimentFigures:
 
 def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
     yield from _of_metrics(figures)
+    yield from _of_conditions(figures)
     pairs = CounterMetricFamily("gateway_experiment_pairs", "Settled pairs", labels=["experiment"])
     for experiment, n in {each.experiment: each.pairs for each in figures}.items():
         pairs.add_metric([experiment], n)
@@ -86,6 +102,40 @@ def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric
         if each.srm_p is not None:
             srm.add_metric(each.labels, each.srm_p)
     yield from (pairs, withheld, verdict, gate, srm)
+
+
+_CONDITION_HELP = {
+    "pairs_needed": "About how many more settled pairs close this open condition of a verdict, at the present estimate",
+    "condition_low": "Lower end of an open condition's interval; of the gate aa, the control against itself",
+    "condition_high": "Upper end of an open condition's interval",
+    "condition_pairs": "Pairs that have a value of an open condition",
+}
+
+
+def _of_conditions(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
+    found = {
+        name: GaugeMetricFamily(f"gateway_experiment_{name}", text, labels=[*_EACH, "kind", "condition"])
+        for name, text in _CONDITION_HELP.items()
+    }
+    requests = GaugeMetricFamily(
+        "gateway_experiment_requests_needed",
+        "About how many more eligible requests until the verdict; 0: there is one",
+        labels=_EACH,
+    )
+    seconds = GaugeMetricFamily(
+        "gateway_experiment_seconds_needed", "About how long until the verdict, at the pace so far", labels=_EACH
+    )
+    for each in figures:
+        for c in each.conditions:
+            values = (c.pairs_needed, c.low, c.high, c.values)
+            for family, value in zip(found.values(), values, strict=True):
+                if value is not None:
+                    family.add_metric([*each.labels, c.kind, c.name], float(value))
+        if each.requests_needed is not None:
+            requests.add_metric(each.labels, each.requests_needed)
+        if each.days_needed is not None:
+            seconds.add_metric(each.labels, 86_400.0 * each.days_needed)
+    yield from (*found.values(), requests, seconds)
 
 
 _EXPERIMENT_HELP = {

@@ -154,14 +154,34 @@ def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
 
 def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
     made = orjson.loads(run("power", "swap", "--json"))
-    said, errors = made["metrics"]
+    said, errors, gate = made["metrics"]
     assert (said["metric"], said["variance"], said["have"]) == ("refusal", 0.1, 0)
     assert "is assumed" in said["basis"]
-    assert errors["variance"] == 0.03
-    assert made["needed"] == max(said["needed"], errors["needed"])
+    assert (errors["variance"], gate["metric"], gate["per_pair"]) == (0.0, "aa", 0.25)
+    assert made["needed"] == max(each["pairs"][0] for each in made["metrics"])
+    assert made["waits_for"] == {"metric": "error_rate", "candidate": "candidate"}
+    assert made["prices"][0]["days"] is None
 
 
-def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path) -> None:
+def test_power_is_in_requests_paid_calls_and_days(run: Any) -> None:
+    text = run("power", "swap", "--per-day", "5000")
+    assert len(text.splitlines()) <= 15
+    first = text.splitlines()[0]
+    assert first.startswith("A verdict on swap needs about ")
+    assert all(part in first for part in ("pairs: ", "requests", "paid calls", " It waits for error_rate."))
+    assert "░" in run("power", "swap", "--chart")
+
+
+def test_a_scorer_that_sees_a_share_makes_a_verdict_dearer(run: Any, tmp_path: Path) -> None:
+    before = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**text, "scorers": {"refusal": {"share": 0.1}}}))
+    made = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert (made["per_pair"], made["needed"]) == (0.1, before["needed"])
+    assert made["pairs"][0] == 10 * before["pairs"][0]
+
+
+def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path) -> None:
     """Quieter answers need fewer pairs; a wider margin too."""
     plan = run.plan()
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
@@ -178,4 +198,4 @@ def test_power_is_taken_from_the_control_against_itself(run: Any, tmp_path: Path
     assert said["basis"] == "the control against itself, 40 pairs"
     wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
     assert wider["needed"] < said["needed"] < 2000
-    assert "A verdict needs about" in run("power", "swap")
+    assert "A verdict on swap needs about" in run("power", "swap")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -23,6 +25,7 @@ from gateway.evals.store.experiments.queries import (
     farthest_pairs,
     lost_by_arm,
     pair_distances,
+    score_explanations,
     score_values,
     widest_differences,
 )
@@ -30,6 +33,8 @@ from gateway.evals.store.query import Reading
 
 EXAMPLES = 8
 READ = 4000  # characters shown of each text of an example
+REASON = 300  # characters shown of why a pair is worth reading
+GROUPED = 40  # regressions that are grouped by what went wrong
 POINTS = 100  # points of a latency curve
 
 
@@ -95,41 +100,93 @@ def strata_of(connection: Reading, plan: StoredPlan, found: Finding) -> tuple[St
     return tuple(found_strata)
 
 
-def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> tuple[ExamplePair, ...]:
-    """The pairs whose arms differ most on the primary metric, in either direction; then those farthest apart.
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Pairs worth reading."""
 
-    At most `most` pairs.
+    pairs: tuple[ExamplePair, ...] = ()
+    regressions: tuple[tuple[str, int], ...] = ()
+    """(what went wrong, count) among the GROUPED widest losses on the primary metric, the most frequent first."""
+
+
+def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Examples:
+    """At most `most` pairs: regressions first, grouped by what went wrong, the largest group first.
+
+    Then improvements on the primary metric, then pairs whose answers are far apart.
     """
     if found.primary is None:
-        return ()
+        return Examples()
     metric, name = found.primary.metric, found.names.get(found.primary.metric)
-    wanted: dict[str, str] = {}
-    for pair, difference in widest_differences(connection, name.values, most) if name else ():
-        better = "better" if difference > 0 else "worse"
-        wanted[pair] = f"the candidate is {better} by {abs(difference):.3g} on {metric}"
-    for pair, far in farthest_pairs(connection, found.stored_plan.hash, found.candidate, most):
-        wanted.setdefault(pair, f"the answers are far apart: a distance of {far:.3g}")
-    examples = (_example(connection, pair, found.candidate, why) for pair, why in list(wanted.items())[:most])
-    return tuple(example for example in examples if example is not None)
+    widest = widest_differences(connection, name.values, GROUPED, max(1, most // 4)) if name else []
+    wanted = {pair: _why(difference, metric) for pair, difference in widest}
+    far = farthest_pairs(connection, found.stored_plan.hash, found.candidate, most)
+    for pair, distance in far:
+        wanted.setdefault(pair, f"the answers are far apart: a distance of {distance:.3g}")
+    worse = {pair for pair, difference in widest if difference < 0}
+    made = [_example(connection, pair, found.candidate, why, metric, pair in worse) for pair, why in wanted.items()]
+    examples = [each for each in made if each is not None]
+    sizes = Counter(each.group for each in examples if each.regression)
+    regressions = sorted((e for e in examples if e.regression), key=lambda e: (-sizes[e.group], e.group))
+    others = [e for e in examples if not e.regression]
+    least = most - min(len(others), max(1, most // 4))
+    shown = _spread(regressions, max(least, most - len(others)))
+    return Examples(tuple([*shown, *others][:most]), tuple(sizes.most_common()))
 
 
-def _example(connection: Reading, pair: str, arm: str, why: str) -> ExamplePair | None:
+def _spread(regressions: Sequence[ExamplePair], most: int) -> list[ExamplePair]:
+    """At most `most` of them, of every group if there is room; groups stay together."""
+    chosen: list[ExamplePair] = []
+    groups = list(dict.fromkeys(each.group for each in regressions))
+    by_group = [[each for each in regressions if each.group == group] for group in groups]
+    for turn in range(max(map(len, by_group), default=0)):
+        chosen += [group[turn] for group in by_group if turn < len(group)]
+    kept = {id(each) for each in chosen[:most]}
+    return [each for each in regressions if id(each) in kept]
+
+
+def _why(difference: float, metric: str) -> str:
+    return f"the candidate is {'better' if difference > 0 else 'worse'} by {abs(difference):.3g} on {metric}"
+
+
+def _example(connection: Reading, pair: str, arm: str, why: str, metric: str, regression: bool) -> ExamplePair | None:
     answers = answers_of_pair(connection, pair)
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
     scores = score_values(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
+    reason = score_explanations(connection, [b.id], metric).get(b.id, "") if b.outcome == "ok" else ""
     return ExamplePair(
         exchange=a.id,
         beside=b.id,
-        why=why,
+        why=f"{why}: {reason}"[:REASON] if reason and regression else why,
         question=_question(a.request)[:READ],
         control=_answer(a)[:READ],
         candidate=_answer(b)[:READ],
         scores=tuple((s, ours.get(s), theirs.get(s)) for s in sorted({*ours, *theirs})),
         distance=pair_distances(connection, [b.id]).get(b.id),
+        regression=regression,
+        group=what_went_wrong(b, ours, theirs, bool(reason)) if regression else "",
     )
+
+
+def what_went_wrong(
+    answer: RecordedAnswer, ours: Mapping[str, float | None], theirs: Mapping[str, float | None], judged: bool
+) -> str:
+    """A regression's group. ours, theirs: scorer → value as measured. judged: the scorer gave a reason."""
+
+    def only_theirs(scorer: str) -> bool:
+        return (theirs.get(scorer) or 0.0) >= 0.5 > (ours.get(scorer) or 0.0)
+
+    if answer.outcome != "ok":
+        return f"failed ({answer.outcome})"
+    if answer.refusal or only_theirs("refusal"):
+        return "refusal"
+    if answer.finish_reason == "length" or only_theirs("truncation"):
+        return "cut off"
+    if any(theirs.get(scorer) == 0.0 and ours.get(scorer) for scorer in ("valid_json", "json_schema")):
+        return "invalid JSON"
+    return "judged worse" if judged else "another answer"
 
 
 def _question(request: bytes) -> str:

@@ -28,6 +28,7 @@ from gateway.core.plan import REPEAT, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
+from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import Comparison
@@ -41,7 +42,7 @@ from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, releas
 from gateway.evals.store.experiments.queries import known_pair_scores
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
-from gateway.observability.eval_metrics import ExperimentFigures, MetricFigures
+from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, MetricFigures
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
@@ -299,6 +300,7 @@ def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
 
 
 def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
+    left = progress_of(found, look)
     return ExperimentFigures(
         experiment=found.stored_plan.plan.name,
         candidate=found.candidate,
@@ -308,6 +310,11 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
         gates=tuple((gate.name, gate.state) for gate in found.gates),
         withheld=withheld_of(found, look),
         srm_p=next((gate.value for gate in found.gates if gate.name == SRM), None),
+        conditions=tuple(
+            ConditionFigures(c.kind, c.name, c.estimate.low, c.estimate.high, c.values, c.pairs) for c in left.open
+        ),
+        requests_needed=left.requests,
+        days_needed=left.days,
     )
 
 

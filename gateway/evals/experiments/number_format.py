@@ -73,6 +73,15 @@ def dollars(usd: float | None) -> str:
     return NONE if usd is None else f"${number(usd, max(2, min(digits(usd), _MOST_DIGITS)))}"
 
 
+def span(days: float) -> str:
+    """ "3 minutes", "5 hours", "2.4 days"."""
+    if days < 1 / 24:
+        return counted(max(1, math.ceil(days * 1440)), "minute")
+    if days < 2:
+        return counted(math.ceil(days * 24), "hour")
+    return f"{number(days, 1 if days < 10 else 0)} days"
+
+
 def when(unix_s: float | None) -> str:
     """The time in UTC, to the minute; "–" for None."""
     return NONE if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

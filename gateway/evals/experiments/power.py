@@ -1,113 +1,276 @@
-"""How many pairs a verdict needs: from the variance of the control against its repeat, else from an assumed variance.
+"""The price of a verdict: pairs, requests, paid calls and days, before an experiment starts and while it runs.
 
 A margin is decided when the interval's half-width is smaller than the distance from the difference to the margin. For a
-candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin.
+candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin: this is
+the planned effect. At 1.5 and 2 times the planned effect the candidate is better by half a margin and by a margin, or
+worse by as much more. Guardrails and gates are priced for a candidate that is as good as the control.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from gateway.core.horizon import planned_pairs
+from gateway.config.derive import horizon_of
+from gateway.core.horizon import FEWEST_REPEATS, guarded, planned_pairs
 from gateway.core.plan import REPEAT, Plan
-from gateway.evals.experiments.findings import SequenceStates
+from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
+from gateway.evals.experiments.findings import FALLBACK, SequenceStates
 from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.metrics import MEASURES, Metric, Source
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Estimate
-from gateway.evals.experiments.sequences import SequenceRule, rule_of
-from gateway.evals.experiments.verdict import pairs_needed
+from gateway.evals.experiments.report import Role
+from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
+from gateway.evals.experiments.verdict import MOST_PAIRS, half_width_of
 from gateway.evals.store.experiments.plans import StoredPlan
-from gateway.evals.store.experiments.queries import pair_counts
+from gateway.evals.store.experiments.queries import PairCounts, pair_counts
 from gateway.evals.store.query import Reading
 
-MIN_PAIRS = 20  # fewest pairs from which a variance is estimated
-GUESSES = {"error_rate": 0.03, "completion": 0.03}
+EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
+FAILURES = ("error_rate", "completion")
 GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
+FEW = 0.05  # squared deviations below which a variance is not believed
+AA = "aa"
 _SOURCES: dict[str, Source] = {"error_rate": "failed", "completion": "completed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """How many pairs one metric needs."""
+    """What one condition of a verdict needs, for one candidate."""
 
     metric: str
+    """Of the gate: "aa"."""
     margin: float
-    variance: float | None  # of one difference; None: unknown
-    basis: str  # where the variance comes from, for readers
-    have: int  # pairs so far
-    needed: int | None  # in total; None: too many to predict, or the variance is unknown
+    variance: float | None
+    """Of one difference; None: unknown."""
+    basis: str
+    """Where the variance comes from, for readers."""
+    have: int
+    """Pairs that have a value so far."""
+    needed: int | None
+    """Pairs with a value in total, at the planned effect. None: too many to predict, or the variance is unknown."""
+    candidate: str = ""
+    role: Role | str = "primary"
+    """primary, guardrail or gate."""
+    per_pair: float = 1.0
+    """Values per settled pair: below 1 for a repeated control and for a scorer that sees a share."""
+    pairs: tuple[int | None, ...] = ()
+    """Settled pairs in total, for each of EFFECTS. Only the primary's differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPrice:
+    """What the whole verdict costs in total, at one effect."""
+
+    effect: float
+    """In multiples of the planned effect."""
+    pairs: int | None
+    """Settled pairs until every condition of `ship` is closed."""
+    reject_pairs: int | None
+    """Settled pairs until `reject`, which waits for the primary alone."""
+    requests: int | None
+    """For `ship`, like paid_calls and days: eligible requests, of which the plan shadows its share."""
+    paid_calls: int | None
+    """Requests to candidates and to the repeated control. A split pays for none."""
+    days: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class PowerForecast:
-    """How many pairs a verdict needs, by metric."""
+    """The price of a verdict, by condition and as a whole."""
 
     metrics: tuple[Power, ...]
-    a_day: float | None  # pairs per day so far; None: too few pairs to tell
+    a_day: float | None
+    """Settled pairs per day: as stated, else as measured; None: unknown."""
+    have: int = 0
+    """Settled pairs so far."""
+    prices: tuple[VerdictPrice, ...] = field(default=())
 
     @property
     def needed(self) -> int | None:
-        """The largest number that a metric needs; None: one of them has none."""
-        counts = [each.needed for each in self.metrics]
+        """Settled pairs at the planned effect: the most that a condition needs; None: one of them has no number."""
+        return self.needed_at(0)
+
+    def needed_at(self, effect: int) -> int | None:
+        """effect: an index of EFFECTS."""
+        counts = [each.pairs[effect] if each.pairs else each.needed for each in self.metrics]
         return None if None in counts else max((n for n in counts if n is not None), default=None)
 
+    def reject_at(self, effect: int) -> int | None:
+        counts = [each.pairs[effect] for each in self.metrics if each.role == "primary" and each.pairs]
+        return max((n for n in counts if n is not None), default=None)
 
-def forecast(
-    connection: Reading | None, plan: StoredPlan, margin: float | None = None, alpha: float | None = None
-) -> PowerForecast:
-    """The forecast for a plan.
+    @property
+    def slowest(self) -> Power | None:
+        """The condition that the verdict waits for, at the planned effect."""
+        return max(
+            self.metrics, key=lambda p: math.inf if not p.pairs or p.pairs[0] is None else p.pairs[0], default=None
+        )
 
-    connection: None: there is no store yet. margin, alpha: replace the primary's margin and the plan's alpha.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a forecast may assume instead of what the plan says or the store shows."""
+
+    margin: float | None = None
+    """Of the primary."""
+    alpha: float | None = None
+    requests_a_day: float | None = None
+    """Eligible requests per day."""
+    scorer_shares: Mapping[str, float] = field(default_factory=dict)
+    """scorer → the share of exchanges that it sees."""
+
+
+def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms()) -> PowerForecast:
+    """The forecast for a plan. connection: None: there is no store yet."""
     design = plan.plan
-    design = replace(design, alpha=design.alpha if alpha is None else alpha)
-    design = replace(design, margin=design.margin if margin is None else margin)
+    design = replace(design, alpha=design.alpha if terms.alpha is None else terms.alpha)
+    design = replace(design, margin=design.margin if terms.margin is None else terms.margin)
+    if design.auto_horizon and design != plan.plan:
+        design = replace(design, max_pairs=horizon_of(design))
     look = None if connection is None else SequenceStates(connection, plan)
-    names = ([design.primary] if design.primary else []) + [g.metric for g in design.guardrails]
-    return PowerForecast(tuple(_power(design, look, name) for name in names), _a_day(connection, plan))
+    counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
+    known = _Known(design, look, counts, terms.scorer_shares)
+    powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
+    per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
+    a_day = pairs_a_day(counts) if terms.requests_a_day is None else terms.requests_a_day * per_request
+    made = PowerForecast(powers, a_day, counts.joined)
+    prices = (
+        _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
+        for i, each in enumerate(EFFECTS)
+    )
+    return replace(made, prices=tuple(prices) if powers else ())
 
 
-def _power(plan: Plan, look: SequenceStates | None, metric: str) -> Power:
-    margin = margin_of(plan, metric) or 0.0
-    variance, basis, rule, have = _known(plan, look, metric, margin)
-    if variance is None:
-        return Power(metric, margin, None, basis, have, None)
-    return Power(metric, margin, variance, basis, have, needed(rule, variance, margin))
+def _price(
+    plan: Plan, effect: float, until: tuple[int | None, int | None], per_request: float, a_day: float | None
+) -> VerdictPrice:
+    """until: settled pairs until ship, and until reject."""
+    pairs, reject = until
+    if pairs is None:
+        return VerdictPrice(effect, None, reject, None, None, None)
+    paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.repeat_control))
+    return VerdictPrice(
+        effect,
+        pairs,
+        reject,
+        math.ceil(pairs / per_request) if per_request else None,
+        paid,
+        pairs / a_day if a_day else None,
+    )
 
 
-def needed(rule: SequenceRule, variance: float, margin: float) -> int | None:
-    """Pairs until a candidate without any difference is shown to be within the margin. None: too many to predict."""
-    if rule.method == "hybrid" and margin > 0:
-        return planned_pairs(math.sqrt(variance), margin, rule.alpha, largest=rule.largest)
-    more = pairs_needed(Estimate(0.0), 2, variance, margin, rule) if margin > 0 else None
-    return None if more is None else more + 2
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a plan before and during its experiment."""
+
+    plan: Plan
+    look: SequenceStates | None
+    counts: PairCounts
+    scorer_shares: Mapping[str, float]
+
+    def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
+        return None if self.look is None else self.look.sequences.get((arm, metric))
+
+    def per_pair(self, metric: str, values: int, repeated: bool) -> float:
+        """Values per settled pair: as measured, else as the plan and the config say."""
+        if self.plan.mode == "split":
+            return self.scorer_shares.get(metric, 1.0)
+        if values and self.counts.joined >= MIN_PAIRS:
+            return min(1.0, values / self.counts.joined)
+        return self.scorer_shares.get(metric, 1.0) * (self.plan.repeat_control if repeated else 1.0)
 
 
-def _known(
-    plan: Plan, look: SequenceStates | None, metric: str, margin: float
-) -> tuple[float | None, str, SequenceRule, int]:
-    """(variance of a difference, its basis, the rule of the sequence, pairs so far)."""
-    candidate = plan.candidates[0][0]
-    sequences = {} if look is None else look.sequences
-    of_candidate = sequences.get((candidate, metric))
-    have = of_candidate.n if of_candidate else 0
-    bounded = of_candidate.bounded if of_candidate else metric not in (*MEASURES, P95)
-    source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
-    rule = rule_of(plan, Metric(metric, source), margin)
-    for arm, words in ((REPEAT, "the control against itself"), (candidate, "the candidate so far")):
-        found = sequences.get((arm, metric))
-        if found is not None and found.n >= MIN_PAIRS:
-            return found.moments.variance(), f"{words}, {found.n} pairs", rule, have
-    if not bounded:
-        return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit", rule, have
-    guess = GUESSES.get(metric, GUESS)
-    return guess, f"fewer than {MIN_PAIRS} pairs yet; a variance of {guess:g} is assumed", rule, have
+def _candidate(known: _Known, arm: str) -> list[Power]:
+    plan = known.plan
+    names = ([plan.primary] if plan.primary else []) + [g.metric for g in plan.guardrails]
+    found = [_power(known, arm, name) for name in names]
+    gate = _gate(known, arm)
+    return [*found, gate] if gate else found
 
 
-def _a_day(connection: Reading | None, plan: StoredPlan) -> float | None:
-    counts = None if connection is None else pair_counts(connection, plan.hash)
-    if counts is None or counts.first is None or counts.last is None or counts.joined < MIN_PAIRS:
+def _power(known: _Known, arm: str, metric: str) -> Power:
+    plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
+    sequence = known.sequence(arm, metric)
+    bounded = sequence.bounded if sequence else metric not in (*MEASURES, P95)
+    rule = _rule(plan, metric, margin, bounded, arm)
+    variance, basis = _variance(known, (arm, REPEAT), metric, bounded)
+    have = sequence.n if sequence else 0
+    share = known.per_pair(metric, have, needs_repeat(plan, metric, sequence))
+    role = "primary" if metric == plan.primary else "guardrail"
+    effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
+    totals = [None if variance is None else needed(rule, variance, margin, effect) for effect in effects]
+    pairs = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    return Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
+
+
+def _gate(known: _Known, arm: str) -> Power | None:
+    """The A/A gate: an alarm needs a few repeats of the control, a proof that it differs from itself by little.
+
+    None: both arms are on one path anyway.
+    """
+    plan, metric = known.plan, known.plan.primary
+    sequence = known.sequence(arm, metric) if metric else None
+    if metric is None or plan.mode == "split" or needs_repeat(plan, metric, sequence):
         return None
-    return 86_400 * counts.joined / max(counts.last - counts.first, 1.0)
+    noise = known.sequence(REPEAT, metric)
+    bounded = metric not in (*MEASURES, P95)
+    margin, have = plan.margin or FALLBACK, noise.n if noise else 0
+    variance, basis = _variance(known, (REPEAT,), metric, bounded)
+    share = known.per_pair(metric, have, True)
+    total: int | None = FEWEST_REPEATS
+    if plan.aa == "alarm":
+        variance, basis = None, "an alarm that must only not ring"
+    elif variance is not None:
+        total = needed(_rule(plan, metric, margin, bounded, REPEAT), variance, margin)
+    total = total if share and (plan.aa == "alarm" or variance is not None) else None
+    pairs = None if total is None else math.ceil(total / share)
+    return Power(AA, margin, variance, basis, have, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:
+    source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
+    return rule_of(plan, Metric(metric, source), margin, arm)
+
+
+def needed(rule: SequenceRule, variance: float, margin: float, effect: float = 1.0) -> int | None:
+    """Pairs with a value until the half-width is below effect times the margin. None: too many to predict.
+
+    With a horizon, at the planned effect: those that decide it with a power of 0.8, even if they are more than that.
+    """
+    if margin <= 0:
+        return None
+    if rule.method == "hybrid" and effect <= 1.0:
+        return planned_pairs(math.sqrt(variance), margin, rule.alpha, largest=rule.largest)
+    gap, width, high = effect * margin, half_width_of(rule, variance), 2
+    while width(high) >= gap:
+        high *= 2
+        if high > MOST_PAIRS:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width(middle) < gap else (middle, high)
+    return high
+
+
+def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) -> tuple[float | None, str]:
+    """(variance of a difference, its basis): of the first of these arms that has MIN_PAIRS."""
+    for arm in arms:
+        found = known.sequence(arm, metric)
+        if found is not None and found.n >= MIN_PAIRS:
+            words = "the control against itself" if arm == REPEAT else "the candidate so far"
+            return _believed(found, bounded and metric not in FAILURES, f"{words}, {found.n} pairs")
+    if not bounded:
+        return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit"
+    if metric in FAILURES:
+        return 0.0, f"fewer than {MIN_PAIRS} pairs yet; it is assumed that nothing fails"
+    return GUESS, f"fewer than {MIN_PAIRS} pairs yet; a variance of {GUESS:g} is assumed"
+
+
+def _believed(found: DifferenceSequence, floored: bool, basis: str) -> tuple[float, str]:
+    """Differences that were almost always 0 so far may still vary: guarded adds what may not have been seen yet."""
+    variance, m2 = found.moments.variance(), found.moments.m2
+    floor = min(guarded(m2, 1.0) / found.n, GUESS) if floored and m2 < FEW else 0.0
+    return (floor, f"{basis}, with a floor for rare differences") if floor > 1.1 * variance else (variance, basis)

@@ -12,6 +12,7 @@ Verdict = Literal["ship", "reject", "hold"]
 Direction = Literal["better", "worse", "unclear"]
 Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
 Role = Literal["primary", "guardrail", "other"]
+Better = Literal["higher", "lower"]
 State = Literal[-1, 0, 1]  # red, unknown, green
 
 
@@ -66,6 +67,7 @@ class Comparison:
     log_evalue: float | None = None  # ln of the evidence against "no difference"
     corrected: Estimate | None = None  # the difference, corrected by people's labels
     method: str = ""  # name of the interval's method, for readers
+    better: Better = "higher"  # of a and b, which are shown as measured
     horizon: int | None = None  # pairs at which the sequence closes; None: it does not
     chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
 
@@ -151,6 +153,9 @@ class ExamplePair:
     candidate: str
     scores: tuple[tuple[str, float | None, float | None], ...]  # (scorer, control, candidate)
     distance: float | None  # between the two answers
+    reference: str = ""  # the right answer; "": none is known
+    regression: bool = False  # the candidate is worse on the primary
+    group: str = ""  # what went wrong: "refusal", "cut off", …
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,46 @@ class ArmStrength:
     arm: str
     log_odds: float  # of beating the control
     se: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCondition:
+    """A condition of a verdict that is neither met nor broken yet."""
+
+    kind: Literal["primary", "guardrail", "gate"]
+    name: str  # of the metric or the gate
+    estimate: Estimate  # what is known; of the gate aa: the control against itself
+    margin: float | None
+    values: int  # pairs that have a value of it so far
+    pairs: int | None  # settled pairs until it is closed, from now; None: unknown, or out of reach
+    requests: int | None  # eligible requests until then
+    days: float | None  # at the pace so far
+    failed: bool  # more pairs do not close it: a red gate, or a metric at its horizon
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """A setting that would bring the verdict earlier."""
+
+    setting: str  # its path in gateway.yaml, within the experiment
+    now: float
+    to: float
+    requests: int  # eligible requests until the verdict, with the new value
+    new_plan: bool  # it changes the plan, so evidence starts from zero; `requests` counts that in
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is left until a verdict, if nothing changes."""
+
+    sentence: str
+    standing: str  # how the primary stands: "worse by 0.055 so far, likely"
+    open: tuple[OpenCondition, ...]
+    waits_for: str | None  # the name of the open condition that takes longest
+    pairs: int | None  # settled pairs until the verdict, from now; None: unknown
+    requests: int | None  # eligible requests until then
+    days: float | None
+    steps: tuple[NextStep, ...]  # the largest saving first
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +254,6 @@ class Report:
     likeness: tuple[SimilarityTest, ...] = ()
     strengths: tuple[ArmStrength, ...] = ()
     first_place: float | None = None  # the advantage of being shown first, in log odds
+    progress: Progress | None = None  # None: there is no plan
+    regressions: tuple[tuple[str, int], ...] = ()  # (what went wrong, count) among the widest losses on the primary
+    cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences

@@ -129,7 +129,7 @@ def decide(
 
     claims: added to the sentence ("71 % cheaper"); only from a fair comparison. None as primary: nothing is decided.
     """
-    head = f"Switching `{swap.model}` from {swap.control} to {swap.candidate}: "
+    head = f"Switching {swap.model} from {swap.control} to {swap.candidate}: "
     if primary is None:
         why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
@@ -170,7 +170,7 @@ def _first(reasons: Sequence[str]) -> str:
 
 
 def _finding(c: Comparison) -> str:
-    return f"{_words(c)} on *{c.metric}* ({_numbers(c)})"
+    return f"{_words(c)} on {c.metric} ({_numbers(c)})"
 
 
 def _words(c: Comparison) -> str:

@@ -44,7 +44,7 @@ def to_dict(result: ReplayResult) -> dict[str, Any]:
 
 
 def to_terminal(result: ReplayResult) -> RenderableType:
-    reports = (part for report in result.reports for part in (Text(), report_to_terminal(report)))
+    reports = (part for report in result.reports for part in (Text(), report_to_terminal(report, full=True)))
     return Group(Text(plain(_head(result)), "bold"), _targets(result), *reports)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.evals.experiments.details import arms_of, examples_of, latency_of, withheld_of
+from gateway.evals.experiments.details import arms_of, examples_of, latency_of, what_went_wrong, withheld_of
 from gateway.evals.experiments.findings import finding
 from gateway.evals.store.experiments.plans import stored_plans
+from gateway.evals.store.experiments.queries import RecordedAnswer
 from gateway.evals.store.query import reading
 
 
@@ -51,18 +52,37 @@ async def test_shadow_latency_is_compared_with_the_repeat_only(settled: Any) -> 
     assert latency["candidate"].curve[-1] == (0.5, 1.0)
 
 
-async def test_examples_are_the_pairs_that_differ_most(settled: Any) -> None:
+async def test_regressions_are_the_first_examples(settled: Any) -> None:
     with reading(settled.store_url) as connection:
         plan = stored_plans(connection)[0]
-        best, *_ = examples = examples_of(connection, finding(connection, plan, "candidate"), 2)
+        found = examples_of(connection, finding(connection, plan, "candidate"), 2)
 
-    assert len(examples) == 2
-    assert {example.why for example in examples} == {
-        "the candidate is worse by 0.5 on said",
-        "the candidate is better by 0.4 on said",
-    }
-    assert best.question == "a number?"
-    assert {example.candidate for example in examples} == {"0.9", "[upstream_error] 0"}
+    assert [(each.why, each.group, each.candidate) for each in found.pairs] == [
+        ("the candidate is worse by 0.5 on said", "failed (upstream_error)", "[upstream_error] 0"),
+        ("the candidate is better by 0.4 on said", "", "0.9"),
+    ]
+    assert found.pairs[0].question == "a number?"
+    assert found.regressions == (("failed (upstream_error)", 1),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ours", "theirs", "judged", "group"),
+    [
+        ({"outcome": "timeout"}, {}, {"refusal": 1.0}, False, "failed (timeout)"),
+        ({"refusal": "no"}, {}, {}, False, "refusal"),
+        ({}, {"refusal": 0.0}, {"refusal": 1.0}, False, "refusal"),
+        ({}, {"refusal": 1.0}, {"refusal": 1.0}, True, "judged worse"),
+        ({"finish_reason": "length"}, {}, {}, False, "cut off"),
+        ({}, {"valid_json": 1.0}, {"valid_json": 0.0}, False, "invalid JSON"),
+        ({}, {"valid_json": 0.0}, {"valid_json": 0.0}, False, "another answer"),
+    ],
+)
+def test_a_regression_has_the_group_of_its_cause(
+    answer: dict[str, str], ours: dict[str, float], theirs: dict[str, float], judged: bool, group: str
+) -> None:
+    recorded = RecordedAnswer(**{"id": "x", "arm": "candidate", "text": "", "outcome": "ok", "tool_calls": "[]",
+                                 **answer}, request=b"")  # fmt: skip
+    assert what_went_wrong(recorded, ours, theirs, judged) == group
 
 
 def test_withheld_pairs_are_counted_by_reason(begin_experiment: Any, simulation: Any) -> None:

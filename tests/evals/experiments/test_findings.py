@@ -29,7 +29,7 @@ def test_a_good_candidate_ships_and_a_bad_one_is_rejected(begin_experiment: Any,
             )
         found = experiment.found()
         assert found.decision.verdict == verdict, found.decision.sentence
-        assert "Switching `chat` from a/old to b/new" in found.decision.sentence
+        assert "Switching chat from a/old to b/new" in found.decision.sentence
 
 
 def test_a_broken_pipeline_fails_the_aa_gate(begin_experiment: Any, simulation: Any) -> None:

@@ -176,7 +176,7 @@ def test_two_real_models_are_compared(shipped: Path) -> None:
     made = report(shipped)
     assert made["pairs"] >= 0.95 * REQUESTS
     assert made["verdict"] in ("ship", "reject", "hold")
-    assert made["sentence"].startswith("Switching `chat` from cool/smollm2 to warm/smollm2: ")
+    assert made["sentence"].startswith("Switching chat from cool/smollm2 to warm/smollm2: ")
     assert {arm["arm"]: arm["target"] for arm in made["arms"]} == {
         "control": "cool/smollm2", "candidate": "warm/smollm2", "repeat": "cool/smollm2",
     }  # fmt: skip

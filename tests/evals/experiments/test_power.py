@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.plan import Plan
-from gateway.evals.experiments.power import Power, PowerForecast, forecast, needed
+from gateway.evals.experiments.power import EFFECTS, Power, PowerForecast, Terms, forecast, needed
 from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.store.experiments.plans import StoredPlan
 
@@ -18,21 +18,23 @@ def stored(plan: Plan) -> StoredPlan:
 
 
 def test_without_a_store_the_variance_is_assumed_and_labelled(simulation: Any) -> None:
-    quality, errors = forecast(None, stored(simulation.a_plan())).metrics
+    quality, errors, gate = forecast(None, stored(simulation.a_plan())).metrics
 
     assert (quality.metric, quality.variance, quality.have) == ("quality", 0.1, 0)
     assert "is assumed" in quality.basis
-    assert (errors.metric, errors.variance) == ("error_rate", 0.03)
+    assert (errors.metric, errors.variance) == ("error_rate", 0.0)
+    assert "nothing fails" in errors.basis
+    assert (gate.metric, gate.role) == ("aa", "gate")
 
 
 def test_an_unbounded_metric_has_no_assumed_variance(simulation: Any) -> None:
-    (latency, _) = forecast(None, stored(simulation.a_plan(primary="total_s", margin=0.5))).metrics
+    latency = forecast(None, stored(simulation.a_plan(primary="total_s", margin=0.5))).metrics[0]
 
     assert (latency.variance, latency.needed) == (None, None)
     assert "no guess" in latency.basis
 
 
-def test_the_variance_comes_from_the_control_against_its_repeat(begin_experiment: Any, simulation: Any) -> None:
+def test_the_variance_is_the_candidates_own_once_it_has_pairs(begin_experiment: Any, simulation: Any) -> None:
     """Noisier answers need more pairs; a wider margin needs fewer."""
     rng, experiment = random.Random(1), begin_experiment()
     noisy = [
@@ -47,10 +49,10 @@ def test_the_variance_comes_from_the_control_against_its_repeat(begin_experiment
     experiment.add(noisy)
     with experiment.engine.connect() as connection:
         quality = forecast(connection, stored(experiment.plan)).metrics[0]
-        wider = forecast(connection, stored(experiment.plan), margin=0.2).metrics[0]
+        wider = forecast(connection, stored(experiment.plan), Terms(margin=0.2)).metrics[0]
 
-    assert quality.variance == pytest.approx(0.02, rel=0.2)
-    assert quality.basis == "the control against itself, 200 pairs"
+    assert quality.variance == pytest.approx(0.01, rel=0.2)
+    assert quality.basis == "the candidate so far, 200 pairs"
     assert quality.have == 200
     assert wider.needed < quality.needed < 2000
 
@@ -65,3 +67,46 @@ def test_the_slowest_metric_decides_and_unknown_stays_unknown() -> None:
 
 def test_a_margin_of_zero_never_has_enough_pairs() -> None:
     assert needed(SequenceRule("bernstein", 0.05), 0.1, 0.0) is None
+
+
+def test_a_variance_of_zero_is_not_believed(begin_experiment: Any, simulation: Any) -> None:
+    """At temperature 0 the control repeats itself, and 30 equal pairs prove little."""
+    experiment = begin_experiment()
+    same = [simulation.a_pair(i, simulation.seen(0.5), candidate=simulation.seen(0.5), repeat=simulation.seen(0.5))
+            for i in range(30)]  # fmt: skip
+    experiment.add(same)
+    with experiment.engine.connect() as connection:
+        found = forecast(connection, stored(experiment.plan)).metrics
+
+    assert [each.variance for each in found] == [0.1, 0.0, 0.1]
+    assert found[0].basis.endswith("with a floor for rare differences")
+
+
+def test_a_repeat_share_and_a_scorer_share_cost_pairs(simulation: Any) -> None:
+    plan = stored(simulation.a_plan(repeat_control=0.25, shadow=0.5))
+    quality, errors, gate = forecast(None, plan, Terms(scorer_shares={"quality": 0.1})).metrics
+
+    assert quality.pairs[0] == pytest.approx(10 * quality.needed, abs=10)
+    assert errors.pairs[0] == 4 * errors.needed
+    assert gate.pairs == (40 * gate.needed,) * len(EFFECTS)
+
+
+def test_the_price_is_in_requests_paid_calls_and_days(simulation: Any) -> None:
+    plan = stored(simulation.a_plan(repeat_control=0.25, shadow=0.5))
+    found = forecast(None, plan, Terms(requests_a_day=1000.0))
+    price = found.prices[0]
+
+    assert price.pairs == found.needed == max(each.pairs[0] for each in found.metrics)
+    assert (price.requests, price.paid_calls) == (2 * price.pairs, -(-price.pairs * 5 // 4))
+    assert price.days == pytest.approx(price.pairs / 500)
+    rejects = [each.reject_pairs for each in found.prices]
+    assert rejects == sorted(rejects, reverse=True), "a larger effect is seen earlier"
+
+
+def test_every_candidate_is_counted(simulation: Any) -> None:
+    targets = simulation.a_plan().candidates[0][1]
+    plan = stored(simulation.a_plan(candidates=(("x", targets), ("y", targets)), repeat_control=0.5))
+    found = forecast(None, plan)
+
+    assert {each.candidate for each in found.metrics} == {"x", "y"}
+    assert found.prices[0].paid_calls == -(-found.prices[0].pairs * 5 // 2)

@@ -42,7 +42,7 @@ def test_ship_states_its_numbers_in_one_sentence() -> None:
     decision = decide(SWAP, GOOD, [RAIL], [GREEN], ["71 % cheaper", "p95 0.4 s lower"])
     assert decision.verdict == "ship"
     assert decision.sentence == (
-        "Switching `chat` from openai/gpt-x to local/llama-y: the same within 0.02 on *helpfulness* "
+        "Switching chat from openai/gpt-x to local/llama-y: the same within 0.02 on helpfulness "
         "(difference +0.004, interval \u22120.011 … +0.019, 1\u202f240 pairs), 71 % cheaper, p95 0.4 s lower. "
         "Guardrails hold. Ship."
     )

@@ -97,7 +97,7 @@ def one(sheet: ScoreSheet, asked: ReportScope = QUESTION, texts: ReplayAnswers |
 def test_an_equal_cheaper_candidate_ships_in_one_sentence(made: Make) -> None:
     report = one(made({"one": 0.8, "two": 0.8}, prices={"one": 0.004, "two": 0.001}))
     assert (report.verdict, report.margin) == ("ship", "equivalent")
-    assert report.sentence.startswith("On 400 rows of q.csv, from one to two: the same within 0.05 on *exact* (")
+    assert report.sentence.startswith("On 400 rows of q.csv, from one to two: the same within 0.05 on exact (")
     assert "75 % cheaper" in report.sentence
     assert report.sentence.endswith("Guardrails hold. Ship.")
     assert [g.state for g in report.gates] == [1, 1, 1]

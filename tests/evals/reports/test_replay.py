@@ -73,7 +73,7 @@ def test_the_terminal_shows_targets_and_then_the_verdict() -> None:
     assert text.splitlines()[0].startswith("r: the first 40 of 50 rows of q.csv (sha256 abababab")
     assert "0.34 … 0.66" in text
     assert "$1.00" in text
-    assert "On 40 rows of q.csv, from one to two: the same within 0.2 on *exact*" in text
+    assert "On 40 rows of q.csv, from one to two: the same within 0.2 on exact" in text
     assert "changed with the order" not in text, "nothing was judged in two orders"
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
-from gateway.evals.annotation.calibrate import corrected_difference
-from gateway.evals.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
+from gateway.evals.experiments.conditions import progress_of
+from gateway.evals.experiments.details import (
+    arms_of,
+    examples_of,
+    latency_of,
+    strata_of,
+    withheld_of,
+)
 from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.evals.experiments.latency_difference import P95
+from gateway.evals.experiments.metrics import BUILT_IN, MEASURES
 from gateway.evals.experiments.number_format import when
 from gateway.evals.experiments.report import (
     ArmStrength,
@@ -29,11 +38,12 @@ from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
-from gateway.evals.store.experiments.queries import pairwise_verdicts
+from gateway.evals.store.experiments.queries import most_frequent_score, pairwise_verdicts, scorer_facts
 from gateway.evals.store.experiments.sequences import trail
 from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.query import Reading, reading
 
+FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
 _SHADOW = (
     "Each answer is compared on its own: how a conversation continues after a candidate's answer is unknown.",
     "The candidate is asked after the served answer has ended. Its caches are colder or warmer than they would be if "
@@ -118,6 +128,15 @@ def read(asked: StoreLocation, experiment: str, candidate: str | None = None) ->
         return report_of(connection, experiment, candidate, people)
 
 
+def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
+    """The reports of all candidates, in the order of the plan. Raises as read does."""
+    with reading(asked.store) as connection:
+        people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
+        plan = current_plan(stored_plans(connection, experiment))
+        arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
+        return [report_of(connection, experiment, arm, people) for arm in arms]
+
+
 def report_of(
     connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
 ) -> Report:
@@ -141,11 +160,12 @@ def report_of(
 def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
     look = SequenceStates(connection, plan)
     primary, guardrails, others = (
-        _corrected(c, plan, found.candidate, corrected)
+        _corrected([as_measured(connection, found, look, each) for each in c], plan, found.candidate, corrected)
         for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
     )
     wins, strengths, first_place = _preferences(connection, plan, look, found)
     by_arm = arms_of(connection, plan)
+    examples = examples_of(connection, found)
     return Report(
         experiment=plan.plan.name,
         plan=plan.hash,
@@ -166,7 +186,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         wins=wins,
         latency=latency_of(connection, plan),
         strata=strata_of(connection, plan, found),
-        examples=examples_of(connection, found),
+        examples=examples.pairs,
         limits=limits_of(found, look),
         design=design_of(plan),
         versions=(
@@ -180,7 +200,57 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         likeness=_likeness(look, found.candidate),
         strengths=strengths,
         first_place=first_place,
+        progress=progress_of(found, look),
+        cautions=tuple(cautions_of(connection, found)),
+        regressions=examples.regressions,
     )
+
+
+def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Comparison) -> Comparison:
+    """The comparison with both arms' means as the metric measures them; its difference keeps + for better."""
+    sequence, name = look.sequences.get((found.candidate, c.metric)), found.names.get(c.metric)
+    distance = sequence is not None and sequence.test is not None
+    if c.metric in (*MEASURES, P95, "error_rate") or distance:
+        return replace(c, better="lower")
+    facts = None
+    if name is not None and name.identity != BUILT_IN:
+        facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
+    return replace(c, a=_turned(c.a), b=_turned(c.b), better="lower") if facts and facts.turned else c
+
+
+def _turned(e: Estimate) -> Estimate:
+    value, low, high = (None if v is None else 1.0 - v for v in (e.value, e.low, e.high))
+    return Estimate(value, high, low)
+
+
+def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
+    """Why a judge as the primary may deserve less trust: nobody calibrated it, it agrees with nobody, or it is flat."""
+    c = found.primary
+    name = found.names.get(c.metric) if c else None
+    if c is None or name is None or name.identity == BUILT_IN:
+        return
+    facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
+    if facts is None or facts.kind != "llm":
+        return
+    yield from _calibration_cautions(connection, c.metric)
+    flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
+    if flat is not None and flat[1] > FLAT:
+        yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
+
+
+def _calibration_cautions(connection: Reading, judge: str) -> Iterator[str]:
+    calibration = calibrate(connection, CalibrationOptions(judge))
+    label = f"label some answers: gateway label next --scorer {judge}"
+    if calibration.agreement is None:
+        yield f"The judge {judge} decides and is not calibrated ({calibration.labels} labels); {label}."
+        return
+    kappa = calibration.agreement.kappa
+    if kappa is None or kappa.low <= 0:
+        known = "is undefined" if kappa is None else f"is {kappa.value:.2f} ({kappa.low:.2f} … {kappa.high:.2f})"
+        yield (
+            f"The judge {judge} decides, and its agreement with people is not shown to be better than chance: "
+            f"Cohen's kappa {known}."
+        )
 
 
 def _corrected(

@@ -14,6 +14,7 @@ from gateway.evals.experiments.report import (
     Estimate,
     ExamplePair,
     GateResult,
+    OpenCondition,
     Report,
     State,
     StratumDifference,
@@ -45,6 +46,7 @@ from gateway.evals.reports.experiment.presentation import (
     finding_state,
     latency_compared,
     pairs_drawn,
+    step_line,
     titled,
 )
 from gateway.evals.reports.experiment.text_diff import Segment, omission, side_by_side
@@ -53,6 +55,7 @@ from gateway.evals.reports.html import Cell, Column, Row, Table, render, table
 QUESTION_CHARACTERS = 1200
 _TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 _ROLES = (("primary", "Primary: decides"), ("guardrail", "Guardrails: each must hold"), ("other", "Not tested"))
+_LESS = {"higher": "", "lower": "less is better"}
 _MEASURES = {"total_s": "Whole answers", "first_token_s": "First token"}
 
 
@@ -71,7 +74,8 @@ def to_html(report: Report) -> str:
         strata=_strata(report),
         latency=_latency(report),
         arms=_arms(report),
-        examples=[_example(each) for each in report.examples],
+        examples=_groups(report.examples),
+        regressions=", ".join(f"{group} {n}" for group, n in report.regressions),
         withheld=_withheld(report),
         created=say.when(report.created),
         versions=", ".join(f"{name} {version}" for name, version in report.versions),
@@ -101,14 +105,71 @@ class CourseChart:
 def _header(report: Report) -> dict[str, Any]:
     state = VERDICT_STATES[report.verdict]
     period = f", from {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
-    tiles = (_difference_tile(report), _pairs_tile(report), _cost_tile(report), _latency_tile(report))
+    left = _left_tile(report)
+    tiles = (_difference_tile(report), left, _pairs_tile(report), _cost_tile(report), _latency_tile(report))
     return {
         "tone": _TONES[state],
         "badge": f"{SIGNS[state]} {VERDICTS[report.verdict]}",
-        "headline": report.sentence.replace(" … ", "\u00a0…\u00a0"),
+        "headline": _headline(report).replace(" … ", "\u00a0…\u00a0"),
+        "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if _headline(report) != report.sentence else "",
+        "cautions": report.cautions,
+        "next": _next(report),
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
+
+
+def _headline(report: Report) -> str:
+    """The verdict's sentence; while undecided, how it stands and how much is left."""
+    if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
+        return report.sentence
+    return f"Undecided: {report.progress.sentence}."
+
+
+def _next(report: Report) -> dict[str, Any] | None:
+    """What is left until the verdict: a row for each open condition, and what would shorten it."""
+    p = report.progress
+    if p is None or not p.open:
+        return None
+    columns = (
+        Column("Open", "text"),
+        Column("So far"),
+        Column("Margin"),
+        Column("Values"),
+        Column("Pairs to go"),
+        Column("Requests to go"),
+        Column("Time at this pace"),
+    )
+    rows = [_open_condition(each) for each in p.open]
+    return {
+        "lead": "Extrapolated: the difference, its spread and the pace are taken to stay as they are.",
+        "table": table("What is left until the verdict", columns, [("", rows)]),
+        "steps": [step_line(each) for each in p.steps],
+    }
+
+
+def _open_condition(each: OpenCondition) -> Row:
+    unknown = "unknown" if not each.failed else "failed" if each.kind == "gate" else "closed"
+    cells = (
+        _estimate(each.estimate, say.digits_of(each.estimate, margin=each.margin), signed=True),
+        Cell(f"{each.margin:g}" if each.margin else ""),
+        Cell(say.count(each.values)),
+        Cell(unknown if each.pairs is None else say.count(each.pairs)),
+        Cell("" if each.requests is None else say.count(each.requests)),
+        Cell("" if each.days is None else say.span(each.days)),
+    )
+    return Row(Cell(each.name, each.kind), cells)
+
+
+def _left_tile(report: Report) -> Tile | None:
+    p = report.progress
+    if p is None or not p.open:
+        return None
+    figure = "unknown" if p.pairs is None else say.counted(p.pairs, "pair")
+    if p.requests is not None:
+        figure = say.counted(p.requests, "request")
+    days = "" if p.days is None else f"{say.span(p.days)} at this pace; "
+    return Tile("Still to go", figure, f"{days}for {p.waits_for}")
 
 
 def _difference_tile(report: Report) -> Tile | None:
@@ -117,7 +178,7 @@ def _difference_tile(report: Report) -> Tile | None:
     places = say.digits_of(c.difference, margin=c.margin)
     margin = f"; margin {c.margin:g}" if c.margin else ""
     value = say.number(c.difference.value, places, signed=True)
-    return Tile(f"Difference on {titled(c)}", value, f"{say.interval(c.difference, places)}{margin}")
+    return Tile(f"Difference on {titled(c)}, + is better", value, f"{say.interval(c.difference, places)}{margin}")
 
 
 def _pairs_tile(report: Report) -> Tile:
@@ -167,9 +228,9 @@ def _metrics(report: Report) -> dict[str, Any]:
     found = comparisons(report)
     columns = (
         Column("Metric", "text"),
-        Column("Control"),
-        Column("Candidate"),
-        Column("Difference"),
+        Column("Control, as measured"),
+        Column("Candidate, as measured"),
+        Column("Difference, + is better"),
         Column("against its margin", "drawing"),
         Column("Noise floor", shown=any(c.noise for c in found)),
         Column("Pairs"),
@@ -208,7 +269,7 @@ def _metric(c: Comparison) -> Row:
         _estimate(c.corrected, places, signed=True),
         Cell(finding(c), tone=tone),
     )
-    return Row(Cell(c.metric, c.unit), cells)
+    return Row(Cell(c.metric, ", ".join(each for each in (c.unit, _LESS[c.better]) if each)), cells)
 
 
 def _estimate(e: Estimate | None, places: int, *, signed: bool = False) -> Cell:
@@ -358,6 +419,15 @@ def dollars_cell(e: Estimate | None) -> Cell:
     return Cell(say.dollars(e.value), bounds)
 
 
+def _groups(examples: Sequence[ExamplePair]) -> list[dict[str, Any]]:
+    """The pairs under a title: regressions by what went wrong, then the others."""
+    titles = [f"Regressions: {each.group}" if each.regression else "Other pairs" for each in examples]
+    return [
+        {"title": title, "pairs": [_example(e) for e, of in zip(examples, titles, strict=True) if of == title]}
+        for title in dict.fromkeys(titles)
+    ]
+
+
 def _example(each: ExamplePair) -> dict[str, Any]:
     control, candidate = side_by_side(each.control, each.candidate)
     scores = [(metric, f"{say.number(a, 3)} → {say.number(b, 3)}") for metric, a, b in each.scores]
@@ -368,6 +438,7 @@ def _example(each: ExamplePair) -> dict[str, Any]:
         "control_id": each.exchange,
         "candidate_id": each.beside,
         "question": _end_of(each.question),
+        "reference": _end_of(each.reference) if each.reference else [],
         "control": control,
         "candidate": candidate,
         "scores": scores,

@@ -5,9 +5,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gateway.core.plan import REPEAT
-from gateway.evals.experiments.number_format import counted
-from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Direction, Margin, Report, State, Verdict
+from gateway.core.plan import CONTROL, REPEAT
+from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, span
+from gateway.evals.experiments.report import (
+    Arm,
+    ArmLatency,
+    Comparison,
+    Direction,
+    Margin,
+    NextStep,
+    OpenCondition,
+    Progress,
+    Report,
+    State,
+    Verdict,
+)
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
@@ -20,6 +32,71 @@ _MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "uncl
 
 def titled(c: Comparison) -> str:
     return f"{c.metric}, {c.unit}" if c.unit else c.metric
+
+
+def measured(c: Comparison) -> str:
+    """The title of a metric whose values are shown as measured: "refusal, less is better"."""
+    return titled(c) if c.better == "higher" else f"{titled(c)}, less is better"
+
+
+def figures(report: Report) -> list[tuple[str, str]]:
+    """(name, figure): the three numbers of the first screen: the difference, its interval, and what is left."""
+    c, p = report.primary, report.progress
+    if c is None or c.difference.value is None:
+        return [("Pairs", count(report.pairs))]
+    places = digits_of(c.difference, margin=c.margin)
+    found = [
+        (f"Difference on {titled(c)} (+ is better)", number(c.difference.value, places, signed=True)),
+        (f"Interval; margin {c.margin:g}" if c.margin else "Interval", interval(c.difference, places)),
+    ]
+    if p is not None and p.open:
+        return [*found, ("Still to go", left(p))]
+    return [*found, ("Pairs", count(report.pairs))]
+
+
+def left(p: Progress) -> str:
+    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
+    if p.pairs is None:
+        return "unknown"
+    parts = [counted(p.pairs, "pair") if p.requests is None else counted(p.requests, "request")]
+    return ", ".join(parts + ([span(p.days)] if p.days is not None else []))
+
+
+def condition_line(each: OpenCondition) -> str:
+    """ "gate aa: −0.084 … +0.059 over 554 pairs, margin 0.05; about 2 900 pairs more (14 500 requests, 3 days)"."""
+    places = digits_of(each.estimate, margin=each.margin)
+    bounds = interval(each.estimate, places)
+    known = f"{bounds} over {counted(each.values, 'pair')}" if bounds != NONE else counted(each.values, "pair")
+    margin = f", margin {each.margin:g}" if each.margin else ""
+    return f"{each.kind} {each.name}: {known}{margin}; {_more(each)}"
+
+
+def _more(each: OpenCondition) -> str:
+    if each.failed:
+        return "failed, and more pairs do not change that" if each.kind == "gate" else "closed, and still undecided"
+    if each.pairs is None:
+        return "nobody can tell yet how many more it takes"
+    parts = [counted(each.requests, "request")] if each.requests is not None else []
+    parts += [span(each.days)] if each.days is not None else []
+    return f"about {counted(each.pairs, 'pair')} more" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def step_line(step: NextStep) -> str:
+    """ "repeat_control 0.25 → 1: about 700 requests, as a new plan from zero"."""
+    new = ", as a new plan that starts from zero" if step.new_plan else ""
+    return f"{step.setting} {step.now:.3g} → {step.to:.3g}: about {counted(step.requests, 'request')}{new}"
+
+
+def next_lines(report: Report) -> list[str]:
+    """What is left until the verdict, in a few lines; none where nothing is open."""
+    p = report.progress
+    if p is None or not (p.open or p.sentence):
+        return []
+    return [
+        p.sentence,
+        *(f"open: {condition_line(each)}" for each in p.open),
+        *(f"shorter with {step_line(each)}" for each in p.steps),
+    ]
 
 
 def finding(c: Comparison) -> str:
@@ -57,10 +134,10 @@ def arms_compared(report: Report) -> tuple[Arm, Arm] | None:
 
 def latency_compared(report: Report) -> tuple[ArmLatency, ArmLatency] | None:
     """The latency of complete answers: of the arm that was requested on the candidate's path, and of the candidate."""
-    fair = [each for each in report.latency if each.measure == "total_s" and each.comparable]
-    candidate = next((each for each in fair if each.arm == report.candidate), None)
-    other = next((each for each in fair if each.arm != report.candidate), None)
-    return (other, candidate) if other and candidate else None
+    fair = {each.arm: each for each in report.latency if each.measure == "total_s" and each.comparable}
+    control = report.arms[0].arm if report.arms else CONTROL
+    candidate, other = fair.get(report.candidate), fair.get(REPEAT) or fair.get(control) or fair.get(CONTROL)
+    return (other, candidate) if other and candidate and other is not candidate else None
 
 
 def arm_colors(report: Report) -> dict[str, ArmColor]:

@@ -17,20 +17,63 @@ from gateway.evals.reports.experiment.presentation import (
     STATES,
     VERDICT_STATES,
     comparisons,
+    figures,
     finding,
     finding_state,
+    next_lines,
     pairs_drawn,
     titled,
 )
 
+LINES = 15  # of the short form
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
 _ROLES = {"primary": "primary", "guardrail": "guardrail", "other": ""}
 _COLUMNS, _ROWS = 60, 9  # of the drawing; with an odd number, one row is at zero
 _SETTLED = 0.1  # an interval from before this share of the pairs may leave the drawing
 
 
-def to_terminal(report: Report) -> RenderableType:
-    return Group(*_parts(report))
+def to_terminal(report: Report, *, full: bool = False) -> RenderableType:
+    """The verdict and what is left until it, in at most LINES lines of a wide terminal. full: all the evidence."""
+    return Group(*(_parts(report) if full else _short(report)))
+
+
+def _short(report: Report) -> Iterator[RenderableType]:
+    style = _STYLES[VERDICT_STATES[report.verdict]]
+    yield _text(report.sentence, f"bold {style}")
+    yield _text(_head(report), "dim")
+    lines = [*_cautions(report), *_figures(report), *_next(report), *_deciding(report)]
+    yield from lines[: LINES - 3]
+    yield _text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
+
+
+def _cautions(report: Report) -> Iterator[Text]:
+    yield from (_text(f"! {caution}", "yellow") for caution in report.cautions)
+
+
+def _figures(report: Report) -> Iterator[Text]:
+    yield _text("; ".join(f"{name}: {figure}" for name, figure in figures(report)))
+
+
+def _next(report: Report) -> Iterator[Text]:
+    """While undecided: how it stands, what is open, what would shorten it."""
+    yield from (_text(line) for line in next_lines(report) if report.verdict == "hold")
+
+
+def _deciding(report: Report) -> Iterator[Text]:
+    """What went wrong, then a line for each red gate and each metric with a margin that is decided."""
+    if report.regressions:
+        groups = ", ".join(f"{group} {n}" for group, n in report.regressions)
+        yield _text(f"Where the candidate is worse: {groups}")
+    left = {each.name for each in report.progress.open} if report.progress else set()
+    for gate in report.gates:
+        if gate.state < 0 or (gate.state == 0 and gate.name not in left):
+            yield _text(f"{SIGNS[gate.state]} gate {gate.name}: {gate.says}", _STYLES[gate.state])
+    for c in comparisons(report):
+        if c.role != "other" and c.metric not in left:
+            state = finding_state(c)
+            places = say.digits_of(c.difference, margin=c.margin)
+            difference = _inline(c.difference, places, signed=True)
+            yield _text(f"{SIGNS[state]} {c.role} {titled(c)}: {difference}; {finding(c)}", _STYLES[state])
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
@@ -38,7 +81,9 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield _text(report.sentence, f"bold {style}")
     for reason in report.reasons:
         yield _text(f"  {reason}", style)
+    yield from _cautions(report)
     yield _text(_head(report), "dim")
+    yield from _next(report)
     for title, part in (
         ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),
         ("Strata", _strata(report)), ("Latency, s", _latency(report)), ("Arms", _arms(report)),
@@ -70,22 +115,27 @@ def _gates(report: Report) -> RenderableType | None:
 def _metrics(report: Report) -> RenderableType | None:
     found = comparisons(report)
     corrected = any(c.corrected for c in found)
-    shown = _table("metric", "control>", "candidate>", "difference>", "noise floor>", "pairs>",
+    shown = _table("metric", "control>", "candidate>", "difference, + is better>", "noise floor>", "pairs>",
                    *(["as people judge>"] if corrected else []), "margin>", "found")  # fmt: skip
     for c in found:
         shown.add_row(*_metric(c, corrected))
-    return Group(shown, _text("A difference above 0 is better for the candidate.", "dim")) if found else None
+    return shown if found else None
 
 
 def _metric(c: Comparison, corrected: bool) -> list[Text]:
     places, of_arms = say.digits_of(c.difference, margin=c.margin), say.digits_of(c.a, c.b, margin=c.margin)
     effective = "" if c.effective_n == c.pairs else f"\n{say.count(c.effective_n)} effective"
     cells = [
-        f"{titled(c)}\n{_ROLES[c.role]}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
+        f"{titled(c)}\n{_role(c)}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
         _over(c.difference, places), _over(c.noise, places), f"{say.count(c.pairs)}{effective}",
         *([_over(c.corrected, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
     ]  # fmt: skip
     return [*map(_text, cells), _text(finding(c), _STYLES[finding_state(c)])]
+
+
+def _role(c: Comparison) -> str:
+    less = "less is better" if c.better == "lower" else ""
+    return ", ".join(each for each in (_ROLES[c.role], less) if each)
 
 
 def _over(e: Estimate | None, places: int) -> str:

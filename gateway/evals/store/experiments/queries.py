@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, null, or_, select
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Target
@@ -66,6 +66,53 @@ class RecordedAnswer:
     text: str
     outcome: str
     tool_calls: str
+    finish_reason: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerFacts:
+    """What the stored scores say about one version of a scorer."""
+
+    kind: str
+    """code, model, llm or human."""
+    turned: bool
+    """Less is better, and the value in [0, 1] with 1 as the best is 1 minus the value as the scorer returned it."""
+
+
+def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str) -> ScorerFacts | None:
+    """None: this version has no score in the plan. identity: "version config_hash"."""
+    version, _, config_hash = identity.rpartition(" ")
+    for table, best in ((scores, scores.c.value01), (pair_scores, null())):
+        t = table.c
+        ours = (t.scorer == scorer, t.version == version, t.config_hash == config_hash, t.plan == plan)
+        query = select(t.kind, t.direction, t.value, best).where(*ours, t.status == "scored").limit(1)
+        for kind, direction, value, value01 in connection.execute(query):
+            unit = value is not None and value01 is not None and abs(value + value01 - 1) < 1e-9
+            return ScorerFacts(kind, direction == "minimise" and unit)
+    return None
+
+
+def most_frequent_score(connection: Connection, plan: str, scorer: str, identity: str) -> tuple[float, float] | None:
+    """(value, its share of all scores of this version in the plan); None: it has none."""
+    version, _, config_hash = identity.rpartition(" ")
+    s, n = scores.c, func.count()
+    ours = (s.scorer == scorer, s.version == version, s.config_hash == config_hash, s.plan == plan)
+    query = select(s.value, n).where(*ours, s.status == "scored", s.value.is_not(None)).group_by(s.value)
+    rows = [(row[0], int(row[1])) for row in connection.execute(query)]
+    if not rows:
+        return None
+    value, most = max(rows, key=lambda row: row[1])
+    return float(value), most / sum(count for _, count in rows)
+
+
+def score_explanations(connection: Connection, ids: Sequence[str], scorer: str) -> dict[str, str]:
+    """exchange → why the scorer gave its value, where it said so."""
+    s = scores.c
+    query = select(s.exchange_id, s.explanation).where(
+        s.exchange_id.in_(ids), s.scorer == scorer, s.status == "scored", s.explanation.is_not(None)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def known_pair_scores(connection: Connection, ids: Sequence[str]) -> set[PairKey]:
@@ -190,19 +237,21 @@ def differences_by_stratum(
     return found
 
 
-def widest_differences(connection: Connection, where: Mapping[str, str], most: int) -> list[tuple[str, float]]:
-    """(pair, difference): the best and the worst for the candidate, half each, the widest first."""
+def widest_differences(
+    connection: Connection, where: Mapping[str, str], worst: int, best: int
+) -> list[tuple[str, float]]:
+    """(pair, difference): the worst for the candidate, the widest first, then the best for it."""
     found: list[tuple[str, float]] = []
     difference = increments.c.difference
-    for order, side in ((difference.asc(), difference < 0), (difference.desc(), difference > 0)):
+    for order, side, most in ((difference.asc(), difference < 0, worst), (difference.desc(), difference > 0, best)):
         query = (
             select(increments.c.pair, difference)
             .where(*(increments.c[key] == value for key, value in where.items()), side)
             .order_by(order, increments.c.place)
-            .limit((most + 1) // 2)
+            .limit(most)
         )
         found += [(row[0], row[1]) for row in connection.execute(query)]
-    return sorted(found, key=lambda each: -abs(each[1]))[:most]
+    return found
 
 
 def farthest_pairs(connection: Connection, plan: str, arm: str, most: int) -> list[tuple[str, float]]:
@@ -222,12 +271,19 @@ def farthest_pairs(connection: Connection, plan: str, arm: str, most: int) -> li
 def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
-    query = select(e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls).where(
+    query = select(e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal).where(
         or_(e.id == pair, e.pair == pair)
     )
     return {
         row.arm if row.role != "served" else "control": RecordedAnswer(
-            row.id, row.arm or "", bytes(row.request), row.text, row.outcome, row.tool_calls
+            row.id,
+            row.arm or "",
+            bytes(row.request),
+            row.text,
+            row.outcome,
+            row.tool_calls,
+            row.finish_reason or "",
+            row.refusal or "",
         )
         for row in connection.execute(query)
     }

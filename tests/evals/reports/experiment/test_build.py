@@ -45,7 +45,7 @@ async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan
     made = read(decided)
     assert (made.experiment, made.plan, made.pairs) == ("swap", plan.hash, 400)
     assert made.verdict == "ship"
-    assert made.sentence.startswith("Switching `chat` from local/small to local/new: the same within 0.1 on *said* (")
+    assert made.sentence.startswith("Switching chat from local/small to local/new: the same within 0.1 on said (")
     assert made.sentence.endswith("Guardrails hold. Ship.")
     assert {gate.name: gate.state for gate in made.gates} == {"aa": 1, "losses": 1, "judge": 1}
     assert made.primary.pairs == 400

@@ -56,8 +56,28 @@ def test_the_page_has_styles_for_phones_print_and_dark(report, read):
 
 def test_a_hold_gives_its_reasons(report, read):
     page = read(to_html(report("hold")))
-    assert [li.text for li in page.one("ul", "reasons").all("li")] == list(report("hold").reasons)
+    assert [li.text for li in page.all("ul", "reasons")[0].all("li")] == list(report("hold").reasons)
+    assert page.one("h1").text == f"Undecided: {report('hold').progress.sentence}."
+    assert page.one("ul", "cautions").one("li").text == report("hold").cautions[0]
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
+
+
+def test_a_hold_shows_what_is_left_and_what_would_shorten_it(report, read):
+    page = read(to_html(report("hold")))
+    table = next(t for t in page.all("table") if t.one("caption").text == "What is left until the verdict")
+    assert all(part in table.text for part in ("helpfulness", "1\u202f900", "9\u202f500", "2.0 days", "failed"))
+    tiles = page.one("dl", "tiles").text
+    assert "Still to go9\u202f500 requests2.0 days at this pace; for helpfulness" in tiles
+    assert "repeat_control 0.25 → 1: about 700 requests" in page.text
+    assert "What next" not in [h.text for h in read(to_html(report())).all("h2")]
+
+
+def test_regressions_are_first_with_the_right_answer(report, read):
+    page = read(to_html(report("hold")))
+    assert [h.text for h in page.all("h3")] == ["Regressions: another answer", "Other pairs"]
+    assert "Right answer" in page.all("article", "pair")[0].text
+    assert "Six minutes." in page.all("article", "pair")[0].text
+    assert "Right answer" not in page.all("article", "pair")[1].text
 
 
 def test_answers_are_side_by_side_with_differences_marked(report, read):

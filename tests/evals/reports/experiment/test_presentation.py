@@ -30,6 +30,9 @@ def test_latency_is_compared_only_with_an_arm_on_the_same_path(report):
     made = report()
     other, candidate = presentation.latency_compared(made)
     assert (other.arm, candidate.arm) == ("repeat", "llama")
+    third = replace(made.latency[2], arm="qwen")
+    assert presentation.latency_compared(replace(made, latency=(third, *made.latency)))[0].arm == "repeat"
+    assert presentation.latency_compared(replace(made, latency=(third, made.latency[2]))) is None
     alone = replace(made, latency=(made.latency[0], made.latency[2]))
     assert presentation.latency_compared(alone) is None
     split = tuple(replace(each, comparable=True) for each in alone.latency)

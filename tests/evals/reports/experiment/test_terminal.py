@@ -11,13 +11,13 @@ from rich.console import Console
 
 from gateway.core.sanitize import plain
 from gateway.evals.experiments.report import IntervalTrail
-from gateway.evals.reports.experiment.terminal import to_terminal
+from gateway.evals.reports.experiment.terminal import LINES, to_terminal
 
 
-def shown(report: Any, width: int = 160, *, color: bool = False) -> str:
+def shown(report: Any, width: int = 160, *, color: bool = False, full: bool = True) -> str:
     colors = "standard" if color else None
     console = Console(file=io.StringIO(), width=width, highlight=False, force_terminal=color, color_system=colors)  # type: ignore[arg-type]
-    console.print(to_terminal(report))
+    console.print(to_terminal(report, full=full))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -26,6 +26,26 @@ def test_the_first_line_is_the_verdict_in_its_colour(report, kind, code):
     first = shown(report(kind), 400, color=True).splitlines()[0]
     assert first.startswith(code)
     assert plain(first).endswith(f"{kind.capitalize()}.[0m")
+
+
+@pytest.mark.parametrize("kind", ["ship", "hold", "reject", "nothing", "hostile"])
+def test_the_short_form_fits_into_fifteen_lines(report, kind):
+    lines = shown(report(kind), 10_000, full=False).splitlines()
+    assert len(lines) <= LINES
+    assert lines[0] == plain(report(kind).sentence).rstrip()
+
+
+def test_the_short_form_of_a_hold_says_what_is_left(report):
+    text = shown(report("hold"), 400, full=False)
+    for part in (
+        "no difference visible so far; about 9\u202f500 requests (2.0 days) to go, for primary helpfulness",
+        "open: gate aa: ",
+        "shorter with repeat_control 0.25 → 1: about 700 requests, as a new plan that starts from zero",
+        "! The judge helpfulness decides and is not calibrated",
+        "Where the candidate is worse: refusal 7, cut off 2",
+        "✕ gate judge: 9.1 %",
+    ):
+        assert part in text, part
 
 
 def test_undecided_metrics_are_named(report):
