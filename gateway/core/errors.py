@@ -21,7 +21,6 @@ TransportError               one attempt failed on the wire; relay.py handles it
 └── BodyCut                  the response head arrived; the body was incomplete
 ConfigError                  all mistakes in one config file, one line each
 CannotRun                    a program cannot run; the command line prints the message
-└── NotInstalled             an optional package is missing
 StreamDown                   the stream server cannot be reached now
 """
 
@@ -203,10 +202,6 @@ class ConfigError(Exception):
 
 class CannotRun(Exception):
     """A program cannot run; the message says why and what to do. The command line prints it as it is."""
-
-
-class NotInstalled(CannotRun):
-    """An optional package is missing; the message says how to install it."""
 
 
 class StreamDown(Exception):

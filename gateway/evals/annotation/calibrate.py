@@ -99,13 +99,13 @@ class CalibrationResult:
 
 
 def read(url: str, options: CalibrationOptions) -> CalibrationResult:
-    """The calibration from the store as it is now. Raises StoreUnavailable, NothingScored."""
+    """The calibration from the store as it is now. Raises CannotRun."""
     with reading(url) as connection:
         return calibrate(connection, options)
 
 
 def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationResult:
-    """Raises NothingScored."""
+    """Raises CannotRun if the scorer has scored nothing."""
     version = newest_version(connection, options.scorer)
     selection = ScoreSelection(experiment=options.experiment)
     rows = (

@@ -32,10 +32,6 @@ from gateway.evals.store.query import Reading, full_exchange, reading
 _ALL = 1 << 62
 
 
-class NothingScored(CannotRun):
-    """This scorer has scored nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
     scorer: str
@@ -60,7 +56,7 @@ class DrawnItem:
 class Desk:
     """The items that a scorer had judged when the desk was opened, in the order in which people label them.
 
-    clock: Unix time in seconds. Raises NothingScored, and ValueError for a favour that is not positive.
+    clock: Unix time in seconds. Raises CannotRun, and ValueError for a favour that is not positive.
     """
 
     def __init__(self, connection: Reading, request: LabelRequest, clock: Callable[[], float] = time.time) -> None:
@@ -175,17 +171,17 @@ class Desk:
 
 
 def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
-    """The version of the scorer that scored last. Raises NothingScored."""
+    """The version of the scorer that scored last. Raises CannotRun if it has scored nothing."""
     version = version_of(connection, scorer)
     if version is not None:
         return version
     others = ", ".join(scorers_seen(connection))
     hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score what was recorded"
-    raise NothingScored(f'scorer "{scorer}" has scored nothing yet; {hint}')
+    raise CannotRun(f'scorer "{scorer}" has scored nothing yet; {hint}')
 
 
 def open_desk(url: str, request: LabelRequest) -> Desk:
-    """Raises StoreUnavailable, NothingScored, ValueError."""
+    """Raises StoreUnavailable, CannotRun, ValueError."""
     with reading(url) as connection:
         return Desk(connection, request)
 
@@ -209,7 +205,7 @@ def save_labels(url: str, labels: Sequence[Label]) -> None:
 def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> list[Label]:
     """Saves the labels of a sheet, all or none, and returns them. share: see Desk.imported.
 
-    Raises SheetError, NothingScored, StoreUnavailable, and ValueError for a share outside (0, 1].
+    Raises CannotRun (StoreUnavailable among others), and ValueError for a share outside (0, 1].
     """
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")

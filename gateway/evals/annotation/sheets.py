@@ -22,10 +22,6 @@ MAX_ERRORS = 20
 _ID_COLUMNS = ("id", "subject_id", "exchange_id")
 
 
-class SheetError(CannotRun):
-    """A sheet that cannot be imported. The message lists every error with its line."""
-
-
 @dataclass(frozen=True, slots=True)
 class SheetRow:
     """A row with a verdict."""
@@ -64,7 +60,7 @@ def form_of(path: Path | None) -> Form:
 
 def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]) -> list[SheetRow]:
     """Every row with a verdict. swapped: whether the sheet shows this pair's second answer first. known: whether the
-    scorer has judged this id. Raises SheetError with every error."""
+    scorer has judged this id. Raises CannotRun with every error."""
     rows: list[SheetRow] = []
     errors: list[str] = []
     for line, values in _lines(path):
@@ -76,7 +72,7 @@ def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Ca
             rows += [] if row is None else [row]
     if errors:
         more = [f"… and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else []
-        raise SheetError("\n".join([*errors[:MAX_ERRORS], *more]))
+        raise CannotRun("\n".join([*errors[:MAX_ERRORS], *more]))
     return rows
 
 
@@ -113,10 +109,10 @@ def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """(line, values) of each row. The header of a CSV file is line 1."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise SheetError(f"{path} is larger than {MAX_BYTES >> 20} MB")
+            raise CannotRun(f"{path} is larger than {MAX_BYTES >> 20} MB")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SheetError(f"{path} cannot be read: {error}") from error
+        raise CannotRun(f"{path} cannot be read: {error}") from error
     return _objects(path, text) if form_of(path) == "jsonl" else _table(path, text)
 
 
@@ -128,9 +124,9 @@ def _objects(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
         try:
             value = orjson.loads(each)
         except orjson.JSONDecodeError as error:
-            raise SheetError(f"{path.name}, line {line}: invalid JSON: {error}") from None
+            raise CannotRun(f"{path.name}, line {line}: invalid JSON: {error}") from None
         if not isinstance(value, dict):
-            raise SheetError(f"{path.name}, line {line}: not a JSON object")
+            raise CannotRun(f"{path.name}, line {line}: not a JSON object")
         found.append((line, value))
     return found
 
@@ -143,7 +139,7 @@ def _table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
     try:
         return [(reader.line_num, {str(k).strip().lower(): v for k, v in row.items()}) for row in reader]
     except csv.Error as error:
-        raise SheetError(f"{path.name}, line {reader.line_num}: {error}") from None
+        raise CannotRun(f"{path.name}, line {reader.line_num}: {error}") from None
 
 
 def _cell(value: Any) -> Any:

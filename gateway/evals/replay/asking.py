@@ -140,10 +140,6 @@ Sleep = Callable[[float], Awaitable[None]]
 _PERMANENT = (401, 403, 404)  # every further request to this target would fail in the same way
 
 
-class Misconfigured(CannotRun):
-    """The gateway refuses every request to this target. The message quotes its error."""
-
-
 @dataclass(frozen=True, slots=True)
 class RequestPacing:
     concurrency: int = 8
@@ -205,7 +201,10 @@ class RetryingRequester:
         self._turns = RequestPacer(pace.rate, sleep)
 
     async def ask(self, request: ReplayRequest) -> ReplayAnswer:
-        """The answer, or the last failure, as a row for the store. Raises Misconfigured."""
+        """The answer, or the last failure, as a row for the store.
+
+        Raises CannotRun if the gateway refuses every request to this target.
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -245,4 +244,4 @@ class RetryingRequester:
 
 def _check(request: ReplayRequest, reply: HttpReply, failure: ReplayFailure) -> None:
     if reply.status in _PERMANENT:
-        raise Misconfigured(f"{request.target.name} refuses all requests: {failure.error}")
+        raise CannotRun(f"{request.target.name} refuses all requests: {failure.error}")

@@ -17,16 +17,12 @@ from typing import Any, Literal
 
 import orjson
 
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 
 COLUMNS = ("examples", "ground_truth", "cluster")
 _FIELD_CHARACTERS = 1 << 27
 _BATCH_ROWS = 1024
-
-
-class DatasetError(CannotRun):
-    """A dataset cannot be used. The message has one line for each error, with its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +37,15 @@ class DatasetRow:
 
 
 def rows(path: Path) -> Iterator[DatasetRow]:
-    """Raises DatasetError for another kind of file, one that cannot be opened, or one without a usable header."""
+    """Raises CannotRun for another kind of file, one that cannot be opened, or one without a usable header."""
     read = READERS.get(path.suffix.lower())
     if read is None:
         instead = "; a file with one JSON object per line is .jsonl" if path.suffix.lower() == ".json" else ""
-        raise DatasetError(f"{path}: not a dataset; expected {', '.join(READERS)}{instead}")
+        raise CannotRun(f"{path}: not a dataset; expected {', '.join(READERS)}{instead}")
     try:
         yield from read(path)
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CannotRun(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _csv(path: Path) -> Iterator[DatasetRow]:
@@ -87,7 +83,7 @@ class _Lines:
             return next(self._lines)
         except UnicodeDecodeError as error:
             place = f"{self._path}: line {_bad_line(self._path)}"
-            raise DatasetError(f"{place}: not UTF-8 text; save it as UTF-8") from error
+            raise CannotRun(f"{place}: not UTF-8 text; save it as UTF-8") from error
 
 
 def _encoding(path: Path) -> str:
@@ -110,7 +106,7 @@ def _header_line(path: Path, lines: Iterator[str]) -> list[str]:
     for line in lines:
         if line.strip():
             return [line]
-    raise DatasetError(f"{path}: empty; expected a first line with the columns examples,ground_truth")
+    raise CannotRun(f"{path}: empty; expected a first line with the columns examples,ground_truth")
 
 
 def _delimiter(header: str) -> str:
@@ -122,13 +118,13 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
-        raise DatasetError(f"{path}: line 1: not CSV: {error}") from error
+        raise CannotRun(f"{path}: line 1: not CSV: {error}") from error
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise DatasetError(f"{path}: line 1: column {', '.join(twice)} appears twice; expected each column once")
+        raise CannotRun(f"{path}: line 1: column {', '.join(twice)} appears twice; expected each column once")
     if "examples" not in names:
         found = ", ".join(names[:8])
-        raise DatasetError(f"{path}: line 1: no column examples; expected examples,ground_truth, found {found}")
+        raise CannotRun(f"{path}: line 1: no column examples; expected examples,ground_truth, found {found}")
     return names
 
 
@@ -165,7 +161,7 @@ def _parquet(path: Path) -> Iterator[DatasetRow]:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
-        raise NotInstalled(f'{path}: Parquet needs pyarrow: pip install "assay-gateway[parquet]"') from error
+        raise CannotRun(f'{path}: Parquet needs pyarrow: pip install "assay-gateway[parquet]"') from error
     arrow: Any = import_module("pyarrow")
     try:
         with parquet.ParquetFile(path) as file:
@@ -175,7 +171,7 @@ def _parquet(path: Path) -> Iterator[DatasetRow]:
                     number += 1
                     yield DatasetRow(f"row {number}", values)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
-        raise DatasetError(f"{path}: not Parquet: {error}") from error
+        raise CannotRun(f"{path}: not Parquet: {error}") from error
 
 
 READERS: Mapping[str, Callable[[Path], Iterator[DatasetRow]]] = MappingProxyType(
@@ -365,7 +361,7 @@ class Dataset:
         return self.path.name
 
     def items(self) -> Iterator[DatasetItem]:
-        """The items in order, one at a time. Raises DatasetError if the file has changed since the scan."""
+        """The items in order, one at a time. Raises CannotRun if the file has changed since the scan."""
         number = 0
         for item in _items(self.path):
             at = number * _DIGEST_BYTES
@@ -374,11 +370,11 @@ class Dataset:
             yield item
             number += 1
         if number != self.rows:
-            raise DatasetError(f"{self.path} changed during the replay (row {number + 1}); start again")
+            raise CannotRun(f"{self.path} changed during the replay (row {number + 1}); start again")
 
 
 def scan(path: Path) -> Dataset:
-    """Reads the complete file without keeping its rows. Raises DatasetError with the first errors and their lines."""
+    """Reads the complete file without keeping its rows. Raises CannotRun with the first errors and their lines."""
     digest, digests, errors = sha256(), bytearray(), []
     counts = {"rows": 0, "references": 0, "blank": 0}
     ignored: set[str] = set()
@@ -405,9 +401,9 @@ def scan(path: Path) -> Dataset:
     if count > _MAX_ERRORS:
         errors.append(f"{path}: and {count - _MAX_ERRORS} more")
     if errors:
-        raise DatasetError("\n".join(errors))
+        raise CannotRun("\n".join(errors))
     if not counts["rows"]:
-        raise DatasetError(f"{path}: there are no rows; expected at least one question")
+        raise CannotRun(f"{path}: there are no rows; expected at least one question")
     names = tuple(plain(name) for name in sorted(ignored))
     return Dataset(path, digest.hexdigest(), **counts, ignored=names, _digests=bytes(digests))
 
@@ -416,14 +412,14 @@ def _items(path: Path) -> Iterator[DatasetItem]:
     number = 0
     for row in rows(path):
         if row.error is not None:
-            raise DatasetError(f"{path}: {row.place}: {row.error}")
+            raise CannotRun(f"{path}: {row.place}: {row.error}")
         if row.values is None:
             continue
         number += 1
         try:
             yield item_of(row.values, number).item
         except (ValueError, TypeError) as error:
-            raise DatasetError(f"{path}: {row.place}: {error}") from error
+            raise CannotRun(f"{path}: {row.place}: {error}") from error
 
 
 def _item_digest(item: DatasetItem) -> bytes:

@@ -159,10 +159,6 @@ Say = Callable[[str], None]
 OWN = "replay"  # the directory of the replay's own gateway, in the data directory
 
 
-class GatewayUnreachable(CannotRun):
-    """The gateway that was named does not answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class GatewayLocation:
     """Where the command line and the config say that a gateway is."""
@@ -186,7 +182,7 @@ async def reached(
 ) -> AsyncIterator[tuple[ReachedGateway, tuple[ReplayTarget, ...]]]:
     """The gateway, while the context is open, and the targets as it names them.
 
-    Raises GatewayUnreachable, TargetError.
+    Raises CannotRun if the gateway does not answer, TargetError if it lacks the target.
     """
     running, targets = await _running(location, names)
     if running is not None:
@@ -210,7 +206,7 @@ async def _running(
     gateway = ReachedGateway(_v1(url), _key(evals, location, url))
     if not await _answers(gateway):
         if location.url or location.config.evals.base_url:
-            raise GatewayUnreachable(f"no gateway answers at {gateway.base_url}; start it, or leave out --gateway")
+            raise CannotRun(f"no gateway answers at {gateway.base_url}; start it, or leave out --gateway")
         return None, ()  # the address is from a `gateway up` that has ended
     try:
         return gateway, resolve_targets(names, location.config, own=False)

@@ -23,10 +23,6 @@ MEASURED = (FAILED, SECONDS, OUTPUT, COST)
 ERROR_RATE = Guardrail(FAILED.name, 0.02)
 
 
-class OptionError(CannotRun):
-    """An option that does not fit the others, or the dataset."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
     targets: tuple[str, ...]
@@ -62,15 +58,15 @@ def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[s
     """The scorers of this replay: as configured, or with their default options."""
     names = options.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise OptionError(f"--scorers: {', '.join(twice)} is named twice")
+        raise CannotRun(f"--scorers: {', '.join(twice)} is named twice")
     # `share` is for traffic; of a dataset, every answer is scored.
     return {name: (config.scorers.get(name) or ScorerConfig()).model_copy(update={"share": 1.0}) for name in names}
 
 
 def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
-    """The scorers of single answers. Raises OptionError if a scorer of pairs was named."""
+    """The scorers of single answers. Raises CannotRun if a scorer of pairs was named."""
     if wrong := [name for name in options.scorers if name in built.pairs]:
-        raise OptionError(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each one alone")
+        raise CannotRun(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each one alone")
     return built.single
 
 
@@ -79,16 +75,16 @@ def metrics(scorers: Mapping[str, RegisteredScorer]) -> tuple[ReplayMetric, ...]
 
 
 def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:
-    """The scope of the report; the caller adds what is known only at the end. Raises OptionError."""
+    """The scope of the report; the caller adds what is known only at the end. Raises CannotRun."""
     primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
     guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in options.guardrails}}
     known = [m.name for m in (*found, *MEASURED)]
     for metric in guards:
         if metric not in known:
-            raise OptionError(f"--guard {metric}: there is no such metric{_hint(metric, known)}")
+            raise CannotRun(f"--guard {metric}: there is no such metric{_hint(metric, known)}")
         if metric == primary:
-            raise OptionError(f"--guard {metric}: it is the primary metric; set its margin with --margin")
+            raise CannotRun(f"--guard {metric}: it is the primary metric; set its margin with --margin")
     rows = rows_of(options, dataset)
     return ReportScope(
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
@@ -100,9 +96,9 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
 def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
     metric = next((m for m in found if m.name == primary), None)
     if primary is not None and metric is None:
-        raise OptionError(f"--primary {primary}: not among --scorers{_hint(primary, [m.name for m in found])}")
+        raise CannotRun(f"--primary {primary}: not among --scorers{_hint(primary, [m.name for m in found])}")
     if metric is not None and metric.direction == "neutral":
-        raise OptionError(f"--primary {primary}: a neutral metric has no better direction; choose another")
+        raise CannotRun(f"--primary {primary}: a neutral metric has no better direction; choose another")
 
 
 def _described(settings: RequestSettings) -> tuple[tuple[str, str], ...]:

@@ -21,16 +21,7 @@ from gateway.evals.replay.compare import TargetSummary, summarize
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import ReplayDesign
 from gateway.evals.replay.gateway_choice import GatewayLocation, Say, reached, store_of
-from gateway.evals.replay.options import (
-    OptionError,
-    ReplayOptions,
-    metrics,
-    name_of,
-    question_of,
-    rows_of,
-    sections,
-    single,
-)
+from gateway.evals.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
 from gateway.evals.replay.sheet import sheet
@@ -44,14 +35,6 @@ from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.tasks import cancel_on_signal
 
 Watch = Callable[[ReplayProgress], None]
-
-
-class Interrupted(CannotRun):
-    """The user pressed Ctrl-C. The answers so far are stored."""
-
-
-class StoreWriteFailed(CannotRun):
-    """The store could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +83,9 @@ async def opened(
 
 
 def _check_judges(config: Config, built: BuiltScorers, say: Say) -> None:
-    """Notes every judge of the same family as a target. Raises OptionError for a judge that no model serves."""
+    """Notes every judge of the same family as a target. Raises CannotRun for a judge that no model serves."""
     if wrong := config_mistakes(config, built):
-        raise OptionError("\n".join(wrong))
+        raise CannotRun("\n".join(wrong))
     for caution in config_warnings(config, built):
         say(f"caution: {caution}")
 
@@ -110,7 +93,7 @@ def _check_judges(config: Config, built: BuiltScorers, say: Say) -> None:
 async def run_job(
     job: ReplayJob, requester: RetryingRequester, location: GatewayLocation, watch: Watch
 ) -> ReplayProgress:
-    """Runs the job to its end in the store of the config. Raises Interrupted, and what ReplayRun.run raises."""
+    """Runs the job to its end in the store of the config. Raises CannotRun."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
     cancel_on_signal(this)
@@ -124,7 +107,7 @@ async def run_job(
                 return await run.run()
             except asyncio.CancelledError:
                 done = run.progress.before + run.progress.done - run.progress.failed
-                raise Interrupted(
+                raise CannotRun(
                     f"stopped with {done} of {job.total} answers stored; the same command continues from there"
                 ) from None
             except ReplayStopped as error:
@@ -132,7 +115,7 @@ async def run_job(
                     f"{error}. The answers so far are stored; the same command continues from there"
                 ) from None
     except (StoreDown, WriteRejected) as error:
-        raise StoreWriteFailed(f"{error}. The same command continues from what is stored") from error
+        raise CannotRun(f"{error}. The same command continues from what is stored") from error
     finally:
         threads.close()
 

@@ -126,7 +126,7 @@ class ReplayRun:
     async def run(self) -> ReplayProgress:
         """Runs until everything is answered and stored, or the budget is spent. Answers are stored however it ends.
 
-        Raises ReplayStopped, Misconfigured, DatasetError, StoreDown and WriteRejected.
+        Raises CannotRun, its subclass ReplayStopped, StoreDown and WriteRejected.
         """
         self.progress.usd = await self._store.spent(self._job.name)
         todo = self._todo()

@@ -20,10 +20,6 @@ from gateway.evals.store.replays import LoggedCall, LogSelection, logged
 _REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # the placeholder of an image or a file in the store
 
 
-class NoLoggedCalls(CannotRun):
-    """The store has no exchange that can be replayed."""
-
-
 @dataclass(frozen=True, slots=True)
 class FrozenTraffic:
     rows: int
@@ -38,14 +34,14 @@ class FrozenTraffic:
 
 def freeze(store: str, wanted: LogSelection, path: Path) -> FrozenTraffic:
     """Writes the served calls of an alias, oldest first, as JSONL. Only the owner may read the file, since it holds
-    users' messages. Raises NoLoggedCalls, StoreUnavailable, FileExistsError.
+    users' messages. Raises CannotRun, FileExistsError.
     """
     left_out: Counter[str] = Counter()
     with reading(store) as connection:
         found = [row for row in (_row(each, left_out) for each in logged(connection, wanted)) if row is not None]
     if not found:
         since = "" if wanted.since is None else f" since {time.strftime('%F %T', time.localtime(wanted.since))}"
-        raise NoLoggedCalls(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
+        raise CannotRun(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.writelines(row + b"\n" for row in found)

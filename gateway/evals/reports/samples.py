@@ -23,10 +23,6 @@ _POLL_S = 0.1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class SampleNotFound(CannotRun):
-    """No exchange has this id."""
-
-
 class InvalidDuration(ValueError):
     """A text that is not a time span."""
 
@@ -55,7 +51,7 @@ def list_of(url: str, filter: ExchangeFilter) -> list[Found]:
 
 
 def find(url: str, exchange_id: str, wait_s: float) -> Found:
-    """One complete exchange; waits up to wait_s for it to be stored. Raises SampleNotFound."""
+    """One complete exchange; waits up to wait_s for it to be stored. Raises CannotRun if it is not."""
     ends = time.monotonic() + wait_s
     while True:
         try:
@@ -68,7 +64,7 @@ def find(url: str, exchange_id: str, wait_s: float) -> Found:
         if found is not None:
             return readable(found)
         if time.monotonic() >= ends:
-            raise SampleNotFound(
+            raise CannotRun(
                 f"no exchange {exchange_id} in the store; it was not sampled, or it is not scored yet (try --wait 5)"
             )
         time.sleep(_POLL_S)

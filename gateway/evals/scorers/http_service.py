@@ -28,10 +28,6 @@ MAX_REPLY_BYTES = 1 << 20
 MAX_KB = 4096  # of a request
 
 
-class InvalidServiceReply(Exception):
-    """The service replied with something that is not a score."""
-
-
 class ServiceCase(BaseModel):
     """A golden case as JSON."""
 
@@ -101,7 +97,7 @@ class HttpService:
         self._proving = asyncio.Lock()
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        """Raises Denied, InvalidServiceReply, OverBudget, Unreachable."""
+        """Raises Denied, OverBudget, Unreachable, and ValueError for a reply that is not a score."""
         if not self._proven:
             await self._prove()
         return await self._score(subject)
@@ -198,21 +194,19 @@ def _check(reply: HttpReply) -> None:
     if reply.status in (401, 402, 403):
         raise Denied(f"the service returned HTTP {reply.status}")
     if reply.status != 200:
-        raise InvalidServiceReply(
-            f"the service returned HTTP {reply.status}: {reply.body[:200].decode(errors='replace')}"
-        )
+        raise ValueError(f"the service returned HTTP {reply.status}: {reply.body[:200].decode(errors='replace')}")
 
 
 def _read(reply: HttpReply) -> list[ServiceScore]:
     try:
         parsed = _REPLY.validate_json(reply.body)
     except ValidationError as error:
-        raise InvalidServiceReply(
+        raise ValueError(
             f'the service returned no score ({_first(error)}): expected {{"value": …}}, {{"skipped": "…"}} or a list'
         ) from None
     scores = parsed if isinstance(parsed, list) else [parsed]
     if not scores or any((s.value is None) == (s.skipped is None) for s in scores):
-        raise InvalidServiceReply('the service returned no score: each object needs either "value" or "skipped"')
+        raise ValueError('the service returned no score: each object needs either "value" or "skipped"')
     return scores
 
 

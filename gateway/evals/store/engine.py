@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from gateway.core.errors import CannotRun, NotInstalled
+from gateway.core.errors import CannotRun
 
 Transaction = Connection
 """What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
@@ -164,7 +164,7 @@ def _made(target: URL) -> Engine:
     try:
         return create_engine(target)
     except ModuleNotFoundError as error:
-        raise NotInstalled("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
+        raise CannotRun("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
 
 
 def _make_private(target: URL) -> None:

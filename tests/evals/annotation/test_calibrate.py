@@ -11,9 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config.loading import parse
+from gateway.core.errors import CannotRun
 from gateway.evals.annotation.blind import LabelVerdict
 from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_figures, corrected_mean
-from gateway.evals.annotation.desk import LabelRequest, NothingScored, next_item, open_desk, save_labels
+from gateway.evals.annotation.desk import LabelRequest, next_item, open_desk, save_labels
 from gateway.evals.gauges import Gauges
 from gateway.evals.store.labels import labels_with_scores
 from gateway.evals.store.query import reading
@@ -136,7 +137,7 @@ def test_the_corrected_mean_of_all_traffic_is_the_groups_mean(bench, answers):
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(bench):
-    with pytest.raises(NothingScored, match="these scorers have: said"):
+    with pytest.raises(CannotRun, match="these scorers have: said"):
         calibrate(bench.connection, CalibrationOptions("sayd"))
 
 

@@ -11,11 +11,11 @@ from sqlalchemy import insert
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.core.errors import CannotRun
 from gateway.evals.annotation.blind import LabelVerdict, parse_verdict
 from gateway.evals.annotation.desk import (
     Desk,
     LabelRequest,
-    NothingScored,
     export_blind_sheet,
     export_labels,
     import_labels,
@@ -24,7 +24,7 @@ from gateway.evals.annotation.desk import (
     save_labels,
 )
 from gateway.evals.annotation.sampling import EVERYTHING
-from gateway.evals.annotation.sheets import SheetError, SheetRow
+from gateway.evals.annotation.sheets import SheetRow
 from gateway.evals.store import engine
 from gateway.evals.store.labels import labels_of, labels_with_pair_scores
 from gateway.evals.store.query import reading
@@ -124,7 +124,7 @@ def test_a_new_version_of_the_scorer_starts_over(url, label, keep, exchange):
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(url):
     with reading(url) as connection:
-        with pytest.raises(NothingScored, match='scorer "sayd" has scored nothing yet; these scorers have: said'):
+        with pytest.raises(CannotRun, match='scorer "sayd" has scored nothing yet; these scorers have: said'):
             Desk(connection, LabelRequest("sayd", "ada"))
         with pytest.raises(ValueError, match="favour is 0"):
             Desk(connection, LabelRequest("said", "ada", favour=0.0))
@@ -173,14 +173,14 @@ def test_the_version_that_scored_last_is_used(keep, exchange):
     with reading(url) as connection:
         found = newest_version(connection, "said")
         assert (found.version, found.subject, found.direction) == ("3", "exchange", "minimise")
-        with pytest.raises(NothingScored, match="these scorers have: said"):
+        with pytest.raises(CannotRun, match="these scorers have: said"):
             newest_version(connection, "other")
 
 
 def test_without_scores_the_error_names_the_next_step(keep):
     with (
         reading(keep([])) as connection,
-        pytest.raises(NothingScored, match="has scored nothing yet; run `gateway evaluate`"),
+        pytest.raises(CannotRun, match="has scored nothing yet; run `gateway evaluate`"),
     ):
         newest_version(connection, "said")
 
@@ -248,7 +248,7 @@ def test_a_sheet_with_an_error_is_not_imported_at_all(cli, tmp_path):
     rows = [json.loads(line) for line in text.splitlines()]
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(json.dumps({**r, "verdict": v}) for r, v in zip(rows, ("g", "great"), strict=True)))
-    with pytest.raises(SheetError, match=r"bad\.jsonl, line 2: 'great' is not a verdict"):
+    with pytest.raises(CannotRun, match=r"bad\.jsonl, line 2: 'great' is not a verdict"):
         import_labels(cli.url, path, LabelRequest("said", "ada"), None)
     assert export_labels(cli.url, None, "jsonl") == ""
     result = cli("import", str(path), "--scorer", "said")

@@ -8,8 +8,9 @@ import json
 
 import pytest
 
+from gateway.core.errors import CannotRun
 from gateway.evals.annotation.blind import HELP, BlindItem, LabelVerdict
-from gateway.evals.annotation.sheets import SheetError, SheetRow, blind_sheet, form_of, read, sheet
+from gateway.evals.annotation.sheets import SheetRow, blind_sheet, form_of, read, sheet
 
 HOSTILE = '=HYPERLINK("http://x";"y")\x1b[2J<script>alert(1)</script>'
 
@@ -59,7 +60,7 @@ def test_exported_values_of_pairs_are_the_stored_ones(tmp_path):
 
 
 def test_every_error_is_reported_with_its_line(tmp_path):
-    with pytest.raises(SheetError) as caught:
+    with pytest.raises(CannotRun) as caught:
         taken(tmp_path, 'id,verdict\ne1,g\nx1,g\ne2,"may\nbe"\n,g\ne3,q\n')
     assert str(caught.value).splitlines() == [
         's.csv, line 3: the scorer has not judged "x1"',
@@ -75,10 +76,10 @@ def test_every_error_is_reported_with_its_line(tmp_path):
      ("id,verdict\n" + "x" * 200_000 + ",g", "s.csv", "line")],
 )  # fmt: skip
 def test_an_unreadable_sheet_is_reported(tmp_path, text, name, message):
-    with pytest.raises(SheetError, match=message):
+    with pytest.raises(CannotRun, match=message):
         taken(tmp_path, text, name=name)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SheetError, match="cannot be read"):
+    with pytest.raises(CannotRun, match="cannot be read"):
         read(tmp_path / "b.csv", "exchange", bool, bool)
 
 

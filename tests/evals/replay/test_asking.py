@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.evals.http_client import GatewayClient, HttpConnections, HttpReply
 from gateway.evals.replay.asking import (
-    Misconfigured,
     ReplayFailure,
     ReplayRequest,
     RequestPacer,
@@ -183,7 +183,7 @@ async def test_a_late_answer_is_a_timeout(upstream, connections) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_permanent_error_ends_the_replay(upstream, connections, status: int) -> None:
     upstream.answers(status, b'{"error":{"message":"no such key"}}')
-    with pytest.raises(Misconfigured, match=f"one refuses all requests: HTTP {status}: no such key"):
+    with pytest.raises(CannotRun, match=f"one refuses all requests: HTTP {status}: no such key"):
         await asker(upstream, connections, Sleeper()).ask(REQUEST)
 
 

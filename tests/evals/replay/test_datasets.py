@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.replay.datasets import DatasetError, DatasetItem, bare, item_of, rows, scan
+from gateway.core.errors import CannotRun
+from gateway.evals.replay.datasets import DatasetItem, bare, item_of, rows, scan
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -60,7 +61,7 @@ def test_a_rows_place_is_its_first_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(CannotRun, match=message):
         list(rows(written(tmp_path / "d.csv", content)))
 
 
@@ -88,7 +89,7 @@ def test_parquet_has_the_same_rows(tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.Table.from_pylist(TWO), tmp_path / "d.parquet")
     assert [(r.place, r.values) for r in rows(tmp_path / "d.parquet")] == [("row 1", TWO[0]), ("row 2", TWO[1])]
-    with pytest.raises(DatasetError, match="not Parquet"):
+    with pytest.raises(CannotRun, match="not Parquet"):
         list(rows(written(tmp_path / "x.parquet", b"examples\n")))
 
 
@@ -96,12 +97,12 @@ def test_parquet_has_the_same_rows(tmp_path: Path) -> None:
     ("name", "message"), [("d.json", r"a file with one JSON object per line is .jsonl"), ("d.xls", "expected .csv")]
 )
 def test_another_kind_of_file_is_refused_with_the_known_kinds(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(CannotRun, match=message):
         list(rows(written(tmp_path / name, "")))
 
 
 def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+    with pytest.raises(CannotRun, match="cannot be read: No such file"):
         list(rows(tmp_path / "gone.csv"))
 
 
@@ -198,7 +199,7 @@ def test_the_same_rows_have_the_same_hash_in_every_format(tmp_path: Path) -> Non
 
 def test_the_first_ten_errors_are_reported_with_their_lines(tmp_path: Path) -> None:
     path = written(tmp_path / "d.csv", "examples,ground_truth\n" + "a,b,c\n" + "ok,\n" + ",x\n" * 12)
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(CannotRun) as error:
         scan(path)
     lines = str(error.value).splitlines()
     assert lines[0] == f"{path}: line 2: 3 cells for 2 columns; quote cells that hold the delimiter"
@@ -208,7 +209,7 @@ def test_the_first_ten_errors_are_reported_with_their_lines(tmp_path: Path) -> N
 
 
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no rows; expected at least one question"):
+    with pytest.raises(CannotRun, match="no rows; expected at least one question"):
         scan(written(tmp_path / "d.jsonl", "\n\n"))
 
 
@@ -216,7 +217,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_changes_meanwhile_stops_the_replay(tmp_path: Path, now: str) -> None:
     dataset = scan(written(tmp_path / "d.csv", "examples\na\nb\n"))
     written(dataset.path, now)
-    with pytest.raises(DatasetError, match="changed during the replay"):
+    with pytest.raises(CannotRun, match="changed during the replay"):
         list(dataset.items())
 
 

@@ -18,15 +18,7 @@ from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.replay.design import TargetError, resolve_targets
-from gateway.evals.replay.gateway_choice import (
-    GatewayLocation,
-    GatewayUnreachable,
-    answers,
-    gateway_yaml,
-    own_gateway,
-    reached,
-    store_of,
-)
+from gateway.evals.replay.gateway_choice import GatewayLocation, answers, gateway_yaml, own_gateway, reached, store_of
 from gateway.fake import FakeUpstream
 
 CONFIG = """
@@ -129,7 +121,7 @@ async def test_the_gateway_of_gateway_up_gets_its_own_key(place: GatewayLocation
 
 async def test_a_named_gateway_that_does_not_answer_is_an_error(place: GatewayLocation) -> None:
     with pytest.raises(
-        GatewayUnreachable, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave out --gateway"
+        CannotRun, match=r"no gateway answers at http://127\.0\.0\.1:9/v1; start it, or leave out --gateway"
     ):
         await asked(replace(place, url=DEAD), "one")
 

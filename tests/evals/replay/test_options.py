@@ -11,19 +11,11 @@ import pytest
 from gateway.config.loading import parse
 from gateway.config.models import Config
 from gateway.config.scorers import ScorerConfig
+from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import RequestSettings
-from gateway.evals.replay.options import (
-    OptionError,
-    ReplayOptions,
-    metrics,
-    name_of,
-    question_of,
-    rows_of,
-    sections,
-    single,
-)
+from gateway.evals.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.scoring.registry import build, build_all
 
 BARE = """
@@ -53,10 +45,10 @@ def test_the_default_scorers_fit_the_dataset(dataset: Dataset, bare: Config) -> 
 
 
 def test_a_repeated_or_pairwise_scorer_is_refused(dataset: Dataset, bare: Config) -> None:
-    with pytest.raises(OptionError, match="--scorers: exact is named twice"):
+    with pytest.raises(CannotRun, match="--scorers: exact is named twice"):
         sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
     pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
-    with pytest.raises(OptionError, match="--scorers: edit_distance: compares two answers"):
+    with pytest.raises(CannotRun, match="--scorers: edit_distance: compares two answers"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
 
 
@@ -86,7 +78,7 @@ def test_a_wrong_option_is_refused_with_the_known_values(
     dataset: Dataset, changes: dict[str, object], message: str
 ) -> None:
     found = metrics(build({"length": ScorerConfig(), "exact": ScorerConfig()}))
-    with pytest.raises(OptionError, match=message.replace("?", r"\?")):
+    with pytest.raises(CannotRun, match=message.replace("?", r"\?")):
         question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
+from gateway.core.errors import CannotRun
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.gateway_choice import GatewayLocation, GatewayUnreachable
-from gateway.evals.replay.options import OptionError, ReplayOptions
-from gateway.evals.replay.replay import Interrupted, replay
+from gateway.evals.replay.gateway_choice import GatewayLocation
+from gateway.evals.replay.options import ReplayOptions
+from gateway.evals.replay.replay import replay
 from gateway.evals.replay.run import ReplayProgress, ReplayStopped
 from gateway.evals.store.engine import StoreUnavailable
 from gateway.fake import Fault, Received
@@ -75,7 +76,7 @@ async def test_an_interrupted_replay_continues(
             running[0].cancel()
 
     running.append(asyncio.ensure_future(replay(dataset, asked, named, QUIET, stop)))  # noqa: TID251 - awaited below
-    with pytest.raises(Interrupted, match=r"stopped with \d+ of 60 answers stored; the same command continues"):
+    with pytest.raises(CannotRun, match=r"stopped with \d+ of 60 answers stored; the same command continues"):
         await running[0]
     found = await replay(dataset, asked, named, QUIET, QUIET)
     assert found.progress.before >= 20
@@ -86,7 +87,7 @@ async def test_an_interrupted_replay_continues(
 async def test_a_dead_target_stops_the_replay(named: GatewayLocation, questions: Callable[[int], Path], served) -> None:
     served.always(Fault.status(500))
     asked = replace(OPTIONS, pace=RequestPacing(concurrency=2, attempts=1, stop_after=3))
-    with pytest.raises(GatewayUnreachable):
+    with pytest.raises(CannotRun):
         await replay(scan(questions(30)), asked, named, QUIET, QUIET)
     served.always(None)
     served.answers(500, b'{"error": {"message": "out of memory"}}')
@@ -139,5 +140,5 @@ async def test_a_judge_uses_the_same_gateway(gateway_yaml, tmp_path: Path, quest
         for line in notes
     )
     misspelt = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
-    with pytest.raises(OptionError, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
+    with pytest.raises(CannotRun, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
         await replay(scan(questions(3)), QUALITY, replace(place, config=load(misspelt)), QUIET, QUIET)

@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from gateway.core.completion import completion_of
+from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
-from gateway.evals.replay.traffic_snapshot import NoLoggedCalls, freeze
+from gateway.evals.replay.traffic_snapshot import freeze
 from gateway.evals.store.replays import LogSelection
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import Store
@@ -73,10 +74,10 @@ def test_an_existing_file_is_not_overwritten(logged: str, tmp_path: Path) -> Non
 
 
 def test_without_calls_the_error_gives_the_reasons(logged: str, tmp_path: Path) -> None:
-    with pytest.raises(NoLoggedCalls, match='no call of "gone" to replay'):
+    with pytest.raises(CannotRun, match='no call of "gone" to replay'):
         freeze(logged, LogSelection("gone", None, 100), tmp_path / "x.jsonl")
-    with pytest.raises(NoLoggedCalls, match=r'no call of "chat" since .* \(1 whose questions'):
+    with pytest.raises(CannotRun, match=r'no call of "chat" since .* \(1 whose questions'):
         freeze(logged, LogSelection("chat", 4.0, 100), tmp_path / "x.jsonl")
-    with pytest.raises(NoLoggedCalls, match="since"):
+    with pytest.raises(CannotRun, match="since"):
         freeze(logged, LogSelection("chat", time.time(), 100), tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()

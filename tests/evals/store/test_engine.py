@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from gateway.core.errors import NotInstalled
+from gateway.core.errors import CannotRun
 from gateway.evals.store import engine
 from gateway.evals.store.tables import metadata
 
@@ -137,5 +137,5 @@ def test_an_unsupported_url_is_refused_without_showing_it(url, said):
 
 def test_a_missing_driver_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(NotInstalled, match=r"pip install 'assay-gateway\[postgres\]'"):
+    with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[postgres\]'"):
         engine.reader("postgresql://u@h/d")
