@@ -298,6 +298,7 @@ class HttpProtocol(asyncio.Protocol):
     def _bypass_parser(self, data: bytes) -> bytes:
         """Adds a piece of a large body to its request. Returns what follows the body, which a new parser reads."""
         request, rest = self._receiving, b""
+        self._since = self.loop.time()
         if len(data) > self._bulk:
             data, rest = data[: self._bulk], data[self._bulk :]
         self._bulk -= len(data)

@@ -168,6 +168,24 @@ async def test_a_body_that_stalls_is_a_disconnect(talk: Any) -> None:
     assert left.is_set()
 
 
+@pytest.mark.parametrize("framing", ["short", "long", "chunked"])
+async def test_a_body_that_keeps_flowing_is_not_cut(talk: Any, framing: str) -> None:
+    """body_s is the time between two pieces, also of a body so long that it bypasses the parser."""
+    size = 200_000 if framing == "long" else 1000
+    pieces = 20
+    app, piece = App(), b"x" * (size // pieces)
+    line = await talk(app, body_s=1.5, head_s=1.5)
+    length = b"Transfer-Encoding: chunked" if framing == "chunked" else b"Content-Length: %d" % size
+    await line.say(POST + length + b"\r\n\r\n")
+    for _ in range(pieces):
+        await asyncio.sleep(0.12)  # 2.4 s in all
+        await line.say(b"%x\r\n%b\r\n" % (len(piece), piece) if framing == "chunked" else piece)
+    if framing == "chunked":
+        await line.say(b"0\r\n\r\n")
+    await line.until(b"ok")
+    assert app.heard == [("/first", piece * pieces)]
+
+
 async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> None:
     """While reading is paused the client cannot send."""
     read = asyncio.Event()
