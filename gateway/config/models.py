@@ -34,7 +34,8 @@ class ApiKey(Section):
     """The models that this key may use. Default: all."""
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
     """What its requests may control: `sample` (force or forbid recording by header), `target` (choose a target by
-    header), `passthrough` (use other /v1/ paths)."""
+    header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
+    them)."""
     sample: Literal["rules", "never"] = "rules"
     """`never` takes its calls out of the population that is sampled and scored."""
     content: Content | None = None

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from gateway.config.models import Config
 from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
@@ -29,6 +30,7 @@ from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.request.parse import read_call, read_options
+from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
@@ -128,7 +130,9 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application under another ASGI server, or behind middleware."""
         if scope["type"] == "http":
-            endpoint = self.find(scope["method"].encode(), scope["path"].encode())
+            path = self.canonical(scope.get("raw_path") or scope["path"].encode())
+            scope = {**scope, "path": unquote(path.decode("latin-1")), "raw_path": path}
+            endpoint = self.find(scope["method"].encode(), path)
             if endpoint is not None:
                 request = AsgiRequest(scope, receive, self.gateway.tasks)
                 await self.answer(endpoint, request, AsgiClient(send))
@@ -138,6 +142,12 @@ class App:
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
         """The endpoint of the hot path at this path; None: `pages` answers."""
         return ROUTES.get(path) if method == b"POST" else None
+
+    def canonical(self, path: bytes) -> bytes:
+        """The one spelling of a path that `find` does not know: an endpoint's, however it was spelled, or the same with
+        single slashes. A path with dot segments is none of an endpoint's: no client sends them with good intent."""
+        meant = b"/" + b"/".join(segments(path))
+        return meant if meant in ROUTES else single_slashes(path)
 
     async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
         """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
@@ -259,6 +269,9 @@ def unknown_path(path: str, method: str) -> GatewayError:
         refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}", retry=False)
         refused.allow = allow
         return refused
+    meant = resolved(path.encode()).lower()
+    if meant in ROUTES and meant != path.encode():
+        return NotFound(f"{path[:200]} does not exist here; did you mean {meant.decode()}?", retry=False)
     if path.startswith("/v1/realtime"):
         return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
     if path.encode() in ENDPOINTS or path == "/models":

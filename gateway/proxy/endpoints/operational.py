@@ -20,11 +20,12 @@ from gateway.config.environment import shared_metrics
 from gateway.core.errors import GatewayError, InvalidKey, NotAllowed
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
-from gateway.proxy.app import Gateway, unknown_path
+from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
 from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.request.auth import matches
+from gateway.proxy.request.paths import resolved, segments
 from gateway.proxy.types import ClientGone
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -153,6 +154,12 @@ class OperationalPages:
         raise unknown_path(request.scope["path"], request.method)
 
 
+def is_reserved(raw: bytes) -> bool:
+    """Whether a server could read this path as one that is never forwarded: `keys[].models` limits the endpoints."""
+    meant = resolved(raw).lower()
+    return meant.startswith((b"/v1/realtime", b"/v1/v1/")) or (meant in ROUTES and meant != raw)
+
+
 _ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -163,8 +170,9 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         now = gateway()
         upstream = now.config.passthrough
         path = scope["path"]
-        leads_out = not {".", ".."}.isdisjoint(path.split("/"))  # of the upstream's base path, with its credential
-        if upstream is None or leads_out or path.startswith(("/v1/realtime", "/v1/v1/")):
+        raw: bytes = scope.get("raw_path") or path.encode()
+        leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
+        if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
         caller = now.keys.caller(dict(scope["headers"]))
         if "passthrough" not in caller.allow:

@@ -21,11 +21,11 @@ async def passing(start: Any, configured: Callable[..., dict[str, Any]], upstrea
     return await start(config)
 
 
-async def raw(gateway: Any, request: str) -> bytes:
+async def raw(gateway: Any, request: str, body: str = "") -> bytes:
     """Over a socket, since a well-bred client would tidy a path up."""
     host, port = gateway.base_url.removesuffix("/v1").removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"{request}\r\nhost: x\r\nauthorization: Bearer test-key\r\nconnection: close\r\n\r\n".encode())
+    writer.write(f"{request}\r\nhost: x\r\nauthorization: Bearer test-key\r\nconnection: close\r\n\r\n{body}".encode())
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -75,3 +75,38 @@ async def test_only_a_key_that_may_uses_other_paths(passing: Any, upstream: Fake
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "permission_denied")
     assert not upstream.calls
     assert (await passing.client.get("/files")).status_code == 200
+
+
+SPELLINGS = [
+    "/v1/chat/completions/", "/v1//chat/completions", "//v1/chat/completions", "/v1/%63hat/completions",
+    "/v1/chat%2fcompletions", "/v1/chat%252fcompletions",
+    "/v1/chat/completions;x", "/v1/chat/completions%3Fx",
+    "/v1/chat/completions%20",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+async def test_every_spelling_of_a_routed_path_is_routed(passing: Any, upstream: FakeUpstream, path: str) -> None:
+    """Otherwise it would go out raw: past aliases, the key's models, metrics and records."""
+    got = [await raw(passing, *post(path, model)) for model in ("chat", "dear")]
+    assert [answer.split()[1] for answer in got] == [b"200", b"404"]
+    assert b"model_not_found" in got[1]
+    assert [(asked.path, asked.json["model"]) for asked in upstream.received] == [("/v1/chat/completions", "model-u0")]
+
+
+REFUSED = [
+    "/v1/Chat/Completions", "/V1/chat/completions", "/v1/chat/COMPLETIONS/", "/v1/./chat/completions",
+    "/v1/x/../chat/completions", "/v1/x/%252e%252e/chat/completions", "/v1/x/..;/chat/completions",
+    "/v1/x/..%5cchat/completions",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", REFUSED)
+async def test_a_path_that_only_some_servers_route_is_refused(passing: Any, upstream: FakeUpstream, path: str) -> None:
+    assert (await raw(passing, *post(path, "dear"))).split()[1] == b"404"
+    assert not upstream.calls
+
+
+def post(path: str, model: str) -> tuple[str, str]:
+    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"x"}}]}}'
+    return f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}", body

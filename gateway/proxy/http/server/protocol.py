@@ -38,6 +38,7 @@ class DirectApp(Protocol):
         ...
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
+    def canonical(self, path: bytes) -> bytes: ...
     def answer(
         self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection
     ) -> Coroutine[Any, Any, None]: ...
@@ -235,7 +236,12 @@ class HttpProtocol(asyncio.Protocol):
             if length is not None and int(length) > BULK_BYTES:
                 self._bulk = int(length) - request.size
         direct = self._direct
-        endpoint = direct.find(request.method, request.path) if direct is not None else None
+        endpoint = None
+        if direct is not None:
+            endpoint = direct.find(request.method, request.path)
+            if endpoint is None:
+                request.path = direct.canonical(request.path)
+                endpoint = direct.find(request.method, request.path)
         if direct is not None and endpoint is not None:
             making = direct.answer(endpoint, request, answer)
         else:

@@ -167,6 +167,9 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
         def find(self, method: bytes, path: bytes) -> None:
             return None
 
+        def canonical(self, path: bytes) -> bytes:
+            return path
+
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await app(scope, receive, send)
 
