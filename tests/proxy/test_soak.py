@@ -27,6 +27,7 @@ from gateway.stream import Corridor
 
 Configured = Callable[..., dict[str, Any]]
 CONCURRENCY = 32
+CALLS = 500
 MB = 1 << 20
 
 FAULTS = (
@@ -49,25 +50,26 @@ def mixed() -> Fault:
 
 @dataclass
 class Load:
-    """Clients that ask, all the time. ended: how, by kind. asked: the ids they gave their requests."""
+    """Clients that send one request after another."""
 
     port: int
     seed: int
     ended: Counter[str] = field(default_factory=Counter)
-    asked: int = 0
+    """Answers by the kind of client and the status."""
+    sent: int = 0
+    """The number of requests. Each has its number in its id."""
 
-    async def run(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+    async def run(self, goes_on: Callable[[], bool]) -> None:
         async with asyncio.TaskGroup() as group:
             for n in range(CONCURRENCY):
-                group.create_task(self._client(random.Random(f"{self.seed}/{n}"), until))
+                group.create_task(self._client(random.Random(f"{self.seed}/{n}"), goes_on))
 
-    async def _client(self, rng: random.Random, until: float) -> None:
-        while time.monotonic() < until:
-            self.asked += 1
+    async def _client(self, rng: random.Random, goes_on: Callable[[], bool]) -> None:
+        while goes_on():
+            self.sent += 1
             kind = rng.choice(("plain", "plain", "stream", "stream", "slow", "leaves soon", "leaves midway"))
             async with asyncio.timeout(60):
-                await self._call(kind, f"soak-{self.asked}", rng)
+                await self._call(kind, f"soak-{self.sent}", rng)
 
     async def _call(self, kind: str, name: str, rng: random.Random) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -84,8 +86,8 @@ class Load:
             writer.transport.abort()
 
     def _request(self, name: str, *, stream: bool) -> bytes:
-        asked = {"model": "chat", "stream": stream, "messages": [{"role": "user", "content": "count to seven"}]}
-        body = json.dumps(asked).encode()
+        chat = {"model": "chat", "stream": stream, "messages": [{"role": "user", "content": "count to seven"}]}
+        body = json.dumps(chat).encode()
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nhost: soak\r\nconnection: close\r\nauthorization: Bearer test-key"
             f"\r\nx-request-id: {name}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -116,13 +118,16 @@ async def _read(reader: asyncio.StreamReader, *, slowly: bool) -> bytes:
 
 @dataclass
 class Seen:
-    """What came to pass, from outside: which requests reached an upstream, and what was recorded of them."""
+    """What can be seen from outside: which requests reached an upstream, and what was recorded of them."""
 
     upstreams: tuple[FakeUpstream, ...]
     corridor: Corridor
     reached: set[str] = field(default_factory=set)
     recorded: Counter[str] = field(default_factory=Counter)
     answered: set[str] = field(default_factory=set)
+    """Those for which an attempt has a status."""
+    served: set[str] = field(default_factory=set)
+    """Those whose outcome is "ok"."""
     outcomes: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
     tally: Tally | None = None
@@ -145,6 +150,8 @@ class Seen:
             self.recorded[record.client_id] += 1
             self.outcomes[record.outcome] += 1
             self.attempts += len(record.attempts)
+            if record.outcome == "ok":
+                self.served.add(record.client_id)
             if any(a.status for a in record.attempts):
                 self.answered.add(record.client_id)
         elif isinstance(record, Tally):
@@ -164,11 +171,10 @@ class Seen:
         return sum(c.n for c in tally.sampled) == sum(c.n for c in (*tally.enqueued, *tally.dropped))
 
     def check(self) -> None:
-        """Each call that reached an upstream left one exchange; and each exchange is of one that did, but for those
-        whose client left, or whose connection failed, before the request was out."""
+        """Each call that reached an upstream left one exchange. An exchange of a call that reached none was not served:
+        its client left, or its connection failed, before the request had been sent."""
         assert set(self.recorded.values()) == {1}
-        assert self.answered <= self.reached <= set(self.recorded)
-        assert len(set(self.recorded) - self.reached) <= 0.02 * len(self.recorded)
+        assert self.served | self.answered <= self.reached <= set(self.recorded)
         tally = self.tally
         assert tally is not None
         assert not tally.dropped
@@ -179,13 +185,13 @@ class Seen:
 
 @pytest.fixture
 def troubled(configured: Configured, upstream: FakeUpstream, second: FakeUpstream) -> dict[str, Any]:
-    """A third of all requests meet a fault at the target, a tenth at the fallback; whatever is silent is given up
-    soon."""
+    """A third of all requests meet a fault at the target, a tenth at the fallback. A silent upstream is given up after
+    1.5 s, in which a healthy one answers on a busy machine too."""
     words = [w for i in range(7) for w in (Delay(0.002), f"{i} ")]
     for fake, share in ((upstream, 1 / 3), (second, 0.1)):
         fake.says(*words)
         fake.always(mixed(), share)
-    timeouts = {"connect_s": 2, "first_token_s": 0.25, "answer_s": 0.25, "idle_s": 0.2, "total_s": 5}
+    timeouts = {"connect_s": 5, "first_token_s": 1.5, "answer_s": 1.5, "idle_s": 1.5, "total_s": 20}
     chat = {"timeouts": timeouts, "retries": {"attempts": 2, "backoff_s": 0.01}}
     return configured(upstream, second, chat=chat)
 
@@ -203,7 +209,7 @@ async def test_after_a_steady_load_nothing_is_left_over(
     before = set(asyncio.all_tasks())
     load = Load(int(re.findall(r":(\d+)", gateway.base_url)[0]), seed=1)
     seen = Seen((upstream, second), gateway.corridor)
-    await load.run(5)
+    await load.run(lambda: load.sent < CALLS)
 
     await gateway.until(lambda: not now.in_use)
     await gateway.until(lambda: not asyncio.all_tasks() - before)
@@ -219,7 +225,6 @@ async def test_after_a_steady_load_nothing_is_left_over(
     seen.check()
     assert await gateway.metric("gateway_attempts_total") == seen.attempts
     assert load.ended["plain 200"] > 0.6 * sum(n for kind, n in load.ended.items() if kind.startswith("plain"))
-    assert load.asked > 300
     assert not [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
 
     upstream.always(None)
@@ -290,7 +295,7 @@ async def test_memory_and_open_files_stay_level(
     load = Load(port, seed=2)
     files = open_files(pid)
     begun, points = time.monotonic(), []
-    loading = asyncio.get_running_loop().create_task(load.run(seconds))
+    loading = asyncio.get_running_loop().create_task(load.run(lambda: time.monotonic() < begun + seconds))
 
     async def look() -> None:
         while not loading.done():
@@ -306,9 +311,9 @@ async def test_memory_and_open_files_stay_level(
     await seen.until_complete()
     seen.check()
     grown = slope([(at, mb) for at, mb in points if at * 60 > warm_s])
-    for name, value in (("MB a minute", grown), ("MB", points[-1][1]), ("calls", load.asked)):
+    for name, value in (("MB a minute", grown), ("MB", points[-1][1]), ("calls", load.sent)):
         record_property(name, value)
-    sys.stderr.write(f"\n{load.asked} calls in {seconds:g} s; {points[-1][1]:.1f} MB, {grown:+.2f} MB a minute\n")
+    sys.stderr.write(f"\n{load.sent} calls in {seconds:g} s; {points[-1][1]:.1f} MB, {grown:+.2f} MB a minute\n")
     assert grown < most_mb_a_minute
     async with asyncio.timeout(60):  # idle connections to upstreams are closed after a few seconds
         while open_files(pid) > files + 2:
