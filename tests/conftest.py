@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +87,15 @@ class StreamServer:
                 self._process.stdout.close()
             self._process = None
             self.socket.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing until resume()."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")

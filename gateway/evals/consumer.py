@@ -59,6 +59,8 @@ class ConsumerTiming:
     """An entry that its consumer has not touched for this long may be claimed by another."""
     most_deliveries: int = 5
     """An entry delivered more often becomes a dead letter."""
+    silent_ms: int = 60_000
+    """A gateway process that has appended nothing for this long has ended; it appends a tally each second."""
     retry: Backoff = RETRY
 
 
@@ -221,7 +223,7 @@ class Consumer:
     async def _tick(self) -> None:
         """Closes the ledgers of everything read and stored, trims the stream, and updates the metrics."""
         corridor = self._context.corridor
-        snapshot = await self._context.store.close(await corridor.snapshots())
+        snapshot = await self._context.store.close(await corridor.snapshots(), self._timing.silent_ms)
         await corridor.trim_read()
         if self._is_due("retention", self._timing.retention_s):
             await self._apply_retention()

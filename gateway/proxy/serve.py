@@ -173,7 +173,7 @@ class Process:
         await receive()
         async with contextlib.AsyncExitStack() as stack:
             try:
-                self.app = await stack.enter_async_context(self._opened())
+                self.app = await stack.enter_async_context(self.opened())
             except (ConfigError, CannotRun, OSError) as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
@@ -184,7 +184,8 @@ class Process:
         await send({"type": "lifespan.shutdown.complete"})
 
     @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[App]:
+    async def opened(self) -> AsyncIterator[App]:
+        """The application, ready to answer; closed with the context."""
         registry = CollectorRegistry()
         metrics = ProxyMetrics(registry)
         stream = self.config.stream

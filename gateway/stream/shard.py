@@ -84,7 +84,7 @@ class Shard:
         if not removed:
             return 0
         to = text(first[0][0]) if first else f"{await self._time_ms()}-0"
-        unread = _unread(length, groups, removed, to)
+        unread = unread_of(length, groups, removed, to)
         if unread or (groups and await self._held_before(to)):
             await self._count_trimmed(unread, to)
         return unread
@@ -263,7 +263,7 @@ def _bare(ids: Iterable[str]) -> list[str]:
     return [i.partition("@")[0] for i in ids]
 
 
-def _unread(length: int, groups: list[dict[str, Any]], removed: int, to: str) -> int:
+def unread_of(length: int, groups: list[dict[str, Any]], removed: int, to: str) -> int:
     """How many of the removed entries the group had not read.
 
     Redis before 7 does not report the unread ones: then all removed entries count if at least one was unread.

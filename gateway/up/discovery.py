@@ -64,26 +64,32 @@ def usual_ports() -> list[int]:
 
 
 async def look(
-    ports: Iterable[int] | None = None, providers: Sequence[Provider] | None = None
+    ports: Iterable[int] | None = None,
+    providers: Sequence[Provider] | None = None,
+    port_timeout_s: float = PORT_TIMEOUT_S,
+    provider_timeout_s: float = PROVIDER_TIMEOUT_S,
 ) -> list[DiscoveredUpstream]:
     """All upstreams found, local servers first. ports: None: the usual ones. providers: None: those with a key."""
     ports = usual_ports() if ports is None else ports
     providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
     async with (
-        httpx2.AsyncClient(timeout=PORT_TIMEOUT_S, trust_env=False, verify=False) as local,
-        httpx2.AsyncClient(timeout=PROVIDER_TIMEOUT_S) as remote,
+        httpx2.AsyncClient(timeout=port_timeout_s, trust_env=False, verify=False) as local,
+        httpx2.AsyncClient(timeout=provider_timeout_s) as remote,
     ):
-        probes = [*(_port(local, port) for port in ports), *(_provider(remote, provider) for provider in providers)]
+        probes = [
+            *(_port(local, port, port_timeout_s) for port in ports),
+            *(_provider(remote, provider, provider_timeout_s) for provider in providers),
+        ]
         found = await asyncio.gather(*probes)
     return [each for each in found if each is not None]
 
 
-async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | None:
+async def _port(client: httpx2.AsyncClient, port: int, timeout_s: float) -> DiscoveredUpstream | None:
     """The server on a port; None: nothing that speaks this API, or one of our own gateways."""
     origin = f"http://127.0.0.1:{port}"
     try:
-        async with asyncio.timeout(2 * PORT_TIMEOUT_S):
+        async with asyncio.timeout(2 * timeout_s):
             server, listed = await _models(client, f"{origin}/v1/models", {})
             if OURS in (server, *(owner for _, owner in listed)):
                 return None
@@ -95,18 +101,18 @@ async def _port(client: httpx2.AsyncClient, port: int) -> DiscoveredUpstream | N
     return DiscoveredUpstream(provider, port, tuple(model for model, _ in listed))
 
 
-async def _provider(client: httpx2.AsyncClient, provider: Provider) -> DiscoveredUpstream:
+async def _provider(client: httpx2.AsyncClient, provider: Provider, timeout_s: float) -> DiscoveredUpstream:
     key = api_key_of(provider)
     headers = {"authorization": f"Bearer {key}"}
     if provider.dialect == "anthropic":
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     try:
-        async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             _, listed = await _models(client, f"{provider.base_url}/models", headers)
     except NoModelList as error:
         return DiscoveredUpstream(provider, trouble=str(error))
     except TimeoutError:
-        return DiscoveredUpstream(provider, trouble=f"no answer within {PROVIDER_TIMEOUT_S:g} s")
+        return DiscoveredUpstream(provider, trouble=f"no answer within {timeout_s:g} s")
     except (httpx2.HTTPError, UnicodeEncodeError) as error:
         return DiscoveredUpstream(provider, trouble=f"{type(error).__name__}: {error}".replace(key, "…"))
     return DiscoveredUpstream(provider, models=tuple(model for model, _ in listed))

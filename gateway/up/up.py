@@ -12,10 +12,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config.environment import child_environment, process_environment, write_evals_access
@@ -30,11 +31,15 @@ from gateway.up import engines
 from gateway.up.child_logs import child_log, shared_log
 from gateway.up.engines import gateway_argv, http_probe
 
+if TYPE_CHECKING:
+    from gateway.up.discovery import DiscoveredUpstream
+
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
 METRICS_PORT = 9101
 
 Say = Callable[[str], None]
+Look = Callable[[], Awaitable["list[DiscoveredUpstream]"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +97,14 @@ async def run(options: UpOptions, say: Say, ready: Callable[[RunningGateway], No
     say("stopped")
 
 
-async def write_config(path: Path, data: Path, say: Say) -> None:
-    """Looks for upstreams, and writes a gateway.yaml with those found. Raises FileExistsError if there is a file."""
+async def write_config(path: Path, data: Path, say: Say, look: Look | None = None) -> None:
+    """Looks for upstreams, and writes a gateway.yaml with those found. Raises FileExistsError if there is a file.
+
+    look: None: discovery.look.
+    """
     from gateway.up import discovery, starter_config
 
-    found = await discovery.look()
+    found = await (look or discovery.look)()
     for name, each in zip(starter_config.names(found), found, strict=True):
         result = each.trouble or f"{len(each.models)} models"
         say(f"found {name} ({each.provider.title}, {each.where}): {result}")

@@ -21,6 +21,7 @@ from gateway.config.environment import WorkerEnvironment
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
+from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.serve import Process, server_settings
 from gateway.stream import Corridor
 
@@ -147,19 +148,23 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
     """Starts gateways from configs, and stops them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def go(config: dict[str, Any], key: str | None = KEY, flush_s: float = 5.0) -> Running:
+        async def go(config: dict[str, Any], key: str | None = KEY, flush_s: float = 5.0, **limits: float) -> Running:
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
-            return await stack.enter_async_context(running(path, config, key, flush_s))
+            return await stack.enter_async_context(running(path, config, key, flush_s, limits))
 
         yield go
 
 
 @contextlib.asynccontextmanager
-async def running(path: Path, config: dict[str, Any], key: str | None, flush_s: float) -> AsyncIterator[Running]:
+async def running(
+    path: Path, config: dict[str, Any], key: str | None, flush_s: float, limits: dict[str, float]
+) -> AsyncIterator[Running]:
+    """limits: fields of HttpProtocol with other values than its own."""
     process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), flush_s=flush_s)
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
+    settings.http = type("Limited", (HttpProtocol,), limits)
     server = uvicorn.Server(settings)
     with contextlib.closing(settings.bind_socket()) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvloop does; this loop leaves it to us

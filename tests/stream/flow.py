@@ -27,7 +27,7 @@ from gateway.evals.store.snapshot import ScoreCell, take_snapshot
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
 
-HURRIED = ConsumerTiming(block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0)
+HURRIED = ConsumerTiming(block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0, silent_ms=1_500)
 
 __all__ = ["StreamDown", "from_fields"]  # with all that stands here
 CLIENTS = 16

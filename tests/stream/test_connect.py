@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -214,11 +213,11 @@ async def test_a_server_that_hangs_is_down_until_it_answers(program, place, serv
     node = servers.Node(program, servers.free_ports(1)[0], place).start()
     corridor = Corridor(node.url, "x")
     await corridor.append([{b"n": b"0"}])
-    node._process.send_signal(signal.SIGSTOP)
+    node.pause()
     async with asyncio.timeout(60):
         with pytest.raises(StreamDown):
             await corridor.append([{b"n": b"1"}])
-    node._process.send_signal(signal.SIGCONT)
+    node.resume()
     async with asyncio.timeout(60):
         while True:
             try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 import statistics
 import sys
 import time
@@ -165,12 +164,12 @@ async def test_a_stream_server_that_hangs_leaves_every_call_alone(servers, flows
             flow.pause_s = 0.02
             loading = asyncio.get_running_loop().create_task(flow.run({}))
             await flow.until_answered(300)
-            node._process.send_signal(signal.SIGSTOP)
+            node.pause()
             at = time.time()
             while time.time() < at + 2.5:
                 await asyncio.sleep(0.05)
             after = latencies(flow, at, time.time())
-            node._process.send_signal(signal.SIGCONT)
+            node.resume()
             flow.n = len(flow.answered)
             await loading
             await flow.stop_gateway()

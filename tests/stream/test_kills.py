@@ -62,9 +62,7 @@ async def check(flows: Any, flow: Any, capsys: pytest.CaptureFixture[str], title
 
 
 @pytest.fixture
-def disturbed(program: str, servers: Any, flows: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> Any:
-    monkeypatch.setattr("gateway.evals.store.store.SILENT_MS", 1_500)  # a gateway that is silent so long is dead here
-
+def disturbed(program: str, servers: Any, flows: Any, capsys: pytest.CaptureFixture[str]) -> Any:
     async def run(seed: int, n: int, kills: int) -> None:
         with servers.directory() as directory:
             *ports, stream = servers.free_ports(3)

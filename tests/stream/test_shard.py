@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gateway.stream import Corridor
-from gateway.stream.shard import _unread
+from gateway.stream.shard import unread_of
 from gateway.stream.types import order
 
 
@@ -104,7 +104,7 @@ async def test_without_a_group_all_that_goes_was_unread(corridor):
     ids=["some", "none", "not known: all", "not known: none", "a server before 7"],
 )
 def test_how_many_of_the_trimmed_were_unread(group, removed, to, unread):
-    assert _unread(100, [{"name": b"others"}, {"name": b"evals", **group}], removed, to) == unread
+    assert unread_of(100, [{"name": b"others"}, {"name": b"evals", **group}], removed, to) == unread
 
 
 async def test_a_quiet_stream_is_settled_up_to_the_servers_time_and_a_busy_one_is_not(corridor):

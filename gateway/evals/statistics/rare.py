@@ -18,7 +18,7 @@ from gateway.evals.statistics.domains import at_least, inside
 from gateway.evals.statistics.state import State, dump, load
 
 _MOST = 0.95
-_BETS = np.geomspace(1 / 64, _MOST, 13)  # lambda; dense where few failures are expected
+BETS = np.geomspace(1 / 64, _MOST, 13)  # lambda; dense where few failures are expected
 _TOLERANCE = 1e-6  # of a bound
 
 
@@ -82,7 +82,7 @@ def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:
     """ln of the mean over lambda of (1 + lambda (m - 1))^more (1 + lambda m)^same (1 + lambda (m + 1))^fewer."""
     if not n:
         return 0.0
-    bets = np.minimum(_BETS, _MOST / (1.0 - m)) if m < 0 else _BETS  # no bet may lose everything
+    bets = np.minimum(BETS, _MOST / (1.0 - m)) if m < 0 else BETS  # no bet may lose everything
     terms = [(more, m - 1.0), (n - more - fewer, m), (fewer, m + 1.0)]
     logs = sum((count * np.log1p(bets * step) for count, step in terms if count), np.zeros(bets.size))
     top = float(logs.max())

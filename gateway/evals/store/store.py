@@ -23,7 +23,6 @@ T = TypeVar("T")
 MAX_CONFLICTS = 5
 FEEDBACK_WAITS_S = 3600.0  # for its exchange
 CONVERSATION_S = 30 * 86_400.0  # without a call for this long, a conversation has ended
-SILENT_MS = 60_000  # a gateway appends a tally each second
 
 
 class StoreDown(Exception):
@@ -69,19 +68,20 @@ class Store:
         """Records entries that are about to move to the dead-letter stream."""
         await self.run(lambda connection: writing.add_dead_letters(connection, letters))
 
-    async def close(self, looks: Mapping[int, ShardSnapshot]) -> StoreSnapshot:
+    async def close(self, looks: Mapping[int, ShardSnapshot], silent_ms: int = 60_000) -> StoreSnapshot:
         """Closes the ledgers and the weights, and returns a snapshot of the store.
 
         looks: a snapshot of each shard of the stream; the ledgers of a missing shard stay open.
+        silent_ms: a gateway process without a tally for this long has ended; it appends one each second.
         """
 
         def closing(connection: Connection) -> StoreSnapshot:
             settled = {shard: look.settled for shard, look in looks.items()}
             loss_accounting.add_incidents(connection, looks)
             ledger.close_marks(connection, settled)
-            # Nobody could append to a server that was down: silence counts only once it has been up for SILENT_MS.
-            heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= SILENT_MS}
-            ledger.close_silent(connection, heard, SILENT_MS)
+            # Nobody could append to a server that was down: silence counts only once it has been up for that long.
+            heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= silent_ms}
+            ledger.close_silent(connection, heard, silent_ms)
             loss_accounting.explain_gaps(connection)
             score_sums.close_weights(connection)
             return take_snapshot(connection)

@@ -11,7 +11,7 @@ _MIN_PAYLOAD = 64  # characters; shorter runs are words, names and digests
 _RUN = rb"(?:[A-Za-z0-9+/=_%-]++|\\+(?:/|u002[bBdDfF5]|u003[dD]|u005[fF]))++"
 _BREAK = rb"(?:\\+[nr])+"
 _PAYLOAD = rb"(" + _RUN + rb"(?:" + _BREAK + rb"[A-Za-z0-9+/=_-]{60,}+)*+)"  # MIME's lines; a word may follow a break
-_DATA_URL = re.compile(rb"(;[bB][aA][sS][eE]64,)" + _PAYLOAD)
+DATA_URL = re.compile(rb"(;[bB][aA][sS][eE]64,)" + _PAYLOAD)
 _BASE64 = b";base64,"
 _ALPHABET = (ascii_letters + digits + "+/=_%-").encode()
 _LARGE = 65_536
@@ -28,7 +28,7 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
     if b";" in body and b"64," in body:  # a search for one character is ten times as fast as one for three
         body = _without_urls(body)
     if b'"data' in body:
-        body = _DATA.sub(_named, body)
+        body = _DATA.sub(name_payload, body)
     return (body[:cap_bytes], True) if len(body) > cap_bytes else (body, False)
 
 
@@ -38,7 +38,7 @@ def without_images(answer: bytes) -> bytes:
 
 
 def _without_urls(body: bytes) -> bytes:
-    return _without_large(body) if len(body) > _LARGE else _DATA_URL.sub(_named, body)
+    return _without_large(body) if len(body) > _LARGE else DATA_URL.sub(name_payload, body)
 
 
 def _without_large(body: bytes) -> bytes:
@@ -52,10 +52,10 @@ def _without_large(body: bytes) -> bytes:
         end = body.find(b'"', at)
         digest = _digest(body, at, end) if end - at >= _LARGE else None
         if digest is not None:
-            parts.append(_DATA_URL.sub(_named, body[kept:at]))
+            parts.append(DATA_URL.sub(name_payload, body[kept:at]))
             parts.append(b"sha256=%b;bytes=%d" % (digest, (end - at) * 3 // 4))
             kept = at = end
-    return b"".join([*parts, _DATA_URL.sub(_named, body[kept:])])
+    return b"".join([*parts, DATA_URL.sub(name_payload, body[kept:])])
 
 
 def _digest(body: bytes, start: int, end: int) -> bytes | None:
@@ -69,7 +69,8 @@ def _digest(body: bytes, start: int, end: int) -> bytes | None:
     return hashed.hexdigest().encode()
 
 
-def _named(match: re.Match[bytes]) -> bytes:
+def name_payload(match: re.Match[bytes]) -> bytes:
+    """What replaces a match of DATA_URL: its head with the digest and size of the payload."""
     payload = match[2]
     if len(payload) < _MIN_PAYLOAD:
         return match[0]

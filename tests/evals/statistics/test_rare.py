@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.statistics.rare import _BETS, RareDifference
+from gateway.evals.statistics.rare import BETS, RareDifference
 
 
 def after(**counts: int) -> RareDifference:
@@ -84,7 +84,7 @@ def test_a_worse_candidate_passes_at_most_as_often_as_allowed(rate: float) -> No
                 np.exp(
                     more * np.log1p(b * (margin - 1)) + same * np.log1p(b * margin) + fewer * np.log1p(b * (margin + 1))
                 )
-                for b in _BETS
+                for b in BETS
             ],
             axis=0,
         )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.recording.inline_media import _DATA_URL, _named, without_data_urls, without_images
+from gateway.proxy.recording.inline_media import DATA_URL, name_payload, without_data_urls, without_images
 
 CAP = 1 << 20
 PAYLOAD = re.compile(r"[A-Za-z0-9+/_-]{64,}")
@@ -170,7 +170,7 @@ def test_large_payloads_are_named_as_small_ones_are(size: int, end: str) -> None
     """As the pattern alone would name them."""
     payload = ("AbC+" * (size // 4 + 1))[:size]
     body = ('{"a": "data:image/png;base64,' + payload + end + ', "b": "data:;base64,' + "x" * 100 + '"}').encode()
-    expected = _DATA_URL.sub(_named, body)
+    expected = DATA_URL.sub(name_payload, body)
     assert without_data_urls(body, 1 << 30) == (expected, False)
     assert payload[:100].encode() not in expected
 
@@ -184,7 +184,7 @@ def test_ten_megabytes_take_less_than_their_pattern_would() -> None:
         return time.thread_time() - began
 
     fast = min(seconds(lambda: without_data_urls(body, 1 << 30)) for _ in range(3))
-    assert fast < 0.7 * min(seconds(lambda: _DATA_URL.sub(_named, body)) for _ in range(3))
+    assert fast < 0.7 * min(seconds(lambda: DATA_URL.sub(name_payload, body)) for _ in range(3))
 
 
 def test_an_image_in_an_answer_is_replaced_by_its_digest() -> None:

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.fake import FakeUpstream
-from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.request.endpoints import ENDPOINTS, read_form, read_json
 
 FUZZ = settings(
@@ -426,38 +425,41 @@ async def test_a_head_without_end_is_cut_off(gateway: Any, caplog: Any, pieces: 
     await well(gateway, caplog)
 
 
+@pytest.fixture
+async def impatient(start: Any, configured: Callable[..., Any], upstream: FakeUpstream, caplog: Any) -> Any:
+    """A gateway that waits half a second for a head."""
+    caplog.set_level(logging.WARNING)
+    return await start(configured(upstream, passthrough="u0"), head_s=0.5)
+
+
 @pytest.mark.parametrize(
     "beginning", [b"", START, b"\r\n", b"POST /v1/chat/comp"], ids=["silence", "half", "blank", "line"]
 )
 async def test_a_head_that_does_not_come_in_time_ends_the_connection(
-    gateway: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch, beginning: bytes
+    impatient: Any, caplog: Any, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(HttpProtocol, "head_s", 0.1)
-    reply = await say(gateway, beginning)
+    reply = await say(impatient, beginning)
     assert judge(reply) == [408]
     assert b'"error"' in reply
-    await well(gateway, caplog)
+    await well(impatient, caplog)
 
 
-async def test_the_head_of_a_second_request_has_its_own_time(
-    gateway: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_head_of_a_second_request_has_its_own_time(impatient: Any, caplog: Any) -> None:
     """On a kept connection too; a whole head, however slow its body, is in time."""
-    monkeypatch.setattr(HttpProtocol, "head_s", 0.1)
-    assert judge(await say(gateway, GET, START)) == [200, 408]
+    assert judge(await say(impatient, GET, START)) == [200, 408]
     whole = request(JSON)
 
     async def slowly() -> bytes:
-        host, port = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
+        host, port = impatient.base_url.removeprefix("http://").removesuffix("/v1").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(whole[:-5])
-        await gateway.until(lambda: sum(gateway.gateway.calls.values()) == 1)
+        await impatient.until(lambda: sum(impatient.gateway.calls.values()) == 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(reader.read(1), 0.25)
+            await asyncio.wait_for(reader.read(1), 1.2)
         writer.write(whole[-5:])
         answer = await reader.read()
         writer.close()
         return answer
 
     assert judge(await slowly()) == [200]
-    await well(gateway, caplog)
+    await well(impatient, caplog)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -109,11 +108,11 @@ async def ask(running: Any, times: int) -> None:
 
 
 async def standing_still(server: Any, running: Any, times: int) -> None:
-    server._process.send_signal(signal.SIGSTOP)
+    server.pause()
     try:
         await ask(running, times)
     finally:
-        server._process.send_signal(signal.SIGCONT)
+        server.resume()
     recorder: Recorder = running.gateway.recorder
     async with asyncio.timeout(60):
         while recorder.waiting:
