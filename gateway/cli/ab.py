@@ -265,11 +265,11 @@ def _candidate(report: Report) -> dict[str, Any]:
 
 
 def _next(reports: Iterable[Report]) -> Iterator[str]:
-    from gateway.evals.reports.experiment.presentation import next_lines
+    from gateway.evals.reports.experiment.presentation import headline, next_lines
 
     for report in reports:
-        for i, line in enumerate(next_lines(report)):
-            yield f"  {report.candidate if not i else '':<10.10}{line}"
+        lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
+        yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 
 
 def _named(config: Config) -> str:

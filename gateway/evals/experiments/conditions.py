@@ -81,6 +81,8 @@ def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition
         values=c.pairs,
         more_values=0 if closed else c.pairs_needed or _until_horizon(c),
         failed=c.closed and not closed,
+        at_most=not closed and not c.pairs_needed,
+        chance=c.chance,
         per_pair=_per_pair(c.pairs, found, plan.repeat_control if repeat else 1.0),
         by_repeat=repeat,
         by_scorer_share=_seen_by_scorer(c, found) if not repeat else 1.0,

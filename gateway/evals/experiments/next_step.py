@@ -20,6 +20,7 @@ REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
 WIDER = 1.5  # the factor that a knob proposes for the margin
 WORTH = 0.8  # a knob is named only if it takes at most this share of the requests that are left
 MOST_KNOBS = 3
+FUTILE = 0.05  # a smaller chance of a decision makes the advice to stop
 _LIKELY, _PERHAPS = 0.95, 0.8
 
 
@@ -59,6 +60,10 @@ class Condition:
     """Values per settled pair."""
     failed: bool = False
     """More pairs do not close it: a red gate, or a metric at its horizon."""
+    at_most: bool = False
+    """more_values are those to its horizon."""
+    chance: float | None = None
+    """That its horizon decides it; None: it has none, or too little is known."""
     by_repeat: bool = False
     """Only pairs with a repeat of the control have a value."""
     by_scorer_share: float = 1.0
@@ -108,8 +113,9 @@ def progress(plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pac
 def _open(c: Condition, pace: Pace) -> OpenCondition:
     more = c.more_pairs
     return OpenCondition(
-        c.kind, c.name, c.estimate, c.margin, c.values, more, pace.requests(more), pace.days(more), c.failed
-    )
+        c.kind, c.name, c.estimate, c.margin, c.values, more, pace.requests(more), pace.days(more), c.failed,
+        c.at_most, c.chance,
+    )  # fmt: skip
 
 
 def _last(conditions: Sequence[Condition]) -> Condition | None:
@@ -140,7 +146,10 @@ def _sentence(p: Progress) -> str:
         return f"{p.standing}; nobody can tell yet how long {named} takes"
     left = counted(p.pairs if p.requests is None else p.requests, "pair" if p.requests is None else "request")
     days = "" if p.days is None else f" ({span(p.days)})"
-    return f"{p.standing}; about {left}{days} to go, for {named}"
+    advice = ""
+    if waits.chance is not None and waits.chance < FUTILE:
+        advice = f", which decides it with a probability of {waits.chance:.0%} only: stop paying for it"
+    return f"{p.standing}; {'at most' if waits.at_most else 'about'} {left}{days} to go, for {named}{advice}"
 
 
 def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, pace: Pace) -> list[NextStep]:

@@ -18,7 +18,7 @@ from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.evals.experiments.findings import FALLBACK, SequenceStates
 from gateway.evals.experiments.latency_difference import P95
-from gateway.evals.experiments.metrics import MEASURES, Metric, Source
+from gateway.evals.experiments.metrics import ALONE, MEASURES, Metric, Source, counts_alone
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Role
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
@@ -192,10 +192,11 @@ def _candidate(known: _Known, arm: str) -> list[Power]:
 
 def _power(known: _Known, arm: str, metric: str) -> Power:
     plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
-    sequence = known.sequence(arm, metric)
+    alone = metric in FAILURES and counts_alone(plan)
+    sequence = known.sequence(arm, ALONE if alone else metric)
     bounded = sequence.bounded if sequence else metric not in (*MEASURES, P95)
     rule = _rule(plan, metric, margin, bounded, arm)
-    variance, basis = _variance(known, (arm, REPEAT), metric, bounded)
+    variance, basis = _variance(known, (arm,) if alone else (arm, REPEAT), ALONE if alone else metric, bounded)
     have = sequence.n if sequence else 0
     share = known.per_pair(metric, have, needs_repeat(plan, metric, sequence))
     role = "primary" if metric == plan.primary else "guardrail"
@@ -261,10 +262,10 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
         found = known.sequence(arm, metric)
         if found is not None and found.n >= MIN_PAIRS:
             words = "the control against itself" if arm == REPEAT else "the candidate so far"
-            return _believed(found, bounded and metric not in FAILURES, f"{words}, {found.n} pairs")
+            return _believed(found, bounded and metric not in (*FAILURES, ALONE), f"{words}, {found.n} pairs")
     if not bounded:
         return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit"
-    if metric in FAILURES:
+    if metric in (*FAILURES, ALONE):
         return 0.0, f"fewer than {MIN_PAIRS} pairs yet; it is assumed that nothing fails"
     return GUESS, f"fewer than {MIN_PAIRS} pairs yet; a variance of {GUESS:g} is assumed"
 

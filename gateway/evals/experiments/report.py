@@ -193,6 +193,8 @@ class OpenCondition:
     requests: int | None  # eligible requests until then
     days: float | None  # at the pace so far
     failed: bool  # more pairs do not close it: a red gate, or a metric at its horizon
+    at_most: bool = False  # the numbers above are those to its horizon, since it is not expected to close earlier
+    chance: float | None = None  # that its horizon decides it; None: it has none, or too little is known
 
 
 @dataclass(frozen=True, slots=True)

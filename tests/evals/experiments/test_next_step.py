@@ -84,6 +84,13 @@ def test_a_scorer_that_sees_a_share_is_named_and_keeps_the_plan(plan: Any) -> No
     assert (steps[0].setting, steps[0].requests, steps[0].new_plan) == ("scorers.quality.share", 1000, False)
 
 
+def test_a_condition_beyond_its_horizon_is_at_most_that_far(plan: Any) -> None:
+    late = replace(PRIMARY, at_most=True, chance=0.4)
+    assert "; at most 1\u202f000 requests (2.0 days) to go" in progress(plan, "", [late], PACE, decided=False).sentence
+    futile = progress(plan, "", [replace(late, chance=0.02)], PACE, decided=False).sentence
+    assert futile.endswith("which decides it with a probability of 2% only: stop paying for it")
+
+
 def test_nothing_is_open_after_a_verdict(plan: Any) -> None:
     made = progress(plan, "better", [PRIMARY, GATE], PACE, decided=True)
     assert (made.sentence, made.open, made.pairs) == ("decided", (), 0)

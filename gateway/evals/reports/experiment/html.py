@@ -44,6 +44,7 @@ from gateway.evals.reports.experiment.presentation import (
     comparisons,
     finding,
     finding_state,
+    headline,
     latency_compared,
     pairs_drawn,
     step_line,
@@ -110,20 +111,13 @@ def _header(report: Report) -> dict[str, Any]:
     return {
         "tone": _TONES[state],
         "badge": f"{SIGNS[state]} {VERDICTS[report.verdict]}",
-        "headline": _headline(report).replace(" … ", "\u00a0…\u00a0"),
-        "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if _headline(report) != report.sentence else "",
+        "headline": headline(report).replace(" … ", "\u00a0…\u00a0"),
+        "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if headline(report) != report.sentence else "",
         "cautions": report.cautions,
         "next": _next(report),
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
-
-
-def _headline(report: Report) -> str:
-    """The verdict's sentence; while undecided, how it stands and how much is left."""
-    if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
-        return report.sentence
-    return f"Undecided: {report.progress.sentence}."
 
 
 def _next(report: Report) -> dict[str, Any] | None:

@@ -39,6 +39,13 @@ def measured(c: Comparison) -> str:
     return titled(c) if c.better == "higher" else f"{titled(c)}, less is better"
 
 
+def headline(report: Report) -> str:
+    """The verdict's sentence; while undecided, how it stands and how much is left."""
+    if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
+        return report.sentence
+    return f"Undecided: {report.progress.sentence}. Hold."
+
+
 def figures(report: Report) -> list[tuple[str, str]]:
     """(name, figure): the three numbers of the first screen: the difference, its interval, and what is left."""
     c, p = report.primary, report.progress
@@ -78,7 +85,9 @@ def _more(each: OpenCondition) -> str:
         return "nobody can tell yet how many more it takes"
     parts = [counted(each.requests, "request")] if each.requests is not None else []
     parts += [span(each.days)] if each.days is not None else []
-    return f"about {counted(each.pairs, 'pair')} more" + (f" ({', '.join(parts)})" if parts else "")
+    return f"{'at most' if each.at_most else 'about'} {counted(each.pairs, 'pair')} more" + (
+        f" ({', '.join(parts)})" if parts else ""
+    )
 
 
 def step_line(step: NextStep) -> str:
@@ -93,7 +102,6 @@ def next_lines(report: Report) -> list[str]:
     if p is None or not (p.open or p.sentence):
         return []
     return [
-        p.sentence,
         *(f"open: {condition_line(each)}" for each in p.open),
         *(f"shorter with {step_line(each)}" for each in p.steps),
     ]

@@ -20,6 +20,7 @@ from gateway.evals.reports.experiment.presentation import (
     figures,
     finding,
     finding_state,
+    headline,
     next_lines,
     pairs_drawn,
     titled,
@@ -39,7 +40,7 @@ def to_terminal(report: Report, *, full: bool = False) -> RenderableType:
 
 def _short(report: Report) -> Iterator[RenderableType]:
     style = _STYLES[VERDICT_STATES[report.verdict]]
-    yield _text(report.sentence, f"bold {style}")
+    yield _text(headline(report), f"bold {style}")
     yield _text(_head(report), "dim")
     lines = [*_cautions(report), *_figures(report), *_next(report), *_deciding(report)]
     yield from lines[: LINES - 3]
@@ -83,6 +84,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)
     yield _text(_head(report), "dim")
+    if report.progress is not None and report.progress.open:
+        yield _text(report.progress.sentence)
     yield from _next(report)
     for title, part in (
         ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),

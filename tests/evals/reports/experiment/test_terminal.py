@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gateway.core.sanitize import plain
 from gateway.evals.experiments.report import IntervalTrail
+from gateway.evals.reports.experiment.presentation import headline
 from gateway.evals.reports.experiment.terminal import LINES, to_terminal
 
 
@@ -32,7 +33,7 @@ def test_the_first_line_is_the_verdict_in_its_colour(report, kind, code):
 def test_the_short_form_fits_into_fifteen_lines(report, kind):
     lines = shown(report(kind), 10_000, full=False).splitlines()
     assert len(lines) <= LINES
-    assert lines[0] == plain(report(kind).sentence).rstrip()
+    assert lines[0] == plain(headline(report(kind))).rstrip()
 
 
 def test_the_short_form_of_a_hold_says_what_is_left(report):
