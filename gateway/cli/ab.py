@@ -13,7 +13,7 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
     from gateway.config.models import Config
-    from gateway.core.plan import PlanState
+    from gateway.core.plan import Plan, PlanState
     from gateway.evals.experiments.power import PowerForecast, Terms
     from gateway.evals.experiments.report import Report
     from gateway.stream import Corridor
@@ -40,6 +40,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
     if not read.experiments[name].enabled:
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
+    plan = _with_pilot(read, data, plan)
     known = _shared(read, data, lambda corridor: _put(corridor, plan, "running"))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
@@ -47,6 +48,9 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     same = known is not None and known.plan.same_design(plan)
     before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
     show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
+    if plan.max_pairs is not None:
+        closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
+        note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
     for each in cautions(plan):
         note(each)
     note(f"see: gateway ab status {name}; gateway report {name}")
@@ -124,6 +128,25 @@ def power(
     shares = {scorer: section.share for scorer, section in read.scorers.items()}
     found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
     show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
+
+
+def _with_pilot(config: Config, data: Path | None, plan: Plan) -> Plan:
+    """The plan with an automatic horizon from earlier pairs of the same targets, where the store has enough of them."""
+    from dataclasses import replace
+
+    from gateway.config.derive import horizon_of
+    from gateway.evals.experiments.power import pilot_variance
+    from gateway.evals.store.engine import StoreUnavailable
+    from gateway.evals.store.query import reading
+
+    if not plan.auto_horizon:
+        return plan
+    try:
+        with reading(_store(config, data)) as connection:
+            variance = pilot_variance(connection, plan)
+    except StoreUnavailable:
+        return plan
+    return plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
 
 
 def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.cli import app
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
+from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.evals.experiments.metrics import PairValue
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule
@@ -89,6 +91,54 @@ def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_n
     assert "changed" in run("list")
     assert f"; the plan before was {before}" in run("start", "swap")
     assert known(stream_url, stream_name).plan.margin == 0.1
+
+
+def keep_pairs(tmp_path: Path, plan: Any, arm: str, n: int = 40) -> None:
+    """A store with pairs of an earlier plan, whose differences have a variance of 0.25."""
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, "stopped", 1.0)], 1.0)
+        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        for i in range(n):
+            sequence.add(PairValue(0.5, 0.5 + 0.5 * (-1) ** i, 0.5 * (-1) ** i))
+        name = SequenceName(plan.hash, arm, "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (n, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+
+
+def test_the_horizon_follows_from_earlier_pairs(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """A gateway that computes it from a guess does not replace it, and a second start leaves it as it is."""
+    guessed = run.plan()
+    assert (guessed.method, guessed.auto_horizon) == ("hybrid", True)
+    keep_pairs(tmp_path, replace(guessed, margin=0.3), "candidate")
+    assert "it closes at 8" in run("start", "swap")
+    plan = known(stream_url, stream_name).plan
+    assert (guessed.max_pairs, plan.max_pairs) == (783, 839), "the guardrail needs the first, the variance the second"
+    assert plan.same_design(guessed)
+    assert "the same" in run("list")
+    run("stop", "swap")
+    assert f"swap is running with plan {plan.hash}\n" in run("start", "swap")
+    assert known(stream_url, stream_name).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "arm", "n"),
+    [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
+    ids=["too few pairs", "only repeats", "another control"],
+)
+def test_without_such_pairs_the_horizon_is_the_files(
+    run: Any, tmp_path: Path, stream_url: str, stream_name: str, changes: dict[str, Any], arm: str, n: int
+) -> None:
+    keep_pairs(tmp_path, replace(run.plan(), margin=0.3, **changes), arm, n)
+    run("start", "swap")
+    assert known(stream_url, stream_name).plan == run.plan()
+
+
+def test_a_plan_that_cannot_decide_says_so_when_it_starts(run: Any) -> None:
+    run.config(max_pairs=50, candidate={"upstream": "a", "model": "m"})
+    shown = run("start", "swap")
+    assert "max_pairs 50 is unlikely to decide a margin of 0.05; that needs about" in shown
+    assert "candidate is the control itself (a/m)" in shown
 
 
 def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) -> None:

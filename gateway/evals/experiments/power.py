@@ -23,7 +23,7 @@ from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Role
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
 from gateway.evals.experiments.verdict import MOST_PAIRS, half_width_of
-from gateway.evals.store.experiments.plans import StoredPlan
+from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
 from gateway.evals.store.experiments.queries import PairCounts, pair_counts
 from gateway.evals.store.query import Reading
 
@@ -161,6 +161,23 @@ def _price(
     )
 
 
+def pilot_variance(connection: Reading, plan: Plan) -> float | None:
+    """The variance of one difference of the primary, from earlier pairs of the same control and candidates.
+
+    The largest over the candidates, of the newest plan of this experiment that has MIN_PAIRS; None: there is none.
+    """
+    for stored in reversed(stored_plans(connection, plan.name)):
+        earlier = stored.plan
+        if (earlier.model, earlier.control, earlier.candidates) != (plan.model, plan.control, plan.candidates):
+            continue
+        sequences = SequenceStates(connection, stored).sequences
+        found = [sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates]
+        known = [each.moments.variance() for each in found if each and each.bounded and each.n >= MIN_PAIRS]
+        if known and len(known) == len(found):
+            return max(known)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of a plan before and during its experiment."""
@@ -232,7 +249,8 @@ def _gate(known: _Known, arm: str) -> Power | None:
 
 def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:
     source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
-    return rule_of(plan, Metric(metric, source), margin, arm)
+    name = ALONE if metric in FAILURES and metric != plan.primary and counts_alone(plan) else metric
+    return rule_of(plan, Metric(name, source), margin, arm)
 
 
 def needed(rule: SequenceRule, variance: float, margin: float, effect: float = 1.0) -> int | None:
