@@ -209,7 +209,7 @@ def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
     assert "is assumed" in said["basis"]
     assert (errors["variance"], gate["metric"], gate["per_pair"]) == (0.0, "aa", 0.25)
     assert made["needed"] == max(each["pairs"][0] for each in made["metrics"])
-    assert made["waits_for"] == {"metric": "error_rate", "candidate": "candidate"}
+    assert made["waits_for"] == {"metric": "refusal", "candidate": "candidate"}
     assert made["prices"][0]["days"] is None
 
 
@@ -218,7 +218,7 @@ def test_power_is_in_requests_paid_calls_and_days(run: Any) -> None:
     assert len(text.splitlines()) <= 15
     first = text.splitlines()[0]
     assert first.startswith("A verdict on swap needs about ")
-    assert all(part in first for part in ("pairs: ", "requests", "paid calls", " It waits for error_rate."))
+    assert all(part in first for part in ("pairs: ", "requests", "paid calls", " It waits for refusal."))
     assert "░" in run("power", "swap", "--chart")
 
 
