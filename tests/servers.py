@@ -255,9 +255,6 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-# ── PostgreSQL ──
-
-
 def postgres_programs() -> Path | None:
     """The directory of initdb and postgres; None: not on this machine."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))

@@ -57,9 +57,6 @@ def marked() -> list[Block]:
     return [b for name in RUN for b in blocks(DOCS / f"{name}.md")]
 
 
-# ── the README ──
-
-
 def test_the_config_in_the_readme_is_valid() -> None:
     [text] = [b.text for b in blocks(ROOT / "README.md") if b.language == "yaml"]
     read = loading.parse(text, environ={"OPENAI_API_KEY": "sk-x"})
@@ -82,9 +79,6 @@ _ROOMS = "|".join(sorted(p.name for p in (ROOT / "gateway").iterdir() if p.is_di
 def test_every_module_that_a_map_names_exists(page: Path) -> None:
     for named in re.findall(rf"`(?:gateway/)?((?:{_ROOMS})/[\w./]*)`", page.read_text()):
         assert (ROOT / "gateway" / named).exists(), named
-
-
-# ── every page ──
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -150,9 +144,6 @@ def test_a_command_that_is_none_of_ours_would_be_seen() -> None:
             understood(line)
 
 
-# ── the pages that say what becomes of each block ──
-
-
 def test_every_block_says_what_becomes_of_it() -> None:
     for block in marked():
         if block.language in COMMANDS:
@@ -202,9 +193,6 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
     undocumented = [line for line in page.splitlines() if line.endswith("|  |")]
     assert not undocumented, "these fields have no docstring"
     assert (DOCS / "configuration.md").read_text() == page, "run: python docs/configuration.py"
-
-
-# ── what is run ──
 
 
 @dataclass(frozen=True)

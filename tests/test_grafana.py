@@ -52,9 +52,6 @@ def panels(dashboard: Json) -> list[Json]:
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-# ── what is committed is what the code writes ──
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = tmp_path_factory.mktemp("written")
@@ -71,15 +68,12 @@ def test_nothing_else_lies_among_the_dashboards() -> None:
     assert {path.stem for path in (GRAFANA / "dashboards").iterdir()} == set(DASHBOARDS)
 
 
-def test_the_reference_names_every_metric_with_its_labels_and_help() -> None:
+def test_the_reference_lists_every_metric_with_labels_and_help() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     for each in catalogue():
         rows = [line for line in page.splitlines() if line.startswith(f"| `{each.name}` | {each.kind} |")]
         (row,) = (row for row in rows if each.help.replace("|", "\\|") in row)
         assert all(f"`{label}`" in row for label in each.labels)
-
-
-# ── a renamed metric leaves no dead panel ──
 
 
 @pytest.mark.parametrize(
@@ -104,9 +98,6 @@ def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None
     asked = " ".join(query for each in generate.DASHBOARDS.values() for _, query in generate.queries(each))
     unseen = {m.name for m in catalogue() if not any(re.search(rf"\b{s}\b", asked) for s in m.series)}
     assert unseen == set(), "show it, or say here why not"
-
-
-# ── Grafana can read them ──
 
 
 def lost(before: Any, after: Any, at: str = "") -> Iterator[str]:
@@ -188,14 +179,11 @@ def test_provisioning_points_at_what_compose_mounts() -> None:
     assert Path(pattern).parent.as_posix() == rules[0].split(":")[1]
 
 
-# ── alerts ──
-
-
 def anchors(page: str) -> set[str]:
     return {h.strip("# ").lower().replace(" ", "-") for h in page.splitlines() if h.startswith("#")}
 
 
-def test_every_alert_leads_to_its_section_and_says_how_urgent_it_is() -> None:
+def test_every_alert_has_a_runbook_section_and_a_severity() -> None:
     there = anchors((ROOT / "docs" / "operations.md").read_text("utf-8"))
     for rule in alerts():
         page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
@@ -222,7 +210,7 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
     assert f"SUCCESS: {len(alerts())} rules found" in said.stdout, said.stderr
 
 
-def test_each_alert_rings_when_it_should_and_is_quiet_when_it_should_be(promtool: str) -> None:
+def test_each_alert_fires_exactly_when_it_should(promtool: str) -> None:
     cases = yaml.safe_load((GRAFANA / "alerts" / "gateway.test.yml").read_text("utf-8"))["tests"]
     checks = [check for case in cases for check in case["alert_rule_test"]]
     names = {rule["alert"] for rule in alerts()}

@@ -35,9 +35,6 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-# ── requests ──
-
-
 @dataclass(frozen=True, slots=True)
 class Requests:
     """What wrk saw."""
@@ -188,9 +185,6 @@ def _whole(sock: socket.socket) -> None:
 
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-
-
-# ── streams ──
 
 
 @dataclass(slots=True)

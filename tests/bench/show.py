@@ -181,8 +181,6 @@ def as_json(rows: Sequence[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# ── the picture ──
-
 _STYLE = """<style>
 text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 14px; fill: #24292f }
 .small { font-size: 12px; fill: #57606a } .title { font-weight: 600 } .ours { font-weight: 600 }

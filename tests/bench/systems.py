@@ -26,9 +26,6 @@ BODY_BYTES, ANSWER_BYTES, BIG_BYTES = 1024, 1024, 10_000_000
 TOKENS, GAP_S = 100, 0.010
 
 
-# ── requests ──
-
-
 def body(*, stream: bool = False, big: bool = False, model: str = MODEL) -> bytes:
     """A chat request of 1 KB; big: with an image of 10 MB."""
     content: Any = ""
@@ -53,9 +50,6 @@ def request(port: int, *, stream: bool = False, model: str = MODEL) -> bytes:
 
 def _get(path: str, port: int) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {load.HOST}:{port}\r\n\r\n".encode()
-
-
-# ── the gateway ──
 
 
 def gateway(name: str = "gateway", *, rate: float = 0.1, workers: int = 1) -> System:
@@ -114,8 +108,6 @@ def config_of(origin: str, stream_url: str, name: str, rate: float) -> dict[str,
         "scorers": {name: dict(options) for name, options in DEFAULTS.items()},
     }
 
-
-# ── nginx: a bare proxy, and two upstreams ──
 
 _NGINX = """worker_processes 1; daemon off; error_log stderr; pid $TMP/$PORT.pid;
 events { worker_connections 8192; }
@@ -177,9 +169,6 @@ def answer() -> str:
     return saying("x" * (ANSWER_BYTES - len(saying(""))))
 
 
-# ── upstreams ──
-
-
 def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
     options = ("--tokens", str(tokens), "--delay-s", str(delay_s), "--host", load.HOST)
     return lambda spot: gateway_argv("fake", *options, "--port", str(spot.port))
@@ -211,9 +200,6 @@ def faulty(hangs: int | None) -> System:
         partial(_nginx, text),
         partial(_get, "/v1/models"),
     )
-
-
-# ── peers ──
 
 
 def peers(directory: Path | None) -> list[System]:

@@ -199,9 +199,6 @@ def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
     assert "Is a gateway of this config running?" in str(found.exception)
 
 
-# ── power ──
-
-
 def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
     made = orjson.loads(run("power", "swap", "--json"))
     said, errors, gate = made["metrics"]

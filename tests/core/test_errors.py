@@ -49,7 +49,7 @@ def test_each_error_has_its_status_type_and_code(
     assert error.headers() == []
 
 
-def test_the_drawing_is_the_truth() -> None:
+def test_the_tree_in_the_docstring_lists_every_error() -> None:
     drawn = dict(re.findall(r"^[│├└─ ]*([A-Z]\w+)(?: +(\d{3}))?", errors.__doc__ or "", re.M))
     own = {
         GatewayError,
@@ -65,7 +65,7 @@ def test_the_drawing_is_the_truth() -> None:
     assert drawn == names
 
 
-def test_a_code_of_its_own_replaces_the_kinds_for_that_one_only() -> None:
+def test_a_code_overrides_the_classs_for_one_instance() -> None:
     assert errors.UpstreamFailed("x", code="stream_cut").code == "stream_cut"
     assert errors.UpstreamFailed("x").code == "upstream_failed"
 

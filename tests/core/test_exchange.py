@@ -72,7 +72,7 @@ def test_the_version_before_and_unknown_keys_are_read(exchange):
     assert old.v == VERSION - 1
 
 
-def test_a_writer_that_lacks_a_field_gives_its_default_whatever_it_says_besides():
+def test_a_missing_field_gets_its_default():
     entry = _changed(exchanges_one(), shiny="new", asked=["a"], cluster="c")
     head = orjson.loads(entry[b"head"])
     for gone in ("cluster", "reference", "usage", "attempts"):

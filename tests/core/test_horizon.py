@@ -20,7 +20,7 @@ def test_values_without_bounds_have_no_floor() -> None:
     assert planned_pairs(0.0, 0.05, 0.05, largest=0.0) == BURN_IN
 
 
-def test_the_floor_is_in_units_of_the_largest_deviation_and_fades() -> None:
+def test_the_floor_scales_with_the_largest_deviation_and_fades() -> None:
     assert guarded(0.0, 0.5) == pytest.approx(3.4 / 4)
     assert guarded(1000.0, 1.0) == pytest.approx(1000.0, rel=1e-4)
 

@@ -53,7 +53,7 @@ def test_a_plan_without_a_method_keeps_its_hash(stationary: bytes, method: str, 
     assert orjson.loads(plan.to_json()) == orjson.loads(OLD % stationary)
 
 
-def test_a_plan_with_a_method_crosses_the_stream_server_unchanged() -> None:
+def test_a_plan_with_a_method_survives_the_stream_server() -> None:
     plan = replace(PLAN, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm", compare="repeat")
     assert plan_from_json(plan.to_json()) == plan
     state = PlanState(plan, "running", 1.0)

@@ -23,7 +23,7 @@ def test_no_kind_stands_twice() -> None:
 
 
 @ROWS
-def test_a_row_is_whole(row: Provider) -> None:
+def test_every_row_is_complete(row: Provider) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", row.kind)
     assert row.title
     assert re.fullmatch(r"[a-z0-9_.]+", row.otel_name), "a gen_ai.provider.name"
@@ -46,7 +46,7 @@ def test_a_base_url_is_one_that_paths_can_follow(row: Provider) -> None:
 
 
 @ROWS
-def test_what_is_local_is_found_by_port_and_what_is_not_by_its_key(row: Provider) -> None:
+def test_local_kinds_have_ports_and_remote_kinds_have_a_key(row: Provider) -> None:
     if row.local:
         assert urlsplit(row.base_url or "").hostname == "127.0.0.1"
     else:
@@ -81,11 +81,11 @@ def test_every_kind_has_a_dialect_that_can_be_built(row: Provider) -> None:
         ("deepseek", "deepseek"),
     ],
 )
-def test_providers_are_called_as_the_genai_conventions_call_them(kind: str, provider: str) -> None:
+def test_provider_names_follow_the_genai_conventions(kind: str, provider: str) -> None:
     assert PROVIDERS[kind].otel_name == provider
 
 
-def test_what_a_row_says_can_be_said_differently_for_one_upstream() -> None:
+def test_an_upstream_overrides_its_providers_row() -> None:
     plain = Upstream.model_validate({"kind": "vllm"})
     assert (plain.continues_prefill, plain.requests_usage, plain.url) == (True, True, "http://127.0.0.1:8001/v1")
     changed = Upstream.model_validate(

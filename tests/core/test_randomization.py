@@ -15,7 +15,7 @@ UNITS = [new_id(i * 1_000_000, i.to_bytes(10)) for i in range(20_000)]
 
 
 @given(st.text().filter(lambda s: "\0" not in s), st.text(), st.integers(0, 99))
-def test_a_draw_is_a_place_in_the_unit_interval_and_always_the_same(domain, unit, version):
+def test_a_draw_is_in_the_unit_interval_and_reproducible(domain, unit, version):
     assert 0.0 <= draw(domain, unit, version) < 1.0
     assert draw(domain, unit, version) == draw(domain, unit, version)
 

@@ -41,7 +41,7 @@ def test_hadolint_would_say_it(tmp_path: Path) -> None:
     assert "DL3006" in told.stdout
 
 
-def test_the_image_is_built_in_stages_and_runs_as_nobody_in_particular(dockerfile: str) -> None:
+def test_the_image_is_multi_stage_and_runs_unprivileged(dockerfile: str) -> None:
     final = dockerfile[dockerfile.rindex("\nFROM ") :]
     assert dockerfile.count("\nFROM ") == 2
     assert "COPY --from=build" in final
@@ -52,7 +52,7 @@ def test_the_image_is_built_in_stages_and_runs_as_nobody_in_particular(dockerfil
     assert "pip install" not in final
 
 
-def test_the_image_installs_extras_that_exist_and_copies_what_the_build_needs(dockerfile: str, deploy: Path) -> None:
+def test_the_image_uses_existing_extras_and_files(dockerfile: str, deploy: Path) -> None:
     import tomllib
 
     project = tomllib.loads((deploy.parent / "pyproject.toml").read_text())["project"]
@@ -78,7 +78,7 @@ def test_an_example_config_is_valid(name: str, deploy: Path, environ: dict[str, 
     assert read.metrics.bind == "0.0.0.0:9100"
 
 
-def test_compose_names_only_files_services_and_volumes_that_exist(compose: Any, deploy: Path) -> None:
+def test_compose_refers_only_to_things_that_exist(compose: Any, deploy: Path) -> None:
     services = compose["services"]
     assert {"gateway", "consumer", "redis", "prometheus", "grafana", "vllm-gpu", "vllm-cpu"} == set(services)
     for service in services.values():
@@ -120,7 +120,7 @@ def test_compose_runs_our_commands_on_the_ports_that_are_scraped(compose: Any, d
     assert {f"gateway:{bind.split(':')[1]}", f"consumer:{evaluate['metrics_port']}"} <= targets
 
 
-def test_every_secret_comes_from_the_environment_and_stands_in_the_example(compose: Any, deploy: Path) -> None:
+def test_every_secret_is_an_environment_variable_in_the_example(compose: Any, deploy: Path) -> None:
     text = (deploy / "compose.yaml").read_text()
     named = set(re.findall(r"\$\{(\w+)", text))
     example = dict(

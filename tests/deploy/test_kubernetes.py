@@ -100,7 +100,7 @@ def test_the_lag_that_scales_is_a_series_of_ours(deploy: Path) -> None:
     assert "replicas" not in of(rendered(deploy, "fleet"), "Deployment")["consumer"]["spec"], "KEDA sets them"
 
 
-def test_pods_run_as_nobody_on_a_root_they_cannot_write_and_without_a_way_into_the_cluster(
+def test_pods_are_unprivileged_with_a_read_only_root(
     manifests: list[dict[str, Any]],
 ) -> None:
     for name, template, container in workloads(manifests):
@@ -189,7 +189,7 @@ def test_both_programs_read_the_same_file_by_our_command_line(
             assert {m["mountPath"] for m in container["volumeMounts"]} == {"/etc/gateway", "/data", "/tmp"}  # noqa: S108
 
 
-def test_a_gateway_that_stops_drains_and_its_upstreams_do_not_take_it_out(manifests: list[dict[str, Any]]) -> None:
+def test_a_stopping_gateway_drains_and_ignores_upstream_health(manifests: list[dict[str, Any]]) -> None:
     template = of(manifests, "Deployment")["gateway"]["spec"]["template"]["spec"]
     [container] = template["containers"]
     drain_s = 30

@@ -29,7 +29,7 @@ async def test_a_plain_answer_says_the_text_and_counts_words(sdk: openai.AsyncOp
     assert reply.usage.prompt_tokens_details.cached_tokens == 0
 
 
-async def test_a_stream_is_role_then_words_then_finish_then_usage_then_done(
+async def test_a_stream_is_role_words_finish_usage_done(
     http: httpx2.AsyncClient, chat: Chat, events_of: EventsOf
 ) -> None:
     reply = await http.post("/chat/completions", json=chat(stream=True, stream_options={"include_usage": True}))

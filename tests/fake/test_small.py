@@ -28,7 +28,7 @@ async def test_embeddings_are_alike_where_words_are(sdk: openai.AsyncOpenAI) -> 
     assert reply.usage.prompt_tokens == 9
 
 
-async def test_embeddings_come_packed_or_as_numbers_in_the_dimensions_asked(http: httpx2.AsyncClient) -> None:
+async def test_embeddings_have_the_requested_encoding_and_dimensions(http: httpx2.AsyncClient) -> None:
     plain = await http.post("/embeddings", json={"model": "m", "input": "a b", "dimensions": 8})
     packed = await http.post(
         "/embeddings", json={"model": "m", "input": "a b", "dimensions": 8, "encoding_format": "base64"}

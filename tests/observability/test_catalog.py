@@ -9,7 +9,7 @@ from gateway.observability.catalog import catalogue, unknown
 from gateway.observability.eval_metrics import EvalMetrics, ProxyMetrics, exposition
 
 
-def test_it_names_what_a_scrape_names_with_the_same_type_and_help() -> None:
+def test_the_catalogue_matches_a_scrape_in_name_type_and_help() -> None:
     for room, metrics in (("gateway", ProxyMetrics), ("consumer", EvalMetrics)):
         registry = CollectorRegistry()
         metrics(registry)
@@ -21,7 +21,7 @@ def test_it_names_what_a_scrape_names_with_the_same_type_and_help() -> None:
             assert (shown[name].type, shown[name].documentation) == (each.kind, each.help)
 
 
-def test_labels_are_those_of_the_code_and_a_histogram_has_three_series() -> None:
+def test_labels_match_the_code_and_a_histogram_has_three_series() -> None:
     by_name = {each.name: each for each in catalogue()}
     assert by_name["gateway_requests_total"].labels == ("alias", "upstream", "outcome")
     assert by_name["gateway_eval_scores_total"].labels == ("scorer", "model", "arm", "status")

@@ -41,7 +41,7 @@ sys.stdout.buffer.write(exposition(CollectorRegistry(), Path(sys.argv[1])))
 """
 
 
-def test_several_workers_are_one_gateway_and_a_dead_ones_counts_stay(tmp_path: Path) -> None:
+def test_workers_are_summed_and_a_dead_workers_counts_stay(tmp_path: Path) -> None:
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environ, "text": True}
     workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(n)], **pipes) for n in (2, 3)]

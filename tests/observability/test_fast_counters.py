@@ -33,7 +33,7 @@ def test_a_histogram_has_the_same_buckets_count_and_sum(rounds: list[list[float]
         assert got == pytest.approx(wanted)
 
 
-def test_a_counter_shows_what_was_added_once_it_is_flushed_and_no_more_after() -> None:
+def test_a_flush_adds_each_increment_exactly_once() -> None:
     registry, counts = CollectorRegistry(), FastCounters()
     metric = Counter("c", "c", ["a"], registry=registry)
     counts.of(metric, "x").n += 2

@@ -32,7 +32,7 @@ def said(log: LogConfig) -> str:
     return subprocess.run(command, capture_output=True, check=True).stderr.decode()
 
 
-def test_where_stderr_is_no_terminal_each_line_is_one_json_object() -> None:
+def test_without_a_terminal_each_line_is_one_json_object() -> None:
     first, second = [json.loads(line) for line in said(LogConfig()).splitlines()]
     assert (first["level"], first["logger"], first["message"]) == ("INFO", "gateway", 'said "so", né')
     assert second["message"] == "failed"

@@ -74,7 +74,7 @@ def test_the_names_and_labels_that_later_versions_keep_are_there(metrics: ProxyM
         assert there[name] == labels, name
 
 
-def test_the_genai_names_and_buckets_are_those_of_the_conventions(metrics: ProxyMetrics) -> None:
+def test_genai_names_and_buckets_follow_the_conventions(metrics: ProxyMetrics) -> None:
     there = {exposed(m): m for _, m in all_of(metrics)}
     for name, (labels, buckets) in GENAI_NAMES.items():
         assert set(there[name]._labelnames) == labels
@@ -109,7 +109,7 @@ def test_a_gauge_says_how_workers_are_put_together(metrics: ProxyMetrics) -> Non
             assert metric._multiprocess_mode in ("livesum", "livemax", "livemin"), attribute
 
 
-def test_each_is_declared_once_and_an_instance_has_the_metric_itself(metrics: ProxyMetrics) -> None:
+def test_each_metric_is_declared_once_and_built_per_instance(metrics: ProxyMetrics) -> None:
     declared = list(declarations())
     assert [attribute for attribute, _ in declared] == [attribute for attribute, _ in all_of(metrics)]
     assert len({each.name for _, each in declared}) == len(declared)

@@ -15,7 +15,7 @@ from gateway.observability.tracing import ids_of, require
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def test_without_a_traceparent_the_exchange_is_the_trace_and_its_lower_half_the_span() -> None:
+def test_without_a_traceparent_ids_come_from_the_exchange() -> None:
     ids = ids_of("01890a5d-ac96-774b-bcce-b302099a8057", None, 1.0)
     assert ids.traceparent == b"00-01890a5dac96774bbcceb302099a8057-bcceb302099a8057-01"
     assert ids.parent == 0

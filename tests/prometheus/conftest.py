@@ -262,8 +262,6 @@ class Whole:
         finally:
             os.kill(program.pid, signal.SIGCONT)
 
-    # ── asking ──
-
     def call(self, model: str, *, key: str = KEY, always: bool = False, **fields: Any) -> Call:
         """always: it is recorded, whatever the sampling."""
         body = {"model": model, "messages": [{"role": "user", "content": "Say it."}], **fields}

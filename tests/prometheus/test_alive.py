@@ -74,9 +74,6 @@ class Rung:
             raise
 
 
-# ── what happens ──
-
-
 async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     """Answers plain and streamed, shadows, a split, judges, a cut stream, feedback, something to redact, a refusal."""
     whole.doubles["good"].says('{"ok": ', "true}")

@@ -47,7 +47,7 @@ def raw_events(stage: Any, **fields: Any) -> list[str]:
     return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
-def test_it_streams_and_ends_with_done_and_usage_only_where_asked(stage: Any, journal: Any) -> None:
+def test_a_stream_ends_with_done_and_usage_only_on_request(stage: Any, journal: Any) -> None:
     silent = raw_events(stage)
     asked = raw_events(stage, stream_options={"include_usage": True})
     for events in (silent, asked):
@@ -96,9 +96,6 @@ def test_a_client_that_leaves_stops_the_engine(stage: Any, client: OpenAI, journ
     assert stored["outcome"] == "client_gone"
     assert stored["text"]
     journal.note(stage.engine.name, "client leaves", "the engine stops; kept as client_gone")
-
-
-# ── load ──
 
 
 @contextmanager
@@ -174,9 +171,6 @@ def test_the_load_that_its_metrics_tell_does_so_too(stage: Any, client: OpenAI, 
     journal.note(stage.engine.name, "load in /metrics", "scraped: calls went elsewhere")
 
 
-# ── faults ──
-
-
 def refused(stage: Any, client: OpenAI, journal: Any, check: str, **fields: Any) -> APIStatusError | None:
     """How a request is refused, as the client sees it; None: it is answered. An engine's own words pass as they are."""
     asked = {"model": "alone", "messages": JAPAN, "max_tokens": 4, **fields}
@@ -209,9 +203,7 @@ def test_a_request_without_messages_is_the_clients_fault(stage: Any, client: Ope
     journal.note(stage.engine.name, "no messages", f"{error.status_code}")
 
 
-def test_a_prompt_that_is_too_long_is_named_as_such_and_goes_to_the_fallback(
-    stage: Any, client: OpenAI, journal: Any
-) -> None:
+def test_a_prompt_that_is_too_long_goes_to_the_fallback(stage: Any, client: OpenAI, journal: Any) -> None:
     if stage.engine.context is None:
         journal.note(stage.engine.name, "too long a prompt", "no limit of its own")
         pytest.skip(f"{stage.engine.title} has no limit of its own")
@@ -223,7 +215,7 @@ def test_a_prompt_that_is_too_long_is_named_as_such_and_goes_to_the_fallback(
     assert reply.headers["x-gateway-upstream"] == "double"
 
 
-def test_a_death_in_mid_answer_is_an_error_in_the_stream_and_others_take_over(
+def test_a_death_in_mid_answer_ends_the_stream_with_an_error(
     stage: Any, client: OpenAI, journal: Any, stages: Any
 ) -> None:
     """And where `gateway up` runs the engine, it comes back."""

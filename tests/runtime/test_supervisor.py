@@ -42,7 +42,7 @@ def appears(path: Path) -> Callable[[], object]:
         ([3600], [0.2]),
     ],
 )
-def test_starts_are_ever_further_apart_until_one_lives_for_a_minute(lives: list[float], waits: list[float]) -> None:
+def test_restart_delays_grow_until_a_child_runs_for_a_minute(lives: list[float], waits: list[float]) -> None:
     delay = RestartDelay()
     assert [delay.wait_s(lived_s) for lived_s in lives] == pytest.approx(waits)
 

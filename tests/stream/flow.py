@@ -142,8 +142,6 @@ class Flow:
             self.answered[headers[b"x-request-id"].decode()] = time.time()
             self.took.append((time.time(), time.perf_counter() - began))
 
-    # ── afterwards ──
-
     async def stop_gateway(self) -> None:
         """In order; one that was started a moment ago is ready first, and so hears that it is to stop."""
         async with asyncio.timeout(60):

@@ -33,7 +33,7 @@ RULES = "+@stream +@hash +@string +@keyspace +@connection +@transaction +eval +e
         ("redis://[::1]", ServerAddress("one", False, (("::1", 6379),))),
     ],
 )
-def test_an_address_is_taken_apart(url, address):
+def test_an_address_is_parsed(url, address):
     assert address_of(url) == address
 
 
@@ -74,9 +74,6 @@ def test_credentials_of_the_config_go_before_those_of_the_url():
     assert (said["username"], said["password"]) == ("v", "w")
     said = connect(f"redis://u:{QUOTED}@a", Credentials()).connection_pool.connection_kwargs
     assert (said["username"], said["password"]) == ("u", SECRET)
-
-
-# ── a server that lets not everyone in ──
 
 
 @pytest.fixture
@@ -135,7 +132,7 @@ async def test_an_acl_user_with_these_rules_may_do_all_that_is_needed(program, p
         node.kill()
 
 
-async def test_a_wrong_password_is_a_server_that_is_down_and_is_not_said(program, place, servers):
+async def test_a_wrong_password_is_stream_down_and_never_shown(program, place, servers):
     node = servers.Node(program, servers.free_ports(1)[0], place, user=f"assay on >{SECRET} {RULES}").start()
     corridor = config_of(node.url, username="assay", password="not-it-at-all")
     try:
@@ -145,9 +142,6 @@ async def test_a_wrong_password_is_a_server_that_is_down_and_is_not_said(program
     finally:
         node.kill()
         await corridor.aclose()
-
-
-# ── TLS ──
 
 
 @pytest.fixture(scope="session")
@@ -206,9 +200,6 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tls_node, certif
         await corridor.aclose()
 
 
-# ── one that hangs ──
-
-
 async def test_a_server_that_hangs_is_down_until_it_answers(program, place, servers):
     node = servers.Node(program, servers.free_ports(1)[0], place).start()
     corridor = Corridor(node.url, "x")
@@ -227,9 +218,6 @@ async def test_a_server_that_hangs_is_down_until_it_answers(program, place, serv
                 await asyncio.sleep(0.01)
     await corridor.aclose()
     node.kill()
-
-
-# ── one that refuses, and then no longer ──
 
 
 @contextlib.asynccontextmanager
@@ -263,7 +251,7 @@ async def halting(url: str, at: int, meanwhile: Callable[[int], Awaitable[None]]
         await asyncio.gather(*running)
 
 
-async def test_a_server_that_begins_to_take_amidst_a_batch_leaves_no_hole_in_it(program, place, servers):
+async def test_a_server_that_recovers_during_a_batch_leaves_no_gap(program, place, servers):
     """As one that has loaded its data by then. Were the end taken without the beginning, a gateway killed before it
     tries again would leave a hole that looks like a loss of the server's."""
     node = servers.Node(program, servers.free_ports(1)[0], place).start()
@@ -290,7 +278,7 @@ async def test_a_server_that_begins_to_take_amidst_a_batch_leaves_no_hole_in_it(
     node.kill()
 
 
-async def test_a_command_that_is_not_there_is_said(program, place, servers):
+async def test_an_unknown_command_is_reported(program, place, servers):
     """A server older than 6.2 has no XAUTOCLAIM."""
     node = servers.Node(
         program, servers.free_ports(1)[0], place, user="default on nopass ~* &* +@all -xautoclaim"

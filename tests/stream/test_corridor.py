@@ -27,7 +27,7 @@ async def test_what_is_appended_is_read_in_order_and_once(corridor):
     assert await corridor.read("a", 3, 10) == []
 
 
-async def test_entries_of_several_kinds_keep_their_order_and_their_fields(corridor):
+async def test_mixed_entries_keep_their_order_and_fields(corridor):
     """Bytes as they are, whatever they are; an appending of nothing is one too."""
     mixed = [{b"n": b"0"}, {b"n": b"1"}, {b"n": b"2", b"body": bytes(range(256)), b"empty": b""}, {b"n": b"3"}]
     await corridor.append(mixed)
@@ -52,7 +52,7 @@ async def test_joining_again_keeps_the_place(corridor):
     assert await corridor.read("a", 1, 10) == []
 
 
-async def test_entries_left_unacknowledged_are_claimed_with_their_deliveries(corridor):
+async def test_unacknowledged_entries_are_claimed_with_deliveries(corridor):
     await corridor.join()
     await corridor.append(entries(3))
     read = await corridor.read("dead", 3, 10)
@@ -102,7 +102,7 @@ async def test_burying_moves_an_entry_with_its_reason(corridor):
     assert (await corridor.lag()).pending == 0
 
 
-async def test_the_watermark_is_where_everything_before_is_acknowledged(corridor):
+async def test_everything_before_the_watermark_is_acknowledged(corridor):
     assert await corridor.watermark() is None
     await corridor.join()
     await corridor.append(entries(4))
@@ -115,7 +115,7 @@ async def test_the_watermark_is_where_everything_before_is_acknowledged(corridor
     assert await corridor.watermark() == f"{ms}-{int(n) + 1}"
 
 
-async def test_only_what_was_read_is_trimmed_and_nothing_while_others_read_too(corridor):
+async def test_trim_read_keeps_unread_entries_and_other_groups(corridor):
     await corridor.join()
     await corridor.append(entries(300))
     read = await corridor.read("a", 250, 10)
@@ -191,7 +191,7 @@ async def test_a_server_that_lost_its_data_gets_its_group_again(corridor):
     assert numbers(await corridor.read("a", 1, 10)) == [0]
 
 
-async def test_a_server_that_refuses_is_down(stream_server):
+async def test_a_refused_command_is_stream_down(stream_server):
     corridor = Corridor(stream_server.url, "x")
     await corridor.client.config_set("maxmemory", "1")
     with pytest.raises(StreamDown, match="was refused"):

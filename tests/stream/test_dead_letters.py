@@ -21,7 +21,7 @@ async def every(corridor, page: int = 100):
     return [letter async for letter in corridor.dead_letters.all(page)]
 
 
-async def test_letters_are_read_a_page_at_a_time_oldest_first_as_they_were(corridor):
+async def test_letters_are_read_in_pages_oldest_first_unchanged(corridor):
     await buried(corridor, 7)
     found = await every(corridor, page=3)
     assert [letter.fields for letter in found] == [{b"n": b"%d" % i, b"body": b"\x00\xff"} for i in range(7)]
@@ -32,7 +32,7 @@ async def test_letters_are_read_a_page_at_a_time_oldest_first_as_they_were(corri
     assert found[0].added_at > 1e9
 
 
-async def test_they_are_counted_by_reason_until_they_are_gone(corridor):
+async def test_letters_are_counted_by_reason_until_removed(corridor):
     await buried(corridor, 3)
     await buried(corridor, 2, "refused")
     assert await corridor.dead_letters.by_reason() == {"unreadable": 3, "refused": 2}
@@ -44,7 +44,7 @@ async def test_they_are_counted_by_reason_until_they_are_gone(corridor):
     assert await corridor.dead_letters.by_reason() == {}
 
 
-async def test_a_letter_put_back_is_read_anew_and_is_no_letter_any_more(corridor):
+async def test_a_replayed_letter_is_read_again_and_removed(corridor):
     await buried(corridor, 1)
     (letter,) = await every(corridor)
     entry = await corridor.dead_letters.replay(letter)
@@ -61,7 +61,7 @@ async def test_two_who_put_back_the_same_letter_put_it_back_once(corridor):
     assert len(await corridor.read("a", 10, 50)) == 1
 
 
-async def test_more_letters_than_a_page_are_thrown_away(corridor):
+async def test_purge_deletes_more_letters_than_a_page(corridor):
     await buried(corridor, 250)
     assert await corridor.dead_letters.purge(await every(corridor)) == 250
     assert await corridor.dead_letters.count() == 0

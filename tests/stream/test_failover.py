@@ -184,9 +184,6 @@ async def test_a_stream_server_that_hangs_leaves_every_call_alone(servers, flows
         node.kill()
 
 
-# ── a power cut ──
-
-
 @contextlib.asynccontextmanager
 async def recording(url: str) -> AsyncIterator[Recorder]:
     corridor = Corridor(url, "flow")
@@ -216,7 +213,7 @@ async def put(recorder: Recorder, n: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1])
-async def test_what_a_power_cut_took_from_the_server_is_counted_exactly(program, servers, flows, place, seed):
+async def test_entries_lost_in_a_power_cut_are_counted_exactly(program, servers, flows, place, seed):
     """The end of the append-only file never came to the disk: entries that were acknowledged are gone."""
     node = servers.Node(program, servers.free_ports(1)[0], place / "stream").start()
     flow = flows.quiet(node, {"url": node.url}, place)

@@ -84,7 +84,7 @@ def disturbed(program: str, servers: Any, flows: Any, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.timeout(180)
-async def test_killed_at_random_moments_the_store_holds_once_what_the_stream_kept(disturbed, program):
+async def test_after_random_kills_the_store_holds_each_entry_once(disturbed, program):
     """A seed for each program: each is one run of all programs, from start to end."""
     await disturbed(len(program) % 7, 2_000, 4)
 

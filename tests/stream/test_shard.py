@@ -17,7 +17,7 @@ def entries(n: int, size: int = 1) -> list[dict[bytes, bytes]]:
     return [{b"n": b"%d" % i, b"body": b"x" * size} for i in range(n)]
 
 
-async def test_what_was_not_read_is_counted_when_it_is_trimmed_and_said(stream_url, stream_name, caplog):
+async def test_entries_trimmed_unread_are_counted_and_logged(stream_url, stream_name, caplog):
     corridor = Corridor(stream_url, stream_name, max_mb=1.0)
     await corridor.join()
     for _ in range(30):
@@ -60,7 +60,7 @@ async def test_the_bound_follows_the_mean_size_of_what_is_appended(stream_url, s
     await corridor.aclose()
 
 
-async def test_what_is_too_old_goes_and_is_counted_where_nobody_had_read_it(stream_url, stream_name, caplog):
+async def test_old_entries_are_trimmed_and_counted_if_unread(stream_url, stream_name, caplog):
     corridor = Corridor(stream_url, stream_name, max_age_h=1.0, check_age_every_s=0.0)
     old_ms = int(time.time() * 1000) - 2 * 3_600_000
     await corridor.join()
@@ -73,7 +73,7 @@ async def test_what_is_too_old_goes_and_is_counted_where_nobody_had_read_it(stre
     await corridor.aclose()
 
 
-async def test_an_entry_in_a_consumers_hand_is_marked_when_it_is_trimmed(corridor):
+async def test_a_trimmed_pending_entry_is_recorded(corridor):
     """The group has read it, and it may yet be stored: it is no unread one, but it can explain a gap."""
     await corridor.join()
     await corridor.append(entries(300))
@@ -107,7 +107,7 @@ def test_how_many_of_the_trimmed_were_unread(group, removed, to, unread):
     assert unread_of(100, [{"name": b"others"}, {"name": b"evals", **group}], removed, to) == unread
 
 
-async def test_a_quiet_stream_is_settled_up_to_the_servers_time_and_a_busy_one_is_not(corridor):
+async def test_an_idle_stream_is_settled_up_to_the_servers_time(corridor):
     await corridor.join()
     before_ms = int(time.time() * 1000) - 1
     (look,) = (await corridor.snapshots()).values()
@@ -124,7 +124,7 @@ async def test_a_quiet_stream_is_settled_up_to_the_servers_time_and_a_busy_one_i
     assert order(look.settled)[0] >= look.asked_ms
 
 
-async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
+async def test_entries_appended_during_a_snapshot_are_not_settled(corridor):
     """However appending, reading and looking interleave: every id below `settled` was acknowledged before."""
     await corridor.join()
     acked: set[tuple[int, int]] = set()
@@ -159,7 +159,7 @@ async def test_what_is_appended_while_one_looks_is_never_settled(corridor):
             tasks.create_task(work)
 
 
-async def test_a_restarted_server_has_another_name(stream_server):
+async def test_a_restarted_server_has_a_new_run_id(stream_server):
     corridor = Corridor(stream_server.url, "x")
     await corridor.join()
     (before,) = (await corridor.snapshots()).values()

@@ -31,7 +31,7 @@ async def test_sums_are_those_of_all_who_add(corridor):
     assert await corridor.state.sums("nothing") == {}
 
 
-async def test_of_two_who_put_a_plan_in_force_one_is_told_that_another_was_first(corridor):
+async def test_of_two_writers_of_a_plan_the_second_is_refused(corridor):
     ours, theirs = a_state(0.02), a_state(0.05)
     done = await asyncio.gather(corridor.state.set_plan(ours), corridor.state.set_plan(theirs))
     assert sorted(done) == [False, True]
@@ -41,7 +41,7 @@ async def test_of_two_who_put_a_plan_in_force_one_is_told_that_another_was_first
     assert (await corridor.state.plans())["swap"].state == "stopped"
 
 
-async def test_what_is_no_plan_is_left_out(corridor):
+async def test_entries_that_are_not_plans_are_left_out(corridor):
     await corridor.client.hset(f"{corridor.state.prefix}:plans", mapping={"odd": b"{", "older": b'{"plan": {}}'})
     assert await corridor.state.plans() == {}
 

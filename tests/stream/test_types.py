@@ -40,7 +40,7 @@ def test_nothing_is_nothing(nothing):
     assert of_stream(nothing) == []
 
 
-def test_the_lag_of_two_shards_is_their_sum_and_the_older_of_their_oldest():
+def test_the_lag_of_two_shards_is_summed_with_the_older_age():
     assert Lag(5, 3, 1, 2.0) + Lag(7, 1, 2, 9.0) == Lag(12, 4, 3, 9.0)
 
 

@@ -142,7 +142,7 @@ async def test_a_silent_or_endless_port_is_given_up_soon() -> None:
             assert await look([port], [], port_timeout_s=0.05) == []
 
 
-async def test_no_key_and_nothing_of_the_environment_reaches_a_port_that_was_merely_found(
+async def test_no_key_is_sent_to_a_discovered_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")

@@ -58,7 +58,7 @@ def test_a_kind_that_stands_twice_is_named_by_its_port() -> None:
     assert [t.upstream for t in config.models["vllm-8001/a"].targets] == ["vllm-8001"]
 
 
-def test_a_provider_that_could_not_be_asked_is_written_and_a_local_model_serves() -> None:
+def test_a_provider_without_a_model_list_gets_no_alias() -> None:
     found = DiscoveredUpstream(PROVIDERS["anthropic"], trouble="HTTP 401\nmodels: {}")
     assert needs_local([found])
     config, text = written(found)
@@ -73,7 +73,7 @@ def test_a_server_that_asks_for_a_key_is_left_as_a_comment() -> None:
     assert '# openai: {kind: openai, base_url: "http://127.0.0.1:8000/v1", api_key: "${NAME}"}' in text
 
 
-def test_models_that_do_not_chat_get_no_alias_and_long_lists_are_cut() -> None:
+def test_only_chat_models_get_aliases_and_long_lists_are_cut() -> None:
     listed = ("gpt-x", "text-embedding-3", "whisper-1", "gpt-x", *(f"m{i}" for i in range(30)))
     found = DiscoveredUpstream(PROVIDERS["openai"], models=listed)
     assert offers(found)[:2] == ["gpt-x", "m0"]

@@ -61,9 +61,7 @@ async def wrote(tmp_path: Path, *found: DiscoveredUpstream) -> tuple[Path, list[
     return tmp_path / "gateway.yaml", notes
 
 
-async def test_found_upstreams_are_listed_and_written_with_a_key_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_found_upstreams_are_written_with_a_key_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
     found = [
         DiscoveredUpstream(PROVIDERS["vllm"], 8001, ("m", "n")),

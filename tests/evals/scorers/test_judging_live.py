@@ -71,9 +71,6 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.05)
 
 
-# ── a scripted judge behind a real gateway ──
-
-
 def says(received: Received) -> FakeAnswer | str:
     """One model answers; the other judges, until its key is rejected."""
     if received.json["model"] != "judge-1":
@@ -166,9 +163,6 @@ async def test_a_judge_is_called_through_the_gateway_unsampled(up: Any, upstream
     await ask(up, "What colour?")
     await until(lambda: scored(up, "length") == CALLS + 2)
     assert "scorer helpful is blocked: HTTP 402: no credit" in up["log"].read_text()
-
-
-# ── a real model ──
 
 
 @pytest.fixture

@@ -97,8 +97,6 @@ async def well(gateway: Any, caplog: Any) -> None:
     await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
 
 
-# ── bodies ──
-
 TEXTS = st.text(alphabet=st.characters(codec=None), max_size=12) | st.sampled_from(
     ["\x00", "\ud800", "\udfff\ud83d", "é"]
 )
@@ -254,8 +252,6 @@ async def test_what_is_odd_json_is_answered(gateway: Any, caplog: Any, path: str
     await well(gateway, caplog)
 
 
-# ── heads and framing ──
-
 TOKENS = st.sampled_from(
     [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"PRI", b"M-SEARCH", b"FOO", b"get", b""]
 )
@@ -356,8 +352,6 @@ async def test_a_request_cut_anywhere_reaches_nobody(
     await well(gateway, caplog)
 
 
-# ── two readings of one request ──
-
 JSON = json.dumps(CHAT).encode()
 GET = b"GET /v1/models HTTP/1.1\r\n" + KEYS + b"\r\n"
 SMUGGLED = {
@@ -407,8 +401,6 @@ async def test_pipelined_requests_are_answered_in_their_order(gateway: Any, capl
     assert reply.count(b'"object":"list"') == 2
     await well(gateway, caplog)
 
-
-# ── heads without end: which anyone can send, without a key ──
 
 START = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n"
 ENDLESS = {

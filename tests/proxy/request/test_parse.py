@@ -183,8 +183,6 @@ def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
         read_fields(body)
 
 
-# ── options ──
-
 MAY = Caller("web", allow=frozenset({"sample", "target"}))
 
 

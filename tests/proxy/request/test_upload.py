@@ -138,8 +138,6 @@ async def test_a_second_model_is_refused_wherever_it_stands() -> None:
                     await all_of(upload)
 
 
-# ── what an upstream gets ──
-
 VALUES = st.binary(max_size=80).filter(lambda v: b"--" + BOUNDARY not in v)
 PARTS = st.lists(
     st.tuples(st.sampled_from(["file", "stream", "modelx"]), VALUES, st.sampled_from([None, "a.wav"])), max_size=3

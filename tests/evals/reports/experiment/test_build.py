@@ -20,9 +20,6 @@ def read(room, name="swap", candidate=None):
         return report_of(connection, name, candidate)
 
 
-# ── with a plan ──
-
-
 @pytest.fixture
 async def decided(room, plan, paired):
     """400 pairs in which the candidate says nearly what the control says, and half of them ask the control again."""
