@@ -246,3 +246,23 @@ def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path
     wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
     assert wider["needed"] < said["needed"] < 2000
     assert "A verdict on swap needs about" in run("power", "swap")
+
+
+def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> None:
+    plan = run.plan()
+    run("start", "swap")
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
+        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        for i in range(40):
+            sequence.add(PairValue(0.5, 0.3, -0.2 if i % 2 else 0.0))
+        name = SequenceName(plan.hash, "candidate", "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+    text = run("status", "swap")
+    assert "candidate Undecided: worse by 0.100 so far, likely" in text
+    assert "open: primary refusal: " in text
+    made = orjson.loads(run("status", "swap", "--json"))["candidates"][0]
+    assert (made["candidate"], made["verdict"]) == ("candidate", "hold")
+    assert {each["name"] for each in made["progress"]["open"]} >= {"refusal", "error_rate", "aa"}

@@ -10,7 +10,7 @@ from functools import partial
 from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
-from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
+from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, calibrate, corrected_difference
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import (
     arms_of,
@@ -232,14 +232,14 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
     if facts is None or facts.kind != "llm":
         return
-    yield from _calibration_cautions(connection, c.metric)
+    yield from calibration_cautions(c.metric, calibrate(connection, CalibrationOptions(c.metric)))
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
 
 
-def _calibration_cautions(connection: Reading, judge: str) -> Iterator[str]:
-    calibration = calibrate(connection, CalibrationOptions(judge))
+def calibration_cautions(judge: str, calibration: CalibrationResult) -> Iterator[str]:
+    """Why people's labels do not support a judge."""
     label = f"label some answers: gateway label next --scorer {judge}"
     if calibration.agreement is None:
         yield f"The judge {judge} decides and is not calibrated ({calibration.labels} labels); {label}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import jsonschema_rs
 import orjson
@@ -10,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.evals.annotation.agreement import RateEstimate
+from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.experiment.as_json import schema
-from gateway.evals.reports.experiment.build import ExperimentNotFound, report_of
+from gateway.evals.reports.experiment.build import ExperimentNotFound, calibration_cautions, read_all, report_of
 from gateway.evals.store.query import reading
+from gateway.evals.store.tables import scores
 
 
 def read(room, name="swap", candidate=None):
@@ -112,3 +116,90 @@ async def test_the_newest_of_several_plans_is_shown(room, swap, exchange):
         await room.until_read()
     made = read(room)
     assert (made.plan, [arm.asked for arm in made.arms]) == ("p2", [1])
+
+
+# Directions, and what is known of a judge.
+
+
+def scored(experiment, n=20, *, kind="code", direction="maximise", values=(0.2, 0.8), value01=None):
+    """Stores n scores of `quality` in the experiment's plan."""
+    rows = [
+        {
+            "score_id": f"s{i}", "exchange_id": f"e{i}", "subject": "exchange", "plan": experiment.plan.hash,
+            "scorer": "quality", "version": "1", "config_hash": "c1", "repeat": 0, "kind": kind,
+            "direction": direction, "data_type": "number", "status": "scored", "value": values[i % len(values)],
+            "value01": None if value01 is None else value01[i % len(value01)], "pi": 1.0, "stratum": "",
+            "seconds": 0.1, "answered": 1.0, "created": 1.0,
+        }
+        for i in range(n)
+    ]  # fmt: skip
+    with experiment.engine.begin() as connection:
+        connection.execute(scores.insert(), rows)
+
+
+@pytest.fixture
+def compared(begin_experiment, simulation):
+    """30 pairs in which the control has 0.7 on `quality` and the candidate 0.9, as 1 is the best."""
+    experiment = begin_experiment()
+    experiment.add(
+        simulation.a_pair(i, simulation.seen(0.7), candidate=simulation.seen(0.9), repeat=simulation.seen(0.7))
+        for i in range(30)
+    )
+    return experiment
+
+
+def test_a_metric_where_less_is_better_is_shown_as_measured(compared):
+    scored(compared, direction="minimise", values=(0.3, 0.1), value01=(0.7, 0.9))
+    with compared.engine.connect() as connection:
+        made = report_of(connection, "swap")
+    c = made.primary
+    assert (c.better, c.a.value, c.b.value) == ("lower", pytest.approx(0.3), pytest.approx(0.1))
+    assert c.difference.value == pytest.approx(0.2), "positive: the candidate is better"
+    assert c.a.low < c.a.value < c.a.high
+    assert made.guardrails[0].better == "lower"
+
+
+def test_a_metric_where_more_is_better_stays_as_it_is(compared):
+    scored(compared, values=(0.7, 0.9), value01=(0.7, 0.9))
+    with compared.engine.connect() as connection:
+        c = report_of(connection, "swap").primary
+    assert (c.better, c.a.value, c.b.value) == ("higher", pytest.approx(0.7), pytest.approx(0.9))
+
+
+def test_a_judge_without_labels_is_a_caution(compared):
+    scored(compared, kind="llm")
+    with compared.engine.connect() as connection:
+        (caution,) = report_of(connection, "swap").cautions
+    assert caution == (
+        "The judge quality decides and is not calibrated (0 labels); "
+        "label some answers: gateway label next --scorer quality."
+    )
+
+
+def test_a_judge_that_gives_one_value_is_a_caution(compared):
+    scored(compared, n=40, kind="llm", values=(1.0,))
+    with compared.engine.connect() as connection:
+        cautions = report_of(connection, "swap").cautions
+    assert cautions[-1] == "The judge quality gives 1 to 100% of the answers: it hardly tells them apart."
+
+
+def test_a_scorer_that_is_no_judge_needs_no_calibration(compared):
+    scored(compared, values=(1.0,))
+    with compared.engine.connect() as connection:
+        assert report_of(connection, "swap").cautions == ()
+
+
+@pytest.mark.parametrize(("low", "kappa"), [(-0.2, "is 0.10 (-0.20 … 0.40)"), (None, "is undefined")])
+def test_a_judge_that_agrees_by_chance_is_a_caution(low, kappa):
+    rate = None if low is None else RateEstimate(0.1, low, 0.4, 60)
+    found = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=rate))
+    assert [each.partition("kappa ")[2] for each in calibration_cautions("quality", found)] == [f"{kappa}."]
+    good = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=RateEstimate(0.6, 0.4, 0.8, 60)))
+    assert list(calibration_cautions("quality", good)) == []
+
+
+def test_every_candidate_has_its_report(begin_experiment, simulation):
+    target = simulation.a_plan().candidates[0][1]
+    experiment = begin_experiment(candidates=(("x", target), ("y", target)))
+    experiment.add([simulation.a_pair(0, simulation.seen(0.5), x=simulation.seen(0.6), y=simulation.seen(0.7))])
+    assert [each.candidate for each in read_all(StoreLocation(experiment.url), "swap")] == ["x", "y"]
