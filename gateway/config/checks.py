@@ -21,6 +21,7 @@ from gateway.config.models import Config, Timeouts
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import BUILT_IN_METRICS, CONTROL, REPEAT, STRATA
 from gateway.core.providers import PROVIDERS
+from gateway.core.secret_patterns import is_secret_name
 
 _EXPECTED: dict[int | str, str] = {
     "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
@@ -29,7 +30,6 @@ _EXPECTED: dict[int | str, str] = {
     "bind": "HOST:PORT",
     "model": "a model's name, in printable ASCII without spaces",
 }
-_SECRETS = {"api_key", "url", "proxy", "headers", "sha256"}  # keys whose values no message shows
 _QUOTED = re.compile(r"'([^']*)'")
 
 
@@ -93,7 +93,9 @@ def _message(error: ErrorDetails, root: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     value = error["input"]
-    if _SECRETS & set(loc) or isinstance(value, dict | list) or message.endswith(f"got {value!r}") or value is None:
+    if any(is_secret_name(str(step)) for step in loc):
+        return message if str(value) not in message else "not valid"
+    if isinstance(value, dict | list) or message.endswith(f"got {value!r}") or value is None:
         return message
     literals = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
     return f"{message}, got {value!r}{did_you_mean(str(value), literals)}"

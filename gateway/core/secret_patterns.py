@@ -14,6 +14,17 @@ from typing import Literal
 Kind = Literal["key", "private_key", "card", "iban", "email", "phone"]
 
 
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|secret|credential|authorization|headers|(^|_)(key|token|dsn|url|proxy|username|sha256)$",
+    re.I,
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the value of a config key of this name may be a secret, so that no message shows it."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def luhn(number: str) -> bool:
     """Whether the last digit checks the others (ISO/IEC 7812-1, annex B), in a number of 13 to 19 digits."""
     digits = [int(c) for c in reversed(number) if c.isdigit()]

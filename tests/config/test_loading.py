@@ -50,10 +50,19 @@ def test_only_the_variable_is_reported_when_it_is_not_set() -> None:
         GOOD.replace('"${OPENAI_API_KEY}"', "[sk-secret]"),
         GOOD + "stream: {url: 'http://u:sk-secret@x'}",
         GOOD.replace("kind: openai,", "kind: openai, headers: {x: [sk-secret]},"),
+        GOOD + "stream: {password: 12345678}",
+        GOOD + "stream: {sentinel_password: 12345678}",
+        GOOD + "stream: {username: 12345678}",
+        GOOD.replace('"${OPENAI_API_KEY}"', "12345678"),
+        GOOD + "metrics: {sha256: 12345678}",
+        GOOD + "stream: {url: 12345678}",
     ],
 )
 def test_no_secret_is_shown_in_a_mistake(text: str) -> None:
-    assert "sk-secret" not in "".join(mistakes(text, {"OPENAI_API_KEY": "sk"}))
+    """A number too: a password in digits is not a string for YAML."""
+    found = "".join(mistakes(text, {"OPENAI_API_KEY": "sk"}))
+    assert "sk-secret" not in found
+    assert "12345678" not in found
 
 
 def test_a_scorer_keeps_the_options_that_only_it_knows() -> None:

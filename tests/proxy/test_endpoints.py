@@ -474,3 +474,16 @@ async def test_without_cors_a_browser_is_told_nothing(gateway: Any, upstream: Fa
     assert reply.status_code in (204, 404, 405)
     assert "access-control-allow-origin" not in reply.headers
     assert not upstream.calls
+
+
+@pytest.mark.parametrize(("aliases", "name"), [(1, "chatt"), (1, "chat" * 50_000), (1000, "chatt")])
+async def test_only_a_cheap_comparison_makes_a_suggestion(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, aliases: int, name: str
+) -> None:
+    """Comparing holds up all other calls: with 1000 aliases, or a name of a megabyte, a tenth of a second each time."""
+    config = configured(upstream)
+    config["models"] |= {f"chat-{n}": config["models"]["chat"] for n in range(aliases - 1)}
+    gateway = await start(config)
+    reply = await gateway.chat(model=name)
+    assert reply.status_code == 404
+    assert ("did you mean" in reply.json()["error"]["message"]) == (aliases == 1 and len(name) < 200)

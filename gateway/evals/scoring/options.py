@@ -12,6 +12,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.secret_patterns import is_secret_name
 from gateway.evals.scoring.types import Scorer
 
 # Keys that every scorer's section may have besides its own options.
@@ -142,7 +143,8 @@ def _typed(hint: Any, value: Any) -> Any:
 def _line(option: str, error: Any, value: Any) -> str:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | list) else f", got {value!r}"
+    secret = any(is_secret_name(str(name)) for name in (option, *error["loc"]))
+    shown = "" if secret or isinstance(value, dict | list) else f", got {value!r}"
     return f".{option}{path}: {message[0].lower()}{message[1:]}{shown}"
 
 

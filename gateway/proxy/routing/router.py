@@ -18,6 +18,8 @@ from gateway.proxy.routing.sampling import SampleDraw, Sampler
 from gateway.proxy.routing.strategies import WeightedTargetState, order
 from gateway.proxy.routing.target_state import CircuitBreaker, Clock, TargetState, UpstreamState
 
+_COMPARED_CHARACTERS = 200
+_COMPARED_ALIASES = 100
 _ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
 
 
@@ -145,9 +147,15 @@ class Router:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
         routes = self._routes.get(alias)
         if routes is None or not (caller.models is None or alias in caller.models):
-            hint = did_you_mean(alias, self.aliases(caller)) or "; GET /v1/models lists the models this key may use"
+            hint = self._similar(alias, caller) or "; GET /v1/models lists the models this key may use"
             raise ModelNotFound(f'The model "{alias[:100]}" does not exist here{hint}', param="model")
         return routes
+
+    def _similar(self, alias: str, caller: Caller) -> str:
+        """A suggestion. None for what would take long to compare, since no other call is served meanwhile."""
+        known = self.aliases(caller)
+        comparable = len(alias) <= _COMPARED_CHARACTERS and len(known) <= _COMPARED_ALIASES
+        return did_you_mean(alias, known) if comparable else ""
 
     def decide(self, call: Call, options: RequestOptions, home: str | None = None) -> Route:
         """home: the upstream that keeps the response which this call continues; None: any upstream may answer."""

@@ -52,3 +52,16 @@ class Untold:
 
 def test_a_type_that_cannot_be_found_is_not_checked():
     assert construct(Untold, "n", {"limit": "anything"}).limit == "anything"
+
+
+class Calls:
+    def __init__(self, name: str, headers: dict[str, str], api_key: str, max_tokens: int) -> None: ...
+
+
+def test_no_secret_is_shown_in_a_mistake():
+    found = lines(Calls, headers="Bearer sk-secret", api_key=12345678, max_tokens="9")
+    assert found == [
+        ".headers: input should be an object",
+        ".api_key: input should be a valid string",
+        ".max_tokens: input should be a valid integer, got '9'",
+    ]
