@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-_THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_MARK = re.compile(r"\{|</think(?:ing)?>", re.IGNORECASE)
+_FENCE = re.compile(r"\s*(?:```\w*\s*)?")
 _DECODER = json.JSONDecoder()
 MAX_OBJECTS = 200  # tried in one text
 
@@ -19,28 +20,51 @@ class NoVerdict(ValueError):
 
 
 def find_verdict(text: str, key: str) -> dict[str, Any]:
-    """The verdict: the complete text as an object, else the last object in it with this key. Raises NoVerdict.
+    """The verdict: the complete text as an object, else an object with this key after the judge's thoughts. Raises
+    NoVerdict.
 
-    The last one, because a judge that reasons first ends with its verdict, after any quotation of the answer.
+    Of several objects, the one that the text begins with, since what follows is a comment; else the last one, because a
+    judge that reasons first ends with its verdict, after any quotation of the answer.
     """
-    text = _THOUGHT.sub("", text).strip()
+    text = text.strip()
     complete = _object(text)
     if complete is not None and key in complete:
         return complete
-    last: dict[str, Any] | None = None
-    at, tried = text.find("{"), 0
-    while at >= 0 and tried < MAX_OBJECTS:
+    found = next((verdict for part in reversed(_parts(text)) if (verdict := _verdict_in(part, key))), None)
+    if found is None:
+        raise NoVerdict(f'no JSON object with "{key}" in {text[-200:]!r}')
+    return found
+
+
+def _verdict_in(part: list[tuple[bool, dict[str, Any]]], key: str) -> dict[str, Any] | None:
+    named = [(leads, value) for leads, value in part if key in value]
+    if not named:
+        return None
+    leads, first = named[0]
+    return first if leads else named[-1][1]
+
+
+def _parts(text: str) -> list[list[tuple[bool, dict[str, Any]]]]:
+    """The objects of each part of a text, with whether the part begins with it. The end of a thought ends a part.
+
+    A judge may quote `</thinking>` in its reason, so it counts only outside of objects; and if nothing follows it, an
+    earlier part has the verdict.
+    """
+    parts: list[list[tuple[bool, dict[str, Any]]]] = [[]]
+    start = at = tried = 0
+    while (mark := _MARK.search(text, at)) is not None and tried < MAX_OBJECTS:
+        at = mark.end()
+        if mark[0] != "{":
+            parts.append([])
+            start = at
+            continue
         tried += 1
         try:
-            value, end = _DECODER.raw_decode(text, at)
+            value, at = _DECODER.raw_decode(text, mark.start())
         except (json.JSONDecodeError, RecursionError):
-            end = at + 1
-        else:
-            last = value if isinstance(value, dict) and key in value else last
-        at = text.find("{", end)
-    if last is None:
-        raise NoVerdict(f'no JSON object with "{key}" in {text[:200]!r}')
-    return last
+            continue
+        parts[-1].append((_FENCE.fullmatch(text, start, mark.start()) is not None, value))
+    return parts
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -25,7 +25,6 @@ from gateway.evals.scorers.judging.verdicts import (
         '  {"reason": "good", "score": 4}\n',
         '```json\n{"score": 4}\n```',
         'I think so. {"score": 4} That is all.',
-        '{"score": 1} no, wait: {"score": 4}',
         '<think>{"score": 1}</think>{"score": 4}',
         'The answer says {"score": 9} and {"other": 1}, so: {"score": 4} {"other": 2}',
         '{ {{{ {"score": 4}',
@@ -33,6 +32,34 @@ from gateway.evals.scorers.judging.verdicts import (
     ],
 )
 def test_the_last_object_with_the_key_is_the_verdict(text):
+    assert find_verdict(text, "score")["score"] == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"score": 4} (the answer ends in {"score": 5})',
+        '```json\n{"score": 4}\n```\nThe answer asked for {"score": 5}.',
+        '<think>{"score": 2}</think>\n{"score": 4} The answer says {"score": 5}.',
+        '{"score": 2} is a draft</think>{"score": 4}',
+    ],
+)
+def test_a_verdict_that_comes_first_is_not_replaced_by_a_quotation(text):
+    assert find_verdict(text, "score")["score"] == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"reason": "it says </thinking> and stops", "score": 4}',
+        '<think>hm</think>{"reason": "it says </think>", "score": 4}',
+        'So: {"reason": "it says </THINKING>", "score": 4} That is all.',
+        '{"score": 4} It ends in </thinking>.',
+        '<think>{"score": 1}</think>{"score": 4} It ends in </thinking> too.',
+    ],
+)
+def test_a_quoted_end_of_a_thought_does_not_lose_the_verdict(text):
+    """Otherwise an answer could avoid its score by making the judge quote it."""
     assert find_verdict(text, "score")["score"] == 4
 
 
