@@ -93,6 +93,16 @@ class Plan:
         """Whether both follow from the same settings: a horizon that was computed may differ."""
         return self._without_auto() == other._without_auto()
 
+    def continues(self, stored: Plan) -> bool:
+        """Whether a stored plan from before there were methods is this one, which uses only defaults for what is new.
+
+        It then goes on as it was frozen, until somebody starts the new one.
+        """
+        before = replace(self, max_pairs=None, auto_horizon=False, aa="proof", method=stored.method)
+        stationary = (self.method == "stationary") == (stored.method == "stationary")
+        default = self.aa == "alarm" and (self.auto_horizon or self.method in ("anytime", "stationary"))
+        return before == stored and stored.method in ("guaranteed", "stationary") and stationary and default
+
     def _without_auto(self) -> Plan:
         return replace(self, max_pairs=None) if self.auto_horizon else self
 

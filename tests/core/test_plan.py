@@ -67,6 +67,20 @@ def test_a_plan_of_a_version_that_knows_more_is_not_run(wrong: dict[str, object]
     assert plan_states({b"swap": state.to_json()}) == {}
 
 
+def test_a_plan_from_before_there_were_methods_goes_on() -> None:
+    stored = plan_from_json(OLD % b"false")
+    now = replace(stored, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm")
+    assert now.continues(stored)
+    assert replace(now, method="anytime", max_pairs=None, auto_horizon=False).continues(stored)
+    for changed in ({"margin": 0.1}, {"auto_horizon": False}, {"compare": "repeat"}, {"aa": "proof"}):
+        assert not replace(now, **changed).continues(stored)  # type: ignore[arg-type]
+    assert not now.continues(now)
+    steady = plan_from_json(OLD % b"true")
+    assert replace(steady, aa="alarm").continues(steady)
+    assert not now.continues(steady)
+    assert not replace(steady, aa="alarm").continues(stored)
+
+
 def test_a_computed_horizon_is_no_change_of_the_design() -> None:
     auto = replace(PLAN, method="hybrid", max_pairs=300, auto_horizon=True)
     assert auto.same_design(replace(auto, max_pairs=500))

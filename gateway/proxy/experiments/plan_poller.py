@@ -90,6 +90,10 @@ class PlanPoller:
             known = states.get(name)
             if not present.starts_itself(name) or (known is not None and known.plan.same_design(plan)):
                 continue
+            if known is not None and plan.continues(known.plan):
+                if known.running:
+                    log.info("experiment %s goes on as it was started; `gateway ab start` begins a hybrid plan", name)
+                continue
             if known is not None and not known.running:
                 log.warning("experiment %s is stopped and its plan has changed; `gateway ab start` starts it", name)
                 continue

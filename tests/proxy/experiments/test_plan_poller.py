@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,35 @@ async def test_a_config_publishes_its_plan_once_and_runs_it() -> None:
     assert gateway.runs == {"swap"}
     assert server.states["swap"].plan == gateway.present[0].plans["swap"]
     assert gateway.shown() == 1.0
+
+
+async def test_a_plan_from_before_there_were_methods_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server()
+    gateway = Gateway(server, experiments(primary="error_rate"))
+    now = gateway.present[0].plans["swap"]
+    before = replace(now, method="guaranteed", max_pairs=None, auto_horizon=False, aa="proof")
+    server.states["swap"] = PlanState(before, "running", 1.0)
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}
+    assert server.states["swap"].plan == before
+    assert "experiment swap goes on as it was started" in caplog.text
+
+
+async def test_gateways_that_computed_other_horizons_share_one_plan() -> None:
+    server = Server()
+    gateway = Gateway(server, experiments(primary="error_rate"))
+    other = replace(gateway.present[0].plans["swap"], max_pairs=5000)
+    server.states["swap"] = PlanState(other, "running", 1.0)
+    await gateway.following.look()
+    assert server.states["swap"].plan == other
+    assert gateway.present[0].in_force["swap"].plan == other
+
+
+async def test_a_plan_that_cannot_decide_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = Gateway(Server(), experiments(primary="error_rate", max_pairs=100))
+    await gateway.following.look()
+    assert "max_pairs 100 is unlikely to decide a margin of 0.02; that needs about 667 pairs" in caplog.text
 
 
 async def test_one_that_is_started_by_a_command_waits_for_it() -> None:

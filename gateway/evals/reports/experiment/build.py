@@ -34,6 +34,7 @@ from gateway.evals.experiments.report import (
     Wins,
 )
 from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
+from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.store.experiments import queries
@@ -72,7 +73,7 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
     if p.max_pairs:
         rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}"))
-    method = f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
+    method = SPLIT_METHOD if p.mode == "split" else f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
 
