@@ -124,9 +124,11 @@ def decide(
     guardrails: Sequence[Comparison],
     gates: Sequence[GateResult],
     claims: Sequence[str],
+    early_reject: bool = True,
 ) -> Decision:
     """The verdict of one candidate.
 
+    early_reject: `reject` does not wait for open gates.
     claims: added to the sentence ("71 % cheaper"); only from a fair comparison. None as primary: nothing is decided.
     """
     head = f"Switching {swap.model} from {swap.control} to {swap.candidate}: "
@@ -134,7 +136,7 @@ def decide(
         why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
     open_gates = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in gates if gate.state < 1)
-    if worst(gates) < 0:
+    if worst(gates) < (0 if early_reject else 1):
         return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     finding = ", ".join([f"{head}{_finding(primary)}", *claims])
     bad = [c for c in (primary, *guardrails) if c.margin_found == "inferior"]

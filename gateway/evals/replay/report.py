@@ -177,7 +177,12 @@ def _decided(
     """The decision as for an experiment, with a sentence that begins with the rows it is about."""
     question, claims = versus.question, () if cheaper is None else (cheaper,)
     decision = decide(
-        SwapDescription(question.dataset, versus.control, versus.candidate), primary, guardrails, gates, claims
+        SwapDescription(question.dataset, versus.control, versus.candidate),
+        primary,
+        guardrails,
+        gates,
+        claims,
+        early_reject=False,
     )
     _, _, finding = decision.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
     head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "

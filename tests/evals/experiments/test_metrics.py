@@ -9,6 +9,7 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan
 from gateway.evals.experiments.metrics import (
+    ALONE,
     JUDGED,
     LOST,
     ArmObservation,
@@ -130,6 +131,35 @@ def test_claims_of_latency_need_the_control_asked_again() -> None:
     without = {m.name for m in metrics_of(plan(repeat_control=0.0), joined)}
     assert "total_s" not in without
     assert {"error_rate", "cost_per_1k", "quality", LOST, JUDGED} <= without
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({"method": "hybrid"}, True),
+        ({"method": "anytime"}, True),
+        ({"method": "hybrid", "repeat_control": 1.0}, False),
+        ({"method": "hybrid", "repeat_control": 0.0}, False),
+        ({}, False),
+    ],
+    ids=["hybrid", "anytime", "every pair has a repeat", "none has", "a plan without a method"],
+)
+def test_the_candidates_failures_are_known_from_every_pair(changes: dict[str, Any], known: bool) -> None:
+    joined = JoinedPair("p", seen(0.5), {"candidate": FAILED})
+    found = {m.name: m for m in metrics_of(plan(**changes), joined)}
+    assert (ALONE in found) == known
+    if known:
+        assert pair_value(plan(**changes), found[ALONE], joined, "candidate") == PairValue(0.0, 1.0, -1.0)
+        assert pair_value(plan(**changes), found["error_rate"], joined, "candidate") is None, "there is no repeat"
+        assert ALONE not in {m.name for m in noise_metrics(found.values())}
+
+
+def test_scores_are_compared_with_the_repeat_where_the_plan_says_so() -> None:
+    compared = plan(method="hybrid", compare="repeat", repeat_control=1.0)
+    joined = JoinedPair("p", seen(0.5), {"candidate": seen(0.75), "repeat": seen(0.25)})
+    found = {m.name: m for m in metrics_of(compared, joined)}
+    assert pair_value(compared, found["quality"], joined, "candidate") == PairValue(0.25, 0.75, 0.5)
+    assert noise_metrics(found.values()) == []
 
 
 def test_noise_metrics_compare_with_the_served_answer() -> None:

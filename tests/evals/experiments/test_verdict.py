@@ -73,6 +73,7 @@ def test_an_open_gate_withholds_ship_and_not_reject() -> None:
     held = decide(SWAP, GOOD, [RAIL], [GREEN, gate], [])
     assert (held.verdict, held.reasons) == ("hold", ("open: nothing is known yet",))
     assert decide(SWAP, WORSE, [RAIL], [GREEN, gate], []).verdict == "reject"
+    assert decide(SWAP, WORSE, [RAIL], [GREEN, gate], [], early_reject=False).verdict == "hold"
 
 
 def test_a_hold_lists_open_gates_and_undecided_metrics() -> None:
