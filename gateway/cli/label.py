@@ -109,6 +109,7 @@ def export(
     """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
     from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, export_labels
     from gateway.evals.annotation.sheets import form_of
+    from gateway.evals.reports.export.export import write_private
 
     store = where_to_read(config, data).store
     if next_ is not None and scorer is None:
@@ -122,7 +123,7 @@ def export(
     if sheet is None:
         typer.echo(text, nl=False)
     else:
-        sheet.write_text(text, encoding="utf-8")
+        write_private(sheet, text)
         note(f"wrote {sheet}")
 
 

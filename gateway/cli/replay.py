@@ -162,6 +162,7 @@ async def _compared(
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.evals.replay.replay import replay
+    from gateway.evals.reports.export.export import write_private
     from gateway.evals.reports.replay import pages, to_dict, to_terminal
 
     read = _scanned(dataset)
@@ -169,7 +170,7 @@ async def _compared(
         found = await replay(read, options, place, note, watch)
     if html is not None:
         for path, text in pages(found, html):
-            path.write_text(text, encoding="utf-8")
+            write_private(path, text)
             note(f"wrote {path}")
     show(to_json(to_dict(found)) if as_json else to_terminal(found))
     if found.progress.over_budget:

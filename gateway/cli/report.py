@@ -33,9 +33,10 @@ def report(
     from gateway.evals.reports.experiment.as_json import to_json
     from gateway.evals.reports.experiment.html import to_html
     from gateway.evals.reports.experiment.terminal import to_terminal
+    from gateway.evals.reports.export.export import write_private
 
     found = made.read(where_to_read(config, data), experiment, candidate)
     if html is not None:
-        html.write_text(to_html(found), encoding="utf-8")
+        write_private(html, to_html(found))
         note(f"wrote {html}")
     show(to_json(found) if as_json else to_terminal(found, full=full))

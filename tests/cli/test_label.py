@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,14 @@ def test_without_a_store_there_is_nothing_to_label(gateway: Run, arguments: list
     result = gateway("label", *arguments)
     assert (result.returncode, result.stdout) == (1, "")
     assert "no store at" in result.stderr
+
+
+def test_only_its_owner_can_read_a_sheet(gateway: Run, tmp_path: Path) -> None:
+    gateway("migrate")
+    (tmp_path / "sheet.csv").write_text("an older one")
+    (tmp_path / "sheet.csv").chmod(0o644)
+    assert gateway("label", "export", "sheet.csv").returncode == 0
+    assert (tmp_path / "sheet.csv").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_sheet_that_does_not_exist_is_a_usage_error(gateway: Run) -> None:

@@ -122,6 +122,7 @@ async def test_killed_and_run_again_a_replay_has_the_same_result(
     assert lines[-2].startswith("400 of 400 answers; $0.00")
     assert lines[-1] == "wrote out.html"
     assert (folder / "out.html").read_text().startswith("<!doctype html>")
+    assert (folder / "out.html").stat().st_mode & 0o777 == 0o600
     for each in upstreams:
         each.received.clear()
     for limit in kills:

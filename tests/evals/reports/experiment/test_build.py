@@ -79,6 +79,7 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     assert "wrote swap.html" in written.stderr
     page = (tmp_path / "swap.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
+    assert (tmp_path / "swap.html").stat().st_mode & 0o777 == 0o600
     assert "Guardrails hold. Ship." in page
 
 
