@@ -113,7 +113,7 @@ _HEAD = tuple(name for name in _NAMES if name not in ("request", "response"))
 _head_of = attrgetter(*_HEAD)
 _IN_ORDER = itemgetter(*_NAMES)
 _DEFAULTS = {f.name: f.default for f in fields(Exchange) if f.default is not MISSING}
-_NOT_STORED = frozenset({"v", "asked", "not_asked", "reference"})
+_NOT_STORED = frozenset({"v", "asked", "not_asked"})
 _STORED_OTHERWISE = frozenset({"target", "usage", "attempts", "upstream_id"})  # in several columns, as JSON, completed
 STORED_FIELDS: Mapping[str, str] = {
     f.name: str(f.type) for f in fields(Exchange) if f.name not in _NOT_STORED | _STORED_OTHERWISE

@@ -119,6 +119,13 @@ def tool_choice(request: Request) -> ToolChoice:
     return ToolChoice(required=True, name=name if isinstance(name, str) else None)
 
 
+def stated_reference(request: Request) -> str | None:
+    """The right answer, where the client sent one in the request: `metadata: {"reference": "…"}`."""
+    metadata = request.get("metadata")
+    given = metadata.get("reference") if isinstance(metadata, dict) else None
+    return given if isinstance(given, str) else None
+
+
 def last_user_text(request: Request) -> str:
     """The text of the last user message; "" if there is none."""
     prompt = request.get("prompt")

@@ -15,6 +15,7 @@ from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
+from gateway.core.request_format import stated_reference
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_later, score_now
 from gateway.evals.scoring.threads import ScoringThreads
@@ -107,7 +108,7 @@ class EntryScorer:
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
-        reference = exchange.reference or _reference(request)
+        reference = exchange.reference or stated_reference(request)
         subject = Subject(exchange, request, completion, reference, cost_usd)
         begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
         results = [r for r in begun.results if r is not None]
@@ -144,10 +145,3 @@ def _object(body: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _reference(request: Mapping[str, Any]) -> str | None:
-    """The correct answer, where the client sent one: `metadata: {"reference": "…"}`."""
-    metadata = request.get("metadata")
-    given = metadata.get("reference") if isinstance(metadata, dict) else None
-    return given if isinstance(given, str) else None

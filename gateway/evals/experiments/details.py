@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.core.request_format import last_user_text
+from gateway.core.request_format import last_user_text, stated_reference
 from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
@@ -153,6 +154,7 @@ def _example(connection: Reading, pair: str, arm: str, why: str, metric: str, re
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
+    request = _object(a.request)
     scores = score_values(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
     reason = score_explanations(connection, [b.id], metric).get(b.id, "") if b.outcome == "ok" else ""
@@ -160,11 +162,12 @@ def _example(connection: Reading, pair: str, arm: str, why: str, metric: str, re
         exchange=a.id,
         beside=b.id,
         why=f"{why}: {reason}"[:REASON] if reason and regression else why,
-        question=_question(a.request)[:READ],
+        question=last_user_text(request)[:READ],
         control=_answer(a)[:READ],
         candidate=_answer(b)[:READ],
         scores=tuple((s, ours.get(s), theirs.get(s)) for s in sorted({*ours, *theirs})),
         distance=pair_distances(connection, [b.id]).get(b.id),
+        reference=(a.reference or stated_reference(request) or "")[:READ],
         regression=regression,
         group=what_went_wrong(b, ours, theirs, bool(reason)) if regression else "",
     )
@@ -189,12 +192,12 @@ def what_went_wrong(
     return "judged worse" if judged else "another answer"
 
 
-def _question(request: bytes) -> str:
+def _object(request: bytes) -> dict[str, Any]:
     try:
-        asked = orjson.loads(request)
+        read = orjson.loads(request)
     except orjson.JSONDecodeError:
-        return ""
-    return last_user_text(asked) if isinstance(asked, dict) else ""
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _answer(answer: RecordedAnswer) -> str:

@@ -21,7 +21,7 @@ LEASE = "keeping"
 _CHUNK = 500
 _WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
-    "client_id": None, "bytes": 0,
+    "reference": None, "client_id": None, "bytes": 0,
 }  # fmt: skip
 
 

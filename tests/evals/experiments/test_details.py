@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ async def test_regressions_are_the_first_examples(settled: Any) -> None:
     ]
     assert found.pairs[0].question == "a number?"
     assert found.regressions == (("failed (upstream_error)", 1),)
+
+
+async def test_an_example_has_the_right_answer_beside_it(room: Any, plan: Any, paired: Any) -> None:
+    served, shadow = paired(plan, "0.5", {"candidate": "0.1"})
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(replace(served, reference="42"), shadow)
+        await room.until_settled(1)
+    with reading(room.store_url) as connection:
+        found = examples_of(connection, finding(connection, stored_plans(connection)[0], "candidate"))
+    assert [each.reference for each in found.pairs] == ["42"]
 
 
 @pytest.mark.parametrize(

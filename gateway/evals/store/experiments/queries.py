@@ -68,6 +68,7 @@ class RecordedAnswer:
     tool_calls: str
     finish_reason: str = ""
     refusal: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +272,9 @@ def farthest_pairs(connection: Connection, plan: str, arm: str, most: int) -> li
 def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
-    query = select(e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal).where(
-        or_(e.id == pair, e.pair == pair)
-    )
+    query = select(
+        e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal, e.reference
+    ).where(or_(e.id == pair, e.pair == pair))
     return {
         row.arm if row.role != "served" else "control": RecordedAnswer(
             row.id,
@@ -284,6 +285,7 @@ def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnsw
             row.tool_calls,
             row.finish_reason or "",
             row.refusal or "",
+            row.reference or "",
         )
         for row in connection.execute(query)
     }
