@@ -22,17 +22,17 @@ def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 def test_the_help_names_every_verb_and_hides_the_engine() -> None:
-    said = gateway("--help")
-    assert said.returncode == 0
-    lines = [line.split()[0] for line in said.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    finished = gateway("--help")
+    assert finished.returncode == 0
+    lines = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()]
     assert lines == VERBS
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "engine"])
 def test_each_verb_has_an_example(verb: str) -> None:
-    said = gateway(verb, "--help")
-    assert said.returncode == 0
-    assert f"Example: gateway {verb}" in said.stdout
+    finished = gateway(verb, "--help")
+    assert finished.returncode == 0
+    assert f"Example: gateway {verb}" in finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_each_verb_has_an_example(verb: str) -> None:
     ],
 )
 def test_who_asks_wrong_is_told_on_stderr_with_exit_code_2(arguments: list[str], tmp_path: Path) -> None:
-    said = gateway(*arguments, cwd=tmp_path)
-    assert said.returncode == 2
-    assert said.stdout == ""
-    assert said.stderr
+    finished = gateway(*arguments, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr
 
 
 def imported(script: str) -> set[str]:
     script += "; import sys; print(*{m.partition('.')[0] for m in sys.modules})"
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(said.stdout.splitlines()[-1].split())
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(finished.stdout.splitlines()[-1].split())
 
 
 def test_the_package_and_the_command_line_import_little() -> None:

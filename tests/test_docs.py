@@ -40,11 +40,11 @@ _BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTAL
 
 @dataclass(frozen=True)
 class Block:
-    """page: its stem. said: what stands after the language. number: of the block in its page."""
+    """page: its stem. note: the words after the language. number: of the block in its page."""
 
     page: str
     language: str
-    said: str
+    note: str
     text: str
     number: int
 
@@ -114,7 +114,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def understood(line: str) -> None:
-    """Raises what click raises for a command line that is none of ours."""
+    """Raises what click raises for a command line that the gateway rejects."""
     words = shlex.split(re.split(r" [|>&]|;", line)[0])
     words = words[next(i for i, w in enumerate(words) if w.endswith(("gateway", "make"))) :]
     if words[0] == "make":
@@ -147,7 +147,7 @@ def test_a_command_that_is_none_of_ours_would_be_seen() -> None:
 def test_every_block_says_what_becomes_of_it() -> None:
     for block in marked():
         if block.language in COMMANDS:
-            assert block.said in ("run", "real") or re.fullmatch(r"not run: \w.+", block.said), block
+            assert block.note in ("run", "real") or re.fullmatch(r"not run: \w.+", block.note), block
 
 
 def completed(text: str) -> str:
@@ -170,8 +170,8 @@ WITH_CONFIGS = [DOCS / f"{name}.md" for name in ("sampling", "privacy", "store")
     ids=lambda b: f"{b.page}-{b.number}",
 )
 def test_every_config_is_one(block: Block) -> None:
-    if block.said:
-        assert block.said.startswith("not run: "), block.said
+    if block.note:
+        assert block.note.startswith("not run: "), block.note
         return
     names = set(re.findall(r"\$\{(\w+)\}", block.text))
     assert loading.parse(completed(block.text), environ=dict.fromkeys(names, "redis://x"))
@@ -230,8 +230,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         printed += line
         if "Ctrl-C stops everything" in line:
             break
-    said = dict(re.findall(r"^  (base_url|key) +(\S+)$", printed, re.MULTILINE))
-    yield Stack(folder, said["base_url"].removesuffix("/v1"), said["key"])
+    values = dict(re.findall(r"^  (base_url|key) +(\S+)$", printed, re.MULTILINE))
+    yield Stack(folder, values["base_url"].removesuffix("/v1"), values["key"])
     for process in (up, double):
         process.terminate()
         process.wait(30)
@@ -239,21 +239,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def runnable(language: str) -> list[Block]:
-    return [b for b in marked() if (b.said, b.language) == ("run", language)]
+    return [b for b in marked() if (b.note, b.language) == ("run", language)]
 
 
 def test_only_languages_that_are_run_here_are_said_to_be() -> None:
-    assert {b.language for b in marked() if b.said == "run"} <= {"sh", "python"}
+    assert {b.language for b in marked() if b.note == "run"} <= {"sh", "python"}
 
 
 @pytest.mark.parametrize("block", runnable("sh"), ids=lambda b: f"{b.page}-{b.number}")
 def test_what_a_page_tells_the_reader_to_type_runs(block: Block, stack: Stack) -> None:
-    told = subprocess.run(
+    finished = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell
         cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.strip(), "a reader sees something"
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip(), "a reader sees something"
 
 
 # All in one process, which imports the clients once; a line of JSON for each: what it printed, and its error.
@@ -273,16 +273,16 @@ for text in json.load(sys.stdin):
 @pytest.fixture(scope="module")
 def printed(stack: Stack) -> dict[Block, tuple[str, str | None]]:
     pages = [*runnable("python"), *(b for b in blocks(ROOT / "README.md") if b.language == "python")]
-    told = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", _EACH], input=json.dumps([stack.here(b.text) for b in pages]),
         cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=True, timeout=50,
     )  # fmt: skip
-    return {b: tuple(json.loads(line)) for b, line in zip(pages, told.stdout.splitlines(), strict=True)}
+    return {b: tuple(json.loads(line)) for b, line in zip(pages, finished.stdout.splitlines(), strict=True)}
 
 
 def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | None]]) -> None:
     assert {b.page for b in printed} >= {"README", "clients"}
-    for block, (said, error) in printed.items():
+    for block, (output, error) in printed.items():
         assert error is None, f"{block.page}: {error}"
         shown = (
             next((b for b in blocks(DOCS / f"{block.page}.md") if b.number == block.number + 1), None)
@@ -290,6 +290,6 @@ def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | No
             else None
         )
         if shown is not None and shown.language == "text":
-            assert said == shown.text, "what the page shows is what it prints"
+            assert output == shown.text, "what the page shows is what it prints"
         else:
-            assert "token" in said, block
+            assert "token" in output, block

@@ -77,7 +77,7 @@ def test_the_reference_lists_every_metric_with_labels_and_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("sum(rate(gateway_request_total[5m]))", 'did you mean "gateway_requests_total"?'),
         ('sum(gateway_requests_total{model="x"})', "gateway_requests_total has no label model"),
@@ -85,8 +85,8 @@ def test_the_reference_lists_every_metric_with_labels_and_help() -> None:
         ("gateway_overhead_seconds", 'did you mean "gateway_overhead_seconds_'),
     ],
 )
-def test_a_query_for_what_nobody_exports_is_refused(generate: ModuleType, query: str, said: str) -> None:
-    assert said in "; ".join(generate.mistakes(query))
+def test_a_query_for_what_is_not_exported_is_refused(generate: ModuleType, query: str, message: str) -> None:
+    assert message in "; ".join(generate.mistakes(query))
 
 
 def test_every_alert_asks_for_what_is_exported(generate: ModuleType) -> None:
@@ -204,10 +204,10 @@ def promtool() -> str:
 
 
 def test_promtool_accepts_the_rules(promtool: str) -> None:
-    said = subprocess.run(
+    finished = subprocess.run(
         [promtool, "check", "rules", "--lint-fatal", "alerts/gateway.yml"], capture_output=True, text=True, cwd=GRAFANA
     )
-    assert f"SUCCESS: {len(alerts())} rules found" in said.stdout, said.stderr
+    assert f"SUCCESS: {len(alerts())} rules found" in finished.stdout, finished.stderr
 
 
 def test_each_alert_fires_exactly_when_it_should(promtool: str) -> None:
@@ -216,7 +216,7 @@ def test_each_alert_fires_exactly_when_it_should(promtool: str) -> None:
     names = {rule["alert"] for rule in alerts()}
     assert {c["alertname"] for c in checks if c["exp_alerts"]} == names
     assert {c["alertname"] for c in checks if not c["exp_alerts"]} == names
-    said = subprocess.run(
+    finished = subprocess.run(
         [promtool, "test", "rules", "alerts/gateway.test.yml"], capture_output=True, text=True, cwd=GRAFANA
     )
-    assert said.returncode == 0, said.stdout + said.stderr
+    assert finished.returncode == 0, finished.stdout + finished.stderr

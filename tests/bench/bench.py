@@ -120,11 +120,11 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
 
 
 def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace, bench: Bench) -> str:
-    said = ", ".join(f"{name} {version}" for name, version in versions.items())
+    programs = ", ".join(f"{name} {version}" for name, version in versions.items())
     cores = f"{machine['cores']} cores" if machine["cores"] != 1 else "1 core"
     place = "Systems have a core of their own" if asked.pin else "Nothing is pinned to a core"
     return (
-        f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {said}. "
+        f"{_now()[:10]}; {machine['cpu']}, {cores}, {machine['memory_gb']} GB, {machine['system']}; {programs}. "
         f"Medians of {asked.rounds} rounds of {asked.seconds} s; ratios are taken within a round. One worker each; the "
         "gateway with 1 000 keys, 50 aliases, routing, metrics, usage, 10 % sampling and an experiment; peers with "
         "routing alone, LiteLLM with a key. Upstreams, Valkey and the load generator run on the same machine and are "
@@ -153,8 +153,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _versions(bench: Bench) -> dict[str, str]:
-    said = subprocess.run([str(systems.installed("wrk")), "-v"], capture_output=True, text=True, check=False)
-    wrk = (said.stdout + said.stderr).split()[1]
+    finished = subprocess.run([str(systems.installed("wrk")), "-v"], capture_output=True, text=True, check=False)
+    wrk = (finished.stdout + finished.stderr).split()[1]
     return {s.name: s.version for s in bench.all()} | {"Python": platform.python_version(), "wrk": wrk}
 
 

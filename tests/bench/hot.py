@@ -66,8 +66,8 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
     def take(self) -> bytes:
-        said, self.written = b"".join(self.written), []
-        return said
+        written, self.written = b"".join(self.written), []
+        return written
 
 
 class Hot:
@@ -106,7 +106,7 @@ class Hot:
 
     async def run(self, n: int, request: bytes, answer: list[bytes]) -> bytes:
         """n requests, one after another, each answered with these pieces; the last answer as the client got it."""
-        said = b""
+        last = b""
         for _ in range(n):
             self.client.take()
             self.protocol.data_received(request)
@@ -117,12 +117,12 @@ class Hot:
                 self.connection.data_received(piece)
                 while not self.client.written:
                     await asyncio.sleep(0)
-                said = self.client.take()
+                last = self.client.take()
             while self.protocol._request is not None:
                 await asyncio.sleep(0)
             self.recorder._waiting.clear()
             self.recorder._room = 1 << 40
-        return said
+        return last
 
     async def close(self) -> None:
         self.protocol.connection_lost(None)

@@ -78,11 +78,11 @@ class Wrk:
         line = out.stdout.rpartition("\nresult ")[2]
         if out.returncode or not line.startswith("{"):
             raise Wrong(f"wrk: {(out.stderr or out.stdout).strip()[-300:]}")
-        said = json.loads(line)
-        if any(said["errors"]) or not said["n"]:
-            kinds = zip(("not 2xx", "connect", "read", "write", "timeout"), said["errors"], strict=True)
-            raise Wrong(f"{said['n']} answers, " + ", ".join(f"{kind} {n}" for kind, n in kinds if n))
-        return Requests(said["n"], said["us"] / 1e6, said["p50_us"] / 1e3, said["p99_us"] / 1e3)
+        report = json.loads(line)
+        if any(report["errors"]) or not report["n"]:
+            kinds = zip(("not 2xx", "connect", "read", "write", "timeout"), report["errors"], strict=True)
+            raise Wrong(f"{report['n']} answers, " + ", ".join(f"{kind} {n}" for kind, n in kinds if n))
+        return Requests(report["n"], report["us"] / 1e6, report["p50_us"] / 1e3, report["p99_us"] / 1e3)
 
     def _script(self) -> Path:
         stem = self.directory / f"{len(self.body)}"

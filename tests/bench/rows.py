@@ -92,13 +92,13 @@ class Bench:
                 if each.name in out:
                     continue
                 try:
-                    said = ask(each, (self.seconds if n else 1) * (SLOW if each.slow else 1))
+                    measured = ask(each, (self.seconds if n else 1) * (SLOW if each.slow else 1))
                 except (Wrong, OSError) as error:
                     out.add(each.name)
                     self.trouble(each.name, error)
                     continue
                 if n:
-                    found.setdefault(each.name, []).append(said)
+                    found.setdefault(each.name, []).append(measured)
         return found
 
     def trouble(self, name: str, error: Exception) -> None:
@@ -213,7 +213,7 @@ def sampling(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def shadow(bench: Bench, stage: Stage) -> list[Row]:
-    """Beside an upstream that answers at once: whatever delays an answer shows whole."""
+    """With an upstream that answers at once, every delay of an answer is visible."""
     return _shadowed(bench, stage, "plain", (shadowed.AGAIN, *shadowed.SHADOWED), "shadow")
 
 
@@ -234,7 +234,7 @@ def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key:
         if (n == 0) == (state in shadowed.SHADOWED):
             bench.trouble(state, Failed(f"{n:g} shadows were asked: its latency says nothing of them"))
     if found.disturbed:
-        bench.say(f"{key}: {found.disturbed} slices are left out: other programs ran beside them")
+        bench.say(f"{key}: {found.disturbed} slices are left out: other programs ran at the same time")
     rows = []
     for percent in (50, 99):
         of = {s: c for s in states if (c := found.compared(s, percent)) is not None}

@@ -128,8 +128,8 @@ def _table(rows: Sequence[Row], known: Rows) -> str:
         lines.append(f"{row.label + ', ' + row.unit:66}" + "".join(f"{number(found.get(n)):>14}" for n in systems))
         for target in TARGETS:
             if target.row == row.key:
-                said = f"{number(target.value(known)):>14}  {target.verdict(known)}{_spread(row, target)}"
-                lines.append(f"{'':4}{'target: ' + target.text(row.unit):62}" + said)
+                value = f"{number(target.value(known)):>14}  {target.verdict(known)}{_spread(row, target)}"
+                lines.append(f"{'':4}{'target: ' + target.text(row.unit):62}" + value)
     return "\n".join(lines)
 
 

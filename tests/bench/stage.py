@@ -76,7 +76,9 @@ class Running:
 
 @dataclass(slots=True)
 class Stage:
-    """Leaving it, by whatever way, ends what it started. configurations: filled with what was started, for the report.
+    """Leaving it, normally or by an error, ends what it started.
+
+    configurations: filled with what was started, for the report.
     pin: systems that have an upstream run on the first core, all else on the others.
 
     The directory's name is short: a unix socket's path holds 107 bytes.
@@ -171,8 +173,8 @@ class Stage:
 
     def _said(self, log_name: str | int) -> str:
         """Its last words, in one line without colours and directories."""
-        said = (self.directory / f"{log_name}.log").read_text(errors="replace")
-        return _DIRECTORY.sub("", " ".join(_COLOUR.sub("", said).split()))[-400:] or "(it said nothing)"
+        output = (self.directory / f"{log_name}.log").read_text(errors="replace")
+        return _DIRECTORY.sub("", " ".join(_COLOUR.sub("", output).split()))[-400:] or "(no output)"
 
     def _public(self, text: str) -> str:
         """Without this machine's paths, and programs by their names."""

@@ -141,8 +141,8 @@ _AFTER_BODY = f"""  server {{ listen 127.0.0.1:$OTHER; location / {{ return 200 
 
 
 def nginx() -> System:
-    said = subprocess.run([str(installed("nginx")), "-v"], capture_output=True, text=True, check=False).stderr
-    return System("nginx", said.strip().rpartition("/")[2], partial(_nginx, _PROXY), request)
+    version = subprocess.run([str(installed("nginx")), "-v"], capture_output=True, text=True, check=False).stderr
+    return System("nginx", version.strip().rpartition("/")[2], partial(_nginx, _PROXY), request)
 
 
 def installed(name: str) -> str | None:
@@ -247,7 +247,7 @@ def _litellm(path: str) -> System:
 
 
 def _portkey(path: str) -> System:
-    """Its config travels with each request. A host of one's own must be trusted."""
+    """Its config travels with each request. A private host must be trusted."""
     package = Path(path).resolve().parents[1]
 
     def argv(spot: Spot) -> list[str]:

@@ -57,10 +57,10 @@ def counted(hot: Any, kind: str, rate: float, n: int) -> float:
         driven.metrics.counts.flush()
         sys.setprofile(count)
         try:
-            said = await driven.run(n, request, answer)
+            answers = await driven.run(n, request, answer)
         finally:
             sys.setprofile(None)
-        assert said.startswith(b"HTTP/1.1 200 OK") or said.endswith(b"0\r\n\r\n")
+        assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
 
     asyncio.run(hot.driven(rate, drive))
     return calls / n

@@ -152,8 +152,8 @@ def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) 
 
 @pytest.mark.parametrize("words", [("start", "swop"), ("status", "swop"), ("power", "swop"), ("stop", "swap")])
 def test_a_name_that_is_not_there_is_said(run: Any, words: tuple[str, ...]) -> None:
-    said = run(*words, code=2)
-    assert "no experiment" in said
+    output = run(*words, code=2)
+    assert "no experiment" in output
 
 
 def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
@@ -179,9 +179,9 @@ def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream
     assert made["shadows"] == {"candidate:asked": 7, "not_offered_busy": 2}
     assert made["used_today"] == {"tokens": 1200, "usd": 0.25}
     assert (made["state"], made["verdict"]) == ("running", None)
-    said = run("status", "swap")
-    assert "candidate:asked 7, not_offered_busy 2" in said
-    assert "1200 tokens, 0.2500 USD" in said
+    output = run("status", "swap")
+    assert "candidate:asked 7, not_offered_busy 2" in output
+    assert "1200 tokens, 0.2500 USD" in output
 
 
 def test_list_is_empty_where_there_is_none(run: Any, tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
 
 def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
     made = orjson.loads(run("power", "swap", "--json"))
-    said, errors, gate = made["metrics"]
-    assert (said["metric"], said["variance"], said["have"]) == ("refusal", 0.1, 0)
-    assert "is assumed" in said["basis"]
+    refusals, errors, gate = made["metrics"]
+    assert (refusals["metric"], refusals["variance"], refusals["have"]) == ("refusal", 0.1, 0)
+    assert "is assumed" in refusals["basis"]
     assert (errors["variance"], gate["metric"], gate["per_pair"]) == (0.0, "aa", 0.25)
     assert made["needed"] == max(each["pairs"][0] for each in made["metrics"])
     assert made["waits_for"] == {"metric": "refusal", "candidate": "candidate"}
@@ -240,11 +240,11 @@ def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path
         name = SequenceName(plan.hash, "repeat", "refusal", "1 c1")
         save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
     opened.dispose()
-    said = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
-    assert said["variance"] == pytest.approx(0.01, rel=0.05)
-    assert said["basis"] == "the control against itself, 40 pairs"
+    planned = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert planned["variance"] == pytest.approx(0.01, rel=0.05)
+    assert planned["basis"] == "the control against itself, 40 pairs"
     wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
-    assert wider["needed"] < said["needed"] < 2000
+    assert wider["needed"] < planned["needed"] < 2000
     assert "A verdict on swap needs about" in run("power", "swap")
 
 

@@ -34,8 +34,8 @@ def verb(file: Annotated[Path, typer.Argument()], paced: Paced, placed: Placed, 
 def run(*arguments: str) -> tuple[int, str]:
     app = typer.Typer(rich_markup_mode=None)
     app.command()(grouped(verb))
-    said = CliRunner().invoke(app, list(arguments))
-    return said.exit_code, said.output
+    finished = CliRunner().invoke(app, list(arguments))
+    return finished.exit_code, finished.output
 
 
 def test_every_group_comes_whole_with_its_defaults() -> None:

@@ -182,10 +182,10 @@ def test_an_answer_is_read(name):
 def test_a_stream_cut_anywhere_gives_what_is_whole_in_it(name):
     """The text only grows with what came, and is in the end the whole one."""
     api, stream, response, expected = CASES[name]
-    said = [assemble(api, stream, response[:at]).text for at in range(len(response) + 1)]
-    assert said[-1] == expected.text
-    assert all(expected.text.startswith(text) for text in said)
-    assert all(len(a) <= len(b) for a, b in pairwise(said))
+    texts = [assemble(api, stream, response[:at]).text for at in range(len(response) + 1)]
+    assert texts[-1] == expected.text
+    assert all(expected.text.startswith(text) for text in texts)
+    assert all(len(a) <= len(b) for a, b in pairwise(texts))
 
 
 @given(st.sampled_from(["chat", "completions", "responses", "messages", "other"]), st.booleans(), st.data())

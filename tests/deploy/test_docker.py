@@ -29,16 +29,16 @@ def dockerfile(deploy: Path) -> str:
 
 def test_hadolint_has_nothing_to_say(deploy: Path) -> None:
     program = Path(sys.executable).with_name("hadolint")
-    told = subprocess.run([program, deploy / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (0, "")
+    finished = subprocess.run([program, deploy / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "")
 
 
 def test_hadolint_would_say_it(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM python\nRUN cd /x && apt-get install curl\n")
     program = Path(sys.executable).with_name("hadolint")
-    told = subprocess.run([program, tmp_path / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert "DL3006" in told.stdout
+    finished = subprocess.run([program, tmp_path / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert "DL3006" in finished.stdout
 
 
 def test_the_image_is_multi_stage_and_runs_unprivileged(dockerfile: str) -> None:

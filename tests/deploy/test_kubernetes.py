@@ -15,7 +15,7 @@ import yaml
 from gateway.config import loading
 
 VERSIONS = ["1.30", "1.37"]  # the oldest that the manifests are for (it has preStop.sleep), and the newest known here
-# What is no part of Kubernetes: the operator's and KEDA's kinds, with what their own schemas ask for.
+# Kinds outside Kubernetes: those of the operator and KEDA, with the fields that their schemas require.
 FOREIGN = {
     "ServiceMonitor": ("selector", "endpoints"),
     "PodMonitor": ("selector", "podMetricsEndpoints"),
@@ -34,9 +34,9 @@ def rendered(deploy: Path, overlay: str) -> list[dict[str, Any]]:
     if shutil.which("kustomize") is None:
         pytest.skip("no kustomize on this machine (Debian's package kustomize)")
     command = ["kustomize", "build", str(deploy / "kubernetes" / "overlays" / overlay)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stderr == "", "kustomize warns of nothing"
-    return list(yaml.safe_load_all(told.stdout))
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stderr == "", "kustomize has no warnings"
+    return list(yaml.safe_load_all(finished.stdout))
 
 
 def of(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
@@ -139,7 +139,7 @@ def test_selectors_find_their_pods_and_ports_their_containers(manifests: list[di
             assert found(selector["matchLabels"]) == [pods[name][1]]
     for each in of(manifests, "HorizontalPodAutoscaler").values():
         assert each["spec"]["scaleTargetRef"]["name"] in pods
-    assert set(of(manifests, "NetworkPolicy")) == set(pods), "nobody is open to all"
+    assert set(of(manifests, "NetworkPolicy")) == set(pods), "every pod is protected"
 
 
 def test_a_network_policy_lets_in_only_ports_that_are_there(manifests: list[dict[str, Any]]) -> None:

@@ -40,28 +40,28 @@ def here(unit: str, deploy: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_understands_the_unit(unit: str, deploy: Path, tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", "--man=no", str(here(unit, deploy, tmp_path))]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr) == (0, "")
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @verified
 @pytest.mark.parametrize(("unit", "most"), UNITS.items())
 def test_it_exposes_little(unit: str, most: float, deploy: Path, tmp_path: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(here(unit, deploy, tmp_path))]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    level = re.search(r"exposure level for \S+: ([\d.]+)", told.stdout)
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    level = re.search(r"exposure level for \S+: ([\d.]+)", finished.stdout)
     assert level
     assert float(level[1]) <= most
 
 
 @pytest.mark.parametrize(("unit", "verb"), [("gateway", "serve"), ("gateway-consumer", "evaluate")])
 def test_the_units_run_our_commands(unit: str, verb: str, deploy: Path, parsed: Callable[[Any], Any]) -> None:
-    told = settings(unit, deploy)
-    [program, *words] = shlex.split(told["ExecStart"][0])
+    options = settings(unit, deploy)
+    [program, *words] = shlex.split(options["ExecStart"][0])
     assert program == "/opt/gateway/bin/gateway"
     assert words[0] == verb
     assert parsed(words)
-    [check] = told["ExecStartPre"]
+    [check] = options["ExecStartPre"]
     assert check == "/opt/gateway/bin/gateway check /etc/gateway/gateway.yaml"
 
 

@@ -51,9 +51,9 @@ async def test_an_error_can_have_any_body(http: httpx2.AsyncClient, upstream: Fa
     ],
 )
 def test_an_error_has_the_type_its_api_gives_that_status(dialect: Dialect, status: int, kind: str) -> None:
-    said = error(dialect, status, "m")
-    assert (said.status, said.dialect) == (status, dialect)
-    assert json.loads(said.body)["error"]["type"] == kind
+    answer = error(dialect, status, "m")
+    assert (answer.status, answer.dialect) == (status, dialect)
+    assert json.loads(answer.body)["error"]["type"] == kind
 
 
 @pytest.mark.parametrize(("dialect", "named"), [("openai", False), ("responses", True), ("anthropic", True)])

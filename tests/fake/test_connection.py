@@ -165,7 +165,7 @@ async def test_many_streams_at_once_all_arrive(upstream: FakeUpstream, chat: Cha
     async def one() -> bytes:
         async with wire_to(upstream) as wire:
             wire.ask(chat(stream=True))
-            said: bytes = await wire.until(b"[DONE]")
-            return said
+            answer: bytes = await wire.until(b"[DONE]")
+            return answer
 
     assert all(raw.count(b'"x "') == 5 for raw in await asyncio.gather(*[one() for _ in range(200)]))

@@ -76,15 +76,15 @@ async def test_slow_first_token_gives_the_headers_at_once(
         assert clock() - start >= 0.05
 
 
-@pytest.mark.parametrize(("deltas", "said"), [(0, ""), (2, "Hello from "), (99, TEXT)])
+@pytest.mark.parametrize(("deltas", "text"), [(0, ""), (2, "Hello from "), (99, TEXT)])
 async def test_cut_after_closes_without_an_end(
-    upstream: FakeUpstream, deltas: int, said: str, chat: Chat, events_of: EventsOf, text_of: TextOf, wire_to: WireTo
+    upstream: FakeUpstream, deltas: int, text: str, chat: Chat, events_of: EventsOf, text_of: TextOf, wire_to: WireTo
 ) -> None:
     upstream.then(Fault.cut_after(deltas))
     async with wire_to(upstream) as wire:
         wire.ask(chat(stream=True))
         raw = await wire.rest()
-    assert text_of(events_of(raw.decode())) == said
+    assert text_of(events_of(raw.decode())) == text
     assert b'"finish_reason":"' not in raw
     assert not raw.endswith(b"0\r\n\r\n")
     assert upstream.cancelled == 0
@@ -186,10 +186,10 @@ async def test_error_event_after_some_deltas(
 ) -> None:
     upstream.then(Fault.error_event_after(1))
     reply = await http.post(path, json={"model": "m", "messages": [], "input": "x", "stream": True})
-    *said, last = events_of(reply.text)
+    *before, last = events_of(reply.text)
     assert "error" in last or last["type"] == "error"
-    assert json.dumps(said).count("Hello ") == 1
-    assert "from" not in json.dumps(said)
+    assert json.dumps(before).count("Hello ") == 1
+    assert "from" not in json.dumps(before)
 
 
 async def test_header_drip_never_ends_the_head(upstream: FakeUpstream, chat: Chat, wire_to: WireTo) -> None:
@@ -251,7 +251,7 @@ def test_a_fault_is_read_by_the_name_it_has(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("cut_aftr:3", 'did you mean "cut_after"?'),
         ("xyzzy", "expected one of broken_chunk_after, "),
@@ -260,6 +260,6 @@ def test_a_fault_is_read_by_the_name_it_has(text: str) -> None:
         ("silence:3", "takes no number"),
     ],
 )
-def test_a_fault_that_cannot_be_read_says_why(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_fault_that_cannot_be_read_says_why(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_fault(text)

@@ -1,4 +1,4 @@
-"""What is said, seen in what chat answers: limits, JSON, and a prefill that is continued."""
+"""The texts of answers, seen in what chat answers: limits, JSON, and a prefill that is continued."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ async def test_a_prefill_is_continued_only_by_vllm(chat: Chat, events_of: Events
         continue_final_message=True,
         add_generation_prompt=False,
     )
-    said = []
+    texts = []
     for vllm in (True, False):
         async with FakeUpstream(vllm=vllm) as upstream, httpx2.AsyncClient(base_url=upstream.base_url) as http:
             whole = (await http.post("/chat/completions", json=asked)).json()
             streamed = events_of((await http.post("/chat/completions", json=asked | {"stream": True})).text)
-            said.append((whole["choices"][0]["message"]["content"], text_of(streamed)))
-    assert said == [("the fake upstream.", "the fake upstream."), (TEXT, TEXT)]
+            texts.append((whole["choices"][0]["message"]["content"], text_of(streamed)))
+    assert texts == [("the fake upstream.", "the fake upstream."), (TEXT, TEXT)]
 
 
 async def test_a_continued_script_keeps_only_the_marks_that_lie_ahead(chat: Chat) -> None:

@@ -125,9 +125,9 @@ async def test_what_was_asked_may_decide_what_is_said(upstream: FakeUpstream, ht
         return FakeAnswer(b"{}", status=418) if asked.json["model"] == "teapot" else f"you asked {asked.json['model']}"
 
     upstream.replies(choose)
-    said = (await http.post("/chat/completions", json=chat(model="one"))).json()
-    assert said["choices"][0]["message"]["content"] == "you asked one"
+    reply = (await http.post("/chat/completions", json=chat(model="one"))).json()
+    assert reply["choices"][0]["message"]["content"] == "you asked one"
     assert (await http.post("/chat/completions", json=chat(model="teapot"))).status_code == 418
     upstream.says("a script again")
-    said = (await http.post("/chat/completions", json=chat(model="teapot"))).json()
-    assert said["choices"][0]["message"]["content"] == "a script again"
+    reply = (await http.post("/chat/completions", json=chat(model="teapot"))).json()
+    assert reply["choices"][0]["message"]["content"] == "a script again"

@@ -48,10 +48,10 @@ async def test_a_cut_in_a_script_ends_the_connection(
     upstream.says("one ", CUT, "two ")
     async with wire_to(upstream) as wire:
         wire.ask(chat(stream=stream))
-        said = await wire.rest()
-    assert b'"finish_reason":"' not in said
-    assert not said.endswith(b"}")
-    assert not said.endswith(b"0\r\n\r\n")
+        received = await wire.rest()
+    assert b'"finish_reason":"' not in received
+    assert not received.endswith(b"}")
+    assert not received.endswith(b"0\r\n\r\n")
     assert upstream.cancelled == 0
 
 

@@ -48,8 +48,8 @@ def test_workers_are_summed_and_a_dead_workers_counts_stay(tmp_path: Path) -> No
 
     def scraped() -> dict[str, float]:
         command = [sys.executable, "-c", SCRAPE, str(tmp_path)]
-        said = subprocess.run(command, env=environ, capture_output=True, check=True, text=True).stdout
-        rows = (line.rpartition(" ") for line in said.splitlines() if line.startswith("gateway_"))
+        text = subprocess.run(command, env=environ, capture_output=True, check=True, text=True).stdout
+        rows = (line.rpartition(" ") for line in text.splitlines() if line.startswith("gateway_"))
         return {name.partition("{")[0]: float(value) for name, _, value in rows}
 
     try:
@@ -85,6 +85,6 @@ def test_a_consumer_names_every_metric_before_it_has_a_value() -> None:
 def test_a_consumer_shows_budgets_and_who_lives() -> None:
     registry = CollectorRegistry()
     EvalMetrics(registry).figures = EvalFigures(consumers=2, budget_used={"judge": 0.25})
-    said = exposition(registry, None).decode()
-    assert 'gateway_eval_budget_used_ratio{scorer="judge"} 0.25' in said
-    assert "gateway_eval_consumers 2.0" in said
+    text = exposition(registry, None).decode()
+    assert 'gateway_eval_budget_used_ratio{scorer="judge"} 0.25' in text
+    assert "gateway_eval_consumers 2.0" in text

@@ -69,14 +69,14 @@ class Wire:
         answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = re.search(rb"content-length: (\d+)", answer)
         if length is not None:
-            said = await self._reader.readexactly(int(length[1]))
+            body = await self._reader.readexactly(int(length[1]))
         else:
-            said = b""
-            while not said.endswith(b"0\r\n\r\n"):
-                said += await self._reader.readuntil(b"\r\n")
+            body = b""
+            while not body.endswith(b"0\r\n\r\n"):
+                body += await self._reader.readuntil(b"\r\n")
         if b"connection: close" in answer:
             self.close()
-        return int(answer.split(b" ", 2)[1]), said
+        return int(answer.split(b" ", 2)[1]), body
 
     def close(self) -> None:
         if self._writer is not None:
@@ -92,7 +92,7 @@ class Program:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     async def start(self, *command: str) -> None:
@@ -207,14 +207,14 @@ class Whole:
         try:
             await until(self.seen, "Prometheus does not see two workers and a consumer")
         except TimeoutError as error:
-            error.add_note(self.said)
+            error.add_note(self.output)
             raise
 
     def _an_old_entry(self) -> None:
         """A consumer took an entry an hour ago, and died since."""
         server = self.redis()
         hour_ago = int((time.time() - 3600) * 1000)
-        server.xadd(STREAM, {"kind": "nobody's"}, id=f"{hour_ago}-0")
+        server.xadd(STREAM, {"kind": "unknown"}, id=f"{hour_ago}-0")
         server.xgroup_create(STREAM, GROUP, id="0")
         server.xreadgroup(GROUP, "dead", {STREAM: ">"})
 
@@ -238,8 +238,8 @@ class Whole:
             for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]))
         ]
         often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
-        told = {"global": often, "rule_files": ["rules.yml"], "scrape_configs": jobs}
-        (self.directory / "prometheus.yml").write_text(yaml.safe_dump(told))
+        settings = {"global": often, "rule_files": ["rules.yml"], "scrape_configs": jobs}
+        (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
 
     async def stop(self) -> None:
         for wire in (*self.wires, *self.spare):
@@ -249,9 +249,9 @@ class Whole:
             await program.stop()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of each program's log."""
-        return "\n".join(p.said[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
+        return "\n".join(p.output[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
 
     @contextmanager
     def paused(self, program: Program) -> Iterator[None]:
@@ -263,7 +263,7 @@ class Whole:
             os.kill(program.pid, signal.SIGCONT)
 
     def call(self, model: str, *, key: str = KEY, always: bool = False, **fields: Any) -> Call:
-        """always: it is recorded, whatever the sampling."""
+        """always: it is recorded in any case, without sampling."""
         body = {"model": model, "messages": [{"role": "user", "content": "Say it."}], **fields}
         more = "x-gateway-sample: always\r\n" if always else ""
         return "/v1/chat/completions", json.dumps(body).encode(), key, more

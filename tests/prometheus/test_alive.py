@@ -70,7 +70,7 @@ class Rung:
         except TimeoutError as error:
             error.add_note(f"missing: {set(names) - await self.names()}")
             error.add_note(await self._whole.scrapes())
-            error.add_note(self._whole.said)
+            error.add_note(self._whole.output)
             raise
 
 
@@ -89,8 +89,8 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(4)])
     assert await whole.load(1, "no-such-model") == [404]
-    said = json.dumps({"id": "chatcmpl-1", "value": True}).encode()
-    assert await whole.spread([("/v1/feedback", said, "sk-web-key", "")]) == [202]
+    feedback = json.dumps({"id": "chatcmpl-1", "value": True}).encode()
+    assert await whole.spread([("/v1/feedback", feedback, "sk-web-key", "")]) == [202]
 
 
 async def upstreams_fail(whole: Any) -> None:
@@ -109,7 +109,7 @@ async def a_first_token_that_is_slow(whole: Any) -> None:
 
 
 async def the_oldest_waits(whole: Any, rung: Rung, until: Any) -> None:
-    """A consumer took an entry an hour ago, and died. Nobody can read the entry, so whoever claims it buries it."""
+    """A consumer took an entry an hour ago, and died. The entry is unreadable: its claimant makes it a dead letter."""
     await rung.until(until, "GatewayScoresStale")
     redis = whole.redis()
     (oldest,) = redis.xpending_range(STREAM, GROUP, "-", "+", 1)
@@ -127,7 +127,7 @@ async def an_entry_vanishes(whole: Any) -> None:
 
 
 def vanishes(redis: Any) -> bool:
-    """Deletes an exchange that was handed to nobody yet; False: there is none."""
+    """Deletes an exchange that no consumer has been given yet; False: there is none."""
     (group,) = redis.xinfo_groups(STREAM)
     for entry, fields in redis.xrange(STREAM, min=b"(" + group["last-delivered-id"]):
         if fields[b"kind"] == b"exchange":
@@ -155,7 +155,7 @@ async def configs_come_and_go(whole: Any, rung: Rung) -> None:
     hasty = yaml.safe_load(good)
     hasty["redaction"]["deadline_s"] = 1e-9
     whole.config_path.write_text(yaml.safe_dump(hasty))
-    await whole.until(lambda: whole.gateway.said.count("config reloaded") >= 2, "the config is not read")
+    await whole.until(lambda: whole.gateway.output.count("config reloaded") >= 2, "the config is not read")
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(2)])
     whole.config_path.write_text("upstreams: 3")

@@ -15,7 +15,7 @@ def ask(page: Page, url: str, question: str) -> str:
     page.goto(url)
     box = page.locator("#chat-input")
     box.wait_for(timeout=120_000)
-    for name in ("Okay, Let's Go!", "Close"):  # what is new, told at the first visit
+    for name in ("Okay, Let's Go!", "Close"):  # shown at the first visit
         button = page.get_by_role("button", name=name)
         if button.count() and button.first.is_visible():
             button.first.click()

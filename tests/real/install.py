@@ -81,10 +81,10 @@ def install(name: str, wanted: Environment) -> None:
         _also_named(python, *wanted.alias)
     packages = list(wanted.packages)
     if wanted.needs_of:
-        told = subprocess.run(
+        finished = subprocess.run(
             [python, "-c", _NEEDS, wanted.needs_of, *wanted.less], check=True, capture_output=True, text=True
         )
-        packages += told.stdout.splitlines()
+        packages += finished.stdout.splitlines()
     if packages:
         _call(*rest, *packages)
     if wanted.npm:
@@ -127,9 +127,9 @@ def main(names: list[str]) -> None:
             install(name, ENVIRONMENTS[name])
         except (subprocess.CalledProcessError, FileNotFoundError) as error:  # the latter: no npm
             (REAL / name).mkdir(exist_ok=True)
-            said = (getattr(error, "stderr", "") or str(error))[-2000:]
-            failed.write_text(said)
-            print(f"{name} could not be installed: {said}", flush=True)
+            reason = (getattr(error, "stderr", "") or str(error))[-2000:]
+            failed.write_text(reason)
+            print(f"{name} could not be installed: {reason}", flush=True)
             continue
         failed.unlink(missing_ok=True)
         done.touch()

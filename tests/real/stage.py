@@ -53,16 +53,16 @@ class Engine:
         if self.environment is None or (REAL / self.environment / "installed").exists():
             return None
         failed = REAL / self.environment / "failed"
-        said = failed.read_text().strip().splitlines()[-1:] if failed.exists() else ["run `make test-real`"]
-        return f"{self.title} is not installed: {said[0]}"
+        reason = failed.read_text().strip().splitlines()[-1:] if failed.exists() else ["run `make test-real`"]
+        return f"{self.title} is not installed: {reason[0]}"
 
     def versions(self) -> str:
         script = "import sys; from importlib.metadata import version as of; "
         script += "print(*(f'{n} {of(n)}' for n in sys.argv[1:]), sep=', ')"
-        told = subprocess.run(
+        finished = subprocess.run(
             [self.python, "-c", script, *self.distributions], capture_output=True, text=True, check=True
         )
-        return told.stdout.strip()
+        return finished.stdout.strip()
 
 
 ENGINES = (
@@ -181,7 +181,7 @@ class Stage:
     def metric(self, name: str, **labels: str) -> float:
         text = get(self.base_url.removesuffix("/v1") + "/metrics")
         found = re.findall(rf"^{name}\{{(.*)\}} (\S+)$", text, re.MULTILINE)
-        return sum(float(v) for said, v in found if all(f'{k}="{w}"' in said for k, w in labels.items()))
+        return sum(float(v) for labels_text, v in found if all(f'{k}="{w}"' in labels_text for k, w in labels.items()))
 
     def sample(self, exchange: str) -> dict[str, Any]:
         return sample(self.folder, exchange)
@@ -190,14 +190,14 @@ class Stage:
 def sample(folder: Path, exchange: str) -> dict[str, Any]:
     """An exchange as room 2 has stored it."""
     command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json"]
-    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    return dict(json.loads(told.stdout))
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return dict(json.loads(finished.stdout))
 
 
 def config(stage: Stage, double: int) -> dict[str, Any]:
-    """alone: nobody else answers. backed: a double answers what the engine does not. balanced: the engine while it is
-    no busier than twice the double."""
+    """alone: no other upstream answers. backed: a double answers what the engine does not. balanced: the engine
+    while it is no busier than twice the double."""
     name, port = stage.engine.name, stage.port
     real: dict[str, Any] = {"kind": stage.engine.kind, "base_url": f"http://127.0.0.1:{port}/v1"}
     if name == "vllm":

@@ -70,8 +70,8 @@ def version(place: Path, language: str, package: str) -> str:
     if language == "js":
         return str(yaml.safe_load((place / "node_modules" / package / "package.json").read_text())["version"])
     script = f"from importlib.metadata import version; print(version({package!r}))"
-    told = subprocess.run([place / "bin" / "python", "-c", script], capture_output=True, text=True, check=True)
-    return told.stdout.strip()
+    finished = subprocess.run([place / "bin" / "python", "-c", script], capture_output=True, text=True, check=True)
+    return finished.stdout.strip()
 
 
 @pytest.mark.parametrize(("section", "language", "text"), list(named()), ids=lambda v: v if len(v) < 40 else "")
@@ -82,8 +82,10 @@ def test_a_client_of_the_page_works(
     file.write_text(text.replace("http://127.0.0.1:8000", origin).replace("sk-assay-…", KEY))
     program = ["node"] if language == "js" else [str(place / "bin" / "python")]
     environ = os.environ | {"TOKENIZERS_PARALLELISM": "false", "LANGSMITH_TRACING": "false", "AI_SDK_LOG_WARNINGS": "0"}
-    told = subprocess.run([*program, str(file)], env=environ, capture_output=True, text=True, check=False, timeout=200)
-    assert told.returncode == 0, told.stderr[-2000:]
-    assert "token token" in told.stdout
+    finished = subprocess.run(
+        [*program, str(file)], env=environ, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "token token" in finished.stdout
     package = VERSIONS[section]
     journal.note("clients", section, f"works ({package} {version(place, language, package)})")

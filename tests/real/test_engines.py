@@ -59,8 +59,8 @@ def test_a_stream_ends_with_done_and_usage_only_on_request(stage: Any, journal: 
     usage = [json.loads(e).get("usage") for e in asked[:-1]]
     assert usage[-1]
     assert usage[-1]["completion_tokens"] > 0
-    told = sum(bool(json.loads(e).get("usage")) for e in silent[:-1])
-    assert told == (1 if stage.engine.name == "transformers" else 0), "the chunk we asked for is ours"
+    usages = sum(bool(json.loads(e).get("usage")) for e in silent[:-1])
+    assert usages == (1 if stage.engine.name == "transformers" else 0), "the chunk we asked for is ours"
     journal.note(stage.engine.name, "stream", f"{len(asked) - 1} chunks, usage where asked, [DONE]")
 
 
@@ -130,22 +130,22 @@ def occupied(stage: Any, stages: Any) -> Iterator[Callable[[int], None]]:
 
 
 def where(client: OpenAI, alias: str, within_s: float | None = None) -> str:
-    """The upstream that answered; "nobody" where none did in time."""
+    """The upstream that answered; "none" if none did in time."""
     limit = {} if within_s is None else {"x-gateway-timeout-s": f"{within_s:g}"}
     try:
         reply = client.chat.completions.with_raw_response.create(
             model=alias, messages=JAPAN, max_tokens=1, extra_headers=limit
         )
     except InternalServerError:  # 504
-        return "nobody"
+        return "none"
     return reply.headers["x-gateway-upstream"]
 
 
 def test_the_load_that_it_tells_sends_calls_elsewhere(stage: Any, client: OpenAI, journal: Any, stages: Any) -> None:
-    """An ORCA report comes with a plain answer: it was asked before others came, and is told of them."""
+    """An ORCA report comes with a plain answer: it was asked before others came, and learns of them."""
     assert {where(client, "balanced") for _ in range(3)} == {"real"}
     if not stage.engine.tells_load:
-        journal.note(stage.engine.name, "load in answers", "none told")
+        journal.note(stage.engine.name, "load in answers", "none reported")
         return
     with occupied(stage, stages) as send:
         send(3)
@@ -177,13 +177,13 @@ def refused(stage: Any, client: OpenAI, journal: Any, check: str, **fields: Any)
     try:
         client.post("/chat/completions", body=asked, cast_to=object)
     except APIStatusError as error:
-        said = error.response.json()
-        if "error" in said:
-            assert set(said["error"]) >= {"message", "type", "code"}
-            words = f"{said['error']['type']}, code {said['error']['code']}"
+        body = error.response.json()
+        if "error" in body:
+            assert set(body["error"]) >= {"message", "type", "code"}
+            words = f"{body['error']['type']}, code {body['error']['code']}"
         else:
             assert stage.engine.name == "transformers", "the others have OpenAI's shape"
-            words = f"`{next(iter(said))}`, not OpenAI's shape"
+            words = f"`{next(iter(body))}`, not OpenAI's shape"
         journal.note(stage.engine.name, check, f"{error.status_code} {words}")
         return error
     journal.note(stage.engine.name, check, "answered")
@@ -234,9 +234,9 @@ def test_a_death_in_mid_answer_ends_the_stream_with_an_error(
     assert where(client, "backed") == "double"
     if stage.own is not None:
         stages.start_own(stage)
-        said = "error event; the fallback answers"
+        result = "error event; the fallback answers"
     else:
         stages.wait_for(stage.healthy, 300, "`gateway up` has started it again")
-        said = "error event; the fallback answers; `gateway up` starts it again"
+        result = "error event; the fallback answers; `gateway up` starts it again"
     stages.wait_for(lambda: where(client, "backed") == "real", 120, "the gateway asks it again")
-    journal.note(stage.engine.name, "killed in mid-answer", said)
+    journal.note(stage.engine.name, "killed in mid-answer", result)

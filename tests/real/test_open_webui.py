@@ -44,8 +44,8 @@ def python(stages: Any, journal: Any) -> str:
         journal.notes["open-webui"] = "no Chromium on this machine (Debian's package chromium)"
         pytest.skip(journal.notes["open-webui"])
     script = "from importlib.metadata import version as of; print(of('open-webui'), of('playwright'))"
-    told = subprocess.run([str(place / "bin" / "python"), "-c", script], capture_output=True, text=True, check=True)
-    own, playwright = told.stdout.split()
+    finished = subprocess.run([str(place / "bin" / "python"), "-c", script], capture_output=True, text=True, check=True)
+    own, playwright = finished.stdout.split()
     journal.notes["open-webui"] = f"Open WebUI ({own}) in headless Chromium (playwright {playwright}), on llama.cpp"
     return str(place / "bin" / "python")
 
@@ -95,17 +95,17 @@ def test_a_chat_in_the_browser_is_recorded(
     folder, _ = gateway
     picture = str(stages.REAL / "open-webui.png")
     script = str(Path(__file__).with_name("browse.py"))
-    told = subprocess.run(
+    finished = subprocess.run(
         [python, script, webui, QUESTION, picture], capture_output=True, text=True, check=False, timeout=600
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    assert "Tokyo" in told.stdout
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "Tokyo" in finished.stdout
 
     def recorded() -> Any:
         command = [sys.executable, "-m", "gateway", "samples", "--json", "--limit", "20"]
         found = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
         whole = [stages.sample(folder, each["id"]) for each in found]
-        return [e for e in whole if e["text"] and e["text"].strip() in told.stdout]
+        return [e for e in whole if e["text"] and e["text"].strip() in finished.stdout]
 
     [exchange, *_] = stages.wait_for(recorded, 30, "the answer is in the store")
     assert exchange["stream"]

@@ -130,8 +130,8 @@ class Flow:
             await asyncio.sleep(0.01)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        said = "yes " * (1 + len(self.answered) % 7)
-        body = b'{"model":"chat","messages":[{"role":"user","content":"%s"}]}' % said.encode()
+        text = "yes " * (1 + len(self.answered) % 7)
+        body = b'{"model":"chat","messages":[{"role":"user","content":"%s"}]}' % text.encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: flow\r\ncontent-length: %d\r\n\r\n" % len(body)
         began = time.perf_counter()
         writer.write(head + body)

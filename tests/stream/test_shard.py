@@ -25,8 +25,8 @@ async def test_entries_trimmed_unread_are_counted_and_logged(stream_url, stream_
     left, lag = await corridor.trimmed_unread(), await corridor.lag()
     assert left == 3000 - lag.length > 1000
     assert lag.waiting == lag.length, "and the group's lag is still known"
-    (said,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert "stream unread (stream.max_mb: 1)" in said.getMessage(), "said once, and not with every append"
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "stream unread (stream.max_mb: 1)" in record.getMessage(), "logged once, not with every append"
     (look,) = (await corridor.snapshots()).values()
     assert look.trimmed.unread == left
     first = (await corridor.read("a", 1, 50))[0]
@@ -143,7 +143,7 @@ async def test_entries_appended_during_a_snapshot_are_not_settled(corridor):
     async def read() -> None:
         while not stop.is_set() or await corridor.home.read("a", 1, None):
             found = await corridor.read("a", 5, 1)
-            acked.update(order(e.id) for e in found)  # before it is said: the server may show it at any time after
+            acked.update(order(e.id) for e in found)  # before XACK: the server may show it at any time after
             await corridor.ack([e.id for e in found])
 
     async def look() -> None:

@@ -30,8 +30,8 @@ class Server:
             request = await reader.readuntil(b"\r\n\r\n")
             self.requests.append(request)
             path = request.split()[1].decode()
-            said = self.answers.get(path)
-            body = said if isinstance(said, bytes) else json.dumps(said).encode()
+            answer = self.answers.get(path)
+            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             status = self.status if path in self.answers else 404
             head = f"HTTP/1.1 {status} X\r\n{self.headers}connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
