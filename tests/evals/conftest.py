@@ -50,10 +50,10 @@ models: {chat: {targets: [{upstream: local, model: small}]}}
 
 
 @dataclass(frozen=True)
-class Said:
-    """Scores an answer by the number it says; "n/a": not applicable; anything else is an error."""
+class StatedScorer:
+    """Scores an answer by the number it states; "n/a": not applicable; anything else is an error."""
 
-    name: str = "said"
+    name: str = "stated"
     version: str = "1"
     kind: str = "code"
     direction: Direction = "maximise"
@@ -69,11 +69,11 @@ class Said:
 
 
 @pytest.fixture
-def said() -> Callable[..., RegisteredScorer]:
-    """Makes the scorer above, with other fields where given."""
+def stated_scorer() -> Callable[..., RegisteredScorer]:
+    """Builds a StatedScorer, with the given fields replaced."""
 
     def make(config_hash: str = "c1", share: float = 1.0, **fields: Any) -> RegisteredScorer:
-        return RegisteredScorer(Said(**fields), share, 10.0, config_hash)  # type: ignore[arg-type]
+        return RegisteredScorer(StatedScorer(**fields), share, 10.0, config_hash)  # type: ignore[arg-type]
 
     return make
 
@@ -83,13 +83,13 @@ Make = Callable[..., Exchange]
 
 @pytest.fixture
 def exchange() -> Make:
-    """Makes exchanges of one gateway process, numbered as it numbers them. said: the answer's text."""
+    """Makes exchanges of one gateway process, numbered in order. text: the answer's."""
     seqs: Counter[str] = Counter()
 
-    def make(said: str = "1", **fields: Any) -> Exchange:
+    def make(text: str = "1", **fields: Any) -> Exchange:
         incarnation = fields.get("incarnation", "g1")
         seqs[incarnation] += 1
-        answer = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
+        answer = {"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
         answer["usage"] = {"prompt_tokens": 3, "completion_tokens": 5}  # type: ignore[assignment]
         plain: dict[str, Any] = {
             "id": new_id(), "received": time.time(), "caller": "web", "api": "chat", "alias": "chat",
@@ -129,13 +129,13 @@ def paired(exchange: Make) -> Callable[..., list[Exchange]]:
         same = {"experiment": plan.name, "plan": plan.hash, "target": plan.control, **more}
         served = exchange(control, arm="control", stratum="default+swap", asked=tuple(arms), **same)
         made = [served]
-        for arm, said in arms.items():
+        for arm, text in arms.items():
             role = "control" if arm == REPEAT else "shadow"
             its = {"arm": arm, "role": role, "pair": served.id, "unit": served.unit, "target": plan.target(arm)}
-            bad = {"status": 502, "outcome": "upstream_error"} if said == "failed" else {}
+            bad = {"status": 502, "outcome": "upstream_error"} if text == "failed" else {}
             its["stratum"] = f"{'repeat' if arm == REPEAT else 'shadow'}:{plan.name}"
-            if said is not None:
-                made.append(exchange("0" if bad else said, **{**same, **its, **bad}))
+            if text is not None:
+                made.append(exchange("0" if bad else text, **{**same, **its, **bad}))
         return made
 
     return make
@@ -145,7 +145,7 @@ def paired(exchange: Make) -> Callable[..., list[Exchange]]:
 def plan() -> Plan:
     """Of `chat`: every call is shadowed, and for half of these the control is asked again."""
     candidate = (("candidate", Target("local", "new")),)
-    return Plan("swap", "chat", Target("local", "small"), candidate, shadow=1.0, repeat_control=0.5, primary="said",
+    return Plan("swap", "chat", Target("local", "small"), candidate, shadow=1.0, repeat_control=0.5, primary="stated",
                 margin=0.1, guardrails=(Guardrail("error_rate", 0.1),), deadline_s=1.0)  # fmt: skip
 
 
@@ -239,21 +239,21 @@ class Room:
 
 @pytest.fixture
 async def room(
-    tmp_path: Path, stream_url: str, stream_name: str, said: Callable[..., RegisteredScorer]
+    tmp_path: Path, stream_url: str, stream_name: str, stated_scorer: Callable[..., RegisteredScorer]
 ) -> AsyncIterator[Room]:
     corridor = Corridor(stream_url, stream_name)
     url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
-    yield Room(url, stream_url, stream_name, {"said": said()}, parse(CONFIG), corridor)
+    yield Room(url, stream_url, stream_name, {"stated": stated_scorer()}, parse(CONFIG), corridor)
     await corridor.aclose()
 
 
 @pytest.fixture
-def keep(tmp_path: Path, said: Callable[..., RegisteredScorer]) -> Callable[..., str]:
+def keep(tmp_path: Path, stated_scorer: Callable[..., RegisteredScorer]) -> Callable[..., str]:
     """keep(exchanges, …): a store that holds them, each scored by the number it says. Returns its URL."""
     url = f"sqlite:///{tmp_path / 'kept' / 'gateway.db'}"
 
     def write(exchanges: Sequence[Exchange], now: float = 1000.0, **fields: Any) -> str:
-        registered = said(**fields)
+        registered = stated_scorer(**fields)
         name = registered.scorer.name
         judged = []
         for each in exchanges:

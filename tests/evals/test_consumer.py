@@ -293,8 +293,8 @@ async def test_what_became_of_feedback_is_told_to_the_gateways(room, exchange):
     async with room.consuming():
         await room.send(mine, theirs, *words, Feedback("nothing", "f2", "web", 1.5, "thumb", 1.0))
         await room.until_read()
-    said = [orjson.loads(str(await room.corridor.state.recall(f"feedback:f{n}"))) for n in range(3)]
-    assert [(s["at"], s["exchange"], s["foreign"]) for s in said] == [
+    replies = [orjson.loads(str(await room.corridor.state.recall(f"feedback:f{n}"))) for n in range(3)]
+    assert [(s["at"], s["exchange"], s["foreign"]) for s in replies] == [
         (1.5, mine.id, False), (1.5, None, True), (1.5, None, False)
     ]  # fmt: skip
 
@@ -342,9 +342,9 @@ async def test_an_evicting_server_is_warned_about(room, stream_server, caplog):
     await corridor.aclose()
     async with room.consuming():
         await room.until(lambda: room.shown)
-    (said,) = [r.message for r in caplog.records if "maxmemory-policy" in r.message]
-    assert "allkeys-lru" in said
-    assert "noeviction" in said
+    (message,) = [r.message for r in caplog.records if "maxmemory-policy" in r.message]
+    assert "allkeys-lru" in message
+    assert "noeviction" in message
 
 
 async def test_an_entry_that_breaks_our_code_is_a_dead_letter(room, exchange, tally, caplog):

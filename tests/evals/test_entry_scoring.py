@@ -15,18 +15,18 @@ from gateway.stream import StreamEntry
 
 
 @pytest.fixture
-def judge(said):
+def judge(stated_scorer):
     threads = ScoringThreads()
-    yield lambda **scorers: EntryScorer(scorers or {"said": said()}, threads)
+    yield lambda **scorers: EntryScorer(scorers or {"stated": stated_scorer()}, threads)
     threads.close()
 
 
-async def test_records_become_a_batch(judge, said, exchange, tally):
+async def test_records_become_a_batch(judge, stated_scorer, exchange, tally):
     one = exchange("1")
     word = Feedback(one.id, "f", "web", 1.0, "thumb", 1.0)
     entries = [StreamEntry(f"{i}-0", r.to_fields()) for i, r in enumerate((one, tally([one]), word))]
     found = await judge().read(entries)
-    batch = batch_of({"said": said()}, found.read)
+    batch = batch_of({"stated": stated_scorer()}, found.read)
     assert [j.exchange for j in batch.judged] == [one]
     assert [r.status for r in batch.judged[0].results] == ["scored"]
     assert [(entry, t.last_seq) for entry, t in batch.tallies] == [("1-0", 1)]
@@ -43,16 +43,16 @@ async def test_an_answer_that_breaks_its_reader_is_unreadable(judge, exchange):
     assert exchange_in(bad.entry) == odd  # its loss is accounted for
 
 
-async def test_an_exchange_costs_what_the_model_that_answered_costs(said, exchange):
+async def test_an_exchange_costs_what_the_model_that_answered_costs(stated_scorer, exchange):
     seen = []
 
-    class Curious(type(said().scorer)):
+    class Curious(type(stated_scorer().scorer)):
         async def score(self, subject):
             seen.append(subject.cost_usd)
             return Score(1.0)
 
-    registered = said()
-    scorers = {"said": type(registered)(Curious(), 1.0, 10.0, "c1")}
+    registered = stated_scorer()
+    scorers = {"stated": type(registered)(Curious(), 1.0, 10.0, "c1")}
     threads = ScoringThreads()
     judge = EntryScorer(scorers, threads, Prices({"local/small": Price(2.0, 8.0)}))
     strange = exchange(target=Target("local", "who"))
@@ -67,9 +67,9 @@ def test_an_entry_that_is_no_exchange_has_none(tally, exchange):
     assert exchange_in(StreamEntry("1-0", tally([exchange()]).to_fields())) is None
 
 
-async def test_a_share_is_drawn_by_the_unit_in_a_domain_of_the_scorer(judge, said, exchange):
+async def test_a_share_is_drawn_by_the_unit_in_a_domain_of_the_scorer(judge, stated_scorer, exchange):
     exchanges = [exchange("1") for _ in range(40)]
-    found = await judge(half=said(name="half", share=0.5)).read(
+    found = await judge(half=stated_scorer(name="half", share=0.5)).read(
         [StreamEntry(f"{i}-0", e.to_fields()) for i, e in enumerate(exchanges)]
     )
     seen = [bool(r.judged.results) for r in found.read]
@@ -86,18 +86,18 @@ async def test_a_share_is_drawn_by_the_unit_in_a_domain_of_the_scorer(judge, sai
         (b"not json", None),
     ],
 )
-async def test_the_client_may_give_the_right_answer(judge, said, exchange, request_body, expected):
+async def test_the_client_may_give_the_right_answer(judge, stated_scorer, exchange, request_body, expected):
     seen = []
 
-    class Curious(type(said().scorer)):
+    class Curious(type(stated_scorer().scorer)):
         async def score(self, subject):
             seen.append((subject.reference, dict(subject.request)))
             return Score(1.0)
 
-    registered = said()
+    registered = stated_scorer()
     curious = type(registered)(Curious(), 1.0, 10.0, "c1")
     for given in (None, "by header"):
-        await judge(said=curious).read(
+        await judge(stated=curious).read(
             [StreamEntry("1-0", exchange(request=request_body, reference=given).to_fields())]
         )
     assert [reference for reference, _ in seen] == [expected, "by header"]

@@ -29,7 +29,7 @@ def scraped(figures: EvalFigures) -> dict[str, dict[tuple[tuple[str, str], ...],
     return found
 
 
-def cell(scorer="said", version="1", model="local/small", arm="", stratum="default", weight=0.0, **n) -> ScoreCell:
+def cell(scorer="stated", version="1", model="local/small", arm="", stratum="default", weight=0.0, **n) -> ScoreCell:
     counts = {"scored": 0, "not_applicable": 0, "error": 0, "timeout": 0, "budget": 0, **n}
     ones = float(counts["scored"])
     key = CellKey(scorer, version, "c1", "chat", model, arm, stratum)
@@ -41,7 +41,7 @@ def cell(scorer="said", version="1", model="local/small", arm="", stratum="defau
 def test_the_promised_names_are_there(room):
     standing = StoreSnapshot((cell(scored=3, error=1, weight=8.0),), {"unreadable": 2}, 5, 7)
     found = scraped(Gauges(room.config, room.scorers).show(standing, Lag(9, 4, 2, 1.5)))
-    of = (("arm", ""), ("model", "local/small"), ("scorer", "said"))
+    of = (("arm", ""), ("model", "local/small"), ("scorer", "stated"))
     assert found["gateway_eval_scores_total"] == {
         tuple(sorted((*of, ("status", "scored")))): 3.0,
         tuple(sorted((*of, ("status", "error")))): 1.0,
@@ -67,8 +67,8 @@ def test_labels_stay_a_closed_set(room):
     figures = Gauges(room.config, room.scorers).show(StoreSnapshot(cells, {}, 0, 0), NO_LAG)
     assert sorted((f.scorer, f.model, f.arm) for f in figures.scores) == [
         ("other", "local/small", ""),
-        ("said", "local/small", "other"),
-        ("said", "other", ""),
+        ("stated", "local/small", "other"),
+        ("stated", "other", ""),
     ]
 
 

@@ -104,12 +104,12 @@ async def test_a_message_holds_neither_password_nor_query(upstream):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("body", "said"), [(b"<html>", "not JSON"), (b"[1]", "no JSON object")])
-async def test_what_is_no_json_object_says_how_it_begins(upstream, body, said):
+@pytest.mark.parametrize(("body", "message"), [(b"<html>", "not JSON"), (b"[1]", "no JSON object")])
+async def test_what_is_no_json_object_says_how_it_begins(upstream, body, message):
     upstream.answers(200, body)
     async with GatewayClient(upstream.base_url) as client:
         reply = await client.ask("/chat/completions", CHAT, deadline_s=5)
     assert reply.usage is None
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         reply.object()
     assert body.decode() in str(caught.value)

@@ -36,13 +36,13 @@ async def test_each_opinion_is_an_event_below_the_span_of_its_call(
     sent = exchange("0.25", experiment="swap", plan="p", arm="candidate")
     await scored(room, collector.url, sent)
     (event,) = collector.events
-    said = otlp.attributes(event)
+    attributes = otlp.attributes(event)
     assert event.event_name == NAME == "gen_ai.evaluation.result"
-    assert said["gen_ai.evaluation.name"] == "said"
-    assert said["gen_ai.evaluation.score.value"] == 0.25
-    assert said["gen_ai.evaluation.score.label"] == "number"
-    assert said["gen_ai.response.id"] == sent.id
-    assert (said["gateway.experiment"], said["gateway.arm"]) == ("swap", "candidate")
+    assert attributes["gen_ai.evaluation.name"] == "stated"
+    assert attributes["gen_ai.evaluation.score.value"] == 0.25
+    assert attributes["gen_ai.evaluation.score.label"] == "number"
+    assert attributes["gen_ai.response.id"] == sent.id
+    assert (attributes["gateway.experiment"], attributes["gateway.arm"]) == ("swap", "candidate")
     assert event.trace_id.hex() == sent.id.replace("-", "")
     assert event.span_id.hex() == sent.id.replace("-", "")[16:]
 
@@ -51,11 +51,11 @@ async def test_what_was_not_scored_says_why_and_has_no_value(
     room: Any, exchange: Any, collector: Any, otlp: Any
 ) -> None:
     await scored(room, collector.url, exchange("n/a"), exchange("no number"))
-    said = {otlp.attributes(e)["gateway.evaluation.status"]: otlp.attributes(e) for e in collector.events}
-    assert set(said) == {"not_applicable", "error"}
-    assert said["error"]["error.type"] == "error"
-    assert "error.type" not in said["not_applicable"]
-    assert not any("gen_ai.evaluation.score.value" in each for each in said.values())
+    attributes = {otlp.attributes(e)["gateway.evaluation.status"]: otlp.attributes(e) for e in collector.events}
+    assert set(attributes) == {"not_applicable", "error"}
+    assert attributes["error"]["error.type"] == "error"
+    assert "error.type" not in attributes["not_applicable"]
+    assert not any("gen_ai.evaluation.score.value" in each for each in attributes.values())
     assert "no number" not in str(collector.events)
 
 

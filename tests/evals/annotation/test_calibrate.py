@@ -68,7 +68,7 @@ def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
         f = np.where(rng.random(answers) < np.where(y, tpr, tnr), y, ~y).astype(float)
         bench.judge(f)
         bench.label(f, y, 100, favour)
-        found = calibrate(bench.connection, CalibrationOptions("said"))
+        found = calibrate(bench.connection, CalibrationOptions("stated"))
         (group,) = found.groups
         assert (found.labels, found.imported, group.labels) == (100, 0, 100)
         agreed = found.agreement
@@ -87,7 +87,7 @@ def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
         f = np.clip(0.5 + 0.35 * y + rng.normal(0, 0.1, answers), 0, 1)
         bench.judge(f)
         bench.label(f, y, 80)
-        (group,) = calibrate(bench.connection, CalibrationOptions("said")).groups
+        (group,) = calibrate(bench.connection, CalibrationOptions("stated")).groups
         seen.look(corrected=group.corrected)
         alone += 2 * 1.98 * math.sqrt(TRUTH * (1 - TRUTH) / 80)
     seen.check()
@@ -108,7 +108,7 @@ def test_a_judge_biased_to_slot_1_shows_slot_and_flip_rates(pairs):
         details = [json.dumps({"flip": float(x), "first_slot": float(s)}) for x, s in zip(biased, slot, strict=True)]
         pairs.judge(f, details)
         pairs.label(f, y, 80)
-        found = calibrate(pairs.connection, CalibrationOptions("said"))
+        found = calibrate(pairs.connection, CalibrationOptions("stated"))
         (group,) = found.groups
         seen.look(first_slot=found.first_slot, flip=found.flip, tpr=found.agreement.tpr, tnr=found.agreement.tnr,
                   corrected=group.corrected)  # fmt: skip
@@ -119,10 +119,10 @@ def test_too_few_labels_give_only_their_number(bench, answers):
     f = np.ones(answers)
     bench.judge(f)
     bench.label(f, f, 5)
-    found = calibrate(bench.connection, CalibrationOptions("said"))
+    found = calibrate(bench.connection, CalibrationOptions("stated"))
     assert (found.too_few, found.agreement, found.labels, found.labellers) == (True, None, 5, ("ada",))
     assert [g.corrected for g in found.groups] == [None]
-    assert corrected_mean(bench.connection, "said", None) is None
+    assert corrected_mean(bench.connection, "stated", None) is None
 
 
 def test_the_corrected_mean_of_all_traffic_is_the_groups_mean(bench, answers):
@@ -131,14 +131,14 @@ def test_the_corrected_mean_of_all_traffic_is_the_groups_mean(bench, answers):
     f = np.where(rng.random(answers) < 0.8, y, ~y).astype(float)
     bench.judge(f)
     bench.label(f, y, 100)
-    (group,) = calibrate(bench.connection, CalibrationOptions("said")).groups
-    assert corrected_mean(bench.connection, "said", None).value == pytest.approx(group.corrected.mean)
-    assert corrected_mean(bench.connection, "said", "candidate") is None
+    (group,) = calibrate(bench.connection, CalibrationOptions("stated")).groups
+    assert corrected_mean(bench.connection, "stated", None).value == pytest.approx(group.corrected.mean)
+    assert corrected_mean(bench.connection, "stated", "candidate") is None
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(bench):
-    with pytest.raises(CannotRun, match="these scorers have: said"):
-        calibrate(bench.connection, CalibrationOptions("sayd"))
+    with pytest.raises(CannotRun, match="these scorers have: stated"):
+        calibrate(bench.connection, CalibrationOptions("statd"))
 
 
 CONFIG = """
@@ -149,10 +149,10 @@ models: {chat: {targets: [{upstream: local, model: small}]}}
 
 
 @pytest.fixture
-def labelled_store(keep, exchange, said):
+def labelled_store(keep, exchange, stated_scorer):
     """80 answers, judged 1, 1, 0 in turn, of which people labelled 40 and contradicted 5."""
     url = keep([exchange(f"{int(i % 3 > 0)} n {i}") for i in range(80)])
-    desk = open_desk(url, LabelRequest("said", "ada"))
+    desk = open_desk(url, LabelRequest("stated", "ada"))
     for n in range(40):
         drawn = next_item(url, desk)
         judged = float(drawn.blind.answers[0].split()[0])
@@ -160,18 +160,18 @@ def labelled_store(keep, exchange, said):
     return url
 
 
-def test_the_gauge_is_the_mean_that_calibrate_prints(labelled_store, said):
+def test_the_gauge_is_the_mean_that_calibrate_prints(labelled_store, stated_scorer):
     with reading(labelled_store) as connection:
         (figures,) = corrected_figures(
-            {"said": said()}, take_snapshot(connection).cells, labels_with_scores(connection)
+            {"stated": stated_scorer()}, take_snapshot(connection).cells, labels_with_scores(connection)
         )
-        (group,) = calibrate(connection, CalibrationOptions("said")).groups
-    assert (figures.scorer, figures.model, figures.arm, figures.labels) == ("said", "local/small", "", 40)
+        (group,) = calibrate(connection, CalibrationOptions("stated")).groups
+    assert (figures.scorer, figures.model, figures.arm, figures.labels) == ("stated", "local/small", "", 40)
     assert figures.mean == pytest.approx(group.corrected.mean)
     assert (figures.low, figures.high) == (pytest.approx(group.corrected.low), pytest.approx(group.corrected.high))
 
 
-def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, said):
+def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, stated_scorer):
     """The sums of a cell are moved and inverted like each of its values."""
     with reading(labelled_store) as connection:
         (cell,) = take_snapshot(connection).cells
@@ -179,30 +179,30 @@ def test_another_scale_is_corrected_on_the_unit_scale(labelled_store, said):
     values = np.array([0.0] * 27 + [1.0] * 53)
     wide = 5.0 - 4.0 * values  # "minimise" on [1, 5]: 1 is best
     moved = replace(cell, total=float(wide.sum()), squares=float((wide**2).sum()))
-    scorer = said(bounds=(1.0, 5.0), direction="minimise")
-    (turned,) = corrected_figures({"said": scorer}, [moved], rows)
-    (plain,) = corrected_figures({"said": said()}, [cell], rows)
+    scorer = stated_scorer(bounds=(1.0, 5.0), direction="minimise")
+    (turned,) = corrected_figures({"stated": scorer}, [moved], rows)
+    (plain,) = corrected_figures({"stated": stated_scorer()}, [cell], rows)
     assert turned.mean == pytest.approx(plain.mean)
     assert turned.high == pytest.approx(plain.high)
 
 
-def test_other_versions_and_unbounded_scorers_have_no_gauge(labelled_store, said):
+def test_other_versions_and_unbounded_scorers_have_no_gauge(labelled_store, stated_scorer):
     with reading(labelled_store) as connection:
         cells, rows = take_snapshot(connection).cells, labels_with_scores(connection)
-    assert corrected_figures({"said": said(version="2")}, cells, rows) == ()
-    assert corrected_figures({"said": said(bounds=(0.0, None))}, cells, rows) == ()
+    assert corrected_figures({"stated": stated_scorer(version="2")}, cells, rows) == ()
+    assert corrected_figures({"stated": stated_scorer(bounds=(0.0, None))}, cells, rows) == ()
     assert corrected_figures({}, cells, rows) == ()
 
 
-def test_the_gauge_has_the_labels_of_the_raw_mean(labelled_store, said):
+def test_the_gauge_has_the_labels_of_the_raw_mean(labelled_store, stated_scorer):
     registry = CollectorRegistry()
     with reading(labelled_store) as connection:
-        gauges = Gauges(parse(CONFIG), {"said": said()})
+        gauges = Gauges(parse(CONFIG), {"stated": stated_scorer()})
         EvalMetrics(registry).figures = gauges.show(
             take_snapshot(connection), Lag(0, 0, 0, 0.0), labels_with_scores(connection)
         )
     text = generate_latest(registry).decode()
-    of = '{arm="",model="local/small",scorer="said"}'
+    of = '{arm="",model="local/small",scorer="stated"}'
     for name in ("mean", "corrected_mean", "corrected_mean_low", "corrected_mean_high"):
         assert f"\ngateway_eval_score_{name}{of} 0." in text, name
     assert f"\ngateway_eval_score_labels{of} 40.0" in text

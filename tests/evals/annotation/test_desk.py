@@ -45,7 +45,7 @@ def label(url):
     def give(count, labeller="ada", verdict=GOOD, **options):
         labels = []
         with reading(url) as connection:
-            desk = Desk(connection, LabelRequest("said", labeller, **options), clock=lambda: 5.0)
+            desk = Desk(connection, LabelRequest("stated", labeller, **options), clock=lambda: 5.0)
             for _ in range(count):
                 drawn = desk.next(connection)
                 assert drawn is not None
@@ -62,9 +62,9 @@ def test_each_item_is_drawn_once(url, label):
     assert [m.threshold for m in labels] == sorted(m.threshold for m in labels)
     assert labels[-1].threshold == EVERYTHING
     with reading(url) as connection:
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         assert (desk.judged, desk.left, desk.next(connection)) == (12, 0, None)
-        assert [(x.value, x.at, x.labeller) for x in labels_of(connection, "said")] == [(1.0, 5.0, "ada")] * 12
+        assert [(x.value, x.at, x.labeller) for x in labels_of(connection, "stated")] == [(1.0, 5.0, "ada")] * 12
 
 
 def test_the_next_labeller_continues_where_the_last_one_was(label):
@@ -94,7 +94,7 @@ def test_items_called_bad_can_be_favoured(label):
 
 def test_an_exported_sheet_marks_no_item_as_seen(url):
     with reading(url) as connection:
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         sheet = desk.sheet(connection, 5)
         assert [b.id for b in sheet] == [b.id for b in desk.sheet(connection, 5)]
         assert len(desk.sheet(connection, 100)) == 12
@@ -102,12 +102,12 @@ def test_an_exported_sheet_marks_no_item_as_seen(url):
 
 def test_an_imported_sheet_is_an_ordered_draw_up_to_its_gap(url):
     with reading(url) as connection:
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         ids = [b.id for b in desk.sheet(connection, 6)]
         whole = desk.imported([SheetRow(i, GOOD) for i in ids], None)
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         gap = desk.imported([SheetRow(i, GOOD, "bob") for i in (*ids[:2], *ids[3:])], None)
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         random = desk.imported([SheetRow(ids[4], GOOD)], 0.25)
     assert len({m.threshold for m in whole}) == 1
     assert gap[0].threshold < whole[0].threshold
@@ -119,21 +119,21 @@ def test_a_new_version_of_the_scorer_starts_over(url, label, keep, exchange):
     label(12)
     keep([exchange("1") for _ in range(3)], now=2000.0, config_hash="c2")
     with reading(url) as connection:
-        assert Desk(connection, LabelRequest("said", "ada")).left == 3
+        assert Desk(connection, LabelRequest("stated", "ada")).left == 3
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(url):
     with reading(url) as connection:
-        with pytest.raises(CannotRun, match='scorer "sayd" has scored nothing yet; these scorers have: said'):
-            Desk(connection, LabelRequest("sayd", "ada"))
+        with pytest.raises(CannotRun, match='scorer "statd" has scored nothing yet; these scorers have: stated'):
+            Desk(connection, LabelRequest("statd", "ada"))
         with pytest.raises(ValueError, match="favour is 0"):
-            Desk(connection, LabelRequest("said", "ada", favour=0.0))
+            Desk(connection, LabelRequest("stated", "ada", favour=0.0))
 
 
 def test_a_verdict_on_a_pair_is_stored_for_the_second_answer(keep, exchange):
     """In either order, the label prefers the arm whose answer the labeller calls better."""
     url = keep([e for i in range(8) for e in couple(exchange, i)], name="other")
-    plain = {"experiment": "swap", "plan": "p", "arm": "candidate", "scorer": "said", "version": "1",
+    plain = {"experiment": "swap", "plan": "p", "arm": "candidate", "scorer": "stated", "version": "1",
              "config_hash": "c1", "kind": "llm", "direction": "maximise", "status": "scored", "value": 1.0,
              "seconds": 0.1, "created": 5.0}  # fmt: skip
     rows = [{**plain, "score_id": f"s{i}", "pair": f"a{i}", "exchange_id": f"b{i}"} for i in range(8)]
@@ -142,7 +142,7 @@ def test_a_verdict_on_a_pair_is_stored_for_the_second_answer(keep, exchange):
         connection.execute(insert(pair_scores), rows)
     opened.dispose()
     with reading(url) as connection:
-        desk = Desk(connection, LabelRequest("said", "ada"))
+        desk = Desk(connection, LabelRequest("stated", "ada"))
         assert (desk.scorer.subject, desk.judged) == ("pair", 8)
         places = set()
         for _ in range(8):
@@ -171,9 +171,9 @@ def test_the_version_that_scored_last_is_used(keep, exchange):
     keep([exchange("1")], now=3000.0, version="3", direction="minimise")
     url = keep([exchange("1")], now=2000.0, version="2")
     with reading(url) as connection:
-        found = newest_version(connection, "said")
+        found = newest_version(connection, "stated")
         assert (found.version, found.subject, found.direction) == ("3", "exchange", "minimise")
-        with pytest.raises(CannotRun, match="these scorers have: said"):
+        with pytest.raises(CannotRun, match="these scorers have: stated"):
             newest_version(connection, "other")
 
 
@@ -182,7 +182,7 @@ def test_without_scores_the_error_names_the_next_step(keep):
         reading(keep([])) as connection,
         pytest.raises(CannotRun, match="has scored nothing yet; run `gateway evaluate`"),
     ):
-        newest_version(connection, "said")
+        newest_version(connection, "stated")
 
 
 HOSTILE = "1 \x1b]0;owned\x07\x1b[2J<script>alert(1)</script>=cmd"
@@ -193,7 +193,7 @@ def cli(tmp_path, keep, exchange, monkeypatch):
     """Runs `gateway label …` on a store of ten judged answers."""
     keep([exchange(HOSTILE if i == 0 else f"{i % 2} answer {i}") for i in range(10)])
     data = tmp_path / "kept"
-    (tmp_path / "gateway.yaml").write_text("scorers: {said: {use: length, criterion: It is a number.}}")
+    (tmp_path / "gateway.yaml").write_text("scorers: {stated: {use: length, criterion: It is a number.}}")
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///{data / 'gateway.db'}"
 
@@ -205,7 +205,7 @@ def cli(tmp_path, keep, exchange, monkeypatch):
 
 
 def test_verdicts_are_taken_until_the_labeller_stops(cli):
-    result = cli("next", "--scorer", "said", "--as", "ada", input="g\nwhat?\nb it is short\ns\nq\n")
+    result = cli("next", "--scorer", "stated", "--as", "ada", input="g\nwhat?\nb it is short\ns\nq\n")
     assert result.exit_code == 0
     assert "10 scored, 10 of them open for ada" in result.stderr
     assert "'what?' is not a verdict" in result.stderr
@@ -216,27 +216,27 @@ def test_verdicts_are_taken_until_the_labeller_stops(cli):
     assert {(r["value"], r["comment"], r["labeller"]) for r in rows} == {
         ("1.0", "", "ada"), ("0.0", "it is short", "ada"), ("", "", "ada"),
     }  # fmt: skip
-    assert "7 of them open for ada" in cli("next", "--scorer", "said", "--as", "ada", input="").stderr
+    assert "7 of them open for ada" in cli("next", "--scorer", "stated", "--as", "ada", input="").stderr
 
 
 def test_no_escape_sequence_reaches_the_terminal_or_a_sheet(cli):
-    every = cli("next", "--scorer", "said", "--as", "ada", input="g\n" * 10)
-    sheet = cli("export", "--scorer", "said", "--next", "10", "--as", "bob")
+    every = cli("next", "--scorer", "stated", "--as", "ada", input="g\n" * 10)
+    sheet = cli("export", "--scorer", "stated", "--next", "10", "--as", "bob")
     assert "<script>alert(1)</script>" in every.stdout, "text is text"
     for output in (every.stdout, every.stderr, sheet.stdout):
         assert [c for c in ("\x1b", "\x07") if c in output] == []
 
 
 def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
-    assert "wrote" in cli("export", "fill.csv", "--scorer", "said", "--next", "4").stderr
+    assert "wrote" in cli("export", "fill.csv", "--scorer", "stated", "--next", "4").stderr
     rows = list(csv.DictReader(io.StringIO((tmp_path / "fill.csv").read_text())))
     with (tmp_path / "filled.csv").open("w") as file:
         out = csv.DictWriter(file, rows[0])
         out.writeheader()
         out.writerows({**row, "verdict": "good"} for row in rows)
-    assert "4 labels imported" in cli("import", "filled.csv", "--scorer", "said", "--as", "ada").stderr
-    assert "6 of them open" in cli("next", "--scorer", "said", "--as", "ada", input="q\n").stderr
-    assert cli("export", "out.jsonl", "--scorer", "said").exit_code == 0
+    assert "4 labels imported" in cli("import", "filled.csv", "--scorer", "stated", "--as", "ada").stderr
+    assert "6 of them open" in cli("next", "--scorer", "stated", "--as", "ada", input="q\n").stderr
+    assert cli("export", "out.jsonl", "--scorer", "stated").exit_code == 0
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {(o["value"], o["labeller"], o["threshold"] > 0, o["judged"] in (0.0, 1.0)) for o in out} == {
         (1.0, "ada", True, True)
@@ -244,19 +244,19 @@ def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
 
 
 def test_a_sheet_with_an_error_is_not_imported_at_all(cli, tmp_path):
-    text = export_blind_sheet(cli.url, LabelRequest("said", "ada"), 2, "jsonl")
+    text = export_blind_sheet(cli.url, LabelRequest("stated", "ada"), 2, "jsonl")
     rows = [json.loads(line) for line in text.splitlines()]
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(json.dumps({**r, "verdict": v}) for r, v in zip(rows, ("g", "great"), strict=True)))
     with pytest.raises(CannotRun, match=r"bad\.jsonl, line 2: 'great' is not a verdict"):
-        import_labels(cli.url, path, LabelRequest("said", "ada"), None)
+        import_labels(cli.url, path, LabelRequest("stated", "ada"), None)
     assert export_labels(cli.url, None, "jsonl") == ""
-    result = cli("import", str(path), "--scorer", "said")
+    result = cli("import", str(path), "--scorer", "stated")
     assert result.exit_code != 0
 
 
 def test_invalid_options_are_reported(cli, tmp_path):
     (tmp_path / "f.csv").write_text("id,verdict\n")
-    assert "above 0" in cli("import", "f.csv", "--scorer", "said", "--share", "2").stderr
+    assert "above 0" in cli("import", "f.csv", "--scorer", "stated", "--share", "2").stderr
     assert "--scorer" in cli("export", "--next", "3").stderr
-    assert open_desk(cli.url, LabelRequest("said", "ada")).knows("nobody") is False
+    assert open_desk(cli.url, LabelRequest("stated", "ada")).knows("nobody") is False

@@ -135,7 +135,7 @@ def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: An
     assert step(store, plan, "2000-0") == 1
     with pytest.raises(LeaseLost):
         store.run(lambda c: advance(c, LEADER, kept(plan), found, 0.0))
-    assert store.sql("SELECT DISTINCT n FROM sequences WHERE metric = 'said'") == [(1,)]
+    assert store.sql("SELECT DISTINCT n FROM sequences WHERE metric = 'stated'") == [(1,)]
 
 
 def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exchange: Any) -> None:

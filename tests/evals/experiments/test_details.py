@@ -59,8 +59,8 @@ async def test_regressions_are_the_first_examples(settled: Any) -> None:
         found = examples_of(connection, finding(connection, plan, "candidate"), 2)
 
     assert [(each.why, each.group, each.candidate) for each in found.pairs] == [
-        ("the candidate is worse by 0.5 on said", "failed (upstream_error)", "[upstream_error] 0"),
-        ("the candidate is better by 0.4 on said", "", "0.9"),
+        ("the candidate is worse by 0.5 on stated", "failed (upstream_error)", "[upstream_error] 0"),
+        ("the candidate is better by 0.4 on stated", "", "0.9"),
     ]
     assert found.pairs[0].question == "a number?"
     assert found.regressions == (("failed (upstream_error)", 1),)

@@ -112,10 +112,10 @@ async def test_prometheus_shows_what_the_report_shows(room: Any, plan: Any, pair
     with reading(room.store_url) as connection:
         report = report_of(connection, "swap")
     primary = report.primary
-    assert text["gateway_experiment_difference", "said"] == primary.difference.value
-    assert text["gateway_experiment_difference_low", "said"] == primary.difference.low
-    assert text["gateway_experiment_difference_high", "said"] == primary.difference.high
-    assert text["gateway_experiment_margin", "said"] == 0.1
+    assert text["gateway_experiment_difference", "stated"] == primary.difference.value
+    assert text["gateway_experiment_difference_low", "stated"] == primary.difference.low
+    assert text["gateway_experiment_difference_high", "stated"] == primary.difference.high
+    assert text["gateway_experiment_margin", "stated"] == 0.1
     assert text["gateway_experiment_pairs_total", ""] == report.pairs == 60
     assert text["gateway_experiment_verdict", report.verdict] == 1.0
     assert text["gateway_experiment_gate", "losses"] == {g.name: g.state for g in report.gates}["losses"]
@@ -223,7 +223,7 @@ async def test_a_plan_stops_at_its_horizon(room: Any, plan: Any, paired: Any, ca
                 await asyncio.sleep(0.01)
     with reading(room.store_url) as connection:
         found = {(name.candidate, name.metric): state for name, state in states(connection, plan.hash).items()}
-    assert found["candidate", "said"]["difference"]["n"] == 20
+    assert found["candidate", "stated"]["difference"]["n"] == 20
     assert found["candidate", "failed alone"]["difference"]["n"] == 25
     assert "experiment swap reached its horizon of 20 pairs; verdict on candidate: " in caplog.text
     async with room.consuming():

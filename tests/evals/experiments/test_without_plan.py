@@ -91,7 +91,7 @@ def metric(report, name):
 async def test_each_arm_has_weighted_means_and_there_is_no_verdict(room, swap):
     report = read(room)
     assert (report.verdict, report.reasons, report.primary, report.gates) == ("hold", (NO_PLAN,), None, ())
-    score = metric(report, "said")
+    score = metric(report, "stated")
     assert score.a.value == pytest.approx(swap.truth)
     assert score.a.low < swap.truth < score.a.high
     assert score.b.value == pytest.approx(0.5, abs=0.01)

@@ -19,10 +19,10 @@ def calibrate(tmp_path, keep, exchange, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        return CliRunner().invoke(app, ["judge", "calibrate", "said", *arguments, "--data", str(tmp_path / "kept")])
+        return CliRunner().invoke(app, ["judge", "calibrate", "stated", *arguments, "--data", str(tmp_path / "kept")])
 
     def label(count, agree=lambda n: True, labeller="ada"):
-        desk = open_desk(url, LabelRequest("said", labeller, again=labeller != "ada"))
+        desk = open_desk(url, LabelRequest("stated", labeller, again=labeller != "ada"))
         for n in range(count):
             drawn = next_item(url, desk)
             judged = float(drawn.blind.answers[0].split()[0])
@@ -64,7 +64,7 @@ def test_too_few_labels_name_the_command_for_more(calibrate):
     calibrate.label(3)
     text = calibrate().stdout
     assert "3 of at least 10 labels" in text
-    assert "gateway label next --scorer said" in text
+    assert "gateway label next --scorer stated" in text
 
 
 def test_a_scorer_that_agrees_by_chance_has_a_warning(calibrate):
@@ -73,6 +73,6 @@ def test_a_scorer_that_agrees_by_chance_has_a_warning(calibrate):
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(tmp_path, calibrate):
-    result = CliRunner().invoke(app, ["judge", "calibrate", "sayd", "--data", str(tmp_path / "kept")])
+    result = CliRunner().invoke(app, ["judge", "calibrate", "statd", "--data", str(tmp_path / "kept")])
     assert result.exit_code != 0
-    assert "these scorers have: said" in str(result.exception)
+    assert "these scorers have: stated" in str(result.exception)

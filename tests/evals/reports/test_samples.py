@@ -38,9 +38,9 @@ async def test_the_list_has_the_newest_first_with_scores(room, exchange, command
     assert shown.exit_code == 0, shown.output
     head, first, second = shown.output.splitlines()
     assert [word in head for word in ("time", "alias", "target", "outcome", "tokens", "scores")] == [True] * 6
-    for text in (new.id, "fast", "local/small", "timeout 504", "3+5", "0.250 s", "said error"):
+    for text in (new.id, "fast", "local/small", "timeout 504", "3+5", "0.250 s", "stated error"):
         assert text in first
-    assert "said 0.5" in second
+    assert "stated 0.5" in second
     assert command("--alias", "chat").output.count("local/small") == 1
     assert command("--since", "1h").output.count("local/small") == 1
     assert command("--limit", "1").output.count("local/small") == 1
@@ -121,13 +121,17 @@ def test_durations_are_parsed(span, seconds):
 
 async def test_a_query_filters_the_list(room, exchange, command):
     await stored(room, exchange("0.5"), exchange("1", alias="fast"))
-    shown = command("--where", "scorer=said value<1", "--since", "1d", "--json")
+    shown = command("--where", "scorer=stated value<1", "--since", "1d", "--json")
     assert [e["alias"] for e in orjson.loads(shown.output)] == ["chat"]
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
-    [("scorr=said", 'did you mean "scorer"?'), ("scorer=sayd", 'did you mean "said"?'), ("(", "expected a comparison")],
+    [
+        ("scorr=stated", 'did you mean "scorer"?'),
+        ("scorer=statd", 'did you mean "stated"?'),
+        ("(", "expected a comparison"),
+    ],
 )
 async def test_an_invalid_query_is_a_usage_error(room, exchange, command, where, words):
     await stored(room, exchange())

@@ -26,7 +26,7 @@ def command(room, tmp_path, monkeypatch):
     sections = {
         "stream": {"url": room.stream_url, "name": room.stream_name},
         "store": {"url": room.store_url},
-        "scorers": {"said": {"budget_usd": 2.0}},
+        "scorers": {"stated": {"budget_usd": 2.0}},
         "experiments": {"swap": {"budget": {"tokens_per_day": 1000}}},
         "upstreams": {"openai": {"kind": "openai", "api_key": "${SURELY_NOT_SET}"}},
     }
@@ -67,7 +67,7 @@ async def test_a_healthy_system_has_no_problems(room, exchange, tally, command):
     ):  # fmt: skip
         assert words in " ".join(shown.output.split()), words
     assert found_json["problems"] == []
-    assert found_json["delivery"]["scores"] == {"said": {"scored": 5}}
+    assert found_json["delivery"]["scores"] == {"stated": {"scored": 5}}
     assert found_json["stream"]["consumers"][0]["name"] == "eye"
     assert found_json["stream"]["gateways"][0]["rates"]["seen"] == 41.5
 
@@ -84,7 +84,7 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
     await room.corridor.state.remember("blocked:late", '{"judge": "denied: HTTP 401"}', 60)
     await lives(room, "g2", age_s=120)
     await room.corridor.state.add(
-        f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"said:usd": 2.5, "said:tokens": 7}
+        f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}", {"stated:usd": 2.5, "stated:tokens": 7}
     )
     await room.corridor.state.add(f"spent:{int(now // 86400)}", {"swap:tokens": 10.0, "swap:usd": 0.0})
     await trimmed(room.corridor.home, 4, "1-0")
@@ -96,8 +96,8 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
         "! no consumer is running: 1 entries are waiting", "! consumers without a heartbeat: late",
         "! gateways without a heartbeat: box/578", "! 4 entries were trimmed before they were read",
         "! 1 dead letters: `gateway dead list`",
-        "! scorer judge is blocked: denied: HTTP 401", "! scorer said has spent today's 2 usd",
-        "! 2 exchanges are missing, and no known loss explains it", "unaccounted 2", "scorer said 2.5 usd 2 125%",
+        "! scorer judge is blocked: denied: HTTP 401", "! scorer stated has spent today's 2 usd",
+        "! 2 exchanges are missing, and no known loss explains it", "unaccounted 2", "scorer stated 2.5 usd 2 125%",
         "shadow swap 10 tokens 1000 1%",
     ):  # fmt: skip
         assert words in text, f"{words}\n{shown.output}"

@@ -42,9 +42,17 @@ class Stream:
             sent = [exchange(("0", "0.5", "1", "n/a", "error")[i % 5], incarnation=gateway) for i in range(9)]
             sent[7] = replace(sent[7], experiment="swap", plan="p", arm="control", asked=("candidate",))
             sent[8] = replace(sent[8], experiment="swap", plan="p", arm="candidate", role="shadow", pair=sent[7].id)
-            said = [Feedback(sent[2].id, f"{gateway}-f", "web", at, "thumb", value=at) for at in (1.0, 2.0)]
+            feedback = [Feedback(sent[2].id, f"{gateway}-f", "web", at, "thumb", value=at) for at in (1.0, 2.0)]
             lost = {sent[4].id, sent[5].id} if shard else {sent[1].id}
-            records: list[Any] = [sent[0], tally(sent[:1]), *sent[1:3], said[1], tally(sent[:3]), *sent[3:6], said[0]]
+            records: list[Any] = [
+                sent[0],
+                tally(sent[:1]),
+                *sent[1:3],
+                feedback[1],
+                tally(sent[:3]),
+                *sent[3:6],
+                feedback[0],
+            ]
             records += [tally(sent[:6]), sent[6], sent[7], sent[8], tally(sent, final=True)]
             for at, record in enumerate(records, start=1):
                 if not (isinstance(record, Exchange) and record.id in lost):

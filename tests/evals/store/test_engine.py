@@ -110,8 +110,8 @@ def test_an_up_to_date_store_opens_without_alembic(tmp_path: Path) -> None:
         "import sys; from gateway.evals.store import engine; "
         f"engine.writer({url!r}).dispose(); engine.reader({url!r}).dispose(); print('alembic' in sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
-    assert said.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrate_store])
@@ -122,15 +122,15 @@ def test_a_server_that_is_away_is_named_without_its_password(opened):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("gateway.db", "is not a URL; expected sqlite:///FILE"),
         ("mysql://u:secret@h/d", "mysql is not supported; expected"),
     ],
 )
-def test_an_unsupported_url_is_refused_without_showing_it(url, said):
+def test_an_unsupported_url_is_refused_without_showing_it(url, message):
     for opened in (engine.writer, engine.reader):
-        with pytest.raises(engine.StoreUnavailable, match=said) as raised:
+        with pytest.raises(engine.StoreUnavailable, match=message) as raised:
             opened(url)
         assert "secret" not in str(raised.value)
 

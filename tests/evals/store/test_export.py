@@ -37,19 +37,19 @@ def test_exchanges_that_arrive_later_are_left_out(store, exchange):
 
 def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange):
     one, two = exchange("0.5", received=1.0), exchange("1", received=2.0)
-    said = [Feedback(one.id, f"f{n}", "web", float(n), f"n{n}", 1.0, correction=f"c{n}") for n in range(2)]
-    store.write(one, two, *said)
+    feedback = [Feedback(one.id, f"f{n}", "web", float(n), f"n{n}", 1.0, correction=f"c{n}") for n in range(2)]
+    store.write(one, two, *feedback)
     source = ExportSource(store.url, ExchangeFilter(), 50.0)
     ((first, second),) = source.batches()
     source.close()
     assert (first["correction"], second["correction"]) == ("c1", None)
-    assert {s["scorer"]: s["value"] for s in first["scores"]} == {"said": 0.5, "feedback:n0": 1.0, "feedback:n1": 1.0}
-    assert source.scorers == ["feedback:n0", "feedback:n1", "said"]
+    assert {s["scorer"]: s["value"] for s in first["scores"]} == {"stated": 0.5, "feedback:n0": 1.0, "feedback:n1": 1.0}
+    assert source.scorers == ["feedback:n0", "feedback:n1", "stated"]
 
 
 def test_a_filter_narrows_the_export(store, exchange):
-    store.write(*(exchange(said, received=float(n)) for n, said in enumerate(("0", "1", "0.5"))))
-    source = ExportSource(store.url, ExchangeFilter(since=1.0, where=parse("scorer=said value<1")), 50.0)
+    store.write(*(exchange(text, received=float(n)) for n, text in enumerate(("0", "1", "0.5"))))
+    source = ExportSource(store.url, ExchangeFilter(since=1.0, where=parse("scorer=stated value<1")), 50.0)
     assert [e["text"] for batch in source.batches() for e in batch] == ["0.5"]
     source.close()
 
@@ -57,6 +57,6 @@ def test_a_filter_narrows_the_export(store, exchange):
 def test_an_invalid_filter_fails_at_once(store, exchange, tmp_path):
     store.write(exchange())
     with pytest.raises(QueryError, match="did you mean"):
-        ExportSource(store.url, ExchangeFilter(where=parse("scorer=sayd")), 50.0)
+        ExportSource(store.url, ExchangeFilter(where=parse("scorer=statd")), 50.0)
     with pytest.raises(StoreUnavailable):
         ExportSource(f"sqlite:///{tmp_path / 'none.db'}", ExchangeFilter(), 50.0)

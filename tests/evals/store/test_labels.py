@@ -26,12 +26,12 @@ from gateway.evals.store.labels import (
 )
 from gateway.evals.store.tables import pair_scores
 
-OF = ScorerVersion("said", "1", "c1", "exchange", "maximise")
+OF = ScorerVersion("stated", "1", "c1", "exchange", "maximise")
 
 
 def label(subject_id, value=1.0, labeller="ada", at=1.0, **fields):
     plain = Label(
-        "said", "exchange", subject_id, labeller, value, None, None, "1", "c1", "", 1.0, 0.5, None, 1000.0, at
+        "stated", "exchange", subject_id, labeller, value, None, None, "1", "c1", "", 1.0, 0.5, None, 1000.0, at
     )
     return replace(plain, **fields)
 
@@ -47,8 +47,8 @@ def test_what_was_scored_may_be_labelled(store, ids):
     rows = store.run(lambda c: scored_items(c, OF))
     assert {(r["id"], r["judged"], r["experiment"]) for r in rows} == {(ids[0], 1.0, ""), (ids[1], 0.0, "swap")}
     assert [r["id"] for r in store.run(lambda c: scored_items(c, OF, "swap"))] == [ids[1]]
-    assert store.run(scorers_seen) == ["said"]
-    assert store.run(lambda c: version_of(c, "said")) == OF
+    assert store.run(scorers_seen) == ["stated"]
+    assert store.run(lambda c: version_of(c, "stated")) == OF
     assert store.run(lambda c: version_of(c, "other")) is None
 
 
@@ -57,7 +57,7 @@ def test_the_newest_word_of_one_person_on_one_subject_stays(store, ids):
     store.run(lambda c: save_labels(c, [label(ids[0]), label(ids[0], labeller="bob"), label(ids[1], None)]))
     store.run(lambda c: save_labels(c, [label(ids[0], 0.0, at=2.0, comment="no")]))
     store.run(lambda c: save_labels(c, []))
-    found = store.run(lambda c: labels_of(c, "said"))
+    found = store.run(lambda c: labels_of(c, "stated"))
     assert [(x.labeller, x.value, x.comment) for x in found if x.subject_id == ids[0]] == [
         ("bob", 1.0, None), ("ada", 0.0, "no"),
     ]  # fmt: skip
@@ -74,12 +74,12 @@ def test_a_label_stands_beside_what_the_scorer_said_of_the_same(store, ids):
     (row,) = store.run(lambda c: labels_with_scores(c, OF))
     assert (row["subject_id"], row["value"], row["judged"], row["model"]) == (ids[0], 1.0, 1.0, "local/small")
     assert (row["alias"], row["stratum"], row["arm"], row["pi"]) == ("chat", "default", "", 1.0)
-    given = store.run(lambda c: labels_of(c, "said"))
+    given = store.run(lambda c: labels_of(c, "stated"))
     assert list(store.run(lambda c: scores_by_label(c, given)).values()) == [1.0]
 
 
-OF = ScorerVersion("said", "1", "c1", "exchange", "maximise")
-PAIRS = ScorerVersion("said", "1", "c1", "pair", "maximise")
+OF = ScorerVersion("stated", "1", "c1", "exchange", "maximise")
+PAIRS = ScorerVersion("stated", "1", "c1", "pair", "maximise")
 
 
 @pytest.fixture
@@ -112,16 +112,16 @@ def test_what_was_judged_since(filled):
 
 
 def test_of_pairs_with_their_flips(store):
-    plain = {"experiment": "swap", "plan": "p", "scorer": "said", "version": "1", "config_hash": "c1", "kind": "llm",
+    plain = {"experiment": "swap", "plan": "p", "scorer": "stated", "version": "1", "config_hash": "c1", "kind": "llm",
              "direction": "maximise", "seconds": 0.1, "created": 5.0}  # fmt: skip
-    said = [
+    rows = [
         ("candidate", 1.0, "scored", '{"flip": 0.0, "first_slot": 1.0}'),
         ("candidate", 0.5, "scored", '{"flip": 1.0}'),
         ("candidate", None, "error", None),
         ("repeat", 0.5, "scored", '{"flip": 1.0, "first_slot": 0.5}'),
     ]
     rows = [{**plain, "score_id": f"s{i}", "pair": f"a{i}", "exchange_id": f"b{i}", "arm": arm, "value": v, "status": s,
-             "detail": d} for i, (arm, v, s, d) in enumerate(said)]  # fmt: skip
+             "detail": d} for i, (arm, v, s, d) in enumerate(rows)]  # fmt: skip
     store.run(lambda c: c.execute(insert(pair_scores), rows))
     (cell,) = store.run(lambda c: judged_sums(c, PAIRS, ScoreSelection(), 0.5)).values()
     assert (cell.scored, cell.asked, cell.total, cell.good) == (2, 3, 1.5, 2)

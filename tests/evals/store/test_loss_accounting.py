@@ -148,13 +148,13 @@ def test_an_empty_store_has_empty_sums(store):
 def test_every_line_adds_up(store, exchange, tally):
     sent = [exchange("1") for _ in range(6)]
     cell = {"stratum": "default", "alias": "chat", "target": "local/small", "arm": ""}
-    said = tally(
+    last = tally(
         sent[:5],
         seen={"default": 20}, sampled=(Count(**cell, n=9),),
         unsampled=(Count(**cell, n=8, reason="not_drawn"), Count(**cell, n=3, reason="opted_out")),
         dropped=(Count(**cell, n=2, reason="buffer_full"),),
     )  # fmt: skip
-    store.write(*sent[:3], said)
+    store.write(*sent[:3], last)
     store.dead_letter(sent[3])
     assert store.close() == 1
     d = store.run(delivery)
@@ -163,7 +163,7 @@ def test_every_line_adds_up(store, exchange, tally):
     assert (d.dropped, d.enqueued, d.waiting) == ({"buffer_full": 2}, 5, 2)
     assert (d.settled, d.unaccounted, d.in_flight, d.lost) == (4, 1, 0, {})
     assert d.buried == {"unreadable": 1}
-    assert d.scores == {"said": {"scored": 3}}
+    assert d.scores == {"stated": {"scored": 3}}
 
 
 def test_what_is_not_closed_yet_is_in_flight(store, exchange, tally):

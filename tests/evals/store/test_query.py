@@ -24,7 +24,7 @@ def test_the_newest_come_first_and_no_more_than_asked_for(store, exchange, read)
     found = read(list_exchanges, ExchangeFilter(limit=3))
     assert [e["id"] for e in found] == [e.id for e in reversed(made[2:])]
     assert "response" not in found[0]
-    assert [s["scorer"] for s in found[0]["scores"]] == ["said"]
+    assert [s["scorer"] for s in found[0]["scores"]] == ["stated"]
 
 
 def test_alias_and_time_narrow_the_list(store, exchange, read):
@@ -40,7 +40,7 @@ def test_one_exchange_is_there_whole(store, exchange, read):
     store.write(one, shadow, ours, theirs)
     found = read(full_exchange, one.id)
     assert (found["text"], found["request"], found["response"]) == ("0.5", one.request, one.response)
-    assert {s["scorer"]: s["value"] for s in found["scores"]} == {"said": 0.5, "feedback:thumb": 1.0}
+    assert {s["scorer"]: s["value"] for s in found["scores"]} == {"stated": 0.5, "feedback:thumb": 1.0}
     assert [f["caller"] for f in found["feedback"]] == ["web"]
     assert found["shadows"] == [shadow.id]
 
@@ -96,16 +96,16 @@ CASES = {
     "request!~REFUND": ["good", "gone", "broken"],
     "request~refund": [],
     "text=1": ["good"],
-    "scorer=said value<1": ["bad"],
-    "scorer=said value=1": ["good"],
+    "scorer=stated value<1": ["bad"],
+    "scorer=stated value=1": ["good"],
     "value<1": ["good", "bad"],
     "scorer='feedback:thumb' value=0": ["good"],
     "kind=feedback explanation~NO": ["good"],
-    "scorer=said and score_status=error": ["broken"],
-    "scorer=said score_status!=scored": ["gone", "broken"],
+    "scorer=stated and score_status=error": ["broken"],
+    "scorer=stated score_status!=scored": ["gone", "broken"],
     "not scorer='feedback:thumb'": ["bad", "gone", "broken"],
-    "scorer=said value=1 caller=web": ["good"],
-    "scorer=said (value=0 or value=1)": ["good", "bad"],
+    "scorer=stated value=1 caller=web": ["good"],
+    "scorer=stated (value=0 or value=1)": ["good", "bad"],
     "label!=null": ["good", "bad"],
 }
 
@@ -115,10 +115,10 @@ def test_a_query_finds_what_meets_it(found):
 
 
 def test_adjacent_score_conditions_apply_to_one_score(found):
-    """`good` has a score of 1 by `said`, and one of 0 as feedback: none of 0 by `said`."""
-    assert "good" not in found("scorer=said value=0")
-    assert "good" not in found("scorer=said (value=0 or value=7)")
-    assert found("scorer=said not value=1") == ["bad", "gone", "broken"], "one by `said` that is not 1"
+    """`good` has a score of 1 by `stated`, and one of 0 as feedback: none of 0 by `stated`."""
+    assert "good" not in found("scorer=stated value=0")
+    assert "good" not in found("scorer=stated (value=0 or value=7)")
+    assert found("scorer=stated not value=1") == ["bad", "gone", "broken"], "one by `stated` that is not 1"
     assert "good" not in found("not value=0 caller=web"), "alone: no score at all is 0"
 
 
@@ -134,6 +134,6 @@ def test_a_value_is_never_part_of_the_statement(found, store):
 
 
 def test_a_misspelt_scorer_gets_a_suggestion(found):
-    with pytest.raises(QueryError, match=r'no score of "sayd" is in the store; did you mean "said"\?'):
-        found("scorer=sayd value<1")
+    with pytest.raises(QueryError, match=r'no score of "statd" is in the store; did you mean "stated"\?'):
+        found("scorer=statd value<1")
     assert found("scorer=something_else") == []

@@ -58,12 +58,12 @@ def test_usage_that_only_room_1_saw_is_kept(store, exchange):
     assert (row["tokens"], row["cached_input_tokens"], row["reasoning_tokens"]) == (9, 4, 1)
 
 
-def test_a_score_lands_in_its_columns(store, exchange, said):
-    store.scorers["said"] = said(share=0.5)
+def test_a_score_lands_in_its_columns(store, exchange, stated_scorer):
+    store.scorers["stated"] = stated_scorer(share=0.5)
     given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
     (row,) = ScoreRowBuilder(store.scorers).score_rows(store.judged(given), 99.0).by_column()
     assert row["exchange_id"] == given.id
-    assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("said", "1", "c1", "code")
+    assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("stated", "1", "c1", "code")
     assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
     assert row["pi"] == pytest.approx(0.1)  # of the exchange, times that of the scorer
     assert (row["stratum"], row["experiment"], row["plan"], row["arm"]) == ("slow", "swap", "p", "candidate")
@@ -101,16 +101,16 @@ def test_every_column_of_a_score_is_shared_or_its_own():
     assert sorted((*SHARED, *OWN)) == sorted(scores.columns.keys())
 
 
-def test_ids_can_be_known_without_the_rows(store, exchange, said):
-    store.scorers["other"] = said(name="other")
+def test_ids_can_be_known_without_the_rows(store, exchange, stated_scorer):
+    store.scorers["other"] = stated_scorer(name="other")
     builder, judged = ScoreRowBuilder(store.scorers), store.judged(exchange())
-    ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("said", "other")]
+    ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("stated", "other")]
     assert builder.score_ids(judged) == ids == [row["score_id"] for row in builder.score_rows(judged, 0.0).by_column()]
 
 
-def test_one_score_of_two_scorers_has_two_unit_values(store, exchange, said):
+def test_one_score_of_two_scorers_has_two_unit_values(store, exchange, stated_scorer):
     """A rule says the same Score again and again: what was made of it is remembered, for that scorer."""
-    store.scorers = {"up": said(name="up"), "down": said(name="down", direction="minimise")}
+    store.scorers = {"up": stated_scorer(name="up"), "down": stated_scorer(name="down", direction="minimise")}
     judged = store.judged(exchange("0.25"))
     same = [r._replace(score=judged.results[0].score) for r in judged.results]
     builder = ScoreRowBuilder(store.scorers)

@@ -18,8 +18,8 @@ from gateway.evals.store.score_sums import BUCKET_COUNT, UNIT_BOUNDS, WIDE_BOUND
 
 
 def test_cells_are_the_sums_over_the_scores(store, exchange):
-    said = ["1", "0.5", "0", "n/a", "error", "timeout", "1"]
-    store.write(*(exchange(text, pi=0.5) for text in said))
+    texts = ["1", "0.5", "0", "n/a", "error", "timeout", "1"]
+    store.write(*(exchange(text, pi=0.5) for text in texts))
     cell = store.cell()
     assert cell.n == {"scored": 4, "not_applicable": 1, "error": 1, "timeout": 1, "budget": 0}
     assert (cell.total, cell.squares, cell.inverse_pi) == (2.5, 2.25, 14.0)
@@ -54,13 +54,13 @@ def test_who_opted_out_is_not_in_the_population(store, exchange, tally):
     assert store.cell().population == 6
 
 
-def test_a_scorer_counts_the_population_from_when_it_is_at_work(store, exchange, tally, said):
+def test_a_scorer_counts_the_population_from_when_it_is_at_work(store, exchange, tally, stated_scorer):
     """N_h of before would weigh a stratum that has since become rare as if it were still common."""
     sent = [exchange()]
     store.write(*sent, tally(sent, {"default": 100}))
-    store.scorers["late"] = said(name="late")
+    store.scorers["late"] = stated_scorer(name="late")
     store.write(tally(sent, {"default": 110}))
-    assert {c.key.scorer: c.population for c in store.snapshot().cells} == {"said": 110, "late": 10}
+    assert {c.key.scorer: c.population for c in store.snapshot().cells} == {"stated": 110, "late": 10}
 
 
 def test_a_stratum_without_scores_has_its_population(store, exchange, tally):
@@ -140,14 +140,14 @@ def test_closed_sums_never_fall_and_end_at_the_population(store, exchange, tally
     assert sum(store.cell().bucket_weights) == pytest.approx(store.cell().weight)
 
 
-def spoken(exchange, talk, said, **more):
+def spoken(exchange, talk, text, **more):
     """One turn of a conversation that is a unit of sampling."""
-    return exchange(said, unit=talk, **more)
+    return exchange(text, unit=talk, **more)
 
 
 def test_a_conversation_is_one_unit_across_batches(store, exchange):
-    said = (("a", "1"), ("b", "0"), ("a", "0"), ("a", "1"), ("c", "0.5"), ("b", "0.5"), ("a", "0.25"))
-    turns = [spoken(exchange, talk, text) for talk, text in said]
+    spoken_texts = (("a", "1"), ("b", "0"), ("a", "0"), ("a", "1"), ("c", "0.5"), ("b", "0.5"), ("a", "0.25"))
+    turns = [spoken(exchange, talk, text) for talk, text in spoken_texts]
     store.write(*turns[:3])
     store.write(*turns[3:])
     store.write(*turns)
@@ -198,7 +198,7 @@ def test_scores_of_other_bounds_have_wide_buckets():
 def test_only_results_that_cost_something_count(store, exchange):
     (free,) = store.judged(exchange()).results
     dear, odd = free._replace(spent=Spent(0.25, "up/judge", 10)), free._replace(spent=Spent())
-    assert score_sums.costs_of_results([free, dear, odd]) == [("said", ScorerCost(0.25, 10))]
+    assert score_sums.costs_of_results([free, dear, odd]) == [("stated", ScorerCost(0.25, 10))]
 
 
 def test_sums_grow_by_scorer(store):

@@ -15,5 +15,5 @@ def test_all_sums_are_there(store, exchange, tally):
     found = store.snapshot()
     assert (found.duplicates, found.unaccounted, dict(found.dead_letters)) == (1, 1, {"unreadable": 1})
     (cell,) = found.cells
-    assert (cell.key.scorer, cell.key.stratum, cell.population, cell.weight) == ("said", "default", 3, 3.0)
+    assert (cell.key.scorer, cell.key.stratum, cell.population, cell.weight) == ("stated", "default", 3, 3.0)
     assert [at for at, weight in enumerate(cell.bucket_weights) if weight] == [0, 10]

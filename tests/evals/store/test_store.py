@@ -34,8 +34,10 @@ async def test_every_transaction_is_on_one_thread_of_its_own(url):
     assert names[0] != threading.current_thread().name
 
 
-async def test_writing_burying_and_closing(url, exchange, store: object, said: Callable[..., RegisteredScorer]):
-    scorers = {"said": said()}
+async def test_writing_dead_letters_and_closing(
+    url, exchange, store: object, stated_scorer: Callable[..., RegisteredScorer]
+):
+    scorers = {"stated": stated_scorer()}
     async with Store(url) as opened:
         assert await opened.write(batch(scorers, store.judged(exchange("1")))) == WriteResult(1, 0)
         await opened.add_dead_letters([DeadLetterRow("1-0", "unreadable", "why", 0.0)])
@@ -44,13 +46,13 @@ async def test_writing_burying_and_closing(url, exchange, store: object, said: C
     assert dict(standing.dead_letters) == {"unreadable": 1}
 
 
-async def test_silence_right_after_a_server_start_does_not_count(url, exchange, tally, said):
+async def test_silence_right_after_a_server_start_does_not_count(url, exchange, tally, stated_scorer):
     """After a long outage gateways are not taken for dead before they have had the time to speak."""
     sent = [exchange("1") for _ in range(5)]
     told = tally(sent[:2], sampled=tally(sent).sampled)
     look = ShardSnapshot("900000-0", "b", 900_000, 900_000, up_ms=3_000)
     async with Store(url) as opened:
-        await opened.write(ScoredBatch({"said": said()}, (), [("1000-0", told)]))
+        await opened.write(ScoredBatch({"stated": stated_scorer()}, (), [("1000-0", told)]))
         assert (await opened.close({0: look})).lost["gateway_lost"] == 0
         assert (await opened.close({0: replace(look, up_ms=60_000)})).lost["gateway_lost"] == 3
 

@@ -51,7 +51,7 @@ def test_a_query_is_read_as_it_is_meant(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", r"at 1: expected a comparison, as in scorer=valid_json"),
         ("outcom=ok", r'at 1: no field "outcom"; did you mean "outcome"\?'),
@@ -79,8 +79,8 @@ def test_a_query_is_read_as_it_is_meant(text, expected):
         ("x" * 5000, r"5000 characters; at most 4000"),
     ],
 )
-def test_a_syntax_error_names_its_position_and_the_expected(text, said):
-    with pytest.raises(QueryError, match=said):
+def test_a_syntax_error_names_its_position_and_the_expected(text, message):
+    with pytest.raises(QueryError, match=message):
         parse(text)
 
 

@@ -53,22 +53,22 @@ def test_any_redelivery_gives_the_sums_of_what_was_sent(store, exchange, batches
         assert cell.total == pytest.approx(total + sum(i / 10 for i in came))
 
 
-def test_a_scorer_added_later_scores_redelivered_exchanges(store, exchange, said):
+def test_a_scorer_added_later_scores_redelivered_exchanges(store, exchange, stated_scorer):
     one = exchange("1")
     store.write(one)
-    store.scorers["other"] = said(name="other")
+    store.scorers["other"] = stated_scorer(name="other")
     store.write(one)
     counts = {cell.key.scorer: cell.n["scored"] for cell in store.snapshot().cells}
-    assert counts == {"said": 1, "other": 1}
+    assert counts == {"stated": 1, "other": 1}
     store.write(one)
     assert {cell.key.scorer: cell.n["scored"] for cell in store.snapshot().cells} == counts
 
 
-def test_scores_of_another_version_or_config_do_not_mix(store, exchange, said):
+def test_scores_of_another_version_or_config_do_not_mix(store, exchange, stated_scorer):
     store.write(exchange("1"))
-    store.scorers["said"] = said(version="2")
+    store.scorers["stated"] = stated_scorer(version="2")
     store.write(exchange("0"))
-    store.scorers["said"] = said(version="2", config_hash="c2")
+    store.scorers["stated"] = stated_scorer(version="2", config_hash="c2")
     store.write(exchange("0"))
     assert len(store.snapshot().cells) == 3
 
@@ -80,11 +80,11 @@ def test_nothing_of_a_batch_that_fails_is_stored(store, exchange):
     assert store.snapshot().cells == ()
 
 
-def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, said):
+def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, stated_scorer):
     """On PostgreSQL the second writer waits for the first and then inserts fewer rows than it has; SQLite lets one
     write at a time."""
     opened = engine.writer(postgres_url)
-    scorers = {"said": said()}
+    scorers = {"stated": stated_scorer()}
     batch = ScoredBatch(scorers, [Ledgerbook(postgres_url, opened, scorers).judged(exchange("1"))])
 
     def second() -> None:
@@ -118,9 +118,9 @@ def test_a_dead_letter_added_twice_counts_once(store, exchange):
 
 
 @pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
-def test_exchanges_with_any_number_of_scores(store, exchange, said, n):
+def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):
     """One statement takes 40; several exchanges with different numbers come together."""
-    store.scorers = {f"s{i}": said(name=f"s{i}") for i in range(n)}
+    store.scorers = {f"s{i}": stated_scorer(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
     plain = ScoreRowBuilder(store.scorers)
     builder = ScoreRowBuilder(store.scorers, store.run(null_of))
@@ -139,14 +139,16 @@ def test_an_unscored_exchange_has_no_score_rows(store, exchange):
     assert store.sql("SELECT count(*) FROM scores") == [(0,)]
 
 
-def test_inserting_a_stored_score_conflicts(store, exchange, said):
-    store.scorers = {name: said(name=name) for name in ("said", "other")}
+def test_inserting_a_stored_score_conflicts(store, exchange, stated_scorer):
+    store.scorers = {name: stated_scorer(name=name) for name in ("stated", "other")}
     one = exchange()
-    opinions = [ScoreRowBuilder(store.scorers).score_rows(store.judged(one, *names), 0.0) for names in (("said",), ())]
+    opinions = [
+        ScoreRowBuilder(store.scorers).score_rows(store.judged(one, *names), 0.0) for names in (("stated",), ())
+    ]
     store.run(lambda c: insert_scores(c, opinions[:1]))
     with pytest.raises(WriteConflict):
         store.run(lambda c: insert_scores(c, opinions[1:]))
-    assert store.sql("SELECT scorer FROM scores") == [("said",)], "and its transaction leaves nothing"
+    assert store.sql("SELECT scorer FROM scores") == [("stated",)], "and its transaction leaves nothing"
 
 
 def test_what_an_exchange_lacks_is_null(store, exchange):

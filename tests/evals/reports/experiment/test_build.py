@@ -46,14 +46,14 @@ async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan
     made = read(decided)
     assert (made.experiment, made.plan, made.pairs) == ("swap", plan.hash, 400)
     assert made.verdict == "ship"
-    assert made.sentence.startswith("Switching chat from local/small to local/new: the same within 0.1 on said (")
+    assert made.sentence.startswith("Switching chat from local/small to local/new: the same within 0.1 on stated (")
     assert made.sentence.endswith("Guardrails hold. Ship.")
     assert {gate.name: gate.state for gate in made.gates} == {"aa": 1, "losses": 1, "judge": 1}
     assert made.primary.pairs == 400
     assert -0.1 < made.primary.difference.low < 0 < made.primary.difference.high < 0.1
     assert made.primary.noise is not None
     assert [arm.arm for arm in made.arms] == ["control", "candidate", "repeat"]
-    assert made.trails[0].metric == "said"
+    assert made.trails[0].metric == "stated"
     assert 300 < made.trails[0].points[-1][0] <= 400
     assert len(made.examples) == 8
     ids = {row[0] for row in decided.sql("SELECT id FROM exchanges")}
@@ -69,9 +69,9 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     made = orjson.loads(CliRunner().invoke(app, [*base, "--json", "--candidate", "candidate"]).stdout)
     assert made["primary"]["corrected"] is None
     jsonschema_rs.validator_for(schema()).validate(made)
-    assert (made["verdict"], made["primary"]["metric"]) == ("ship", "said")
+    assert (made["verdict"], made["primary"]["metric"]) == ("ship", "stated")
     assert made["gates"]["aa"]["state"] == "green"
-    label = ["label", "next", "--scorer", "said", "--as", "ada", "--count", "200", "--data", str(tmp_path / "data")]
+    label = ["label", "next", "--scorer", "stated", "--as", "ada", "--count", "200", "--data", str(tmp_path / "data")]
     assert CliRunner().invoke(app, label, input="good\n" * 200).exit_code == 0
     primary = orjson.loads(CliRunner().invoke(app, [*base, "--json"]).stdout)["primary"]
     assert primary["corrected"]["low"] <= 0.0 <= primary["corrected"]["high"], "to people all answers are good"

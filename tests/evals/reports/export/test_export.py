@@ -46,7 +46,7 @@ async def test_every_form_can_be_read_back(command, tmp_path):
     assert shown.exit_code == 0, shown.output
     rows = [orjson.loads(line) for line in shown.stdout.splitlines()]
     assert [r["id"] for r in rows] == [e.id for e in command.sent], "the oldest first"
-    assert [(r["response"], r["score_said"], r["score_feedback_thumb"]) for r in rows] == [
+    assert [(r["response"], r["score_stated"], r["score_feedback_thumb"]) for r in rows] == [
         ("0.5", 0.5, None), ("1", 1.0, 0.0), ("n/a", None, None)
     ]  # fmt: skip
     assert "3 exchanges" in shown.stderr
@@ -71,7 +71,7 @@ async def test_every_form_can_be_read_back(command, tmp_path):
 
 
 async def test_an_export_has_the_same_filters_as_the_list(command):
-    assert len(command("--where", "scorer=said value<1").stdout.splitlines()) == 1
+    assert len(command("--where", "scorer=stated value<1").stdout.splitlines()) == 1
     assert command("--alias", "fast").stdout.count('"alias":"fast"') == 1
     assert command("--limit", "2").stdout.count('"id"') == 2
     assert command("--since", "1h").stdout == ""
@@ -81,7 +81,7 @@ async def test_a_file_is_private_and_complete_or_missing(command, tmp_path):
     assert command("--out", "a.jsonl").exit_code == 0
     assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o600
     before = (tmp_path / "a.jsonl").read_bytes()
-    assert command("--out", "a.jsonl", "--where", "scorer=sayd").exit_code == 2
+    assert command("--out", "a.jsonl", "--where", "scorer=statd").exit_code == 2
     assert (tmp_path / "a.jsonl").read_bytes() == before
     with pytest.raises(ZeroDivisionError), complete_file(tmp_path / "b") as file:
         file.write(b"half" * (1 // 0))

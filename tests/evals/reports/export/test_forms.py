@@ -14,7 +14,7 @@ from gateway.evals.reports.export.forms import FORMS, writer
 from gateway.evals.reports.export.rows import PLAIN, NotExportable
 
 
-def written(form, *exchanges, scorers=("said",)) -> bytes:
+def written(form, *exchanges, scorers=("stated",)) -> bytes:
     file = io.BytesIO()
     out = writer(form, file, scorers)
     for each in exchanges:
@@ -25,8 +25,8 @@ def written(form, *exchanges, scorers=("said",)) -> bytes:
 
 def test_a_line_of_json_has_all_columns(found):
     first, second = map(orjson.loads, written("jsonl", found(), found(id="e2", text="line\nbreak")).splitlines())
-    assert set(first) == {*PLAIN, "scores", "score_said"}
-    assert (first["received"], first["score_said"]) == ("2023-11-14T22:13:20.250000+00:00", 0.5)
+    assert set(first) == {*PLAIN, "scores", "score_stated"}
+    assert (first["received"], first["score_stated"]) == ("2023-11-14T22:13:20.250000+00:00", 0.5)
     assert second["response"] == "line\nbreak"
 
 
@@ -49,7 +49,7 @@ def test_no_cell_of_a_csv_is_a_formula(found, evil):
 def test_a_csv_has_a_header_and_quotes_cells(found):
     text = written("csv", found(text='a "b",\nc', cost_usd=-0.5, finish_reason=None)).decode()
     head, line = csv.reader(io.StringIO(text, newline=""))
-    assert head == [*PLAIN, "score_said"]
+    assert head == [*PLAIN, "score_stated"]
     values = dict(zip(head, line, strict=True))
     assert (values["response"], values["cost_usd"], values["finish_reason"]) == ('a "b",\nc', "-0.5", "")
     assert orjson.loads(values["messages"]) == [
@@ -61,20 +61,20 @@ def test_parquet_has_the_columns_that_datasets_loads(found):
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(io.BytesIO(written("parquet", found(), found(id="e2", scores=[]))))
-    assert table.schema.names == [*PLAIN, "scores", "score_said"]
-    kinds = {name: str(table.schema.field(name).type) for name in ("messages", "response", "score_said", "pi")}
+    assert table.schema.names == [*PLAIN, "scores", "score_stated"]
+    kinds = {name: str(table.schema.field(name).type) for name in ("messages", "response", "score_stated", "pi")}
     assert kinds["messages"] == "list<element: struct<role: string, content: string>>"
-    assert (kinds["response"], kinds["score_said"], kinds["pi"]) == ("string", "double", "double")
+    assert (kinds["response"], kinds["score_stated"], kinds["pi"]) == ("string", "double", "double")
     first, second = table.to_pylist()
     assert first["messages"][1] == {"role": "user", "content": "=1+1?"}
-    assert (first["score_said"], second["score_said"], second["scores"]) == (0.5, None, [])
+    assert (first["score_stated"], second["score_stated"], second["scores"]) == (0.5, None, [])
     assert first["received"].isoformat() == "2023-11-14T22:13:20.250000+00:00"
 
 
 def test_parquet_without_an_exchange_has_all_columns():
     import pyarrow.parquet
 
-    assert pyarrow.parquet.read_table(io.BytesIO(written("parquet"))).schema.names[-2:] == ["scores", "score_said"]
+    assert pyarrow.parquet.read_table(io.BytesIO(written("parquet"))).schema.names[-2:] == ["scores", "score_stated"]
 
 
 def test_parquet_is_written_by_row_groups(found):

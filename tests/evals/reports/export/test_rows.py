@@ -12,13 +12,13 @@ USER = [{"role": "user", "content": "hi"}]
 
 
 def test_a_row_has_the_question_the_answer_and_pi(found):
-    values = row(found(), {"said": "score_said", "other": "score_other"})
-    assert set(values) == {*PLAIN, "scores", "score_said", "score_other"}
+    values = row(found(), {"stated": "score_stated", "other": "score_other"})
+    assert set(values) == {*PLAIN, "scores", "score_stated", "score_other"}
     assert values["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "=1+1?"}]
-    assert (values["response"], values["pi"], values["score_said"], values["score_other"]) == ("-2", 0.25, 0.5, None)
+    assert (values["response"], values["pi"], values["score_stated"], values["score_other"]) == ("-2", 0.25, 0.5, None)
     assert values["received"].isoformat() == "2023-11-14T22:13:20.250000+00:00"
     assert values["scores"] == [
-        {"scorer": "said", "version": "1", "value": 0.5, "label": "ok", "status": "scored", "pi": 0.25}
+        {"scorer": "stated", "version": "1", "value": 0.5, "label": "ok", "status": "scored", "pi": 0.25}
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_correction_replaces_the_answer(found):
 def test_an_item_of_an_eval_has_the_answer_as_its_sample(found):
     result = evaluated(found())
     assert result["item"]["input"][0] == {"role": "system", "content": "Be kind."}
-    assert (result["item"]["scores"], result["item"]["pi"], result["item"]["ideal"]) == ({"said": 0.5}, 0.25, None)
+    assert (result["item"]["scores"], result["item"]["pi"], result["item"]["ideal"]) == ({"stated": 0.5}, 0.25, None)
     assert result["sample"] == {"output_text": "-2", "output_tools": [], "finish_reason": "stop", "model": "small"}
 
 

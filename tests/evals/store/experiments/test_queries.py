@@ -41,8 +41,8 @@ def test_those_whose_client_left_say_nothing(store: Any, split: Any, exchange: A
         ("control", "u1", 200), ("candidate", "u2", 200), ("control", "u1", 502),
     ]  # fmt: skip
     assert {row.prompt_bytes for row in rows} == {len(b'{"messages":[{"role":"user","content":"a number?"}]}')}
-    said = store.run(lambda c: split_scores(c, [row.id for row in rows]))
-    assert {each[:2] for each in said["said"].values()} == {("scored", 0.5)}
+    scores = store.run(lambda c: split_scores(c, [row.id for row in rows]))
+    assert {each[:2] for each in scores["stated"].values()} == {("scored", 0.5)}
 
 
 def test_units_are_counted_where_every_rule_records(store: Any, split: Any, exchange: Any) -> None:
@@ -119,9 +119,9 @@ def test_scores_are_summed_by_arm_and_stratum(store, pair, tally):
     assert all(sums.population == 0 for each in nominal.values() for sums in each)
 
 
-def test_only_the_newest_version_of_a_scorer_counts(store, pair, said):
+def test_only_the_newest_version_of_a_scorer_counts(store, pair, stated_scorer):
     store.write(*pair())
-    store.scorers["said"] = said(version="2")
+    store.scorers["stated"] = stated_scorer(version="2")
     store.write(*pair())
     found = ask(store, queries.scorer_sums, LatestPlan("swap", "p1", True))
     assert {key.version for _, key in found} == {"2"}

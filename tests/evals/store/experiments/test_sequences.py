@@ -18,7 +18,7 @@ from gateway.evals.store.experiments.sequences import (
     withheld_of,
 )
 
-OLD, NEW = (SequenceName("p1", "candidate", "said", identity) for identity in ("1 c1", "1 c2"))
+OLD, NEW = (SequenceName("p1", "candidate", "stated", identity) for identity in ("1 c1", "1 c2"))
 
 
 def changes(name: SequenceName, place: int, n: int = 1, cluster: str | None = None) -> SequenceChanges:
@@ -49,4 +49,4 @@ def test_increments_trails_and_withheld_add_up(store: Any) -> None:
 def test_the_scorer_at_work_is_the_one_whose_sequence_moved_last(store: Any) -> None:
     store.run(lambda c: save(c, changes(NEW, 1), 1.0))
     store.run(lambda c: save(c, changes(OLD, 1), 2.0))
-    assert store.run(lambda c: newest_identities(c, "p1")) == {("candidate", "said"): "1 c1"}
+    assert store.run(lambda c: newest_identities(c, "p1")) == {("candidate", "stated"): "1 c1"}
