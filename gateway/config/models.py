@@ -177,7 +177,8 @@ class Limits(Section):
 
 
 class MetricsConfig(Section):
-    """Who may read `/metrics` and `/ready`. Without either key: clients on the loopback interface only."""
+    """Who may read `/metrics` and `/ready`. Without either key: clients on this machine only, if the gateway listens on
+    the loopback interface, and no request that a proxy passed on."""
 
     bind: Annotated[str, Field(pattern=r"^.+:\d+$")] | None = None
     """HOST:PORT of a separate listener for them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config.environment import shared_metrics
-from gateway.core.errors import GatewayError, InvalidKey, NotAllowed
+from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
@@ -133,9 +134,11 @@ class OperationalPages:
 
     async def metrics(self, request: Request) -> Response:
         if not self._may_look(request):
-            config = self._gateway().config.metrics
-            hint = f"they are served on {config.bind}" if config.bind else "set metrics.sha256 or metrics.bind"
-            raise InvalidKey(f"metrics need a key of their own when the gateway is not bound to loopback; {hint}")
+            if self._gateway().config.metrics.bind is not None:
+                raise NotFound("metrics are not served on this port but on that of metrics.bind", retry=False)
+            raise InvalidKey(
+                "metrics need a key of their own beyond loopback and behind a proxy; set metrics.sha256 or metrics.bind"
+            )
         self._show()
         # On a thread: with several workers it reads all their files, while calls are in flight.
         text = await asyncio.to_thread(exposition, self._registry, shared_metrics())
@@ -144,10 +147,12 @@ class OperationalPages:
     def _may_look(self, request: Request) -> bool:
         if self._open:
             return True
-        digest = self._gateway().config.metrics.sha256
-        if digest is not None:
-            return matches(dict(request.scope["headers"]), digest)
-        return self._loopback
+        config, headers = self._gateway().config.metrics, dict(request.scope["headers"])
+        if config.bind is not None:
+            return False
+        if config.sha256 is not None:
+            return matches(headers, config.sha256)
+        return self._loopback and from_this_machine(headers)
 
     async def unknown(self, request: Request) -> Response:
         # Not request.url, which is built from the client's Host header and fails for some.
@@ -158,6 +163,24 @@ def is_reserved(raw: bytes) -> bool:
     """Whether a server could read this path as one that is never forwarded: `keys[].models` limits the endpoints."""
     meant = resolved(raw).lower()
     return meant.startswith((b"/v1/realtime", b"/v1/v1/")) or (meant in ROUTES and meant != raw)
+
+
+_PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"})
+
+
+def from_this_machine(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request that came over loopback was sent from this machine: no proxy passed it on, and its Host is a
+    loopback name, so that it is not a web page's whose name was rebound to 127.0.0.1."""
+    if not _PROXIED.isdisjoint(headers):
+        return False
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 _ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -68,6 +68,32 @@ async def test_on_loopback_metrics_are_open_unless_a_key_is_set(gateway: Any) ->
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x-forwarded-for": "203.0.113.9"},
+        {"forwarded": "for=203.0.113.9"},
+        {"via": "1.1 proxy"},
+        {"host": "gateway.example.com"},
+        {"host": "rebound.example:8080"},
+    ],
+    ids=str,
+)
+async def test_behind_a_proxy_loopback_opens_nothing(gateway: Any, header: dict[str, str]) -> None:
+    """A proxy on the same machine connects over loopback for the whole internet; so does a page with a rebound name."""
+    root = gateway.base_url.removesuffix("/v1")
+    refused = await gateway.client.get(f"{root}/metrics", headers=header)
+    assert refused.status_code == 401
+    assert "gateway_" not in refused.text
+    assert (await gateway.client.get(f"{root}/ready", headers=header)).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:80", "127.1.2.3", "[::1]:8080", "[::1]"])
+async def test_every_loopback_name_is_this_machine(gateway: Any, host: str) -> None:
+    reply = await gateway.client.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", headers={"host": host})
+    assert reply.status_code == 200
+
+
 async def test_readiness_follows_the_targets_and_health_does_not(gateway: Any) -> None:
     root = gateway.base_url.removesuffix("/v1")
     [target_state] = gateway.gateway.router.target_states
@@ -91,8 +117,11 @@ async def test_the_metrics_listener_is_open(
         assert (await gateway.client.get(f"http://{bind}{path}", headers={"authorization": ""})).status_code == 200
     assert (await gateway.client.get(f"http://{bind}/v1/models")).status_code == 404
     main = gateway.base_url.removesuffix("/v1")
-    refused = await gateway.client.get(f"{main}/metrics", headers={"authorization": ""})
-    assert f"they are served on {bind}" in refused.json()["error"]["message"]
+    for headers in ({"authorization": ""}, SCRAPE):
+        refused = await gateway.client.get(f"{main}/metrics", headers=headers)
+        assert refused.status_code == 404, "nothing is left on the main port"
+        assert "metrics.bind" in refused.json()["error"]["message"]
+        assert (await gateway.client.get(f"{main}/ready", headers=headers)).json() == {"status": "ready"}
 
 
 @pytest.fixture
