@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, ProxyMetrics, exposition
+from gateway.observability.eval_metrics import (
+    ConditionFigures,
+    EvalFigures,
+    EvalMetrics,
+    ExperimentFigures,
+    ProxyMetrics,
+    exposition,
+)
 
 
 @pytest.fixture
@@ -88,3 +95,21 @@ def test_a_consumer_shows_budgets_and_who_lives() -> None:
     text = exposition(registry, None).decode()
     assert 'gateway_eval_budget_used_ratio{scorer="judge"} 0.25' in text
     assert "gateway_eval_consumers 2.0" in text
+
+
+def test_an_experiment_shows_how_far_its_verdict_is() -> None:
+    registry = CollectorRegistry()
+    shown = EvalMetrics(registry)
+    gate = ConditionFigures("gate", "aa", -0.084, 0.059, 554, 2900)
+    unknown = ConditionFigures("guardrail", "total_s", None, None, 3, None)
+    figures = ExperimentFigures("swap", "new", "hold", 2250, (), (), (), None, (gate, unknown), 14_500, 0.5)
+    shown.figures = EvalFigures(experiments=(figures,))
+    of = {"experiment": "swap", "candidate": "new"}
+    aa = {**of, "kind": "gate", "condition": "aa"}
+    assert registry.get_sample_value("gateway_experiment_pairs_needed", aa) == 2900
+    assert registry.get_sample_value("gateway_experiment_condition_low", aa) == -0.084
+    assert registry.get_sample_value("gateway_experiment_condition_pairs", aa) == 554
+    assert registry.get_sample_value("gateway_experiment_requests_needed", of) == 14_500
+    assert registry.get_sample_value("gateway_experiment_seconds_needed", of) == 43_200
+    other = {**of, "kind": "guardrail", "condition": "total_s"}
+    assert registry.get_sample_value("gateway_experiment_pairs_needed", other) is None, "unknown"

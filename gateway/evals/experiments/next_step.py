@@ -143,7 +143,7 @@ def _sentence(p: Progress) -> str:
             return f"{p.standing}; {named} has failed, and more pairs do not change that"
         return f"{p.standing}; {named} is undecided at its last pair: only a new plan can decide it"
     if p.pairs is None:
-        return f"{p.standing}; nobody can tell yet how long {named} takes"
+        return f"{p.standing}; it is not known yet how long {named} takes"
     left = counted(p.pairs if p.requests is None else p.requests, "pair" if p.requests is None else "request")
     days = "" if p.days is None else f" ({span(p.days)})"
     advice = ""

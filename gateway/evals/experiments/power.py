@@ -70,7 +70,7 @@ class VerdictPrice:
     reject_pairs: int | None
     """Settled pairs until `reject`, which waits for the primary alone."""
     requests: int | None
-    """For `ship`, like paid_calls and days: eligible requests, of which the plan shadows its share."""
+    """Eligible requests until `ship`; paid_calls and days are also those until `ship`."""
     paid_calls: int | None
     """Requests to candidates and to the repeated control. A split pays for none."""
     days: float | None
@@ -123,7 +123,7 @@ class Terms:
 
 
 def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms()) -> PowerForecast:
-    """The forecast for a plan. connection: None: there is no store yet."""
+    """The forecast for a plan. connection: None before there is a store."""
     design = plan.plan
     design = replace(design, alpha=design.alpha if terms.alpha is None else terms.alpha)
     design = replace(design, margin=design.margin if terms.margin is None else terms.margin)

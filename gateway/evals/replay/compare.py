@@ -84,6 +84,7 @@ def comparison(
         difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
         direction_found="unclear" if neutral else direction_finding(difference), margin_found=margin,
         pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
+        better="lower" if metric.direction == "minimise" else "higher",
     )  # fmt: skip
     return result, trail
 

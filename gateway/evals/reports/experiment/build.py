@@ -213,9 +213,9 @@ def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Co
     distance = sequence is not None and sequence.test is not None
     if c.metric in (*MEASURES, P95, "error_rate") or distance:
         return replace(c, better="lower")
-    facts = None
-    if name is not None and name.identity != BUILT_IN:
-        facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
+    if name is not None and name.identity == BUILT_IN:
+        return c
+    facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity if name else None)
     return replace(c, a=_turned(c.a), b=_turned(c.b), better="lower") if facts and facts.turned else c
 
 
@@ -225,7 +225,7 @@ def _turned(e: Estimate) -> Estimate:
 
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
-    """Why a judge as the primary may deserve less trust: nobody calibrated it, it agrees with nobody, or it is flat."""
+    """Why a judge as the primary may deserve less trust: no labels, no agreement with them, or hardly any spread."""
     c = found.primary
     name = found.names.get(c.metric) if c else None
     if c is None or name is None or name.identity == BUILT_IN:

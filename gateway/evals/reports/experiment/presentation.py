@@ -82,7 +82,7 @@ def _more(each: OpenCondition) -> str:
     if each.failed:
         return "failed, and more pairs do not change that" if each.kind == "gate" else "closed, and still undecided"
     if each.pairs is None:
-        return "nobody can tell yet how many more it takes"
+        return "it is not known yet how many more it takes"
     parts = [counted(each.requests, "request")] if each.requests is not None else []
     parts += [span(each.days)] if each.days is not None else []
     return f"{'at most' if each.at_most else 'about'} {counted(each.pairs, 'pair')} more" + (

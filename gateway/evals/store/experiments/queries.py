@@ -81,13 +81,17 @@ class ScorerFacts:
     """Less is better, and the value in [0, 1] with 1 as the best is 1 minus the value as the scorer returned it."""
 
 
-def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str) -> ScorerFacts | None:
-    """None: this version has no score in the plan. identity: "version config_hash"."""
-    version, _, config_hash = identity.rpartition(" ")
+def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str | None) -> ScorerFacts | None:
+    """None: it has no score in the plan. identity: "version config_hash"; None: any version."""
+    version, _, config_hash = (identity or "").rpartition(" ")
     for table, best in ((scores, scores.c.value01), (pair_scores, null())):
         t = table.c
-        ours = (t.scorer == scorer, t.version == version, t.config_hash == config_hash, t.plan == plan)
-        query = select(t.kind, t.direction, t.value, best).where(*ours, t.status == "scored").limit(1)
+        query = select(t.kind, t.direction, t.value, best).where(
+            t.scorer == scorer, t.plan == plan, t.status == "scored"
+        )
+        if identity is not None:
+            query = query.where(t.version == version, t.config_hash == config_hash)
+        query = query.limit(1)
         for kind, direction, value, value01 in connection.execute(query):
             unit = value is not None and value01 is not None and abs(value + value01 - 1) < 1e-9
             return ScorerFacts(kind, direction == "minimise" and unit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jsonschema_rs
@@ -14,7 +15,13 @@ from gateway.cli import app
 from gateway.evals.annotation.agreement import RateEstimate
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.experiment.as_json import schema
-from gateway.evals.reports.experiment.build import ExperimentNotFound, calibration_cautions, read_all, report_of
+from gateway.evals.reports.experiment.build import (
+    ExperimentNotFound,
+    as_measured,
+    calibration_cautions,
+    read_all,
+    report_of,
+)
 from gateway.evals.store.query import reading
 from gateway.evals.store.tables import scores
 
@@ -204,3 +211,13 @@ def test_every_candidate_has_its_report(begin_experiment, simulation):
     experiment = begin_experiment(candidates=(("x", target), ("y", target)))
     experiment.add([simulation.a_pair(0, simulation.seen(0.5), x=simulation.seen(0.6), y=simulation.seen(0.7))])
     assert [each.candidate for each in read_all(StoreLocation(experiment.url), "swap")] == ["x", "y"]
+
+
+def test_a_metric_of_a_split_is_shown_as_measured(compared, simulation):
+    """A split has no sequence from which the scorer's version could be read."""
+    scored(compared, direction="minimise", values=(0.3, 0.1), value01=(0.7, 0.9))
+    with compared.engine.connect() as connection:
+        found = compared.found()
+        nameless = replace(found, names={})
+        c = as_measured(connection, nameless, simulation.looked(connection, compared.plan), found.primary)
+    assert (c.better, c.a.value) == ("lower", pytest.approx(0.3))

@@ -58,7 +58,7 @@ def test_a_hold_gives_its_reasons(report, read):
     page = read(to_html(report("hold")))
     assert [li.text for li in page.all("ul", "reasons")[0].all("li")] == list(report("hold").reasons)
     assert page.one("h1").text == f"Undecided: {report('hold').progress.sentence}. Hold."
-    assert page.one("ul", "cautions").one("li").text == report("hold").cautions[0]
+    assert page.one("ul", "cautions").one("li").text == f"Caution: {report('hold').cautions[0]}"
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
 
 
