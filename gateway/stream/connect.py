@@ -17,7 +17,15 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 
 from gateway.core.errors import StreamDown
 
@@ -151,11 +159,41 @@ def _tls(access: Credentials) -> dict[str, Any]:
     }
 
 
+class _AfterFailover:
+    """A connection that closes when its server can no longer be written to, or not yet.
+
+    After a fail-over behind one name, the old primary keeps its connections and refuses each command. The next command
+    opens a connection anew and so resolves the name again.
+    """
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)  # type: ignore[misc]
+        except (ReadOnlyError, MasterDownError, BusyLoadingError):
+            await self._drop()
+            raise
+        except ResponseError as error:
+            if str(error).startswith("NOREPLICAS"):
+                await self._drop()
+            raise
+
+    async def _drop(self) -> None:
+        await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+
+
+class _Connection(_AfterFailover, redis.Connection):
+    pass
+
+
+class _TlsConnection(_AfterFailover, redis.SSLConnection):
+    pass
+
+
 def _one(address: ServerAddress, access: Credentials) -> Client:
     host, port = address.hosts[0]
-    tls = {"ssl": True, **_tls(access)} if address.tls else {}
-    credentials = _credentials(address, access)
-    return redis.Redis(host=host, port=port, db=address.db, retry=_once(), **credentials, **tls, **_SOCKET)
+    kind, tls = (_TlsConnection, _tls(access)) if address.tls else (_Connection, {})
+    options = {"host": host, "port": port, "db": address.db, "retry": _once(), **_credentials(address, access)}
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options, **tls, **_SOCKET))
 
 
 def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:

@@ -289,3 +289,58 @@ async def test_an_unknown_command_is_reported(program, place, servers):
         await corridor.claim("a", 0, 1)
     await corridor.aclose()
     node.kill()
+
+
+class OneName:
+    """A name in front of several servers, as managed ones have it: a connection stays with the server that the name
+    meant when it was opened."""
+
+    def __init__(self) -> None:
+        self.server = ""
+        self.opened = 0
+        self.pipes: list[Awaitable[Any]] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        upstream, downstream = await asyncio.open_unix_connection(self.server)
+        self.pipes.append(asyncio.gather(piped(reader, downstream), piped(upstream, writer)))
+
+
+async def piped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("state", ["read only", "too few replicas", "without its primary"])
+async def test_after_a_failover_behind_one_name_it_is_resolved_again(
+    stream_server: Any, stream_url: str, stream_name: str, state: str
+) -> None:
+    """The old primary stays up as a replica and keeps its connections; nothing may stick to it."""
+    name = OneName()
+    name.server = stream_server.url.removeprefix("unix://")
+    async with await asyncio.start_server(name, "127.0.0.1", 0) as listener:
+        corridor = Corridor(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}", stream_name)
+        old = connect(stream_server.url, Credentials())
+        after = connect(stream_url, Credentials())
+        await corridor.append([{b"n": b"1"}])
+        if state == "too few replicas":
+            await old.config_set("min-replicas-to-write", 1)
+        else:
+            if state == "without its primary":
+                await old.config_set("replica-serve-stale-data", "no")
+            await old.replicaof("127.0.0.1", 1)
+        name.server = stream_url.removeprefix("unix://")
+        for attempt in range(3):
+            with contextlib.suppress(StreamDown):
+                await corridor.append([{b"n": b"%d" % attempt}])
+        keys = [key for key in await after.keys(f"*{stream_name}*") if await after.type(key) == b"stream"]
+        assert keys, "appended to the new primary"
+        assert name.opened <= 3, "healthy connections are kept"
+        await corridor.aclose()
+        await old.aclose()
+        await after.aclose()
+        await asyncio.gather(*name.pipes)
