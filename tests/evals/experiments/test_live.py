@@ -136,7 +136,7 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
                 "candidate": {"upstream": "warm", "model": "smollm2"}, "shadow": 1.0, "repeat_control": 0.5,
                 "primary": "repetition", "margin": 0.15, "guardrails": {"error_rate": 0.2, "refusal": 0.2},
                 "strata": ["stream"], "budget": {"concurrency": 512}, "gate": {"latency": False, "load": None},
-                "start": "manual",
+                "start": "manual", "method": "anytime",
             }
         },
     }  # fmt: skip
@@ -191,7 +191,7 @@ def test_two_real_models_are_compared(shipped: Path) -> None:
         assert json.loads(command(shipped, "samples", "--id", exchange, "--json"))["id"] == exchange
     status = json.loads(command(shipped, "ab", "status", "swap", "--json"))
     assert status["shadows"]["candidate:asked"] + status["shadows"].get("candidate:asked_failed", 0) >= 0.95 * REQUESTS
-    assert "A verdict needs about" in command(shipped, "ab", "power", "swap")
+    assert "A verdict on swap needs about" in command(shipped, "ab", "power", "swap")
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
