@@ -21,6 +21,7 @@ SWAP: dict[str, Any] = {
     "candidate": {"upstream": "u1", "model": "new"},
     "shadow": 1.0,
     "repeat_control": 0.0,
+    "aa": "proof",
 }
 Make = Callable[..., Any]
 

@@ -59,6 +59,7 @@ async def make(
             "shadow": 1.0,
             "repeat_control": 0.0,
             "aa": "proof",
+            "aa": "proof",
             **(experiment or {}),
         }
         made = configured(upstream, second, third, sampling={"rate": rate})
