@@ -528,7 +528,6 @@ async def test_a_shadow_under_way_does_not_hold_up_the_stop(
         "shadow": 1.0,
         "repeat_control": 0.0,
         "aa": "proof",
-        "aa": "proof",
     }
     program = await serve(configured(upstream, second, chat={"fallback": []}, experiments={"swap": experiment}))
     second.says(HOLD, "late")

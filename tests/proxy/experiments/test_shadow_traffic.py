@@ -59,7 +59,6 @@ async def make(
             "shadow": 1.0,
             "repeat_control": 0.0,
             "aa": "proof",
-            "aa": "proof",
             **(experiment or {}),
         }
         made = configured(upstream, second, third, sampling={"rate": rate})
