@@ -146,6 +146,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "unpriced": alias("unpriced"),
             "judge": alias("judge"),
             "split": {**alias("good"), "targets": [to["good"]]},
+            "tight": alias("good"),
         },
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
@@ -168,6 +169,11 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "halves": {
                 "model": "split", "control": to["good"], "candidate": to["worse"], "mode": "split", "split": 0.5,
                 "unit": "user", "primary": "valid_json", "margin": 0.5,
+            },
+            "tight": {  # the primary is at its margin, and the guardrail's is small: both stay open
+                "model": "tight", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "method": "anytime",
+                "primary": "valid_json", "margin": 1.0, "guardrails": {"completion": 0.001},
+                "gate": {"latency": False, "load": None},
             },
         },
     }  # fmt: skip

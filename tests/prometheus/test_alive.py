@@ -82,7 +82,7 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
-    statuses += await whole.load(4, "unpriced")
+    statuses += [*await whole.load(4, "unpriced"), *await whole.load(60, "tight", **json_wanted)]
     assert set(statuses) == {200}
     await whole.load(3, "cut", stream=True)
     await whole.spread([whole.call("split", user=f"user-{i}") for i in range(people)])
