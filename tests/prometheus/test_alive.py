@@ -81,6 +81,8 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     whole.doubles["judge"].says('{"score": 4}')
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
+    await whole.load(4, **json_wanted)  # too few for a verdict, so that a scrape sees it change
+    await whole.until_value('gateway_experiment_verdict{experiment="swap",verdict="hold"}', lambda n: n == 1)
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
     statuses += [*await whole.load(4, "unpriced"), *await whole.load(60, "tight", **json_wanted)]
     assert set(statuses) == {200}
