@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.core.exchange import Exchange, Target, new_id
+from gateway.core.exchange import Exchange, Tally, Target, new_id
 from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.recorder import Recorder
@@ -64,6 +64,9 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
     during = len(flow.answered) - answered
     flow.n = len(flow.answered)  # enough
     await loading
+    async with asyncio.timeout(60):  # a gateway that stops waits five seconds for the server, and no longer
+        while not await appended(corridor, flows, len(flow.answered)):
+            await asyncio.sleep(0.05)
     await corridor.aclose()
     await flow.stop_gateway()
     await flow.consumer.kill()
@@ -94,6 +97,16 @@ async def resumed(corridor: Corridor, flows: Any, at: float) -> bool:
         for _, fields in newest:
             record = flows.from_fields(fields)
             if isinstance(record, Exchange) and record.received > at:
+                return True
+    return False
+
+
+async def appended(corridor: Corridor, flows: Any, n: int) -> bool:
+    """The newest tally counts at least n exchanges as appended to the stream."""
+    for shard in corridor.shards:
+        for _, fields in await shard.ask(shard.client.xrevrange(shard.key, count=20)):
+            record = flows.from_fields(fields)
+            if isinstance(record, Tally) and sum(c.n for c in record.enqueued) >= n:
                 return True
     return False
 
