@@ -173,7 +173,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "tight": {  # the primary is at its margin, and the guardrail's is small: both stay open
                 "model": "tight", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "method": "anytime",
                 "primary": "valid_json", "margin": 1.0, "guardrails": {"completion": 0.001},
-                "gate": {"latency": False, "load": None},
+                "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None},
             },
         },
     }  # fmt: skip
