@@ -216,6 +216,11 @@ def all_settled(store: str) -> bool:
     return bool(gateways) and all(state for (state,) in gateways) and found.in_flight == 0
 
 
+def all_stopped(store: str) -> bool:
+    """Every gateway has said that it stopped, and of what they sent nothing is under way."""
+    return {state for (state,) in rows(store, "SELECT state FROM ledgers")} == {"stopped"} and all_settled(store)
+
+
 def is_closed(store: str, count: int) -> bool:
     """The same, with so many stored."""
     if not Path(store.removeprefix("sqlite:///")).exists() or rows(store, "SELECT count(*) FROM exchanges") != [

@@ -70,7 +70,7 @@ async def fail_over(flows: Any, flow: Any, kill: Any, title: str, capsys: Any) -
     await corridor.aclose()
     await flow.stop_gateway()
     await flow.consumer.kill()
-    await flow.finish(flows.NAME, flow.store, lambda: flows.all_settled(flow.store))
+    await flow.finish(flows.NAME, flow.store, lambda: flows.all_stopped(flow.store))
     stood: Delivery = flows.read(flow.store, delivery)
     assert stood.unaccounted == 0
     assert stood.in_flight == stood.waiting == 0

@@ -185,12 +185,15 @@ def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
 def close_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
     """Closes the ledger of each process without a tally for silent_ms, by its shard's clock: it was killed.
 
-    What it had taken by its last tally and never appended is gateway_lost; what it took later is unknown.
+    Nobody could append during an incident of the shard, such as a fail-over: silence counts from its end. What the
+    process had taken by its last tally and never appended is gateway_lost; what it took later is unknown.
     """
+    resumed = loss_accounting.last_resumed(connection)
     living = select(ledgers).where(ledgers.c.state == "", ledgers.c.tally_position != "")
     for row in connection.execute(living).all():
         before = settled.get(row.shard)
-        if before is None or order(before)[0] - int(row.tally_position[:20]) < silent_ms:
+        heard = max(row.tally_position, resumed.get(row.shard, loss_accounting.EVER))
+        if before is None or order(before)[0] - int(heard[:20]) < silent_ms:
             continue
         newest = [
             connection.execute(select(func.max(t.c.seq)).where(t.c.incarnation == row.incarnation)).scalar()

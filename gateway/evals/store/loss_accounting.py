@@ -70,6 +70,13 @@ def _add_incident(connection: Connection, shard: int, between: tuple[str, str], 
     connection.execute(insert(connection.dialect, incidents).values(values).on_conflict_do_nothing())
 
 
+def last_resumed(connection: Connection) -> dict[int, str]:
+    """By shard, the position from which its newest server process is known to answer."""
+    lost = incidents.c.reason == STREAM_LOST
+    query = select(incidents.c.shard, func.max(incidents.c.to_position)).where(lost).group_by(incidents.c.shard)
+    return {shard: to for shard, to in connection.execute(query)}
+
+
 def explain_gaps(connection: Connection) -> None:
     """Gives each unexplained gap the reason of an incident between the same two tallies."""
     for reason in (TRIMMED, STREAM_LOST):

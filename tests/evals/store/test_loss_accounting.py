@@ -95,6 +95,18 @@ def test_what_a_killed_gateway_never_appended_is_gateway_lost(shore, exchange, t
     assert shore.lost() == {GATEWAY_LOST: 5}
 
 
+def test_silence_counts_from_the_moment_when_a_fail_over_ends(shore, exchange, tally):
+    """While no primary took entries, no gateway could append: what comes next proves no death."""
+    sent = [exchange() for _ in range(8)]
+    shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
+    assert shore.tick(look(1_000)) == 0
+    assert shore.tick(look(90_000, run_id="b")) == 0
+    assert shore.tick(look(149_000, run_id="b")) == 0
+    assert shore.lost() == {}, "it has had less than a minute to speak"
+    assert shore.tick(look(150_100, run_id="b")) == 0
+    assert shore.lost() == {GATEWAY_LOST: 5}
+
+
 def test_what_came_after_its_last_tally_is_no_loss(shore, exchange, tally):
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
