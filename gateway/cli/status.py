@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, whole_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, whole_to_read
 
 if TYPE_CHECKING:
     from gateway.evals.reader_config import ReaderConfig
@@ -24,25 +24,31 @@ def status(
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
-    """Show rates, lag, losses, consumers, dead letters and budgets.
+    """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters and budgets.
 
-    Read from the stream server and the store. Problems are listed first, and then the exit code is 1.
+    Read from the stream server and the store; problems are listed first. Exit code 0: all is well; 1: something is
+    wrong; 2: cannot tell, because the stream server or the config cannot be read.
     """
     import asyncio
     from contextlib import suppress
 
+    from gateway.core.errors import ConfigError
     from gateway.core.sanitize import to_json
     from gateway.evals.reports.status import to_terminal
 
-    around = whole_to_read(config, data)
+    try:
+        around = whole_to_read(config, data)
+    except ConfigError as error:
+        note(str(error))
+        raise typer.Exit(2) from error
     if watch:
         with suppress(KeyboardInterrupt):
             asyncio.run(_watch(around, every, as_json))
         return
     found = asyncio.run(_once(around))
     show(to_json(found.to_dict()) if as_json else to_terminal(found))
-    if found.problems:
-        raise typer.Exit(1)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 async def _once(around: ReaderConfig) -> Status:

@@ -31,17 +31,19 @@ class WorkerEnvironment:
     data: Path
     loopback: bool
     """The port is reachable from this machine only."""
+    address: str = ""
+    """HOST:PORT of the main listener, by which people know the gateway; "": unknown."""
 
 
 def export_to_workers(worker: WorkerEnvironment, shared_metrics: Path) -> None:
     """shared_metrics: a directory in which workers add up their counts; prometheus_client reads it at import."""
-    os.environ["GATEWAY_SERVED"] = json.dumps([str(worker.config), str(worker.data), worker.loopback])
+    os.environ["GATEWAY_SERVED"] = json.dumps([str(worker.config), str(worker.data), worker.loopback, worker.address])
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
 
 
 def worker_environment() -> WorkerEnvironment:
-    config, data, loopback = json.loads(os.environ["GATEWAY_SERVED"])
-    return WorkerEnvironment(Path(config), Path(data), loopback)
+    config, data, loopback, address = json.loads(os.environ["GATEWAY_SERVED"])
+    return WorkerEnvironment(Path(config), Path(data), loopback, address)
 
 
 def shared_metrics() -> Path | None:

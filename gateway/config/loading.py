@@ -5,6 +5,7 @@ A scorer's own options are not checked here: only the consumer knows them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | No
     mistakes += [] if mistakes else unpriced_budgets(config)
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes))])
-    return config
+    return config.with_digest(hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 def data_directory(option: Path | None) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from gateway.config.experiments import Experiment
 from gateway.config.prices import PriceList
@@ -237,6 +237,17 @@ class Config(Section):
     """Prices of models, in addition to those that ship."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
+    _digest: str = PrivateAttr("")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ where the text of the file differs; "": it was not read from a text."""
+        return self._digest
+
+    def with_digest(self, digest: str) -> Self:
+        """Notes the digest of the text that this config was read from, and returns the config."""
+        self._digest = digest
+        return self
 
     def summary(self) -> str:
         """One line for people."""

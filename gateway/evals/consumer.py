@@ -54,6 +54,7 @@ class ConsumerTiming:
     labels_s: float = 30.0
     retention_s: float = 60.0
     heartbeat_s: float = 5.0
+    forget_s: float = 600.0  # a killed consumer is forgotten after so long without a heartbeat
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
     """An entry that its consumer has not touched for this long may be claimed by another."""
@@ -278,10 +279,15 @@ class Consumer:
 
     async def _heartbeat(self) -> None:
         """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""
+        state = self._context.corridor.state
         while True:
             with contextlib.suppress(StreamDown):  # logged by the reading loop
-                await self._context.corridor.state.heartbeat(self._name, self._clock())
+                now = self._clock()
+                await state.heartbeat(self._name, now)
                 await self._context.corridor.keep(self._name, self._in_progress)
+                for name, at in (await state.consumers()).items():
+                    if now - at > self._timing.forget_s:
+                        await state.forget_consumer(name)
             await asyncio.sleep(self._timing.heartbeat_s)
 
     async def _until_done(self, action: Callable[[], Awaitable[T]]) -> T:

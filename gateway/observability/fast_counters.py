@@ -95,9 +95,13 @@ class FastCounters:
             found = self._spreads[key] = FastHistogram(metric.labels(*labels) if labels else metric)
         return found
 
-    def flush(self) -> None:
+    def fold(self) -> None:
+        """Adds what the batches have collected."""
         for batch in list(self.batches):
             batch.fold()
+
+    def flush(self) -> None:
+        self.fold()
         for count in self._counts.values():
             count.flush()
         for spread in self._spreads.values():

@@ -5,6 +5,7 @@ GenAI names and buckets follow the OpenTelemetry semantic conventions for genera
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -166,6 +167,7 @@ class ProxyMetrics(_Calls, _Upstreams, _Recording, _Experiments):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.counts = FastCounters()  # raises a counter or histogram on a call's path
+        self.ended: Counts[str] = Counts()  # calls by outcome, as in gateway_requests_total
         for attribute, declared in declarations():
             setattr(self, attribute, declared.build(registry))
 

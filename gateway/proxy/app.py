@@ -22,6 +22,7 @@ from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.recording.access_log import AccessLog, access_line
+from gateway.proxy.recording.call_metrics import FAILED
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
@@ -71,6 +72,8 @@ class Gateway:
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
+    loaded: float = field(default_factory=time.time)
+    """Unix seconds at which it was built."""
 
     @property
     def in_use(self) -> bool:
@@ -88,6 +91,9 @@ class App:
         self.outbox = WriteBatcher()
         self.pages: Any = None
         """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
+
+        self.config_refused = False
+        """The newest gateway.yaml was refused; the gateway in force has the one before."""
 
     def change(self, gateway: Gateway) -> Gateway:
         """Puts a gateway in force and returns the previous one."""
@@ -126,6 +132,19 @@ class App:
         for target_state in gateway.router.target_states:
             target = target_state.target
             m.breaker_open.labels(target.upstream, target.model).set(not zero and target_state.breaker.open)
+
+    def report(self) -> dict[str, Any]:
+        """What `gateway status` shows of this process: calls and failures so far, the config, upstreams, breakers."""
+        gateway = self.gateway
+        ended = gateway.metrics.ended
+        gateway.metrics.counts.fold()
+        return {
+            "ended": ended.total(),
+            "failed": sum(n for outcome, n in ended.items() if outcome in FAILED),
+            "config": {"ok": not self.config_refused, "digest": gateway.config.digest, "loaded": gateway.loaded},
+            "upstreams": {name: _upstream_report(u) for name, u in gateway.upstreams.items()},
+            "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application under another ASGI server, or behind middleware."""
@@ -227,6 +246,11 @@ class App:
         if context.outcome == "ok":
             context.outcome = "upstream_error"
         await send_error(client, error, call.id if call else new_id(), anthropic=endpoint.anthropic)
+
+
+def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:
+    limiter = upstream.limiter
+    return {"down": upstream.down, "in_flight": limiter.in_flight, "queued": limiter.waiting}
 
 
 async def send_error(

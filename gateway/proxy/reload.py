@@ -80,11 +80,13 @@ class Reload:
         except Exception as error:  # the watch must survive whatever is wrong with one file
             log.error("the new config is refused; the previous one stays in force:\n%s", error)
             self._parts.metrics.config_ok.set(0)
+            self._app.config_refused = True
             return
         old = self._app.change(gateway)
         self._stop_looking()
         self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
+        self._app.config_refused = False
         keep_in_force(self._path)
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         log.info("config reloaded: %s", gateway.config.summary())

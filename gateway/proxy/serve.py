@@ -36,6 +36,7 @@ from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.recording.access_log import AccessLog
+from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
@@ -58,7 +59,7 @@ _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a red
 def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> None:
     """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
     config = load_served(config_path)
-    served = WorkerEnvironment(config_path, data, is_loopback(host))
+    served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
     log_format.begin(config.log)
     try:
         if workers == 1:
@@ -141,10 +142,17 @@ def create() -> Process:
 class Process:
     """The ASGI application of one process: `lifespan.startup` opens everything, `lifespan.shutdown` closes it."""
 
-    def __init__(self, served: WorkerEnvironment, config: Config | None = None, flush_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        served: WorkerEnvironment,
+        config: Config | None = None,
+        flush_s: float = 5.0,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
         """config: None: the file's, or if that is refused, the one of the other workers.
-        flush_s: how long a stopping process tries to append what it has recorded."""
+        flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats."""
         self._flush_s = flush_s
+        self._heartbeat_s = heartbeat_s
         self._served = served
         self.config, self._refused = self._load(served.config) if config is None else (config, False)
         self.app: App | None = None
@@ -201,6 +209,7 @@ class Process:
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
             metrics.config_ok.set(not self._refused)
+            app.config_refused = self._refused
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
             following = PlanPoller(corridor.state, app.experiments, parts.plans, parts.shadows, metrics)
@@ -209,7 +218,12 @@ class Process:
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
-            heartbeat = Heartbeat(corridor.state, recorder)
+            heartbeat = Heartbeat(
+                corridor.state,
+                recorder,
+                report=lambda: {**app.report(), "address": self._served.address},
+                every_s=self._heartbeat_s,
+            )
             tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
                 gc.freeze()  # objects from start-up stay for good, so the collector can skip them

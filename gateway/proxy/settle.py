@@ -216,6 +216,7 @@ class Settler:
         outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
         if target_state is None:
             self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
+            self._metrics.ended[outcome] += 1
             return
         key = (alias, target_state.name, endpoint.operation)
         series = self._series.get(key)

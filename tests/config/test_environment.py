@@ -37,7 +37,7 @@ def test_workers_read_what_the_main_process_exported(tmp_path: Path, monkeypatch
     for name in ("GATEWAY_SERVED", "PROMETHEUS_MULTIPROC_DIR"):
         monkeypatch.setenv(name, "")  # restored when the test ends
     assert shared_metrics() is None
-    exported = WorkerEnvironment(tmp_path / "gateway.yaml", tmp_path, loopback=True)
+    exported = WorkerEnvironment(tmp_path / "gateway.yaml", tmp_path, loopback=True, address="127.0.0.1:8000")
     export_to_workers(exported, tmp_path / "metrics")
     assert worker_environment() == exported
     assert shared_metrics() == tmp_path / "metrics"

@@ -161,7 +161,7 @@ async def running(
     path: Path, config: dict[str, Any], key: str | None, flush_s: float, limits: dict[str, float]
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
-    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), flush_s=flush_s)
+    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), flush_s=flush_s, heartbeat_s=0.2)
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     settings.http = type("Limited", (HttpProtocol,), limits)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,10 @@ from gateway.stream.connect import described
 DAY_S = 86_400
 SILENT_S = 30.0  # heartbeats come every few seconds
 OLD_S = 60.0
+FORGOTTEN_S = 600.0  # a killed process is not shown, nor a problem, after so long
+SETTLED_S = 60.0  # gateways may differ in their config for so long while a change is rolled out
+FAILED_SHARE = 0.05  # of the last minute's calls
+FEWEST_FAILED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,30 @@ class GatewayStatus:
     """Calls per second by stage (seen, sampled, enqueued, dropped), over the last few seconds."""
     waiting: int
     """Records in its buffer."""
+    address: str = ""
+    """HOST:PORT at which it answers clients; "": an older version does not say."""
+    ended: int = 0
+    """Calls that ended within about the last minute."""
+    failed: int = 0
+    """Those of them that the client felt as a failure of the service; its own errors are not among them."""
+    config_ok: bool = True
+    """False: it refused the newest gateway.yaml and uses the one before."""
+    config_digest: str = ""
+    """Differs where the text of the config in force differs."""
+    config_age_s: float = 0.0
+    """Seconds since that config was put in force."""
+    upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name: `down` (its health endpoint does not answer), `in_flight`, `queued`."""
+    breakers_open: tuple[str, ...] = ()
+    """Targets, as upstream/model, that it does not ask because they failed too often."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}/{self.pid}" + (f" {self.address}" if self.address else "")
+
+    @property
+    def alive(self) -> bool:
+        return self.age_s <= SILENT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,11 @@ class Status:
     problems: tuple[str, ...] = ()
     """What needs attention, one sentence each."""
 
+    @property
+    def exit_code(self) -> int:
+        """0: all is well. 1: something is wrong. 2: the stream server does not answer, so that nobody can tell."""
+        return 2 if self.stream is None else 1 if self.problems else 0
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -104,12 +138,12 @@ async def look(around: ReaderConfig, corridor: Corridor, now: float | None = Non
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
         problems.append(str(error))
+    problems += _stream_problems(stream) if stream else []
     try:
         with reading(around.store) as connection:
             delivered = delivery(connection)
     except StoreUnavailable as error:
         problems.append(str(error))
-    problems += _stream_problems(stream) if stream else []
     problems += _delivery_problems(delivered) if delivered else []
     return Status(now, described(around.url), stream, delivered, tuple(problems))
 
@@ -138,19 +172,45 @@ async def _evicts(corridor: Corridor) -> str | None:
 
 
 async def _read_gateways(corridor: Corridor, now: float) -> tuple[GatewayStatus, ...]:
-    found = [
-        GatewayStatus(
-            incarnation, str(beat["host"]), int(beat["pid"]), str(beat.get("version", "")),
-            max(0.0, now - beat["at"]), max(0.0, now - beat["started"]), dict(beat["rates"]), int(beat["waiting"]),
-        )
-        for incarnation, beat in (await corridor.state.gateways()).items()
-    ]  # fmt: skip
-    return tuple(sorted(found, key=lambda g: (g.age_s > SILENT_S, g.host, g.pid)))
+    found = [_gateway(incarnation, beat, now) for incarnation, beat in (await corridor.state.gateways()).items()]
+    shown = [g for g in found if g.alive or (g.age_s <= FORGOTTEN_S and not _replaced(g, found))]
+    return tuple(sorted(shown, key=lambda g: (not g.alive, g.host, g.address, g.pid)))
+
+
+def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewayStatus:
+    calls, config = beat.get("calls", {}), beat.get("config", {})
+    return GatewayStatus(
+        incarnation=incarnation,
+        host=str(beat["host"]),
+        pid=int(beat["pid"]),
+        version=str(beat.get("version", "")),
+        age_s=max(0.0, now - beat["at"]),
+        up_s=max(0.0, now - beat["started"]),
+        rates=dict(beat["rates"]),
+        waiting=int(beat["waiting"]),
+        address=str(beat.get("address", "")),
+        ended=int(calls.get("ended", 0)),
+        failed=int(calls.get("failed", 0)),
+        config_ok=bool(config.get("ok", True)),
+        config_digest=str(config.get("digest", "")),
+        config_age_s=max(0.0, now - config.get("loaded", now)),
+        upstreams=beat.get("upstreams", {}),
+        breakers_open=tuple(beat.get("breakers_open", ())),
+    )
+
+
+def _replaced(dead: GatewayStatus, found: Sequence[GatewayStatus]) -> bool:
+    """Whether a process at the same address began after this one's last heartbeat: its parent has replaced it."""
+    return any(
+        g.alive and (g.host, g.address) == (dead.host, dead.address) and g.up_s < dead.age_s for g in found if g.address
+    )
 
 
 async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatus, ...]:
     found = []
     for name, at in sorted((await corridor.state.consumers()).items()):
+        if now - at > FORGOTTEN_S:
+            continue
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         found.append(ConsumerStatus(name, max(0.0, now - at), blocked))
     return tuple(found)
@@ -183,11 +243,12 @@ def _budget(kind: str, field_: str, n: float, limits: Mapping[str, float | None]
 def _stream_problems(stream: StreamStatus) -> list[str]:
     lag = stream.lag
     silent = [c.name for c in stream.consumers if c.age_s > SILENT_S]
-    gone = [f"{g.host}/{g.pid}" for g in stream.gateways if g.age_s > SILENT_S]
+    gone = [g.name for g in stream.gateways if not g.alive]
     alive = len(stream.consumers) - len(silent)
     slow = alive and lag.oldest_s > OLD_S
     trimmed = stream.trimmed_unread
     found = {
+        "no gateway has a heartbeat: clients may get no answer": not any(g.alive for g in stream.gateways),
         f"{stream.shards_away} of {stream.shards} shards of the stream cannot be reached": stream.shards_away,
         f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not alive and lag.waiting,
         f"consumers without a heartbeat: {', '.join(silent)}; others claim their entries": silent,
@@ -199,6 +260,7 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
     }
     blocked = {scorer: why for c in stream.consumers for scorer, why in c.blocked.items()}
     return [
+        *_serving_problems([g for g in stream.gateways if g.alive]),
         *(text for text, holds in found.items() if holds),
         *(f"scorer {scorer} is blocked: {why}" for scorer, why in blocked.items()),
         *(
@@ -207,6 +269,59 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
             if s.limit is not None and s.spent >= s.limit
         ),
     ]
+
+
+def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
+    """What clients feel, or soon may."""
+    ended, failed = sum(g.ended for g in alive), sum(g.failed for g in alive)
+    refused = [g.name for g in alive if not g.config_ok]
+    digests = sorted({g.config_digest for g in alive if g.config_digest and g.config_ok})
+    settled = all(g.config_age_s > SETTLED_S for g in alive)
+    failing = failed >= FEWEST_FAILED and failed >= FAILED_SHARE * ended
+    found = {
+        f"{failed} of {ended} calls of the last minute failed": failing,
+        f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}; "
+        "`gateway check` names the mistakes": refused,
+        f"gateways run different configs: {', '.join(digests)}": len(digests) > 1 and settled,
+    }
+    return [
+        *(text for text, holds in found.items() if holds),
+        *(f"upstream {u.name} is down {_of(u.down, u.gateways)}" for u in upstream_states(alive) if u.down),
+        *(
+            f"circuit breaker of {target} is open {_of(n, u.gateways)}"
+            for u in upstream_states(alive)
+            for target, n in u.breakers_open.items()
+        ),
+    ]
+
+
+def _of(n: int, gateways: int) -> str:
+    return f"at {n} of {gateways} gateway processes"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSummary:
+    """One upstream, as the gateway processes see it together."""
+
+    name: str
+    gateways: int
+    """Processes that have it in their config."""
+    down: int
+    """Those at which its health endpoint does not answer."""
+    breakers_open: Mapping[str, int]
+    """Targets → processes with an open breaker."""
+    in_flight: int
+    queued: int
+
+
+def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
+    found = []
+    for name in sorted({name for g in alive for name in g.upstreams}):
+        reports = [g.upstreams[name] for g in alive if name in g.upstreams]
+        opened = Counter(t for g in alive for t in g.breakers_open if t.partition("/")[0] == name)
+        down, in_flight, queued = (sum(int(r.get(key, 0)) for r in reports) for key in ("down", "in_flight", "queued"))
+        found.append(UpstreamSummary(name, len(reports), down, dict(sorted(opened.items())), in_flight, queued))
+    return found
 
 
 def _delivery_problems(delivered: Delivery) -> list[str]:
@@ -247,16 +362,44 @@ def _stream(stream: StreamStatus) -> Iterator[RenderableType]:
 
 def _gateways(stream: StreamStatus) -> Iterator[RenderableType]:
     yield Text()
-    drawn = _table("gateway", "calls/s", "sampled/s", "recorded/s", "dropped/s", "buffered", "up", "seen")
+    drawn = _table(
+        "gateway", "calls/s", "failed/min", "sampled/s", "recorded/s", "dropped/s", "buffered", "config", "up", "seen"
+    )
     for g in stream.gateways[:_MAX_ROWS]:
         rates = [f"{g.rates.get(name, 0.0):.1f}" for name in ("seen", "sampled", "enqueued", "dropped")]
-        cells = (f"{g.host}/{g.pid}", *rates, _n(g.waiting), _age(g.up_s), f"{_age(g.age_s)} ago")
-        drawn.add_row(*map(_safe, cells), style="red" if g.age_s > SILENT_S else "")
+        config = (g.config_digest[:6] or "?") if g.config_ok else "refused"
+        cells = (
+            g.name, rates[0], _failed(g.failed, g.ended), *rates[1:], _n(g.waiting), config, _age(g.up_s),
+            f"{_age(g.age_s)} ago",
+        )  # fmt: skip
+        drawn.add_row(*map(_safe, cells), style="red" if not g.alive or not g.config_ok else "")
     if len(stream.gateways) > 1:
-        alive = [g for g in stream.gateways if g.age_s <= SILENT_S]
+        alive = [g for g in stream.gateways if g.alive]
         sums = [f"{sum(g.rates.get(n, 0.0) for g in alive):.1f}" for n in ("seen", "sampled", "enqueued", "dropped")]
-        drawn.add_row(f"all {len(alive)}", *sums, _n(sum(g.waiting for g in alive)), "", "", style="bold")
+        failed = _failed(sum(g.failed for g in alive), sum(g.ended for g in alive))
+        cells = (f"all {len(alive)}", sums[0], failed, *sums[1:], _n(sum(g.waiting for g in alive)))
+        drawn.add_row(*cells, "", "", "", style="bold")
     yield drawn if stream.gateways else _line("gateways", "none is running")
+    yield from _upstreams(stream)
+
+
+def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:
+    """Those with a problem first, so that a long list does not hide them."""
+    found = upstream_states([g for g in stream.gateways if g.alive])
+    if not found:
+        return
+    yield Text()
+    drawn = _table("upstream", "state", "in flight", "queued", "breakers open")
+    for u in sorted(found, key=lambda u: (not u.down, not u.breakers_open))[:_MAX_ROWS]:
+        opened = ", ".join(target.partition("/")[2] for target in u.breakers_open)
+        state = "down" if u.down else "failing" if u.breakers_open else "up"
+        cells = (u.name, state, _n(u.in_flight), _n(u.queued), opened or "none")
+        drawn.add_row(*map(_safe, cells), style="" if state == "up" else "red")
+    yield drawn
+
+
+def _failed(failed: int, ended: int) -> str:
+    return f"{_n(failed)} ({failed / ended:.0%})" if ended else "0"
 
 
 def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:

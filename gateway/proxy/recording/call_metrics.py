@@ -30,6 +30,9 @@ _ERROR_TYPE: dict[CountedOutcome, str] = {
     "client_error": "client_error",
     "queue_full": "queue_full",
 }
+FAILED: frozenset[CountedOutcome] = frozenset({"upstream_error", "timeout", "cut", "queue_full"})
+"""The outcomes that a client feels as a failure of the service."""
+
 _NOT_OF_THE_CLIENT = frozenset({401, 408, 429})
 
 
@@ -51,6 +54,7 @@ class CallMetrics:
     def __init__(
         self, m: ProxyMetrics, alias: str, target_state: TargetState, operation: str, price: Price | None
     ) -> None:
+        self._ended = m.ended
         counts, upstream = m.counts, target_state.target.upstream
         genai = (operation, target_state.upstream.config.provider.otel_name, alias, target_state.target.model)
         self.waiting: list[CallFigures] = []
@@ -75,6 +79,7 @@ class CallMetrics:
         for outcome in {call[0] for call in calls}:
             seconds = [call[1] for call in calls if call[0] == outcome]
             self._outcomes[outcome].n += len(seconds)
+            self._ended[outcome] += len(seconds)
             self._duration[outcome].observe_all(seconds)
         self._overhead.observe_all([call[2] for call in calls])
         self._count_streams(calls)

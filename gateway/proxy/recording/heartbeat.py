@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,7 +16,9 @@ from gateway.core.errors import StreamDown
 from gateway.proxy.recording.recorder import Recorder
 
 EVERY_S = 2.0
-_EXPIRED_S = 86_400.0  # the heartbeat of a killed process is removed after a day
+_EXPIRED_S = 600.0  # the heartbeat of a killed process is removed after so long
+_CLEAN_EVERY_S = 60.0
+_RECENT_S = 60.0
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
 
@@ -35,26 +38,30 @@ class Heartbeat:
         shared: HeartbeatStore,
         recorder: Recorder,
         clock: Callable[[], float] = time.time,
+        report: Callable[[], dict[str, Any]] = dict,
         every_s: float = EVERY_S,
         leave_s: float = 0.5,
     ) -> None:
-        """clock: Unix seconds. leave_s: how long leave() may wait for the server."""
+        """clock: Unix seconds. leave_s: how long leave() may wait for the server. report: further facts of this
+        process, which each beat carries; its `ended` and `failed` are cumulative counts of calls."""
         self._every_s = every_s
         self._leave_s = leave_s
         self._shared = shared
         self._recorder = recorder
         self._clock = clock
+        self._report = report
         self._started = clock()
         self._before = self._started, self._counts()
         self._left = False
+        self._cleaned: float | None = None
+        self._ended: deque[tuple[float, int, int]] = deque()  # (Unix seconds, calls, failed calls), cumulative
 
     async def run(self) -> None:
         """Runs until leave(). While the stream server is unreachable beats are missed; the recorder logs that."""
-        with contextlib.suppress(StreamDown):
-            await self._remove_expired()
         while not self._left:
             with contextlib.suppress(StreamDown):
                 await self.beat()
+                await self._remove_expired()
             await asyncio.sleep(self._every_s)
 
     async def leave(self) -> None:
@@ -71,9 +78,11 @@ class Heartbeat:
         elapsed = now - since
         rates = {name: (n - before[name]) / elapsed if elapsed > 0 else 0.0 for name, n in counts.items()}
         self._before = now, counts
+        report = self._report()
         state = {
-            "at": now, "started": self._started, "host": socket.gethostname(), "pid": os.getpid(),
-            "version": __version__, "counts": counts, "rates": rates, "waiting": self._recorder.waiting,
+            **report, "calls": self._recent(now, report), "at": now, "started": self._started,
+            "host": socket.gethostname(), "pid": os.getpid(), "version": __version__, "counts": counts, "rates": rates,
+            "waiting": self._recorder.waiting,
         }  # fmt: skip
         await self._shared.set_gateway_heartbeat(self._recorder.incarnation, state)
 
@@ -81,7 +90,21 @@ class Heartbeat:
         ledger = self._recorder.ledger
         return {name: getattr(ledger, name).total() for name in _COUNTED}
 
+    def _recent(self, now: float, report: dict[str, Any]) -> dict[str, float]:
+        """The calls of about the last minute: how many ended, how many of these failed, and over how many seconds."""
+        kept, ended, failed = self._ended, int(report.get("ended", 0)), int(report.get("failed", 0))
+        kept.append((now, ended, failed))
+        while len(kept) > 1 and now - kept[1][0] >= _RECENT_S:
+            kept.popleft()
+        since, ended_before, failed_before = kept[0]
+        return {"ended": ended - ended_before, "failed": failed - failed_before, "seconds": now - since}
+
     async def _remove_expired(self) -> None:
+        """Removes what killed processes have left. Every process does it, since any of them may be killed."""
+        now = self._clock()
+        if self._cleaned is not None and now - self._cleaned < _CLEAN_EVERY_S:
+            return
+        self._cleaned = now
         for incarnation, state in (await self._shared.gateways()).items():
             if self._clock() - float(state.get("at", 0.0)) > _EXPIRED_S:
                 await self._shared.forget_gateway(incarnation)

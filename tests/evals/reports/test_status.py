@@ -123,7 +123,7 @@ async def test_a_missing_server_or_store_is_reported(command, tmp_path):
     url = f"redis://u:{SECRET}@127.0.0.1:1/0"
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"stream": {"url": url}}))
     shown = await command()
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "stream server 127.0.0.1:1" in shown.output
     assert "! stream server: " in shown.output
     assert "no store at" in shown.output
