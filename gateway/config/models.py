@@ -15,7 +15,7 @@ from gateway.config.prices import PriceList
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.config.stream import StreamConfig
-from gateway.config.types import Digest, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
+from gateway.config.types import Digest, IpNetwork, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
 from gateway.config.upstreams import TargetRef, Upstream
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
@@ -215,6 +215,9 @@ class Config(Section):
     """The upstream that gets requests to all other /v1/ paths. Default: those get HTTP 404."""
     cors: tuple[str, ...] = ()
     """Origins from which browsers may send requests."""
+    trusted_proxies: tuple[IpNetwork, ...] = ()
+    """Networks of the proxies in front of the gateway, such as `10.0.0.0/8`, whose `X-Forwarded-For` names the client's
+    address in the access log. Default: none; then it is the address of the connection."""
     limits: Limits = Limits()
     """Limits on requests, and on stopping."""
     metrics: MetricsConfig = MetricsConfig()

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -33,6 +34,16 @@ def number(value: Any) -> Any:
     return value
 
 
+def network(value: str) -> str:
+    """Rejects what is neither an address nor a network, and one whose host bits are set."""
+    try:
+        ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"expected an address or a network such as 10.0.0.0/8: {error}") from None
+    return value
+
+
+IpNetwork = Annotated[str, AfterValidator(network)]
 Weight = Annotated[float, BeforeValidator(number), Field(gt=0)]
 LogFormat = Literal["auto", "json", "text"]
 

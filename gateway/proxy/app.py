@@ -21,7 +21,7 @@ from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.write_batching import WriteBatcher
-from gateway.proxy.recording.access_log import AccessLog, access_line
+from gateway.proxy.recording.access_log import CallLog
 from gateway.proxy.recording.call_metrics import FAILED
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
@@ -67,7 +67,7 @@ class Gateway:
     metrics: ProxyMetrics
     tasks: Tasks
     ticker: Ticker
-    access: AccessLog | None
+    access: CallLog | None
     spans: Spans | None
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
@@ -180,11 +180,13 @@ class App:
         try:
             headers = request.fields
             caller = gateway.keys.caller(headers)
+            context.key = caller.name
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
             home = await gateway.affinity.of_call(call) if endpoint.stateful else None
             route = gateway.router.decide(call, read_options(headers, caller), home)
+            context.routed = True
             context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
@@ -208,7 +210,7 @@ class App:
             if call is not None and route is not None:
                 gateway.settler.settle(call, endpoint, route, context)
             if gateway.access is not None:
-                gateway.access.note(access_line(endpoint, call, context, started, ids))
+                gateway.access.note(endpoint, request, call, context, started, ids)
             if gateway.spans is not None and call is not None and ids is not None:
                 gateway.spans.ended(ids, endpoint, call, context)
 
@@ -245,7 +247,8 @@ class App:
         context.response.add(error.body())
         if context.outcome == "ok":
             context.outcome = "upstream_error"
-        await send_error(client, error, call.id if call else new_id(), anthropic=endpoint.anthropic)
+        context.id = call.id if call else new_id()
+        await send_error(client, error, context.id, anthropic=endpoint.anthropic)
 
 
 def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:

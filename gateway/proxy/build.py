@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from gateway.config.derive import prices_of
@@ -14,6 +15,7 @@ from gateway.config.models import Config
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
 from gateway.core.plan import PlanState
+from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway
 from gateway.proxy.dialects.registry import build_dialect
@@ -21,7 +23,7 @@ from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.transport import Transport
-from gateway.proxy.recording.access_log import AccessLog
+from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
@@ -94,11 +96,17 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
         metrics=parts.metrics,
         tasks=parts.tasks,
         ticker=parts.ticker,
-        access=parts.access if config.log.access else None,
+        access=_call_log(config, parts.access, prices),
         spans=parts.spans,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
         calls=calls,
     )
+
+
+def _call_log(config: Config, access: AccessLog | None, prices: Prices) -> CallLog | None:
+    if access is None or not config.log.access:
+        return None
+    return CallLog(access, prices, [ip_network(each) for each in config.trusted_proxies])
 
 
 async def close(gateway: Gateway) -> None:

@@ -158,6 +158,7 @@ class Process:
         self.app: App | None = None
         self.direct: App | None = None
         """The app, if no middleware stands before it: then the server calls it without ASGI."""
+        self.access: AccessLog | None = None
         self._front: Any = None  # the app, behind CORS if that is configured
 
     def _load(self, path: Path) -> tuple[Config, bool]:
@@ -200,7 +201,7 @@ class Process:
         async with keep(self.config, self._served.data) as url, Tasks() as tasks:
             corridor = Corridor.of(stream, url)
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
-            access = AccessLog(log_format.is_json(self.config.log))
+            self.access = access = AccessLog(log_format.is_json(self.config.log))
             affinity = ResponseAffinity(corridor.state, tasks)
             parts = ProcessParts(recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config))
             tasks.start(access.run(), "access log")

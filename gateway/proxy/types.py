@@ -31,6 +31,8 @@ class HttpRequest(Protocol):
     query: bytes
     """As on the wire, without the question mark; b"" when there is none."""
     headers: Headers
+    peer: str
+    """The address of the connection's other end; "": it has none."""
     fields: Mapping[bytes, bytes]
     """The headers by name; of a repeated header, the last value."""
 

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from gateway.core.errors import BadRequest, NotFound, Overloaded, StreamDown, TooLarge
 from gateway.core.exchange import Feedback, only_word_id, word_id
 from gateway.proxy.app import Gateway
+from gateway.proxy.request.auth import caller_of
 
 MAX_BODY = 256 * 1024
 _BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
@@ -62,7 +63,7 @@ def feedback_page(
 
     async def page(request: Request) -> Response:
         now = gateway()
-        caller = now.keys.caller(dict(request.scope["headers"]))
+        caller = caller_of(now.keys, request.scope)
         counts, metric = now.metrics.counts, now.metrics.feedback
         try:
             given = read_feedback(await _body(request), caller.name, request.headers.get("idempotency-key"), clock())

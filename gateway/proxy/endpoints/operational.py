@@ -25,7 +25,8 @@ from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
 from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
-from gateway.proxy.request.auth import matches
+from gateway.proxy.recording.access_log import PageCall
+from gateway.proxy.request.auth import PAGE, caller_of, matches
 from gateway.proxy.request.paths import resolved, segments
 from gateway.proxy.types import ClientGone
 
@@ -72,7 +73,7 @@ class OperationalPages:
             Route("/v1/{path:path}", forward_or_refuse(self._gateway), methods=_ALL),
             Route("/{path:path}", self._said(self.unknown), methods=_ALL),
         ]
-        return Router(routes, redirect_slashes=False)
+        return _Logged(Router(routes, redirect_slashes=False), self._gateway)
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own, open to everyone who reaches it."""
@@ -93,6 +94,7 @@ class OperationalPages:
             try:
                 response = await page(request)
             except GatewayError as error:
+                _note_refused(self._gateway(), request.scope, error)
                 response = error_response(error)
             response.headers["x-request-id"] = request_id
             return response
@@ -101,13 +103,13 @@ class OperationalPages:
 
     async def models(self, request: Request) -> Response:
         gateway = self._gateway()
-        caller = gateway.keys.caller(dict(request.scope["headers"]))
+        caller = caller_of(gateway.keys, request.scope)
         data = [self._model(alias) for alias in gateway.router.aliases(caller)]
         return json_response({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         gateway = self._gateway()
-        caller = gateway.keys.caller(dict(request.scope["headers"]))
+        caller = caller_of(gateway.keys, request.scope)
         alias = request.path_params["name"]
         gateway.router.check(alias, caller)
         return json_response(self._model(alias))
@@ -197,9 +199,10 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
         if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
-        caller = now.keys.caller(dict(scope["headers"]))
+        caller = caller_of(now.keys, scope)
         if "passthrough" not in caller.allow:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
+        scope[PAGE].upstream = upstream
         await forward(now.upstreams[upstream], scope, receive, send)
 
     return _Asgi(app, gateway)
@@ -210,11 +213,51 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
-        caller = now.keys.caller(dict(scope["headers"]))
+        caller = caller_of(now.keys, scope)
         upstreams = now.router.upstreams(caller)
         await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send)
 
     return _Asgi(app, gateway)
+
+
+_APIS = (
+    ("/v1/models", "models"), ("/v1/feedback", "feedback"), ("/v1/responses", "responses"), ("/v1/", "passthrough"),
+    ("/health", "operational"), ("/ready", "operational"), ("/metrics", "operational"),
+)  # fmt: skip
+
+
+def _note_refused(gateway: Gateway, scope: Any, error: GatewayError) -> None:
+    code = error.code or error.type
+    gateway.metrics.counts.of(gateway.metrics.refused, str(error.status), code).n += 1
+    page: PageCall | None = scope.get(PAGE)
+    if page is not None:
+        page.error = code
+
+
+class _Logged:
+    """Writes an access line for each call; of probes and scrapes only for those that are refused."""
+
+    def __init__(self, app: ASGIApp, gateway: Callable[[], Gateway]) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        started = time.monotonic()
+        api = next((name for prefix, name in _APIS if scope["path"].startswith(prefix)), "other")
+        page = scope[PAGE] = PageCall(api, (scope.get("client") or ("",))[0])
+
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                page.status = message["status"]
+                page.id = next((v.decode("latin-1") for n, v in message["headers"] if n == b"x-request-id"), "")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            access = self._gateway().access
+            if access is not None and not (api == "operational" and page.status < 400):
+                access.note_page(page, scope["headers"], started)
 
 
 class _Asgi:
@@ -232,6 +275,7 @@ class _Asgi:
         try:
             await call.run(self._app, scope)
         except GatewayError as error:
+            _note_refused(self._gateway(), scope, error)
             if call.started:
                 return  # too late for a status: the connection closes before the response's end
             response = error_response(error)

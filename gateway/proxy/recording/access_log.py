@@ -12,23 +12,76 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
 import orjson
 
-from gateway.core.exchange import Outcome, Usage
+from gateway.core.exchange import Attempt, Target, Usage
+from gateway.core.prices import Prices
 from gateway.observability.logging import timestamp
 from gateway.observability.tracing import SpanIds
+from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
+from gateway.proxy.request.headers import sane_id
+from gateway.proxy.types import Headers, HttpRequest
+
+Network = IPv4Network | IPv6Network
 
 MAX_WAITING = 20_000
 AT_ONCE = 50  # lines that the thread formats without a pause: it holds the interpreter for 0.1 ms
 _PAUSE_S = 0.001  # between them; so 40 000 lines a second can be written
 _ATOMIC_BYTES = 4096  # a pipe takes them in one piece, so that the lines of several workers do not mix
+
+
+class AccessField(NamedTuple):
+    """One member of a JSON line, for docs/operations.md."""
+
+    name: str
+    type: str
+    text: str
+
+
+FIELDS = (
+    AccessField("time", "string", "when the call arrived: RFC 3339, UTC, milliseconds"),
+    AccessField("level", "string", "`INFO`"),
+    AccessField("logger", "string", "`gateway.access`"),
+    AccessField("id", "string", "the answer's `x-request-id`"),
+    AccessField("client_id", "string or null", "the client's own `x-request-id`, if it is printable ASCII"),
+    AccessField("key", "string or null", "name of the caller's key; null: the key is unknown"),
+    AccessField("client", "string or null", "address of the client; behind `trusted_proxies`, the one they name"),
+    AccessField(
+        "api", "string", "`chat`, `responses`, …; `models`, `feedback`, `passthrough`, `operational`, or `other`"
+    ),
+    AccessField("alias", "string or null", "the model that the client named, if it is one of the config's"),
+    AccessField("upstream", "string or null", "the upstream that answered, or that was attempted last"),
+    AccessField("model", "string or null", "that upstream's own name of the model"),
+    AccessField("stream", "boolean", "whether the client asked for a stream"),
+    AccessField("status", "integer", "the HTTP status sent; 0: the client left before there was one"),
+    AccessField(
+        "outcome",
+        "string",
+        "`ok`, `client_gone`, `client_error`, `queue_full`, `upstream_error`, `timeout` or `cut`, as in the metrics",
+    ),
+    AccessField("error", "string or null", "code of the gateway's own error"),
+    AccessField("failure", "string or null", "why the last attempt at an upstream failed"),
+    AccessField("attempts", "integer", "attempts at upstreams"),
+    AccessField("input_tokens", "integer or null", "as the upstream counted them; null: it did not say"),
+    AccessField("output_tokens", "integer or null", "likewise"),
+    AccessField("cached_input_tokens", "integer or null", "a part of the input"),
+    AccessField("reasoning_tokens", "integer or null", "a part of the output"),
+    AccessField("cost_usd", "number or null", "of all attempts; null: no usage, or a target without a price"),
+    AccessField("first_token_s", "number or null", "streams: seconds to the first content"),
+    AccessField("total_s", "number", "seconds from the request's arrival to the end of the answer"),
+    AccessField("overhead_s", "number", "the gateway's own part of the time until the answer began"),
+    AccessField("trace_id", "string", "the trace in hexadecimal; absent unless the call is traced"),
+)
+"""What a JSON line holds, in this order."""
 
 
 class AccessLine(NamedTuple):
@@ -37,20 +90,28 @@ class AccessLine(NamedTuple):
     at: float
     """Unix seconds."""
     id: str
+    client_id: str
+    """The client's own id; "": it sent none."""
     key: str
     """The caller's name; "": it is unknown."""
+    client: str
+    """The client's address; "": it is unknown."""
     api: str
     alias: str
-    """With upstream and model: "" if no target was attempted, so that no name is logged that a client has invented."""
+    """"" if it is not one of the config's, so that no name is logged that a client has invented."""
     upstream: str
+    """With model: "" if no target was attempted."""
     model: str
     stream: bool
     status: int
-    outcome: Outcome
+    outcome: CountedOutcome
     error: str
-    """The code of the gateway's own error, else the last attempt's failure."""
-    attempts: int
+    """The code of the gateway's own error."""
+    failure: str
+    """Why the last attempt failed."""
+    attempts: Sequence[Attempt]
     usage: Usage | None
+    prices: Prices
     first_token_s: float | None
     """None: not a stream, or no token came."""
     total_s: float
@@ -58,32 +119,124 @@ class AccessLine(NamedTuple):
     trace: str
     """The trace id in hex; "": the call is not traced."""
 
+    @property
+    def cost_usd(self) -> float | None:
+        return self.prices.of_call(Target(self.upstream, self.model), self.usage, self.attempts)
 
-def access_line(
-    endpoint: Endpoint, call: Call | None, context: CallContext, started: float, ids: SpanIds | None = None
-) -> AccessLine:
-    """started: monotonic seconds. call: None: the request could not be read, or its key is unknown."""
-    target_state, first, now = context.target_state, context.first_content, time.monotonic()
-    attempts = context.attempts
-    return AccessLine(
-        time.time() - (now - started) if call is None else call.received,
-        "" if call is None else call.id,
-        "" if call is None else call.caller.name,
-        endpoint.api,
-        "" if call is None or target_state is None else call.alias,
-        "" if target_state is None else target_state.target.upstream,
-        "" if target_state is None else target_state.target.model,
-        call is not None and call.stream,
-        context.status,
-        context.outcome,
-        context.error_code or (attempts[-1].failure or "" if attempts else ""),
-        len(attempts),
-        context.usage,
-        None if first is None or call is None or not call.stream else first - started,
-        now - started,
-        context.overhead_s,
-        "" if ids is None else f"{ids.trace:032x}",
-    )
+
+def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
+    """The address of the client, behind proxies that are trusted: the last one that none of them vouches for.
+
+    peer: of the connection. forwarded: the values of X-Forwarded-For, in order; each proxy appends the address that it
+    was reached from, so what stands before the last untrusted address may be invented.
+    """
+    address = peer
+    named = [each.strip() for value in forwarded for each in value.decode("latin-1").split(",")]
+    while named and _within(address, trusted):
+        try:
+            address = str(ip_address(named.pop()))
+        except ValueError:
+            break
+    return address
+
+
+@lru_cache(maxsize=4096)
+def _within(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+class CallLog:
+    """The access log of the calls of one config."""
+
+    def __init__(self, log: AccessLog, prices: Prices, trusted: Sequence[Network] = ()) -> None:
+        """trusted: networks of proxies whose X-Forwarded-For is believed."""
+        self._log = log
+        self._prices = prices
+        self._trusted = tuple(trusted)
+
+    def address(self, peer: str, headers: Headers) -> str:
+        if not self._trusted:
+            return peer
+        return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], self._trusted)
+
+    def note(
+        self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+        call: Call | None,
+        context: CallContext,
+        started: float,
+        ids: SpanIds | None = None,
+    ) -> None:
+        """started: monotonic seconds. call: None: the request could not be read, or its key is unknown."""
+        target_state, first, now = context.target_state, context.first_content, time.monotonic()
+        attempts = context.attempts
+        self._log.note(
+            AccessLine(
+                time.time() - (now - started) if call is None else call.received,
+                context.id if call is None else call.id,
+                (sane_id(request.fields.get(b"x-request-id")) if call is None else call.client_id) or "",
+                context.key,
+                self.address(request.peer, request.headers) if self._trusted else request.peer,
+                endpoint.api,
+                call.alias if call is not None and context.routed else "",
+                "" if target_state is None else target_state.target.upstream,
+                "" if target_state is None else target_state.target.model,
+                call is not None and call.stream,
+                context.status,
+                "ok" if context.outcome == "ok" else logged_outcome(context),
+                context.error_code,
+                attempts[-1].failure or "" if attempts else "",
+                attempts,
+                context.usage,
+                self._prices,
+                None if first is None or call is None or not call.stream else first - started,
+                now - started,
+                context.overhead_s,
+                "" if ids is None else f"{ids.trace:032x}",
+            )
+        )
+
+    def note_page(self, page: PageCall, headers: Headers, started: float) -> None:
+        """A call outside the hot path."""
+        now = time.monotonic()
+        given = next((v for n, v in headers if n == b"x-request-id"), None)
+        self._log.note(
+            AccessLine(
+                time.time() - (now - started), page.id, sane_id(given) or "", page.key,
+                self.address(page.peer, headers), page.api, "", page.upstream, "", False, page.status, page.outcome,
+                page.error, "", (), None, self._prices, None, now - started, 0.0, "",
+            )
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class PageCall:
+    """A call outside the hot path, filled in while it is answered."""
+
+    api: str
+    peer: str
+    id: str = ""
+    key: str = ""
+    upstream: str = ""
+    status: int = 0
+    error: str = ""
+
+    @property
+    def outcome(self) -> CountedOutcome:
+        if self.status == 0:
+            return "client_gone"
+        return "ok" if self.status < 400 else "client_error" if self.status < 500 else "upstream_error"
+
+
+def logged_outcome(context: CallContext) -> CountedOutcome:
+    """As the metrics count it; a refusal before any attempt, such as of an unknown key, is the client's error too."""
+    own = bool(context.error_code) and not context.attempts and 400 <= context.status < 500
+    return "client_error" if own and not context.queue_full else counted_outcome(context)
 
 
 class AccessLog:
@@ -158,18 +311,36 @@ def pieces(lines: list[bytes]) -> list[bytes]:
 
 def as_json(line: AccessLine) -> bytes:
     """Assembled from encoded pieces, so that values which most lines share are encoded once."""
-    usage = line.usage
+    usage, cost = line.usage, line.cost_usd
     return (
-        b'{"time":"%b","level":"INFO","logger":"gateway.access","id":%b,%b"stream":%b,"status":%d,"outcome":"%b","error":%b,'
-        b'"attempts":%d,"input_tokens":%b,"output_tokens":%b,"first_token_s":%b,"total_s":%.6f,"overhead_s":%.6f%b}\n'
+        b'{"time":"%b","level":"INFO","logger":"gateway.access","id":%b,"client_id":%b,%b"client":%b,%b"stream":%b,'
+        b'"status":%d,"outcome":"%b","error":%b,"failure":%b,"attempts":%d,%b"cost_usd":%b,'
+        b'"first_token_s":%b,"total_s":%.6f,"overhead_s":%.6f%b}\n'
     ) % (
         _time(int(line.at * 1000)), orjson.dumps(line.id),
-        _named(line.key, line.api, line.alias, line.upstream, line.model),
-        b"true" if line.stream else b"false", line.status, line.outcome.encode(), _text(line.error), line.attempts,
-        b"%d" % usage.input_tokens if usage else b"null", b"%d" % usage.output_tokens if usage else b"null",
+        orjson.dumps(line.client_id) if line.client_id else b"null", _key(line.key), _text(line.client),
+        _named(line.api, line.alias, line.upstream, line.model), b"true" if line.stream else b"false", line.status,
+        line.outcome.encode(), _text(line.error), _text(line.failure), len(line.attempts),
+        _NO_TOKENS if usage is None else _tokens(usage), b"null" if cost is None else orjson.dumps(round(cost, 9)),
         b"null" if line.first_token_s is None else b"%.6f" % line.first_token_s, line.total_s, line.overhead_s,
         b',"trace_id":"%b"' % line.trace.encode() if line.trace else b"",
     )  # fmt: skip
+
+
+_NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":null,"reasoning_tokens":null,'
+
+
+def _tokens(usage: Usage) -> bytes:
+    cached, reasoning = usage.cached_input_tokens, usage.reasoning_tokens
+    return b'"input_tokens":%d,"output_tokens":%d,"cached_input_tokens":%b,"reasoning_tokens":%b,' % (
+        usage.input_tokens, usage.output_tokens,
+        b"null" if cached is None else b"%d" % cached, b"null" if reasoning is None else b"%d" % reasoning,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str) -> bytes:
+    return b'"key":%b,' % orjson.dumps(key or None)
 
 
 @lru_cache(maxsize=64)
@@ -182,18 +353,12 @@ def _time(at_ms: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _named(key: str, api: str, alias: str, upstream: str, model: str) -> bytes:
-    named = {
-        "key": key or None,
-        "api": api,
-        "alias": alias or None,
-        "upstream": upstream or None,
-        "model": model or None,
-    }
+def _named(api: str, alias: str, upstream: str, model: str) -> bytes:
+    named = {"api": api, "alias": alias or None, "upstream": upstream or None, "model": model or None}
     return orjson.dumps(named)[1:-1] + b","
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _text(text: str) -> bytes:
     return orjson.dumps(text or None)
 
@@ -205,9 +370,11 @@ def as_words(line: AccessLine) -> bytes:
     timed = [f"{line.total_s:.2f} s"]
     timed += [f"first {line.first_token_s:.2f} s"] if line.first_token_s is not None else []
     timed += [f"{line.usage.input_tokens} + {line.usage.output_tokens} tokens"] if line.usage else []
-    timed += [f"{line.attempts} attempts"] if line.attempts > 1 else []
+    timed += [f"${cost:.4g}"] if (cost := line.cost_usd) else []
+    timed += [f"{len(line.attempts)} attempts"] if len(line.attempts) > 1 else []
     timed += [line.outcome] if line.outcome != "ok" else []
-    timed += [line.error] if line.error else []
+    timed += [text for text in (line.error, line.failure) if text]
+    timed += [f"key {line.key}"] if line.key else []
     return f"{' '.join(parts)} {', '.join(timed)} [{line.id}]\n".encode("utf-8", "replace")
 
 

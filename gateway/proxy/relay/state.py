@@ -80,6 +80,12 @@ class CallContext:
     """Of an error within HTTP 200 that was passed on; None: there was none."""
     queue_full: bool = False
     """No target had room in its queue."""
+    id: str = ""
+    """The response's x-request-id, where there is no Call; "": there is one."""
+    key: str = ""
+    """The caller's name; "": it is unknown."""
+    routed: bool = False
+    """The router knows the alias and the caller may use it."""
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from typing import Any
 
 from gateway.config.derive import content_of
 from gateway.config.models import ApiKey
@@ -37,6 +38,18 @@ class KeyRing:
         if not key:
             raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
         raise InvalidKey("the API key is not known to this gateway", retry=False)
+
+
+PAGE = "gateway.page"
+"""Where an ASGI scope holds what the access log will say of the call; it has an attribute `key`."""
+
+
+def caller_of(keys: KeyRing, scope: Any) -> Caller:
+    """The owner of the key of an ASGI request, whose name goes to the access log. Raises InvalidKey."""
+    caller = keys.caller(dict(scope["headers"]))
+    if PAGE in scope:
+        scope[PAGE].key = caller.name
+    return caller
 
 
 def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:

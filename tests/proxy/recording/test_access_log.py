@@ -5,14 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
-from gateway.core.exchange import Usage
-from gateway.proxy.recording.access_log import AT_ONCE, MAX_WAITING, AccessLine, AccessLog, as_words, pieces
+import pytest
 
+from gateway.core.exchange import Attempt, Target, Usage
+from gateway.core.prices import Price, Prices
+from gateway.proxy.recording.access_log import (
+    AT_ONCE,
+    FIELDS,
+    MAX_WAITING,
+    AccessLine,
+    AccessLog,
+    as_words,
+    client_address,
+    pieces,
+)
+
+SMALL, LARGE = Target("local", "smollm2"), Target("openai", "gpt-x")
+PRICES = Prices({"smollm2": Price(1.0, 2.0), "gpt-x": Price(10.0, 100.0)})
+TRIED = (Attempt(LARGE, 500, "HTTP 500", 0.1, Usage(10, 0)), Attempt(SMALL, 200, None, 0.4, Usage(12, 34, 4)))
 LINE = AccessLine(
-    1_700_000_000.25, "0192-id", "web", "chat", "chat", "local", "smollm2", True, 200, "ok", "", 2,
-    Usage(12, 34), 0.081, 0.512, 0.0004, "",
+    1_700_000_000.25, "0192-id", "mine", "web", "192.0.2.7", "chat", "chat", "local", "smollm2", True, 200, "ok", "",
+    "", TRIED, Usage(12, 34, 4), PRICES, 0.081, 0.512, 0.0004, "",
 )  # fmt: skip
 
 
@@ -27,19 +44,65 @@ def written(json_: bool, *lines: AccessLine) -> str:
 
 def test_a_line_of_json_says_who_where_how_long_and_how_much() -> None:
     assert json.loads(written(True, LINE)) == {
-        "time": "2023-11-14T22:13:20.250Z", "level": "INFO", "logger": "gateway.access", "id": "0192-id", "key": "web",
-        "api": "chat", "alias": "chat", "upstream": "local", "model": "smollm2", "stream": True, "status": 200,
-        "outcome": "ok", "error": None, "attempts": 2, "input_tokens": 12, "output_tokens": 34, "first_token_s": 0.081,
-        "total_s": 0.512, "overhead_s": 0.0004,
+        "time": "2023-11-14T22:13:20.250Z", "level": "INFO", "logger": "gateway.access", "id": "0192-id",
+        "client_id": "mine", "key": "web", "client": "192.0.2.7", "api": "chat", "alias": "chat", "upstream": "local",
+        "model": "smollm2", "stream": True, "status": 200, "outcome": "ok", "error": None, "failure": None,
+        "attempts": 2, "input_tokens": 12, "output_tokens": 34, "cached_input_tokens": 4, "reasoning_tokens": None,
+        "cost_usd": 0.00018, "first_token_s": 0.081, "total_s": 0.512, "overhead_s": 0.0004,
     }  # fmt: skip
+
+
+def test_the_page_documents_every_member_in_its_order() -> None:
+    traced = written(True, LINE._replace(trace="ab" * 16))
+    assert [*json.loads(traced)] == [each.name for each in FIELDS]
+    rows = [f"| `{each.name}` | {each.type} | {each.text} |" for each in FIELDS]
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
+    assert "\n".join(rows) in page, "\n".join(rows)
+
+
+def test_the_type_of_each_member_is_the_documented_one() -> None:
+    empty = LINE._replace(client_id="", key="", client="", usage=None, first_token_s=None, trace="ab" * 16)
+    kinds = {"string": str, "integer": int, "number": float, "boolean": bool}
+    for text in (written(True, LINE._replace(trace="ab" * 16)), written(True, empty)):
+        for field, value in zip(FIELDS, json.loads(text).values(), strict=True):
+            kind, _, null = field.type.partition(" or ")
+            assert isinstance(value, kinds[kind]) or (null == "null" and value is None), field
+
+
+def test_a_cost_is_unknown_where_a_price_or_the_usage_is() -> None:
+    assert json.loads(written(True, LINE._replace(prices=Prices())))["cost_usd"] is None
+    assert json.loads(written(True, LINE._replace(usage=None, attempts=())))["cost_usd"] is None
+
+
+OURS = (ip_network("10.0.0.0/8"), ip_network("::1"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", ["198.51.100.9"], "192.0.2.1"),  # the connection is not a trusted proxy's
+        ("10.0.0.1", ["198.51.100.9"], "198.51.100.9"),
+        ("10.0.0.1", ["203.0.113.5, 198.51.100.9, 10.1.1.1"], "198.51.100.9"),  # the first may be invented
+        ("10.0.0.1", ["203.0.113.5", "198.51.100.9"], "198.51.100.9"),  # two headers are one list
+        ("10.0.0.1", ["10.2.2.2"], "10.2.2.2"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["<script>, 10.3.3.3"], "10.3.3.3"),
+        ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("::1", ["2001:db8::9"], "2001:db8::9"),
+        ("", ["198.51.100.9"], ""),
+    ],
+)
+def test_only_trusted_proxies_name_the_client(peer: str, forwarded: list[str], client: str) -> None:
+    assert client_address(peer, [each.encode() for each in forwarded], OURS) == client
 
 
 def test_a_line_of_words_is_for_people() -> None:
     assert written(False, LINE) == (
-        "22:13:20.250 200 chat → local/smollm2 0.51 s, first 0.08 s, 12 + 34 tokens, 2 attempts [0192-id]\n"
+        "22:13:20.250 200 chat → local/smollm2 0.51 s, first 0.08 s, 12 + 34 tokens, $0.00018, 2 attempts, key web "
+        "[0192-id]\n"
     )
     refused = LINE._replace(
-        alias="", upstream="", status=401, outcome="upstream_error", error="invalid_api_key", usage=None
+        alias="", upstream="", status=401, outcome="client_error", error="invalid_api_key", usage=None, attempts=()
     )
     assert b"401 chat 0.51 s" in as_words(refused)
     assert b"invalid_api_key" in as_words(refused)

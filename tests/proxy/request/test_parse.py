@@ -27,7 +27,7 @@ def read(
     root: bytes = b"/v1",
     query: bytes = b"",
 ) -> Call:
-    source: Any = SimpleNamespace(loop=None)
+    source: Any = SimpleNamespace(loop=None, peer="192.0.2.1")
     given = [*(headers or {}).items()]
     request = ServerRequest(source, b"POST", root + path, query, given, keep_alive=True, http10=False)
     body = body if isinstance(body, bytes) else json.dumps(body).encode()

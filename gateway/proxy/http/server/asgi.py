@@ -74,6 +74,7 @@ class AsgiRequest:
         self.method: bytes = scope["method"].encode()
         self.path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
+        self.peer: str = (scope.get("client") or ("",))[0]
         self.headers: Headers = scope["headers"]
         self.fields: Mapping[bytes, bytes] = dict(self.headers)
         self._receive = receive

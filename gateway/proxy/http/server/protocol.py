@@ -62,6 +62,7 @@ class HttpProtocol(asyncio.Protocol):
     ) -> None:
         self.loop = _loop or asyncio.get_running_loop()
         self.app = config.loaded_app
+        self.peer = ""
         self.paused = False
         self.gone = False
         self._direct: DirectApp | None = getattr(self.app, "direct", None)
@@ -100,6 +101,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
         self._out = WriteQueue(self._direct.outbox if self._direct is not None else WriteBatcher(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()

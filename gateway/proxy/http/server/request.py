@@ -17,6 +17,8 @@ class BodySource(Protocol):
     """What a request needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
+    peer: str
+    """The client's address; "": it has none."""
 
     def read_more(self) -> None:
         """Reads more of the body; sends 100 Continue first if the client waits for it."""
@@ -44,6 +46,7 @@ class ServerRequest:
         "keep_alive",
         "method",
         "path",
+        "peer",
         "query",
         "size",
         "wanted",
@@ -64,6 +67,7 @@ class ServerRequest:
         self.path = path
         self.query = query
         self.headers = headers
+        self.peer = source.peer
         self.fields: Mapping[bytes, bytes] = dict(headers)
         self.keep_alive = keep_alive  # the client may send another request on this connection
         self.http10 = http10

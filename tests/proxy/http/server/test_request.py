@@ -22,6 +22,7 @@ class Source:
 
     def __init__(self, *pieces: bytes, gone: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
+        self.peer = ""
         self.pieces = list(pieces)
         self.gone = gone
         self.request: ServerRequest
