@@ -174,6 +174,11 @@ class Limits(Section):
     """Size of a request body; a larger one gets HTTP 413."""
     drain_s: Positive = 30.0
     """Seconds that calls in flight may take to finish when the gateway stops."""
+    connections: Annotated[int, Field(ge=1)] | None = None
+    """Client connections of one worker; a further one gets HTTP 503. Default: half of the files that the process may
+    open, 10000 at most."""
+    connections_per_address: Annotated[int, Field(ge=1)] | None = None
+    """Client connections of one worker from one address. Default: no limit, as behind a proxy all have one address."""
 
 
 class MetricsConfig(Section):

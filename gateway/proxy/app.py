@@ -230,6 +230,10 @@ class App:
         else:
             await self._refuse(client, endpoint, call, context, error)
 
+    def count_refused(self, error: GatewayError) -> None:
+        metrics = self.gateway.metrics
+        metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
+
     async def _refuse(
         self,
         client: ClientConnection,
@@ -239,8 +243,7 @@ class App:
         error: GatewayError,
     ) -> None:
         """Sends the gateway's own error as the response, and notes it in the context for the record."""
-        metrics = self.gateway.metrics
-        metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
+        self.count_refused(error)
         context.ended = True
         context.status = error.status
         context.error_code = error.code or error.type

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process as UvicornWorker
 
 from gateway.config.environment import WorkerEnvironment, export_to_workers, shared_metrics, worker_environment
 from gateway.config.loading import load
@@ -33,6 +35,8 @@ from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.http.server import listen_queue
+from gateway.proxy.http.server.connection_limits import ConnectionLimits, raise_file_limit
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.recording.access_log import AccessLog
@@ -61,9 +65,10 @@ def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> No
     config = load_served(config_path)
     served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
     log_format.begin(config.log)
+    raise_file_limit()
     try:
         if workers == 1:
-            _Server(server_settings(Process(served, config), config, host, port, 1)).run()
+            GatewayServer(server_settings(Process(served, config), config, host, port, 1)).run()
         else:
             _several(server_settings("gateway.proxy.serve:create", config, host, port, workers), served)
     except SystemExit as error:  # uvicorn has logged the reason
@@ -81,8 +86,13 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
         sys.exit(STARTUP_FAILURE)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn exits by the signal that stopped it; this server exits with code 0 after a requested stop."""
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server, which stops differently: it first accepts what the kernel has queued, and it exits with code 0
+    after a requested stop, not by the signal."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await listen_queue.drain(sock.fileno() for server in self.servers for sock in server.sockets)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -91,12 +101,57 @@ class _Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
+class _Worker(UvicornWorker):
+    """One worker process, seen from its parent and, once pickled, from itself."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = GatewayServer(self.config)
+        return self._server
+
+
 class _Workers(Multiprocess):
+    """The parent of the workers."""
+
+    def init_processes(self) -> None:
+        self.processes = [self._started() for _ in range(self.processes_num)]
+
+    def handle_ttin(self) -> None:
+        self.processes_num += 1
+        self.processes.append(self._started())
+
+    def _started(self) -> UvicornWorker:
+        worker = _Worker(self.config, self.sockets)
+        worker.start()
+        return worker
+
+    def keep_subprocess_alive(self) -> None:
+        """Replaces workers that have died or hang. One that could not start would fail again, and stops the parent."""
+        for index, worker in enumerate(self.processes):
+            if self.should_exit.is_set() or worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                continue
+            worker.kill()
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:
+                log.error("worker %s failed to start; the parent process stops", worker.pid)
+                self.should_exit.set()
+            elif not self.should_exit.is_set():
+                log.warning("worker %s died (%s); another one starts", worker.pid, _how(worker.exitcode))
+                self.processes[index] = self._started()
+
     def handle_hup(self) -> None:
         """Each worker reloads the config itself; uvicorn would restart them and wait for their streams to end."""
         for worker in self.processes:
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGHUP)
+
+
+def _how(exitcode: int | None) -> str:
+    """How a process ended, for people: "SIGKILL" or "exit code 1"."""
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    return signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
 
 
 def is_loopback(host: str) -> bool:
@@ -159,6 +214,8 @@ class Process:
         self.direct: App | None = None
         """The app, if no middleware stands before it: then the server calls it without ASGI."""
         self.access: AccessLog | None = None
+        self.connections: ConnectionLimits | None = None
+        """The limits that the server asks for each new connection."""
         self._front: Any = None  # the app, behind CORS if that is configured
 
     def _load(self, path: Path) -> tuple[Config, bool]:
@@ -209,6 +266,7 @@ class Process:
             here, recall = self._served.loopback, corridor.state.recall
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
+            self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused)
             metrics.config_ok.set(not self._refused)
             app.config_refused = self._refused
             reload = Reload(self._served.config, app, parts)
@@ -262,6 +320,11 @@ class Process:
             yield
             server.should_exit = True
             await serving
+
+
+def _connection_limits(app: App) -> tuple[int | None, int | None]:
+    limits = app.gateway.config.limits
+    return limits.connections, limits.connections_per_address
 
 
 def _spans(config: Config) -> Spans | None:

@@ -1,12 +1,17 @@
 """One client connection: requests in, responses out, one at a time. uvicorn's `http` setting.
 
-Everything a client controls is bounded: the size and duration of a request's head, the buffered part of a body, idle
-time. Pipelined requests wait until the previous response is complete.
+Everything a client controls is bounded: the number and size of a request's headers and their duration, the buffered
+part of a body, idle time, and how long it may leave a response unread. Pipelined requests wait, unparsed, until the
+previous response is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
 from collections import deque
 from collections.abc import Collection, Coroutine
 from functools import partial
@@ -17,8 +22,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.http.server.asgi import run_asgi
+from gateway.proxy.http.server.connection_limits import ConnectionLimits
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
@@ -27,6 +33,8 @@ from gateway.proxy.types import ClientConnection, Headers, HttpRequest
 
 HIGH_WATER = 64 * 1024  # buffered body bytes; above, the socket is not read
 BULK_BYTES = 128 * 1024  # a body of at least this length bypasses the parser, which would copy it
+SLICE_BYTES = 4096  # the parser gets larger reads in slices, and nothing beyond the one in which a request ends
+MAX_HEADERS = 200  # as of an upstream's response
 
 
 class DirectApp(Protocol):
@@ -49,8 +57,10 @@ class HttpProtocol(asyncio.Protocol):
 
     max_head_bytes = 64 * 1024
     body_s = 60.0  # between two pieces of a body
+    write_s = 60.0  # in which a client must have read something of what is waiting for it
     linger_s = 2.0  # how long the rest of a refused request is still read
     fresh_grace_s = 0.1  # in which a new connection may still send a request when the server stops
+    idle_grace_s = 0.5  # the same for one that has carried requests: one may be on its way, and is not retried
     head_s = 20.0  # from the connection, or the first bytes of a head, to the end of the head
 
     def __init__(
@@ -66,6 +76,9 @@ class HttpProtocol(asyncio.Protocol):
         self.paused = False
         self.gone = False
         self._direct: DirectApp | None = getattr(self.app, "direct", None)
+        self._limits: ConnectionLimits | None = getattr(self.app, "connections", None)
+        self._address = ""
+        self._admitted = False
         self._app_state = app_state
         self._state = server_state
         self._idle_s = float(config.timeout_keep_alive)
@@ -79,6 +92,8 @@ class HttpProtocol(asyncio.Protocol):
         self._request: ServerRequest | None = None  # the one being answered
         self._answer: ResponseWriter | None = None
         self._waiting: deque[ServerRequest] = deque()
+        self._unparsed = b""  # what arrived behind the request that is being answered
+        self._unread = (0, 0.0)  # bytes that the client has not taken, and since when their number is the same
         self._received = 0  # bytes of the current read
         self._head_too_large = False
         self._non_body_bytes = 0  # bytes since the last body byte
@@ -106,14 +121,31 @@ class HttpProtocol(asyncio.Protocol):
         self._out = WriteQueue(self._direct.outbox if self._direct is not None else WriteBatcher(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
-        self._timer = self.loop.call_later(self.head_s, self._check_timeouts)
+        if self._limits is not None:
+            peer = self._transport.get_extra_info("peername")
+            self._address = peer[0] if isinstance(peer, tuple) else ""
+            error = self._limits.admit(self._address)
+            if error is not None:
+                self._turn_away(error, explain=self._limits.can_explain)
+                return
+        self._admitted = True
+        self._timer = self.loop.call_later(self._check_s, self._check_timeouts)
+
+    def _turn_away(self, error: GatewayError, *, explain: bool) -> None:
+        if explain:
+            self._send_error(error)
+        else:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
         self._out.drop()
         self._state.connections.discard(self)
+        if self._limits is not None:
+            self._limits.closed(self._address, admitted=self._admitted)
         if self._timer is not None:
             self._timer.cancel()
+        self._unparsed = b""
         self.resume_writing()
         for request in (self._receiving, self._request):
             if request is not None:
@@ -127,26 +159,81 @@ class HttpProtocol(asyncio.Protocol):
             data = self._bypass_parser(data)
             if not data:
                 return
+        size = len(data)
+        if self._unparsed or (self._request is not None and self._receiving is None):
+            self._hold_back(data)
+        elif size > SLICE_BYTES:
+            self._parse_in_slices(data)
+        elif self._parse(data, size):
+            self._begin_next()
+
+    def _parse_in_slices(self, data: bytes) -> None:
+        """Parses up to the end of the slice in which a request ends; the rest waits until that one is answered."""
+        view, at = memoryview(data), 0
+        while at < len(data):
+            piece = view[at : at + (SLICE_BYTES if self._receiving is None else self._receiving.lacks or SLICE_BYTES)]
+            if not self._parse(piece, len(piece)):
+                return
+            at += len(piece)
+            if self._waiting and self._receiving is None:
+                self._hold_back(data[at:])
+                break
+        self._begin_next()
+
+    def _hold_back(self, data: bytes) -> None:
+        """Keeps what was sent behind a request until that is answered. A little of it does not stop the reading, as
+        only a connection that is read tells that its client has left."""
+        self._unparsed += data
+        if len(self._unparsed) > SLICE_BYTES:
+            self._pause()
+
+    def _parse(self, data: bytes | memoryview, size: int) -> bool:
+        """Gives bytes to the parser. Returns False if they are refused.
+
+        A request that offers an upgrade (Java's clients offer h2c) is answered in HTTP/1.1; the parser stops after its
+        head.
+        """
         if self._head_bytes:
-            self._head_bytes += len(data)
+            self._head_bytes += size
         receiving = self._receiving
         size_before = receiving.size if receiving is not None else 0
-        self._received = len(data)
+        self._received = size
         try:
-            self._feed(data)
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                self._continue_behind(bytes(data), upgrade)
         except HttpParserError:
             if self._head_too_large:
-                self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
+                self._refuse_head()
             else:
                 self._refuse(400, "the bytes are not an HTTP/1.1 request")
-            return
+            return False
         if receiving is not None:
             if receiving is self._receiving:
-                self._received_body(len(data), receiving.size - size_before)
+                self._received_body(size, receiving.size - size_before)
         elif self._head_bytes == 1 and not self._waiting:
-            self._head_bytes = len(data)  # all of it belongs to one head
-        self._begin_next()
-        if self._head_bytes > self.max_head_bytes and not self._lingering:
+            self._head_bytes = size  # all of it belongs to one head
+        if (self._head_bytes > self.max_head_bytes or self._headers[MAX_HEADERS:]) and not self._lingering:
+            self._refuse_head()
+            return False
+        return True
+
+    def _continue_behind(self, data: bytes, upgrade: HttpParserUpgrade) -> None:
+        """Parses what follows the head of a request that offered an upgrade. Raises HttpParserError."""
+        data = self._decline_upgrade(data[upgrade.args[0] :])
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as another:
+                data = self._decline_upgrade(data[another.args[0] :])
+            else:
+                return
+
+    def _refuse_head(self) -> None:
+        if self._headers[MAX_HEADERS:]:
+            self._refuse(431, f"the request has more than {MAX_HEADERS} headers")
+        else:
             self._refuse(431, f"the request's headers are above {self.max_head_bytes >> 10} KB")
 
     def _received_body(self, received: int, body_bytes: int) -> None:
@@ -164,17 +251,6 @@ class HttpProtocol(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-
-    def _feed(self, data: bytes) -> None:
-        """Raises HttpParserError. A request that offers an upgrade (Java's clients offer h2c) is answered in HTTP/1.1;
-        the parser stops after its head."""
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                data = self._decline_upgrade(data[upgrade.args[0] :])
-            else:
-                return
 
     def on_message_begin(self) -> None:
         self._headers = []
@@ -271,7 +347,7 @@ class HttpProtocol(asyncio.Protocol):
             self._close_after_rest(more=self._receiving is not None)
             return
         self._since = self.loop.time()
-        if self._waiting:
+        if self._waiting or self._unparsed:
             self.loop.call_soon(
                 self._continue_with_next
             )  # not a direct call: a hundred pipelined requests would recurse
@@ -279,9 +355,14 @@ class HttpProtocol(asyncio.Protocol):
             self._resume()
 
     def _continue_with_next(self) -> None:
-        if not (self._lingering or self.gone or self._transport.is_closing()):
-            self._resume()
+        if self._lingering or self.gone or self._transport.is_closing():
+            return
+        if self._waiting:
             self._begin_next()
+        else:
+            data, self._unparsed = self._unparsed, b""
+            self._resume()
+            self.data_received(data)
 
     def read_more(self) -> None:
         if self._continue and not self.gone:
@@ -290,18 +371,15 @@ class HttpProtocol(asyncio.Protocol):
         self._resume()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when it stops: no further request on this connection."""
+        """Called by uvicorn when it stops: the next response, if one is still asked for, is this connection's last."""
         self._closing = True
         if self._request is None:
-            if self._fresh:
-                self.loop.call_later(self.fresh_grace_s, self._close_if_fresh)
-            else:
-                self._close()
+            self.loop.call_later(self.fresh_grace_s if self._fresh else self.idle_grace_s, self._close_if_unused)
         elif self._answer is not None:
             self._answer.close_after()
 
-    def _close_if_fresh(self) -> None:
-        if self._fresh and not self.gone:
+    def _close_if_unused(self) -> None:
+        if self._request is None and not (self.gone or self._lingering):
             self._close()
 
     def _bypass_parser(self, data: bytes) -> bytes:
@@ -377,15 +455,35 @@ class HttpProtocol(asyncio.Protocol):
     def _check_timeouts(self) -> None:
         """One timer for the life of the connection: checks the current limit, and sleeps until it can have passed."""
         now, limit_s = self.loop.time(), self._current_limit_s()
+        if self._stuck(now):
+            self.abort()
+            return
         if limit_s is not None and now - self._since >= limit_s:
-            self._timer = None
+            if self._lingering:
+                return
             if self._head_bytes or self._fresh:
                 self._refuse(408, "the request's headers did not arrive in time")
             else:
                 self._close()
-            return
-        wait_s = self.head_s if limit_s is None else min(self.head_s, self._since + limit_s - now)
-        self._timer = self.loop.call_later(wait_s, self._check_timeouts)
+            limit_s = None
+        if not self._lingering:
+            wait_s = self._check_s if limit_s is None else min(self._check_s, self._since + limit_s - now)
+            self._timer = self.loop.call_later(wait_s, self._check_timeouts)
+
+    @property
+    def _check_s(self) -> float:
+        return min(self.head_s, self.write_s)
+
+    def _stuck(self, now: float) -> bool:
+        """Whether the client has read nothing for `write_s` of what it was sent."""
+        unread = self._transport.get_write_buffer_size()
+        if unread:
+            unread += _unsent(self._transport)
+        size, since = self._unread
+        if unread == 0 or unread != size:
+            self._unread = (unread, now)
+            return False
+        return now - since >= self.write_s
 
     def _current_limit_s(self) -> float | None:
         """How long the present state may last, in seconds; None: unlimited, a response is being made."""
@@ -400,12 +498,18 @@ class HttpProtocol(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Sends an error, unless a response is being written, and closes."""
         if self._request is None:
-            body = BadRequest(message).body()
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            self._out.write(STATUS_LINES[status] + head + body)
-            self._close_after_rest(more=True)
+            error = BadRequest(message)
+            error.status = status
+            self._send_error(error)
         else:
             self._close()
+
+    def _send_error(self, error: GatewayError) -> None:
+        body = error.body()
+        lines = [b"%b: %b\r\n" % header for header in error.headers()]
+        lines.append(b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body))
+        self._out.write(STATUS_LINES[error.status] + b"".join(lines) + body)
+        self._close_after_rest(more=True)
 
     def _close_after_rest(self, *, more: bool) -> None:
         """Closes the connection. more: bytes of the request may still arrive.
@@ -441,6 +545,16 @@ class HttpProtocol(asyncio.Protocol):
             "headers": request.headers,
             "state": self._app_state.copy(),
         }
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes in the kernel that the peer has not acknowledged: it reads, if their number falls."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    with contextlib.suppress(OSError):
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0
 
 
 def _origin_form(target: bytes) -> bytes:

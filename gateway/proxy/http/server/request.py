@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from gateway.proxy.request.upload import too_large
 from gateway.proxy.types import ClientGone, Headers
 
+SMALL_BYTES = 512  # a piece below this is copied into the one before: an object for each would take many times its size
+COLLECTED_BYTES = 64 * 1024  # ... up to this size
+
 ASSEMBLED_BYTES = 256 * 1024  # a body above this is assembled while it arrives, in a buffer of its length: one copy
 
 
@@ -79,7 +82,7 @@ class ServerRequest:
         self.held = 0  # of these, bytes not taken by receive() yet
         self._source = source
         self._loop = source.loop
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []  # the first is never a bytearray
         self._assembled: BytesIO | None = None  # a buffer of the body's full length, filled from its start
         self._end_received = False  # receive() has returned the end of the body
         self._waiter: asyncio.Future[None] | None = None
@@ -102,7 +105,7 @@ class ServerRequest:
         pieces, assembled = self._pieces, self._assembled
         if assembled is not None:
             return assembled.getvalue()  # without a copy
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[return-value]  # the first is bytes
 
     async def receive(self) -> dict[str, Any]:
         try:
@@ -128,10 +131,25 @@ class ServerRequest:
         self.size += len(piece)
         if not self.closed:  # once answered, the rest is read only to find the next request
             self.held += len(piece)
-            if self._assembled is None:
-                self._pieces.append(piece)
-            else:
+            if self._assembled is not None:
                 self._assembled.write(piece)
+            elif self._pieces and len(piece) < SMALL_BYTES:
+                self._collect(piece)
+            else:
+                self._pieces.append(piece)
+
+    def _collect(self, piece: bytes) -> None:
+        last = self._pieces[-1]
+        if isinstance(last, bytearray) and len(last) < COLLECTED_BYTES:
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    @property
+    def lacks(self) -> int:
+        """Bytes of the body that have not arrived; 0: none, or its length was not announced."""
+        length = self.fields.get(b"content-length")
+        return int(length) - self.size if length is not None else 0
 
     def wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -31,6 +31,14 @@ class Talk:
                     _, writer = await asyncio.open_connection(*self.writer.get_extra_info("peername"))
                     writer.close()
 
+    async def another(self) -> Talk:
+        """Another connection to the same server."""
+        reader, writer = await asyncio.open_connection(*self.writer.get_extra_info("peername"))
+        return Talk(reader, writer, self.server)
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.005)
+
     async def say(self, data: bytes) -> None:
         self.writer.write(data)
         with contextlib.suppress(ConnectionError):
@@ -62,7 +70,13 @@ async def talk() -> AsyncIterator[Talking]:
             keep_alive_s = limits.pop("keep_alive_s", 5)
             kind = type("Limited", (HttpProtocol,), limits)
             config = uvicorn.Config(
-                app, http=kind, lifespan="off", log_config=None, port=0, timeout_keep_alive=keep_alive_s
+                app,
+                http=kind,
+                lifespan="off",
+                log_config=None,
+                proxy_headers=False,
+                port=0,
+                timeout_keep_alive=keep_alive_s,
             )
             server = uvicorn.Server(config)
             sock = stack.enter_context(contextlib.closing(config.bind_socket()))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from gateway.proxy.http.server.request import ServerRequest
 
 
 class App:
@@ -99,7 +103,7 @@ async def test_trailers_are_no_headers(talk: Any) -> None:
 OVERSIZED = {
     "one long header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 80_000,
     "one long header, whole": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 80_000 + b"\r\n\r\n",
-    "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000,
+    "headers of 1 KB": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: %b\r\n" % (b"y" * 1000) * 80,
     "a long path": b"GET /" + b"y" * 80_000,
 }
 
@@ -208,6 +212,101 @@ async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> No
     read.set()
     assert b"8000000" in await line.until(b"0\r\n\r\n")
     await sending
+
+
+@pytest.mark.parametrize("piece", [400, 400_000])
+async def test_a_request_has_at_most_200_headers(talk: Any, piece: int) -> None:
+    app = App()
+    line = await talk(app)
+    await line.say(b"GET /fine HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n")
+    await line.until(b"ok")
+    raw = b"GET /many HTTP/1.1\r\n" + b"X: y\r\n" * 201 + b"\r\n"
+    for at in range(0, len(raw), piece):
+        await line.say(raw[at : at + piece])
+    came = await line.rest()
+    assert came.startswith(b"HTTP/1.1 431 ")
+    assert b"more than 200 headers" in came
+    assert [path for path, _ in app.heard] == ["/fine"]
+
+
+async def test_pipelined_requests_wait_unparsed(talk: Any) -> None:
+    """13 000 requests in a read take 1.3 KB each once they are parsed; at most those of one slice are."""
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    line = await talk(app)
+    before = sum(isinstance(each, ServerRequest) for each in gc.get_objects())
+    n = 13_000
+    sending = asyncio.get_running_loop().create_task(line.say(b"GET / HTTP/1.1\r\n\r\n" * n))
+    await begun.wait()
+    parsed = sum(isinstance(each, ServerRequest) for each in gc.get_objects()) - before
+    assert 1 <= parsed <= 250
+    release.set()
+    for _ in range(n):
+        await line.until(b"ok")
+    await sending
+
+
+async def test_a_client_that_reads_nothing_is_left(talk: Any) -> None:
+    """Also once the response is complete, and when it was not a stream."""
+    failed = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+        failed.set()
+
+    line = await talk(app, write_s=0.2)
+    await line.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await failed.wait()
+    async with asyncio.timeout(30):
+        while line.server.server_state.connections:
+            await line.pause()
+
+
+async def test_a_client_that_reads_slowly_is_kept(talk: Any) -> None:
+    """Each pause is below write_s, and all together are above it."""
+    size = 8_000_000
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": b"x" * size})
+
+    line = await talk(app, write_s=1.5)
+    await line.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await line.until(b"\r\n\r\n")
+    came = 0
+    while came < size:
+        piece = await line.reader.read(1 << 20)
+        assert piece, f"cut after {came} bytes"
+        came += len(piece)
+        await asyncio.sleep(0.02)
+
+
+async def test_tiny_chunks_take_no_more_than_their_bytes(talk: Any) -> None:
+    tracemalloc.start()
+    try:
+        held = ServerRequest(Source(), b"POST", b"/", b"", [], keep_alive=True, http10=False)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100_000):
+            held.add(b"ab")
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
+        held.complete = True
+        assert await held.body(1 << 20) == b"ab" * 100_000
+    finally:
+        tracemalloc.stop()
+
+
+class Source:
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def read_more(self) -> None: ...
 
 
 async def test_an_idle_connection_is_closed_silently(talk: Any) -> None:

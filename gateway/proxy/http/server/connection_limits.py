@@ -1,0 +1,76 @@
+"""How many client connections a process keeps, in all and from one address. No sockets."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from collections.abc import Callable
+
+from gateway.core.errors import GatewayError, Overloaded
+
+MOST = 10_000  # where neither the config nor the limit of open files says less
+_SPARE_FILES = 100  # for listeners, logs, the stream server, metrics
+_FAREWELLS = 64  # refused connections that may wait at once for their client to read the reason
+
+
+def default_limit() -> int:
+    """Half of the files that this process may open, as each call needs one for the upstream too; 10 000 at most."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST if files == resource.RLIM_INFINITY else max(16, min(MOST, (files - _SPARE_FILES) // 2))
+
+
+def raise_file_limit() -> None:
+    """Lets this process and its children open as many files as its user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class ConnectionLimits:
+    """Counts connections, and refuses those above the limits."""
+
+    def __init__(
+        self,
+        limits: Callable[[], tuple[int | None, int | None]],
+        on_refused: Callable[[GatewayError], None] = lambda error: None,
+    ) -> None:
+        """limits: (in all, from one address) in force; None: the default, which for one address is no limit."""
+        self.open = 0
+        self.refused = 0
+        """Refused connections that are not closed yet."""
+        self._by_address: Counter[str] = Counter()
+        self._limits = limits
+        self._on_refused = on_refused
+        self._default = default_limit()
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether another refused connection may stay open until its client has read why."""
+        return self.refused < _FAREWELLS
+
+    def admit(self, address: str) -> GatewayError | None:
+        """Counts a new connection; or returns why it is refused, and counts that."""
+        most, most_from_one = self._limits()
+        error: GatewayError | None = None
+        if self.open >= (self._default if most is None else most):
+            error = Overloaded("the gateway has too many open connections", retry_after_s=1)
+        elif most_from_one is not None and self._by_address[address] >= most_from_one:
+            error = Overloaded("too many open connections from this address", retry_after_s=1)
+        if error is None:
+            self.open += 1
+            self._by_address[address] += 1
+            return None
+        error.code = "too_many_connections"
+        self.refused += 1
+        self._on_refused(error)
+        return error
+
+    def closed(self, address: str, *, admitted: bool) -> None:
+        if not admitted:
+            self.refused -= 1
+            return
+        self.open -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]

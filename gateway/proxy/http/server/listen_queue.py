@@ -1,0 +1,63 @@
+"""Closing a listening socket without losing the connections that the kernel has already accepted for it.
+
+With SO_REUSEPORT each worker has an accept queue of its own, and closing the socket resets whatever waits there: those
+clients have connected, and perhaps sent a request, so nobody may retry for them. Before it is closed, the socket
+therefore takes no further SYN, and the loop accepts what is queued. A client whose SYN was dropped repeats it after a
+second, and is then refused, which every proxy takes as "ask the next server".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import select
+import socket
+import struct
+import sys
+from collections.abc import Iterable
+
+HANDSHAKE_S = 0.05  # for handshakes whose SYN was answered: longer than a round trip within a data centre
+_QUEUE_S = 5.0  # how long the loop may take to accept a full queue
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; the same on x86 and ARM
+_DROP_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)  # struct sock_filter of linux/filter.h
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte at offset 13 of the TCP header, its flags
+        (0x45, 0, 1, 0x02),  # if SYN is set, go on; else skip one
+        (0x06, 0, 0, 0),  # drop
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep
+    )
+)
+
+
+def refuse_new(descriptor: int) -> bool:
+    """Makes a listening socket drop every further SYN. Returns False where the kernel cannot do that."""
+    if sys.platform != "linux":
+        return False
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    filtering = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtering)
+        return True
+    return False
+
+
+async def drain(descriptors: Iterable[int], handshake_s: float = HANDSHAKE_S) -> None:
+    """Returns when the accept queues of listening sockets are empty and stay so. The loop accepts meanwhile."""
+    descriptors = list(descriptors)
+    if any([refuse_new(descriptor) for descriptor in descriptors]):
+        await asyncio.sleep(handshake_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_QUEUE_S):
+            while _queued(descriptors):  # noqa: ASYNC110 - the loop, not this task, accepts them
+                await asyncio.sleep(0)
+
+
+def _queued(descriptors: list[int]) -> bool:
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

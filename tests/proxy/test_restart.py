@@ -1,0 +1,264 @@
+"""What callers feel while gateways restart and upstreams fail: two gateways behind nginx, asked 50 times a second, half
+of it for streams. The long test prints a table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+RATE = 50  # calls a second
+NGINX_CONF = """
+worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log {directory}/nginx.log warn;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  upstream gateways {{ {servers} keepalive 16; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://gateways; proxy_http_version 1.1; proxy_set_header connection "";
+      proxy_buffering off; proxy_read_timeout 60s;
+    }}
+  }}
+}}
+"""
+
+
+@dataclass
+class Child:
+    """A process that can be stopped, killed and started again with the same command."""
+
+    command: list[str]
+    log: Path
+    url: str
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = await asyncio.create_subprocess_exec(*self.command, stdout=out, stderr=out)
+        async with asyncio.timeout(60):
+            while not await self.answers():
+                await asyncio.sleep(0.05)
+
+    async def answers(self) -> bool:
+        with contextlib.suppress(httpx2.HTTPError):
+            async with httpx2.AsyncClient() as client:
+                return (await client.get(self.url)).status_code < 500
+        return False
+
+    def tell(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def ended(self) -> None:
+        assert self.process is not None
+        async with asyncio.timeout(60):
+            await self.process.wait()
+
+    async def kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.tell(signal.SIGKILL)
+            await self.ended()
+
+    async def restart(self) -> None:
+        self.tell(signal.SIGTERM)
+        await self.ended()
+        await self.start()
+
+
+@dataclass
+class Load:
+    """Open-loop traffic: a call every 20 ms, whatever became of the others."""
+
+    url: str
+    outcomes: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0.0
+
+    @property
+    def lost(self) -> int:
+        return self.outcomes.total() - self.outcomes["ok"]
+
+    async def during(self, what: Callable[[], Awaitable[None]], at_least: int) -> None:
+        """Asks while `what` runs, and then on until there are `at_least` calls."""
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        async with (
+            httpx2.AsyncClient(base_url=self.url, timeout=60, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            doing = group.create_task(_awaited(what()))
+            started, n = time.monotonic(), 0
+            while n < at_least or not doing.done():
+                group.create_task(self._call(client, stream=n % 2 == 0))
+                n += 1
+                await asyncio.sleep(max(0.0, started + n / RATE - time.monotonic()))
+
+    async def _call(self, client: httpx2.AsyncClient, *, stream: bool) -> None:
+        body = {"model": "chat", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+        began = time.monotonic()
+        try:
+            reply = await client.post("/v1/chat/completions", json=body)
+            whole = reply.text.endswith("data: [DONE]\n\n") if stream else bool(json.loads(reply.content)["choices"])
+            outcome = "ok" if reply.status_code == 200 and whole else f"HTTP {reply.status_code}, whole: {whole}"
+        except (httpx2.HTTPError, ValueError, KeyError) as error:
+            outcome = f"{type(error).__name__}"
+        self.outcomes[outcome] += 1
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+
+async def _awaited(what: Awaitable[None]) -> None:
+    await what
+
+
+@dataclass
+class Fleet:
+    upstreams: list[Child]
+    gateways: list[Child]
+    config: Path
+    url: str
+
+    async def rolling_restart(self) -> None:
+        for gateway in self.gateways:
+            await gateway.restart()
+
+
+@pytest.fixture(params=[2])
+async def fleet(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Any, stream_url: str, stream_name: str
+) -> AsyncIterator[Fleet]:
+    """param: workers of the second gateway; the first has two."""
+    if NGINX is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    fakes, gateways, [front] = servers.free_ports(2), servers.free_ports(2), servers.free_ports(1)
+    config = tmp_path / "gateway.yaml"
+    config.write_text(yaml.safe_dump(_config(fakes, stream_url, stream_name)))
+    me, directory = [sys.executable, "-m", "gateway"], tmp_path / "nginx"
+    directory.mkdir()
+    # Without max_fails=0 nginx asks a gateway that refused a connection not again for ten seconds.
+    lines = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in gateways)
+    (directory / "nginx.conf").write_text(NGINX_CONF.format(directory=directory, servers=lines, port=front))
+    children = [
+        Child([*me, "fake", "--port", str(p), "--tokens", "5", "--delay-s", "0.05"], tmp_path / f"fake-{p}", _at(p))
+        for p in fakes
+    ]
+    for port, workers in zip(gateways, ("2", str(request.param)), strict=True):
+        serve = [*me, "serve", "--config", str(config), "--workers", workers, "--port", str(port)]
+        children.append(
+            Child([*serve, "--data", str(tmp_path / str(port))], tmp_path / f"gw-{port}", _at(port) + "health")
+        )
+    children.append(Child([NGINX, "-c", f"{directory}/nginx.conf"], tmp_path / "nginx.out", _at(front) + "health"))
+    async with contextlib.AsyncExitStack() as stack:
+        for child in children:
+            stack.push_async_callback(child.kill)
+        await asyncio.gather(*(child.start() for child in children[:4]))
+        await children[4].start()
+        stack.callback(children[4].tell, signal.SIGTERM)
+        yield Fleet(children[:2], children[2:4], config, _at(front))
+
+
+def _at(port: int) -> str:
+    return f"http://127.0.0.1:{port}/"
+
+
+def _config(fakes: list[int], stream_url: str, stream_name: str) -> dict[str, Any]:
+    return {
+        "open": True,
+        "upstreams": {f"u{i}": {"kind": "openai", "base_url": _at(port) + "v1"} for i, port in enumerate(fakes)},
+        "models": {
+            "chat": {
+                "targets": [{"upstream": "u0", "model": "m"}],
+                "fallback": [{"upstream": "u1", "model": "m"}],
+                "timeouts": {"connect_s": 1, "first_token_s": 2, "answer_s": 3, "idle_s": 2, "total_s": 30},
+            }
+        },
+        "stream": {"url": stream_url, "name": stream_name},
+    }
+
+
+@pytest.mark.parametrize("fleet", [1], indirect=True)
+async def test_a_restart_loses_no_call(fleet: Fleet) -> None:
+    load = Load(fleet.url)
+    await load.during(fleet.gateways[0].restart, 100)
+    assert load.lost == 0, load.outcomes
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_what_callers_feel_while_things_fail(fleet: Fleet) -> None:
+    rows: list[tuple[str, Load]] = []
+
+    async def phase(name: str, what: Callable[[], Awaitable[None]], at_least: int) -> Load:
+        load = Load(fleet.url)
+        await load.during(what, at_least)
+        rows.append((name, load))
+        return load
+
+    first, second = fleet.upstreams
+
+    async def restarts() -> None:
+        for _ in range(4):
+            await fleet.rolling_restart()
+
+    async def reloads() -> None:
+        good = fleet.config.read_text()
+        for text in ("models: [", good + "upstream: {}\n", good + "# again\n"):
+            fleet.config.write_text(text)
+            await asyncio.sleep(3)
+
+    async def killed() -> None:
+        await first.kill()
+        await asyncio.sleep(5)
+        await first.start()
+
+    async def frozen() -> None:
+        first.tell(signal.SIGSTOP)
+        await asyncio.sleep(8)
+        first.tell(signal.SIGCONT)
+
+    async def parent_killed() -> None:
+        await fleet.gateways[0].kill()
+        await asyncio.sleep(2)
+        await fleet.gateways[0].start()
+
+    async def all_down() -> None:
+        await asyncio.gather(first.kill(), second.kill())
+        await asyncio.sleep(10)
+        await asyncio.gather(first.start(), second.start())
+        await asyncio.sleep(15)  # the longest that a breaker stays open
+
+    async def nothing() -> None: ...
+
+    must_hold = [
+        await phase("rolling restart, 2 × 2 workers, 8 restarts", restarts, 3000),
+        await phase("a truncated, a wrong and a good config", reloads, 400),
+        await phase("one upstream killed for 5 s", killed, 400),
+        await phase("one upstream frozen (SIGSTOP) for 8 s", frozen, 600),
+        await phase("a gateway's parent killed", parent_killed, 400),
+    ]
+    outage = await phase("all upstreams down for 10 s, then back", all_down, 600)
+    after = await phase("afterwards", nothing, 300)
+    print("\n| phase | calls | lost | slowest | outcomes |\n|---|---|---|---|---|")  # noqa: T201
+    for name, load in rows:
+        counts = dict(load.outcomes)
+        print(f"| {name} | {load.outcomes.total()} | {load.lost} | {load.slowest_s:.2f} s | {counts} |")  # noqa: T201
+    assert rows[0][1].outcomes.total() >= 3000
+    assert [load.lost for load in must_hold] == [0] * len(must_hold)
+    assert outage.lost > 0, "nobody could have answered"
+
+    assert after.lost == 0
