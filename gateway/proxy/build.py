@@ -22,6 +22,7 @@ from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client.http1 import Http1Transport
+from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.recorder import Recorder
@@ -55,12 +56,13 @@ class ProcessParts:
     clock: Callable[[], float] = time.monotonic
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
+    resolver: Resolver = field(default_factory=Resolver)
 
 
 def build(config: Config, parts: ProcessParts) -> Gateway:
     """Raises ConfigError for mistakes that only show on building: an unreadable CA file, an invalid proxy."""
     transports: dict[object, Transport] = {}
-    upstreams = {name: _upstream(name, u, transports) for name, u in config.upstreams.items()}
+    upstreams = {name: _upstream(name, u, transports, parts.resolver) for name, u in config.upstreams.items()}
     sampler = Sampler(config.sampling)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng)
     router.experiments.follow(parts.plans, time.time())
@@ -115,11 +117,11 @@ async def close(gateway: Gateway) -> None:
         await transport.aclose()
 
 
-def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]) -> UpstreamState:
+def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport], resolver: Resolver) -> UpstreamState:
     kind = (upstream.transport_name, upstream.ca_file, upstream.proxy, upstream.http2)
     if kind not in transports:
         try:
-            transports[kind] = _transport(upstream)
+            transports[kind] = _transport(upstream, resolver)
         except OSError as error:
             raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
         except (ImportError, ValueError) as error:
@@ -128,9 +130,9 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter)
 
 
-def _transport(upstream: Upstream) -> Transport:
+def _transport(upstream: Upstream, resolver: Resolver) -> Transport:
     if upstream.transport_name == "http1":
-        return Http1Transport(ca_file=upstream.ca_file)
+        return Http1Transport(ca_file=upstream.ca_file, resolver=resolver)
     from gateway.proxy.http.client.httpx import HttpxTransport  # imported only for HTTP/2 or a proxy
 
     return HttpxTransport(ca_file=upstream.ca_file, proxy=upstream.proxy, http2=upstream.http2)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from gateway.core.errors import ConnectFailed
 from gateway.proxy.http.client.connection import Http1Reply, UpstreamConnection
 from gateway.proxy.http.client.pool import ConnectionPool, Origin
+from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import UpstreamRequest
 
 
@@ -17,7 +18,7 @@ class Http1Transport:
 
     ca_file: PEM certificates to trust instead of the system's. idle_s: how long a connection may be idle if its peer
     announces nothing (`Keep-Alive: timeout=`, minus one second); uvicorn and vLLM close after 5 s.
-    max_connections: per origin; None: no limit. clock: monotonic seconds.
+    max_connections: per origin; None: no limit. clock: monotonic seconds. resolver: shared with other transports.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Http1Transport:
         idle_s: float = 3.5,
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        resolver: Resolver | None = None,
     ) -> None:
         self.opened = 0  # connections
         self.reused = 0  # requests on a connection from the pool
@@ -34,6 +36,7 @@ class Http1Transport:
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._clock = clock
+        self._resolver = resolver or Resolver()
         self._pools: dict[str, ConnectionPool] = {}
         self._ssl = tls_context(ca_file) if ca_file else None  # at start-up, where a wrong path can still be reported
 
@@ -77,7 +80,9 @@ class Http1Transport:
             origin = Origin.parse(url, self._tls)
         except ValueError as error:
             raise ConnectFailed(str(error)) from error
-        self._pools[url] = pool = ConnectionPool(origin, self._idle_s, self._max_connections, self._clock)
+        self._pools[url] = pool = ConnectionPool(
+            origin, self._idle_s, self._max_connections, self._clock, self._resolver
+        )
         return pool
 
     def _tls(self) -> ssl.SSLContext:

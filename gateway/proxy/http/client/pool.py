@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.core.errors import ConnectFailed, ConnectTimeout
 from gateway.proxy.http.client.connection import UpstreamConnection
+from gateway.proxy.http.client.resolver import Resolver, open_socket
 from gateway.proxy.http.write_batching import WriteBatcher
 
 MAX_IDLE_S = 60.0  # whatever the peer announces: proxies and NAT forget idle connections sooner
@@ -48,8 +49,16 @@ class Origin:
 class ConnectionPool:
     """All connections to one origin. max_connections: above it, `open` waits; None: no limit."""
 
-    def __init__(self, origin: Origin, idle_s: float, max_connections: int | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        idle_s: float,
+        max_connections: int | None,
+        clock: Callable[[], float],
+        resolver: Resolver,
+    ) -> None:
         self.origin = origin
+        self._resolver = resolver
         self.outbox = WriteBatcher()
         self._idle_s = idle_s
         self._max = max_connections
@@ -169,7 +178,14 @@ class ConnectionPool:
     async def _connect(self) -> UpstreamConnection:
         origin, connection = self.origin, UpstreamConnection(self, self._loop, self._idle_s)
         try:
-            await self._loop.create_connection(lambda: connection, origin.hostname, origin.port, ssl=origin.tls)
+            addresses = await self._resolver.addresses(origin.hostname, origin.port)
+            sock = await open_socket(addresses)
+            name = origin.hostname if origin.tls else None
+            try:
+                await self._loop.create_connection(lambda: connection, sock=sock, ssl=origin.tls, server_hostname=name)
+            except BaseException:
+                sock.close()
+                raise
         except BaseException:
             connection.mark_dead()
             self.closed(connection)  # uvloop does not call connection_lost for a connection whose opening was cancelled

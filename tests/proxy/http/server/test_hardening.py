@@ -305,6 +305,7 @@ async def test_tiny_chunks_take_no_more_than_their_bytes(talk: Any) -> None:
 class Source:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.peer = ""
 
     def read_more(self) -> None: ...
 
