@@ -190,7 +190,7 @@ class CallLog:
                 context.status,
                 "ok" if context.outcome == "ok" else logged_outcome(context),
                 context.error_code,
-                attempts[-1].failure or "" if attempts else "",
+                context.failure or (attempts[-1].failure or "" if attempts else ""),
                 attempts,
                 context.usage,
                 self._prices,

@@ -6,7 +6,7 @@ Pure. The table in tests/proxy/test_faults.py lists the upstream faults that a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -62,6 +62,8 @@ class Failure:
     """The failure counts against the target's circuit breaker; the refusal of one request does not."""
     answer: ErrorReply | None = None
     status: int | None = None
+    detail: str = ""
+    """For the log alone: the error's own words, with addresses and names; "": `text` says it all."""
     queue_full: bool = False
     """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
 
@@ -69,6 +71,11 @@ class Failure:
     def result(self) -> str:
         """The label `result` of gateway_attempts_total."""
         return "queue_full" if self.queue_full else self.cause or "refused"
+
+    @property
+    def full_text(self) -> str:
+        """What the log says: `text`, and why."""
+        return f"{self.text}: {self.detail}" if self.detail else self.text
 
 
 class AttemptFailed(Exception):
@@ -82,6 +89,10 @@ def of_full_queue() -> Failure:
 
 
 def of_transport(error: TransportError) -> Failure:
+    return replace(_of_transport(error), detail=str(error)[:300])
+
+
+def _of_transport(error: TransportError) -> Failure:
     if isinstance(error, ConnectTimeout):
         return Failure("timeout", "could not be connected to in time", "timeout")
     if isinstance(error, ConnectFailed):

@@ -8,6 +8,7 @@ replies.py; what a failure means is in failures.py. Knows no provider and no soc
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -42,7 +43,10 @@ from gateway.proxy.types import ClientConnection, ClientGone
 ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
 """Sends the client what a good reply owes it. Raises AttemptFailed or TransportError."""
 
+log = logging.getLogger("gateway")
+
 _MAX_ERROR_BYTES = 1 << 20
+_LOG_EVERY_S = 60.0  # for each target, besides the lines about its breaker
 
 
 class Relay:
@@ -236,12 +240,24 @@ class Relay:
         if failure.cause == "rate_limit":
             breaker.pause(failure.retry_after_s if failure.retry_after_s is not None else 0.5)
         elif failure.target_fault:
+            was_open = breaker.open
             breaker.record_failure()
+            self._log_failed(target_state, failure, opened=breaker.open and not was_open)
         else:
             breaker.release_probe()
+        state.context.failure = failure.full_text
         self._note(state, target_state, started, failure.result, failure.status, failure.text)
         state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
         return failure
+
+    def _log_failed(self, target_state: TargetState, failure: Failure, *, opened: bool) -> None:
+        """One line when the breaker opens, and otherwise one a minute for each target."""
+        now = self._clock()
+        if not opened and now - target_state.failure_logged_at < _LOG_EVERY_S:
+            return
+        target_state.failure_logged_at = now
+        then = "; its circuit breaker opens, and a probe follows" if opened else ""
+        log.warning("target %s failed: %s%s", target_state.name, failure.full_text, then)
 
     def _note(
         self,

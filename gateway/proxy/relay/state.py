@@ -84,6 +84,8 @@ class CallContext:
     """The response's x-request-id, where there is no Call; "": there is one."""
     key: str = ""
     """The caller's name; "": it is unknown."""
+    failure: str = ""
+    """Why the last attempt failed, in the log's words; "": none has failed."""
     routed: bool = False
     """The router knows the alias and the caller may use it."""
     error_code: str = ""

@@ -208,6 +208,8 @@ class TargetState:
     name: str = field(init=False)  # "upstream/model"
     header_lines: bytes = field(init=False)  # x-gateway-upstream and x-gateway-model
     reports_load: bool = field(init=False)
+    failure_logged_at: float = -1e9
+    """Monotonic time of the last log line about a failed attempt."""
     _load: float = 0.0
     _waiting: float = 0.0
     _load_at: float = field(default=-1e9)

@@ -6,6 +6,7 @@ The table of upstream faults is in tests/proxy/test_faults.py.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -209,3 +210,24 @@ async def test_a_vendors_limit_is_not_counted_as_the_clients(gateway: Any, upstr
     upstream.always(Fault.rate_limited())
     assert (await gateway.chat()).status_code == 429
     assert await gateway.metric("gateway_requests_total", outcome="upstream_error") == 1
+
+
+async def test_the_log_says_why_a_target_cannot_be_reached(
+    start: Any, configured: Any, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the first failure and when the breaker opens; the client is not told, as it names addresses."""
+    config = configured(upstream)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        config["upstreams"]["u0"]["base_url"] = f"{address}/v1"
+        gateway = await start(config)
+        answers = [await gateway.chat() for _ in range(8)]
+    assert {answer.status_code for answer in answers} == {502, 503}
+    assert not any("127.0.0.1" in answer.text for answer in answers)
+    lines = [r.getMessage() for r in caplog.records if "u0/model-u0 failed" in r.getMessage()]
+    assert len(lines) == 2, lines
+    assert all(
+        f"could not be connected to: cannot connect to {address}: 127.0.0.1: Connection ref" in line for line in lines
+    )
+    assert "breaker opens" in lines[1]
