@@ -283,15 +283,17 @@ def _candidate(report: Report) -> dict[str, Any]:
         "verdict": report.verdict,
         "sentence": report.sentence,
         "pairs": report.pairs,
+        "saved": report.primary.saved if report.primary else None,
         "progress": report.progress,
     }
 
 
 def _next(reports: Iterable[Report]) -> Iterator[str]:
-    from gateway.evals.reports.experiment.presentation import headline, next_lines
+    from gateway.evals.reports.experiment.presentation import headline, next_lines, saving
 
     for report in reports:
         lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
+        lines += [text] if (text := saving(report.primary)) else []
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 
 

@@ -326,7 +326,7 @@ def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
         setting = f"method: {method}" if method != "hybrid" else f"mode: {experiment.mode}"
         yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
     if not experiment.shadows:
-        for key in ("aa", "compare"):
+        for key in ("aa", "compare", "adjust"):
             if key in given:
                 yield f"{at}.{key}: has no effect with `mode: split`; remove it"
         return

@@ -50,6 +50,9 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         stop=experiment.stop,
         aa=experiment.aa,
         compare=experiment.compare,
+        adjust=experiment.adjust and experiment.mode == "shadow",
+        after_verdict=experiment.after_verdict if experiment.mode == "shadow" else "continue",
+        family=experiment.family if len(experiment.arms) > 1 and experiment.mode == "shadow" else "even",
     )
     return _with_horizon(plan, experiment)
 

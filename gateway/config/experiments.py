@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
-from gateway.core.plan import CANDIDATE, Audit, Comparand, Method, Mode, Unit
+from gateway.core.plan import CANDIDATE, AfterVerdict, Audit, Comparand, Method, Mode, Sharing, Unit
 
 _SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
 
@@ -114,6 +114,16 @@ class Experiment(Section):
     compare: Comparand = "served"
     """The control's answer that a candidate's is compared with: the one that was served, or the `repeat`, which every
     shadow then asks for and which took the same path."""
+    adjust: bool = True
+    """Variance reduction (CUPED): what is known of a request before its pair is judged (the control's score, the
+    lengths of prompt and answer) takes its part of the noise out of the primary's difference, so that fewer pairs are
+    needed. It uses the recorded requests that are not shadowed, and does nothing where that does not help."""
+    after_verdict: AfterVerdict = "stop"
+    """`stop`: once every candidate has a verdict, the experiment stops, and no more shadow requests are paid for.
+    `continue`: it goes on to its horizon, for narrower intervals."""
+    family: Sharing = "holm"
+    """How several candidates share `alpha`. `holm`: evenly at first; each one that is decided leaves its part to the
+    others. `even`: evenly."""
     stationary: bool | None = None
     """An older way to write `method: stationary`."""
     deadline_s: Positive | None = None

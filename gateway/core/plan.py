@@ -21,6 +21,8 @@ Unit = Literal["request", "conversation", "user", "key"]
 Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
 Audit = Literal["alarm", "proof"]
 Comparand = Literal["served", "repeat"]
+AfterVerdict = Literal["stop", "continue"]
+Sharing = Literal["holm", "even"]
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
 CANDIDATE = "candidate"  # the arm of the only candidate
@@ -74,6 +76,9 @@ class Plan:
     auto_horizon: bool = False  # max_pairs was computed from the margin
     aa: Audit = "proof"  # alarm: the A/A control must not fail; proof: it must be shown to be alike
     compare: Comparand = "served"  # the control's answer that scores are compared with
+    adjust: bool = False  # differences are adjusted for what was known of the request (CUPED)
+    after_verdict: AfterVerdict = "continue"  # stop: no shadow is paid for once every candidate has its verdict
+    family: Sharing = "even"  # how several candidates share alpha
 
     @property
     def hash(self) -> str:
@@ -94,10 +99,16 @@ class Plan:
         return self._without_auto() == other._without_auto()
 
     def continues(self, stored: Plan) -> bool:
-        """Whether a stored plan from before there were methods is this one, which uses only defaults for what is new.
+        """Whether a stored plan of an older version is this one, except for what that version did not know.
 
         It then goes on as it was frozen, until somebody starts the new one.
         """
+        older = replace(self, adjust=False, after_verdict="continue", family="even")
+        unknown = older != self and older.same_design(stored)
+        return unknown or self._continues(stored) or older._continues(stored)
+
+    def _continues(self, stored: Plan) -> bool:
+        """The same for a plan from before there were methods."""
         before = replace(self, max_pairs=None, auto_horizon=False, aa="proof", method=stored.method)
         stationary = (self.method == "stationary") == (stored.method == "stationary")
         default = self.aa == "alarm" and (self.auto_horizon or self.method in ("anytime", "stationary"))
@@ -121,6 +132,7 @@ class Plan:
 _NEVER = object()
 _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
+    "adjust": False, "after_verdict": "continue", "family": "even",
 }  # fmt: skip
 
 
@@ -181,5 +193,11 @@ def _valid(plan: Plan) -> bool:
     """Whether its shares and times are in range. Raises TypeError if one is not a number."""
     shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
     times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
-    known = plan.method in get_args(Method) and plan.aa in get_args(Audit) and plan.compare in get_args(Comparand)
+    known = all(
+        value in get_args(kind)
+        for value, kind in (
+            (plan.method, Method), (plan.aa, Audit), (plan.compare, Comparand), (plan.family, Sharing),
+            (plan.after_verdict, AfterVerdict),
+        )
+    )  # fmt: skip
     return shares and times >= 0 and bool(plan.candidates) and known and (plan.max_pairs or BURN_IN) >= BURN_IN

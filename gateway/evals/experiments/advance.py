@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore
+from gateway.core.plan import Plan
+from gateway.core.randomization import draw
+from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore, UnpairedRequest
 from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.evals.store.engine import Transaction
@@ -13,17 +16,22 @@ from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.pairs import (
     ArmScore,
     SettledPair,
+    UnpairedExchange,
     all_open,
     arm_records,
     arm_scores,
     assign_indexes,
     next_index,
     scores_beside,
+    unlike_requests,
+    unpaired_exchanges,
 )
 from gateway.evals.store.experiments.plans import StoredPlan, hold_lease
 from gateway.evals.store.experiments.queries import assigned_units
 
 _LOST = ArmObservation("lost")
+MOST_BEFORE = 80  # requests without a pair that are read for one pair
+UNLIKE = 0.02  # share of requests that may be left out because of what they are
 LEASE = "experiments"
 
 
@@ -56,11 +64,42 @@ def advance(
     progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
     first = next_index(connection, plan.hash)
     joined = joined_pairs(connection, found)
+    between = _unpaired_before(connection, plan, found, first) if plan.plan.adjust and plan.plan.shadow < 1 else {}
     for place, pair in enumerate(joined, first):
+        for unpaired in between.get(pair.id, ()):
+            progress.see(unpaired)
         progress.take(place, pair)
     kept.save(connection, progress.changes(), now)
     states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
     assign_indexes(connection, first, list(zip(found, states, strict=True)))
+
+
+def _unpaired_before(
+    connection: Transaction, plan: StoredPlan, found: Sequence[SettledPair], first: int
+) -> dict[str, list[UnpairedRequest]]:
+    """pair → the requests between it and the pair before it that were not drawn; the newest few of them.
+
+    There are none where many requests are never asked because of what they are: they would not be like the pairs.
+    """
+    before: dict[str, list[UnpairedExchange]] = {}
+    places = [pair.position for pair in found]
+    unlike = unlike_requests(connection, plan.hash, places[-1])
+    alike = {p.id for i, p in enumerate(found, first) if bisect_left(unlike, p.position) <= UNLIKE * i}
+    for each in unpaired_exchanges(connection, plan.hash, found[-1].position):
+        before.setdefault(found[bisect_left(places, each.position)].id, []).append(each)
+    kept_before = {pair: rows[-MOST_BEFORE:] for pair, rows in before.items() if pair in alike}
+    ids = [each.id for rows in kept_before.values() for each in rows]
+    observed = _observations(connection, ids, ())
+    return {
+        pair: [_unpaired(plan.plan, each, observed[each.id]) for each in rows if each.id in observed]
+        for pair, rows in kept_before.items()
+    }
+
+
+def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> UnpairedRequest:
+    """π is that of the union of the sampling's draw and the shadow's, which this request did not have."""
+    rate = 1.0 - (1.0 - of.pi) / (1.0 - plan.shadow)
+    return UnpairedRequest(control, min(max(round(rate, 9), 1e-9), 1.0), draw(f"unpaired:{plan.name}", of.id))
 
 
 def joined_pairs(connection: Transaction, found: Sequence[SettledPair]) -> list[JoinedPair]:
@@ -91,6 +130,7 @@ def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[s
             first_token_s=each.first_token_s,
             output_tokens=each.output_tokens,
             cost_usd=each.cost_usd,
+            request_bytes=each.request_bytes,
             scores=scores.get(each.id, {}),
             pair_scores=beside.get(each.id, {}),
         )

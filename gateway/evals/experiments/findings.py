@@ -100,9 +100,11 @@ class SequenceStates:
             margin_found="unclear",
             log_evalue=sequence.log_evalue(),
             method=METHOD_NAMES[sequence.rule.method],
+            saved=sequence.saved,
+            unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
         )
         variance = sequence.moments.variance() if sequence.n else 0.0
-        found = with_findings(made, sequence.rule, variance)
+        found = with_findings(made, replace(sequence.rule, horizon=sequence.horizon), variance)
         return found if alone is None else _with_alone(found, alone)
 
 

@@ -6,6 +6,7 @@ distance of 1. An arm whose record was lost or whose judge failed has no value, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,6 +43,7 @@ class ArmObservation:
     first_token_s: float | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
+    request_bytes: int | None = None
     scores: Mapping[Key, StoredScore] = field(default_factory=dict)
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
 
@@ -58,6 +60,15 @@ class JoinedPair:
     control: ArmObservation
     arms: Mapping[str, ArmObservation]
     cluster: str | None = None  # the conversation or user that the pair belongs to; None: independent
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedRequest:
+    """A request that could have become a pair and was not drawn, with its served answer."""
+
+    control: ArmObservation
+    rate: float  # the probability with which it was recorded although it is no pair
+    u: float  # uniform on [0, 1), drawn for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,19 @@ _TAKERS = {
     "completed": _completed,
     "measure": _measure,
 }
+
+
+def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, float, float] | None:
+    """What is known of a request and its served answer, whether or not it becomes a pair: covariates for the primary.
+
+    scorer: whose score of the served answer is one of them; None: the primary is no score of one answer. None as a
+    result: that score is missing.
+    """
+    opinion = control.scores.get(scorer) if scorer is not None else None
+    value = 0.0 if scorer is None else None if opinion is None else opinion.value
+    if value is None:
+        return None
+    return value, math.log1p(control.request_bytes or 0), math.log1p(control.output_tokens or 0)
 
 
 def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:

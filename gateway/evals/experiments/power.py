@@ -172,7 +172,11 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
             continue
         sequences = SequenceStates(connection, stored).sequences
         found = [sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates]
-        known = [each.moments.variance() for each in found if each and each.bounded and each.n >= MIN_PAIRS]
+        known = [
+            (each.unadjusted if each.unadjusted.n else each.moments).variance()  # a plan's horizon does not count on it
+            for each in found
+            if each and each.bounded and each.n >= MIN_PAIRS
+        ]
         if known and len(known) == len(found):
             return max(known)
     return None
@@ -280,6 +284,7 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
         found = known.sequence(arm, metric)
         if found is not None and found.n >= MIN_PAIRS:
             words = "the control against itself" if arm == REPEAT else "the candidate so far"
+            words += f", adjusted (saves {found.saved:.0%} of the pairs)" if found.saved else ""
             return _believed(found, bounded and metric not in (*FAILURES, ALONE), f"{words}, {found.n} pairs")
     if not bounded:
         return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit"

@@ -15,7 +15,9 @@ from gateway.evals.experiments.metrics import (
     JoinedPair,
     Metric,
     PairValue,
+    UnpairedRequest,
     WithheldPair,
+    known_before,
     metrics_of,
     noise_metrics,
     pair_value,
@@ -62,6 +64,20 @@ class PlanProgress:
             for metric in noise_metrics(metrics):
                 self._take_metric(position, joined, metric, REPEAT)
 
+    def see(self, unpaired: UnpairedRequest) -> None:
+        """A request without a pair, between the pairs around it."""
+        for name, sequence in self._sequences.items():
+            if sequence.adjustment is None or sequence.closed:
+                continue
+            known = known_before(unpaired.control, self._scorer(name, sequence))
+            if known is not None:
+                sequence.see(known, unpaired.rate, unpaired.u)
+                self._moved.add(name)
+
+    def _scorer(self, name: SequenceName, sequence: DifferenceSequence) -> tuple[str, str] | None:
+        """The scorer of the primary, if it scores one answer at a time."""
+        return None if sequence.preference or sequence.test is not None else (name.metric, name.identity)
+
     def _take_metric(self, position: int, joined: JoinedPair, metric: Metric, arm: str) -> None:
         value = pair_value(self._plan, metric, joined, arm)
         name = SequenceName(self._hash, arm, metric.name, metric.identity)
@@ -69,10 +85,20 @@ class PlanProgress:
             return
         if isinstance(value, WithheldPair):
             self._withheld[name, value.reason, value.arm] += 1
+            self._miss(name, joined, value)
         elif joined.cluster is not None and (name, joined.cluster) in self._clusters:
             self._withheld[name, "same_cluster", ""] += 1
         else:
             self._add(position, joined, metric, name, value)
+
+    def _miss(self, name: SequenceName, joined: JoinedPair, value: WithheldPair) -> None:
+        """Notes a pair that has no value because of the candidate's answer alone."""
+        sequence = self._sequences.get(name)
+        if sequence is None or sequence.adjustment is None or value.reason == "lost":
+            return
+        if known_before(joined.control, self._scorer(name, sequence)) is not None:
+            sequence.adjustment.miss()
+            self._moved.add(name)
 
     def _add(self, position: int, joined: JoinedPair, metric: Metric, name: SequenceName, taken: PairValue) -> None:
         sequence = self._sequences.get(name)
@@ -80,7 +106,10 @@ class PlanProgress:
             sequence = self._sequences[name] = self.new_sequence(metric, name.candidate)
         if sequence.closed:
             return
-        sequence.add(taken)
+        known = None
+        if sequence.adjustment is not None and joined.cluster is None:
+            known = known_before(joined.control, self._scorer(name, sequence))
+        sequence.add(taken, known)
         self._moved.add(name)
         if joined.cluster is not None:
             self._clusters.add((name, joined.cluster))

@@ -70,6 +70,8 @@ class Comparison:
     better: Better = "higher"  # of a and b, which are shown as measured
     horizon: int | None = None  # pairs at which the sequence closes; None: it does not
     chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
+    saved: float | None = None  # share of the pairs that adjusting saves; None: it is not adjusted, or not known yet
+    unadjusted: float | None = None  # the difference as measured; None: `difference` is
 
     @property
     def closed(self) -> bool:

@@ -5,17 +5,23 @@ horizon; guardrails stay valid at any look. anytime: the same without an end. gu
 stationary: betting. Values without bounds (latency, cost, tokens) always have an asymptotic sequence. For scores it has
 a floor: a run of equal scores has no variance, and its interval would be a point. A sequence can be saved and restored
 at any pair.
+
+The primary's differences may be adjusted for what was known of the request (statistics/past_adjustment.py). A horizon
+that was computed from the margin then comes earlier by what that saves: the sequence takes its last look once its
+interval is as narrow as the unadjusted one would be at the horizon. The time depends on variances only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence as Numbers
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from gateway.core import plan as plans
 from gateway.core.horizon import BURN_IN as FEWEST
+from gateway.core.horizon import guarded
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
 from gateway.evals.experiments.metrics import ALONE, Metric, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
@@ -26,6 +32,7 @@ from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.evals.statistics.evalues import BettingTest, aa_increment
 from gateway.evals.statistics.hybrid import GuardedMean, HybridMean
 from gateway.evals.statistics.moments import Moments
+from gateway.evals.statistics.past_adjustment import PastAdjustment
 from gateway.evals.statistics.rare import RareDifference
 from gateway.evals.statistics.state import State
 
@@ -49,6 +56,9 @@ _GUESS = 0.1  # assumed variance of a difference of scores
 _RARE = 0.03  # assumed variance of a difference of failures
 _OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
 _FAILURES = ("failed", "completed", "lost", "judge")
+ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
+_MOST_COMPARED = 20  # requests without a pair that one pair is centred on
+COVARIATES = 3  # see metrics.known_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,8 @@ class SequenceRule:
     n_opt: float = 500.0  # the number of pairs at which asymptotic and guarded are tightest
     horizon: int = 0  # of hybrid
     largest: float = 1.0  # the largest difference, of hybrid; 0: without bounds
+    compared: int = 0  # requests without a pair that adjust a difference, at most; 0: it is not adjusted
+    earlier: bool = False  # the horizon comes earlier by what the adjustment saves
 
 
 def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDATE) -> SequenceRule:
@@ -82,11 +94,21 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
         )
     if plan.method in ("guaranteed", "stationary"):
         return SequenceRule(METHODS[plan.method], alpha, v_opt)
+    adjusted = metric.name == plan.primary and metric.source in ADJUSTABLE and arm != REPEAT
+    compared = _compared(plan) if adjusted else 0
     if horizon:
-        return SequenceRule("hybrid", alpha, horizon=horizon)
+        return SequenceRule("hybrid", alpha, 10.0, 500.0, horizon, 1.0, compared, plan.auto_horizon and compared > 0)
     if metric.source in _FAILURES and metric.name != plan.primary:
         return SequenceRule("rare", alpha)
-    return SequenceRule("guarded", alpha, n_opt=min(max(9.0 * guess / margin**2, BURN_IN), 1e5) if margin else 500.0)
+    n_opt = min(max(9.0 * guess / margin**2, BURN_IN), 1e5) if margin else 500.0
+    return SequenceRule("guarded", alpha, 10.0, n_opt, 0, 1.0, compared)
+
+
+def _compared(plan: Plan) -> int:
+    """About as many requests have no pair as this, for each that has one."""
+    if not plan.adjust or not 0 < plan.shadow < 1:
+        return 0
+    return min(max(1, math.ceil((1 - plan.shadow) / plan.shadow)), _MOST_COMPARED)
 
 
 def _horizon(plan: Plan, metric: Metric, arm: str) -> int:
@@ -113,7 +135,9 @@ class DifferenceSequence:
         self.difference = _empty_sequence(rule)
         self.bounded = bounded
         self.a, self.b = _empty_mean(rule, bounded), _empty_mean(rule, bounded)
-        self.moments = Moments()  # of the differences, in the metric's unit
+        self.moments = Moments()  # of the differences, in the metric's unit, adjusted where they are
+        self.unadjusted = Moments()  # the same as measured; empty unless differences are adjusted
+        self.adjustment = PastAdjustment(COVARIATES, rule.compared) if rule.compared else None
         self.test = BettingTest(0.5, rule.alpha) if distance else None
 
     @property
@@ -123,16 +147,42 @@ class DifferenceSequence:
     @property
     def closed(self) -> bool:
         """The horizon is reached: no further pair is taken."""
-        return bool(self.rule.horizon) and self.n >= self.rule.horizon
+        return isinstance(self.difference, HybridMean) and self.difference.closed
 
-    def add(self, taken: PairValue) -> None:
-        """Takes the next pair, in order."""
-        self.difference.add((taken.difference + 1) / 2 if self.rule.method == "betting" else taken.difference)
+    @property
+    def saved(self) -> float | None:
+        """The share of the pairs that adjusting saves: of the variance. None: nothing is adjusted, or too few pairs."""
+        if self.adjustment is None or self.n < FEWEST:
+            return None
+        floor = self.rule.largest or 1.0
+        return max(0.0, 1.0 - guarded(self.moments.m2, floor) / guarded(self.unadjusted.m2, floor))
+
+    @property
+    def horizon(self) -> int:
+        """Pairs at which the sequence closes, as far as is known; 0: it does not."""
+        if self.closed:
+            return self.n
+        return math.ceil(self.rule.horizon * (1.0 - (self.saved or 0.0 if self.rule.earlier else 0.0)))
+
+    def add(self, taken: PairValue, known: Numbers[float] | None = None) -> None:
+        """Takes the next pair, in order. known: its covariates, shape (COVARIATES,); None: they are unknown."""
+        difference = taken.difference
+        if self.adjustment is not None:
+            self.unadjusted = self.unadjusted.add(difference)
+            difference = difference if known is None else self.adjustment.adjust(difference, known)
+        self.difference.add((difference + 1) / 2 if self.rule.method == "betting" else difference)
         self.a.add(taken.a)
         self.b.add(taken.b)
-        self.moments = self.moments.add(taken.difference)
+        self.moments = self.moments.add(difference)
+        if self.rule.earlier and isinstance(self.difference, HybridMean) and self.n >= max(self.horizon, FEWEST):
+            self.difference.end()
         if self.test is not None:
             self.test.add(aa_increment(taken.b, taken.a))
+
+    def see(self, known: Numbers[float], rate: float, u: float) -> None:
+        """A request that was not drawn for a pair, in order. rate, u: as PastAdjustment.wait takes them."""
+        if self.adjustment is not None and not self.closed:
+            self.adjustment.wait(known, rate, u)
 
     def estimate(self) -> Estimate:
         """The difference with its interval, valid at any time. An infinite bound is None."""
@@ -171,8 +221,11 @@ class DifferenceSequence:
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
+        u = self.unadjusted
+        adjusted = {"unadjusted": [u.n, u.mean, u.m2], "adjustment": self.adjustment.state()} if self.adjustment else {}
         return {
-            "rule": list(astuple(self.rule))[: 6 if self.rule.horizon else 4],
+            "rule": list(astuple(self.rule))[: 8 if self.rule.compared else 6 if self.rule.horizon else 4],
+            **adjusted,
             "bounded": self.bounded,
             "preference": self.preference,
             "difference": self.difference.state(),
@@ -189,6 +242,9 @@ class DifferenceSequence:
         sequence.difference = type(sequence.difference).from_state(state["difference"])
         sequence.a, sequence.b = (type(sequence.a).from_state(state[name]) for name in ("a", "b"))
         sequence.moments = Moments(*state["spread"])
+        if sequence.adjustment is not None:
+            sequence.unadjusted = Moments(*state["unadjusted"])
+            sequence.adjustment = PastAdjustment.from_state(state["adjustment"])
         sequence.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
         return sequence
 

@@ -37,6 +37,7 @@ class HybridMean:
     n: int = 0
     mean: float = 0.0
     m2: float = 0.0
+    ended: bool = False  # the last look was taken before the horizon, see end
 
     def __post_init__(self) -> None:
         inside("alpha", self.alpha)
@@ -47,7 +48,11 @@ class HybridMean:
     @property
     def closed(self) -> bool:
         """The horizon is reached: the interval is final."""
-        return self.n >= self.horizon
+        return self.ended or self.n >= self.horizon
+
+    def end(self) -> None:
+        """Takes the last look now. The caller decides on it from the variance only, never from the mean."""
+        self.ended = True
 
     def add(self, x: float) -> None:
         """Takes the next value, in order of arrival. Raises ValueError unless it is finite, or after the horizon."""
@@ -58,7 +63,8 @@ class HybridMean:
 
     def half_width(self) -> float:
         """Half of the interval's width; infinity below the burn-in."""
-        return half_width(self.alpha, self.horizon, self.n, self.m2, self.largest)
+        horizon = min(self.n, self.horizon) if self.ended else self.horizon
+        return half_width(self.alpha, horizon, self.n, self.m2, self.largest)
 
     def interval(self) -> tuple[float, float]:
         """(low, high); (-inf, inf) below the burn-in."""
@@ -77,8 +83,8 @@ class HybridMean:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
+        """Raises ValueError if a field is missing, unknown or outside its domain. Older states have no `ended`."""
+        return load(cls, {"ended": False, **state})
 
 
 @dataclass(slots=True)

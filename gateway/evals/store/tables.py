@@ -73,6 +73,13 @@ exchanges = Table(
     ),
     Index("exchanges_pair", "pair", sqlite_where=text("pair IS NOT NULL"), postgresql_where=text("pair IS NOT NULL")),
     Index(
+        "exchanges_plan",
+        "plan",
+        "position",
+        sqlite_where=text("plan IS NOT NULL"),
+        postgresql_where=text("plan IS NOT NULL"),
+    ),
+    Index(
         "exchanges_experiment",
         "experiment",
         "plan",

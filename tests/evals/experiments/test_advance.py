@@ -154,3 +154,82 @@ def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exch
     served("candidate", 300)
     assert file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'") == [before]
     assert file_store.sql("SELECT n FROM sequences WHERE metric = 'srm'") == [(300,)]
+
+
+@pytest.fixture
+def adjusting(plan: Any) -> Any:
+    return replace(plan, method="hybrid", max_pairs=400, aa="alarm", adjust=True, shadow=0.5)
+
+
+def beside(exchange: Any, plan: Any, text: str, pi: float = 1.0, **more: Any) -> Any:
+    """A served answer of the plan that was not drawn for a shadow. pi: with which it was recorded, by either draw."""
+    named = {"experiment": plan.name, "plan": plan.hash, "target": plan.control}
+    return exchange(text, arm="control", stratum="default+swap", pi=pi, **named, **more)
+
+
+def noisy_stream(plan: Any, paired: Any, exchange: Any, n: int) -> list[Any]:
+    """Pairs whose difference follows the control's score, each after two requests that were not drawn."""
+    rng, made = random.Random(4), []
+    for _ in range(n):
+        made += [beside(exchange, plan, f"{rng.random():.3f}") for _ in range(2)]
+        made += paired(plan, f"{rng.random():.3f}", {"candidate": f"{0.4 + 0.2 * rng.random():.3f}"})
+    return made
+
+
+def adjustment_of(store: Any, plan: Any) -> dict[str, Any]:
+    found = store.run(lambda c: {(n.candidate, n.metric): s for n, s in states(c, plan.hash).items()})
+    state: dict[str, Any] = found["candidate", "stated"]
+    return state
+
+
+def test_requests_that_were_not_drawn_adjust_the_difference(
+    store: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    deliver(store, list(enumerate(noisy_stream(adjusting, paired, exchange, 120))))
+    step(store, adjusting, "99999-0", most=500)
+    state = adjustment_of(store, adjusting)
+    assert state["adjustment"]["n"] == 119, "the first pair begins the sequence"
+    assert state["spread"][2] < 0.75 * state["unadjusted"][2], "half of 0.9 of the variance, after some pairs"
+
+
+def test_the_adjustment_does_not_depend_on_the_size_of_a_step(
+    store_copy: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    stream = noisy_stream(adjusting, paired, exchange, 40)
+    whole, parts = store_copy(), store_copy()
+    deliver(whole, list(enumerate(stream)))
+    step(whole, adjusting, "99999-0")
+    for at, each in enumerate(stream):
+        deliver(parts, [(at, each)])
+        step(parts, adjusting, f"{1000 + at + 1}-0")
+    step(parts, adjusting, "99999-0")
+    assert outcome(parts, adjusting) == outcome(whole, adjusting)
+
+
+def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired: Any, exchange: Any) -> None:
+    """Not those of a conversation, failed ones or other plans'; one recorded by sampling at 0.5 counts half."""
+    others = [
+        *[beside(exchange, adjusting, "1", pi=0.75) for _ in range(60)],
+        beside(exchange, adjusting, "0.3", cluster="c"),
+        beside(exchange, adjusting, "0.3", status=502, outcome="upstream_error"),
+        beside(exchange, replace(adjusting, margin=0.2), "0.3"),
+        beside(exchange, adjusting, "error"),
+    ]
+    first, last = (paired(adjusting, "1", {"candidate": "0"}) for _ in range(2))
+    deliver(store, list(enumerate([*first, *others, *last])))
+    step(store, adjusting, "99999-0")
+    adjustment = adjustment_of(store, adjusting)["adjustment"]
+    assert adjustment["rate"] == 0.5
+    assert adjustment["n"] == 1
+    assert [x[0] for x in adjustment["waiting"]] == [1.0] * 3
+
+
+def test_requests_that_are_never_asked_leave_the_rest_unlike(
+    store: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    """Where many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
+    stream = noisy_stream(adjusting, paired, exchange, 20)
+    refused = [replace(beside(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
+    deliver(store, list(enumerate([*refused, *stream])))
+    step(store, adjusting, "99999-0")
+    assert adjustment_of(store, adjusting)["adjustment"]["n"] == 0

@@ -238,3 +238,31 @@ async def test_the_last_pairs_are_settled_on_shutdown(room: Any, plan: Any, pair
         await room.until_read()
     assert room.sql("SELECT count(*) FROM pairs WHERE place IS NOT NULL") == [(10,)]
     assert room.sql("SELECT holder FROM leases WHERE name = 'experiments'") == [], "the lease is given back"
+
+
+async def test_requests_without_a_shadow_save_pairs_and_the_report_says_how_many(
+    room: Any, plan: Any, paired: Any, exchange: Any
+) -> None:
+    """The difference follows the control's score, whose mean is known from more requests than the pairs."""
+    from gateway.evals.reports.experiment.as_json import to_dict
+    from gateway.evals.reports.experiment.build import report_of
+    from gateway.evals.reports.experiment.presentation import saving
+
+    plan = replace(plan, method="hybrid", max_pairs=400, auto_horizon=True, aa="alarm", adjust=True, shadow=0.5)
+    rng, sent = random.Random(5), []
+    for i in range(150):
+        mine = {"experiment": plan.name, "plan": plan.hash, "target": plan.control, "arm": "control"}
+        sent += [exchange(f"{rng.random():.3f}", stratum="default+swap", **mine) for _ in range(2)]
+        arms = {"candidate": f"{0.45 + 0.1 * rng.random():.3f}"} | ({"repeat": "0.5"} if i % 2 else {})
+        sent += paired(plan, f"{rng.random():.3f}", arms)
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*sent)
+        await room.until_settled(150)
+    with reading(room.store_url) as connection:
+        report = report_of(connection, "swap")
+    primary = to_dict(report)["primary"]
+    assert 0.15 < primary["saved"] < 0.5, "half of what the score explains, since half of the requests are pairs"
+    assert primary["unadjusted"] == pytest.approx(primary["b"] - primary["a"])
+    assert primary["horizon"] == pytest.approx(400 * (1 - primary["saved"]), abs=1)
+    assert f"saves {primary['saved']:.0%} of the pairs" in saving(report.primary)

@@ -157,3 +157,61 @@ def test_trails_are_dense_at_first_and_24_in_a_tenfold() -> None:
     kept = [n for n in range(1, 10_001) if trail_point(n)]
     assert kept[:10] == list(range(1, 11))
     assert sum(1000 < n <= 10_000 for n in kept) == 24
+
+
+def adjusting(**changes: Any) -> DifferenceSequence:
+    return DifferenceSequence(SequenceRule("hybrid", 0.05, horizon=300, compared=4, **changes), True)
+
+
+def predicted(sequence: DifferenceSequence, rng: random.Random) -> None:
+    """A pair whose difference is the control's score but for a little noise, after four requests that are no pairs."""
+    for _ in range(4):
+        sequence.see((rng.random(), 3.0, 4.0), 1.0, 0.0)
+    score = rng.random()
+    sequence.add(PairValue(score, 0.5, 0.5 - score + rng.uniform(-0.1, 0.1)), (score, 3.0, 4.0))
+
+
+def test_an_adjusted_sequence_closes_earlier_by_what_it_saves() -> None:
+    early, planned, rng = adjusting(earlier=True), adjusting(), random.Random(6)
+    while not early.closed:
+        predicted(early, rng)
+    while not planned.closed:
+        predicted(planned, rng)
+    assert planned.n == 300
+    assert planned.saved is not None
+    assert early.saved is not None
+    assert planned.saved > 0.5
+    assert early.n == early.horizon == math.ceil(300 * (1 - early.saved))
+    width = [(s.interval()[1] - s.interval()[0]) / s.unadjusted.variance() ** 0.5 for s in (early, planned)]
+    plain = 2 * 2.054 / 300**0.5
+    assert width[0] == pytest.approx(plain, rel=0.06), "that of 300 pairs as measured"
+    assert width[1] < 0.7 * plain
+    with pytest.raises(ValueError, match="no further value"):
+        predicted(early, rng)
+
+
+def test_an_adjusted_sequence_continues_with_the_same_bits() -> None:
+    whole, rng = adjusting(earlier=True), random.Random(7)
+    part, same = adjusting(earlier=True), random.Random(7)
+    for _ in range(60):
+        predicted(whole, rng)
+        predicted(part, same)
+        part = DifferenceSequence.from_state(orjson.loads(orjson.dumps(part.state())))
+    assert part.state() == whole.state()
+    assert part.interval() == whole.interval()
+
+
+def test_only_the_primary_of_a_partly_shadowed_plan_is_adjusted() -> None:
+    plan = a_plan(method="hybrid", max_pairs=300, auto_horizon=True, shadow=0.2, adjust=True)
+    assert rule_of(plan, Metric("quality", "score"), 0.1).compared == 4
+    assert rule_of(plan, Metric("quality", "score"), 0.1).earlier
+    assert not rule_of(replace(plan, auto_horizon=False), Metric("quality", "score"), 0.1).earlier
+    for other, metric, arm in (
+        (replace(plan, shadow=1.0), Metric("quality", "score"), "candidate"),
+        (replace(plan, adjust=False), Metric("quality", "score"), "candidate"),
+        (replace(plan, method="guaranteed", max_pairs=None), Metric("quality", "score"), "candidate"),
+        (plan, Metric("quality", "score"), "repeat"),
+        (plan, Metric("refusal", "score"), "candidate"),
+        (plan, Metric("error_rate", "failed"), "candidate"),
+    ):
+        assert rule_of(other, metric, 0.1, arm).compared == 0

@@ -47,6 +47,7 @@ from gateway.evals.reports.experiment.presentation import (
     headline,
     latency_compared,
     pairs_drawn,
+    saving,
     step_line,
     titled,
 )
@@ -245,7 +246,8 @@ def _methods(found: list[Comparison]) -> str:
     """Which method each metric's interval is made by."""
     methods = list(dict.fromkeys(c.method for c in found if c.method))
     named = (f"{method} ({', '.join(c.metric for c in found if c.method == method)})" for method in methods)
-    return f"Intervals: {'; '.join(named)}." if methods else ""
+    adjusted = [text for text in map(saving, found) if text]
+    return " ".join([f"Intervals: {'; '.join(named)}.", *adjusted]) if methods else ""
 
 
 def _metric(c: Comparison) -> Row:

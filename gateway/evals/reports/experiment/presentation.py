@@ -96,6 +96,19 @@ def step_line(step: NextStep) -> str:
     return f"{step.setting} {step.now:.3g} → {step.to:.3g}: about {counted(step.requests, 'request')}{new}"
 
 
+def saving(c: Comparison | None) -> str:
+    """What adjusting the primary saves, in a sentence; "" where it is not adjusted."""
+    if c is None or c.saved is None:
+        return ""
+    if c.saved < 0.005:
+        return f"Adjusting {c.metric} for what is known of a request before its pair is judged saves nothing here."
+    plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
+    return (
+        f"Adjusting {c.metric} for what is known of a request before its pair is judged saves {c.saved:.0%} of the "
+        f"pairs; the difference without it is {plain}."
+    )
+
+
 def next_lines(report: Report) -> list[str]:
     """What is left until the verdict, in a few lines; none where nothing is open."""
     p = report.progress

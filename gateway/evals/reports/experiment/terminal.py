@@ -23,6 +23,7 @@ from gateway.evals.reports.experiment.presentation import (
     headline,
     next_lines,
     pairs_drawn,
+    saving,
     titled,
 )
 
@@ -53,6 +54,8 @@ def _cautions(report: Report) -> Iterator[Text]:
 
 def _figures(report: Report) -> Iterator[Text]:
     yield _text("; ".join(f"{name}: {figure}" for name, figure in figures(report)))
+    if text := saving(report.primary):
+        yield _text(text, "dim")
 
 
 def _next(report: Report) -> Iterator[Text]:
@@ -84,6 +87,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)
     yield _text(_head(report), "dim")
+    if text := saving(report.primary):
+        yield _text(text)
     if report.progress is not None and report.progress.open:
         yield _text(report.progress.sentence)
     yield from _next(report)

@@ -7,7 +7,7 @@ lost does not depend on when the pair is examined.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
+from gateway.core.plan import CONTROL
 from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import ScoredExchange
@@ -35,6 +36,8 @@ class SettledPair:
     id: str
     cluster: str | None
     arms: Mapping[str, str | None]
+    position: str = field(default="", compare=False)
+    """Of the served exchange in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ class ArmRecord:
     first_token_s: float | None
     output_tokens: int | None
     cost_usd: float | None
+    request_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedExchange:
+    """A served exchange of a plan that could have become a pair and was not drawn."""
+
+    id: str
+    position: str
+    pi: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +131,7 @@ def settled_pairs(connection: Connection, plan: str, watermark: str, deadline_ms
         asked = orjson.loads(row.asked)
         if limit >= mark and not there.keys() >= set(asked):
             break
-        found.append(SettledPair(row.id, row.cluster, {arm: there.get(arm) for arm in asked}))
+        found.append(SettledPair(row.id, row.cluster, {arm: there.get(arm) for arm in asked}, row.position))
     return found
 
 
@@ -161,10 +174,33 @@ def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[Set
         )
 
 
+def unpaired_exchanges(connection: Connection, plan: str, until: str) -> list[UnpairedExchange]:
+    """Those between the last settled pair of the plan and the position `until`, in order; single requests only."""
+    e = exchanges.c
+    settled = select(func.max(pairs.c.position)).where(pairs.c.plan == plan, pairs.c.state.in_(("joined", "lost")))
+    after = connection.execute(settled).scalar() or ""
+    drawn = select(pairs.c.id).where(pairs.c.id == e.id).exists()
+    query = select(e.id, e.position, e.pi).where(
+        e.plan == plan, e.position > after, e.position < until, e.role == "served", e.arm == CONTROL,
+        e.cluster.is_(None), e.outcome == "ok", ~drawn,
+    )  # fmt: skip
+    return [UnpairedExchange(*row) for row in connection.execute(query.order_by(e.position, e.id))]
+
+
+def unlike_requests(connection: Connection, plan: str, until: str) -> list[str]:
+    """Positions, ascending, of requests that were drawn and not asked because of what they are, whatever the load."""
+    p = pairs.c
+    unlike = p.reason.in_(("has_effects", "not_allowed"))
+    query = select(p.position).where(p.plan == plan, p.state == "not_asked", p.position < until, unlike)
+    return list(connection.execute(query.order_by(p.position)).scalars())
+
+
 def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     """The exchanges that are stored of these ids, in no particular order."""
     e = exchanges.c
-    query = select(e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
+    query = select(
+        e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd, func.length(e.request)
+    )
     return [
         ArmRecord(*row) for chunk in chunked(ids, _CHUNK) for row in connection.execute(query.where(e.id.in_(chunk)))
     ]
