@@ -36,6 +36,8 @@ class ApiKey(Section):
     """What its requests may control: `sample` (force or forbid recording by header), `target` (choose a target by
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Its calls in flight at once, per worker; a further one gets HTTP 429. Default: no limit."""
     sample: Literal["rules", "never"] = "rules"
     """`never` takes its calls out of the population that is sampled and scored."""
     content: Content | None = None
@@ -172,6 +174,9 @@ class Limits(Section):
 
     max_body_mb: Positive = 32.0
     """Size of a request body; a larger one gets HTTP 413."""
+    inflight_mb: Positive = 256.0
+    """Request bodies that one worker holds at once, over all calls; a call above it gets HTTP 503. A body under way
+    takes about twice its size."""
     drain_s: Positive = 30.0
     """Seconds that calls in flight may take to finish when the gateway stops."""
     connections: Annotated[int, Field(ge=1)] | None = None

@@ -8,6 +8,7 @@ GatewayError                 has a status: it may be the answer to a client
 │   └── ModelNotFound   404  model_not_found
 ├── WrongMethod         405  carries allow
 ├── TooLarge            413
+├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
 ├── NotImplementedHere  501
@@ -139,6 +140,12 @@ class NotImplementedHere(GatewayError):
     status = 501
     type = "invalid_request_error"
     code = "not_implemented"
+
+
+class KeyBusy(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class QueueFull(GatewayError):

@@ -28,7 +28,7 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
-from gateway.proxy.request.call import Call
+from gateway.proxy.request.call import Call, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
@@ -174,6 +174,7 @@ class App:
         call: Call | None = None
         route: Route | None = None
         ids: SpanIds | None = None
+        limit: CallerLimit | None = None
         started = time.monotonic()
         context = CallContext(HeldBytes(False, 0), task=asyncio.current_task())
         gateway.calls[endpoint.api] += 1
@@ -181,6 +182,9 @@ class App:
             headers = request.fields
             caller = gateway.keys.caller(headers)
             context.key = caller.name
+            if caller.limit is not None:
+                caller.limit.enter()
+                limit = caller.limit
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
@@ -206,6 +210,8 @@ class App:
             await self._refuse(client, endpoint, call, context, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
+            if limit is not None:
+                limit.leave()
             request.unwatch()
             if call is not None and route is not None:
                 gateway.settler.settle(call, endpoint, route, context)

@@ -30,6 +30,7 @@ from gateway.proxy.recording.redaction.redactor import redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing
+from gateway.proxy.request.call import CallerLimit
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
@@ -56,6 +57,7 @@ class ProcessParts:
     clock: Callable[[], float] = time.monotonic
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
+    caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
 
 
@@ -87,7 +89,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
     )
     return Gateway(
         config=config,
-        keys=KeyRing(config.keys, open=config.open, redaction=config.redaction),
+        keys=KeyRing(config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits),
         upstreams=upstreams,
         router=router,
         relay=relay,

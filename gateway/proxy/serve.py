@@ -36,7 +36,7 @@ from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server import listen_queue
-from gateway.proxy.http.server.connection_limits import ConnectionLimits, raise_file_limit
+from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.recording.access_log import AccessLog
@@ -216,6 +216,8 @@ class Process:
         self.access: AccessLog | None = None
         self.connections: ConnectionLimits | None = None
         """The limits that the server asks for each new connection."""
+        self.bodies: BodyMemory | None = None
+        """Where the server counts the request bodies that it holds."""
         self._front: Any = None  # the app, behind CORS if that is configured
 
     def _load(self, path: Path) -> tuple[Config, bool]:
@@ -266,6 +268,7 @@ class Process:
             here, recall = self._served.loopback, corridor.state.recall
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
+            self.bodies = BodyMemory(lambda: app.gateway.config.limits.inflight_mb * 1e6)
             self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused)
             metrics.config_ok.set(not self._refused)
             app.config_refused = self._refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from ipaddress import ip_address
 from typing import Any
 
@@ -203,7 +204,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         if "passthrough" not in caller.allow:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
-        await forward(now.upstreams[upstream], scope, receive, send)
+        with caller.limit or nullcontext():
+            await forward(now.upstreams[upstream], scope, receive, send)
 
     return _Asgi(app, gateway)
 
@@ -215,7 +217,8 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
         now = gateway()
         caller = caller_of(now.keys, scope)
         upstreams = now.router.upstreams(caller)
-        await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send)
+        with caller.limit or nullcontext():
+            await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send)
 
     return _Asgi(app, gateway)
 

@@ -36,6 +36,7 @@ from gateway.proxy.relay.failures import (
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.headers import for_client
+from gateway.proxy.request.upload import Upload
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, ClientGone
@@ -138,6 +139,8 @@ class Relay:
         failure: Failure | None = None
         state.context.target_state = target_state
         limiter = target_state.upstream.limiter
+        if call.upload is not None and limiter.limited and not call.upload.complete:
+            await self._form_read(state, target_state, call.upload)
         if limiter.free:
             limiter.in_flight += 1
         elif not await self._queued(state, target_state):
@@ -168,6 +171,16 @@ class Relay:
             return self._note_failed(state, target_state, failure, started)
         self._note_answered(state, target_state, started)
         return None
+
+    async def _form_read(self, state: RelayState, target_state: TargetState, upload: Upload) -> None:
+        """Waits for the rest of a form: a slow client must not hold one of the upstream's few places meanwhile."""
+        state.deadlines.pause()
+        try:
+            await upload.to_end()
+        except BaseException as error:
+            target_state.breaker.release_probe()
+            state.context.client_gone = state.context.client_gone or isinstance(error, ClientGone)
+            raise
 
     async def _queued(self, state: RelayState, target_state: TargetState) -> bool:
         """Waits for the upstream's concurrency limiter. False: its queue was full, or the wait too long."""

@@ -10,7 +10,7 @@ from gateway.config.derive import content_of
 from gateway.config.models import ApiKey
 from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import InvalidKey
-from gateway.proxy.request.call import Caller
+from gateway.proxy.request.call import Caller, CallerLimit
 
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 
@@ -22,8 +22,17 @@ class KeyRing:
     redaction: the default for keys that do not configure how much of their content is recorded.
     """
 
-    def __init__(self, keys: Iterable[ApiKey], *, open: bool = False, redaction: RedactionConfig | None = None) -> None:
-        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction) for k in keys}
+    def __init__(
+        self,
+        keys: Iterable[ApiKey],
+        *,
+        open: bool = False,
+        redaction: RedactionConfig | None = None,
+        limits: dict[str, CallerLimit] | None = None,
+    ) -> None:
+        """limits: of the process, by key name; those of earlier configs stay, with the calls that they count."""
+        limits = {} if limits is None else limits
+        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction, limits) for k in keys}
         self._open = open
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
@@ -66,6 +75,12 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 
-def _caller(key: ApiKey, redaction: RedactionConfig | None) -> Caller:
+def _caller(key: ApiKey, redaction: RedactionConfig | None, limits: dict[str, CallerLimit]) -> Caller:
     models = None if key.models is None else frozenset(key.models)
-    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content_of(key.content, redaction))
+    content = content_of(key.content, redaction)
+    limit = limits.get(key.name)
+    if limit is None and key.concurrency is not None:
+        limit = limits[key.name] = CallerLimit()
+    if limit is not None:
+        limit.most = key.concurrency
+    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content, limit)

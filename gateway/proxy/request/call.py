@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.config.privacy import Content
+from gateway.core.errors import KeyBusy
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers
 
@@ -31,6 +32,35 @@ Api = Literal[
 ]
 
 
+class CallerLimit:
+    """The calls of one key in flight, and how many may be. It outlives a reload, so that no call is forgotten."""
+
+    __slots__ = ("in_flight", "most")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.most: int | None = None
+        """None: no limit."""
+
+    def enter(self) -> None:
+        """Counts a call. Raises KeyBusy at the limit."""
+        if self.most is not None and self.in_flight >= self.most:
+            raise KeyBusy(
+                f"this key has {self.in_flight} requests in flight, its limit; retry when one has ended",
+                retry_after_s=1,
+            )
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The owner of an API key."""
@@ -44,6 +74,8 @@ class Caller:
     """False: this caller opted out of evaluation."""
     content: Content = "full"
     """How much of its exchanges may be recorded."""
+    limit: CallerLimit | None = field(default=None, compare=False)
+    """None: its calls in flight are not counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,11 @@ class Upload:
         if not self.alias:
             raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
 
+    async def to_end(self) -> None:
+        """Reads the rest. Raises BadRequest, TooLarge and ClientGone."""
+        while not self.complete:
+            await self._more()
+
     def when_complete(self, callback: Callable[[], None]) -> None:
         """Calls `callback` when the form is complete; at once if it is."""
         if self.complete:

@@ -138,6 +138,10 @@ class ConcurrencyLimiter:
         return len(self._waiting)
 
     @property
+    def limited(self) -> bool:
+        return self._limit is not None
+
+    @property
     def free(self) -> bool:
         return self._limit is None or (self.in_flight < self._limit and not self._waiting)
 

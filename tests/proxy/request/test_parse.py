@@ -245,3 +245,13 @@ async def test_names_that_differ_only_in_case_are_refused(
 async def test_unknown_members_pass_in_any_case(gateway: Any, upstream: FakeUpstream) -> None:
     assert (await gateway.chat(Models="x", myModel=1, vendor_X={"Model": "nested"})).status_code == 200
     assert upstream.received[0].json["vendor_X"] == {"Model": "nested"}
+
+
+def test_a_body_of_very_many_values_is_not_built() -> None:
+    """1 MB of `{"a":[]}` takes 30 MB as objects, and would be held for the whole call."""
+    dense = b'{"model":"m","messages":[' + b",".join([b'{"a":[]}'] * 100_000) + b"]}"
+    usual = (
+        b'{"model":"m","messages":[' + b",".join([b'{"role":"user","content":"%b"}' % (b"word " * 20)] * 1000) + b"]}"
+    )
+    assert read_fields(dense)["messages"] is ...
+    assert len(read_fields(usual)["messages"]) == 1000

@@ -1,4 +1,5 @@
-"""How many client connections a process keeps, in all and from one address. No sockets."""
+"""How many client connections a process keeps, in all and from one address, and how many bytes of request bodies. No
+sockets."""
 
 from __future__ import annotations
 
@@ -25,6 +26,28 @@ def raise_file_limit() -> None:
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class BodyMemory:
+    """The bytes of request bodies that a process holds, over all calls."""
+
+    def __init__(self, limit_bytes: Callable[[], float]) -> None:
+        self.held = 0
+        self._limit_bytes = limit_bytes
+
+    def take(self, size: int) -> None:
+        """Raises Overloaded if the process holds too much already."""
+        limit = self._limit_bytes()
+        if self.held + size > limit:
+            raise Overloaded(
+                f"the gateway holds too many request bodies at once: {limit / 1e6:g} MB (limits.inflight_mb)",
+                code="too_many_bytes_in_flight",
+                retry_after_s=1,
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
 
 
 class ConnectionLimits:

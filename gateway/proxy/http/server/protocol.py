@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.http.server.asgi import run_asgi
-from gateway.proxy.http.server.connection_limits import ConnectionLimits
+from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
@@ -77,6 +77,7 @@ class HttpProtocol(asyncio.Protocol):
         self.gone = False
         self._direct: DirectApp | None = getattr(self.app, "direct", None)
         self._limits: ConnectionLimits | None = getattr(self.app, "connections", None)
+        self.memory: BodyMemory | None = getattr(self.app, "bodies", None)
         self._address = ""
         self._admitted = False
         self._app_state = app_state
@@ -150,6 +151,7 @@ class HttpProtocol(asyncio.Protocol):
         for request in (self._receiving, self._request):
             if request is not None:
                 request.leave()
+                request.release()
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -334,6 +336,7 @@ class HttpProtocol(asyncio.Protocol):
         if not task.cancelled():
             task.exception()  # marks it as retrieved; the application has logged it
         if self._request is request:  # its response is incomplete, and must not look complete
+            request.release()
             self._request = self._answer = None
             self._close()
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Protocol
 
+from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.request.upload import too_large
 from gateway.proxy.types import ClientGone, Headers
 
 SMALL_BYTES = 512  # a piece below this is copied into the one before: an object for each would take many times its size
+COUNTED_BYTES = 64 * 1024  # a body above this is counted in the memory of all bodies
 COLLECTED_BYTES = 64 * 1024  # ... up to this size
 
 ASSEMBLED_BYTES = 256 * 1024  # a body above this is assembled while it arrives, in a buffer of its length: one copy
@@ -20,6 +22,8 @@ class BodySource(Protocol):
     """What a request needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
+    memory: BodyMemory | None
+    """Where bodies are counted; None: nowhere."""
     peer: str
     """The client's address; "": it has none."""
 
@@ -38,6 +42,7 @@ class ServerRequest:
         "_on_client_gone",
         "_pieces",
         "_source",
+        "_taken",
         "_waiter",
         "closed",
         "complete",
@@ -81,6 +86,7 @@ class ServerRequest:
         self.size = 0  # bytes of the body so far
         self.held = 0  # of these, bytes not taken by receive() yet
         self._source = source
+        self._taken = 0  # bytes counted in the memory of all bodies
         self._loop = source.loop
         self._pieces: list[bytes | bytearray] = []  # the first is never a bytearray
         self._assembled: BytesIO | None = None  # a buffer of the body's full length, filled from its start
@@ -89,23 +95,40 @@ class ServerRequest:
         self._on_client_gone: Callable[[], None] | None = None
 
     async def body(self, limit_bytes: int) -> bytes:
-        length = self.fields.get(b"content-length")
-        if length is not None and int(length) > limit_bytes:
+        given = self.fields.get(b"content-length")
+        length = self.size if given is None else int(given)
+        if length > limit_bytes:
             raise too_large(limit_bytes)
+        if length > COUNTED_BYTES:
+            self._count(length)
         if not self.complete:
             self.wanted = True
-            if length is not None and int(length) > ASSEMBLED_BYTES:
-                self._assembled = BytesIO(bytes(int(length)))  # the kernel allocates memory as it is written
+            if length > ASSEMBLED_BYTES:
+                self._assembled = BytesIO(bytes(length))  # the kernel allocates memory as it is written
                 self._assembled.writelines(self._pieces)
                 self._pieces = []
             while not self.complete and self.size <= limit_bytes:
                 await self._more()
+                if self.size - self._taken > COUNTED_BYTES:  # its length was not announced
+                    self._count(self.size - self._taken)
         if self.size > limit_bytes:
             raise too_large(limit_bytes)
         pieces, assembled = self._pieces, self._assembled
         if assembled is not None:
             return assembled.getvalue()  # without a copy
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[return-value]  # the first is bytes
+
+    def _count(self, size: int) -> None:
+        """Raises Overloaded if all bodies together are too large."""
+        if self._source.memory is not None:
+            self._source.memory.take(size)
+            self._taken += size
+
+    def release(self) -> None:
+        """The body is no longer held. Idempotent."""
+        if self._taken and self._source.memory is not None:
+            self._source.memory.give_back(self._taken)
+            self._taken = 0
 
     async def receive(self) -> dict[str, Any]:
         try:
@@ -165,6 +188,8 @@ class ServerRequest:
 
     def close(self) -> None:
         """Called when the response is complete."""
+        if self._taken:
+            self.release()
         self.closed = True
         self._pieces = []
         self._assembled = None

@@ -306,6 +306,7 @@ class Source:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.peer = ""
+        self.memory = None
 
     def read_more(self) -> None: ...
 

@@ -23,6 +23,7 @@ class Source:
     def __init__(self, *pieces: bytes, gone: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
         self.peer = ""
+        self.memory = None
         self.pieces = list(pieces)
         self.gone = gone
         self.request: ServerRequest

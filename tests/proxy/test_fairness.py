@@ -1,0 +1,124 @@
+"""One caller does not take what the others need: calls in flight, slow forms and large bodies are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.fake import HOLD, FakeUpstream
+
+Configured = Callable[..., dict[str, Any]]
+
+
+def key(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": sha256(name.encode()).hexdigest(), **more}
+
+
+async def test_a_key_has_at_most_its_calls_in_flight(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    keys = [key("greedy", concurrency=2, allow=["passthrough"]), key("other")]
+    upstream.says("one ", HOLD, "two ")
+    gateway = await start(configured(upstream, keys=keys, passthrough="u0"), key="greedy")
+    loop = asyncio.get_running_loop()
+    held = [loop.create_task(gateway.chat()) for _ in range(2)]
+    await upstream.until(lambda u: len(u.calls) == 2)
+    for refused in (await gateway.chat(), await gateway.client.get("/files")):
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert "2 requests in flight" in refused.json()["error"]["message"]
+    async with httpx2.AsyncClient(base_url=gateway.base_url, headers={"x-api-key": "other"}, timeout=30) as other:
+        third = loop.create_task(
+            other.post("/chat/completions", json={"model": "chat", "messages": [{"role": "user"}]})
+        )
+        await upstream.until(lambda u: len(u.calls) == 3)
+        upstream.release()
+        assert (await third).status_code == 200
+    assert [(await call).status_code for call in held] == [200, 200]
+    upstream.says("free")
+    assert (await gateway.chat()).status_code == 200, "their places are free again"
+
+
+async def test_a_reload_forgets_no_call_in_flight(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
+    upstream.says("one ", HOLD, "two ")
+    config = configured(upstream, keys=[key("greedy", concurrency=1)])
+    gateway = await start(config, key="greedy")
+    held = asyncio.get_running_loop().create_task(gateway.chat())
+    await upstream.until(lambda u: len(u.calls) == 1)
+    before = gateway.gateway
+    gateway.write({**config, "limits": {"drain_s": 7}})
+    await gateway.until(lambda: gateway.gateway is not before)
+    assert (await gateway.chat()).status_code == 429
+    upstream.release()
+    assert (await held).status_code == 200
+
+
+BOUNDARY = b"xyz"
+FORM = (
+    b'--xyz\r\ncontent-disposition: form-data; name="model"\r\n\r\nchat\r\n'
+    b'--xyz\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\nsound\r\n--xyz--\r\n'
+)
+
+
+async def test_a_slow_form_holds_no_place_of_its_upstream(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    config = configured(upstream)
+    config["upstreams"]["u0"] |= {"concurrency": 2, "queue": 0}
+    gateway = await start(config)
+    port = int(re.findall(r":(\d+)", gateway.base_url)[0])
+    head = (
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\n"
+        b"content-type: multipart/form-data; boundary=xyz\r\ncontent-length: %d\r\n\r\n" % len(FORM)
+    )
+    forms = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in forms:
+        writer.write(head + FORM[:-10])
+    await gateway.until(lambda: gateway.gateway.calls["transcriptions"] == 2)
+    for _ in range(5):
+        assert (await gateway.chat()).status_code == 200
+    for reader, writer in forms:
+        writer.write(FORM[-10:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head + FORM[:-10])
+    await gateway.until(lambda: gateway.gateway.calls["transcriptions"] == 1)
+    writer.close()
+    await gateway.until(lambda: not gateway.gateway.in_use)
+    assert (await gateway.chat()).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+async def test_bodies_under_way_are_bounded_together(
+    start: Any, configured: Configured, upstream: FakeUpstream, chunked: bool
+) -> None:
+    upstream.says("one ", HOLD, "two ")
+    gateway = await start(configured(upstream, limits={"inflight_mb": 1}))
+    body = b'{"model":"chat","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 600_000)
+
+    async def pieces() -> Any:
+        for at in range(0, len(body), 50_000):
+            yield body[at : at + 50_000]
+
+    async def post() -> httpx2.Response:
+        return await gateway.client.post("/chat/completions", content=pieces() if chunked else body)
+
+    held = asyncio.get_running_loop().create_task(post())
+    await upstream.until(lambda u: len(u.calls) == 1)
+    refused = await post()
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "too_many_bytes_in_flight"
+    assert (await gateway.client.get("/models")).status_code == 200
+    upstream.release()
+    assert (await held).status_code == 200
+    upstream.says("free")
+    for _ in range(5):
+        assert (await post()).status_code == 200, "what is answered is no longer held"
