@@ -43,13 +43,16 @@ def serve(arguments: list[str]) -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
     options = parser.parse_args(arguments)
     if not options.config.is_file():
         parser.error(f"no file {options.config}; give one with --config")
     from gateway.config.loading import data_directory
     from gateway.proxy.serve import run
 
-    run(options.config, options.host, options.port, options.workers, data_directory(options.data))
+    tls = (options.tls_cert, options.tls_key)
+    run(options.config, options.host, options.port, options.workers, data_directory(options.data), tls)
 
 
 if __name__ == "__main__":

@@ -25,16 +25,20 @@ def serve(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes that share the port.")] = 1,
     data: Data = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
 ) -> None:
     """Run the gateway alone, for production.
 
-    Metrics are on the same port, at /metrics.
+    Metrics are on the same port, at /metrics. Changed certificate files are read within a second.
     """
     # __main__.py runs this verb without importing typer; only its help comes from here.
     from gateway.config.loading import data_directory
     from gateway.proxy.serve import run
 
-    run(config, host, port, workers, data_directory(data))
+    run(config, host, port, workers, data_directory(data), (tls_cert, tls_key))
 
 
 @verbs.command(epilog=example("gateway evaluate --config gateway.yaml"))

@@ -39,6 +39,7 @@ from gateway.proxy.http.server import listen_queue
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
+from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
@@ -60,17 +61,34 @@ _WORKER_TIMEOUT_S = 30  # a worker that does not answer its parent for so long i
 _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), a tenth of Python's default
 
 
-def run(config_path: Path, host: str, port: int, workers: int, data: Path) -> None:
-    """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served."""
+def run(
+    config_path: Path,
+    host: str,
+    port: int,
+    workers: int,
+    data: Path,
+    tls: tuple[Path | None, Path | None] = (None, None),
+) -> None:
+    """Serves until SIGINT or SIGTERM. Raises ConfigError for a config that may not be served.
+
+    tls: PEM files of a certificate and its key; without them plain HTTP is served.
+    """
     config = load_served(config_path)
+    files = CertificateFiles.of_options(*tls)
     served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
     log_format.begin(config.log)
     raise_file_limit()
+    if files is None and not served.loopback:
+        log.warning(
+            "listening on %s without TLS: API keys and prompts travel in clear; give --tls-cert and --tls-key, or put "
+            "a proxy with TLS in front and listen on 127.0.0.1",
+            host,
+        )
     try:
         if workers == 1:
-            GatewayServer(server_settings(Process(served, config), config, host, port, 1)).run()
+            GatewayServer(server_settings(Process(served, config), config, host, port, 1, files)).run()
         else:
-            _several(server_settings("gateway.proxy.serve:create", config, host, port, workers), served)
+            _several(server_settings("gateway.proxy.serve:create", config, host, port, workers, files), served)
     except SystemExit as error:  # uvicorn has logged the reason
         sys.exit(1 if error.code else 0)
 
@@ -89,6 +107,20 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
 class GatewayServer(uvicorn.Server):
     """uvicorn's server, which stops differently: it first accepts what the kernel has queued, and it exits with code 0
     after a requested stop, not by the signal."""
+
+    _certificate: CertificateReload | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        config = self.config
+        if config.ssl is not None and config.ssl_certfile and config.ssl_keyfile:
+            files = CertificateFiles(Path(config.ssl_certfile), Path(config.ssl_keyfile))
+            self._certificate = CertificateReload(files, config.ssl)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._certificate is not None and counter % 10 == 0:  # once a second
+            self._certificate.look()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await listen_queue.drain(sock.fileno() for server in self.servers for sock in server.sockets)
@@ -163,7 +195,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def server_settings(app: Any, config: Config, host: str, port: int, workers: int) -> uvicorn.Config:
+def server_settings(
+    app: Any, config: Config, host: str, port: int, workers: int, tls: CertificateFiles | None = None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
@@ -181,6 +215,8 @@ def server_settings(app: Any, config: Config, host: str, port: int, workers: int
         proxy_headers=False,
         headers=[("server", "assay-gateway")],
         backlog=4096,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
         timeout_worker_healthcheck=_WORKER_TIMEOUT_S,

@@ -22,6 +22,7 @@ ANSWERS = [
     (errors.TooLarge, 413, "invalid_request_error", "request_too_large"),
     (errors.NotImplementedHere, 501, "invalid_request_error", "not_implemented"),
     (errors.UpstreamFailed, 502, "upstream_error", "upstream_failed"),
+    (errors.KeyBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.QueueFull, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.Overloaded, 503, "service_unavailable_error", "no_healthy_upstream"),
     (errors.UpstreamTimedOut, 504, "upstream_error", "upstream_timeout"),

@@ -246,6 +246,7 @@ async def test_beyond_loopback_metrics_need_a_key(serve: Serve, configured: Conf
     refused = await program.get("/metrics")
     assert refused.status_code == 401
     assert "set metrics.sha256 or metrics.bind" in refused.json()["error"]["message"]
+    assert "without TLS: API keys and prompts travel in clear" in program.output
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

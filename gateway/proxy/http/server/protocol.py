@@ -539,7 +539,7 @@ class HttpProtocol(asyncio.Protocol):
             "http_version": "1.0" if request.http10 else "1.1",
             "server": self._transport.get_extra_info("sockname"),
             "client": self._transport.get_extra_info("peername"),
-            "scheme": "http",
+            "scheme": "http" if self._transport.get_extra_info("sslcontext") is None else "https",
             "root_path": "",
             "method": request.method.decode("ascii"),
             "path": unquote(path) if "%" in path else path,
