@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -51,6 +51,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if plan.max_pairs is not None:
         closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
         note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
+    if plan.after_verdict == "stop":
+        note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
     for each in cautions(plan):
         note(each)
     note(f"see: gateway ab status {name}; gateway report {name}")
@@ -95,6 +97,7 @@ def status(
     reports = _reports(read, data, name)
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
+    found["ends"] = _ends(state, reports)
     show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
 
 
@@ -273,7 +276,22 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  shadows   {results or 'none yet'}"
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
+    yield f"  ends      {found['ends']}"
     yield f"  verdict   {found['verdict'] or 'no evidence in the store yet'}"
+
+
+def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
+    """When no more shadow requests are paid for."""
+    if state is None:
+        return "not started"
+    plan = state.plan
+    if not state.running:
+        decided = bool(reports) and all(each.verdict != "hold" for each in reports)
+        how = "has its verdict" if decided else "is stopped"
+        return f"it {how}: no more shadow requests are paid for"
+    ways = ["with its verdict"] if plan.after_verdict == "stop" else []
+    ways += [f"at {plan.max_pairs} pairs"] if plan.max_pairs is not None else []
+    return " or ".join([*ways, "when it is stopped"])
 
 
 def _candidate(report: Report) -> dict[str, Any]:

@@ -84,6 +84,17 @@ def test_start_freezes_the_plan_and_puts_it_in_the_stream_server(run: Any, strea
     assert known(stream_url, stream_name) == state
 
 
+def test_the_status_says_when_no_more_is_paid_for(run: Any) -> None:
+    assert "ends      not started" in run("status", "swap")
+    run("start", "swap")
+    assert "ends      with its verdict or at " in run("status", "swap")
+    run("stop", "swap")
+    assert "ends      it is stopped: no more shadow requests are paid for" in run("status", "swap")
+    run.config(after_verdict="continue")
+    run("start", "swap")
+    assert "ends      at " in run("status", "swap")
+
+
 def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_name: str) -> None:
     run("start", "swap")
     before = run.plan().hash

@@ -15,6 +15,7 @@ from gateway.evals.experiments.findings import Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
 from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
+from gateway.evals.store.experiments.pairs import AFTER_VERDICT
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
     ArmCounts,
@@ -209,7 +210,10 @@ def _answer(answer: RecordedAnswer) -> str:
 def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], ...]:
     """(reason, count): pairs that were not offered or lost, then those without a value of the primary metric."""
     refused = (found.pairs.not_asked or {}).items()
-    rows = [(f"not offered: {reason}", n) for reason, n in sorted(refused)]
+    rows = [
+        ("after the verdict" if reason == AFTER_VERDICT else f"not offered: {reason}", n)
+        for reason, n in sorted(refused)
+    ]
     for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):
         rows.append((f"lost: {arm}", lost))
     primary = found.names.get(found.primary.metric) if found.primary else None

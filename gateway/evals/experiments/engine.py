@@ -37,9 +37,16 @@ from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.run import run_scorer
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Pair, Subject
-from gateway.evals.store.experiments.pairs import Row, SettledPair, add_pair_scores, settled_pairs, stored_exchanges
+from gateway.evals.store.experiments.pairs import (
+    Row,
+    SettledPair,
+    add_pair_scores,
+    leave_out,
+    settled_pairs,
+    stored_exchanges,
+)
 from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, release_lease, save_plans, stored_plans
-from gateway.evals.store.experiments.queries import known_pair_scores
+from gateway.evals.store.experiments.queries import known_pair_scores, pair_counts
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, MetricFigures
@@ -121,24 +128,35 @@ class ExperimentEngine:
         await self._keep_plans()
         self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
+        plans: list[StoredPlan] = []
         if watermark is not None:
-            for plan in await self._store.run(stored_plans):
+            plans = await self._store.run(stored_plans)
+            for plan in plans:
                 while await self._window(leader, plan, watermark):
                     pass
                 if plan.state == "running" and plan.plan.max_pairs is not None:
                     await self._stop_at_horizon(plan)
                 if plan.plan.mode != "shadow" and plan.state == "running":
                     await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
-        await self._show()
+        await self._show(plans)
         return self.leads
 
-    async def _show(self) -> None:
+    async def _show(self, plans: Iterable[StoredPlan]) -> None:
+        """Computes the figures, and stops the plans that they show to be decided."""
         now = self._clock()
         if not self.leads:
             self.figures = ()
         elif now - self._shown_at >= self._timing.show_s:
             self._shown_at = now
             self.figures = await self._store.look(lambda connection: figures_of(connection, now))
+            for plan in plans:
+                if plan.state == "running" and plan.plan.after_verdict == "stop" and self._all_decided(plan):
+                    await self._stop(plan, "stops with its verdict")
+
+    def _all_decided(self, plan: StoredPlan) -> bool:
+        """Whether every candidate of a running plan has a verdict, as the figures show it."""
+        verdicts = [each.verdict for each in self.figures if each.experiment == plan.plan.name]
+        return bool(verdicts) and "hold" not in verdicts
 
     async def _keep_plans(self) -> None:
         states = await self._corridor.state.plans()
@@ -152,6 +170,9 @@ class ExperimentEngine:
         found = await self._store.run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
         if not found:
             return False
+        if await self._is_over(plan):
+            await self._store.run(lambda c: leave_out(c, [pair.id for pair in found]))
+            return len(found) == most
         await self._compare(leader, plan, found)
         try:
             await self._store.run(lambda c: advance(c, leader, plan, found, self._clock()))
@@ -160,10 +181,18 @@ class ExperimentEngine:
             return False
         return len(found) == most
 
+    async def _is_over(self, plan: StoredPlan) -> bool:
+        """Whether a plan has been stopped and has its verdict, so that pairs still on their way change nothing."""
+        if plan.state == "running" or plan.plan.after_verdict != "stop":
+            return False
+        return await self._store.look(lambda connection: is_decided(connection, plan))
+
     async def _stop_at_horizon(self, plan: StoredPlan) -> None:
         """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
-        if not await self._store.look(lambda connection: is_closed(connection, plan)):
-            return
+        if await self._store.look(lambda connection: is_closed(connection, plan)):
+            await self._stop(plan, f"reached its horizon of {plan.plan.max_pairs} pairs")
+
+    async def _stop(self, plan: StoredPlan, why: str) -> None:
         known = (await self._corridor.state.plans()).get(plan.plan.name)
         if known is None or not known.running or known.plan.hash != plan.hash:
             return
@@ -171,8 +200,9 @@ class ExperimentEngine:
             for arm, _ in plan.plan.candidates:
                 found = await self._store.look(lambda connection, arm=arm: finding(connection, plan, arm))  # type: ignore[misc]
                 log.info(
-                    "experiment %s reached its horizon of %d pairs; verdict on %s: %s",
-                    plan.plan.name, plan.plan.max_pairs, arm, found.decision.verdict, extra={"plan": plan.hash},
+                    "experiment %s %s; verdict on %s: %s",
+                    plan.plan.name, why, arm, found.decision.verdict,
+                    extra={"plan": plan.hash, "pairs": found.pairs.joined},
                 )  # fmt: skip
 
     async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
@@ -279,14 +309,27 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
 
 
 def is_closed(connection: Reading, plan: StoredPlan) -> bool:
-    """Whether the primary has reached the plan's horizon with every candidate, and the A/A alarm its fewest repeats."""
+    """Whether the primary has taken its last look with every candidate, and the A/A alarm has its fewest repeats.
+
+    Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
+    """
     primary = plan.plan.primary
     sequences = SequenceStates(connection, plan).sequences
     noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
     if noise is not None and noise.n < FEWEST_REPEATS:
         return False
     found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
-    return bool(found) and all(each is not None and each.closed for each in found)
+    if not found or not all(each is not None and each.closed for each in found):
+        return False
+    if pair_counts(connection, plan.hash).joined >= (plan.plan.max_pairs or 0):
+        return True
+    looks = (finding(connection, plan, arm) for arm, _ in plan.plan.candidates)
+    return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
+
+
+def is_decided(connection: Reading, plan: StoredPlan) -> bool:
+    """Whether every candidate has a verdict."""
+    return all(finding(connection, plan, arm).decision.verdict != "hold" for arm, _ in plan.plan.candidates)
 
 
 def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:

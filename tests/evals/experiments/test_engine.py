@@ -266,3 +266,51 @@ async def test_requests_without_a_shadow_save_pairs_and_the_report_says_how_many
     assert primary["unadjusted"] == pytest.approx(primary["b"] - primary["a"])
     assert primary["horizon"] == pytest.approx(400 * (1 - primary["saved"]), abs=1)
     assert f"saves {primary['saved']:.0%} of the pairs" in saving(report.primary)
+
+
+def clear(plan: Any, paired: Any, n: int) -> list[Any]:
+    """The candidate is worse by 0.6 in every pair."""
+    arms = ({"candidate": "0.2", "repeat": "0.8"} if i % 2 else {"candidate": "0.2"} for i in range(n))
+    return [each for a in arms for each in paired(plan, "0.8", a)]
+
+
+async def until_stopped(room: Any) -> None:
+    async with asyncio.timeout(20):
+        while (await room.corridor.state.plans())["swap"].running:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_plan_stops_with_its_verdict_and_pairs_under_way_change_nothing(
+    room: Any, plan: Any, paired: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gateway.evals.reports.experiment.build import report_of
+
+    caplog.set_level("INFO")
+    plan = replace(plan, method="hybrid", max_pairs=300, aa="alarm", after_verdict="stop")
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*clear(plan, paired, 30))
+        await until_stopped(room)
+        with reading(room.store_url) as connection:
+            decided = report_of(connection, "swap")
+        await room.send(*[each for _ in range(9) for each in paired(plan, "0", {"candidate": "1"})])
+        await room.until(lambda: room.sql("SELECT count(*) FROM pairs WHERE state = 'not_asked'") == [(9,)])
+    with reading(room.store_url) as connection:
+        after = report_of(connection, "swap")
+    assert "experiment swap stops with its verdict; verdict on candidate: reject" in caplog.text
+    assert (after.verdict, after.primary) == (decided.verdict, decided.primary) == ("reject", decided.primary)
+    assert dict(after.withheld)["after the verdict"] == 9
+    assert ("stops", "with its verdict") in after.design
+
+
+async def test_a_plan_that_is_to_continue_takes_pairs_after_its_verdict(room: Any, plan: Any, paired: Any) -> None:
+    plan = replace(plan, method="hybrid", max_pairs=300, aa="alarm", after_verdict="continue")
+    await room.begin(plan)
+    async with room.consuming() as desk:
+        await room.send(*clear(plan, paired, 30))
+        await room.until_settled(30)
+        await room.until(lambda: any(f.verdict == "reject" for f in desk.metrics.figures.experiments))
+        await room.send(*clear(plan, paired, 9))
+        await room.until_settled(39)
+        assert (await room.corridor.state.plans())["swap"].running
+    assert room.sql("SELECT n FROM sequences WHERE metric = 'stated' AND candidate = 'candidate'") == [(39,)]

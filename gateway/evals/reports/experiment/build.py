@@ -73,6 +73,8 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
     if p.adjust:
         rows.append(("adjusted for", "the control's score, the lengths of prompt and answer, from earlier pairs"))
+    if p.after_verdict == "stop":
+        rows.append(("stops", "with its verdict"))
     if p.max_pairs:
         rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}"))
     method = SPLIT_METHOD if p.mode == "split" else f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"

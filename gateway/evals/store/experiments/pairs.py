@@ -23,6 +23,7 @@ from gateway.evals.store.score_sums import add_costs, costs_of_pairs
 from gateway.evals.store.tables import exchanges, pair_scores, pairs, scores
 
 _CHUNK = 500
+AFTER_VERDICT = "after_verdict"
 Row = dict[str, Any]
 
 
@@ -193,6 +194,12 @@ def unlike_requests(connection: Connection, plan: str, until: str) -> list[str]:
     unlike = p.reason.in_(("has_effects", "not_allowed"))
     query = select(p.position).where(p.plan == plan, p.state == "not_asked", p.position < until, unlike)
     return list(connection.execute(query.order_by(p.position)).scalars())
+
+
+def leave_out(connection: Connection, ids: Sequence[str]) -> None:
+    """Settles pairs that came after the verdict of a plan: they are in no mean."""
+    late = {"state": "not_asked", "reason": AFTER_VERDICT}
+    connection.execute(update(pairs).where(pairs.c.id.in_(ids), pairs.c.state == "open").values(late))
 
 
 def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
