@@ -24,6 +24,10 @@ GATEWAYS = Row("Gateways", [
     Panel("In flight", [Query("sum by (instance) (gateway_inflight_requests)", "{{instance}}")], "Calls being answered, by gateway.", stacked=True),
     Panel("Config in force", [Query("min by (instance) (gateway_config_ok)", "{{instance}}")], "no: the newest file was refused there.",
           kind="state-timeline", steps=MUST_BE_ONE, names=BOTH),
+    Panel("Different configs", [Query("count(count_values(\"config\", gateway_config_hash))", "configs")],
+          "More than one for longer than a rollout takes: an instance did not get the newest file.", steps=((None, "green"), (2.0, "orange"))),
+    Panel("Age of the config", [Query("time() - min by (instance) (gateway_config_loaded_timestamp_seconds)", "{{instance}}")],
+          "Since the config in force was loaded.", "s"),
 ])  # fmt: skip
 
 RECORDER = Row("Recorder", [

@@ -6,14 +6,14 @@ from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
 
 ALIAS = '{alias=~"$alias", upstream=~"$upstream"}'
 FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone|client_error|queue_full"}'
-MODEL = '{gen_ai_request_model=~"$alias"}'
+UPSTREAM = '{upstream=~"$upstream"}'
 RATE = "[$__rate_interval]"
 REQUESTS = f"rate(gateway_requests_total{ALIAS}{RATE})"
 FAILURES = f"rate(gateway_requests_total{FAILED}{RATE})"
 SHARE = ((None, "green"), (0.01, "orange"), (0.05, "red"))
 
 
-def quantile(q: float, metric: str, by: str, where: str = MODEL) -> str:
+def quantile(q: float, metric: str, by: str, where: str = UPSTREAM) -> str:
     inner = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, sum by ({inner}) (rate({metric}_bucket{where}{RATE})))"
 
@@ -43,6 +43,8 @@ ERRORS = Row("Rate and errors", [
           "ok; client_gone: the client left; upstream_error, timeout, cut: the upstream failed.", "reqps"),
     Panel("Failed, by alias", [Query(f"sum by (alias) ({FAILURES}) / sum by (alias) ({REQUESTS})", "{{alias}}")],
           "Share of an alias's calls that its upstreams failed, after retries and fallbacks.", "percentunit", steps=SHARE),
+    Panel("Objective by alias", [Query('max by (alias) (gateway_objective_ratio{alias=~"$alias"})', "{{alias}}")],
+          "The share of calls that is to succeed, `models.NAME.objective`: the alerts page by it.", "percentunit"),
     Panel("Attempts", [Query(f"sum by (upstream, result) (rate(gateway_attempts_total{{upstream=~\"$upstream\"}}{RATE}))",
                              "{{upstream}} {{result}}")],
           "Tries at upstreams: more than the calls where there are retries, fallbacks or shadows.", "reqps"),
@@ -53,15 +55,13 @@ ERRORS = Row("Rate and errors", [
 ])  # fmt: skip
 
 LATENCY = Row("Latency", [
-    Panel("Duration by alias", quantiles("gen_ai_server_request_duration_seconds", "gen_ai_request_model", 0.5, 0.95, 0.99),
+    Panel("Duration by upstream", quantiles("gen_ai_server_request_duration_seconds", "upstream", 0.5, 0.95, 0.99),
           "From the request's arrival to the end of its answer.", "s"),
-    Panel("First token by alias", quantiles("gen_ai_server_time_to_first_token_seconds", "gen_ai_request_model", 0.5, 0.95),
+    Panel("First token by upstream", quantiles("gen_ai_server_time_to_first_token_seconds", "upstream", 0.5, 0.95),
           "Streams: from the request's arrival to the first content.", "s"),
-    Panel("Between tokens by target", quantiles("gen_ai_server_time_per_output_token_seconds", "gen_ai_response_model", 0.5, 0.95),
+    Panel("Between tokens by upstream", quantiles("gen_ai_server_time_per_output_token_seconds", "upstream", 0.5, 0.95),
           "Streams: time after the first content, for each output token.", "s"),
-    Panel("Duration by target", quantiles("gen_ai_server_request_duration_seconds", "gen_ai_response_model", 0.5, 0.95),
-          "The same durations by the model that answered.", "s"),
-    Panel("First token, all", [Query(f"sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{MODEL}{RATE}))", "{{le}}")],
+    Panel("First token, all", [Query(f"sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{UPSTREAM}{RATE}))", "{{le}}")],
           "How the times to the first content are spread.", "s", "heatmap"),
     Panel("Overhead of the gateway", [Query(quantile(q, "gateway_overhead_seconds", "", ""), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
           "Time a call spent in the gateway and not in an upstream.", "s"),
@@ -73,7 +73,7 @@ TOKENS = Row("Tokens and cost", [
     Panel("Tokens by target", [Query(f"sum by (alias, upstream) (rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
                                      "{{alias}} → {{upstream}}")],
           "Input and output tokens a second.", stacked=True),
-    Panel("Tokens of one call", [Query(f"histogram_quantile(0.95, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{MODEL}{RATE})))",
+    Panel("Tokens of one call", [Query(f"histogram_quantile(0.95, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{UPSTREAM}{RATE})))",
                                        "p95 {{gen_ai_token_type}}")],
           "How long prompts and answers are."),
     Panel("Cost by alias", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE}))", "{{alias}} → {{upstream}}")],
@@ -94,6 +94,15 @@ SATURATION = Row("Saturation", [
     Panel("Breakers", [Query('max by (upstream, model) (gateway_breaker_open{upstream=~"$upstream"})', "{{upstream}}/{{model}}")],
           "open: the target failed so often that it is not asked until a probe succeeds.", kind="state-timeline",
           steps=((None, "green"), (1.0, "red")), names={"0": ("closed", "green"), "1": ("open", "red")}),
+    Panel("Breakers that opened or closed", [Query(f"sum by (upstream, model, to) (increase(gateway_breaker_transitions_total{UPSTREAM}{RATE}))",
+                                                   "{{upstream}}/{{model}} {{to}}")],
+          "Each is a line of the log as well, with the reason."),
+    Panel("Health checks", [Query('max by (upstream) (gateway_upstream_down{upstream=~"$upstream"})', "{{upstream}}")],
+          "down: `health_check.failures` checks in a row have failed. Upstreams without a health path are not shown.", kind="state-timeline",
+          steps=((None, "green"), (1.0, "red")), names={"0": ("up", "green"), "1": ("down", "red")}),
+    Panel("Went down or up", [Query(f"sum by (upstream, to) (increase(gateway_upstream_health_transitions_total{UPSTREAM}{RATE}))",
+                                    "{{upstream}} {{to}}")],
+          "By the health check. Many: raise `health_check.failures` or `timeout_s`."),
 ])  # fmt: skip
 
 TRAFFIC = Dashboard(

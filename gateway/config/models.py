@@ -98,6 +98,8 @@ class Model(Section):
     on_cut: OnCut | None = None
     """What happens when an upstream breaks off a stream: `continue` on a fallback, `error` (send an error event), or
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
+    objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """The share of its calls that is to succeed. The alerts page when failures use up a month's budget in two days."""
     strategy: Strategy = "weighted"
     """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
     the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""

@@ -38,6 +38,31 @@ class EngineRun(Section):
         return self
 
 
+class HealthCheck(Section):
+    """When an upstream with a health path counts as down. It is then not asked, and its fallbacks are."""
+
+    interval_s: Positive = 5.0
+    """Seconds between two checks."""
+    timeout_s: Positive = 2.0
+    """Seconds after which a check without an answer has failed."""
+    failures: Annotated[int, Field(ge=1)] = 3
+    """Failed checks in a row that take it out. Until a first check has succeeded, one is enough."""
+    successes: Annotated[int, Field(ge=1)] = 1
+    """Good checks in a row that bring it back."""
+
+
+class BreakerConfig(Section):
+    """When a target of this upstream is not asked for a while, because its calls fail. It opens after `failures` in a
+    row, or when half of at least 20 calls within 10 s failed."""
+
+    failures: Annotated[int, Field(ge=1)] = 5
+    """Failed calls in a row that open it."""
+    open_s: Positive = 1.0
+    """Seconds until a first call may probe the target; doubled with each probe that fails."""
+    max_open_s: Positive = 15.0
+    """The longest wait between two probes."""
+
+
 class Upstream(Section):
     """A server that requests can go to. Defaults that depend on `kind` are listed in docs/engines.md."""
 
@@ -77,6 +102,10 @@ class Upstream(Section):
     """Whether the gateway adds `stream_options.include_usage` to streaming requests."""
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
+    health_check: HealthCheck = HealthCheck()
+    """How often that is checked, and what counts as down."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When its targets are not asked because their calls fail."""
 
     @property
     def provider(self) -> Provider:

@@ -10,32 +10,38 @@ from bisect import bisect_left, bisect_right
 from typing import Protocol
 from weakref import WeakSet
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 
 class FastCounter:
-    """One series of a counter."""
+    """One series of a counter. It is exported once it has been raised: most of what could happen never does."""
 
-    __slots__ = ("_series", "n")
+    __slots__ = ("_labels", "_metric", "_series", "n")
 
-    def __init__(self, series: Counter) -> None:
-        self._series = series
+    def __init__(self, metric: Counter, labels: tuple[str, ...] = ()) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._series: Counter | None = None
         self.n: float = 0  # the increase since the last flush; callers add to it
 
     def flush(self) -> None:
         if self.n:
             n, self.n = self.n, 0
+            if self._series is None:
+                self._series = self._metric.labels(*self._labels) if self._labels else self._metric
             self._series.inc(n)
 
 
 class FastHistogram:
-    """One series of a histogram."""
+    """One series of a histogram, exported once it has an observation."""
 
-    __slots__ = ("_bounds", "_counts", "_series", "_sum")
+    __slots__ = ("_bounds", "_counts", "_labels", "_metric", "_series", "_sum")
 
-    def __init__(self, series: Histogram) -> None:
-        self._series = series
-        self._bounds: list[float] = list(series._upper_bounds)
+    def __init__(self, metric: Histogram, labels: tuple[str, ...] = ()) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._series: Histogram | None = None
+        self._bounds: list[float] = list(metric._upper_bounds)
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
 
@@ -57,6 +63,10 @@ class FastHistogram:
 
     def flush(self) -> None:
         # prometheus_client has no public way to add many observations at once; its own observe() does this for one.
+        if not any(self._counts):
+            return
+        if self._series is None:
+            self._series = self._metric.labels(*self._labels) if self._labels else self._metric
         for bucket, n in zip(self._series._buckets, self._counts, strict=True):
             if n:
                 bucket.inc(n)
@@ -79,21 +89,29 @@ class FastCounters:
     def __init__(self) -> None:
         self._counts: dict[tuple[int, tuple[str, ...]], FastCounter] = {}
         self._spreads: dict[tuple[int, tuple[str, ...]], FastHistogram] = {}
+        self._gauges: dict[tuple[int, tuple[str, ...]], float] = {}
         self.batches: WeakSet[CounterBatch] = WeakSet()  # flushed first; a batch is flushed before it is dropped
 
     def of(self, metric: Counter, *labels: str) -> FastCounter:
         key = (id(metric), labels)
         found = self._counts.get(key)
         if found is None:
-            found = self._counts[key] = FastCounter(metric.labels(*labels) if labels else metric)
+            found = self._counts[key] = FastCounter(metric, labels)
         return found
 
     def spread(self, metric: Histogram, *labels: str) -> FastHistogram:
         key = (id(metric), labels)
         found = self._spreads.get(key)
         if found is None:
-            found = self._spreads[key] = FastHistogram(metric.labels(*labels) if labels else metric)
+            found = self._spreads[key] = FastHistogram(metric, labels)
         return found
+
+    def set(self, metric: Gauge, value: float, *labels: str) -> None:
+        """Sets a gauge, if it has another value: with thousands of series, most are as they were half a second ago."""
+        key = (id(metric), labels)
+        if self._gauges.get(key) != value:
+            self._gauges[key] = value
+            (metric.labels(*labels) if labels else metric).set(value)
 
     def fold(self) -> None:
         """Adds what the batches have collected."""

@@ -22,7 +22,7 @@ _FIRST_TOKEN = (
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _TOKENS = tuple(4.0**i for i in range(14))
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
+_GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "upstream")
 _PART = ("experiment", "arm")
 
 M = TypeVar("M", Counter, Gauge, Histogram)
@@ -89,6 +89,10 @@ class _Calls:
         "upstream",
         "outcome",
     )
+    objective = _gauge(
+        "gateway_objective_ratio", "Share of an alias's calls that is to succeed: models.NAME.objective", "alias",
+        over="livemax",
+    )  # fmt: skip
     refused = _counter("gateway_refused", "Answers that are an error of the gateway's own", "status", "code")
     overhead = _histogram(
         "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream", buckets=_OVERHEAD
@@ -111,8 +115,24 @@ class _Upstreams:
     breaker_open = _gauge(
         "gateway_breaker_open", "1 while the target's circuit breaker is open", "upstream", "model", over="livemax"
     )
+    breaker_transitions = _counter(
+        "gateway_breaker_transitions", "Circuit breakers that opened or closed", "upstream", "model", "to"
+    )
+    upstream_down = _gauge(
+        "gateway_upstream_down", "1 while the upstream's health check fails", "upstream", over="livemax"
+    )
+    health_transitions = _counter(
+        "gateway_upstream_health_transitions", "Upstreams that their health check found down, or up again",
+        "upstream", "to",
+    )  # fmt: skip
     config_ok = _gauge(
         "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", over="livemin"
+    )
+    config_hash = _gauge(
+        "gateway_config_hash", "A number that differs where the text of gateway.yaml differs", over="livemax"
+    )
+    config_loaded = _gauge(
+        "gateway_config_loaded_timestamp_seconds", "Unix time at which the config in force was loaded", over="livemin"
     )
     workers = _gauge("gateway_workers", "Worker processes that answer", over="livesum")
 

@@ -117,6 +117,7 @@ class App:
         m.counts.flush()
         m.inflight.set(sum(g.calls.total() for g in self.gateways))
         m.workers.set(1)
+        self._show_config(m)
         recorder = self.gateway.recorder
         m.recorder_waiting.set(recorder.waiting)
         m.recorder_fill.set(recorder.fill)
@@ -124,14 +125,24 @@ class App:
         for gateway in self.gateways:
             self._show_upstreams(gateway)
 
+    def _show_config(self, m: ProxyMetrics) -> None:
+        digest = self.gateway.config.digest
+        m.counts.set(m.config_hash, int(digest, 16) if digest else 0)
+        m.counts.set(m.config_loaded, self.gateway.loaded)
+        for alias, model in self.gateway.config.models.items():
+            m.counts.set(m.objective, model.objective, alias)
+
     def _show_upstreams(self, gateway: Gateway, *, zero: bool = False) -> None:
         m = gateway.metrics
+        show = m.counts.set
         for name, upstream in gateway.upstreams.items():
-            m.upstream_inflight.labels(name).set(0 if zero else upstream.limiter.in_flight)
-            m.queued.labels(name).set(0 if zero else upstream.limiter.waiting)
+            show(m.upstream_inflight, 0 if zero else upstream.limiter.in_flight, name)
+            show(m.queued, 0 if zero else upstream.limiter.waiting, name)
+            if upstream.checked or upstream.down:
+                show(m.upstream_down, not zero and upstream.down, name)
         for target_state in gateway.router.target_states:
             target = target_state.target
-            m.breaker_open.labels(target.upstream, target.model).set(not zero and target_state.breaker.open)
+            show(m.breaker_open, not zero and target_state.breaker.open, target.upstream, target.model)
 
     def report(self) -> dict[str, Any]:
         """What `gateway status` shows of this process: calls and failures so far, the config, upstreams, breakers."""

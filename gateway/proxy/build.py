@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from gateway.config.derive import prices_of
 from gateway.config.models import Config
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
+from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from gateway.proxy.recording.spans import Spans
 
 
+log = logging.getLogger("gateway")
+
+
 @dataclass(slots=True)
 class ProcessParts:
     """What outlives a config: recorder, metrics, tasks, and what is known of experiments."""
@@ -68,6 +74,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
     sampler = Sampler(config.sampling)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng)
     router.experiments.follow(parts.plans, time.time())
+    _observe(router, upstreams.values(), parts.metrics)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
     prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
@@ -111,6 +118,24 @@ def _call_log(config: Config, access: AccessLog | None, prices: Prices) -> CallL
     if access is None or not config.log.access:
         return None
     return CallLog(access, prices, [ip_network(each) for each in config.trusted_proxies])
+
+
+def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics) -> None:
+    """Counts when circuit breakers open and close, and when health checks find an upstream down or up. The relay logs
+    an opening, with its reason."""
+
+    def breaker_changed(target: Target, opened: bool) -> None:
+        if not opened:
+            log.warning("circuit breaker of %s closed: its probe succeeded", target)
+        m.counts.of(m.breaker_transitions, target.upstream, target.model, "open" if opened else "closed").n += 1
+
+    def health_changed(name: str, down: bool) -> None:
+        m.counts.of(m.health_transitions, name, "down" if down else "up").n += 1
+
+    for target_state in router.target_states:
+        target_state.breaker.on_change = partial(breaker_changed, target_state.target)
+    for upstream in upstreams:
+        upstream.on_health = partial(health_changed, upstream.name)
 
 
 async def close(gateway: Gateway) -> None:

@@ -44,7 +44,8 @@ import sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
 from gateway.observability.eval_metrics import exposition
-sys.stdout.buffer.write(exposition(CollectorRegistry(), Path(sys.argv[1])))
+from gateway.observability.worker_metrics import WorkerMetrics
+sys.stdout.buffer.write(exposition(CollectorRegistry(), WorkerMetrics(Path(sys.argv[1]))))
 """
 
 

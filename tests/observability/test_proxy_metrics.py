@@ -32,7 +32,7 @@ NAMES: dict[str, set[str]] = {
     "gateway_eval_unsampled_total": {"reason"},
     "gateway_eval_dropped_total": {"stratum", "reason"},
 }
-GENAI = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"}
+GENAI = {"gen_ai_operation_name", "gen_ai_provider_name", "upstream"}
 GENAI_NAMES: dict[str, tuple[set[str], list[float]]] = {
     "gen_ai_client_token_usage": (
         {*GENAI, "gen_ai_token_type"},

@@ -4,6 +4,7 @@ Prometheus that scrapes them and evaluates the real alert rules."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -121,6 +122,8 @@ class Program:
 
 def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> Json:
     upstreams: Json = {name: {"kind": "vllm", "base_url": double.base_url} for name, double in doubles.items()}
+    upstreams["denying"]["health_check"] = {"interval_s": 0.2, "failures": 2}
+    upstreams["mute"] = {**upstreams["good"], "stream_usage": "never"}
     upstreams["narrow"] = {**upstreams["slow"], "concurrency": 1, "queue_s": 60}
     to = {name: {"upstream": name, "model": "m"} for name in upstreams}
 
@@ -147,6 +150,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "judge": alias("judge"),
             "split": {**alias("good"), "targets": [to["good"]]},
             "tight": alias("good"),
+            "mute": alias("mute"),
         },
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
@@ -239,10 +243,13 @@ class Whole:
             assert long in rules
             rules = rules.replace(long, short)
         (self.directory / "rules.yml").write_text(rules)
+        # A neighbour that runs another config; nothing else of it is scraped.
+        neighbour = f"127.0.0.1:{self.ports[4]}"
         jobs = [
             {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
             for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]))
         ]
+        jobs.append({"job_name": "neighbour", "static_configs": [{"targets": [neighbour]}]})
         often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
         settings = {"global": often, "rule_files": ["rules.yml"], "scrape_configs": jobs}
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
@@ -258,6 +265,20 @@ class Whole:
     def output(self) -> str:
         """The end of each program's log."""
         return "\n".join(p.output[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
+
+    @contextmanager
+    def workers_paused(self) -> Iterator[None]:
+        """No worker of the gateway answers anything."""
+        children = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def paused(self, program: Program) -> Iterator[None]:
@@ -321,6 +342,16 @@ class Whole:
         return redis.Redis(unix_socket_path=str(self.stream.socket))
 
 
+async def another_config(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A /metrics page with a config hash that is nobody else's."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\nconnection: close\r\n\r\n"
+        writer.write(head + b"gateway_config_hash 1\n")
+        await writer.drain()
+    writer.close()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
     if shutil.which("prometheus") is None:
@@ -331,7 +362,10 @@ async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
     async with AsyncExitStack() as stack:
         names = ("good", "worse", "cutting", "broken", "denying", "slow", "unpriced", "judge")
         doubles = {name: await stack.enter_async_context(FakeUpstream(model="m", remember=False)) for name in names}
-        running = Whole(directory, doubles, stream, servers.free_ports(4))
+        running = Whole(directory, doubles, stream, servers.free_ports(5))
+        neighbour = await asyncio.start_server(another_config, "127.0.0.1", running.ports[4])
+        stack.push_async_callback(neighbour.wait_closed)
+        stack.callback(neighbour.close)
         try:
             await running.start()
             yield running

@@ -87,12 +87,32 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     statuses += [*await whole.load(4, "unpriced"), *await whole.load(60, "tight", **json_wanted)]
     assert set(statuses) == {200}
     await whole.load(3, "cut", stream=True)
+    assert {*await whole.load(2, "mute"), *await whole.load(8, "mute", stream=True)} == {200}
     await whole.spread([whole.call("split", user=f"user-{i}") for i in range(people)])
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(4)])
     assert await whole.load(1, "no-such-model") == [404]
     feedback = json.dumps({"id": "chatcmpl-1", "value": True}).encode()
     assert await whole.spread([("/v1/feedback", feedback, "sk-web-key", "")]) == [202]
+
+
+async def calls_are_refused(whole: Any) -> None:
+    """For keys and models that nobody knows."""
+    wrong_key = ("/v1/chat/completions", whole.call("chat")[1], "sk-nobodys", "")
+    assert set(await whole.spread([wrong_key] * 600)) == {401}
+    assert set(await whole.load(900, "no-such-model")) == {404}
+
+
+async def an_upstream_is_down_and_up_again(whole: Any) -> None:
+    whole.doubles["denying"].always(Fault.status(503))
+    await whole.until_value('max(gateway_upstream_down{upstream="denying"})', lambda n: n == 1)
+    whole.doubles["denying"].always(None)
+    await whole.until_value('max(gateway_upstream_down{upstream="denying"})', lambda n: n == 0)
+
+
+async def no_worker_answers(whole: Any, rung: Rung) -> None:
+    with whole.workers_paused():
+        await rung.until(whole.until, "GatewayNoneAnswers")
 
 
 async def upstreams_fail(whole: Any) -> None:
@@ -105,7 +125,7 @@ async def a_first_token_that_is_slow(whole: Any) -> None:
     """One stream holds for more than ten seconds at an upstream with one place, and others queue behind it."""
     whole.doubles["slow"].says("a", "b")
     await whole.load(1, "queued", stream=True)
-    quick = 'sum(gen_ai_server_time_to_first_token_seconds_count{gen_ai_request_model="queued"})'
+    quick = 'sum(gen_ai_server_time_to_first_token_seconds_count{upstream="narrow"})'
     await whole.until_value(quick, lambda n: n == 1)
     whole.doubles["slow"].says(HOLD, "late")
 
@@ -195,6 +215,7 @@ async def the_split_is_not_the_planned_one(whole: Any) -> None:
 async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
     await ordinary_traffic(whole)
+    await an_upstream_is_down_and_up_again(whole)
     await upstreams_fail(whole)
     await a_first_token_that_is_slow(whole)
     async with asyncio.TaskGroup() as group:
@@ -206,6 +227,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         # is a series of its own.
         await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 8)
         await ordinary_traffic(whole, 0)
+        await calls_are_refused(whole)
         await upstreams_fail(whole)
         await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 16)
         await upstreams_fail(whole)
@@ -223,6 +245,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         whole.doubles["slow"].says("soon")
         whole.doubles["slow"].release()
     await rung.until(until, "GatewayVerdictChanged", "GatewayExperimentGateRed", "GatewayFirstTokenSlow")
+    await no_worker_answers(whole, rung)
     await whole.consumer.stop()
     await rung.until(until, "GatewayTargetDown")
     await whole.consumer.start()  # it reads labels when it starts, and every 30 s
@@ -267,6 +290,9 @@ async def test_ten_thousand_odd_names_keys_and_paths_make_no_series(whole: Any) 
     odd += [(path, body, f"sk-odd-{i}", "") for i in range(3300)]
     odd += [(f"/v1/odd/{i}", b"{}", "sk-web-key", "") for i in range(3300)]
     await whole.spread([odd[0], odd[3400], odd[-1]])  # each kind is refused under its own code: those series are new
+    await whole.until_value(
+        'count(gateway_refused_total{code=~"not_found|model_not_found|invalid_api_key"})', lambda n: n == 3
+    )
     before = await count()
     assert set(await whole.spread(odd)) == {401, 404}
     assert await count() == before

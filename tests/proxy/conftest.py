@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,15 @@ class Running:
         return self.exchanges
 
     async def tally(self, holds: Callable[[Tally], bool]) -> Tally:
-        """The first tally for which `holds`."""
+        """The first state of the tallies for which `holds`; each has the cells that changed since the one before."""
         async with asyncio.timeout(55):
             while True:
+                whole: Tally | None = None
                 for record in self.records:
-                    if isinstance(record, Tally) and holds(record):
-                        return record
+                    if isinstance(record, Tally):
+                        whole = record if whole is None else merged(whole, record)
+                        if holds(whole):
+                            return whole
                 await self.read_more()
 
     @property
@@ -97,6 +100,15 @@ class Running:
 
     def write(self, config: dict[str, Any]) -> None:
         self.config_path.write_text(yaml.safe_dump(config))
+
+
+def merged(before: Tally, later: Tally) -> Tally:
+    """The later tally, with the cells that it leaves out from the one before."""
+    cells = {}
+    for name in ("seen", "unsampled", "sampled", "enqueued", "dropped"):
+        by_cell = {replace(c, n=0): c for tally in (before, later) for c in getattr(tally, name)}
+        cells[name] = tuple(by_cell.values())
+    return replace(later, **cells)
 
 
 def text_of(exchange: Exchange) -> str:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
-from gateway.fake import FakeUpstream
+from gateway.fake import FakeUpstream, Fault
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.http.client.transport import UpstreamRequest
@@ -112,3 +112,24 @@ def test_a_connection_given_up_while_it_opens_is_forgotten() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(give_up())
+
+
+async def test_breakers_that_open_and_close_are_logged_and_counted(
+    start: Any, configured: Any, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(upstream, chat={"retries": {"attempts": 1}})
+    config["upstreams"]["u0"]["breaker"] = {"failures": 2, "open_s": 0.01}
+    gateway = await start(config)
+    upstream.then(*[Fault.status(500)] * 2)
+    assert [(await gateway.chat()).status_code for _ in range(2)] == [502, 502]
+    labels = {"upstream": "u0", "model": "model-u0"}
+    assert await gateway.metric("gateway_breaker_transitions_total", to="open", **labels) == 1
+    async with asyncio.timeout(55):
+        while (await gateway.chat()).status_code != 200:
+            await asyncio.sleep(0.01)
+    assert await gateway.metric("gateway_breaker_transitions_total", to="closed", **labels) == 1
+    said = [r.getMessage() for r in caplog.records if "circuit breaker" in r.getMessage()]
+    assert said == [
+        "target u0/model-u0 failed: HTTP 500; its circuit breaker opens, and a probe follows",
+        "circuit breaker of u0/model-u0 closed: its probe succeeded",
+    ]

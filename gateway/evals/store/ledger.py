@@ -51,15 +51,18 @@ def add_tally(connection: Connection, entry: str, tally: Tally) -> dict[CellPlac
 
     Returns by how much the population grew.
     """
-    before = _kept(connection, tally.incarnation)
     now = {_cell(tally, name, c): c.n for name in _LEDGERS for c in getattr(tally, name)}
+    if not now:
+        _mark(connection, entry, tally, None)
+        return {}
+    before = _kept(connection, tally.incarnation)
     grown = {cell: n for cell, n in now.items() if n > before.get(cell, 0)}
     if grown:
         statement = insert(connection.dialect, tallies)
         most = case((tallies.c.n > statement.excluded.n, tallies.c.n), else_=statement.excluded.n)
         rows = [{**dict(zip(TALLY, cell, strict=True)), "n": n} for cell, n in sorted(grown.items())]
         connection.execute(statement.on_conflict_do_update(index_elements=list(TALLY), set_={"n": most}), rows)
-    _mark(connection, entry, tally)
+    _mark(connection, entry, tally, _taken({**before, **now}))
     return _population({cell: n - before.get(cell, 0) for cell, n in grown.items()})
 
 
@@ -70,6 +73,12 @@ def _kept(connection: Connection, incarnation: str) -> dict[tuple[str, ...], int
 
 def _cell(tally: Tally, ledger: str, c: Count) -> tuple[str, ...]:
     return tally.incarnation, ledger, c.stratum, c.alias, c.target, c.arm, c.reason
+
+
+def _taken(cells: Mapping[tuple[str, ...], int]) -> int:
+    """Exchanges that the process took into its buffer: sampled and not dropped."""
+    sign = {"sampled": 1, "dropped": -1}
+    return sum(sign.get(cell[1], 0) * n for cell, n in cells.items())
 
 
 def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
@@ -83,20 +92,21 @@ def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
     return by_place
 
 
-def _mark(connection: Connection, entry: str, tally: Tally) -> None:
+def _mark(connection: Connection, entry: str, tally: Tally, taken: int | None) -> None:
+    """taken: None: as by the tally before, since nothing has changed."""
     place, shard = position(entry), shard_of(entry)
     values = {
         "incarnation": tally.incarnation,
         "position": place,
         "last_seq": tally.last_seq,
-        "enqueued": sum(c.n for c in tally.enqueued),
+        "enqueued": tally.last_seq,
         "shard": shard,
     }
     connection.execute(insert(connection.dialect, marks).values(values).on_conflict_do_nothing())
     first = {"incarnation": tally.incarnation, "closed_seq": 0, "enqueued": 0, "settled": 0, "shard": shard}
     connection.execute(insert(connection.dialect, ledgers).values(first).on_conflict_do_nothing())
-    taken = sum(c.n for c in tally.sampled) - sum(c.n for c in tally.dropped)
-    newest = {"taken": taken, "tally_position": place, "gateway_lost": 0, "state": "stopped" if tally.final else ""}
+    newest = {"tally_position": place, "gateway_lost": 0, "state": "stopped" if tally.final else ""}
+    newest |= {} if taken is None else {"taken": taken}
     its = (ledgers.c.incarnation == tally.incarnation) & (ledgers.c.tally_position < place)
     connection.execute(update(ledgers).where(its).values(newest))  # alive again, where it had been declared dead
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from gateway.config.environment import shared_metrics
 from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
+from gateway.observability.worker_metrics import WorkerMetrics
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
 from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
@@ -58,6 +60,8 @@ class OperationalPages:
         self._recall = recall
         self._open = private
         self._started = int(time.time())
+        shared = shared_metrics()
+        self._workers = None if shared is None else WorkerMetrics(shared)
 
     def app(self) -> ASGIApp:
         """The ASGI application of these paths, behind Starlette's router."""
@@ -144,8 +148,12 @@ class OperationalPages:
             )
         self._show()
         # On a thread: with several workers it reads all their files, while calls are in flight.
-        text = await asyncio.to_thread(exposition, self._registry, shared_metrics())
-        return Response(text, media_type=CONTENT_TYPE.decode())
+        text = await asyncio.to_thread(exposition, self._registry, self._workers)
+        headers = {"vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            text = await asyncio.to_thread(gzip.compress, text, 1)
+            headers["content-encoding"] = "gzip"
+        return Response(text, headers=headers, media_type=CONTENT_TYPE.decode())
 
     def _may_look(self, request: Request) -> bool:
         if self._open:

@@ -56,7 +56,7 @@ class CallMetrics:
     ) -> None:
         self._ended = m.ended
         counts, upstream = m.counts, target_state.target.upstream
-        genai = (operation, target_state.upstream.config.provider.otel_name, alias, target_state.target.model)
+        genai = (operation, target_state.upstream.config.provider.otel_name, upstream)
         self.waiting: list[CallFigures] = []
         self._outcomes = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
         self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}

@@ -25,6 +25,9 @@ from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
 
 log = logging.getLogger(__name__)
 
+WHOLE_S = 300.0
+"""How often a tally has all counts: with 1 000 aliases they are half a megabyte."""
+
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
 _AT_ONCE = 8  # records encoded before the event loop runs again
@@ -76,11 +79,13 @@ class Recorder:
         *,
         buffer_bytes: int = 32_000_000,
         tally_s: float = 1.0,
+        whole_s: float = WHOLE_S,
         clock: Callable[[], float] = time.time,
         retry: Backoff = _RETRY,
         shrink: Callable[[bytes, int], tuple[bytes, bool]] = without_data_urls,
     ) -> None:
-        """buffer_bytes: of waiting records. tally_s: how often the counts are appended. clock: Unix seconds.
+        """buffer_bytes: of waiting records. tally_s: how often the counts that have changed are appended; whole_s: how
+        often all of them, since an entry may be lost. clock: Unix seconds.
         retry: while the stream server is unreachable. shrink: removes the images of a large request, on a thread."""
         self.incarnation = uuid.uuid4().hex
         """Names this process; gaps in `seq` show a consumer what was lost."""
@@ -94,6 +99,9 @@ class Recorder:
         self._metrics = metrics
         self._buffer_bytes = self._room = buffer_bytes
         self._tally_s = tally_s
+        self._whole_s = whole_s
+        self._whole_at = float("-inf")  # when all counts were last appended
+        self._told: dict[str, dict[Cell, int]] = {}  # the counts of the newest tally that was acknowledged, by ledger
         self._clock = clock
         self._waiting: deque[Exchange | Feedback | HeldRecord] = deque()
         self._seq = 0
@@ -181,7 +189,7 @@ class Recorder:
         tallied = 0.0
         while not (self._closing and not self._waiting):
             now = self._clock()
-            if now - tallied >= self._tally_s and await self._append([self.tally().to_fields()]):
+            if now - tallied >= self._tally_s and await self._append_tally(now):
                 tallied = now
             if self._waiting:
                 await self.flush()
@@ -204,17 +212,34 @@ class Recorder:
                 self._drop(record, "shutdown")
         self._waiting.clear()
 
-    def tally(self, *, final: bool = False) -> Tally:
-        ledger = self.ledger
+    async def _append_tally(self, now: float) -> bool:
+        """Appends the counts that have changed since the last tally, or all of them. Returns whether that worked."""
+        whole = now - self._whole_at >= self._whole_s
+        counts = {name: dict(getattr(self.ledger, name)) for name in Ledger.__slots__}
+        if not await self._append([self.tally(changed_only=not whole).to_fields()]):
+            return False
+        self._told = counts
+        self._whole_at = now if whole else self._whole_at
+        return True
+
+    def tally(self, *, final: bool = False, changed_only: bool = False) -> Tally:
+        """The counts so far. changed_only: without those that the newest acknowledged tally had."""
+        told = self._told if changed_only else {}
+
+        def counts(name: str) -> tuple[Count, ...]:
+            counter: Counter[Cell] = getattr(self.ledger, name)
+            before = told.get(name, {})
+            return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items() if before.get(cell) != n)
+
         return Tally(
             incarnation=self.incarnation,
             at=self._clock(),
             last_seq=self._last_seq,
-            seen=_counts(ledger.seen),
-            unsampled=_counts(ledger.unsampled),
-            sampled=_counts(ledger.sampled),
-            enqueued=_counts(ledger.enqueued),
-            dropped=_counts(ledger.dropped),
+            seen=counts("seen"),
+            unsampled=counts("unsampled"),
+            sampled=counts("sampled"),
+            enqueued=counts("enqueued"),
+            dropped=counts("dropped"),
             final=final,
         )
 
@@ -310,10 +335,6 @@ def cell_of(exchange: Exchange) -> Cell:
     # str(target) would be one call more for every request.
     target = f"{exchange.target.upstream}/{exchange.target.model}"
     return (exchange.stratum, exchange.alias, target, exchange.arm or "", "")
-
-
-def _counts(counter: Counter[Cell]) -> tuple[Count, ...]:
-    return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items())
 
 
 def _record(item: Exchange | Feedback | HeldRecord) -> Exchange | Feedback:

@@ -17,15 +17,23 @@ _TIMEOUT_S = 2.0
 _MAX_BYTES = 4 << 20
 
 
-async def watch(upstreams: Iterable[UpstreamState], every_s: float = 5.0) -> None:
-    """Checks every upstream that has a health path, until cancelled.
+async def watch(upstreams: Iterable[UpstreamState], every_s: float | None = None) -> None:
+    """Checks every upstream that has a health path, until cancelled. every_s: None: as each is configured.
 
-    An upstream is down if nothing answers, or if it answers 503, as vLLM and llama.cpp do while they load; any other
-    status shows that it is up.
+    A check fails if nothing answers, or if the answer is 503, as vLLM's and llama.cpp's are while they load; any other
+    status shows that the upstream is up.
     """
     watched = [u for u in upstreams if _path(u)]
-    while watched:
-        await asyncio.gather(*(look(u) for u in watched))
+    await asyncio.gather(*(_watch_one(u, every_s, n / len(watched)) for n, u in enumerate(watched)))
+
+
+async def _watch_one(upstream: UpstreamState, every_s: float | None, shift: float) -> None:
+    """shift: of the second check, in [0, 1) of an interval, so that those of many upstreams do not come all at once."""
+    every_s = upstream.config.health_check.interval_s if every_s is None else every_s
+    await look(upstream)
+    await asyncio.sleep(every_s * shift)
+    while True:
+        await look(upstream)
         await asyncio.sleep(every_s)
 
 
@@ -63,15 +71,21 @@ _WAITING = re.compile(rb"^vllm:num_requests_waiting" + _VALUE, re.M)
 _CACHE = re.compile(rb"^vllm:(?:gpu|kv)_cache_usage_perc" + _VALUE, re.M)
 
 
-async def look(upstream: UpstreamState, timeout_s: float = _TIMEOUT_S) -> None:
-    """Checks one upstream and notes whether it is down."""
-    path = _path(upstream)
+async def look(upstream: UpstreamState, timeout_s: float | None = None) -> None:
+    """Checks one upstream and notes whether it is down. timeout_s: None: as it is configured."""
+    path, config = _path(upstream), upstream.config.health_check
     if path is None:
         return
-    down = await _get(upstream, path, timeout_s) is None
-    if down != upstream.down:
-        log.warning("upstream %s is %s", upstream.name, "down" if down else "up again")
-    upstream.down = down
+    failed = await _get(upstream, path, config.timeout_s if timeout_s is None else timeout_s) is None
+    upstream.health_row = upstream.health_row + 1 if failed != upstream.down else 0
+    wanted = config.successes if upstream.down else config.failures if upstream.checked else 1
+    upstream.checked = upstream.checked or not failed
+    if upstream.health_row < wanted:
+        return
+    upstream.down, upstream.health_row = failed, 0
+    log.warning("upstream %s is %s", upstream.name, f"down: {path} does not answer" if failed else "up again")
+    if upstream.on_health is not None:
+        upstream.on_health(failed)
 
 
 async def _get(upstream: UpstreamState, path: str, timeout_s: float = _TIMEOUT_S) -> bytes | None:

@@ -122,7 +122,7 @@ class Router:
         if known is None:
             upstream = self._upstreams[target.upstream]
             known = self._target_states[target] = TargetState(
-                target, upstream, CircuitBreaker(self._clock), self._clock
+                target, upstream, CircuitBreaker(self._clock, upstream.config.breaker), self._clock
             )
         return known
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.config.upstreams import Upstream
+from gateway.config.upstreams import BreakerConfig, Upstream
 from gateway.core.backoff import Backoff
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
@@ -17,24 +17,24 @@ from gateway.proxy.http.client.transport import Transport
 
 Clock = Callable[[], float]
 
-_CONSECUTIVE = 5  # failures in a row that open a breaker
 _WINDOW_S = 10.0
 _WINDOW_LEAST = 20  # calls a window needs before its share of failures counts
-_OPEN = Backoff(first_s=1.0, most_s=15.0)  # how long a breaker stays open
 _LOAD_FRESH_S = 10.0
 
 
 class CircuitBreaker:
     """Stops calls to a failing target: closed, then open for a while, then half-open until one probe has decided.
 
-    It opens after 5 failures in a row, or when half of at least 20 calls within 10 s failed. It stays open for 1 s,
-    doubled with each failed probe up to 15 s, so that a target that recovers gets calls again within 15 s.
+    It opens after some failures in a row (5), or when half of at least 20 calls within 10 s failed. It stays open for
+    1 s, doubled with each failed probe up to 15 s, so that a target that recovers gets calls again within 15 s.
     """
 
     __slots__ = (
         "_calls",
         "_clock",
+        "_consecutive",
         "_failed",
+        "_open_s",
         "_opened",
         "_paused_until",
         "_probing",
@@ -42,11 +42,17 @@ class CircuitBreaker:
         "_since",
         "_until",
         "closed",
+        "on_change",
     )
 
-    def __init__(self, clock: Clock) -> None:
-        """clock: monotonic seconds."""
+    def __init__(self, clock: Clock, config: BreakerConfig | None = None) -> None:
+        """clock: monotonic seconds. config: None: the defaults."""
+        config = config or BreakerConfig()
         self._clock = clock
+        self._consecutive = config.failures
+        self._open_s = Backoff(first_s=config.open_s, most_s=config.max_open_s)
+        self.on_change: Callable[[bool], object] | None = None
+        """Called when it has opened (True) and when it has closed (False)."""
         self._row = 0
         self._opened = 0  # how often it has opened since the last success
         self._until = 0.0
@@ -83,10 +89,12 @@ class CircuitBreaker:
     def record_success(self) -> None:
         self._row = 0
         if not self.closed:
-            self.closed = True
+            was_open, self.closed = self._opened > 0, True
             self._opened = 0
             self._paused_until = 0.0
             self._probing = False
+            if was_open and self.on_change is not None:
+                self.on_change(False)
         self._count(0)
 
     def record_failure(self) -> None:
@@ -95,12 +103,14 @@ class CircuitBreaker:
         self._row += 1
         self._count(1)
         crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
-        if self._probing or self._row >= _CONSECUTIVE or crowd:
+        if self._probing or self._row >= self._consecutive or crowd:
             self._probing = False
             self._opened += 1
             self.closed = False
             self._row = self._calls = self._failed = 0
-            self._until = self._clock() + _OPEN.wait_s(self._opened)
+            self._until = self._clock() + self._open_s.wait_s(self._opened)
+            if self._opened == 1 and self.on_change is not None:
+                self.on_change(True)
 
     def release_probe(self) -> None:
         """The attempt says nothing about the target: the client left, or the request was at fault."""
@@ -196,6 +206,12 @@ class UpstreamState:
     limiter: ConcurrencyLimiter
     down: bool = False
     """Its health endpoint does not answer."""
+    checked: bool = False
+    """A health check has succeeded since this process began."""
+    health_row: int = 0
+    """Health checks in a row whose result differs from `down`."""
+    on_health: Callable[[bool], object] | None = None
+    """Called when `down` has changed, with its new value."""
 
 
 @dataclass(slots=True)

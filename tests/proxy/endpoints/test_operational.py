@@ -175,3 +175,15 @@ async def test_names_that_are_not_from_the_config_never_become_labels(gateway: A
     assert "user-" not in text
     assert "nothing-" not in text
     assert 'gateway_refused_total{code="model_not_found",status="404"} 20.0' in text
+
+
+async def test_metrics_are_compressed_for_who_asks_and_have_no_created_series(gateway: Any) -> None:
+    assert (await gateway.chat()).status_code == 200
+    url = gateway.base_url.removesuffix("/v1") + "/metrics"
+    plain = await gateway.client.get(url, headers={"accept-encoding": "identity"})
+    packed = await gateway.client.get(url, headers={"accept-encoding": "gzip"})
+    assert ("content-encoding" in plain.headers, packed.headers["content-encoding"]) == (False, "gzip")
+    assert 'gateway_requests_total{alias="chat",outcome="ok",upstream="u0"} 1.0' in packed.text
+    assert "_created" not in plain.text
+    happened = [line for line in plain.text.splitlines() if line.startswith("gateway_requests_total{")]
+    assert len(happened) == 1, "outcomes that did not happen are no series"

@@ -20,7 +20,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
-from gateway.proxy.recording.recorder import Recorder, cell_of
+from gateway.proxy.recording.recorder import WHOLE_S, Recorder, cell_of
 from gateway.proxy.recording.redaction.redactor import Redactor
 
 
@@ -236,7 +236,7 @@ async def test_tallies_are_appended_and_the_last_is_marked_final() -> None:
 
 async def test_a_tally_counts_only_what_precedes_it_in_the_stream() -> None:
     stream = Stream()
-    async with Running(a_recorder(stream, tally_s=0.0)) as recorder:
+    async with Running(a_recorder(stream, tally_s=0.0, whole_s=0.0)) as recorder:
         for _ in range(300):
             put(recorder)
             await asyncio.sleep(0)
@@ -247,6 +247,46 @@ async def test_a_tally_counts_only_what_precedes_it_in_the_stream() -> None:
         else:
             assert record.last_seq == before
             assert total(record.enqueued) == before
+
+
+async def test_a_tally_has_the_cells_that_changed_and_now_and_then_all() -> None:
+    stream, now = Stream(), [0.0]
+    async with Running(a_recorder(stream, tally_s=0.0, whole_s=100.0, clock=lambda: now[0])) as recorder:
+        put(recorder, stratum="one")
+        await until(lambda: stream.tallies and total(stream.tallies[-1].enqueued) == 1)
+        seen = len(stream.tallies)
+        await until(lambda: len(stream.tallies) >= seen + 2)
+        assert stream.tallies[-1].seen == (), "nothing has changed"
+        put(recorder, stratum="two")
+        await until(lambda: total(stream.tallies[-1].enqueued, stratum="two") == 1)
+        assert total(stream.tallies[-1].enqueued, stratum="one") == 0
+        now[0] = 101.0
+        await until(lambda: len(stream.tallies[-1].seen) == 2)
+    assert {c.stratum for c in stream.tallies[-1].seen} == {"one", "two"}, "the final one has all"
+
+
+async def test_a_change_that_could_not_be_appended_is_in_the_next_tally() -> None:
+    stream = Stream()
+    async with Running(a_recorder(stream, tally_s=0.0, whole_s=1e9, retry=QUICK)) as recorder:
+        await until(lambda: stream.tallies)
+        stream.down = True
+        recorder.saw(("default", "chat", "u/m", "", ""), "not_drawn")
+        await until(lambda: not recorder.reached)
+        stream.down = False
+        await until(lambda: total(stream.tallies[-1].seen) == 1)
+
+
+async def test_an_idle_worker_with_a_thousand_aliases_writes_little() -> None:
+    """Cumulative counts of 1 000 aliases at two targets each, once a second: 40 GB a day if each tally had all."""
+    stream = Stream()
+    async with Running(a_recorder(stream, tally_s=0.0, clock=lambda: 1_790_000_000.25)) as recorder:
+        for i in range(2000):
+            recorder.saw(("default", f"team-alias-{i // 2}", f"upstream-{i % 500}/org/model-{i}", "", ""), "not_drawn")
+        await until(lambda: len(stream.tallies) > 3)
+        sizes = [sum(len(v) for e in batch for v in e.values()) for batch in stream.appends]
+    whole, idle = max(sizes), sizes[-1]
+    assert len(max(stream.tallies, key=lambda t: len(t.seen)).seen) == 2000
+    assert 86_400 * idle + 86_400 / WHOLE_S * whole < 200e6, (idle, whole)
 
 
 async def test_what_waits_when_the_process_gives_up_is_counted_as_lost() -> None:

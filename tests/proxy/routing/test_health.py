@@ -61,10 +61,11 @@ async def test_it_is_down_when_nothing_answers_or_while_it_loads(
 async def test_a_change_is_said_once(
     state: UpstreamState, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for fault in (None, Fault.status(503), Fault.status(503), None, None):
-        upstream.always(fault)
-        await look(state)
-    assert [r.message for r in caplog.records] == ["upstream u is down", "upstream u is up again"]
+    await looks(state, upstream, "+-----++")
+    assert [r.message for r in caplog.records] == [
+        "upstream u is down: /health does not answer",
+        "upstream u is up again",
+    ]
 
 
 async def test_an_upstream_without_a_free_path_is_taken_to_be_there(upstream: FakeUpstream) -> None:
@@ -120,3 +121,46 @@ async def test_scraped_load_is_summed_under_either_name(
 @given(st.binary(max_size=30))
 def test_no_metrics_page_is_ever_an_error(value: bytes) -> None:
     load_report(b"vllm:num_requests_waiting " + value + b"\nvllm:kv_cache_usage_perc " + value)
+
+
+async def looks(state: UpstreamState, upstream: FakeUpstream, results: str) -> str:
+    """Checks once for each result, "+" good and "-" failed; returns "d" or "u" for down or up after each."""
+    after = ""
+    for result in results:
+        upstream.always(Fault.status(503) if result == "-" else None)
+        await look(state)
+        after += "d" if state.down else "u"
+    return after
+
+
+async def test_three_failed_checks_in_a_row_take_an_upstream_out(state: UpstreamState, upstream: FakeUpstream) -> None:
+    told: list[bool] = []
+    state.on_health = told.append
+    assert await looks(state, upstream, "+--+---+") == "uuuuuudu"
+    assert told == [True, False]
+
+
+async def test_one_failed_check_is_enough_until_the_first_good_one(
+    state: UpstreamState, upstream: FakeUpstream
+) -> None:
+    assert await looks(state, upstream, "-+-") == "duu"
+
+
+async def test_thresholds_are_those_of_the_config(upstream: FakeUpstream) -> None:
+    state = configured_state(upstream, failures=2, successes=2)
+    assert await looks(state, upstream, "+-+--+-++") == "uuuuddddu"
+    await state.transport.aclose()
+
+
+async def test_the_interval_is_that_of_the_config(upstream: FakeUpstream) -> None:
+    state = configured_state(upstream, interval_s=0.001)
+    task = asyncio.get_running_loop().create_task(watch([state]))
+    await upstream.until(lambda u: len(u.received) > 3)
+    task.cancel()
+    await asyncio.wait([task])
+    await state.transport.aclose()
+
+
+def configured_state(upstream: FakeUpstream, **check: float) -> UpstreamState:
+    config = Upstream.model_validate({"kind": "vllm", "base_url": upstream.base_url, "health_check": check})
+    return UpstreamState("u", config, build_dialect(config), Http1Transport(), ConcurrencyLimiter(None, 0, 1.0))

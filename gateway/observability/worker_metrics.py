@@ -1,0 +1,173 @@
+"""Adds up the metrics of all workers of one `gateway serve`, from the files in which prometheus_client keeps them.
+
+prometheus_client's own collector parses every key of every file at each scrape. A key never moves within its file, so
+here it is parsed once; a scrape reads the numbers. The file format is that of prometheus_client.mmap_dict, and a test
+holds the result against the library's own.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.multiprocess import mark_process_dead
+
+_HEAD = 8  # bytes: how much of the file is used, and padding
+_COMBINE: dict[str, Callable[[float, float], float]] = {"livemax": max, "livemin": min}
+
+
+@dataclass(slots=True)
+class _File:
+    """One worker's values of one type of metric."""
+
+    pid: int
+    combine: Callable[[float, float], float] | None
+    """None: the values of several workers are added."""
+    used: int = _HEAD
+    positions: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    """Parallel to positions: which series each value belongs to."""
+    values: tuple[float, ...] = ()
+    """As last read."""
+    final: bool = False
+    """Its worker is dead, and the values are the last ones."""
+
+
+@dataclass(slots=True)
+class _Family:
+    """One metric: its head in the text, and its series in the order in which they appeared."""
+
+    head: bytes
+    plain: list[tuple[bytes, int]] = field(default_factory=list)
+    """Lines up to the value, with the series' slot."""
+    buckets: dict[bytes, list[tuple[float, bytes, int]]] = field(default_factory=dict)
+    """Of a histogram, by the line of its count: (bound, line of the bucket, slot); their counts are not cumulative."""
+
+
+class WorkerMetrics:
+    """The metrics of all workers, dead ones included, in one text."""
+
+    def __init__(self, directory: Path, alive: Callable[[int], bool] | None = None) -> None:
+        """directory: PROMETHEUS_MULTIPROC_DIR. alive: whether a process exists; None: as the kernel says."""
+        self._directory = directory
+        self._alive = alive or (lambda pid: Path(f"/proc/{pid}").exists())
+        self._files: dict[Path, _File] = {}
+        self._slots: dict[tuple[str, str], int] = {}  # by type of metric and key
+        self._families: dict[str, _Family] = {}
+        self._reading = threading.Lock()
+
+    def text(self) -> bytes:
+        """In Prometheus's text format. Counters and histograms of dead workers stay; their gauges go."""
+        with self._reading:
+            self._refresh()
+            return self._render(self._totals())
+
+    def _refresh(self) -> None:
+        there = sorted(self._directory.glob("*.db"))
+        alive = {pid: self._alive(pid) for pid in {_pid(path) for path in there}}
+        for pid in (pid for pid, is_alive in alive.items() if not is_alive):
+            mark_process_dead(pid, str(self._directory))  # type: ignore[no-untyped-call]  # removes its gauges
+        self._files = {path: self._file(path) for path in there if path.exists()}
+        for path, file in self._files.items():
+            if not (file.final and not alive[file.pid]):
+                self._read(path, file)
+                file.final = not alive[file.pid]
+
+    def _file(self, path: Path) -> _File:
+        known = self._files.get(path)
+        mode = path.name.split("_")[1] if path.name.startswith("gauge_") else ""
+        return known or _File(_pid(path), _COMBINE.get(mode))
+
+    def _read(self, path: Path, file: _File) -> None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # a scrape of another worker has removed it
+            file.positions, file.slots, file.values = [], [], ()
+            return
+        (used,) = struct.unpack_from("i", data)
+        if used > file.used:
+            self._read_keys(path.name.partition("_")[0], data, min(used, len(data)), file)
+        file.values = tuple(struct.unpack_from("d", data, at)[0] for at in file.positions)
+
+    def _read_keys(self, kind: str, data: bytes, used: int, file: _File) -> None:
+        at = file.used
+        while at < used:
+            (length,) = struct.unpack_from("i", data, at)
+            key = data[at + 4 : at + 4 + length].decode()
+            at += 4 + length + 8 - (length + 4) % 8
+            file.positions.append(at)
+            file.slots.append(self._slot(kind, key))
+            at += 16  # the value, and a time
+        file.used = at
+
+    def _slot(self, kind: str, key: str) -> int:
+        slot = self._slots.get((kind, key))
+        if slot is None:
+            slot = self._slots[kind, key] = len(self._slots)
+            self._add_series(kind, slot, *json.loads(key))
+        return slot
+
+    def _add_series(self, kind: str, slot: int, metric: str, name: str, labels: dict[str, str], text: str) -> None:
+        shown = f"{metric}_total" if kind == "counter" else metric
+        head = f"# HELP {shown} {_escaped(text)}\n# TYPE {shown} {kind}\n".encode()
+        family = self._families.setdefault(metric, _Family(head))
+        if kind == "histogram" and "le" in labels:
+            bound = labels["le"]
+            rest = {label: value for label, value in labels.items() if label != "le"}
+            of_series = family.buckets.setdefault(_line(f"{metric}_count", rest), [])
+            of_series.append((float(bound), _line(name, {**rest, "le": bound}), slot))
+            of_series.sort(key=lambda bucket: bucket[0])
+        else:
+            family.plain.append((_line(name, labels), slot))
+
+    def _totals(self) -> list[float | None]:
+        """The value of each slot over all workers; None: no file has it any more."""
+        totals: list[float | None] = [None] * len(self._slots)
+        for file in self._files.values():
+            combine = file.combine
+            for slot, value in zip(file.slots, file.values, strict=True):
+                before = totals[slot]
+                if before is None:
+                    totals[slot] = value
+                else:
+                    totals[slot] = before + value if combine is None else combine(before, value)
+        return totals
+
+    def _render(self, totals: list[float | None]) -> bytes:
+        out: list[bytes] = []
+        for family in self._families.values():
+            lines = [*_plain_lines(family.plain, totals), *_bucket_lines(family, totals)]
+            if lines:
+                out += [family.head, *lines]
+        return b"".join(out)
+
+
+def _plain_lines(series: Iterable[tuple[bytes, int]], totals: list[float | None]) -> list[bytes]:
+    return [b"%b %r\n" % (line, totals[slot]) for line, slot in series if totals[slot] is not None]
+
+
+def _bucket_lines(family: _Family, totals: list[float | None]) -> Iterable[bytes]:
+    for count_line, buckets in family.buckets.items():
+        sum_so_far = 0.0
+        for _, line, slot in buckets:
+            sum_so_far += totals[slot] or 0.0
+            yield b"%b %r\n" % (line, sum_so_far)
+        yield b"%b %r\n" % (count_line, sum_so_far)
+
+
+def _pid(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+def _line(name: str, labels: dict[str, str]) -> bytes:
+    inner = ",".join(f'{label}="{_escaped(value, quote=True)}"' for label, value in labels.items())
+    return (f"{name}{{{inner}}}" if inner else name).encode()
+
+
+def _escaped(text: str, *, quote: bool = False) -> str:
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return text.replace('"', r"\"") if quote else text
