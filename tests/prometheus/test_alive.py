@@ -92,14 +92,18 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(4)])
     assert await whole.load(1, "no-such-model") == [404]
+    assert await whole.spread([wrong_key(whole)]) == [401]
     feedback = json.dumps({"id": "chatcmpl-1", "value": True}).encode()
     assert await whole.spread([("/v1/feedback", feedback, "sk-web-key", "")]) == [202]
 
 
+def wrong_key(whole: Any) -> tuple[str, bytes, str, str]:
+    return "/v1/chat/completions", whole.call("chat")[1], "sk-nobodys", ""
+
+
 async def calls_are_refused(whole: Any) -> None:
     """For keys and models that nobody knows."""
-    wrong_key = ("/v1/chat/completions", whole.call("chat")[1], "sk-nobodys", "")
-    assert set(await whole.spread([wrong_key] * 600)) == {401}
+    assert set(await whole.spread([wrong_key(whole)] * 600)) == {401}
     assert set(await whole.load(900, "no-such-model")) == {404}
 
 
