@@ -95,6 +95,7 @@ class Exchange:
     attempts: tuple[Attempt, ...] = ()
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
     reference: str | None = None  # the right answer, where a header gave one
+    request_digest: str | None = None  # of the arms of a shadow pair: of the request as sent, less what must differ
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
+from gateway.core.score import ScoreResult
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_later, score_now
 from gateway.evals.scoring.threads import ScoringThreads
@@ -84,6 +85,15 @@ class EntryScorer:
             unreadable=[f for f in found if isinstance(f, UnreadableEntry)],
         )
 
+    async def score_again(self, exchange: Exchange, names: Collection[str]) -> list[ScoreResult]:
+        """The results of those of the named scorers that are code of ours, hence deterministic; nothing is stored."""
+        chosen = {
+            name: registered
+            for name, registered in self._scorers.items()
+            if name in names and registered.scorer.kind == "code" and not registered.foreign
+        }
+        return await score_later(score_now(chosen, self._subject(exchange), lambda _: 0.0), self._threads)
+
     def _begin(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _PendingScores:
         try:
             record = from_fields(entry.fields)
@@ -105,14 +115,17 @@ class EntryScorer:
 
     def _start(self, exchange: Exchange, position: str) -> tuple[ScoredExchange, StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
+        subject = self._subject(exchange)
+        begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
+        results = [r for r in begun.results if r is not None]
+        return ScoredExchange(exchange, subject.completion, results, subject.cost_usd, position), begun
+
+    def _subject(self, exchange: Exchange) -> Subject:
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
-        subject = Subject(exchange, request, completion, reference, cost_usd)
-        begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
-        results = [r for r in begun.results if r is not None]
-        return ScoredExchange(exchange, completion, results, cost_usd, position), begun
+        return Subject(exchange, request, completion, reference, cost_usd)
 
 
 def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:

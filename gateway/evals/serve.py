@@ -99,7 +99,7 @@ async def opened(
             scorers = built.single
             scoring = EntryScorer(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
-            experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads)
+            experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads, rescore=scoring.score_again)
             events = stack.enter_context(_events(config))
             context = ConsumerContext(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events

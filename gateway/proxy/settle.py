@@ -207,7 +207,14 @@ class Settler:
             attempts=tuple(context.attempts),
             first_token_s=None if context.first_content is None else context.first_content - call.started,
             reference=call.reference if content else None,
+            request_digest=self._digest(context, ended.target_state, offer),
         )
+
+    def _digest(self, context: CallContext, target_state: TargetState, offer: ShadowOffer | None) -> str | None:
+        """Of a served request that is also sent to shadow arms."""
+        if self._shadow is None or offer is None or not offer.arms:
+            return None
+        return self._shadow.digest(context.sent_body, target_state)
 
     def _count(
         self, call: Call, endpoint: Endpoint, target_state: TargetState | None, context: CallContext, total_s: float

@@ -186,7 +186,7 @@ class Room:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
             judge = EntryScorer(self.scorers, threads)
-            experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED)
+            experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())
             context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)
             yield Consumer(context, name, timing), context

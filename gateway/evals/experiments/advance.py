@@ -10,6 +10,7 @@ from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore, UnpairedRequest
 from gateway.evals.experiments.progress import PlanProgress
+from gateway.evals.experiments.rescoring import Rescored, keep_rescored
 from gateway.evals.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.experiments import sequences as kept
@@ -48,9 +49,16 @@ class LeaseLost(Exception):
 
 
 def advance(
-    connection: Transaction, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair], now: float
+    connection: Transaction,
+    leader: LeaseHolder,
+    plan: StoredPlan,
+    found: Sequence[SettledPair],
+    now: float,
+    rescored: Rescored | None = None,
 ) -> None:
     """Moves the plan's sequences over these pairs, which are the next in order. Raises LeaseLost.
+
+    rescored: what scoring some of these pairs again has found.
 
     The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
     """
@@ -70,6 +78,8 @@ def advance(
             progress.see(unpaired)
         progress.take(place, pair)
     kept.save(connection, progress.changes(), now)
+    if rescored is not None:
+        keep_rescored(connection, plan.hash, rescored, now)
     states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
     assign_indexes(connection, first, list(zip(found, states, strict=True)))
 

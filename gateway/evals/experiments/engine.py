@@ -32,6 +32,7 @@ from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.report import Comparison
+from gateway.evals.experiments.rescoring import Rescore, Rescored, drawn, scored_again
 from gateway.evals.experiments.split import SRM
 from gateway.evals.scoring.registry import RegisteredPair
 from gateway.evals.scoring.run import run_scorer
@@ -41,6 +42,7 @@ from gateway.evals.store.experiments.pairs import (
     Row,
     SettledPair,
     add_pair_scores,
+    arm_scores,
     leave_out,
     settled_pairs,
     stored_exchanges,
@@ -56,6 +58,7 @@ log = logging.getLogger(__name__)
 DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a route waits
 SLACK_S = 30.0  # for a record's way through the recorder into the stream
 SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
+MOST_REPEATS = 60  # of the control, that a doubtful reject waits for beyond the horizon
 MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
 
 
@@ -81,8 +84,11 @@ class ExperimentEngine:
         threads: ScoringThreads,
         timing: EngineTiming | None = None,
         clock: Callable[[], float] = time.time,
+        rescore: Rescore | None = None,
     ) -> None:
+        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike."""
         self._store, self._corridor = store, corridor
+        self._rescore = rescore
         self._scorers = scorers
         self._threads = threads
         self._timing = timing or EngineTiming()
@@ -174,8 +180,9 @@ class ExperimentEngine:
             await self._store.run(lambda c: leave_out(c, [pair.id for pair in found]))
             return len(found) == most
         await self._compare(leader, plan, found)
+        again = await self._score_again(plan, found)
         try:
-            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock()))
+            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock(), again))
         except LeaseLost:
             self.leads = False
             return False
@@ -186,6 +193,13 @@ class ExperimentEngine:
         if plan.state == "running" or plan.plan.after_verdict != "stop":
             return False
         return await self._store.look(lambda connection: is_decided(connection, plan))
+
+    async def _score_again(self, plan: StoredPlan, found: Sequence[SettledPair]) -> Rescored:
+        ids = drawn(found)
+        if not ids or self._rescore is None:
+            return Rescored()
+        exchanges, scores = await self._store.run(lambda c: (stored_exchanges(c, ids), arm_scores(c, ids)))
+        return await scored_again(plan.plan, exchanges, scores, self._rescore)
 
     async def _stop_at_horizon(self, plan: StoredPlan) -> None:
         """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
@@ -312,6 +326,7 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     """Whether the primary has taken its last look with every candidate, and the A/A alarm has its fewest repeats.
 
     Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
+    More repeats are taken while they alone can settle whether the candidate's path explains its loss.
     """
     primary = plan.plan.primary
     sequences = SequenceStates(connection, plan).sequences
@@ -321,9 +336,12 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
     if not found or not all(each is not None and each.closed for each in found):
         return False
+    looks = [finding(connection, plan, arm) for arm, _ in plan.plan.candidates]
+    doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)
+    if doubtful and noise is not None and noise.n < MOST_REPEATS:
+        return False
     if pair_counts(connection, plan.hash).joined >= (plan.plan.max_pairs or 0):
         return True
-    looks = (finding(connection, plan, arm) for arm, _ in plan.plan.candidates)
     return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
 
 

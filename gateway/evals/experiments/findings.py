@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.core.plan import CONTROL, FAILURE_METRICS, REPEAT, Plan
-from gateway.evals.experiments.gates import PairLosses, aa_alarm, aa_gate, losses_gate, same_path_gate
+from gateway.evals.experiments.gates import (
+    PairLosses,
+    PathChecks,
+    aa_alarm,
+    aa_gate,
+    losses_gate,
+    path_gate,
+    same_path_gate,
+    with_doubt,
+)
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Role
+from gateway.evals.experiments.rescoring import rescored_name
 from gateway.evals.experiments.sequences import METHOD_NAMES
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
@@ -27,9 +38,10 @@ from gateway.evals.experiments.verdict import (
     with_findings,
 )
 from gateway.evals.statistics.evalues import e_bh
+from gateway.evals.statistics.moments import Moments
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.plans import StoredPlan
-from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pair_counts
+from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pair_counts, request_checks
 from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
@@ -68,6 +80,8 @@ class SequenceStates:
         newest = kept.newest_identities(connection, plan.hash)
         self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
         self.sequences = {key: Differences.from_state(states[name]) for key, name in self.names.items() if key[0]}
+        self.rescored: Mapping[str, Any] = states.get(rescored_name(plan.hash), {})
+        """n, disagreed and an example: of the control's answers that were scored again."""
 
     def metrics(self, candidate: str) -> list[str]:
         return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
@@ -220,6 +234,7 @@ def _gates(
     delta = delta_of(plan.plan, primary)
     if plan.plan.mode != "split" and primary is not None:
         gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
+        gates += [path_gate(checks)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
     if split is not None:
         gates.append(split.gate)
     return tuple(gates)
@@ -241,8 +256,23 @@ def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: floa
     estimate = None if noise is None else noise.estimate()
     pairs, repeats = noise.n if noise else 0, plan.repeat_control > 0
     if plan.aa == "alarm":
-        return aa_alarm(metric, estimate, pairs, repeats)
-    return aa_gate(metric, estimate, pairs, plan.margin or delta, repeats)
+        gate = aa_alarm(metric, estimate, pairs, repeats)
+    else:
+        gate = aa_gate(metric, estimate, pairs, plan.margin or delta, repeats)
+    return with_doubt(gate, primary, noise.moments if noise else Moments()) if repeats else gate
+
+
+def _path_checks(looked: SequenceStates, plan: StoredPlan) -> PathChecks:
+    asked, again = request_checks(looked.connection, plan.hash), looked.rescored
+    return PathChecks(
+        asked.same,
+        asked.different,
+        asked.translated,
+        asked.example,
+        again.get("n", 0),
+        again.get("disagreed", 0),
+        again.get("example"),
+    )
 
 
 def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:

@@ -5,18 +5,23 @@ A gate without a finding is not green: it is green only when an interval shows t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.horizon import FEWEST_REPEATS
-from gateway.evals.experiments.report import Estimate, GateResult
+from gateway.evals.experiments.report import Comparison, Estimate, GateResult
 from gateway.evals.statistics.bernoulli import bernoulli_interval
+from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.srm import SequentialRatio
 
 NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0
+_FIRST_REPEATS = 3  # before them, a repeat cannot speak for or against a `reject`
+_FEW_REPEATS = 15
+_DOUBT_Z = 1.64  # of the control's own loss on the candidate's path, at a single look; simulated in test_price.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,44 @@ class PairLosses:
 
     arms: Mapping[str, tuple[int, int]]  # arm → (requests, lost)
     difference: Estimate  # of the lost shares, control minus candidate
+
+
+@dataclass(frozen=True, slots=True)
+class PathChecks:
+    """Checks of single pairs that both arms are treated alike. Any difference is a fault, so no test is needed."""
+
+    same: int = 0
+    different: int = 0
+    """Requests of shadow arms that were sent with another body than the served one, beyond what must differ."""
+    translated: int = 0
+    """Requests in the format of another API, which cannot be compared."""
+    differs: str | None = None
+    """Id of a served exchange whose pair has different requests."""
+    rescored: int = 0
+    disagreed: int = 0
+    """Stored answers of the control that got another score when they were scored like a candidate's."""
+    disagrees: str | None = None
+    """Id of such an exchange."""
+
+
+def path_gate(checks: PathChecks) -> GateResult:
+    """Whether every arm was asked the same and is scored alike: red from the first pair that was not."""
+    asked = checks.same + checks.different
+    if checks.different:
+        says = f"{checks.different} of {asked} requests to shadow arms differ from the served request: {checks.differs}"
+        return GateResult("path", -1, says, checks.different / asked)
+    if checks.disagreed:
+        says = (
+            f"{checks.disagreed} of {checks.rescored} answers of the control get another score when they are scored "
+            f"like a candidate's: {checks.disagrees}"
+        )
+        return GateResult("path", -1, says, checks.disagreed / checks.rescored)
+    says = f"all {asked} requests to shadow arms equal the served ones" if asked else "no request could be compared"
+    if checks.translated:
+        says += f"; {checks.translated} were sent in another API's format"
+    if checks.rescored:
+        says += f"; {checks.rescored} stored answers were scored again, with the same result"
+    return GateResult("path", 1, says, 0.0)
 
 
 def aa_gate(metric: str, noise: Estimate | None, pairs: int, delta: float, repeats: bool) -> GateResult:
@@ -70,6 +113,31 @@ def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> 
     bias = max(-noise.low, noise.high)
     says = f"the shadow path shifts {metric} by at most ±{bias:.2g} (99 %, {pairs} pairs)"
     return GateResult("aa", 1, says, noise.value)
+
+
+def with_doubt(gate: GateResult, primary: Comparison, noise: Moments) -> GateResult:
+    """The A/A gate, opened while the candidate's path alone may explain why the candidate is worse by the margin.
+
+    The path explains it where the candidate is not shown to be worse by the margin than the control's answers on that
+    path are. That is a doubt while fewer than 15 repeats are known, and later if those answers look worse. The alarm
+    needs more repeats than a large difference needs pairs: without this a biased path would lead to `reject` before it
+    is noticed. noise: of the differences between the control's repeat and its served answer.
+    """
+    if gate.state < 0 or primary.margin_found != "inferior" or primary.margin is None:
+        return gate
+    if noise.n < _FIRST_REPEATS:
+        says = f"{noise.n} of the {_FIRST_REPEATS} repeats of the control that a reject on {primary.metric} waits for"
+        return replace(gate, state=0, says=says, doubts_reject=True)
+    few = noise.n < _FEW_REPEATS
+    error = _DOUBT_Z * math.sqrt(noise.m2 + few) / noise.n  # a few equal repeats do not show that all are equal
+    explained = (primary.difference.value or 0.0) - noise.mean + error >= -primary.margin
+    if not explained or not (few or -noise.mean > error):
+        return gate
+    says = (
+        f"the candidate's path may explain this: there the control itself differs by {noise.mean:+.2g} on "
+        f"{primary.metric} ({noise.n} repeats); a reject waits until that is settled"
+    )
+    return replace(gate, state=0, says=says, doubts_reject=True)
 
 
 def same_path_gate(metric: str) -> GateResult:

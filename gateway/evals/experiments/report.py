@@ -86,6 +86,7 @@ class GateResult:
     state: State
     says: str  # the reason for the state, in one sentence
     value: float | None = None
+    doubts_reject: bool = False  # while open, it withholds a `reject` that rests on the primary alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 plan's full alpha without a correction: a wrong `ship` requires that the truly worse metric is missed, which has
 probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
 margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
-`ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order.
+`ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
+gate doubts that the candidate is the reason.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ def decide(
         return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     finding = ", ".join([f"{head}{_finding(primary)}", *claims])
     bad = [c for c in (primary, *guardrails) if c.margin_found == "inferior"]
+    if bad == [primary] and any(gate.doubts_reject for gate in gates):
+        return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     if bad:
         reasons = tuple(_worse(c) for c in bad)
         broken = [c.metric for c in bad if c is not primary]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
+from gateway.proxy.experiments.request_digest import request_digest
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
@@ -46,6 +48,8 @@ class ShadowState:
     running: Counter[str] = field(default_factory=Counter)
     tasks: defaultdict[str, set[asyncio.Task[None]]] = field(default_factory=lambda: defaultdict(set))
     gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
+    digest_key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    """Of the digests of requests; it never leaves the process."""
 
     def kill(self, experiment: str) -> None:
         """Cancels the experiment's shadow requests in flight; they leave no exchange."""
@@ -143,6 +147,11 @@ class ShadowSender:
         if offer.arms:
             self._count(assignment.running, "", "not_offered_not_recorded")
 
+    def digest(self, body: bytes, target_state: TargetState) -> str | None:
+        """The digest by which the requests of a pair are compared. body: as sent to this target."""
+        dialect = target_state.upstream.config.provider.dialect
+        return request_digest(body, dialect, self._shadow_state.digest_key)
+
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Queues the requests of an offer's arms. Returns at once."""
         for arm in offer.arms:
@@ -227,6 +236,7 @@ class ShadowSender:
         total_s: float,
     ) -> None:
         request, cut = context.sent_body, False
+        digest = self.digest(request, target_state) if request else None
         if len(request) <= LARGE:
             request, cut = without_data_urls(request, self._cap_bytes)
         content = call.caller.content != "metadata"
@@ -245,6 +255,7 @@ class ShadowSender:
             first_token_s=None if first is None else first - call.started,
             pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
             stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
+            request_digest=digest,
         )  # fmt: skip
         self._recorder.saw((exchange.stratum, call.alias, target_state.name, arm, ""), None)
         self._recorder.put(exchange)

@@ -12,9 +12,10 @@ import pytest
 
 from gateway.core.score import Score
 from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.experiments.findings import finding
 from gateway.evals.scorers.edit_distance import EditDistance
 from gateway.evals.scoring.gate import ScorerGate
-from gateway.evals.scoring.registry import RegisteredPair
+from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.sequences import states
 from gateway.evals.store.query import reading
@@ -79,6 +80,69 @@ async def test_killed_consumers_come_to_the_same_result(room: Any, plan: Any, pa
         await calm.until_settled(120)
     await calm.corridor.aclose()
     assert outcome(calm, plan) == disturbed
+
+
+def path_gate_of(room: Any, plan: Any) -> Any:
+    with reading(room.store_url) as connection:
+        found = finding(connection, StoredPlan(plan, plan.hash, "running", 1.0), "candidate")
+    return next((gate for gate in found.gates if gate.name == "path"), None), found.decision
+
+
+async def test_another_request_to_the_candidate_withholds_every_verdict(room: Any, plan: Any, paired: Any) -> None:
+    await room.begin(plan)
+    async with room.consuming():
+        for i in range(40):
+            made = paired(plan, "0.9", {"candidate": "0.1"}, request_digest="openai:aa")
+            if i == 7:
+                made[1] = replace(made[1], request_digest="openai:bb")
+                odd = made[0].id
+            if i == 8:
+                made[1] = replace(made[1], request_digest="anthropic:aa")
+            await room.send(*made)
+        await room.until_settled(40)
+    gate, decision = path_gate_of(room, plan)
+    assert gate.state == -1
+    assert f"1 of 39 requests to shadow arms differ from the served request: {odd}" in gate.says
+    assert decision.verdict == "hold"
+    assert gate.says in "; ".join(decision.reasons)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Like a StatedScorer, and kinder to one arm."""
+
+    name: str = "stated"
+    version: str = "1"
+    kind: str = "code"
+    direction: str = "maximise"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    heavy: bool = False
+    kinder: bool = True
+
+    async def score(self, subject: Any) -> Score:
+        bonus = 0.05 if self.kinder and subject.exchange.role == "shadow" else 0.0
+        return Score(float(subject.completion.text) + bonus, "number", "why")
+
+    def golden(self) -> tuple[Any, ...]:
+        return ()
+
+
+@pytest.mark.parametrize(("kinder", "state"), [(False, 1), (True, -1)])
+async def test_a_scorer_that_favours_an_arm_is_noticed(
+    room: Any, plan: Any, paired: Any, kinder: bool, state: int
+) -> None:
+    """Stored answers of the control are scored again as a candidate's would be; the draw takes one in ten."""
+    room.scorers = {"stated": RegisteredScorer(Partial(kinder=kinder), 1.0, 10.0, "c1")}  # type: ignore[arg-type]
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*(e for _ in range(150) for e in paired(plan, "0.5", {"candidate": "0.5"})))
+        await room.until_settled(150)
+        await room.until(lambda: path_gate_of(room, plan)[0] is not None)
+    gate, decision = path_gate_of(room, plan)
+    assert gate.state == state
+    assert ("get another score when they are scored like a candidate's" in gate.says) == kinder
+    assert "scored again, with the same result" in gate.says or kinder
+    assert (gate.says in "; ".join(decision.reasons)) == kinder
 
 
 async def test_one_consumer_leads_and_only_it_shows_figures(room: Any, plan: Any, paired: Any) -> None:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.evals.experiments.gates import PairLosses, aa_alarm, aa_gate, losses_gate, same_path_gate, srm_gate, worst
-from gateway.evals.experiments.report import Estimate
+from gateway.evals.experiments.gates import (
+    PairLosses,
+    PathChecks,
+    aa_alarm,
+    aa_gate,
+    losses_gate,
+    path_gate,
+    same_path_gate,
+    srm_gate,
+    with_doubt,
+    worst,
+)
+from gateway.evals.experiments.report import Comparison, Estimate, GateResult
+from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.srm import SequentialRatio
 
 
@@ -46,6 +58,67 @@ def test_the_alarm_is_green_until_it_goes_off(
     gate = aa_alarm("quality", noise, pairs, repeats)
     assert (gate.name, gate.state) == ("aa", state)
     assert says in gate.says
+
+
+@pytest.mark.parametrize(
+    ("difference", "noise", "state", "says"),
+    [
+        (
+            -0.5,
+            [-1.0, 0.0, -1.0, -1.0, 0.0, -1.0],
+            0,
+            "there the control itself differs by -0.67 on quality (6 repeats)",
+        ),
+        (-0.5, [-1.0, -1.0, -1.0], 0, "a reject waits until that is settled"),
+        (-0.5, [-1.0, -1.0], 0, "2 of the 3 repeats of the control that a reject on quality waits for"),
+        (-0.5, [0.0] * 4, 0, "differs by +0"),
+        (-0.5, [0.0] * 5, 1, "fine"),
+        (-0.5, [1.0, 0.0, 1.0, 1.0, 1.0], 1, "fine"),
+        (-0.5, [-0.2, -0.1] * 8, 1, "fine"),
+        (-0.5, [-1.0, 0.0] * 8, 0, "there the control itself differs by -0.5"),
+        (-0.2, [-0.4, 0.3] * 8, 1, "fine"),
+    ],
+    ids=[
+        "on average",
+        "always",
+        "too few",
+        "few and alike",
+        "alike",
+        "better on that path",
+        "worse by less than the candidate",
+        "as much worse",
+        "only noise",
+    ],
+)
+def test_a_reject_waits_while_the_path_may_explain_it(
+    difference: float, noise: list[float], state: int, says: str
+) -> None:
+    worse = Comparison(
+        "quality", "", "primary", Estimate(0.9), Estimate(0.4), Estimate(difference, -0.8, -0.2), None, 40, 40.0, 0.1,
+        "worse", "inferior",
+    )  # fmt: skip
+    gate = with_doubt(GateResult("aa", 1, "fine"), worse, Moments.of(noise))
+    assert (gate.state, gate.doubts_reject) == (state, state == 0)
+    assert says in gate.says
+    red = GateResult("aa", -1, "the pipeline alone makes a difference")
+    assert with_doubt(red, worse, Moments.of(noise)) is red
+
+
+@pytest.mark.parametrize(
+    ("checks", "state", "says"),
+    [
+        (PathChecks(same=40), 1, "all 40 requests to shadow arms equal the served ones"),
+        (PathChecks(same=40, rescored=4), 1, "; 4 stored answers were scored again, with the same result"),
+        (PathChecks(translated=7), 1, "no request could be compared; 7 were sent in another API's format"),
+        (PathChecks(same=40, different=1, differs="x7"), -1, "1 of 41 requests to shadow arms differ from the served"),
+        (PathChecks(same=40, rescored=4, disagreed=1, disagrees="x8"), -1, "1 of 4 answers of the control get another"),
+    ],
+)
+def test_one_pair_that_was_treated_otherwise_makes_the_path_red(checks: PathChecks, state: int, says: str) -> None:
+    gate = path_gate(checks)
+    assert (gate.name, gate.state) == ("path", state)
+    assert says in gate.says
+    assert all(exchange in gate.says for exchange in (checks.differs, checks.disagrees) if exchange)
 
 
 def test_a_comparison_on_one_path_passes_the_aa_gate() -> None:

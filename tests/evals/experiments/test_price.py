@@ -173,10 +173,22 @@ def simulated(plan: Plan, world: World, runs: int, seed: int) -> Outcome:
         )
         holds |= shown_by_repeats(rule_of(plan, FAILED, rail), rail, np.cumsum(drawn, axis=1), *alone)
     ship = first((low > -plan.margin) & holds & (repeats >= FEWEST_REPEATS) & ~red)
-    reject = first((high < -plan.margin) & ~red)
+    reject = first((high < -plan.margin) & ~red & ~doubted(plan, d, e, drawn))
     until = np.minimum(np.minimum(ship, reject), plan.max_pairs).astype(int) - 1
     paid = np.take_along_axis(np.cumsum(drawn, axis=1), until[:, None], axis=1)[:, 0]
     return Outcome(ship, reject, first(red), paid, plan.max_pairs)
+
+
+def doubted(plan: Plan, d: Values, e: Values, drawn: Flags) -> Flags:
+    """Where the candidate's path may explain its loss, as gates.with_doubt says."""
+    n = np.cumsum(drawn, axis=1)
+    count = np.maximum(n, 1)
+    mean = np.cumsum(e * drawn, axis=1) / count
+    m2 = np.maximum(np.cumsum(e * e * drawn, axis=1) - count * mean**2, 0.0)
+    error = 1.64 * np.sqrt(m2 + (n < 15)) / count
+    worse = np.cumsum(d, axis=1) / np.arange(1, d.shape[1] + 1)
+    explained = worse - mean + error >= -plan.margin
+    return np.asarray((n < 3) | (explained & ((n < 15) | (-mean > error))))
 
 
 def fixed_n(deviation: float, gap: float) -> float:
@@ -324,6 +336,43 @@ def test_the_default_share_of_repeats_pays_the_least_calls(capsys: pytest.Captur
     assert by_share[0.25][1] < by_share[0.5][1] < by_share[1.0][1]
     assert by_share[0.25][7] > 0.6, "a bias of three margins"
     assert by_share[1.0][5] > 0.5, "of one margin"
+
+
+BIASES = (0, 1, 2, 3, 4)  # of the shadow path, in margins against every answer on it
+
+
+def check_doubts(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """How often a candidate is rejected: one that is worse by 2, 3 and 4 margins, and one as good as the control on a
+    biased path."""
+    print_of = []
+    for deviation, margin in ((0.3, 0.05), (math.sqrt(SCORE_VARIANCE), 0.15)):
+        plan = hybrid_plan(margin, deviation)
+        worse = [simulated(plan, World(deviation, -k * margin), runs, 3).rejected.mean() for k in (2, 3, 4)]
+        path = [simulated(plan, World(deviation, bias=-k * margin), runs, 4).rejected.mean() for k in BIASES]
+        print_of.append((deviation, margin, worse, path))
+    with capsys.disabled():
+        print("\nRejected: worse by 2, 3, 4 margins | as good, on a path biased by 0 to 4 margins")  # noqa: T201
+        for deviation, margin, worse, path in print_of:
+            print(  # noqa: T201
+                f"{deviation:4.2f} {margin:5} ", " ".join(f"{x:.3f}" for x in worse), "|",
+                " ".join(f"{x:.3f}" for x in path),
+            )  # fmt: skip
+    for deviation, margin, (two, three, four), path in print_of:
+        noise = 5 * math.sqrt(0.25 / runs)
+        assert two > (0.75 if margin == 0.05 else 0.94) - noise, deviation
+        assert min(three, four) > 0.97
+        assert path[0] < 0.025 + noise
+        assert max(path) < 0.25 + noise, "without the doubt it is 1.0"
+
+
+def test_a_biased_path_seldom_leads_to_a_reject(capsys: pytest.CaptureFixture[str]) -> None:
+    check_doubts(400, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_biased_path_seldom_leads_to_a_reject_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    check_doubts(4_000, capsys)
 
 
 def binary(control: float, candidate: float, runs: int, seed: int) -> Outcome:

@@ -76,6 +76,15 @@ def test_an_open_gate_withholds_ship_and_not_reject() -> None:
     assert decide(SWAP, WORSE, [RAIL], [GREEN, gate], [], early_reject=False).verdict == "hold"
 
 
+def test_a_doubt_withholds_a_reject_by_the_primary_alone() -> None:
+    gate = GateResult("aa", 0, "the control itself looks worse", doubts_reject=True)
+    held = decide(SWAP, WORSE, [RAIL], [gate], [])
+    assert held.verdict == "hold"
+    assert "verdict withheld; open: the control itself looks worse" in held.sentence
+    broken = comparison("error_rate", -0.2, -0.15, -0.1, 0.01)
+    assert decide(SWAP, WORSE, [broken], [gate], []).verdict == "reject"
+
+
 def test_a_hold_lists_open_gates_and_undecided_metrics() -> None:
     rail = comparison("refusal", -0.05, -0.002, 0.04)
     decision = decide(SWAP, GOOD, [rail], [GateResult("aa", 0, "3 of at least 10 repeats")], [])

@@ -169,6 +169,28 @@ async def test_the_shadow_has_no_seed_and_no_idempotency_key(
     assert asked.json == {"model": "new", "messages": body["messages"]}
 
 
+async def test_the_arms_of_a_pair_have_the_same_request_digest(
+    make: Make, second: FakeUpstream, upstream: FakeUpstream
+) -> None:
+    """Though the model, the seed and the spaces of what is sent differ."""
+    gateway = await make(experiment={"repeat_control": 1.0, "aa": "alarm"})
+    for stream, text in ((False, "one"), (True, "two")):
+        await gateway.chat(stream=stream, seed=7, messages=[{"role": "user", "content": text}])
+        await quiet(gateway)
+    exchanges = await gateway.recorded(6)
+    by_pair: dict[str, dict[str, str | None]] = {}
+    for e in exchanges:
+        by_pair.setdefault(e.pair or e.id, {})[e.arm] = e.request_digest
+    for digests in by_pair.values():
+        assert set(digests) == {"control", "candidate", "repeat"}
+        assert len(set(digests.values())) == 1
+        assert str(digests["control"]).startswith("openai:")
+    assert len({digests["control"] for digests in by_pair.values()}) == 2, "the prompts differ"
+    await gateway.chat(model="plain")
+    await quiet(gateway)
+    assert [e.request_digest for e in await gateway.recorded(7) if e.experiment is None] == [None]
+
+
 async def test_a_call_that_no_experiment_names_is_untouched(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:

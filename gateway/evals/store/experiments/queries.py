@@ -33,6 +33,22 @@ class PairCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestChecks:
+    """Over the records of an experiment's shadow arms: how each one's request compares with the served one."""
+
+    same: int = 0
+    different: int = 0
+    translated: int = 0
+    """Sent in the format of another API, so that the bytes cannot be compared."""
+    example: str | None = None
+    """Id of the served exchange of a pair whose requests differ."""
+
+    @property
+    def checked(self) -> int:
+        return self.same + self.different
+
+
+@dataclass(frozen=True, slots=True)
 class ArmCounts:
     """Counts over the records of one arm. priced: those of known cost; cost, cost_squares: their sums, in USD."""
 
@@ -162,6 +178,22 @@ def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]
     lost = int(connection.execute(orphans).scalar_one())
     found["control"] = [int(connection.execute(settled).scalar_one()) + lost, lost]
     return {arm: (counts[0], counts[1]) for arm, counts in found.items()}
+
+
+def request_checks(connection: Connection, plan: str) -> RequestChecks:
+    """Records without a digest, of an older gateway or of a large request, are in no count."""
+    arm, served = exchanges.alias(), exchanges.alias()
+    a, b = arm.c.request_digest, served.c.request_digest
+    found = case((a == b, "same"), (func.substr(a, 1, 3) == func.substr(b, 1, 3), "different"), else_="translated")
+    query = (
+        select(found, func.count(), func.min(served.c.id))
+        .select_from(arm.join(served, served.c.id == arm.c.pair))
+        .where(arm.c.plan == plan, a.is_not(None), b.is_not(None))
+        .group_by(found)
+    )
+    counts = {row[0]: (int(row[1]), row[2]) for row in connection.execute(query)}
+    n = {name: count for name, (count, _) in counts.items()}
+    return RequestChecks(**n, example=counts["different"][1] if "different" in counts else None)
 
 
 def arm_counts(connection: Connection, plan: str, paired: bool) -> dict[str, ArmCounts]:
