@@ -176,6 +176,9 @@ class Limits(Section):
 
     max_body_mb: Positive = 32.0
     """Size of a request body; a larger one gets HTTP 413."""
+    passthrough_s: Positive = 120.0
+    """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
+    between two pieces of it."""
     inflight_mb: Positive = 256.0
     """Request bodies that one worker holds at once, over all calls; a call above it gets HTTP 503. A body under way
     takes about twice its size."""

@@ -199,14 +199,18 @@ class App:
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             ids = gateway.spans.carry(call) if gateway.spans is not None else None
-            home = await gateway.affinity.of_call(call) if endpoint.stateful else None
+            home: str | None = None
+            if endpoint.stateful:
+                given = call
+                call, home = await gateway.affinity.prepare(given, gateway.upstreams)
+                client = gateway.affinity.client(client, given, call, context.upstream)
             route = gateway.router.decide(call, read_options(headers, caller), home)
             context.routed = True
             context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.stateful and context.target_state is not None:
-                gateway.affinity.learn(call, context.target_state.target.upstream, context.first_bytes)
+                gateway.affinity.learn(call, context.target_state.target.upstream)
         except GatewayError as error:
             await self._refuse(client, endpoint, call, context, error)
         except ClientGone:

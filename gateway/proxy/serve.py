@@ -27,7 +27,8 @@ from uvicorn.supervisors.multiprocess import Process as UvicornWorker
 from gateway.config.environment import WorkerEnvironment, export_to_workers, shared_metrics, worker_environment
 from gateway.config.loading import load
 from gateway.config.models import Config
-from gateway.core.errors import CannotRun, ConfigError
+from gateway.core.backoff import Backoff
+from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -47,6 +48,7 @@ from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.routing.response_affinity import ResponseAffinity
+from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
+_SECRET_S = 0.5  # how long a start waits for the shared secret; it is usually there in a millisecond
+_SECRET_AGAIN = Backoff(first_s=0.5, most_s=10.0)
 _SETTLE_S = 1.0  # how long a stopping process waits for calls that it has cancelled
 _WORKER_TIMEOUT_S = 30  # a worker that does not answer its parent for so long is killed; starting one may take 10 s
 _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), a tenth of Python's default
@@ -298,6 +302,8 @@ class Process:
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             self.access = access = AccessLog(log_format.is_json(self.config.log))
             affinity = ResponseAffinity(corridor.state, tasks)
+            sharing = tasks.start(_share_secret(corridor, affinity.ids), "shared secret")
+            await asyncio.wait({sharing}, timeout=_SECRET_S)
             parts = ProcessParts(recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config))
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
@@ -359,6 +365,22 @@ class Process:
             yield
             server.should_exit = True
             await serving
+
+
+async def _share_secret(corridor: Corridor, ids: ResponseIds) -> None:
+    """Gets the secret that other workers and gateways seal ids with, as soon as the stream server answers."""
+    tries = 0
+    while True:
+        try:
+            ids.share(await corridor.state.secret())
+            return
+        except (StreamDown, ValueError) as error:
+            tries += 1
+            if tries == 1:
+                log.warning(
+                    "ids of responses are valid in this process only until the stream server answers: %s", error
+                )
+        await asyncio.sleep(_SECRET_AGAIN.wait_s(tries))
 
 
 def _connection_limits(app: App) -> tuple[int | None, int | None]:

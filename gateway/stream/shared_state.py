@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 import orjson
 
+from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState, plan_states
 from gateway.stream.connect import Client, ask
 from gateway.stream.types import text
@@ -34,6 +36,15 @@ class SharedState:
     async def recall(self, name: str) -> str | None:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)
+
+    async def secret(self) -> bytes:
+        """A random secret that every process on this server shares; made by the first that asks."""
+        key = f"{self.prefix}:secret"
+        await ask(self._client.set(key, token_hex(32), nx=True))
+        value = await ask(self._client.get(key))
+        if value is None:  # removed in between
+            raise StreamDown("the shared secret was removed")
+        return bytes.fromhex(text(value))
 
     async def plans(self) -> dict[str, PlanState]:
         """The state of each experiment, by name. Entries that cannot be read are left out."""

@@ -100,15 +100,21 @@ def test_the_corpus_is_large_enough() -> None:
         assert len(names) == len(set(names))
 
 
+def unsealed(body: bytes) -> bytes:
+    """With the upstream's ids: the gateway adds its seal to those of responses, and changes nothing else."""
+    return re.sub(rb'(?<=")(resp[^"]*)\.[\w-]{22}(?=")', rb"\1", body)
+
+
 @EACH_CUT
 async def test_a_plain_answer_passes_byte_for_byte(gateway: Any, upstream: FakeUpstream, cut: Any) -> None:
     for name, path, body in PLAIN:
         upstream.streams(paced(cut(body)), content_type="application/json; charset=utf-8")
         reply = await ask(gateway, path)
         assert reply.status_code == 200, (name, reply.text)
-        assert reply.content == body, name
+        assert unsealed(reply.content) == body, name
+        assert (reply.content == body) == (path != "/responses"), name
         assert reply.headers["content-type"] == "application/json; charset=utf-8"
-        assert reply.headers["content-length"] == str(len(body))
+        assert reply.headers["content-length"] == str(len(reply.content))
 
 
 @EACH_CUT
@@ -120,7 +126,7 @@ async def test_a_stream_passes_byte_for_byte(gateway: Any, upstream: FakeUpstrea
         upstream.streams(paced(cut(body)), content_type="text/event-stream; charset=utf-8")
         reply = await ask(gateway, path, stream=True, **asked, **more)
         assert reply.status_code == 200, (name, reply.text)
-        assert reply.content == body, name
+        assert unsealed(reply.content) == body, name
         assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert reply.headers["x-accel-buffering"] == "no"
         assert "content-length" not in reply.headers

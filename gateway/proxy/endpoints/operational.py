@@ -213,7 +213,7 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
         with caller.limit or nullcontext():
-            await forward(now.upstreams[upstream], scope, receive, send)
+            await forward(now.upstreams[upstream], scope, receive, send, now.config.limits.passthrough_s)
 
     return _Asgi(app, gateway)
 
@@ -226,7 +226,8 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
         caller = caller_of(now.keys, scope)
         upstreams = now.router.upstreams(caller)
         with caller.limit or nullcontext():
-            await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send)
+            silence_s = now.config.limits.passthrough_s
+            await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send, silence_s)
 
     return _Asgi(app, gateway)
 

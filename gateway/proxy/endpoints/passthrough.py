@@ -10,13 +10,14 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from gateway.core.errors import TransportError, UpstreamFailed
+from gateway.core.errors import Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, absorb_cancellation, stopping
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.headers import for_client, for_upstream
+from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Receive, Send
 
@@ -26,21 +27,44 @@ _CONNECT_S = 5.0
 _LAST_STATUS = 599  # the highest valid one (RFC 9110, section 15); uvicorn cannot send a higher one
 
 
-async def forward(upstream: UpstreamState, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Forwards a request and its response, both as they arrive. Raises UpstreamFailed before the response's head."""
-    await send_on(upstream, await open_reply(upstream, scope, _body(receive) if _has_body(scope) else b""), send)
+async def forward(
+    upstream: UpstreamState,
+    scope: dict[str, Any],
+    receive: Receive,
+    send: Send,
+    silence_s: float,
+    replacer: Replacer | None = None,
+) -> None:
+    """Forwards a request and its response, both as they arrive, within the upstream's `concurrency`.
+
+    silence_s: how long the upstream may send nothing once it has the request. replacer: changes texts of the response.
+    Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
+    """
+    try:
+        await upstream.limiter.acquire()
+    except Overloaded as error:
+        raise QueueFull(error.message, retry_after_s=1) from None
+    try:
+        reply = await _open_reply(upstream, scope, receive, silence_s)
+        await _send_on(upstream, reply, send, silence_s, replacer)
+    finally:
+        upstream.limiter.release()
 
 
-async def open_reply(
-    upstream: UpstreamState, scope: dict[str, Any], body: bytes | AsyncIterator[bytes]
+async def _open_reply(
+    upstream: UpstreamState, scope: dict[str, Any], receive: Receive, silence_s: float
 ) -> UpstreamReply:
-    """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed."""
+    """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed and UpstreamTimedOut."""
     path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
     if scope["query_string"]:
         path += b"?" + scope["query_string"]
-    request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
     try:
-        reply = await upstream.transport.send(request, _CONNECT_S)
+        async with asyncio.timeout(silence_s) as deadline:
+            body = _body(receive, deadline, silence_s) if _has_body(scope) else b""
+            request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
+            reply = await upstream.transport.send(request, _CONNECT_S)
+    except TimeoutError as error:
+        raise UpstreamTimedOut(f"{upstream.name} did not answer within {silence_s:g} s", retry=False) from error
     except TransportError as error:
         raise UpstreamFailed(f"{upstream.name} could not be reached ({type(error).__name__})") from error
     if reply.status > _LAST_STATUS:
@@ -49,20 +73,35 @@ async def open_reply(
     return reply
 
 
-async def send_on(upstream: UpstreamState, reply: UpstreamReply, send: Send) -> None:
+async def _send_on(
+    upstream: UpstreamState, reply: UpstreamReply, send: Send, silence_s: float, replacer: Replacer | None
+) -> None:
     """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
     try:
         head = [*for_client(reply.headers), (b"x-request-id", new_id().encode())]
         head.append((b"x-gateway-upstream", upstream.name.encode()))
-        head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+        if replacer is None:
+            head += [(n, v) for n, v in reply.headers if n == b"content-length"]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
-        while data := await reply.chunk():
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        while data := await _chunk(reply, silence_s):
+            data = data if replacer is None else replacer.feed(data)
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        last = b"" if replacer is None else replacer.end()
+        await send({"type": "http.response.body", "body": last, "more_body": False})
     except TransportError as error:
         log.warning("upstream %s broke off its response: %s; the client's connection is closed", upstream.name, error)
     finally:
         reply.close()
+
+
+async def _chunk(reply: UpstreamReply, silence_s: float) -> bytes:
+    """Raises TransportError, also if nothing comes for so long."""
+    try:
+        async with asyncio.timeout(silence_s):
+            return await reply.chunk()
+    except TimeoutError as error:
+        raise TransportError(f"nothing came for {silence_s:g} s") from error
 
 
 class PassthroughCall:
@@ -108,10 +147,13 @@ def _has_body(scope: dict[str, Any]) -> bool:
     return any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
 
 
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
+async def _body(receive: Receive, deadline: asyncio.Timeout, silence_s: float) -> AsyncIterator[bytes]:
+    """The request body; the deadline of the response's head begins anew with each piece of it."""
     more = True
     while more:
+        deadline.reschedule(None)
         message = await receive()
+        deadline.reschedule(asyncio.get_running_loop().time() + silence_s)
         if message["type"] == "http.disconnect":
             raise ClientGone  # ending the body here would make half a file look complete
         more = message.get("more_body", False)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.core.errors import NotFound, UpstreamFailed
-from gateway.proxy.endpoints.passthrough import forward, open_reply, send_on
+from gateway.core.errors import NotFound
+from gateway.proxy.endpoints.passthrough import forward
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.response_affinity import ResponseAffinity
+from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import Receive, Send
 
@@ -25,29 +26,19 @@ async def by_id(
     scope: dict[str, Any],
     receive: Receive,
     send: Send,
+    silence_s: float,
 ) -> None:
     """GET, DELETE and POST …/cancel of one response. upstreams: those of the caller's models.
 
-    If the upstream of the id is unknown, each is tried in turn and the first that has the response answers. Raises
-    NotFound if none has it, and UpstreamFailed if one could not be reached, since that one may have it.
+    The id says which of them made the response for this caller, and only that one is asked. Raises NotFound for every
+    other id.
     """
     if not _ID.fullmatch(response_id):
         raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
     known = {u.name: u for u in upstreams}
-    home = await affinity.home(response_id, caller)
-    if home in known:
-        await forward(known[home], scope, receive, send)
-        return
-    failure: UpstreamFailed | None = None
-    for upstream in known.values():
-        try:
-            reply = await open_reply(upstream, scope, b"")
-        except UpstreamFailed as error:
-            failure = error
-            continue
-        if reply.status == 404:
-            reply.close()
-            continue
-        await send_on(upstream, reply, send)
-        return
-    raise failure or NotFound(f'response "{response_id[:100]}" does not exist', param="id")
+    opened = affinity.open(response_id, caller, known)
+    below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
+    path = f"/v1/responses/{opened.id}{below}"
+    replacer = Replacer({opened.id: response_id})
+    scope = {**scope, "path": path, "raw_path": path.encode()}
+    await forward(known[opened.upstream], scope, receive, send, silence_s, replacer)

@@ -91,6 +91,10 @@ class CallContext:
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
 
+    def upstream(self) -> str:
+        """The upstream that answered, or was attempted last; "": none was."""
+        return "" if self.target_state is None else self.target_state.target.upstream
+
     def client_left(self) -> None:
         """Cancels the task that answers the call, unless the response has ended."""
         if not self.ended:

@@ -1,19 +1,25 @@
-"""Remembers which upstream made a response, so that later calls that name it go there.
+"""Where calls of the Responses API go: what continues a response or a conversation, to the upstream that has it.
 
-A call names a response by its id, by previous_response_id or by its conversation. The name is looked up in this process
-first, then in the stream server, which workers and machines share, for at most 50 ms.
+A response names its upstream and its owner itself (response_ids.py). For conversations, whose ids are the upstream's, a
+digest of caller and name is noted in this process and in the stream server, which workers and machines share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
+
+import orjson
 
 from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.json_splice import set_member
+from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
+from gateway.proxy.types import ClientConnection, Headers
 from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -21,9 +27,7 @@ log = logging.getLogger(__name__)
 
 _MAX_NAME = 300  # characters, more than in any provider's ids; longer names could fill the memory
 _WAIT_S = 0.05
-_KEEP_S = 30 * 86400  # as long as OpenAI keeps a response
-_FIRST_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
-_HEAD_BYTES = 8192
+_KEEP_S = 7 * 86400
 
 
 class HomeStore(Protocol):
@@ -34,72 +38,86 @@ class HomeStore(Protocol):
 
 
 class ResponseAffinity:
-    """The upstreams of known responses."""
+    """The upstreams of responses and conversations."""
 
-    def __init__(self, store: HomeStore | None, tasks: Tasks, max_names: int = 10_000) -> None:
-        """store: None shares nothing with other processes. max_names: of this process; the oldest are forgotten."""
+    def __init__(
+        self, store: HomeStore | None, tasks: Tasks, ids: ResponseIds | None = None, max_names: int = 10_000
+    ) -> None:
+        """store: None shares no conversation with other processes. max_names: conversations of this process; the oldest
+        are forgotten."""
+        self.ids = ids or ResponseIds()
         self._max_names = max_names
         self._store = store
         self._tasks = tasks
-        self._homes: OrderedDict[str, tuple[str, str]] = OrderedDict()  # id → (caller, upstream)
+        self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
 
-    def learn(self, call: Call, upstream: str, answer: bytes) -> None:
-        """Notes the upstream of a response and of its conversation. answer: the response, or its beginning."""
-        found = _FIRST_ID.search(answer, 0, _HEAD_BYTES)
-        names = [found[1].decode()] if found and found[1].startswith(b"resp") else []
-        conversation = conversation_of(call.fields)
-        if conversation is not None:
-            names.append(conversation)
-        for name in names:
-            self._keep(name, call.caller.name, upstream)
-            if self._store is not None:
-                self._tasks.start(self._share(name, call.caller.name, upstream), "response home")
+    def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
+        """Raises NotFound for an id that none of these upstreams made for this caller."""
+        opened = self.ids.open(response_id, caller.name, upstreams)
+        if opened is None:
+            raise NotFound(f'response "{response_id[:100]}" does not exist', param="id", retry=False)
+        return opened
 
-    async def home(self, name: str, caller: Caller) -> str | None:
-        """The upstream that made a response; None if unknown. Raises NotFound if it belongs to another caller."""
-        known = self._homes.get(name) or await self._recall(name)
-        if known is None:
-            return None
-        owner, upstream = known
-        if owner != caller.name:
-            raise NotFound(f'"{name[:100]}" does not exist', param="id")
-        self._keep(name, owner, upstream)
+    async def prepare(self, call: Call, upstreams: Iterable[str]) -> tuple[Call, str | None]:
+        """The call as its upstream understands it, and that upstream; None: any may answer.
+
+        Raises NotFound if it continues a response that is not its caller's.
+        """
+        previous = call.fields.get("previous_response_id")
+        if isinstance(previous, str):
+            opened = self.open(previous, call.caller, upstreams)
+            body = set_member(call.body, b"previous_response_id", orjson.dumps(opened.id))
+            fields = {**call.fields, "previous_response_id": opened.id}
+            return replace(call, body=body, fields=fields), opened.upstream
+        name = conversation_of(call.fields)
+        return call, None if name is None else await self._home(self.ids.conversation_digest(call.caller.name, name))
+
+    def client(self, client: ClientConnection, call: Call, asked: Call, upstream: Callable[[], str]) -> SealingClient:
+        """The client, which gets sealed ids.
+
+        call: as the client sent it. asked: as `prepare` returned it. upstream: the one that answers, once it is known.
+        """
+        given, sent = call.fields.get("previous_response_id"), asked.fields.get("previous_response_id")
+        echoes = {sent: given} if isinstance(sent, str) and isinstance(given, str) else {}
+        return SealingClient(client, lambda theirs: self.ids.seal(upstream(), call.caller.name, theirs), echoes)
+
+    def learn(self, call: Call, upstream: str) -> None:
+        """Notes the upstream that has a conversation."""
+        name = conversation_of(call.fields)
+        if name is None:
+            return
+        digest = self.ids.conversation_digest(call.caller.name, name)
+        self._keep(digest, upstream)
+        if self._store is not None:
+            self._tasks.start(self._share(digest, upstream), "conversation home")
+
+    async def _home(self, digest: str) -> str | None:
+        upstream = self._homes.get(digest) or await self._recall(digest)
+        if upstream is not None:
+            self._keep(digest, upstream)
         return upstream
 
-    async def of_call(self, call: Call) -> str | None:
-        """The upstream that keeps what the call continues; None: any upstream may answer."""
-        for name in (call.fields.get("previous_response_id"), conversation_of(call.fields)):
-            if isinstance(name, str) and len(name) <= _MAX_NAME:
-                upstream = await self.home(name, call.caller)
-                if upstream is not None:
-                    return upstream
-        return None
-
-    def _keep(self, name: str, caller: str, upstream: str) -> None:
-        self._homes[name] = (caller, upstream)
-        self._homes.move_to_end(name)
+    def _keep(self, digest: str, upstream: str) -> None:
+        self._homes[digest] = upstream
+        self._homes.move_to_end(digest)
         if len(self._homes) > self._max_names:
             self._homes.popitem(last=False)
 
-    async def _share(self, name: str, caller: str, upstream: str) -> None:
+    async def _share(self, digest: str, upstream: str) -> None:
         try:
             if self._store is not None:
-                await self._store.remember(f"home:{name}", f"{caller}\n{upstream}", _KEEP_S)
+                await self._store.remember(f"home:{digest}", upstream, _KEEP_S)
         except StreamDown as error:
-            log.info("response home not shared: %s", error)
+            log.info("conversation home not shared: %s", error)
 
-    async def _recall(self, name: str) -> tuple[str, str] | None:
+    async def _recall(self, digest: str) -> str | None:
         if self._store is None:
             return None
         try:
             async with asyncio.timeout(_WAIT_S):
-                value = await self._store.recall(f"home:{name}")
+                return await self._store.recall(f"home:{digest}")
         except (StreamDown, TimeoutError):
             return None
-        if value is None:
-            return None
-        caller, _, upstream = value.partition("\n")
-        return caller, upstream
 
 
 def conversation_of(fields: dict[str, Any]) -> str | None:
@@ -108,3 +126,61 @@ def conversation_of(fields: dict[str, Any]) -> str | None:
     if isinstance(given, dict):
         given = given.get("id")
     return given if isinstance(given, str) and 0 < len(given) <= _MAX_NAME else None
+
+
+class SealingClient:
+    """A ClientConnection that seals the id of the response which it carries."""
+
+    __slots__ = ("_client", "_echoes", "_head", "_replacer", "_seal", "started")
+
+    def __init__(self, client: ClientConnection, seal: Callable[[str], str], echoes: dict[str, str]) -> None:
+        """echoes: ids of the request, as the upstream may repeat them, and as the client knows them."""
+        self.started = False
+        self._client = client
+        self._seal = seal
+        self._echoes = echoes
+        self._replacer: Replacer | None = None  # once the id is known
+        self._head: tuple[int, Headers, bytes] | None = None  # held until the length of the body is known
+
+    @property
+    def writable(self) -> bool:
+        return self._head is None and self._client.writable
+
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
+        self.started = True
+        if length is None:
+            self._client.start(status, headers, None, extra_lines)
+        else:
+            self._head = (status, headers, extra_lines)
+
+    async def write(self, data: bytes) -> None:
+        self._begin(None)
+        await self._client.write(self._sealed(data))
+
+    def write_nowait(self, data: bytes) -> None:
+        self._client.write_nowait(self._sealed(data))
+
+    async def end(self, data: bytes = b"") -> None:
+        data = self._sealed(data)
+        self._begin(len(data))
+        await self._client.end(data)
+
+    async def end_nowait(self, data: bytes) -> None:
+        data = self._sealed(data)
+        self._begin(len(data))
+        await self._client.end_nowait(data)
+
+    def _begin(self, length: int | None) -> None:
+        head, self._head = self._head, None
+        if head is not None:
+            status, headers, extra_lines = head
+            self._client.start(status, headers, length, extra_lines)
+
+    def _sealed(self, data: bytes) -> bytes:
+        """The data, which is whole events or a whole body, with sealed ids."""
+        if self._replacer is None:
+            found = id_of_answer(data)
+            if found is None:
+                return data
+            self._replacer = Replacer({**self._echoes, found: self._seal(found)})
+        return self._replacer.whole(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.fake import FakeUpstream, Fault
 
-FOUND = b'{"id":"resp_here","object":"response","output":[]}'
+FOUND = b'{"id":"%b","object":"response","output":[]}'
 OTHER_KEY = {"authorization": "Bearer other"}
 
 
@@ -47,13 +48,14 @@ async def test_what_is_done_by_id_is_done_where_it_was_made(
     two: Any, upstream: FakeUpstream, second: FakeUpstream, events: Any, stream: bool, method: str, more: str
 ) -> None:
     response_id = await made(two, "u1", stream, events)
-    second.answers(200, FOUND)
+    theirs = response_id.rpartition(".")[0]
+    second.answers(200, FOUND % theirs.encode())
     reply = await two.client.request(method, f"/responses/{response_id}{more}?limit=1")
-    assert (reply.status_code, reply.content) == (200, FOUND)
+    assert (reply.status_code, reply.content) == (200, FOUND % response_id.encode())
     assert reply.headers["x-gateway-upstream"] == "u1"
     assert reply.headers["x-request-id"]
     last = second.calls[-1]
-    assert (last.method, last.path, last.query) == (method, f"/v1/responses/{response_id}{more}", "limit=1")
+    assert (last.method, last.path, last.query) == (method, f"/v1/responses/{theirs}{more}", "limit=1")
     assert "test-key" not in str(last.headers)
     assert not upstream.calls
 
@@ -65,6 +67,7 @@ async def test_what_continues_a_response_is_asked_where_it_was_made(
     for _ in range(8):
         assert (await create(two, "", previous_response_id=response_id)).headers["x-gateway-upstream"] == "u1"
     assert not upstream.calls
+    assert second.calls[-1].json["previous_response_id"] == response_id.rpartition(".")[0]
 
 
 async def test_anothers_response_does_not_exist_and_nobody_is_asked(
@@ -84,24 +87,69 @@ async def test_anothers_response_does_not_exist_and_nobody_is_asked(
     assert not upstream.calls
 
 
-async def test_an_unknown_id_is_tried_at_each_upstream(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
-    second.answers(200, FOUND)
-    reply = await two.client.get("/responses/resp_from_elsewhere")
-    assert (reply.status_code, reply.headers["x-gateway-upstream"]) == (200, "u1")
-    assert len(upstream.calls) == 1
-    second.always(Fault.status(404))
-    missing = await two.client.get("/responses/resp_nowhere")
-    assert missing.status_code == 404
-    assert 'response "resp_nowhere" does not exist' in missing.json()["error"]["message"]
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+async def test_every_id_that_the_client_sees_is_sealed(
+    two: Any, second: FakeUpstream, events: Any, stream: bool
+) -> None:
+    first = await made(two, "u1", stream, events)
+    reply = await create(two, "u1", stream, previous_response_id=first)
+    answers = [e["response"] for e in events(reply.content) if "response" in e] if stream else [reply.json()]
+    ids = {answer["id"] for answer in answers}
+    assert len(ids) == 1
+    assert re.fullmatch(r"resp-fake-\d+\.[\w-]{22}", ids.pop())
+    [exchange] = (await two.recorded(2))[1:]
+    assert b"." + first.rpartition(".")[2].encode() not in exchange.request, "the record has what the upstream got"
 
 
-async def test_a_dead_upstream_does_not_hide_a_response(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
-    second.answers(200, FOUND)
-    await upstream.stop()
-    assert (await two.client.get("/responses/resp_from_elsewhere")).content == FOUND
+async def test_an_id_without_our_seal_does_not_exist(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
+    """Whatever the stream server knows: the seal is in the id, and without one nobody is asked."""
+    for each in (upstream, second):
+        each.answers(200, FOUND % b"resp_1")
+    for sealed in ("resp_1", "resp_1.", "resp_1.AAAAAAAAAAAAAAAAAAAAAA"):
+        for reply in (
+            await two.client.get(f"/responses/{sealed}"),
+            await two.client.delete(f"/responses/{sealed}"),
+            await create(two, "", previous_response_id=sealed),
+        ):
+            assert reply.status_code == 404
+            assert "does not exist" in reply.json()["error"]["message"]
+    assert not upstream.calls + second.calls
+
+
+async def test_a_dead_upstream_is_the_answer_for_its_own_responses(two: Any, second: FakeUpstream, events: Any) -> None:
+    response_id = await made(two, "u1", False, events)
     await second.stop()
-    down = await two.client.get("/responses/resp_from_elsewhere")
-    assert down.status_code == 502
+    assert (await two.client.get(f"/responses/{response_id}")).status_code == 502
+
+
+async def test_a_silent_upstream_is_not_waited_for(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, events: Any
+) -> None:
+    config = configured(upstream, limits={"passthrough_s": 0.3}, passthrough="u0")
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue": 0}
+    gateway = await start(config)
+    response_id = await made(gateway, "u0", False, events)
+    upstream.always(Fault.silence())
+    for path in (f"/responses/{response_id}", "/files"):
+        reply = await gateway.client.get(path)
+        assert reply.status_code == 504
+        assert "did not answer within 0.3 s" in reply.json()["error"]["message"]
+    assert gateway.gateway.upstreams["u0"].limiter.in_flight == 0
+
+
+async def test_calls_outside_the_hot_path_take_places_too(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream
+) -> None:
+    config = configured(upstream, passthrough="u0")
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue": 0}
+    gateway = await start(config)
+    upstream.always(Fault.silence())
+    waiting = asyncio.get_running_loop().create_task(gateway.client.get("/files"))
+    await upstream.until(lambda u: len(u.calls) == 1)
+    full = await gateway.client.get("/files")
+    assert full.status_code == 429
+    waiting.cancel()
+    await gateway.until(lambda: gateway.gateway.upstreams["u0"].limiter.in_flight == 0)
 
 
 async def test_responses_need_a_key(two: Any, upstream: FakeUpstream) -> None:
