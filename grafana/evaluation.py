@@ -19,87 +19,84 @@ DROPS = (
 
 NOW = Row("Now", [
     stat("Unaccounted", "max(gateway_eval_unaccounted)",
-         "Exchanges that a gateway put into the stream and that are neither stored, buried nor under way. Above 0: a loss "
-         "that nothing explains.", steps=ALARM),
+         "Exchanges that a gateway appended to the stream and that are neither stored, dead letters nor in flight. Above 0: an unexplained loss.", steps=ALARM),
     stat("Oldest unscored", "max(gateway_eval_oldest_unscored_seconds)",
          "Age of the oldest exchange that waits for its scores: how fresh the means are.", "s", FRESH),
     stat("Sampled", f"sum(rate(gateway_eval_sampled_total{RATE})) / sum(rate(gateway_eval_seen_total{RATE}))",
          "Share of calls that are recorded. Means are weighted for it.", "percentunit"),
     stat("Dropped", f"(sum({DROPS}) or vector(0)) / sum(rate(gateway_eval_sampled_total{RATE}))",
-         "Share of sampled calls that never reached the stream. Weights allow for it; intervals widen.", "percentunit", ALARM),
+         "Share of sampled calls that never reached the stream. The weights correct for it; intervals become wider.", "percentunit", ALARM),
     stat("Dead letters", "sum(max by (reason) (gateway_eval_dead_letters_total)) or vector(0)",
-         "Stream entries given up so far. `gateway dead list` shows them.", steps=ALARM),
+         "Stream entries moved to the dead-letter queue so far. `gateway dead list` shows them.", steps=ALARM),
     stat("Scorers blocked", "sum(max by (scorer) (gateway_eval_scorer_blocked)) or vector(0)",
-         "Scorers that are not asked: denied, or late again and again. `gateway status` says why.", steps=ALARM),
+         "Scorers that are not called: access was denied, or they kept missing their deadline. `gateway status` says why.", steps=ALARM),
 ])  # fmt: skip
 
 MEANS = Row("Scores", [
     Panel("$scorer", [Query(f"max by ({BY}) (gateway_eval_score_mean{SCORE})", OF),
                       Query(f"max by ({BY}) (gateway_eval_score_mean_low{SCORE})", f"low {OF}"),
                       Query(f"max by ({BY}) (gateway_eval_score_mean_high{SCORE})", f"high {OF}")],
-          "Weighted mean over all traffic since the scorer's version is at work, and the ends of its 95 % interval, which hold "
-          "at every moment, so one may look as often as one likes.", repeat="scorer"),
+          "Weighted mean over all traffic since this version of the scorer was deployed, with its 95 % confidence sequence: valid at any time, however often you look.", repeat="scorer"),
 ])  # fmt: skip
 
-WINDOWS = Row("Courses", [
+WINDOWS = Row("Trends", [
     Panel("Mean in the window", [Query(f"max by ({BY}) (rate(gateway_eval_score_weighted_sum_total{SCORE}{RATE})) / (max by ({BY}) (rate(gateway_eval_score_weight_total{SCORE}{RATE})) > 0)",
                                        "{{scorer}} {{model}} {{arm}}")],
-          "Weighted mean of what was scored in each step: shows change that the long mean hides. No interval.", width=12),
-    Panel("How much the means rest on", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
-          "Effective sample size: how many equally weighted scores would tell as much (Kish). Rare strata that stand for many calls make it small.", width=12),
-    Panel("As people's labels correct it", [Query(f"max by ({BY}) (gateway_eval_score_corrected_mean{SCORE})", "{{scorer}} {{model}} {{arm}}"),
+          "Weighted mean of the scores in each time step: shows changes that the long-run mean hides. No interval.", width=12),
+    Panel("Effective sample size", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
+          "The number of equally weighted scores that carry the same information (Kish). Small when a rarely sampled stratum represents many calls.", width=12),
+    Panel("Mean corrected by human labels", [Query(f"max by ({BY}) (gateway_eval_score_corrected_mean{SCORE})", "{{scorer}} {{model}} {{arm}}"),
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_low{SCORE})", "low {{scorer}} {{model}} {{arm}}"),
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_high{SCORE})", "high {{scorer}} {{model}} {{arm}}")],
-          "Only for scorers with labels (`gateway label next`): the mean with the judge's own errors taken out.", width=12),
-    Panel("How scores are spread", [Query(f"sum by (le) (max by (le, {BY}) (rate(gateway_eval_score_bucket{SCORE}{RATE})))", "{{le}}")],
+          "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates.", width=12),
+    Panel("Score distribution", [Query(f"sum by (le) (max by (le, {BY}) (rate(gateway_eval_score_bucket{SCORE}{RATE})))", "{{le}}")],
           "Calls, by weight, in each range of the score.", kind="heatmap", width=12),
-    Panel("Labels behind the correction", [Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "{{scorer}} {{model}} {{arm}}")],
-          "How many answers people have labelled: below about 100 the corrected interval is wide.", width=12),
+    Panel("Labels used for the correction", [Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "{{scorer}} {{model}} {{arm}}")],
+          "Number of answers labelled by people: below about 100 the corrected interval is wide.", width=12),
 ])  # fmt: skip
 
 LEDGER = Row("Ledger", [
     Panel("From seen to stored", [Query(f"sum(rate(gateway_eval_seen_total{RATE}))", "seen"),
                                   Query(f"sum(rate(gateway_eval_sampled_total{RATE}))", "sampled"),
                                   Query(f"sum(rate(gateway_eval_enqueued_total{RATE}))", "enqueued")],
-          "seen = unsampled + sampled; sampled = enqueued + dropped. Lines that part show where exchanges go.", "ops"),
+          "seen = unsampled + sampled; sampled = enqueued + dropped. Where the lines diverge, exchanges are lost.", "ops"),
     Panel("Drops by reason", [Query(DROPS, "{{reason}}")],
-          "buffer_full: the stream server is away or slow; shutdown: a gateway ended before it was back; gateway_lost, "
-          "stream_lost: a process or the server's last second was lost.", "ops", steps=ALARM),
+          "buffer_full: the stream server is unreachable or slow; shutdown: a gateway stopped before the server was reachable again; gateway_lost, stream_lost: a process was killed, or the server lost its last second of data.", "ops", steps=ALARM),
     Panel("Not sampled, by reason", [Query(f"sum by (reason) (rate(gateway_eval_unsampled_total{RATE}))", "{{reason}}")],
           "not_drawn: the sampling rate; opted_out: a key's `sample: never`; forbidden: a header.", "ops", stacked=True),
     Panel("Sampled, by stratum", [Query(f"sum by (stratum) (rate(gateway_eval_sampled_total{RATE}))", "{{stratum}}")],
-          "A stratum is the sampling rule that gave a call its probability.", "ops", stacked=True),
+          "A stratum is the sampling rule that set a call's inclusion probability.", "ops", stacked=True),
     Panel("Unaccounted", [Query("max(gateway_eval_unaccounted)", "unaccounted")],
           "Computed across gateways and store. It must be 0.", steps=ALARM),
     Panel("Freshness", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored"),
                         Query("max(gateway_eval_shown_age_seconds)", "age of these figures")],
-          "A consumer that does not come round any more shows old figures: the second line rises then.", "s", steps=FRESH),
+          "A consumer that is stuck reports stale values: then the second line rises.", "s", steps=FRESH),
 ])  # fmt: skip
 
 JUDGES = Row("Scorers and judges", [
     Panel("Scores by status", [Query(f"sum by (scorer, status) ({SCORES})", "{{scorer}} {{status}}")],
           "scored and not_applicable are answers; error, timeout and budget are nonresponse.", "ops"),
     Panel("Nonresponse", [Query('sum by (scorer) (max by (scorer, model, arm, status) (gateway_eval_scores_total{scorer=~"$scorer", status=~"error|timeout|budget"})) / sum by (scorer) (max by (scorer, model, arm, status) (gateway_eval_scores_total{scorer=~"$scorer"}))', "{{scorer}}")],
-          "Share of exchanges that a scorer was asked about and did not answer. The mean speaks of the others only.",
+          "Share of exchanges for which the scorer gave no score. The mean covers only the others.",
           "percentunit", steps=((None, "green"), (0.02, "orange"), (0.1, "red")), low=0, high=1),
     Panel("Blocked", [Query("max by (scorer) (gateway_eval_scorer_blocked)", "{{scorer}}")],
-          "A scorer that met an authentication or billing error, or missed its deadline again and again, is not asked.",
+          "A scorer with an authentication or billing error, or that repeatedly missed its deadline, is not called.",
           kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("asked", "green"), "1": ("blocked", "red")}),
     Panel("Cost of scoring", [Query(f"3600 * max by (scorer) (rate(gateway_eval_cost_usd_total{RATE}))", "{{scorer}}")],
-          "USD an hour at the present rate.", "currencyUSD", stacked=True),
+          "USD per hour at the current rate.", "currencyUSD", stacked=True),
     Panel("Tokens of scoring", [Query(f"max by (scorer) (rate(gateway_eval_tokens_total{RATE}))", "{{scorer}}")],
-          "Tokens a second that scorers had models use.", stacked=True),
-    Panel("Budgets of today", [Query("max by (scorer) (gateway_eval_budget_used_ratio)", "{{scorer}}")],
-          "At 1 a scorer waits for the next UTC day; its scores have the status budget until then.", "percentunit", "bargauge",
+          "Tokens per second used by scorers that call models.", stacked=True),
+    Panel("Budgets used today", [Query("max by (scorer) (gateway_eval_budget_used_ratio)", "{{scorer}}")],
+          "At 1 a scorer is paused until the next UTC day; until then its scores have the status budget.", "percentunit", "bargauge",
           steps=USED, low=0, high=1),
 ])  # fmt: skip
 
-PEOPLE = Row("People and privacy", [
+PEOPLE = Row("Feedback and privacy", [
     Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
-          "What was posted to /v1/feedback, by what became of it.", "ops", width=12),
+          "Posts to /v1/feedback, by outcome.", "ops", width=12),
     Panel("Redactions", [Query(f"sum by (rule) (rate(gateway_redactions_total{RATE}))", "{{rule}}"),
                          Query(f"sum by (reason) (rate(gateway_redaction_failed_total{RATE}))", "failed: {{reason}}")],
-          "What was replaced in records before they left the process. A record whose redaction failed goes without content.",
+          "Values replaced in records before they left the process. A record whose redaction failed is sent without content.",
           "ops", width=12),
 ])  # fmt: skip
 

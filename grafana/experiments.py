@@ -21,83 +21,80 @@ COLOURS = ((None, "red"), (0.0, "yellow"), (1.0, "green"))
 
 NOW = Row("Now", [
     Panel("Verdict", [Query(VERDICT, NAMED)],
-          "hold: undecided, or a gate is not green; ship: not worse than the margin, guardrails hold; reject: worse. It may be "
-          "read at any moment. `gateway report NAME` says it in a sentence.", kind="stat", names=VERDICTS),
-    stat("Pairs", f"sum(max by (experiment) (gateway_experiment_pairs_total{OF}))", "Pairs settled so far."),
-    stat("Running", f"sum(max by (experiment) (gateway_experiment_running{OF}))", "Experiments whose plan is in force in a gateway."),
-    stat("Shadows under way", f"sum(gateway_shadow_running{OF})", "Requests to candidates now, beside served traffic."),
+          "hold: undecided, or a gate is not green; ship: not worse than the margin, guardrails hold; reject: worse. Valid at any time. `gateway report NAME` states it in a sentence.", kind="stat", names=VERDICTS),
+    stat("Pairs", f"sum(max by (experiment) (gateway_experiment_pairs_total{OF}))", "Completed pairs so far."),
+    stat("Running", f"sum(max by (experiment) (gateway_experiment_running{OF}))", "Experiments whose plan is active in a gateway."),
+    stat("Shadows in flight", f"sum(gateway_shadow_running{OF})", "Current requests to candidates, in addition to served traffic."),
     stat("Paused", f"sum(max by (experiment) (gateway_shadow_paused{OF}))",
-         "Experiments whose shadows wait because served answers were slower beside them.", steps=ALARM),
-    stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD an hour that shadows cost at the present rate.",
+         "Experiments whose shadows are paused because they slowed served calls down.", steps=ALARM),
+    stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD per hour spent on shadows at the current rate.",
          "currencyUSD"),
 ])  # fmt: skip
 
-DIFFERENCE = Row("Difference to the control", [
+DIFFERENCE = Row("Difference from the control", [
     Panel("$metric", [Query(f"max by ({BY}) (gateway_experiment_difference{METRIC})", NAMED),
                       Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC})", f"low {NAMED}"),
                       Query(f"max by ({BY}) (gateway_experiment_difference_high{METRIC})", f"high {NAMED}"),
                       Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}")],
-          "Candidate against control, positive is better. The whole interval above the margin's line: not worse by more than "
-          "the margin. The interval holds at every moment.", repeat="metric"),
+          "Candidate minus control; positive is better. Whole interval above the margin line: not worse by more than the margin. The interval is valid at any time.", repeat="metric"),
 ])  # fmt: skip
 
-LEFT = Row("What is left until the verdict", [
-    stat("Requests to go", f"max(gateway_experiment_requests_needed{ONE})",
-         "Eligible requests until the verdict, if the difference and its spread stay as they are. 0: there is a verdict; no value: nobody can tell."),
-    stat("Time to go", f"max(gateway_experiment_seconds_needed{ONE})", "Until the verdict, at the pace of the pairs so far.", "s"),
-    Panel("Pairs to go", [Query(f"max by (experiment, candidate, kind, condition) (gateway_experiment_pairs_needed{ONE})",
+LEFT = Row("Progress to the verdict", [
+    stat("Requests remaining", f"max(gateway_experiment_requests_needed{ONE})",
+         "Eligible requests until the verdict, if the difference and its variance stay as they are. 0: there is a verdict; no value: no estimate yet."),
+    stat("Time remaining", f"max(gateway_experiment_seconds_needed{ONE})", "Time until the verdict, at the current rate of pairs.", "s"),
+    Panel("Pairs remaining", [Query(f"max by (experiment, candidate, kind, condition) (gateway_experiment_pairs_needed{ONE})",
                                 "{{experiment}} {{candidate}} {{kind}} {{condition}}")],
-          "By open condition: the primary, guardrails, gates. The verdict waits for the longest bar.", kind="bargauge", low=0),
+          "By open condition: primary metric, guardrails, gates. The longest bar determines the verdict.", kind="bargauge", low=0),
     Panel("Open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_low{ONE})", "low {{experiment}} {{candidate}} {{condition}}"),
                               Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_high{ONE})", "high {{experiment}} {{candidate}} {{condition}}")],
-          "The interval of each. Of the gate aa it is the control against itself, which must come to lie inside the margin."),
-    Panel("Pairs behind open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "{{experiment}} {{candidate}} {{condition}}")],
-          "Only pairs with a repeat of the control count for the gate aa, and only those that a scorer saw for its metric."),
+          "The interval of each. For the aa gate it is the control against itself, which must lie inside the margin."),
+    Panel("Pairs per open condition", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "{{experiment}} {{candidate}} {{condition}}")],
+          "The aa gate counts only pairs with a repeat of the control; a metric counts only pairs that its scorer scored."),
 ])  # fmt: skip
 
 EVIDENCE = Row("Evidence", [
     Panel("Distance to the margin", [Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC}) + max by ({BY}) (gateway_experiment_margin{METRIC})",
                                            "{{experiment}} {{candidate}} {{metric}}")],
-          "Lower bound plus margin, of the primary metric and each guardrail: above 0 it holds. Ship needs all of them.",
+          "Lower bound plus margin, for the primary metric and each guardrail: above 0 the condition holds. `ship` needs all of them.",
           kind="bargauge", steps=((None, "red"), (0.0, "green"))),
     Panel("Log e-value", [Query(f"max by ({BY}) (gateway_experiment_log_evalue{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
-          "Evidence against no difference at all; 3.0 is 1 in 20, 4.6 is 1 in 100, whenever one looks.",
+          "Evidence against the hypothesis of no difference; 3.0 corresponds to 1 in 20, 4.6 to 1 in 100, valid at any time.",
           steps=((None, "blue"), (3.0, "orange"))),
-    Panel("Pairs behind each metric", [Query(f"max by ({BY}) (gateway_experiment_metric_pairs{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
-          "What a difference is made of: pairs, in a split units."),
+    Panel("Pairs per metric", [Query(f"max by ({BY}) (gateway_experiment_metric_pairs{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
+          "Number of pairs (in a split: units) that each difference is based on."),
 ])  # fmt: skip
 
 VALIDITY = Row("Gates", [
     Panel("Gates", [Query(f"max by (experiment, candidate, gate) (gateway_experiment_gate{ONE})", "{{experiment}} {{candidate}} {{gate}}")],
-          "A verdict needs all of them green. A/A: the control against itself; losses: both arms lose alike; SRM: the arms get "
-          "their shares.", kind="state-timeline", steps=COLOURS, names=GATES),
+          "A verdict needs all gates green. A/A: the control against itself; losses: both arms lose pairs at the same rate; SRM: the arms receive their planned shares.", kind="state-timeline", steps=COLOURS, names=GATES),
     Panel("Sample ratio, p", [Query(f"min by (experiment, candidate) (gateway_experiment_srm_p{ONE})", NAMED)],
-          "Splits only. Sequential: small at any moment means that the arms did not get their shares.", low=0, high=1,
+          "Splits only. A sequential p-value: a small value at any time means that the arms did not receive their planned shares.", low=0, high=1,
           steps=((None, "red"), (0.001, "green"))),
     Panel("Pairs without a comparison", [Query(f"max by (experiment, candidate, reason) (gateway_experiment_withheld_total{ONE})", "{{experiment}} {{candidate}} {{reason}}")],
-          "Drawn, but lost on the way or not judged. They are gated by arm, so that they cannot flatter one."),
+          "Pairs that were drawn but lost, or not judged. A gate compares their rates by arm, so that losses cannot favour one arm."),
 ])  # fmt: skip
 
 ARMS = Row("Arms", [
     Panel("Shadow requests", [Query(f"sum by (experiment, arm, result) (rate(gateway_shadow_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
-          "ok, failed, late: asked. The others were not asked, and say why: nothing is queued.", "ops"),
-    Panel("Calls of a split", [Query(f"sum by (experiment, arm, result) (rate(gateway_split_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
+          "ok, failed, late: sent. The others were not sent, by reason: nothing is queued.", "ops"),
+    Panel("Calls in a split", [Query(f"sum by (experiment, arm, result) (rate(gateway_split_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
           "elsewhere, continued: another target answered, so the call does not count for its arm.", "ops"),
-    Panel("Tokens of shadows", [Query(f"sum by (experiment, arm) (rate(gateway_shadow_tokens_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
-          "Input and output, a second.", stacked=True),
-    Panel("Cost of shadows", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
-          "USD an hour, where the model has a price.", "currencyUSD", stacked=True),
-    Panel("Budgets of today", [Query(f"max by (experiment) (gateway_shadow_budget_used_ratio{OF})", "{{experiment}}")],
-          "At 1 no shadow is asked until the next UTC day.", "percentunit", "bargauge",
+    Panel("Shadow tokens", [Query(f"sum by (experiment, arm) (rate(gateway_shadow_tokens_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
+          "Input and output tokens per second.", stacked=True),
+    Panel("Shadow cost", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
+          "USD per hour, for models with a price.", "currencyUSD", stacked=True),
+    Panel("Budgets used today", [Query(f"max by (experiment) (gateway_shadow_budget_used_ratio{OF})", "{{experiment}}")],
+          "At 1 no shadow is sent until the next UTC day.", "percentunit", "bargauge",
           steps=((None, "green"), (0.8, "orange"), (1.0, "red")), low=0, high=1),
-    Panel("Running and paused", [Query(f"max by (experiment) (gateway_experiment_running{OF})", "{{experiment}} runs"),
+    Panel("Active and paused", [Query(f"max by (experiment) (gateway_experiment_running{OF})", "{{experiment}} runs"),
                                  Query(f"max by (experiment) (gateway_shadow_paused{OF})", "{{experiment}} paused")],
-          "Whether the plan is in force, and whether its shadows hold back.", kind="state-timeline",
+          "Whether the plan is active, and whether its shadows are paused.", kind="state-timeline",
           names={"0": ("no", "text"), "1": ("yes", "blue")}),
 ])  # fmt: skip
 
 EXPERIMENTS = Dashboard(
-    "assay-experiments", "Assay Gateway: experiments", "Verdict, differences with bounds against their margins, gates, guardrails.",
+    "assay-experiments", "Assay Gateway: experiments", "Verdict, differences with confidence sequences against their margins, gates, guardrails.",
     [Variable("experiment", "Experiment", "label_values(gateway_experiment_running, experiment)", "As the config names it"),
      Variable("candidate", "Candidate", "label_values(gateway_experiment_verdict, candidate)", "The arm that may take over"),
      Variable("metric", "Metric", "label_values(gateway_experiment_difference, metric)", "Primary metric, guardrails and others")],

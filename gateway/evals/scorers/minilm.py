@@ -52,7 +52,7 @@ def read_weights(path: Path) -> dict[str, Array]:
 
 
 class MiniLM:
-    """Maps the 90 MB of weights into memory when built. vector() takes about 10 ms for a sentence and 100 ms for a page."""
+    """Maps the 90 MB of weights when built. vector() takes about 10 ms for a sentence and 100 ms for a page."""
 
     def __init__(self, files: Path) -> None:
         self._weights: dict[str, Array] = read_weights(files / "model.safetensors")
