@@ -26,6 +26,9 @@ Every key of `gateway.yaml`. This page is written by `python docs/configuration.
 - Unknown keys are errors. `gateway check gateway.yaml` reports all mistakes at once, each with its path and, where a
   known name is similar, a suggestion.
 - `${NAME}` anywhere in a value is replaced by that environment variable; a variable that is not set is an error.
+- `${file:/run/secrets/openai}` is replaced by the content of that file, without the line break at its end. The path
+  must be absolute. A running `gateway serve` reads the file again when it changes, so that a provider's key is replaced
+  without a restart.
 - Only `upstreams` and `models` are required.
 - A running `gateway serve` reads the file again when it changes, and at SIGHUP. A file with mistakes is rejected: the
   old configuration stays in force, and `gateway_config_ok` is 0.

@@ -65,3 +65,7 @@ def test_the_package_and_the_command_line_import_little() -> None:
     heavy = {"redis", "numpy", "sqlalchemy", "pydantic", "httpx2", "rich", "uvicorn", "starlette", "orjson"}
     assert not heavy & imported("import gateway")
     assert not heavy & imported("import gateway.__main__, gateway.cli")
+
+
+def test_the_version_is_an_option_too() -> None:
+    assert gateway("--version").stdout == gateway("version").stdout != ""

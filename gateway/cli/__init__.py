@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gateway.cli import ab, dead, export, judge, label, migrate, processes, replay, report, samples, schema, status, up
@@ -16,3 +18,20 @@ app = typer.Typer(
 )
 for verbs in (up, processes, schema, samples, report, ab, replay, label, judge, export, migrate, status, dead):
     app.add_typer(verbs.verbs)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from gateway import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """An OpenAI-compatible gateway that scores the traffic it carries."""

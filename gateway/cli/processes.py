@@ -61,6 +61,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
 
     For a file without mistakes: the HTTP client of each upstream, and a summary.
     """
+    from gateway.config.cautions import cautions
     from gateway.config.loading import load
     from gateway.core.errors import ConfigError
     from gateway.evals.http_client import HttpConnections
@@ -77,7 +78,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    for warning in (*config_warnings(checked, built), *_stream_warnings(checked)):
+    for warning in (*cautions(checked), *config_warnings(checked, built), *_stream_warnings(checked)):
         note(f"caution: {warning}")
     typer.echo(checked.transports_summary())
     typer.echo(checked.summary())

@@ -51,6 +51,8 @@ def validation_mistakes(errors: ValidationError, root: type[BaseModel], known: S
 
 def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
     """What sections say about each other, and what cannot be meant."""
+    if not raw.get("models") or not raw.get("upstreams"):
+        return []  # that a section is missing is reported already; all that names it would only follow from that
     return [
         *_upstream_mistakes(raw),
         *_model_mistakes(raw),
@@ -84,6 +86,10 @@ def _inside(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 
 def _message(error: ErrorDetails, root: type[BaseModel]) -> str:
     loc = error["loc"]
+    if error["type"] == "extra_forbidden" and loc == ("model_list",):
+        return (
+            "unknown key: this is a file of LiteLLM; here `upstreams` and `models` say the same, see docs/quickstart.md"
+        )
     if error["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":
@@ -153,6 +159,9 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f'upstreams.{name}.kind: no kind "{kind}"{hint}'
         elif isinstance(kind, str) and PROVIDERS[kind].base_url is None and "base_url" not in upstream:
             yield f"upstreams.{name}.base_url: missing; {kind} has no default address"
+        for setting in ("api_key", "base_url"):
+            if str(upstream.get(setting, "")).startswith("os.environ/"):
+                yield f"upstreams.{name}.{setting}: os.environ/NAME is not read here; write ${{NAME}}"
         run = upstream.get("run")
         engine = run.get("engine") if isinstance(run, dict) else None
         if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
@@ -180,11 +189,19 @@ def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     models = _sections(raw, "models")
-    names: set[str] = set()
+    rights: dict[str, dict[str, Any]] = {}
+    digests: set[str] = set()
     for i, key in _keys(raw):
-        if isinstance(key.get("name"), str) and key["name"] in names:
-            yield f'keys[{i}].name: another key has the name "{key["name"]}" already'
-        names.add(str(key.get("name")))
+        name, digest = key.get("name"), key.get("sha256")
+        its = {k: v for k, v in key.items() if k != "sha256"}
+        if isinstance(name, str) and rights.setdefault(name, its) != its:
+            yield (
+                f'keys[{i}].name: another key has the name "{name}" and other settings; while a key is replaced, the '
+                "old and the new one may have one name, but then everything but sha256 must agree"
+            )
+        if isinstance(digest, str) and digest in digests:
+            yield f"keys[{i}].sha256: another key has this digest already"
+        digests.add(str(digest))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
             if alias not in models:
                 yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
 from gateway.config.environment import add_from_up
 from gateway.config.models import Config
-from gateway.config.yaml_text import parse_yaml, read_config_text
+from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 
 
@@ -36,8 +37,14 @@ def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | No
     mistakes += cross_section_mistakes(raw)
     mistakes += [] if mistakes else unpriced_budgets(config)
     if mistakes:
-        raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes))])
-    return config.with_digest(hashlib.sha256(text.encode()).hexdigest()[:12])
+        raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes), key=_in_order)])
+    return config.read_from(hashlib.sha256(text.encode()).hexdigest()[:12], secret_files(text))
+
+
+def _in_order(mistake: str) -> tuple[bool, list[str | int]]:
+    """Missing sections first, since others may follow from them; then by path, with positions as numbers."""
+    parts = re.split(r"(\d+)", mistake)
+    return ": missing" not in mistake or "." in mistake.partition(":")[0], [int(p) if p.isdigit() else p for p in parts]
 
 
 def data_directory(option: Path | None) -> Path:

@@ -6,6 +6,7 @@ derive.py.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -27,7 +28,7 @@ class ApiKey(Section):
     """A caller."""
 
     name: Name
-    """The caller's name in metrics, logs and records."""
+    """The caller's name in logs and records. While a key is replaced, the old and the new one may share it."""
     sha256: Digest
     """SHA-256 of the key's bytes, in lower-case hexadecimal: `printf %s "$KEY" | sha256sum`."""
     models: tuple[str, ...] | None = None
@@ -256,15 +257,21 @@ class Config(Section):
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     _digest: str = PrivateAttr("")
+    _secret_files: tuple[Path, ...] = PrivateAttr(())
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ where the text of the file differs; "": it was not read from a text."""
         return self._digest
 
-    def with_digest(self, digest: str) -> Self:
-        """Notes the digest of the text that this config was read from, and returns the config."""
-        self._digest = digest
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """The files that values were read from; a change of one is a change of the config."""
+        return self._secret_files
+
+    def read_from(self, digest: str, secret_files: tuple[Path, ...]) -> Self:
+        """Notes what this config was read from, and returns the config."""
+        self._digest, self._secret_files = digest, secret_files
         return self
 
     def summary(self) -> str:

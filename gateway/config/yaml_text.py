@@ -1,4 +1,5 @@
-"""The text of gateway.yaml → plain values: YAML without duplicate keys, and ${NAME} read from the environment.
+"""The text of gateway.yaml → plain values: YAML without duplicate keys, ${NAME} read from the environment, and
+${file:/PATH} from a file.
 
 Knows no section: models.py does.
 """
@@ -71,6 +72,31 @@ _Loader.add_implicit_resolver(
 )
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_FILE = "file:"
+_MAX_SECRET_BYTES = 1 << 16
+
+
+def secret_files(text: str) -> tuple[Path, ...]:
+    """The files that a text takes values from by ${file:/PATH}."""
+    named = {name.removeprefix(_FILE) for name in _VARIABLE.findall(text) if name.startswith(_FILE)}
+    return tuple(map(Path, sorted(named)))
+
+
+def _from_file(file: Path, path: str, mistakes: list[str]) -> str:
+    """The content of a secret's file, without the line break at its end."""
+    if not file.is_absolute():
+        mistakes.append(f"{path}: ${{file:{file}}}: the path of the file must begin with /")
+        return ""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            value = opened.read(_MAX_SECRET_BYTES).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        mistakes.append(f"{path}: ${{file:{file}}} cannot be read: {reason}")
+        return ""
+    if not value:
+        mistakes.append(f"{path}: ${{file:{file}}} is empty")
+    return value
 
 
 def _expand(value: Any, path: str, environ: Mapping[str, str], mistakes: list[str]) -> Any:
@@ -83,6 +109,8 @@ def _expand(value: Any, path: str, environ: Mapping[str, str], mistakes: list[st
 
     def value_of(match: re.Match[str]) -> str:
         name = match[1]
+        if name.startswith(_FILE):
+            return _from_file(Path(name.removeprefix(_FILE)), path, mistakes)
         if not environ.get(name):
             mistakes.append(f"{path}: ${name} is not set. Set it, or remove the value that uses it")
         return environ.get(name, "")

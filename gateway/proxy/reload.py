@@ -63,16 +63,20 @@ class Reload:
         """Checks the file each second, and at once on SIGHUP. Runs until cancelled."""
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
-        seen = _stamp(self._path)
+        seen = self._stamps()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK_S):
                     await self._asked.wait()
-            stamp = _stamp(self._path)
-            if stamp != seen or self._asked.is_set():
+            stamp = self._stamps()
+            if any(seen.get(path) != at for path, at in stamp.items()) or self._asked.is_set():
                 self._asked.clear()
-                seen = stamp
                 self.now()
+                seen = {**self._stamps(), **stamp}
+
+    def _stamps(self) -> dict[Path, tuple[int, int]]:
+        """Of the file, and of those that its secrets were read from."""
+        return {path: _stamp(path) for path in (self._path, *self._app.gateway.config.secret_files)}
 
     def now(self) -> None:
         try:

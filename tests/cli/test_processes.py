@@ -18,7 +18,7 @@ import redis
 from gateway import __version__
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
+GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\nredaction: {}\n"
 
 
 def test_check_sums_up_a_file_without_mistakes(gateway: Run, tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ def mistakes(text: str, environ: dict[str, str]) -> list[str]:
 
 def test_all_mistakes_are_reported_at_once() -> None:
     text = """
-        keys: [{name: a, sha256: "${MISSING}"}, {name: a, sha256: "x"}]
+        keys: [{name: a, sha256: "${MISSING}"}, {name: a, sha256: "x", sample: never}]
         upstreams: {local: {kind: vllm, base_ur: x}}
         models: {chat: {targets: [{upstream: locl, model: m, weight: half}]}}
         """
     assert mistakes(text, {}) == [
         "f.yaml: keys[0].sha256: $MISSING is not set. Set it, or remove the value that uses it",
-        'f.yaml: keys[1].name: another key has the name "a" already',
+        'f.yaml: keys[1].name: another key has the name "a" and other settings; while a key is replaced, the old and '
+        "the new one may have one name, but then everything but sha256 must agree",
         "f.yaml: keys[1].sha256: expected the SHA-256 of a key: 64 hexadecimal digits in lower case",
         'f.yaml: models.chat.targets[0].upstream: no upstream "locl"; did you mean "local"?',
         "f.yaml: models.chat.targets[0].weight: expected a number, got 'half'",
@@ -83,3 +84,38 @@ def test_the_data_directory_is_option_variable_or_default(monkeypatch: pytest.Mo
     monkeypatch.setenv("GATEWAY_DATA", "/srv/gw")
     assert data_directory(None) == Path("/srv/gw")
     assert data_directory(Path("d")) == Path("d")
+
+
+def test_a_key_and_its_successor_may_share_a_name() -> None:
+    one, two = "a" * 64, "b" * 64
+    keys = f'keys: [{{name: web, sha256: "{one}"}}, {{name: web, sha256: "{two}"}}]\n'
+    config = parse(GOOD.replace("open: true", "") + keys, "f.yaml", {"OPENAI_API_KEY": "k"})
+    assert [(k.name, k.sha256[0]) for k in config.keys] == [("web", "a"), ("web", "b")]
+
+
+def test_a_truncated_file_is_reported_by_its_cause() -> None:
+    """Not by the two hundred keys whose models are gone."""
+    keys = ", ".join(f'{{name: k{i}, sha256: "{i:064d}", models: [chat]}}' for i in range(200))
+    assert mistakes(f"keys: [{keys}]\nupstreams: {{local: {{kind: vllm}}}}\n", {}) == [
+        "f.yaml: models: missing; it is required"
+    ]
+
+
+def test_mistakes_of_a_list_are_in_its_order() -> None:
+    keys = ", ".join(f'{{name: k{i}, sha256: "{i:064d}", models: [chart]}}' for i in range(12))
+    found = mistakes(GOOD.replace("open: true", "") + f"keys: [{keys}]\n", {"OPENAI_API_KEY": "k"})
+    assert [m.partition("]")[0] for m in found] == [f"f.yaml: keys[{i}" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("model_list: []", "this is a file of LiteLLM"),
+        (
+            "upstreams: {o: {kind: openai, api_key: os.environ/K}}\nmodels: {m: {targets: [{upstream: o, model: m}]}}",
+            "write ${NAME}",
+        ),
+    ],
+)
+def test_what_litellm_users_type_gets_a_hint(text: str, hint: str) -> None:
+    assert hint in "\n".join(mistakes(text, {}))

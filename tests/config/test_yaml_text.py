@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.yaml_text import parse_yaml, read_config_text
+from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 
 
@@ -50,3 +50,25 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
     with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 text"):
         read_config_text(tmp_path / "latin.yaml")
+
+
+def test_a_value_is_read_from_a_file_without_its_line_break(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("sk-of-a-file\n")
+    text = f"a: {{b: 'Bearer ${{file:{secret}}}'}}"
+    raw, mistakes = parse_yaml(text, "f.yaml", {})
+    assert (raw, mistakes) == ({"a": {"b": "Bearer sk-of-a-file"}}, [])
+    assert secret_files(text) == (secret,)
+
+
+@pytest.mark.parametrize(
+    ("named", "mistake"),
+    [
+        ("relative/key", "a: ${file:relative/key}: the path of the file must begin with /"),
+        ("/surely/not/there", "a: ${file:/surely/not/there} cannot be read: No such file or directory"),
+        ("/dev/null", "a: ${file:/dev/null} is empty"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_a_mistake(named: str, mistake: str) -> None:
+    _, mistakes = parse_yaml(f"a: '${{file:{named}}}'", "f.yaml", {})
+    assert mistakes == [mistake]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,3 +241,20 @@ async def test_what_a_reload_cannot_change_is_named(
     await put_in_force(gateway, configured(upstream, limits={"drain_s": 3, "max_body_mb": 1}, cors=["https://a.b"]))
     assert "that need a restart to take effect: cors, limits.drain_s" in caplog.text
     assert (await gateway.client.post("/chat/completions", content=b"x" * 2_000_000)).status_code == 413
+
+
+async def test_a_secret_of_a_file_is_read_again_when_it_changes(
+    start: Any, configured: Configured, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    secret = tmp_path / "vendor-key"
+    secret.write_text("sk-first\n")
+    config = configured(upstream)
+    config["upstreams"]["u0"]["api_key"] = f"${{file:{secret}}}"
+    gateway = await start(config)
+    assert (await gateway.chat()).status_code == 200
+    before = gateway.gateway
+    secret.write_text("sk-the-second\n")  # and gateway.yaml stays as it is
+    await gateway.until(lambda: gateway.gateway is not before)
+    assert (await gateway.chat()).status_code == 200
+    sent = [dict(r.headers)["authorization"] for r in upstream.received if not r.probe]
+    assert sent == ["Bearer sk-first", "Bearer sk-the-second"]

@@ -208,11 +208,14 @@ class FailedAttempt:
     seconds: float
 
 
-def verdict(alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None) -> ErrorReply | GatewayError:
+def verdict(
+    alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None, targets: int | None = None
+) -> ErrorReply | GatewayError:
     """What the client gets when no target answered.
 
     An upstream's refusal of the request itself is passed on: the first one, so that a later target's complaint does not
     hide it. blocked_s: seconds until the first target that was skipped may be tried; None: none was skipped.
+    targets: of the alias; None: those that failed are all.
     """
     if not failed:
         return Overloaded(
@@ -224,7 +227,11 @@ def verdict(alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None
         return refusal
     attempts = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
     names = len({f.name for f in failed})
-    text = f'{"the only target" if names == 1 else f"all {names} targets"} of "{alias}" failed: {attempts}'
+    if targets is not None and targets > names:
+        who = f"{names} of the {targets} targets"
+    else:
+        who = "the only target" if names == 1 else f"all {names} targets"
+    text = f'{who} of "{alias}" failed: {attempts}'
     if all(f.failure.queue_full or f.failure.cause == "rate_limit" for f in failed):
         return QueueFull(f"{text}; retry, or raise `concurrency` or `queue` of the upstream", retry_after_s=1.0)
     if failed[-1].failure.outcome == "timeout":

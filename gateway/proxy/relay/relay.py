@@ -106,7 +106,7 @@ class Relay:
                 return
             if failure.cause is None or state.deadlines.expired:
                 break
-        await self._send_failure(state, verdict(state.call.alias, state.failed, blocked_s))
+        await self._send_failure(state, verdict(state.call.alias, state.failed, blocked_s, len(state.route.candidates)))
 
     async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Retries the same target until it answers (None) or its failure rules out another retry."""

@@ -241,3 +241,11 @@ def test_a_503_says_when_to_retry() -> None:
         assert isinstance(found, Overloaded)
         assert found.retry_after_s == seconds
         assert dict(found.headers())[b"retry-after"]
+
+
+def test_the_sentence_counts_the_targets_that_were_not_asked() -> None:
+    failed = [FailedAttempt("u/m", Failure("error", "HTTP 500", status=500), 0.1)]
+    for targets, words in ((3, "1 of the 3 targets of"), (1, "the only target of"), (None, "the only target of")):
+        answer = verdict("chat", failed, 1.0, targets)
+        assert isinstance(answer, GatewayError)
+        assert str(answer).startswith(words)

@@ -1,0 +1,50 @@
+"""What `gateway check` says of a config that is valid and may still not be meant. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+from gateway.config.derive import content_of
+from gateway.config.models import Config
+
+_GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
+_MAX_NAMED = 3
+
+
+def cautions(config: Config) -> list[str]:
+    """One sentence each, the most important first."""
+    return [*_in_clear(config), *_guessable(config), *_literal_names(config)]
+
+
+def _in_clear(config: Config) -> Iterator[str]:
+    """Full content of prompts is stored as it is in the stream server and the store."""
+    recording = config.sampling.rate > 0 or any(rule.rate > 0 for rule in config.sampling.rules)
+    full = [k.name for k in config.keys if k.sample != "never" and content_of(k.content, config.redaction) == "full"]
+    everyone = config.open and config.redaction is None
+    if not recording or not (full or everyone):
+        return
+    who = "everyone" if everyone else _listed(full)
+    yield (
+        f"PROMPTS AND ANSWERS ARE STORED IN CLEAR: {config.sampling.rate:.0%} of the traffic of {who}, in full, in the "
+        "stream server and the store. Add `redaction: {}` to remove secrets and personal data, or `content: metadata` "
+        "or `sample: never` to a key"
+    )
+
+
+def _guessable(config: Config) -> Iterator[str]:
+    digests = {sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
+    for i, key in enumerate(config.keys):
+        if word := digests.get(key.sha256):
+            yield f'keys[{i}] ({key.name}): its key is "{word}", which anybody guesses; make one: openssl rand -hex 32'
+
+
+def _literal_names(config: Config) -> Iterator[str]:
+    starred = [alias for alias in config.models if "*" in alias]
+    if starred:
+        yield f"models {_listed(starred)}: `*` is no wildcard here; only a client that sends this very name gets there"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more

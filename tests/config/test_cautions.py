@@ -1,0 +1,63 @@
+"""What is valid and may not be meant is said by `gateway check`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from gateway.config.cautions import cautions
+from gateway.config.loading import parse
+
+LONG = sha256(b"a long random value").hexdigest()
+PLAIN = 'upstreams: {l: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}\n'
+MODELS = "models: {chat: {targets: [{upstream: l, model: m}]}}\n"
+
+
+def said(sections: str, models: str = MODELS, key: str = "") -> str:
+    return "\n".join(cautions(parse(f'{PLAIN}{models}keys: [{{name: web, sha256: "{LONG}"{key}}}]\n{sections}')))
+
+
+@pytest.mark.parametrize("sections", ["", "sampling: {rate: 0, rules: [{when: {outcome: error}, rate: 1.0}]}"])
+def test_prompts_in_clear_are_a_loud_caution(sections: str) -> None:
+    assert "PROMPTS AND ANSWERS ARE STORED IN CLEAR" in said(sections)
+    assert "the traffic of web" in said(sections)
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ("redaction: {}", ""),
+        ("sampling: {rate: 0}", ""),
+        ("", ", content: metadata"),
+        ("", ", sample: never"),
+        ("", ", content: redacted"),
+    ],
+)
+def test_what_is_not_stored_in_clear_needs_no_caution(sections: str, key: str) -> None:
+    assert said(sections, key=key) == ""
+
+
+def test_a_gateway_that_is_open_stores_everyones_prompts() -> None:
+    config = parse(f"{PLAIN}{MODELS}open: true\n")
+    assert "of the traffic of everyone" in "\n".join(cautions(config))
+
+
+def test_a_key_that_anybody_guesses_is_named() -> None:
+    text = said("redaction: {}", key=f'}}, {{name: old, sha256: "{sha256(b"test").hexdigest()}"')
+    assert 'keys[1] (old): its key is "test"' in text
+
+
+def test_a_star_in_an_alias_is_no_wildcard() -> None:
+    assert "`*` is no wildcard" in said("redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n')
+
+
+def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"{PLAIN}{MODELS}open: true\n")
+    done = subprocess.run([sys.executable, "-m", "gateway", "check", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "caution: PROMPTS AND ANSWERS ARE STORED IN CLEAR" in done.stderr
