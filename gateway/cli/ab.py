@@ -53,7 +53,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
-    for each in cautions(plan):
+    for each in (*cautions(plan), *_judge_cautions(read, config, data, name)):
         note(each)
     note(f"see: gateway ab status {name}; gateway report {name}")
 
@@ -131,6 +131,25 @@ def power(
     shares = {scorer: section.share for scorer, section in read.scorers.items()}
     found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
     show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
+
+
+def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
+    """Where the experiment's primary is a judge. path: of the config."""
+    from gateway.core.errors import ConfigError
+    from gateway.evals.http_client import HttpConnections
+    from gateway.evals.reports.experiment.judge_cautions import judge_cautions
+    from gateway.evals.scoring.asker import ExternalServices
+    from gateway.evals.scoring.registry import build_all
+
+    primary = config.experiments[name].primary
+    if primary not in config.scorers:
+        return []
+    only = {primary: config.scorers[primary]}
+    try:
+        built = build_all(only, ExternalServices(HttpConnections(), directory=path.parent))
+    except ConfigError:
+        return []  # `gateway check` reports it, and no consumer starts with it
+    return judge_cautions(config, built, _store(config, data), name)
 
 
 def _with_pilot(config: Config, data: Path | None, plan: Plan) -> Plan:

@@ -62,12 +62,14 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     For a file without mistakes: the HTTP client of each upstream, and a summary.
     """
     from gateway.config.cautions import cautions
-    from gateway.config.loading import load
+    from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
     from gateway.evals.http_client import HttpConnections
+    from gateway.evals.reports.experiment.judge_cautions import judge_cautions
     from gateway.evals.scoring.asker import ExternalServices
     from gateway.evals.scoring.registry import build_all
     from gateway.evals.scoring.warnings import config_mistakes, config_warnings
+    from gateway.evals.store.engine import default_url
 
     try:
         checked = load(config)
@@ -78,7 +80,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    for warning in (*cautions(checked), *config_warnings(checked, built), *_stream_warnings(checked)):
+    judges = judge_cautions(checked, built, checked.store.url or default_url(data_directory(None)))
+    for warning in (*cautions(checked), *config_warnings(checked, built), *judges, *_stream_warnings(checked)):
         note(f"caution: {warning}")
     typer.echo(checked.transports_summary())
     typer.echo(checked.summary())

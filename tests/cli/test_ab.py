@@ -167,6 +167,17 @@ def test_a_name_that_is_not_there_is_said(run: Any, words: tuple[str, ...]) -> N
     assert "no experiment" in output
 
 
+def test_a_judge_that_decides_is_a_caution_at_the_start(run: Any, tmp_path: Path) -> None:
+    run.config(primary="helpful")
+    config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    config["scorers"]["helpful"] = {"use": "judge", "model": "referee", "criterion": "It solves the problem."}
+    config["models"]["referee"] = {"targets": [{"upstream": "a", "model": "r"}]}
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
+    assert "The judge helpful decides and is not calibrated (0 labels)" in run("start", "swap")
+    run.config()
+    assert "not calibrated" not in run("start", "swap")
+
+
 def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
     run.config(enabled=False)
     assert "enabled is false" in run("start", "swap", code=2)

@@ -55,6 +55,17 @@ def test_check_warns_of_a_stream_server_that_may_evict(gateway: Run, tmp_path: P
     assert (result.returncode, "caution: stream server: " in result.stderr) == (0, True)
 
 
+def test_check_warns_of_a_judge_that_decides(gateway: Run, tmp_path: Path) -> None:
+    judge = "scorers: {helpful: {use: judge, model: m, criterion: It helps.}}\n"
+    swap = "experiments: {swap: {model: m, control: {upstream: a, model: m}, candidate: {upstream: a, model: n}%s}}\n"
+    (tmp_path / "f.yaml").write_text(GOOD + judge + swap % ", primary: helpful")
+    result = gateway("check", "f.yaml")
+    assert result.returncode == 0
+    assert "caution: experiments.swap.primary: The judge helpful decides and is not calibrated" in result.stderr
+    (tmp_path / "f.yaml").write_text(GOOD + judge + swap % ", primary: error_rate")
+    assert "not calibrated" not in gateway("check", "f.yaml").stderr
+
+
 def test_check_covers_the_options_of_scorers(gateway: Run, tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(GOOD + "scorers: {valid_jsn: {}, length: {no_such_option: 1}}\n")
     result = gateway("check", "f.yaml")

@@ -10,7 +10,7 @@ from functools import partial
 from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL
-from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, calibrate, corrected_difference
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import (
     arms_of,
@@ -37,6 +37,7 @@ from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
+from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
 from gateway.evals.store.experiments.queries import most_frequent_score, pairwise_verdicts, scorer_facts
@@ -241,21 +242,6 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
-
-
-def calibration_cautions(judge: str, calibration: CalibrationResult) -> Iterator[str]:
-    """Why people's labels do not support a judge."""
-    label = f"label some answers: gateway label next --scorer {judge}"
-    if calibration.agreement is None:
-        yield f"The judge {judge} decides and is not calibrated ({calibration.labels} labels); {label}."
-        return
-    kappa = calibration.agreement.kappa
-    if kappa is None or kappa.low <= 0:
-        known = "is undefined" if kappa is None else f"is {kappa.value:.2f} ({kappa.low:.2f} … {kappa.high:.2f})"
-        yield (
-            f"The judge {judge} decides, and its agreement with people is not shown to be better than chance: "
-            f"Cohen's kappa {known}."
-        )
 
 
 def _corrected(

@@ -18,10 +18,10 @@ from gateway.evals.reports.experiment.as_json import schema
 from gateway.evals.reports.experiment.build import (
     ExperimentNotFound,
     as_measured,
-    calibration_cautions,
     read_all,
     report_of,
 )
+from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
 from gateway.evals.store.query import reading
 from gateway.evals.store.tables import scores
 
@@ -55,7 +55,7 @@ async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan
     assert made.verdict == "ship"
     assert made.sentence.startswith("Switching chat from local/small to local/new: the same within 0.1 on stated (")
     assert made.sentence.endswith("Guardrails hold. Ship.")
-    assert {gate.name: gate.state for gate in made.gates} == {"aa": 1, "losses": 1, "judge": 1}
+    assert {gate.name: gate.state for gate in made.gates} == {"aa": 1, "losses": 1, "judge": 1, "path": 1}
     assert made.primary.pairs == 400
     assert -0.1 < made.primary.difference.low < 0 < made.primary.difference.high < 0.1
     assert made.primary.noise is not None

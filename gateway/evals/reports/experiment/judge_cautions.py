@@ -1,0 +1,47 @@
+"""Cautions about judges as the primary metric of experiments: before one starts, and in its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.config.models import Config
+from gateway.core.errors import CannotRun
+from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, read
+from gateway.evals.scoring.registry import BuiltScorers
+
+
+def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: str | None = None) -> list[str]:
+    """Of the enabled experiments whose primary is a judge, or of one. store: its URL; there may be none yet."""
+    found = []
+    for name, section in config.experiments.items():
+        registered = built.all().get(section.primary or "")
+        chosen = section.enabled if experiment is None else name == experiment
+        if chosen and section.primary and registered is not None and registered.scorer.kind == "llm":
+            found += [f"experiments.{name}.primary: {text}" for text in _cautions(section.primary, store)]
+    return found
+
+
+def _cautions(judge: str, store: str) -> list[str]:
+    try:
+        return list(calibration_cautions(judge, read(store, CalibrationOptions(judge))))
+    except CannotRun:  # no store yet, or none that has a score of this judge
+        return [_uncalibrated(judge, 0)]
+
+
+def calibration_cautions(judge: str, calibration: CalibrationResult) -> Iterator[str]:
+    """Why people's labels do not support a judge."""
+    if calibration.agreement is None:
+        yield _uncalibrated(judge, calibration.labels)
+        return
+    kappa = calibration.agreement.kappa
+    if kappa is None or kappa.low <= 0:
+        known = "is undefined" if kappa is None else f"is {kappa.value:.2f} ({kappa.low:.2f} … {kappa.high:.2f})"
+        yield (
+            f"The judge {judge} decides, and its agreement with people is not shown to be better than chance: "
+            f"Cohen's kappa {known}."
+        )
+
+
+def _uncalibrated(judge: str, labels: int) -> str:
+    label = f"label some answers: gateway label next --scorer {judge}"
+    return f"The judge {judge} decides and is not calibrated ({labels} labels); {label}."
