@@ -41,7 +41,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if not read.experiments[name].enabled:
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     plan = _with_pilot(read, data, plan)
-    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running"))
+    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running", read.experiments))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
         return
@@ -233,13 +233,17 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
         raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
 
 
-async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
-    """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none."""
+async def _put(corridor: Corridor, wanted: Any, to: Any, beside: Iterable[str] = ()) -> PlanState | None:
+    """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none.
+
+    beside: the experiments of the config. Raises CannotRun where one of them runs and competes for the same calls.
+    """
     from gateway.core.errors import CannotRun
-    from gateway.core.plan import PlanState
+    from gateway.core.plan import PlanState, running_rival
 
     name = wanted if isinstance(wanted, str) else wanted.name
-    known = (await corridor.state.plans()).get(name)
+    states = await corridor.state.plans()
+    known = states.get(name)
     plan = wanted if not isinstance(wanted, str) else known.plan if known else None
     if known is not None and plan is not None and known.plan.same_design(plan):
         if known.state == to:
@@ -247,6 +251,12 @@ async def _put(corridor: Corridor, wanted: Any, to: Any) -> PlanState | None:
         plan = known.plan  # its horizon was frozen when it was first started
     if plan is None:
         return known
+    rival = running_rival(plan, states, beside) if to == "running" else None
+    if rival is not None:
+        raise CannotRun(
+            f"{name}: experiment {rival} is running on {plan.model}, and a call can only be in one; "
+            f"stop it first: gateway ab stop {rival}"
+        )
     if not await corridor.state.set_plan(PlanState(plan, to, time.time()), known):
         raise CannotRun(f"{name}: another command changed it at the same time; see `gateway ab status {name}`")
     return known
@@ -320,17 +330,18 @@ def _candidate(report: Report) -> dict[str, Any]:
         "verdict": report.verdict,
         "sentence": report.sentence,
         "pairs": report.pairs,
+        "family": report.family,
         "saved": report.primary.saved if report.primary else None,
         "progress": report.progress,
     }
 
 
 def _next(reports: Iterable[Report]) -> Iterator[str]:
-    from gateway.evals.reports.experiment.presentation import headline, next_lines, saving
+    from gateway.evals.reports.experiment.presentation import headline, next_lines, saving, sharing
 
     for report in reports:
         lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
-        lines += [text] if (text := saving(report.primary)) else []
+        lines += [text for text in (saving(report.primary), sharing(report.family)) if text]
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 
 

@@ -232,14 +232,14 @@ def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         if same_model and not _disjoint(one, other):
             yield (
                 f'experiments.{b}.model: "{other["model"]}" is in experiments.{a} already, and a call can be in one; '
-                "give both `allow: {keys: […]}` without a common key, or one `enabled: false`"
+                "give one `start: manual` or `enabled: false`, or both `allow: {keys: […]}` without a common key"
             )
 
 
 def _disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """No call can be in both experiments."""
+    """No call can be in both experiments, unless a command starts the second, which is refused while the first runs."""
     ours, theirs = _allowed_keys(one), _allowed_keys(other)
-    off = one.get("enabled") is False or other.get("enabled") is False
+    off = any(each.get("enabled") is False or each.get("start") == "manual" for each in (one, other))
     return off or (ours is not None and theirs is not None and not set(ours) & set(theirs))
 
 

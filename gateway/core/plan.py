@@ -6,7 +6,7 @@ confidence sequences of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -114,6 +114,12 @@ class Plan:
         default = self.aa == "alarm" and (self.auto_horizon or self.method in ("anytime", "stationary"))
         return before == stored and stored.method in ("guaranteed", "stationary") and stationary and default
 
+    def competes(self, other: Plan) -> bool:
+        """Whether a call could be in either of two different experiments; it can only be in one."""
+        if self.name == other.name or self.model != other.model:
+            return False
+        return self.keys is None or other.keys is None or bool(set(self.keys) & set(other.keys))
+
     def _without_auto(self) -> Plan:
         return replace(self, max_pairs=None) if self.auto_horizon else self
 
@@ -187,6 +193,14 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
         if valid and state.state in ("running", "stopped"):
             out[name.decode("utf-8", "replace")] = state
     return out
+
+
+def running_rival(plan: Plan, states: Mapping[str, PlanState], known: Iterable[str]) -> str | None:
+    """An experiment that runs and competes for the calls of this one. known: the experiments of the config; others have
+    no effect."""
+    names = set(known)
+    found = (s.plan.name for s in states.values() if s.running and s.plan.name in names and s.plan.competes(plan))
+    return next(found, None)
 
 
 def _valid(plan: Plan) -> bool:

@@ -95,6 +95,20 @@ def test_the_status_says_when_no_more_is_paid_for(run: Any) -> None:
     assert "ends      at " in run("status", "swap")
 
 
+def test_several_drafts_for_one_alias_run_one_after_the_other(run: Any, stream_url: str, stream_name: str) -> None:
+    run.config(start="manual")
+    text = yaml.safe_load(Path("gateway.yaml").read_text())
+    text["experiments"]["draft"] = {**text["experiments"]["swap"], "margin": 0.2}
+    Path("gateway.yaml").write_text(yaml.safe_dump(text))
+    run("start", "swap")
+    refused = CliRunner().invoke(app, ["ab", "start", "draft"]).exception
+    assert "draft: experiment swap is running on chat" in str(refused)
+    run("stop", "swap")
+    run("start", "draft")
+    assert known(stream_url, stream_name).state == "stopped"
+    assert "running" in run("status", "draft")
+
+
 def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_name: str) -> None:
     run("start", "swap")
     before = run.plan().hash

@@ -195,7 +195,7 @@ def test_a_call_can_be_in_only_one_experiment() -> None:
     assert found.startswith('experiments.two.model: "chat" is in experiments.one already, and a call can be in one')
 
 
-@pytest.mark.parametrize("second", [{"enabled": False}, {"allow": {"keys": []}}])
+@pytest.mark.parametrize("second", [{"enabled": False}, {"start": "manual"}, {"allow": {"keys": []}}])
 def test_experiments_that_share_no_call_may_share_a_model(second: dict[str, Any]) -> None:
     text = with_experiments(one={**SWAP, "allow": {"keys": ["web"]}}, two={**SWAP, **second})
     assert len(parse(text, environ={}).experiments) == 2

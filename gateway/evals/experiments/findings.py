@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.core.plan import CONTROL, FAILURE_METRICS, REPEAT, Plan
+from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
     PairLosses,
     PathChecks,
@@ -23,9 +24,9 @@ from gateway.evals.experiments.gates import (
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Role
+from gateway.evals.experiments.report import Comparison, Estimate, Family, GateResult, Role, Verdict, direction_finding
 from gateway.evals.experiments.rescoring import rescored_name
-from gateway.evals.experiments.sequences import METHOD_NAMES
+from gateway.evals.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
 from gateway.evals.experiments.verdict import (
@@ -41,7 +42,13 @@ from gateway.evals.statistics.evalues import e_bh
 from gateway.evals.statistics.moments import Moments
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.plans import StoredPlan
-from gateway.evals.store.experiments.queries import PairCounts, lost_by_arm, pair_counts, request_checks
+from gateway.evals.store.experiments.queries import (
+    PairCounts,
+    RequestChecks,
+    lost_by_arm,
+    pair_counts,
+    request_checks,
+)
 from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
@@ -64,6 +71,7 @@ class Finding:
     withheld: Mapping[tuple[SequenceName, str, str], int]
     names: Mapping[str, SequenceName]  # metric → the sequence behind its comparison
     split: SplitResult | None  # None: no traffic is split
+    family: Family | None = None  # None: there is one candidate
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -76,6 +84,9 @@ class SequenceStates:
     def __init__(self, connection: Reading, plan: StoredPlan) -> None:
         self.plan = plan.plan
         self.connection = connection
+        self._hash = plan.hash
+        self._lost: Mapping[str, tuple[int, int]] | None = None
+        self._checks: RequestChecks | None = None
         states = kept.states(connection, plan.hash)
         newest = kept.newest_identities(connection, plan.hash)
         self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
@@ -91,13 +102,25 @@ class SequenceStates:
         sequence = self.sequences.get((candidate, metric))
         return sequence is not None and sequence.preference
 
-    def comparison(self, candidate: str, metric: str) -> Comparison:
+    def lost_by_arm(self) -> Mapping[str, tuple[int, int]]:
+        """As queries.lost_by_arm; asked for once."""
+        if self._lost is None:
+            self._lost = lost_by_arm(self.connection, self._hash)
+        return self._lost
+
+    def request_checks(self) -> RequestChecks:
+        """As queries.request_checks; asked for once."""
+        if self._checks is None:
+            self._checks = request_checks(self.connection, self._hash)
+        return self._checks
+
+    def comparison(self, candidate: str, metric: str, share: AlphaShare = EVEN) -> Comparison:
         sequence = self.sequences.get((candidate, metric))
         margin = margin_of(self.plan, metric)
         alone = self.sequences.get((candidate, ALONE)) if metric in FAILURE_METRICS else None
         if sequence is None:
             empty = empty_comparison(self.plan, metric)
-            return empty if alone is None else _with_alone(empty, alone)
+            return empty if alone is None else _with_alone(empty, alone, share)
         noise = self.sequences.get((REPEAT, metric))
         made = Comparison(
             metric=metric,
@@ -105,7 +128,7 @@ class SequenceStates:
             role=role_of(self.plan, metric),
             a=sequence.arm("a"),
             b=sequence.arm("b"),
-            difference=sequence.estimate(),
+            difference=sequence.estimate(share),
             noise=None if noise is None else noise.estimate(),
             pairs=sequence.n,
             effective_n=float(sequence.n),
@@ -118,17 +141,20 @@ class SequenceStates:
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
         )
         variance = sequence.moments.variance() if sequence.n else 0.0
-        found = with_findings(made, replace(sequence.rule, horizon=sequence.horizon), variance)
-        return found if alone is None else _with_alone(found, alone)
+        rule = replace(sequence.rule, horizon=sequence.horizon, alpha=sequence.rule.alpha * share.ship)
+        found = with_findings(made, rule, variance)
+        if share != EVEN:  # only margins are tested in steps
+            found = replace(found, direction_found=direction_finding(sequence.estimate()))
+        return found if alone is None else _with_alone(found, alone, share)
 
 
-def _with_alone(c: Comparison, alone: Differences) -> Comparison:
+def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
     """A comparison of failures, with what every pair says about the candidate's own.
 
     The candidate's rate is an upper bound of how much more often it fails, since the control's rate is at least 0. Both
     intervals share the error. Its direction and evidence stay those of the comparison with the repeat.
     """
-    bound = alone.estimate()
+    bound = alone.estimate(share)
     low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
     value, high = (bound.value, None) if c.difference.value is None else (c.difference.value, c.difference.high)
     found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.moments.variance())
@@ -170,8 +196,43 @@ def empty_comparison(plan: Plan, metric: str) -> Comparison:
 def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
     """The findings on one candidate of a plan, from the current content of the store."""
     looked = SequenceStates(connection, plan)
+    several = len(plan.plan.candidates) > 1
+    if not several or plan.plan.mode != "shadow":
+        return _finding(looked, plan, candidate, EVEN)
+    shares = _shares(looked, plan)
+    found = {arm: _finding(looked, plan, arm, shares[arm]) for arm, _ in plan.plan.candidates}
+    verdicts = tuple((arm, each.decision.verdict) for arm, each in found.items())
+    even = plan.plan.alpha / len(found)
+    share = shares[candidate]
+    family = Family(plan.plan.family, plan.plan.alpha, share.ship * even, share.reject * even, verdicts)
+    return replace(found[candidate], family=family)
+
+
+def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
+    """Each candidate's share of the error, by the procedure that the plan names."""
+    arms = [arm for arm, _ in plan.plan.candidates]
+    if plan.plan.family == "even":
+        return dict.fromkeys(arms, EVEN)
+    name = plan.plan.primary
+
+    def verdict(arm: str, share: AlphaShare) -> Verdict:
+        primary = looked.comparison(arm, name, share) if name else None
+        rails = [_guardrail(looked, plan, arm, g.metric, share) for g in plan.plan.guardrails]
+        return decide(_swap(plan.plan, arm), primary, rails, _gates(looked, plan, arm, primary, None), ()).verdict
+
+    return holm(arms, verdict)
+
+
+def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, share: AlphaShare) -> Comparison:
+    if metric == P95:
+        return _p95(looked, plan, arm) or empty_comparison(plan.plan, metric)
+    return looked.comparison(arm, metric, share)
+
+
+def _finding(looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare) -> Finding:
+    connection = looked.connection
     split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
-    found = _selected(_comparisons(looked, plan, candidate, split), plan.plan)
+    found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
     name = plan.plan.primary
     primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None
     guardrails = tuple(found.get(g.metric) or empty_comparison(plan.plan, g.metric) for g in plan.plan.guardrails)
@@ -196,23 +257,34 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
 
 
 def _comparisons(
-    looked: SequenceStates, plan: StoredPlan, candidate: str, split: SplitResult | None
+    looked: SequenceStates, plan: StoredPlan, candidate: str, split: SplitResult | None, share: AlphaShare
 ) -> dict[str, Comparison]:
     """metric → its comparison, from pairs and from split traffic.
 
     Where a plan has both, a pair's comparison wins, except for metrics that need one path for both arms.
     """
-    found = {metric: looked.comparison(candidate, metric) for metric in looked.metrics(candidate)}
-    total = looked.names.get((candidate, "total_s"))
-    if total is not None:
-        taken = kept.increments_of(looked.connection, total)
-        alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
-        found[P95] = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    found = {
+        metric: looked.comparison(candidate, metric, EVEN if role_of(plan.plan, metric) == "other" else share)
+        for metric in looked.metrics(candidate)
+    }
+    p95 = _p95(looked, plan, candidate)
+    if p95 is not None:
+        found[P95] = p95
     if split is None:
         return found
     served = {c.metric: c for c in split.comparisons}
     found = served | found if plan.plan.mode == "both" else served
     return found | {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
+
+
+def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison | None:
+    """At the candidate's even share of the error. None: no pair has both durations."""
+    total = looked.names.get((candidate, "total_s"))
+    if total is None:
+        return None
+    taken = kept.increments_of(looked.connection, total)
+    alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
+    return p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
 
 
 def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
@@ -263,7 +335,7 @@ def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: floa
 
 
 def _path_checks(looked: SequenceStates, plan: StoredPlan) -> PathChecks:
-    asked, again = request_checks(looked.connection, plan.hash), looked.rescored
+    asked, again = looked.request_checks(), looked.rescored
     return PathChecks(
         asked.same,
         asked.different,
@@ -278,9 +350,7 @@ def _path_checks(looked: SequenceStates, plan: StoredPlan) -> PathChecks:
 def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
     none = Estimate(None)
     lost = looked.sequences.get((candidate, LOST))
-    by_arm = {
-        arm: n for arm, n in lost_by_arm(looked.connection, plan.hash).items() if arm in (CONTROL, REPEAT, candidate)
-    }
+    by_arm = {arm: n for arm, n in looked.lost_by_arm().items() if arm in (CONTROL, REPEAT, candidate)}
     gates = [
         losses_gate("losses", "records lost on their way", PairLosses(by_arm, lost.estimate() if lost else none), delta)
     ]

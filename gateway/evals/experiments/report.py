@@ -184,6 +184,17 @@ class ArmStrength:
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """How several candidates share the plan's error."""
+
+    sharing: Literal["holm", "even"]
+    alpha: float  # of the plan
+    ship: float  # the part of it that this candidate's `ship` may use
+    reject: float  # the same for its `reject`
+    verdicts: tuple[tuple[str, Verdict], ...]  # of every candidate, in the order of the plan
+
+
+@dataclass(frozen=True, slots=True)
 class OpenCondition:
     """A condition of a verdict that is neither met nor broken yet."""
 
@@ -261,4 +272,5 @@ class Report:
     first_place: float | None = None  # the advantage of being shown first, in log odds
     progress: Progress | None = None  # None: there is no plan
     regressions: tuple[tuple[str, int], ...] = ()  # (what went wrong, count) among the widest losses on the primary
+    family: Family | None = None  # None: there is one candidate
     cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences

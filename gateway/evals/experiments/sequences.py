@@ -75,6 +75,19 @@ class SequenceRule:
     earlier: bool = False  # the horizon comes earlier by what the adjustment saves
 
 
+@dataclass(frozen=True, slots=True)
+class AlphaShare:
+    """The error of one candidate's tests, in multiples of its even share of the plan's alpha."""
+
+    ship: float = 1.0
+    """Of lower bounds."""
+    reject: float = 1.0
+    """Of upper bounds."""
+
+
+EVEN = AlphaShare()
+
+
 def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDATE) -> SequenceRule:
     """The rule that is tightest about where an effect of the margin's size is decided, at the expected variance.
 
@@ -184,18 +197,25 @@ class DifferenceSequence:
         if self.adjustment is not None and not self.closed:
             self.adjustment.wait(known, rate, u)
 
-    def estimate(self) -> Estimate:
+    def estimate(self, share: AlphaShare = EVEN) -> Estimate:
         """The difference with its interval, valid at any time. An infinite bound is None."""
         if not self.n:
             return Estimate(None)
-        low, high = self.interval()
+        low, high = self.interval(share.ship)[0], self.interval(share.reject)[1]
         return Estimate(self.moments.mean, *(v if math.isfinite(v) else None for v in (low, high)))
 
-    def interval(self) -> tuple[float, float]:
-        low, high = self.difference.interval()
+    def interval(self, share: float = 1.0) -> tuple[float, float]:
+        """(low, high). share: of the error, in multiples of the rule's."""
+        low, high = self._with(share).interval()
         if self.rule.method != "betting":
             return low, high
         return (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
+
+    def _with(self, share: float) -> Sequence:
+        """The sequence as it would be with another error."""
+        if share == 1.0:
+            return self.difference
+        return type(self.difference).from_state({**self.difference.state(), "alpha": share * self.rule.alpha})
 
     def arm(self, which: Literal["a", "b"]) -> Estimate:
         """The mean of one arm with its interval."""

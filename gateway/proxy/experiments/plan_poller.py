@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
-from gateway.core.plan import PlanState
+from gateway.core.plan import PlanState, running_rival
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import ExperimentAssignments
@@ -96,6 +96,10 @@ class PlanPoller:
                 continue
             if known is not None and not known.running:
                 log.warning("experiment %s is stopped and its plan has changed; `gateway ab start` starts it", name)
+                continue
+            rival = running_rival(plan, states, present.plans)
+            if rival is not None:
+                log.warning("experiment %s does not start: %s is running on %s; stop that one", name, rival, plan.model)
                 continue
             if await self._shared.set_plan(PlanState(plan, "running", self._clock()), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))

@@ -24,12 +24,12 @@ SWAP: dict[str, Any] = {
 }  # fmt: skip
 
 
-def experiments(**changes: Any) -> ExperimentAssignments:
+def experiments(draft: dict[str, Any] | None = None, **changes: Any) -> ExperimentAssignments:
     return ExperimentAssignments(
         Config.model_validate({
             "open": True, "upstreams": {"a": {"kind": "fake"}},
             "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
-            "experiments": {"swap": {**SWAP, **changes}},
+            "experiments": {"swap": {**SWAP, **changes}} | ({"draft": draft} if draft else {}),
         })
     )  # fmt: skip
 
@@ -202,3 +202,17 @@ async def test_without_an_experiment_the_server_is_not_asked() -> None:
         "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
     }))  # fmt: skip
     await Gateway(server, none).following.look()
+
+
+async def test_an_experiment_does_not_start_beside_a_draft_that_runs_on_its_alias(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Unless the draft is in no config any more, and so takes no call."""
+    server = Server()
+    both = experiments(draft={**SWAP, "margin": 0.2, "start": "manual"})
+    server.states["draft"] = PlanState(both.plans["draft"], "running", 1.0)
+    await Gateway(server, both).following.look()
+    assert "swap" not in server.states
+    assert "experiment swap does not start: draft is running on chat; stop that one" in caplog.text
+    await Gateway(server, experiments()).following.look()
+    assert server.states["swap"].running

@@ -9,7 +9,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import CONTROL
+from gateway.core.plan import CONTROL, Plan
 from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import (
@@ -38,6 +38,7 @@ from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
+from gateway.evals.reports.experiment.presentation import sharing
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
 from gateway.evals.store.experiments.queries import most_frequent_score, pairwise_verdicts, scorer_facts
@@ -62,7 +63,7 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         ("control", str(p.control)),
         *((f"candidate {arm}", str(target)) for arm, target in p.candidates),
         ("primary", f"{p.primary}, margin {p.margin:g}" if p.primary else "none"),
-        ("error", f"{p.alpha:g}" + (f", {p.alpha / len(p.candidates):g} each" if len(p.candidates) > 1 else "")),
+        ("error", f"{p.alpha:g}{_shared(p)}"),
         ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in p.guardrails) or "none"),
     ]
     if p.mode != "split":
@@ -82,6 +83,14 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
 
+def _shared(p: Plan) -> str:
+    """How candidates share the error, for the row of the plan."""
+    if len(p.candidates) == 1:
+        return ""
+    first = "at first, by Holm's procedure" if p.family == "holm" else "each"
+    return f", {p.alpha / len(p.candidates):g} {first}"
+
+
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     """What the numbers do not show, in sentences."""
     plan = found.stored_plan.plan
@@ -93,7 +102,8 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     if plan.mode != "shadow":
         sentences.append("Answers whose client left before the end are not in any mean of a split.")
     if len(plan.candidates) > 1:
-        sentences.append(f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates.")
+        even = f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates."
+        sentences.append(sharing(found.family) or even)
     if any(s.test is not None for s in look.sequences.values()):
         sentences.append("Finding no difference in distance does not prove that the answers are alike.")
     if plan.method == "stationary":
@@ -207,6 +217,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         strengths=strengths,
         first_place=first_place,
         progress=progress_of(found, look),
+        family=found.family,
         cautions=tuple(cautions_of(connection, found)),
         regressions=examples.regressions,
     )

@@ -12,6 +12,7 @@ from gateway.evals.experiments.report import (
     ArmLatency,
     Comparison,
     Direction,
+    Family,
     Margin,
     NextStep,
     OpenCondition,
@@ -106,6 +107,18 @@ def saving(c: Comparison | None) -> str:
     return (
         f"Adjusting {c.metric} for what is known of a request before its pair is judged saves {c.saved:.0%} of the "
         f"pairs; the difference without it is {plain}."
+    )
+
+
+def sharing(family: Family | None) -> str:
+    """How several candidates share the error, in a sentence; "" for one candidate."""
+    if family is None:
+        return ""
+    how = "by Holm's procedure" if family.sharing == "holm" else "evenly"
+    verdicts = ", ".join(f"{arm} {verdict}" for arm, verdict in family.verdicts)
+    return (
+        f"{len(family.verdicts)} candidates share an error of {family.alpha:g} {how}: {family.ship:.3g} to ship and "
+        f"{family.reject:.3g} to reject this one ({verdicts})."
     )
 
 

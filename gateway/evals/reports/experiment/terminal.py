@@ -24,6 +24,7 @@ from gateway.evals.reports.experiment.presentation import (
     next_lines,
     pairs_drawn,
     saving,
+    sharing,
     titled,
 )
 
@@ -54,8 +55,7 @@ def _cautions(report: Report) -> Iterator[Text]:
 
 def _figures(report: Report) -> Iterator[Text]:
     yield _text("; ".join(f"{name}: {figure}" for name, figure in figures(report)))
-    if text := saving(report.primary):
-        yield _text(text, "dim")
+    yield from (_text(text, "dim") for text in (saving(report.primary), sharing(report.family)) if text)
 
 
 def _next(report: Report) -> Iterator[Text]:
@@ -87,8 +87,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)
     yield _text(_head(report), "dim")
-    if text := saving(report.primary):
-        yield _text(text)
+    yield from (_text(text) for text in (saving(report.primary), sharing(report.family)) if text)
     if report.progress is not None and report.progress.open:
         yield _text(report.progress.sentence)
     yield from _next(report)
