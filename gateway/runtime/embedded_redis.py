@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import logging
-import os
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +18,7 @@ from gateway.config.models import Config
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_socket import socket_path, stream_url
+from gateway.runtime.file_lock import FileLock
 from gateway.runtime.supervisor import RESTART_BACKOFF, ChildFailed, Supervisor
 from gateway.runtime.tasks import Tasks
 
@@ -27,33 +26,6 @@ logger = logging.getLogger(__name__)
 READY_S = 60.0  # it reads its append-only file first
 POLL_S = 0.05  # until the first answer
 TAKE_OVER_S = 0.5  # between attempts to take over from the program that runs it
-
-
-class FileLock:
-    """A file that one process holds at a time, together with the children that inherit its descriptor.
-
-    The kernel releases the lock when the last of them ends, however it ends.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def acquire(self) -> bool:
-        """Whether this process holds the lock now; does not wait."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, b"%d" % os.getpid(), 0)
-        return True
-
-    def holder(self) -> str:
-        """The id of the process that acquired the lock last."""
-        return os.pread(self.fd, 20, 0).decode()
-
-    def release(self) -> None:
-        os.close(self.fd)
 
 
 def binary() -> Path:

@@ -10,9 +10,8 @@ import asyncio
 import hashlib
 import os
 import secrets
-import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,14 @@ from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
 from gateway.runtime.child import Child
-from gateway.runtime.embedded_redis import FileLock, keep
+from gateway.runtime.embedded_redis import keep
+from gateway.runtime.file_lock import FileLock
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.tasks import cancel_on_signal
 from gateway.up import engines
 from gateway.up.child_logs import child_log, shared_log
 from gateway.up.engines import gateway_argv, http_probe
+from gateway.up.ports import PortReservations
 
 if TYPE_CHECKING:
     from gateway.up.discovery import DiscoveredUpstream
@@ -93,7 +94,8 @@ async def run(options: UpOptions, say: Say, ready: Callable[[RunningGateway], No
         path = options.config or CONFIG
         if options.config is None and not path.exists():
             await write_config(path, options.data, say)
-        await _run(prepare(path, options, say), say, ready)
+        with PortReservations() as ports:
+            await _run(prepare(path, options, say, ports), say, ready)
     say("stopped")
 
 
@@ -144,15 +146,15 @@ class UpSetup:
         return f"http://{host}:{self.port}"
 
 
-def prepare(path: Path, options: UpOptions, say: Say) -> UpSetup:
+def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -> UpSetup:
     """Reads the config, chooses ports and keys, and checks that every engine can be started."""
     config = load(path)
-    port = free_port(options.host, options.port)
+    port = ports.reserve(options.host, options.port)
     if port != options.port:
         say(f"port {options.port} is in use; the gateway listens on {port}")
-    ports = _engine_ports(config, port)
-    found = {name: _engine(name, config, each, options.data) for name, each in ports.items()}
-    metrics_port = free_port("127.0.0.1", METRICS_PORT, {port, *ports.values()})
+    engine_ports = _engine_ports(config, ports)
+    found = {name: _engine(name, config, each, options.data) for name, each in engine_ports.items()}
+    metrics_port = ports.reserve("127.0.0.1", METRICS_PORT)
     key = _read_key(options.data) if config.keys or config.open else own_key(options.data)
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
@@ -160,14 +162,13 @@ def prepare(path: Path, options: UpOptions, say: Say) -> UpSetup:
     return UpSetup(options, path, config, port, metrics_port, found, key, digest)
 
 
-def _engine_ports(config: Config, gateway_port: int) -> dict[str, int]:
+def _engine_ports(config: Config, ports: PortReservations) -> dict[str, int]:
     """A port for each upstream with a `run`: the one in its base_url if that is free."""
-    ports: dict[str, int] = {}
-    for name, upstream in config.upstreams.items():
-        if upstream.run:
-            preferred = urlsplit(upstream.base_url or "").port or 0
-            ports[name] = free_port(engines.HOST, preferred, {gateway_port, *ports.values()})
-    return ports
+    return {
+        name: ports.reserve(engines.HOST, urlsplit(upstream.base_url or "").port or 0)
+        for name, upstream in config.upstreams.items()
+        if upstream.run
+    }
 
 
 def _engine(name: str, config: Config, port: int, data: Path) -> tuple[StartedEngine, Child]:
@@ -220,25 +221,6 @@ def running_gateway(setup: UpSetup) -> RunningGateway:
         log=setup.options.data / LOG,
         engines=tuple(engine for engine, _ in setup.engines.values()),
     )
-
-
-def free_port(host: str, preferred: int, taken: Collection[int] = ()) -> int:
-    """The first free port from the preferred one on. preferred: 0 for any. taken: ports to leave out.
-
-    Raises CannotRun if 100 ports in a row are in use.
-    """
-    for port in range(preferred, min(preferred + 100, 65536)) if preferred else (0,):
-        if port in taken:
-            continue
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise CannotRun(f"ports {preferred} to {preferred + 99} of {host} are all in use; choose another with --port")
 
 
 def _read_key(data: Path) -> str | None:

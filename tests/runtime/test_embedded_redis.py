@@ -17,7 +17,7 @@ import redis.asyncio as redis
 from gateway.config.loading import parse
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun, StreamDown
-from gateway.runtime.embedded_redis import FileLock, keep
+from gateway.runtime.embedded_redis import keep
 from gateway.runtime.embedded_socket import socket_path, stream_url
 from gateway.runtime.supervisor import ChildFailed
 from gateway.stream import Corridor
@@ -198,13 +198,3 @@ async def test_who_has_little_patience_goes_on_without_and_recovers(
             await append(url)
         (tmp_path / "stream" / "appendonlydir" / "appendonly.aof.manifest").unlink()
         await answering(url)
-
-
-def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
-    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
-    assert first.acquire()
-    assert not second.acquire()
-    assert second.holder() == str(os.getpid())
-    first.release()
-    assert second.acquire()
-    second.release()

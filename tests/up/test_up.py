@@ -25,7 +25,8 @@ from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
 from gateway.up import up
 from gateway.up.discovery import DiscoveredUpstream, look
-from gateway.up.up import UpOptions, free_port
+from gateway.up.ports import PortReservations
+from gateway.up.up import UpOptions
 
 OPEN = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
 
@@ -36,20 +37,6 @@ def taken(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     listener.bind((host, port))
     listener.listen()
     return listener
-
-
-def test_the_next_free_port_is_used_when_one_is_taken() -> None:
-    with taken() as listener:
-        port = listener.getsockname()[1]
-        got = free_port("127.0.0.1", port)
-        assert port < got < port + 100
-        assert free_port("127.0.0.1", port, {got}) > got
-        assert free_port("127.0.0.1", 0) != port
-
-
-def test_no_free_port_is_an_error() -> None:
-    with pytest.raises(CannotRun, match=r"ports 20000 to 20099 of 127\.0\.0\.1 are all in use; choose another"):
-        free_port("127.0.0.1", 20000, range(20000, 20100))
 
 
 async def wrote(tmp_path: Path, *found: DiscoveredUpstream) -> tuple[Path, list[str]]:
@@ -101,7 +88,8 @@ def setup(tmp_path: Path, text: str, **options: object) -> tuple[up.UpSetup, lis
     path = tmp_path / "f.yaml"
     path.write_text(text)
     notes: list[str] = []
-    return up.prepare(path, UpOptions(tmp_path, path, **options), notes.append), notes  # type: ignore[arg-type]
+    with PortReservations(tmp_path / "ports") as ports:
+        return up.prepare(path, UpOptions(tmp_path, path, **options), notes.append, ports), notes  # type: ignore[arg-type]
 
 
 def test_a_taken_port_is_reported_and_ports_are_distinct(tmp_path: Path) -> None:
