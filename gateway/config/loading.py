@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
 from gateway.config.environment import add_from_up
-from gateway.config.models import Config
+from gateway.config.models import ApiKey, Config
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 
@@ -31,7 +32,7 @@ def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | No
     raw, mistakes = parse_yaml(text, name, environ)
     add_from_up(raw, environ)
     try:
-        config = Config.model_validate(raw)
+        config = _validated(raw)
     except ValidationError as error:
         mistakes = validation_mistakes(error, Config, mistakes)
     mistakes += cross_section_mistakes(raw)
@@ -45,6 +46,22 @@ def _in_order(mistake: str) -> tuple[bool, list[str | int]]:
     """Missing sections first, since others may follow from them; then by path, with positions as numbers."""
     parts = re.split(r"(\d+)", mistake)
     return ": missing" not in mistake or "." in mistake.partition(":")[0], [int(p) if p.isdigit() else p for p in parts]
+
+
+def _validated(raw: dict[str, Any]) -> Config:
+    """Raises ValidationError.
+
+    Keys are validated one by one: thousands at once would hold the interpreter for as long as it takes, and a thread
+    that reads a config would stop a gateway's calls.
+    """
+    keys = raw.get("keys")
+    if not isinstance(keys, list):
+        return Config.model_validate(raw)
+    try:
+        validated = [ApiKey.model_validate(key) for key in keys]
+    except ValidationError:
+        return Config.model_validate(raw)  # whose error says which key it was
+    return Config.model_validate({**raw, "keys": validated})
 
 
 def data_directory(option: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.derive import prices_of
@@ -67,12 +69,25 @@ class ProcessParts:
     resolver: Resolver = field(default_factory=Resolver)
 
 
-def build(config: Config, parts: ProcessParts) -> Gateway:
-    """Raises ConfigError for mistakes that only show on building: an unreadable CA file, an invalid proxy."""
-    transports: dict[object, Transport] = {}
-    upstreams = {name: _upstream(name, u, transports, parts.resolver) for name, u in config.upstreams.items()}
+def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
+    """The part of a Gateway that grows with the config; may run in a thread."""
+    return KeyRing(config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits)
+
+
+def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, before: Gateway | None = None) -> Gateway:
+    """Raises ConfigError for mistakes that only show on building: an unreadable CA file, an invalid proxy.
+
+    keys: what build_keys returned. before: the gateway in force; upstreams that do not change keep their connections,
+    breakers, latencies and calls in flight.
+    """
+    kept = _unchanged(config, before)
+    transports: dict[object, Transport] = {each.transport_kind: each.transport for each in kept.values()}
+    upstreams = {
+        name: kept.get(name) or _upstream(name, u, transports, parts.resolver) for name, u in config.upstreams.items()
+    }
     sampler = Sampler(config.sampling)
-    router = Router(config, upstreams, sampler, parts.clock, parts.rng)
+    states = () if before is None else before.router.target_states
+    router = Router(config, upstreams, sampler, parts.clock, parts.rng, states)
     router.experiments.follow(parts.plans, time.time())
     _observe(router, upstreams.values(), parts.metrics)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
@@ -96,7 +111,7 @@ def build(config: Config, parts: ProcessParts) -> Gateway:
     )
     return Gateway(
         config=config,
-        keys=KeyRing(config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits),
+        keys=keys or build_keys(config, parts),
         upstreams=upstreams,
         router=router,
         relay=relay,
@@ -138,14 +153,34 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
         upstream.on_health = partial(health_changed, upstream.name)
 
 
-async def close(gateway: Gateway) -> None:
-    """Closes the connections of a Gateway that is no longer in use."""
+async def close(gateway: Gateway, others: Iterable[Gateway] = ()) -> None:
+    """Closes the connections of a Gateway that is no longer in use, but not those that `others` use."""
+    used = {id(u.transport) for other in others for u in other.upstreams.values()}
     for transport in {id(u.transport): u.transport for u in gateway.upstreams.values()}.values():
-        await transport.aclose()
+        if id(transport) not in used:
+            await transport.aclose()
+
+
+def _unchanged(config: Config, before: Gateway | None) -> dict[str, UpstreamState]:
+    known = {} if before is None else before.upstreams
+    return {
+        name: known[name]
+        for name, upstream in config.upstreams.items()
+        if name in known and known[name].config == upstream and known[name].transport_kind == _kind(upstream)
+    }
+
+
+def _kind(upstream: Upstream) -> tuple[object, ...]:
+    """Upstreams of one kind share a transport. A CA file that was written anew makes another kind."""
+    stamp = None
+    if upstream.ca_file is not None:
+        with contextlib.suppress(OSError):
+            stamp = Path(upstream.ca_file).stat().st_mtime_ns
+    return (upstream.transport_name, upstream.ca_file, stamp, upstream.proxy, upstream.http2)
 
 
 def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport], resolver: Resolver) -> UpstreamState:
-    kind = (upstream.transport_name, upstream.ca_file, upstream.proxy, upstream.http2)
+    kind = _kind(upstream)
     if kind not in transports:
         try:
             transports[kind] = _transport(upstream, resolver)
@@ -154,7 +189,7 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
     limiter = ConcurrencyLimiter(upstream.concurrency, upstream.queue, upstream.queue_s)
-    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter)
+    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind)
 
 
 def _transport(upstream: Upstream, resolver: Resolver) -> Transport:

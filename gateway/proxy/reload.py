@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -15,7 +16,8 @@ from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
-from gateway.proxy.build import ProcessParts, build, close
+from gateway.proxy.build import ProcessParts, build, build_keys, close
+from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.routing.health import scrape, watch
 
 log = logging.getLogger("gateway")
@@ -71,16 +73,17 @@ class Reload:
             stamp = self._stamps()
             if any(seen.get(path) != at for path, at in stamp.items()) or self._asked.is_set():
                 self._asked.clear()
-                self.now()
+                await self.now()
                 seen = {**self._stamps(), **stamp}
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         """Of the file, and of those that its secrets were read from."""
         return {path: _stamp(path) for path in (self._path, *self._app.gateway.config.secret_files)}
 
-    def now(self) -> None:
+    async def now(self) -> None:
         try:
-            gateway = build(load_served(self._path), self._parts)
+            config, keys = await asyncio.to_thread(self._read)
+            gateway = build(config, self._parts, keys, self._app.gateway)
         except Exception as error:  # the watch must survive whatever is wrong with one file
             log.error("the new config is refused; the previous one stays in force:\n%s", error)
             self._parts.metrics.config_ok.set(0)
@@ -91,11 +94,22 @@ class Reload:
         self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
         self._app.config_refused = False
-        keep_in_force(self._path)
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
+        await asyncio.to_thread(keep_in_force, self._path)
         log.info("config reloaded: %s", gateway.config.summary())
         if later := _for_the_next_start(self._begun, gateway.config):
             log.warning("changed settings that need a restart to take effect: %s", ", ".join(later))
+
+    def _read(self) -> tuple[Config, KeyRing]:
+        """Runs in a thread. Without the garbage collector: it would stop all threads to look through what is read."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            config = load_served(self._path)
+            return config, build_keys(config, self._parts)
+        finally:
+            if collecting:
+                gc.enable()
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
         upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
@@ -130,7 +144,7 @@ async def _close_when_unused(app: App, old: Gateway) -> None:
             await asyncio.sleep(0.2)
     finally:
         app.forget(old)
-        await close(old)
+        await close(old, app.gateways)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from gateway.config.loading import parse
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault
 
 Configured = Callable[..., dict[str, Any]]
@@ -181,6 +184,60 @@ async def test_an_open_breaker_is_not_carried_into_the_next_config(
     assert await gateway.metric("gateway_breaker_open") == 0
     assert (await gateway.chat()).status_code == 200
     assert await gateway.metric("gateway_breaker_open") == 0
+
+
+async def test_unchanged_upstreams_keep_breakers_and_connections(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    once = {"retries": {"attempts": 1}, "fallback": []}
+    config = configured(upstream, second, chat=once)
+    config["models"]["other"] = {"targets": [{"upstream": "u1", "model": "m"}]}
+    upstream.always(Fault.status(500))
+    gateway = await start(config)
+    for _ in range(5):
+        assert (await gateway.chat()).status_code == 502
+    assert (await gateway.chat(model="other")).status_code == 200
+    states = {t.name: t for t in gateway.gateway.router.target_states}
+    transport = gateway.gateway.upstreams["u1"].transport
+
+    config["models"]["new"] = {"targets": [{"upstream": "u0", "model": "model-u0"}, {"upstream": "u1", "model": "m"}]}
+    await put_in_force(gateway, config)
+
+    assert (await gateway.chat()).status_code == 503, "the dead upstream is not asked again"
+    assert len(upstream.calls) == 5
+    assert gateway.gateway.upstreams["u1"].transport is transport
+    opened = transport.opened
+    assert (await gateway.chat(model="other")).status_code == 200
+    assert transport.opened == opened, "on the connection of before"
+    assert all(t is states.get(t.name) for t in gateway.gateway.router.target_states)
+
+    config["upstreams"]["u0"]["headers"] = {"x-new": "1"}
+    await put_in_force(gateway, config)
+    assert (await gateway.chat()).status_code == 502, "what has changed may be mended"
+    assert gateway.gateway.upstreams["u1"].transport is transport
+    assert (await gateway.chat(model="other")).status_code == 200
+
+
+async def test_reading_thousands_of_keys_stops_no_call(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """What one turn of the loop computes during the reload, against what reading the file takes."""
+    config = configured(upstream)
+    gateway = await start(config)
+    digests = [sha256(b"%d" % i).hexdigest() for i in range(10_000)]
+    config["keys"] += [{"name": f"team-{i}", "sha256": each, "models": ["chat"]} for i, each in enumerate(digests)]
+    text = yaml.dump(config, Dumper=yaml.CSafeDumper)
+    began = time.thread_time()
+    parse(text)
+    whole = time.thread_time() - began
+    before, longest, last = gateway.gateway, 0.0, 0.0
+    gateway.config_path.write_text(text)
+    while gateway.gateway is before:
+        last = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - last)
+    assert longest < whole / 4, f"{longest:.3f} s of {whole:.3f} s in one turn"
+    assert (await gateway.chat()).status_code == 200
 
 
 async def test_a_health_check_of_the_old_config_ends_with_it(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -89,8 +89,16 @@ class Router:
     """The routing of one config. Built once."""
 
     def __init__(
-        self, config: Config, upstreams: Mapping[str, UpstreamState], sampler: Sampler, clock: Clock, rng: random.Random
+        self,
+        config: Config,
+        upstreams: Mapping[str, UpstreamState],
+        sampler: Sampler,
+        clock: Clock,
+        rng: random.Random,
+        before: Sequence[TargetState] = (),
     ) -> None:
+        """before: targets of the previous config; those of unchanged upstreams keep their breaker and latency."""
+        self._before = {t.target: t for t in before if upstreams.get(t.target.upstream) is t.upstream}
         self._models = config.models
         self._sampler = sampler
         self._rng = rng
@@ -119,7 +127,9 @@ class Router:
     def target_state(self, target: Target) -> TargetState:
         """The live state of a target, shared by every alias and experiment that names it."""
         known = self._target_states.get(target)
-        if known is None:
+        if known is None and target in self._before:
+            known = self._target_states[target] = self._before[target]
+        elif known is None:
             upstream = self._upstreams[target.upstream]
             known = self._target_states[target] = TargetState(
                 target, upstream, CircuitBreaker(self._clock, upstream.config.breaker), self._clock

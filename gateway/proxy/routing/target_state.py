@@ -204,6 +204,8 @@ class UpstreamState:
     dialect: Dialect
     transport: Transport
     limiter: ConcurrencyLimiter
+    transport_kind: object = None
+    """What tells its transport from others; it differs where the CA file has changed."""
     down: bool = False
     """Its health endpoint does not answer."""
     checked: bool = False
