@@ -34,16 +34,18 @@ def up(
     from gateway.config.loading import data_directory
     from gateway.up.up import UpOptions, run
 
-    asyncio.run(run(UpOptions(data_directory(data), config, host, port, verbose), note, _show))
+    asyncio.run(
+        run(UpOptions(data_directory(data), config, host, port, verbose), note, lambda up: typer.echo(usage(up)))
+    )
 
 
-def _show(up: RunningGateway) -> None:
-    """Prints how to use the gateway."""
+def usage(up: RunningGateway) -> str:
+    """How to use the gateway, for the terminal."""
     body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     messages = 'messages=[{"role": "user", "content": "Say hello."}]'
     key = up.key or "KEY"
     own_key = f"KEY       one of yours: {', '.join(up.keys)}" if up.keys else "none is needed"
-    typer.echo(f"""
+    return f"""
   base_url   {up.base_url}
   key        {up.key or own_key}
   models     {", ".join(up.models)}
@@ -58,7 +60,7 @@ curl {up.base_url}/chat/completions -H "authorization: Bearer {key}" \\
 python -c 'from openai import OpenAI; client = OpenAI(base_url="{up.base_url}", api_key="{key}")
 print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices[0].message.content)'
 
-Ctrl-C stops everything.""")
+Ctrl-C stops everything."""
 
 
 def _engines(up: RunningGateway) -> str:

@@ -6,6 +6,7 @@ stands still and most of what is recorded is dropped.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
-from gateway.core.exchange import new_id
 from gateway.core.score import Bounds, Score
 from gateway.evals.scoring.types import Golden, Subject
 from gateway.evals.serve import opened
@@ -57,13 +57,6 @@ def quality(monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{module.__name__}:Quality"
 
 
-@pytest.fixture
-def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same ids in every run, and so about the same sample: 3 standard errors are missed once in 300 times."""
-    rng = random.Random(5)
-    monkeypatch.setattr("gateway.proxy.request.parse.new_id", lambda: new_id(10**18, rng.randbytes(10)))
-
-
 @dataclass
 class Truth:
     """The upstream's side: how good every answer was that it gave."""
@@ -85,18 +78,19 @@ class Truth:
         return sum(self.values) / len(self.values)
 
 
-async def ask(running: Any, times: int) -> None:
-    """From CLIENTS connections at once."""
+async def ask(running: Any, times: int, conversations: Iterator[int]) -> None:
+    """From CLIENTS connections at once. Each call is a conversation of its own, whose name decides whether it is drawn:
+    the sample is about the same in every run, and 3 standard errors are missed once in 300 times."""
     host, port = running.base_url.removeprefix("http://").removesuffix("/v1").split(":")
     body = b'{"model":"chat","messages":[{"role":"user","content":"how good?"}]}'
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer test-key\r\n"
-    request = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    rest = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     left = iter(range(times))
 
     async def client(turns: Iterator[int]) -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         for _ in turns:
-            writer.write(request)
+            writer.write(head + b"x-gateway-conversation: c%d\r\n" % next(conversations) + rest)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = answer.partition(b"content-length: ")[2].partition(b"\r\n")[0]
             await reader.readexactly(int(length))
@@ -107,10 +101,10 @@ async def ask(running: Any, times: int) -> None:
             clients.create_task(client(left))
 
 
-async def standing_still(server: Any, running: Any, times: int) -> None:
+async def standing_still(server: Any, running: Any, times: int, conversations: Iterator[int]) -> None:
     server.pause()
     try:
-        await ask(running, times)
+        await ask(running, times, conversations)
     finally:
         server.resume()
     recorder: Recorder = running.gateway.recorder
@@ -142,12 +136,16 @@ def standard_error(strata: dict[str, tuple[int, float, float, int]]) -> float:
 
 
 async def test_the_weighted_mean_is_that_of_all_traffic(
-    start: Any, configured: Any, upstream: Any, stream_server: Any, quality: str, same_draws: None, tmp_path: Any
+    start: Any, configured: Any, upstream: Any, stream_server: Any, quality: str, tmp_path: Any
 ) -> None:
-    truth = Truth(random.Random(11))
+    truth, conversations = Truth(random.Random(11)), itertools.count()
     upstream.replies(truth.answer)
     config = configured(upstream, chat={"retries": {"attempts": 1}})
-    config["sampling"] = {"rate": 0.01, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]}
+    config["sampling"] = {
+        "rate": 0.01,
+        "unit": "conversation",
+        "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}],
+    }
     config["stream"] = {"url": stream_server.url, "name": "t", "buffer_mb": 0.012}
     config["scorers"] = {"quality": {"use": quality}}
     store, registry = f"sqlite:///{tmp_path / 'gateway.db'}", CollectorRegistry()
@@ -157,9 +155,9 @@ async def test_the_weighted_mean_is_that_of_all_traffic(
         tasks.create_task(consumer.run())
         for _ in range(ROUNDS):
             truth.phase = "calm"
-            await ask(running, CALM)
+            await ask(running, CALM, conversations)
             truth.phase = "burst"
-            await standing_still(stream_server, running, BURST)
+            await standing_still(stream_server, running, BURST, conversations)
         ledger = running.gateway.recorder.ledger
         async with asyncio.timeout(60):
             while not (
