@@ -182,6 +182,22 @@ def amount_bar(e: Estimate, most: float, look: str) -> Drawing | None:
     return Drawing("bar", CELL_WIDTH, _BAR_HEIGHT, tuple(drawn))
 
 
+def price_bar(so_far: int, to_go: int | None, most: int) -> Drawing | None:
+    """Pairs so far, and those still to go, in one bar. most: the pairs that fill the cell.
+
+    to_go: None: unknown, so that nothing is drawn.
+    """
+    if to_go is None or most <= 0:
+        return None
+    x = Scale(0, most, 2, CELL_WIDTH - 6)
+    paid, total = x(so_far), x(so_far + to_go)
+    drawn = (
+        shape("rect", x=2, y=6, width=max(0.0, paid - 2), height=14, look="paid"),
+        shape("rect", x=paid, y=6, width=max(0.0, total - paid), height=14, look="to-go"),
+    )
+    return Drawing("bar price", CELL_WIDTH, _BAR_HEIGHT, drawn)
+
+
 def share_bar(counts: Sequence[tuple[int, str]]) -> Drawing:
     """Counts side by side, as wide as the page. counts: the number, and its CSS class."""
     total, at, drawn = sum(n for n, _ in counts) or 1, 0.0, []

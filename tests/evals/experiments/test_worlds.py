@@ -137,12 +137,10 @@ class Played:
         return self.waves[self.requests >= LATER]
 
     def look(self, found: Finding) -> None:
-        counts, primary = found.pairs, found.primary
-        self.pairs = counts.joined
+        self.pairs = found.pairs.joined
         red = any(gate.state < 0 for gate in found.gates)
         self.verdict = "red" if red else found.decision.verdict
-        closed = primary is not None and primary.closed
-        self.over = self.verdict != "hold" or (closed and not any(gate.state == 0 for gate in found.gates))
+        self.over = self.verdict != "hold" or found.stored_plan.state == "stopped"
 
 
 class Stage:
@@ -226,21 +224,24 @@ class Stage:
         assert answer.status_code == 200, answer.text
 
     async def _settled(self, running: Sequence[Played]) -> None:
-        """Until every request is a pair, or was left out of the experiment."""
+        """Until every request is a pair, or was left out of the experiment; a stopped one takes no further ones."""
         async with asyncio.timeout(120):
-            while any(n < each.requests for each, n in zip(running, self._counts(running), strict=True)):
+            while not all(self._are_settled(running)):
                 await asyncio.sleep(0.05)
 
-    def _counts(self, running: Sequence[Played]) -> list[int]:
+    def _are_settled(self, running: Sequence[Played]) -> list[bool]:
         found = []
         with reading(self.url) as connection:
             for each in running:
+                plan = current_plan(stored_plans(connection, each.alias))
                 rows = connection.exec_driver_sql(
                     "SELECT state, count(*), sum(json_array_length(asked)) FROM pairs WHERE experiment = ? GROUP BY 1",
                     (each.alias,),
                 ).all()
                 each.paid = int(sum(row[2] or 0 for row in rows))
-                found.append(sum(row[1] for row in rows if row[0] != "open"))
+                settled = sum(row[1] for row in rows if row[0] != "open")
+                stopped = plan is not None and plan.state == "stopped" and all(row[0] != "open" for row in rows)
+                found.append(settled >= each.requests or stopped)
         return found
 
 

@@ -27,6 +27,7 @@ from gateway.evals.reports.charts import (
     extent,
     interval_bar,
     latency_chart,
+    price_bar,
     share_bar,
     ticks,
     trail_chart,
@@ -144,6 +145,19 @@ def test_amounts_are_on_one_scale():
 @pytest.mark.parametrize(("value", "most"), [(None, 1.0), (math.inf, 1.0), (0.0, 0.0)])
 def test_an_amount_without_a_scale_is_not_drawn(value, most):
     assert amount_bar(Estimate(value), most, "control") is None
+
+
+def test_a_price_is_drawn_as_paid_and_to_go() -> None:
+    bar = price_bar(30, 90, 120)
+    assert bar is not None
+    paid, to_go = shapes(bar, "rect")
+    assert at(to_go, "width") == pytest.approx(3 * at(paid, "width"))
+    assert at(to_go, "x") == pytest.approx(at(paid, "x") + at(paid, "width"))
+    longer = price_bar(30, 30, 120)
+    assert longer is not None
+    assert at(shapes(longer, "rect")[0], "width") == at(paid, "width"), "all bars of a page have one scale"
+    assert price_bar(30, None, 120) is None
+    assert price_bar(0, 0, 0) is None
 
 
 def test_shares_fill_the_width_in_proportion():

@@ -30,6 +30,7 @@ from gateway.evals.reports.charts import (
     interval_bar,
     latency_chart,
     line_key,
+    price_bar,
     share_bar,
     trail_chart,
 )
@@ -134,8 +135,10 @@ def _next(report: Report) -> dict[str, Any] | None:
         Column("Pairs to go"),
         Column("Requests to go"),
         Column("Time at this pace"),
+        Column("Paid, and to go", "drawing", shown=any(each.pairs is not None for each in p.open)),
     )
-    rows = [_open_condition(each) for each in p.open]
+    most = report.pairs + max((each.pairs or 0 for each in p.open), default=0)
+    rows = [_open_condition(each, report.pairs, most) for each in p.open]
     return {
         "lead": "Extrapolated: the difference, its spread and the pace are taken to stay as they are.",
         "table": table("What is left until the verdict", columns, [("", rows)]),
@@ -143,7 +146,8 @@ def _next(report: Report) -> dict[str, Any] | None:
     }
 
 
-def _open_condition(each: OpenCondition) -> Row:
+def _open_condition(each: OpenCondition, so_far: int, most: int) -> Row:
+    """so_far: settled pairs. most: pairs until the last condition is closed, which fill the drawing."""
     unknown = "unknown" if not each.failed else "failed" if each.kind == "gate" else "closed"
     cells = (
         _estimate(each.estimate, say.digits_of(each.estimate, margin=each.margin), signed=True),
@@ -152,6 +156,7 @@ def _open_condition(each: OpenCondition) -> Row:
         Cell(unknown if each.pairs is None else say.count(each.pairs)),
         Cell("" if each.requests is None else say.count(each.requests)),
         Cell("" if each.days is None else say.span(each.days)),
+        Cell(drawing=price_bar(so_far, each.pairs, most)),
     )
     return Row(Cell(each.name, each.kind), cells)
 
