@@ -1,4 +1,5 @@
-"""An experiment as its owner runs it: two real models, the OpenAI client, the commands, and the page in a browser."""
+"""An experiment as its owner runs it: a real model at two temperatures, the OpenAI client, the commands, and the page
+in a browser. The finding is real: how many questions about capitals each setting answers rightly."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from openai import OpenAI
 
 from gateway.up import engines
 
-REQUESTS, AT_ONCE, TOKENS = 200, 4, 12
+WAVE, AT_ONCE, TOKENS = 24, 4, 24
 # SmolLM2 by llama.cpp's own server, as it comes and at a setting that makes it ramble.
 ENGINE = """
 import signal, sys, xllamacpp
@@ -37,8 +38,25 @@ params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # two engines
 server = xllamacpp.Server(params)
 signal.sigwait([signal.SIGTERM, signal.SIGINT])
 """
-SUBJECTS = ["the sea", "bread", "Rome", "a bicycle", "winter", "the moon", "chess", "tea", "a violin", "rivers"]
-ASKED = ["Say one fact about {}.", "Write a short greeting that mentions {}.", "What is {}?", "Why do people like {}?"]
+CAPITALS = {
+    "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
+    "Greece": "Athens", "Austria": "Vienna", "Belgium": "Brussels", "Denmark": "Copenhagen", "Sweden": "Stockholm",
+    "Norway": "Oslo",
+    "Finland": "Helsinki", "Poland": "Warsaw", "Hungary": "Budapest", "Ireland": "Dublin", "Russia": "Moscow",
+    "Ukraine": "Kyiv", "Turkey": "Ankara", "Egypt": "Cairo", "Kenya": "Nairobi", "Ghana": "Accra", "Morocco": "Rabat",
+    "Nigeria": "Abuja", "Ethiopia": "Addis Ababa", "Japan": "Tokyo", "China": "Beijing", "India": "New Delhi",
+    "Thailand": "Bangkok", "Vietnam": "Hanoi", "Indonesia": "Jakarta", "Pakistan": "Islamabad", "Iran": "Tehran",
+    "Iraq": "Baghdad", "Nepal": "Kathmandu", "Canada": "Ottawa", "Mexico": "Mexico City", "Cuba": "Havana",
+    "Peru": "Lima", "Chile": "Santiago", "Argentina": "Buenos Aires", "Colombia": "Bogot", "Venezuela": "Caracas",
+    "Australia": "Canberra", "New Zealand": "Wellington", "Iceland": "Reykjavik", "Romania": "Bucharest",
+    "Bulgaria": "Sofia", "Serbia": "Belgrade",
+}  # fmt: skip
+ASKED = [
+    "What is the capital of {}?", "Name the capital city of {}.", "Which city is the capital of {}?",
+    "{}: what is its capital?", "I forgot the capital of {}. Which city is it?", "Tell me the capital of {}.",
+    "In which city does the government of {} sit?", "Complete the sentence: the capital of {} is",
+]  # fmt: skip
+REQUESTS = len(CAPITALS) * len(ASKED)
 
 pytestmark = [
     pytest.mark.long,
@@ -101,7 +119,7 @@ def shipped(programs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of an experiment over REQUESTS real calls, all of them settled."""
     directory = tmp_path_factory.mktemp("live")
     ports = {"control": free_port(), "candidate": free_port(), "gateway": free_port(), "metrics": free_port()}
-    for name, temperature in (("control", "0.2"), ("candidate", "1.2")):
+    for name, temperature in (("control", "0.2"), ("candidate", "1.5")):
         model = str(engines.model_file(engines.SMOLLM2))
         programs(directory, name, "-c", ENGINE, model, str(ports[name]), temperature)
         until(lambda name=name: answers(f"http://127.0.0.1:{ports[name]}/health"), 60, name)
@@ -110,11 +128,27 @@ def shipped(programs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = f"http://127.0.0.1:{ports['gateway']}"
     until(lambda: answers(f"{base}/health"), 60, "the gateway")
     programs(directory, "evaluate", "-m", "gateway", "evaluate", "--metrics-port", str(ports["metrics"]))
-    assert "runs by plan" in command(directory, "ab", "start", "swap")
+    assert "is running with plan" in command(directory, "ab", "start", "swap")
     until(lambda: 'gateway_experiment_running{experiment="swap"} 1' in metrics(base), 20, "the plan")
-    ask(base)
-    until(lambda: report(directory)["pairs"] >= 0.95 * REQUESTS, 1200, "the last pairs")
+    for asked in range(WAVE, REQUESTS + 1, WAVE):
+        ask(base, range(asked - WAVE, asked))
+        until(lambda asked=asked: decided(directory) or settled(directory) >= asked, 1200, "the last pairs")
+        if decided(directory):
+            break
+    (directory / "asked").write_text(str(asked))
     return directory
+
+
+def decided(directory: Path) -> bool:
+    """Whether there is a verdict; the experiment then stops by itself."""
+    return bool(report(directory)["verdict"] != "hold")
+
+
+def settled(directory: Path) -> int:
+    """Requests that have become a pair, or were left out."""
+    made = report(directory)
+    status = json.loads(command(directory, "ab", "status", "swap", "--json"))
+    return int(made["pairs"] + sum(n for what, n in status["shadows"].items() if what.startswith("not_offered")))
 
 
 def config(ports: dict[str, int]) -> dict[str, Any]:
@@ -125,7 +159,16 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
         "keys": [{"name": "web", "sha256": sha256(b"live").hexdigest()}],
         "upstreams": {"cool": engine("control"), "warm": engine("candidate")},
         "models": {"chat": {"targets": [{"upstream": "cool", "model": "smollm2"}]}},
-        "scorers": {"repetition": {}, "refusal": {}, "truncation": {}, "length": {}, "edit_distance": {}},
+        "scorers": {
+            "right": {
+                "use": "grader",
+                "grader": {
+                    "type": "string_check", "name": "right", "input": "{{sample.output_text}}",
+                    "reference": "{{item.reference}}", "operation": "ilike",
+                }
+            },
+            "repetition": {}, "refusal": {}, "truncation": {}, "length": {}, "edit_distance": {},
+        },
         "prices": {
             "as_of": "2026-11-01",
             "models": {"cool/smollm2": {"input": 0.1, "output": 0.4}, "warm/smollm2": {"input": 0.05, "output": 0.1}}
@@ -133,29 +176,32 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
         "experiments": {
             "swap": {
                 "model": "chat", "control": {"upstream": "cool", "model": "smollm2"},
-                "candidate": {"upstream": "warm", "model": "smollm2"}, "shadow": 1.0, "repeat_control": 0.5,
-                "primary": "repetition", "margin": 0.15, "guardrails": {"error_rate": 0.2, "refusal": 0.2},
+                "candidate": {"upstream": "warm", "model": "smollm2"}, "shadow": 1.0, 
+                "primary": "right", "margin": 0.05, "guardrails": {"error_rate": 0.2, "refusal": 0.2},
                 "strata": ["stream"], "budget": {"concurrency": 512}, "gate": {"latency": False, "load": None},
-                "start": "manual", "method": "anytime",
+                "start": "manual",
             }
         },
     }  # fmt: skip
 
 
-def ask(base: str) -> None:
+def ask(base: str, which: range) -> None:
     client = OpenAI(base_url=f"{base}/v1", api_key="live", timeout=600, max_retries=0)
 
     def one(i: int) -> int:
-        text = ASKED[i % len(ASKED)].format(SUBJECTS[i // len(ASKED) % len(SUBJECTS)])
-        messages: Any = [{"role": "user", "content": text}]
+        country, capital = list(CAPITALS.items())[i % len(CAPITALS)]
+        text = ASKED[i // len(CAPITALS)].format(country)
+        same: Any = {
+            "model": "chat", "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS,
+            "extra_headers": {"x-gateway-reference": capital},
+        }  # fmt: skip
         if i % 5:
-            made = client.chat.completions.create(model="chat", messages=messages, max_tokens=TOKENS)
-            return len(made.choices)
-        with client.chat.completions.create(model="chat", messages=messages, max_tokens=TOKENS, stream=True) as stream:
+            return len(client.chat.completions.create(**same).choices)
+        with client.chat.completions.create(**same, stream=True) as stream:
             return sum(1 for _ in stream)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        assert all(n > 0 for n in pool.map(one, range(REQUESTS)))
+        assert all(n > 0 for n in pool.map(one, which))
 
 
 def metrics(base: str) -> str:
@@ -168,14 +214,15 @@ def report(directory: Path, *words: str) -> Any:
         [sys.executable, "-m", "gateway", "report", "swap", "--json", *words], cwd=directory, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
-    return json.loads(finished.stdout) if finished.returncode == 0 else {"pairs": 0}
+    return json.loads(finished.stdout) if finished.stdout else {"pairs": 0, "verdict": "hold"}
 
 
 @pytest.mark.timeout(2400)
 def test_two_real_models_are_compared(shipped: Path) -> None:
-    made = report(shipped)
-    assert made["pairs"] >= 0.95 * REQUESTS
+    made, asked = report(shipped), int((shipped / "asked").read_text())
+    assert made["pairs"] >= 0.95 * (asked - WAVE)
     assert made["verdict"] in ("ship", "reject", "hold")
+    assert {gate["name"]: gate["state"] for gate in made["gates"]}["path"] == 1, made["gates"]
     assert made["sentence"].startswith("Switching chat from cool/smollm2 to warm/smollm2: ")
     assert {arm["arm"]: arm["target"] for arm in made["arms"]} == {
         "control": "cool/smollm2", "candidate": "warm/smollm2", "repeat": "cool/smollm2",
@@ -190,7 +237,9 @@ def test_two_real_models_are_compared(shipped: Path) -> None:
         assert exchange in page
         assert json.loads(command(shipped, "samples", "--id", exchange, "--json"))["id"] == exchange
     status = json.loads(command(shipped, "ab", "status", "swap", "--json"))
-    assert status["shadows"]["candidate:asked"] + status["shadows"].get("candidate:asked_failed", 0) >= 0.95 * REQUESTS
+    assert status["shadows"]["candidate:asked"] + status["shadows"].get("candidate:asked_failed", 0) >= 0.95 * (
+        asked - WAVE
+    )
     assert "A verdict on swap needs about" in command(shipped, "ab", "power", "swap")
 
 
