@@ -145,6 +145,17 @@ class StratumDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentDifference:
+    """The primary metric's difference where a request has some property. Exploratory: it decides nothing."""
+
+    property: str  # caller, alias, api, stream, prompt, language, tools, metadata.KEY
+    value: str
+    pairs: int
+    difference: Estimate  # with an interval that holds for all segments together, at every look
+    found: Direction  # whether that interval excludes 0
+
+
+@dataclass(frozen=True, slots=True)
 class ExamplePair:
     """A pair worth reading."""
 
@@ -272,5 +283,6 @@ class Report:
     first_place: float | None = None  # the advantage of being shown first, in log odds
     progress: Progress | None = None  # None: there is no plan
     regressions: tuple[tuple[str, int], ...] = ()  # (what went wrong, count) among the widest losses on the primary
+    segments: tuple[SegmentDifference, ...] = ()  # shown to be worse first
     family: Family | None = None  # None: there is one candidate
     cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences

@@ -33,6 +33,7 @@ from gateway.evals.experiments.report import (
     SimilarityTest,
     Wins,
 )
+from gateway.evals.experiments.segments import segments_of
 from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
 from gateway.evals.experiments.without_plan import without_plan
@@ -217,6 +218,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         strengths=strengths,
         first_place=first_place,
         progress=progress_of(found, look),
+        segments=segments_of(connection, found),
         family=found.family,
         cautions=tuple(cautions_of(connection, found)),
         regressions=examples.regressions,

@@ -35,6 +35,7 @@ from gateway.evals.reports.charts import (
     trail_chart,
 )
 from gateway.evals.reports.experiment.presentation import (
+    SEGMENTS,
     SIGNS,
     STATES,
     VERDICT_STATES,
@@ -75,6 +76,7 @@ def to_html(report: Report) -> str:
         likeness=_likeness(report),
         strengths=_strengths(report),
         strata=_strata(report),
+        segments=_segments(report),
         latency=_latency(report),
         arms=_arms(report),
         examples=_groups(report.examples),
@@ -338,6 +340,23 @@ def _strata(report: Report) -> dict[str, Any]:
     on = titled(report.primary) if report.primary else "the primary metric"
     lead = f"The difference on {on} in parts of the traffic, on one scale. Of many parts some lie far off by chance."
     return {"lead": lead, "table": table("By stratum", columns, [("", rows)])}
+
+
+def _segments(report: Report) -> dict[str, Any]:
+    margin = report.primary.margin if report.primary else None
+    differences = [each.difference for each in report.segments]
+    scale = IntervalScale(extent(differences, margin), margin, FOREST_WIDTH)
+    places = say.digits_of(*differences, margin=margin)
+    columns = (Column("Where", "text"), Column("Pairs"), Column("Difference"), Column("against zero", "forest"))
+    groups: dict[str, list[Row]] = {}
+    for each in report.segments:
+        state: State = {"better": 1, "unclear": 0, "worse": -1}[each.found]  # type: ignore[assignment]
+        bar = interval_bar(each.difference, scale, _TONES[state])
+        difference = _estimate(each.difference, places, signed=True)
+        groups.setdefault(each.property, []).append(
+            Row(Cell(each.value), (Cell(say.count(each.pairs)), difference, Cell(drawing=bar)))
+        )
+    return {"lead": SEGMENTS, "table": table("By segment, exploratory", columns, list(groups.items()))}
 
 
 def _stratum(each: StratumDifference, scale: IntervalScale, places: int) -> Row:

@@ -18,6 +18,7 @@ from gateway.evals.experiments.report import (
     OpenCondition,
     Progress,
     Report,
+    SegmentDifference,
     State,
     Verdict,
 )
@@ -120,6 +121,26 @@ def sharing(family: Family | None) -> str:
         f"{len(family.verdicts)} candidates share an error of {family.alpha:g} {how}: {family.ship:.3g} to ship and "
         f"{family.reject:.3g} to reject this one ({verdicts})."
     )
+
+
+def segment_lines(report: Report, most: int = 3) -> list[str]:
+    """Segments in which the candidate is shown to be worse, or better: "exploratory: worse where language = de: …"."""
+    shown = [each for each in report.segments if each.found != "unclear"]
+    lines = [f"exploratory: {each.found} where {segment_line(each)}" for each in shown[:most]]
+    return lines + ([f"exploratory: {len(shown) - most} more segments differ"] if len(shown) > most else [])
+
+
+def segment_line(each: SegmentDifference) -> str:
+    """ "language = de: −0.081 (−0.120 … −0.042) over 120 pairs"."""
+    places = digits_of(each.difference)
+    value, bounds = number(each.difference.value, places, signed=True), interval(each.difference, places)
+    return f"{each.property} = {each.value}: {value} ({bounds}) over {counted(each.pairs, 'pair')}"
+
+
+SEGMENTS = (
+    "Exploratory: nobody planned these parts, they overlap, and they decide nothing. Their intervals hold for all of "
+    "them together (Holm's procedure), at every look."
+)
 
 
 def next_lines(report: Report) -> list[str]:

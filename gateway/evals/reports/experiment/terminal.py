@@ -13,6 +13,7 @@ from gateway.core.sanitize import plain
 from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail, Report, State
 from gateway.evals.reports.experiment.presentation import (
+    SEGMENTS,
     SIGNS,
     STATES,
     VERDICT_STATES,
@@ -24,6 +25,7 @@ from gateway.evals.reports.experiment.presentation import (
     next_lines,
     pairs_drawn,
     saving,
+    segment_lines,
     sharing,
     titled,
 )
@@ -44,7 +46,8 @@ def _short(report: Report) -> Iterator[RenderableType]:
     style = _STYLES[VERDICT_STATES[report.verdict]]
     yield _text(headline(report), f"bold {style}")
     yield _text(_head(report), "dim")
-    lines = [*_cautions(report), *_figures(report), *_next(report), *_deciding(report)]
+    segments = [_text(line, "dim") for line in segment_lines(report)]
+    lines = [*_cautions(report), *_figures(report), *_next(report), *_deciding(report), *segments]
     yield from lines[: LINES - 3]
     yield _text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
 
@@ -93,8 +96,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _next(report)
     for title, part in (
         ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),
-        ("Strata", _strata(report)), ("Latency, s", _latency(report)), ("Arms", _arms(report)),
-        ("Withheld", _withheld(report)), ("Limits", _limits(report)),
+        ("Strata", _strata(report)), ("Segments", _segments(report)), ("Latency, s", _latency(report)),
+        ("Arms", _arms(report)), ("Withheld", _withheld(report)), ("Limits", _limits(report)),
     ):  # fmt: skip
         if part is not None:
             yield _text(f"\n{title}", "bold")
@@ -214,6 +217,19 @@ def _strata(report: Report) -> RenderableType | None:
             _text(each.name), _text(say.count(each.pairs)), _text(_inline(each.difference, places, signed=True))
         )
     return shown if report.strata else None
+
+
+def _segments(report: Report) -> RenderableType | None:
+    if not report.segments:
+        return None
+    places = say.digits_of(*(each.difference for each in report.segments))
+    shown = _table("where", "pairs>", "difference>", "")
+    for each in report.segments:
+        found = "" if each.found == "unclear" else each.found
+        difference = _inline(each.difference, places, signed=True)
+        cells = (f"{each.property} = {each.value}", say.count(each.pairs), difference, found)
+        shown.add_row(*map(_text, cells))
+    return Group(_text(SEGMENTS, "dim"), shown)
 
 
 def _latency(report: Report) -> RenderableType | None:

@@ -274,6 +274,46 @@ def differences_by_stratum(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """A pair's difference, and the properties of its request."""
+
+    difference: float
+    caller: str
+    alias: str
+    api: str
+    stream: bool
+    request_bytes: int
+    request: bytes | None
+    """None: it is large."""
+    language: str | None
+    """Of the served answer, as the scorer `language` labelled it."""
+
+
+LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
+
+
+def segment_rows(connection: Connection, where: Mapping[str, str], most: int) -> list[SegmentRow]:
+    """The newest pairs of one sequence. where: the columns of its name."""
+    e, size = exchanges.c, func.length(exchanges.c.request)
+    language = (
+        select(func.max(scores.c.label))
+        .where(scores.c.exchange_id == e.id, scores.c.scorer == "language", scores.c.status == "scored")
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            increments.c.difference, e.caller, e.alias, e.api, e.stream, size,
+            case((size <= LARGE_REQUEST, e.request)), language,
+        )
+        .join(exchanges, e.id == increments.c.pair)
+        .where(*(increments.c[key] == value for key, value in where.items()))
+        .order_by(increments.c.place.desc())
+        .limit(most)
+    )  # fmt: skip
+    return [SegmentRow(*row) for row in connection.execute(query)]
+
+
 def widest_differences(
     connection: Connection, where: Mapping[str, str], worst: int, best: int
 ) -> list[tuple[str, float]]:
