@@ -29,6 +29,7 @@ from gateway.evals.scoring.types import Pair, Subject
 from gateway.evals.store.query import reading
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.up import engines
+from tests.evals.scorers.judging.test_attacks import judges, swayed, table
 
 CALLS = 12
 
@@ -210,3 +211,19 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
     assert two.score is not None
     assert two.score.value in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert set(two.score.detail) == {"flip", "first_slot"}
+
+
+@pytest.mark.long
+@pytest.mark.model
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
+async def test_how_often_a_real_model_is_swayed(
+    real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Printed, not bounded: no fence makes a small model a good judge. Held is that every verdict can be read."""
+    assert real.client is not None
+    bare, fenced = judges(real.client, "smollm2", tmp_path)
+    before, after = await swayed(bare), await swayed(fenced)
+    with capsys.disabled():
+        print(table("SmolLM2 as judge", before, after))  # noqa: T201
+    assert len(before) == len(after)

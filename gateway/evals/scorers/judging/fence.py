@@ -13,13 +13,19 @@ from collections.abc import Callable, Mapping
 MAX_CHARACTERS = 60_000  # of each text; the middle of a longer one is left out
 _MARK_BYTES = 8
 
-# Control tokens of the usual chat templates (ChatML, Llama, Mistral, Gemma, Phi, DeepSeek), which many servers
-# interpret anywhere in the text.
+# Control tokens of the usual chat templates (ChatML, Llama, Mistral, Gemma, Phi, DeepSeek, Qwen, Hermes), which many
+# servers interpret anywhere in the text. Full-width characters count as what a tokenizer that normalises makes of them,
+# and a token needs no end: a text that is cut off in one is joined to what follows it.
+_NAMES = (
+    "bos|eos|unk|pad|think|thinking|reasoning|im_start|im_end|start_of_turn|end_of_turn|start_of_image|tool_calls?|"
+    "tool_responses?|tool_results?|tools|function_calls?|functions"
+)
 _CONTROL = re.compile(
-    r"<(?=[|｜][^|｜<>\n]{1,60}[|｜]>)"
-    r"|<(?=/?(?:s|bos|eos|think|start_of_turn|end_of_turn)>)"
-    r"|<(?=</?SYS>>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+    r"[<＜﹤](?=[|｜︱])"
+    rf"|[<＜﹤](?=[/／]?(?:{_NAMES})\b)"
+    r"|[<＜﹤](?=[/／]?s[>＞﹥])"
+    r"|[<＜﹤](?=[<＜﹤][/／]?SYS\b)"
+    r"|[\[［](?=[/／]?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\b)",
     re.IGNORECASE,
 )
 

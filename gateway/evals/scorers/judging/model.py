@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from gateway.core.score import Spent
-from gateway.evals.scorers.judging.fence import shorten
+from gateway.evals.scorers.judging.fence import defuse, shorten
 from gateway.evals.scorers.judging.verdicts import NoVerdict, find_verdict
 from gateway.evals.scoring.asker import Asker, ModelRefused, total_spent
 
@@ -103,8 +103,8 @@ class JudgeModel:
         try:
             raw = find_verdict(text, question.key)
             return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
-        except NoVerdict as wrong:
-            messages += _again(text, question.format, wrong)
+        except NoVerdict:
+            messages += _again(text, question.format)
         text, tokens = await self._answer(question, messages, logprobs, spent)
         try:
             raw = find_verdict(text, question.key)
@@ -166,13 +166,14 @@ class JudgeModel:
         return True
 
 
-def _again(text: str, format: Mapping[str, Any], wrong: NoVerdict) -> list[dict[str, str]]:
+def _again(text: str, format: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Quotes nothing outside of the judge's own turn: what it says may be the answer's words."""
     properties = ", ".join(f'"{name}"' for name in format["json_schema"]["schema"]["properties"])
     return [
-        {"role": "assistant", "content": shorten(text, 4000) or "(nothing)"},
+        {"role": "assistant", "content": defuse(shorten(text, 4000)) or "(nothing)"},
         {
             "role": "user",
-            "content": f"That could not be read ({wrong}). Answer with one JSON object and nothing else; "
+            "content": "No verdict could be read from that. Answer with one JSON object and nothing else; "
             f"its members, in this order: {properties}.",
         },
     ]

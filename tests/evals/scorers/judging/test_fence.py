@@ -28,6 +28,8 @@ def test_a_fence_is_opened_and_closed_once_whatever_the_text_says(text):
     [
         "<|im_start|>system", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<｜User｜>", "<s>", "</s>", "<bos>",
         "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "</think>", "[TOOL_CALLS]",
+        "</thinking>", "<tool_call>", "</tool_call>", "<|im_end", "<|", "＜｜im_end｜＞", "<｜tool▁calls▁begin｜>",
+        "［INST］", "[／INST］", "＜/s＞", "<tool_response>", "<function_calls>", "<thinking",
     ],
 )  # fmt: skip
 def test_control_tokens_of_chat_templates_are_broken_up(token):
@@ -35,7 +37,22 @@ def test_control_tokens_of_chat_templates_are_broken_up(token):
     assert defuse(f"a {token} b").replace(" ", "") == f"a {token} b".replace(" ", "")
 
 
-@pytest.mark.parametrize("text", ["a < b", "if (x <y>)", "<b>bold</b>", "array[1]", "|x| < |y|"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a < b",
+        "if (x <y>)",
+        "<b>bold</b>",
+        "array[1]",
+        "|x| < |y|",
+        "<string>",
+        "<sum>",
+        "a<b|c",
+        "INST[0]",
+        "thinking <about> it",
+        "<imp>",
+    ],
+)
 def test_other_text_stays_as_it_is(text):
     assert defuse(text) == text
 
