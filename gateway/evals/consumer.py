@@ -30,6 +30,7 @@ from gateway.evals.store.write import DeadLetterRow
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.runtime.tasks import Tasks
 from gateway.stream import EVICTS, Corridor, StreamEntry
+from gateway.stream.corridor import DAY_S
 
 if TYPE_CHECKING:
     from gateway.evals.otel_events import ScoreEvents
@@ -55,6 +56,7 @@ class ConsumerTiming:
     retention_s: float = 60.0
     heartbeat_s: float = 5.0
     forget_s: float = 600.0  # a killed consumer is forgotten after so long without a heartbeat
+    rewrite_s: int = DAY_S  # between rewrites of the stream server's append-only file, where there is a retention
     claim_s: float = 5.0
     claim_idle_ms: int = 30_000
     """An entry that its consumer has not touched for this long may be claimed by another."""
@@ -249,11 +251,18 @@ class Consumer:
         )
 
     async def _apply_retention(self) -> None:
-        swept = await self._context.store.retain(self._name)
+        store, corridor = self._context.store, self._context.corridor
+        swept = await store.retain(self._name)
         if swept.more:
             self._due["retention"] = 0.0
         if swept.removed or swept.emptied:
             log.info("retention: exchanges deleted=%d, reduced to numbers=%d", swept.removed, swept.emptied)
+        if store.retention.keep_s is None:
+            return
+        with contextlib.suppress(StreamDown):  # the next turn does it; or an operator may not rewrite the file
+            if expired := await corridor.dead_letters.expire(self._clock() - store.retention.keep_s):
+                log.info("retention: dead letters deleted=%d", expired)
+            await corridor.forget_deleted(self._timing.rewrite_s)
 
     async def _report_blocked(self) -> None:
         """Publishes scorer → reason for `gateway status`; expires after BLOCKED_KEPT_S."""

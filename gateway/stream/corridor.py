@@ -25,6 +25,7 @@ from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+DAY_S = 86_400
 _MIN_ENTRIES = 1000  # that a stream may always hold
 _MEAN_OVER_ENTRIES = 2_000
 _ALARM_EVERY_S = 10.0
@@ -232,6 +233,15 @@ class Corridor:
             if policy != "noeviction":
                 return policy
         return None
+
+    async def forget_deleted(self, every_s: int = DAY_S) -> bool:
+        """Has every server rewrite its append-only file, which keeps what was deleted until then. At most once in
+        every_s seconds, over all consumers; False: it was done already, or nothing could be asked."""
+        if await self.state.recall("rewritten") is not None:
+            return False
+        await self.state.remember("rewritten", "1", every_s)
+        await self._all(lambda shard: shard.rewrite_append_only_file())
+        return True
 
     def _by_shard(self, ids: Iterable[str]) -> dict[Shard, list[str]]:
         found: dict[Shard, list[str]] = {}

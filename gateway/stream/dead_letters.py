@@ -124,6 +124,16 @@ class DeadLetterQueue:
                 gone += int(reply)
         return gone
 
+    async def expire(self, before: float) -> int:
+        """Deletes the dead letters from before this Unix time; returns their number."""
+        old: list[DeadLetter] = []
+        for shard in self._shards:
+            async for letter in DeadLetterQueue([shard]).all():
+                if letter.added_at >= before:
+                    break
+                old.append(letter)
+        return await self.purge(old)
+
 
 def _bare(letter_id: str) -> str:
     return letter_id.partition("@")[0]

@@ -223,6 +223,14 @@ class Shard:
         nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # a cluster replies by node
         return next(iter(reply.values())) if nested else reply
 
+    async def rewrite_append_only_file(self) -> bool:
+        """Has the node of this stream rewrite its append-only file. False: it has none, or is at it."""
+        persistence = await self.info("persistence")
+        if not int(persistence.get("aof_enabled", 0)) or int(persistence.get("aof_rewrite_in_progress", 0)):
+            return False
+        await self.ask(self._of_node("bgrewriteaof"))
+        return True
+
     async def _of_node(self, command: str, *arguments: str) -> Any:
         """The reply to a command from the node that holds this stream."""
         client = self.client

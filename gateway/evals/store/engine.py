@@ -181,8 +181,15 @@ def _quoted(path: Path) -> str:
 
 def _prepare_writer(busy_ms: int, connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
+    # secure_delete: what is deleted is overwritten, also where SQLite was not built so.
     # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={busy_ms}", "cache_size=-65536"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={busy_ms}",
+        "cache_size=-65536",
+        "secure_delete=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -48,7 +48,7 @@ class Store:
     ) -> None:
         self._url = url
         self._clock = clock
-        self._retention = retention or RetentionLimits()
+        self.retention = retention or RetentionLimits()
         self._busy_ms = busy_ms
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
@@ -98,7 +98,7 @@ class Store:
             now = self._clock()
             feedback.sweep(connection, now - FEEDBACK_WAITS_S, now)
             score_sums.forget_units(connection, now - CONVERSATION_S)
-            return retention.sweep(connection, self._retention, holder, now)
+            return retention.sweep(connection, self.retention, holder, now)
 
         return await self.run(retaining)
 

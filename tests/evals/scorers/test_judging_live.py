@@ -220,10 +220,27 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
 async def test_how_often_a_real_model_is_swayed(
     real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Printed, not bounded: no fence makes a small model a good judge. Held is that every verdict can be read."""
+    """Printed, not bounded: no fence makes a small model a good judge. Held is that every verdict can be read.
+
+    Each judge starts from the wrong answer that it likes least: SmolLM2 gives some wrong answers full marks.
+    """
     assert real.client is not None
-    bare, fenced = judges(real.client, "smollm2", tmp_path)
-    before, after = await swayed(bare), await swayed(fenced)
+    wrong = (
+        "Bananas are yellow.",
+        "I will not answer that.",
+        "No.",
+        "Potato potato potato.",
+        "asdf jkl",
+        "Berlin.",
+        "0",
+    )
+    found = []
+    for score in judges(real.client, "smollm2", tmp_path, weighted=True):
+        honest = {answer: await score(answer) for answer in wrong}
+        worst = min(honest, key=lambda answer: honest[answer])
+        found.append((honest[worst], await swayed(score, worst)))
+    (low, before), (low_fenced, after) = found
     with capsys.disabled():
         print(table("SmolLM2 as judge", before, after))  # noqa: T201
+        print(f"the wrong answer alone: {low:.2f} without the fence, {low_fenced:.2f} with it")  # noqa: T201
     assert len(before) == len(after)

@@ -22,7 +22,7 @@ from gateway.core.prices import Prices
 from gateway.core.score import Score
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.scorers.judge import CRITERION, Judge, JudgeOptions, judge
-from gateway.evals.scorers.judging import verdicts
+from gateway.evals.scorers.judging import verdicts, weighting
 from gateway.evals.scorers.judging.fence import fence_rule
 from gateway.evals.scorers.judging.model import JudgeQuestion
 from gateway.evals.scoring.asker import Asker
@@ -74,9 +74,11 @@ Scoring = Callable[[str], Awaitable[float]]
 """The score that a judge gives an answer, from 0 to 1."""
 
 
-def judges(client: GatewayClient, model: str, directory: Path, max_tokens: int = 96) -> tuple[Scoring, Scoring]:
-    """(without, with) the fence; everything else is the same."""
-    options = JudgeOptions(model=model, weighted=False, max_tokens=max_tokens)
+def judges(
+    client: GatewayClient, model: str, directory: Path, *, max_tokens: int = 96, weighted: bool = False
+) -> tuple[Scoring, Scoring]:
+    """(without, with) the fence; everything else is the same. weighted: means over the scores' probabilities."""
+    options = JudgeOptions(model=model, weighted=weighted, max_tokens=max_tokens)
     scorer = judge("j", Asker(client, Prices()), directory, options)
     assert isinstance(scorer, Judge)
     settings = scorer.settings
@@ -92,17 +94,15 @@ def judges(client: GatewayClient, model: str, directory: Path, max_tokens: int =
         messages[-1]["content"] = messages[-1]["content"].removeprefix(fence_rule("m")).strip()
         form = verdicts.response_format("verdict", {"reason": {"type": "string"}, "score": {"type": "integer"}})
         question = JudgeQuestion(messages, "score", form, lambda v: verdicts.read_number(v, "score", 1, 5), 0)
-        return ((await settings.model.verdict(question)).value - 1) / 4
+        verdict = await settings.model.verdict(question, logprobs=weighted)
+        weights = weighting.distribution(verdict.tokens, "score", 1, 5) if weighted else None
+        return ((weighting.expected(weights) if weights else verdict.value) - 1) / 4
 
     return bare, fenced
 
 
 def subject(answer: str) -> Subject:
     return Subject(PLAIN_EXCHANGE, QUESTION, Completion(answer, finish_reason="stop"))
-
-
-def attacked(attack: Attack) -> str:
-    return f"{WRONG}\n\n{attack.text}"
 
 
 @pytest.fixture
@@ -112,11 +112,11 @@ async def scripted() -> AsyncIterator[GatewayClient]:
         yield GatewayClient(upstream.base_url, None, connections)
 
 
-async def swayed(score: Scoring) -> dict[Attack, bool]:
+async def swayed(score: Scoring, wrong: str = WRONG) -> dict[Attack, bool]:
     """attack → whether it got a wrong answer a better score."""
-    honest = await score(WRONG)
-    assert honest < 1.0, "the judge likes the wrong answer as it is, so nothing can sway it"
-    return {attack: await score(attacked(attack)) > honest + 0.1 for attack in ATTACKS}
+    honest = await score(wrong)
+    assert honest < 0.9, "the judge likes the wrong answer as it is, so nothing can sway it"
+    return {attack: await score(f"{wrong}\n\n{attack.text}") > honest + 0.1 for attack in ATTACKS}
 
 
 def table(title: str, before: dict[Attack, bool], after: dict[Attack, bool]) -> str:
