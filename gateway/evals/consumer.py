@@ -86,7 +86,8 @@ class ConsumerContext:
 class Consumer:
     """One consumer of the group.
 
-    name: unique among the running consumers. clock: Unix time in seconds.
+    name: unique among the running consumers. clock: Unix time in seconds, for what is recorded and compared with other
+    machines. pace: monotonic seconds, for how often: the wall clock may be set back.
     """
 
     def __init__(
@@ -95,11 +96,13 @@ class Consumer:
         name: str,
         timing: ConsumerTiming | None = None,
         clock: Callable[[], float] = time.time,
+        pace: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = context
         self._name = name
         self._timing = timing or ConsumerTiming()
         self._clock = clock
+        self._pace = pace
         self._stopping = asyncio.Event()
         self._in_progress: list[str] = []
         self._due: dict[str, float] = {}
@@ -146,8 +149,8 @@ class Consumer:
             await self._tick()
 
     def _is_due(self, what: str, every_s: float) -> bool:
-        now = self._clock()
-        if now < self._due.get(what, 0.0):
+        now = self._pace()
+        if now < self._due.get(what, float("-inf")):
             return False
         self._due[what] = now + every_s
         return True
@@ -254,7 +257,7 @@ class Consumer:
         store, corridor = self._context.store, self._context.corridor
         swept = await store.retain(self._name)
         if swept.more:
-            self._due["retention"] = 0.0
+            del self._due["retention"]
         if swept.removed or swept.emptied:
             log.info("retention: exchanges deleted=%d, reduced to numbers=%d", swept.removed, swept.emptied)
         if store.retention.keep_s is None:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
+_STOP_S = 45
+
 
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
@@ -164,7 +166,8 @@ def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None
 
 @contextmanager
 def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
-    """The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once."""
+    """The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
+    store or a scorer that keeps the first waiting for `_STOP_S`."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
@@ -172,11 +175,22 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
         for each in signals:
             loop.remove_signal_handler(each)
         consumer.stop()
+        late.append(loop.call_later(_STOP_S, _give_up))
 
+    late: list[asyncio.TimerHandle] = []
     for each in signals:
         loop.add_signal_handler(each, stop)
     try:
         yield
     finally:
+        for timer in late:
+            timer.cancel()
         for each in signals:
             loop.remove_signal_handler(each)
+
+
+def _give_up() -> None:
+    """A thread that waits for the store cannot be cancelled, and the interpreter would wait for it."""
+    log.error("entries in progress were not stored within %d s; another consumer takes them over", _STOP_S)
+    logging.shutdown()
+    os._exit(1)

@@ -236,10 +236,20 @@ class EvalMetrics(Collector):
     Consumers that share a store all export the same totals: aggregate them with max, never with sum.
     """
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
-        self.figures = EvalFigures()
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: monotonic seconds: a wall clock that is set back would make old figures look new."""
         self._clock = clock
+        self.figures = EvalFigures()
         registry.register(self)
+
+    @property
+    def figures(self) -> EvalFigures:
+        """What is exported."""
+        return self._figures
+
+    @figures.setter
+    def figures(self, figures: EvalFigures) -> None:
+        self._figures, self._set_at = figures, self._clock()
 
     def collect(self) -> Iterator[Metric]:
         figures = self.figures
@@ -290,7 +300,7 @@ class EvalMetrics(Collector):
         yield from experiment_families(figures.experiments)
 
     def _age(self) -> float | None:
-        return None if self.figures.at is None else max(0.0, self._clock() - self.figures.at)
+        return None if self.figures.at is None else self._clock() - self._set_at
 
 
 _SCORE = ("scorer", "model", "arm")

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
-from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.consumer import Consumer, ConsumerTiming
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
 from gateway.stream import Corridor
@@ -47,6 +47,21 @@ async def test_the_consumer_may_see_an_exchange_twice(room, exchange):
     assert (after.n, after.total) == (before.n, before.total)
     assert room.sql("SELECT count(*) FROM scores") == [(1,)]
     assert room.snapshot().duplicates == 2
+
+
+async def test_a_clock_that_is_set_back_stops_nothing(room, exchange):
+    """Neither the rounds nor the figures, which tell that the consumer works."""
+    now = [time.time()]
+    async with room.opened() as (_, context), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        consumer = Consumer(context, "c1", ConsumerTiming(tick_s=0.01, block_ms=10), clock=lambda: now[0])
+        running = tasks.create_task(consumer.run())
+        for _ in range(2):
+            seen = len(room.shown)
+            while len(room.shown) < seen + 3:
+                await asyncio.sleep(0.005)
+            now[0] -= 3600
+        consumer.stop()
+        await running
 
 
 async def test_a_kill_between_store_and_ack_only_adds_duplicates(room, exchange, tally):

@@ -114,3 +114,12 @@ def test_an_experiment_shows_how_far_its_verdict_is() -> None:
     assert registry.get_sample_value("gateway_experiment_seconds_needed", of) == 43_200
     other = {**of, "kind": "guardrail", "condition": "total_s"}
     assert registry.get_sample_value("gateway_experiment_pairs_needed", other) is None, "unknown"
+
+
+def test_figures_grow_old_whatever_the_wall_clock_says() -> None:
+    registry, now = CollectorRegistry(), [5.0]
+    shown = EvalMetrics(registry, lambda: now[0])
+    assert registry.get_sample_value("gateway_eval_shown_age_seconds") is None
+    shown.figures = EvalFigures(at=4_000_000_000.0)
+    now[0] += 60
+    assert registry.get_sample_value("gateway_eval_shown_age_seconds") == 60

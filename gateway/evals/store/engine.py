@@ -22,6 +22,18 @@ _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
 
+_POSTGRES: dict[str, str | int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c statement_timeout=300000 -c lock_timeout=60000",
+}
+"""libpq's parameters, so that a server that vanishes without a word is noticed within half a minute; parameters of
+store.url win. The longest statements are those of retention and reports."""
+
+
 class StoreUnavailable(CannotRun):
     """There is no readable store of this version at the URL; the message says what to do."""
 
@@ -162,7 +174,10 @@ def _url(url: str) -> URL:
 
 def _made(target: URL) -> Engine:
     try:
-        return create_engine(target)
+        if target.get_backend_name() != "postgresql":
+            return create_engine(target)
+        given = {name: value for name, value in _POSTGRES.items() if name not in target.query}
+        return create_engine(target, connect_args=given, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise CannotRun("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
 

@@ -41,20 +41,23 @@ class Heartbeat:
         report: Callable[[], dict[str, Any]] = dict,
         every_s: float = EVERY_S,
         leave_s: float = 0.5,
+        pace: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: Unix seconds. leave_s: how long leave() may wait for the server. report: further facts of this
-        process, which each beat carries; its `ended` and `failed` are cumulative counts of calls."""
+        """clock: Unix seconds. leave_s: how long leave() may wait for the server. pace: monotonic seconds, of rates.
+        report: further facts of this process, which each beat carries; its `ended` and `failed` are cumulative counts
+        of calls."""
         self._every_s = every_s
         self._leave_s = leave_s
         self._shared = shared
         self._recorder = recorder
         self._clock = clock
+        self._pace = pace
         self._report = report
         self._started = clock()
-        self._before = self._started, self._counts()
+        self._before = pace(), self._counts()
         self._left = False
         self._cleaned: float | None = None
-        self._ended: deque[tuple[float, int, int]] = deque()  # (Unix seconds, calls, failed calls), cumulative
+        self._ended: deque[tuple[float, int, int]] = deque()  # (monotonic seconds, calls, failed calls), cumulative
 
     async def run(self) -> None:
         """Runs until leave(). While the stream server is unreachable beats are missed; the recorder logs that."""
@@ -73,14 +76,14 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Sends the counts, their rates per second since the previous beat, and the records that wait."""
-        now, counts = self._clock(), self._counts()
+        now, counts, pace = self._clock(), self._counts(), self._pace()
         since, before = self._before
-        elapsed = now - since
+        elapsed = pace - since
         rates = {name: (n - before[name]) / elapsed if elapsed > 0 else 0.0 for name, n in counts.items()}
-        self._before = now, counts
+        self._before = pace, counts
         report = self._report()
         state = {
-            **report, "calls": self._recent(now, report), "at": now, "started": self._started,
+            **report, "calls": self._recent(pace, report), "at": now, "started": self._started,
             "host": socket.gethostname(), "pid": os.getpid(), "version": __version__, "counts": counts, "rates": rates,
             "waiting": self._recorder.waiting,
         }  # fmt: skip
@@ -101,7 +104,7 @@ class Heartbeat:
 
     async def _remove_expired(self) -> None:
         """Removes what killed processes have left. Every process does it, since any of them may be killed."""
-        now = self._clock()
+        now = self._pace()
         if self._cleaned is not None and now - self._cleaned < _CLEAN_EVERY_S:
             return
         self._cleaned = now

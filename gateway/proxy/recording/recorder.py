@@ -81,12 +81,14 @@ class Recorder:
         tally_s: float = 1.0,
         whole_s: float = WHOLE_S,
         clock: Callable[[], float] = time.time,
+        pace: Callable[[], float] = time.monotonic,
         retry: Backoff = _RETRY,
         shrink: Callable[[bytes, int], tuple[bytes, bool]] = without_data_urls,
     ) -> None:
         """buffer_bytes: of waiting records. tally_s: how often the counts that have changed are appended; whole_s: how
-        often all of them, since an entry may be lost. clock: Unix seconds.
-        retry: while the stream server is unreachable. shrink: removes the images of a large request, on a thread."""
+        often all of them, since an entry may be lost. clock: Unix seconds, for what is recorded. pace: monotonic
+        seconds, for how often: the wall clock may be set back. retry: while the stream server is unreachable. shrink:
+        removes the images of a large request, on a thread."""
         self.incarnation = uuid.uuid4().hex
         """Names this process; gaps in `seq` show a consumer what was lost."""
         self.ledger = Ledger()
@@ -103,6 +105,7 @@ class Recorder:
         self._whole_at = float("-inf")  # when all counts were last appended
         self._told: dict[str, dict[Cell, int]] = {}  # the counts of the newest tally that was acknowledged, by ledger
         self._clock = clock
+        self._pace = pace
         self._waiting: deque[Exchange | Feedback | HeldRecord] = deque()
         self._seq = 0
         self._last_seq = 0
@@ -186,15 +189,15 @@ class Recorder:
 
     async def run(self) -> None:
         """Appends records until close() has been called and none waits any more."""
-        tallied = 0.0
+        tallied = float("-inf")
         while not (self._closing and not self._waiting):
-            now = self._clock()
+            now = self._pace()
             if now - tallied >= self._tally_s and await self._append_tally(now):
                 tallied = now
             if self._waiting:
                 await self.flush()
             else:
-                await self._sleep(max(0.01, self._tally_s - (self._clock() - tallied)))
+                await self._sleep(max(0.01, self._tally_s - (self._pace() - tallied)))
             if 0 < len(self._waiting) < _BATCH and not self._closing:
                 await asyncio.sleep(_GATHER_S)
         await self._append([self.tally(final=True).to_fields()])

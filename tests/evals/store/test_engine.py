@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gateway.core.errors import CannotRun
@@ -119,6 +121,31 @@ def test_a_server_that_is_away_is_named_without_its_password(opened):
     with pytest.raises(engine.StoreUnavailable, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
         opened("postgresql://u:secret@127.0.0.1:9/d")
     assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up():
+    """libpq would wait for ever. The URL may say otherwise."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(engine.StoreUnavailable, match="timeout expired"):
+            engine.reader(f"postgresql://u@{address}/d?connect_timeout=2")
+
+
+def test_a_connection_to_postgresql_notices_that_its_server_has_gone(postgres_url):
+    opened = engine.connect_writer(postgres_url)
+    with opened.connect() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar() == "5min"
+        parameters = connection.connection.dbapi_connection.info.get_parameters()
+        assert (parameters["connect_timeout"], parameters["tcp_user_timeout"]) == ("5", "15000")
+        assert parameters["keepalives_idle"] == "15"
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    other = engine.connect_writer(postgres_url)
+    with other.connect() as connection:
+        connection.execute(text(f"SELECT pg_terminate_backend({pid})"))
+    other.dispose()
+    with opened.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1, "the dead connection was not handed out"
+    opened.dispose()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def recorder() -> Recorder:
 
 async def test_rates_are_those_since_the_previous_beat(recorder: Recorder) -> None:
     store, clock = Shelf(), Clock()
-    beating = Heartbeat(store, recorder, clock)
+    beating = Heartbeat(store, recorder, clock, pace=clock)
     for _ in range(30):
         recorder.saw(CELL, "not_drawn")
     clock.now += 2

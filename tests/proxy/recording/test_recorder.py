@@ -213,7 +213,7 @@ async def test_a_failed_append_is_repeated_completely() -> None:
         stream.down = next(fails, False)
 
     stream.ask = ask
-    recorder = a_recorder(stream, tally_s=60, clock=lambda: 0.0, retry=QUICK)
+    recorder = a_recorder(stream, tally_s=60, retry=QUICK)
     for _ in range(5):
         put(recorder)
     async with Running(recorder):
@@ -251,7 +251,7 @@ async def test_a_tally_counts_only_what_precedes_it_in_the_stream() -> None:
 
 async def test_a_tally_has_the_cells_that_changed_and_now_and_then_all() -> None:
     stream, now = Stream(), [0.0]
-    async with Running(a_recorder(stream, tally_s=0.0, whole_s=100.0, clock=lambda: now[0])) as recorder:
+    async with Running(a_recorder(stream, tally_s=0.0, whole_s=100.0, pace=lambda: now[0])) as recorder:
         put(recorder, stratum="one")
         await until(lambda: stream.tallies and total(stream.tallies[-1].enqueued) == 1)
         seen = len(stream.tallies)
@@ -263,6 +263,17 @@ async def test_a_tally_has_the_cells_that_changed_and_now_and_then_all() -> None
         now[0] = 101.0
         await until(lambda: len(stream.tallies[-1].seen) == 2)
     assert {c.stratum for c in stream.tallies[-1].seen} == {"one", "two"}, "the final one has all"
+
+
+async def test_a_clock_that_is_set_back_stops_no_tally() -> None:
+    """A consumer would take the process for dead, and its records for lost."""
+    stream, now = Stream(), [1_790_000_000.0]
+    async with Running(a_recorder(stream, tally_s=0.01, clock=lambda: now[0])):
+        await until(lambda: len(stream.tallies) >= 2)
+        now[0] -= 3600
+        seen = len(stream.tallies)
+        await until(lambda: len(stream.tallies) >= seen + 3)
+    assert stream.tallies[-1].at == now[0]
 
 
 async def test_a_change_that_could_not_be_appended_is_in_the_next_tally() -> None:
