@@ -19,6 +19,7 @@ from gateway.evals.statistics.state import State, dump, load
 
 _MOST = 0.95
 BETS = np.geomspace(1 / 64, _MOST, 13)  # lambda; dense where few failures are expected
+WEIGHTS = 1.25 ** np.arange(13) / (1.25 ** np.arange(13)).sum()  # of the mixture; more on bets against rare failures
 _TOLERANCE = 1e-6  # of a bound
 
 
@@ -26,7 +27,7 @@ _TOLERANCE = 1e-6  # of a bound
 class RareDifference:
     """Two one-sided confidence sequences, alpha / 2 each, for the mean of d.
 
-    Without any failure the upper bound falls below m after about 6.4 / m pairs at alpha = 0.05. Exact for independent
+    Without any failure the upper bound falls below m after about 5.4 / m pairs at alpha = 0.05. Exact for independent
     pairs whose mean does not change; under drift it excludes m only if the mean was below m at some time.
     """
 
@@ -79,14 +80,14 @@ class RareDifference:
 
 
 def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:
-    """ln of the mean over lambda of (1 + lambda (m - 1))^more (1 + lambda m)^same (1 + lambda (m + 1))^fewer."""
+    """ln of the mixture over lambda of (1 + lambda (m - 1))^more (1 + lambda m)^same (1 + lambda (m + 1))^fewer."""
     if not n:
         return 0.0
     bets = np.minimum(BETS, _MOST / (1.0 - m)) if m < 0 else BETS  # no bet may lose everything
     terms = [(more, m - 1.0), (n - more - fewer, m), (fewer, m + 1.0)]
     logs = sum((count * np.log1p(bets * step) for count, step in terms if count), np.zeros(bets.size))
     top = float(logs.max())
-    return top + math.log(float(np.exp(logs - top).mean()))
+    return top + math.log(float(WEIGHTS @ np.exp(logs - top)))
 
 
 def _bound(n: int, more: int, fewer: int, mean: float, least: float) -> float:

@@ -31,7 +31,7 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 QUALITY, FAILED, FAILED_ALONE = Metric("quality", "score"), Metric("error_rate", "failed"), Metric(ALONE, "failed")
-BETS = np.geomspace(1 / 64, 0.95, 13)  # of RareDifference
+BETS, WEIGHTS = np.geomspace(1 / 64, 0.95, 13), 1.25 ** np.arange(13)  # of RareDifference
 Z = NormalDist().inv_cdf
 
 
@@ -132,8 +132,8 @@ def pairs_without(rule: SequenceRule, margin: float, most: int) -> Counts:
 def shown_by_repeats(rule: SequenceRule, margin: float, n: Counts, candidate: Counts, control: Counts) -> Flags:
     """Whether n pairs of candidate and repeat show the same. candidate, control: pairs in which it failed alone."""
     terms = ((candidate, margin - 1), (n - candidate - control, margin), (control, margin + 1))
-    logs = sum(count[..., None] * np.log1p(BETS * step) for count, step in terms)
-    return np.asarray(np.logaddexp.reduce(logs, axis=-1) - math.log(BETS.size) >= math.log(2 / rule.alpha))
+    logs = sum(count[..., None] * np.log1p(BETS * step) for count, step in terms) + np.log(WEIGHTS / WEIGHTS.sum())
+    return np.asarray(np.logaddexp.reduce(logs, axis=-1) >= math.log(2 / rule.alpha))
 
 
 def first(claimed: Flags) -> Values:
@@ -253,7 +253,9 @@ def check_prices(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
             assert min(right) > 0.75
             assert once <= 1.15
             assert more <= 0.75
-            assert twice <= (0.5 if margin == 0.02 else 0.65), "152 pairs without a failure show a rate below 5 %"
+            assert twice <= (0.5 if margin == 0.02 else 0.56), (
+                "113 pairs without a failure show a rate below 5 %, 160 with one"
+            )
 
 
 def test_a_verdict_has_its_price(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.statistics.rare import BETS, RareDifference
+from gateway.evals.statistics.rare import BETS, WEIGHTS, RareDifference
 
 
 def after(**counts: int) -> RareDifference:
@@ -79,7 +79,7 @@ def test_a_worse_candidate_passes_at_most_as_often_as_allowed(rate: float) -> No
         d = (rng.random((100, n)) < rate + margin).astype(int) - (rng.random((100, n)) < rate)
         more, fewer = np.cumsum(d == 1, axis=1), np.cumsum(d == -1, axis=1)
         same = np.arange(1, n + 1) - more - fewer
-        evidence = np.mean(
+        evidence = np.average(
             [
                 np.exp(
                     more * np.log1p(b * (margin - 1)) + same * np.log1p(b * margin) + fewer * np.log1p(b * (margin + 1))
@@ -87,6 +87,7 @@ def test_a_worse_candidate_passes_at_most_as_often_as_allowed(rate: float) -> No
                 for b in BETS
             ],
             axis=0,
+            weights=WEIGHTS,
         )
         passed += int((evidence >= 40).any(axis=1).sum())
     assert passed / runs <= 0.025 + 5 * math.sqrt(0.025 * 0.975 / runs)
