@@ -26,6 +26,7 @@ from redis.exceptions import (
     ResponseError,
     SlotNotCoveredError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.core.errors import StreamDown
 
@@ -140,8 +141,11 @@ _SOCKET: dict[str, Any] = {
 
 
 def _once() -> Retry:
-    """One immediate retry, which reopens an idle connection that the server has closed. Callers retry other errors."""
-    return Retry(NoBackoff(), 1)
+    """One immediate retry, which reopens an idle connection that the server has closed. Callers retry other errors.
+
+    Nothing is repeated after a timeout: a reply that came too late may have held entries, which are delivered once.
+    """
+    return Retry(NoBackoff(), 1, (RedisConnectionError,))
 
 
 def _credentials(address: ServerAddress | None, access: Credentials) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from gateway.stream.types import (
     text,
 )
 
+_MOST_AT_ONCE = 1024  # a read of fewer may grow again
+
 # KEYS: the stream. ARGV: the number of fields of an entry, their names, each entry's values. An error is returned
 # unchanged and ends the script: by its first word redis-py recognizes that a primary has become a replica.
 _APPEND = """
@@ -53,6 +55,8 @@ class Shard:
         self.trimmed_key = f"{name}:trimmed"
         self.mark = mark
         self.client = client
+        self._most: int | None = None  # entries of a read, after a reply that took too long; None: as many as asked for
+        self._lost_after: str | None = None  # entries beyond this id may have been delivered in a reply that was lost
 
     async def append(self, entries: Sequence[Fields]) -> int:
         """Appends all entries, in order, and returns the stream's length. Entries with equal fields share a round trip.
@@ -112,9 +116,33 @@ class Shard:
             return
 
     async def read(self, consumer: str, count: int, block_ms: int | None) -> list[StreamEntry]:
-        """New entries for this consumer; [] if none arrived within block_ms (below 1000; None: does not wait)."""
-        reply = await self.ask(self.client.xreadgroup(GROUP, consumer, {self.key: ">"}, count=count, block=block_ms))
-        return [StreamEntry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
+        """New entries for this consumer; [] if none arrived within block_ms (below 1000; None: does not wait).
+
+        A reply that fails may have delivered entries. The next reads therefore ask for those first, and for fewer at
+        once, as the reply may have been too large for the time that one may take.
+        """
+        if self._lost_after is not None:
+            entries = await self._read_from(self._lost_after, consumer, count, None)
+            self._lost_after = entries[-1].id.removesuffix(self.mark) if entries else None
+            if entries:
+                return entries
+        return await self._read_from(">", consumer, count, block_ms)
+
+    async def _read_from(self, start: str, consumer: str, count: int, block_ms: int | None) -> list[StreamEntry]:
+        """start: ">" for entries that nobody has had; an id for those that this consumer has had beyond it."""
+        count = min(count, self._most or count)
+        try:
+            reply = await self.ask(
+                self.client.xreadgroup(GROUP, consumer, {self.key: start}, count=count, block=block_ms)
+            )
+        except StreamDown:
+            self._lost_after = "0-0" if start == ">" else start
+            self._most = max(1, count // 4)
+            raise
+        entries = [StreamEntry(text(i) + self.mark, fields) for i, fields in of_stream(reply)]
+        if self._most is not None and len(entries) == count:
+            self._most = None if 2 * self._most > _MOST_AT_ONCE else 2 * self._most
+        return entries
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
         """As Corridor.claim()."""

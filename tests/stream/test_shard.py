@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.core.errors import StreamDown
 from gateway.stream import Corridor
 from gateway.stream.shard import unread_of
 from gateway.stream.types import order
@@ -177,3 +182,55 @@ async def test_an_evicting_policy_is_known(stream_server):
     await corridor.client.config_set("maxmemory-policy", "allkeys-lru")
     assert await corridor.evicting() == "allkeys-lru"
     await corridor.aclose()
+
+
+@contextlib.asynccontextmanager
+async def slow_line(socket_path: Path, bytes_per_s: float) -> AsyncIterator[str]:
+    """The URL of the server behind a line that carries its replies at this rate."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(socket_path)
+
+        async def replies() -> None:
+            while data := await server_reader.read(16_384):
+                writer.write(data)
+                await asyncio.sleep(len(data) / bytes_per_s)
+                await writer.drain()
+
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.TaskGroup() as group:
+                back = group.create_task(replies())
+                while data := await reader.read(65_536):
+                    server_writer.write(data)
+                back.cancel()
+        for each in (server_writer, writer):
+            each.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    finally:
+        server.close()
+
+
+async def test_a_reply_that_takes_too_long_loses_no_entry(shared_stream_server: Any, stream_name: str) -> None:
+    """24 entries of 60 KB at 1 MB/s: the whole takes 1.4 s, and a reply may take one."""
+    here = Corridor(shared_stream_server.url, stream_name)
+    await here.join()
+    await here.append([{b"data": b"x" * 60_000, b"n": b"%d" % i} for i in range(24)])
+    found: list[bytes] = []
+    async with slow_line(shared_stream_server.socket, 1e6) as url, asyncio.timeout(50):
+        there = Corridor(url, stream_name)
+        failures = 0
+        while len(found) < 24:
+            try:
+                entries = await there.read("c1", 64, 100)
+            except StreamDown:
+                failures += 1
+                continue
+            found += [entry.fields[b"n"] for entry in entries]
+            await there.ack([entry.id for entry in entries])
+        await there.aclose()
+    assert failures, "otherwise the line was not slow"
+    assert found == [b"%d" % i for i in range(24)], "each once and in order, without a claim"
+    await here.aclose()
