@@ -160,24 +160,20 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
         "upstreams": {"cool": engine("control"), "warm": engine("candidate")},
         "models": {"chat": {"targets": [{"upstream": "cool", "model": "smollm2"}]}},
         "scorers": {
-            "right": {
+            "right_answer": {
                 "use": "grader",
                 "grader": {
-                    "type": "string_check", "name": "right", "input": "{{sample.output_text}}",
+                    "type": "string_check", "name": "right_answer", "input": "{{sample.output_text}}",
                     "reference": "{{item.reference}}", "operation": "ilike",
                 }
             },
             "repetition": {}, "refusal": {}, "truncation": {}, "length": {}, "edit_distance": {},
         },
-        "prices": {
-            "as_of": "2026-11-01",
-            "models": {"cool/smollm2": {"input": 0.1, "output": 0.4}, "warm/smollm2": {"input": 0.05, "output": 0.1}}
-        },
         "experiments": {
             "swap": {
                 "model": "chat", "control": {"upstream": "cool", "model": "smollm2"},
                 "candidate": {"upstream": "warm", "model": "smollm2"}, "shadow": 1.0, 
-                "primary": "right", "margin": 0.05, "guardrails": {"error_rate": 0.2, "refusal": 0.2},
+                "primary": "right_answer", "margin": 0.05, "guardrails": {"error_rate": 0.2, "refusal": 0.2},
                 "strata": ["stream"], "budget": {"concurrency": 512}, "gate": {"latency": False, "load": None},
                 "start": "manual",
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
+from gateway.evals.reports.charts import TrailPoint
 from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
 from gateway.evals.reports.experiment.presentation import sharing
 from gateway.evals.store.experiments import queries
@@ -271,9 +273,20 @@ def _corrected_by_labels(connection: Reading, plan: StoredPlan, candidate: str, 
 
 
 def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:
-    """The trails of the primary and the guardrails."""
-    shown = [c.metric for c in found.metrics if c.role != "other" and c.metric in found.names]
-    return tuple(IntervalTrail(metric, tuple(trail(connection, found.names[metric]))) for metric in shown)
+    """The trails of the primary and the guardrails. Only some points are stored; the last one is as of now."""
+    shown = [c for c in found.metrics if c.role != "other" and c.metric in found.names]
+    return tuple(IntervalTrail(c.metric, (*_earlier(connection, found, c), *_now(c))) for c in shown)
+
+
+def _earlier(connection: Reading, found: Finding, c: Comparison) -> list[TrailPoint]:
+    return [point for point in trail(connection, found.names[c.metric]) if point[0] < c.pairs]
+
+
+def _now(c: Comparison) -> tuple[TrailPoint, ...]:
+    e = c.difference
+    if e.value is None:
+        return ()
+    return ((c.pairs, e.value, -math.inf if e.low is None else e.low, math.inf if e.high is None else e.high),)
 
 
 def _likeness(look: SequenceStates, candidate: str) -> tuple[SimilarityTest, ...]:

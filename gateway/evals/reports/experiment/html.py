@@ -117,11 +117,18 @@ def _header(report: Report) -> dict[str, Any]:
         "badge": f"{SIGNS[state]} {VERDICTS[report.verdict]}",
         "headline": headline(report).replace(" … ", "\u00a0…\u00a0"),
         "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if headline(report) != report.sentence else "",
+        "reasons": [reason for reason in report.reasons if not _repeats(reason, headline(report))],
         "cautions": report.cautions,
         "next": _next(report),
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
+
+
+def _repeats(reason: str, said: str) -> bool:
+    """Whether the numbers of a reason are in the headline."""
+    numbers = reason.partition("(")[2].removesuffix(")")
+    return bool(numbers) and numbers in said
 
 
 def _next(report: Report) -> dict[str, Any] | None:

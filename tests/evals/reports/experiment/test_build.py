@@ -174,6 +174,21 @@ def test_a_metric_where_more_is_better_stays_as_it_is(compared):
     assert (c.better, c.a.value, c.b.value) == ("higher", pytest.approx(0.7), pytest.approx(0.9))
 
 
+def test_the_course_ends_with_the_interval_of_now(compared, simulation):
+    one = simulation.seen(0.5)
+    compared.add(
+        simulation.a_pair(30 + i, one, candidate=one, repeat=one) for i in range(3)
+    )  # no point is stored at 33
+    with compared.engine.connect() as connection:
+        made = report_of(connection, "swap")
+    assert made.primary is not None
+    course = next(each for each in made.trails if each.metric == made.primary.metric)
+    e = made.primary.difference
+    assert course.points[-1] == (made.primary.pairs, e.value, e.low, e.high)
+    counts = [point[0] for point in course.points]
+    assert counts == sorted(set(counts))
+
+
 def test_a_judge_without_labels_is_a_caution(compared):
     scored(compared, kind="llm")
     with compared.engine.connect() as connection:

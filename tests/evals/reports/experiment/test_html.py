@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_a_hold_gives_its_reasons(report, read):
     assert page.one("h1").text == f"Undecided: {report('hold').progress.sentence}. Hold."
     assert page.one("ul", "cautions").one("li").text == f"Caution: {report('hold').cautions[0]}"
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
+
+
+def test_a_reason_that_the_headline_states_is_not_repeated(report, read):
+    made = report()
+    numbers = "(difference −0.266, interval −0.478 … −0.054, 94 pairs)"
+    same = f"right: worse by more than 0.05 {numbers}"
+    said = replace(
+        made, verdict="reject", progress=None, reasons=(same, "refusal: worse by more than 0.02 (difference −0.1)"),
+        sentence=f"Switching chat from a/b to c/d: worse by more than 0.05 on right {numbers}. Reject.",
+    )  # fmt: skip
+    (shown,) = read(to_html(said)).all("ul", "reasons")[0].all("li")
+    assert shown.text.startswith("refusal: ")
 
 
 def test_a_hold_shows_what_is_left_and_what_would_shorten_it(report, read):
