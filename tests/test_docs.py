@@ -27,7 +27,7 @@ from gateway.cli import app
 from gateway.config import loading
 from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
-from gateway.up.up import free_port
+from gateway.up.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
