@@ -17,8 +17,9 @@ from gateway.core.horizon import FEWEST_REPEATS, guarded, planned_pairs
 from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.evals.experiments.findings import FALLBACK, SequenceStates
+from gateway.evals.experiments.gates import NEGLIGIBLE
 from gateway.evals.experiments.latency_difference import P95
-from gateway.evals.experiments.metrics import ALONE, MEASURES, Metric, Source, counts_alone
+from gateway.evals.experiments.metrics import ALONE, JUDGED, LOST, MEASURES, Metric, Source, counts_alone
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Role
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
@@ -32,6 +33,7 @@ FAILURES = ("error_rate", "completion")
 GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
+LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
 _SOURCES: dict[str, Source] = {"error_rate": "failed", "completion": "completed"}
 
 
@@ -207,8 +209,8 @@ def _candidate(known: _Known, arm: str) -> list[Power]:
     plan = known.plan
     names = ([plan.primary] if plan.primary else []) + [g.metric for g in plan.guardrails]
     found = [_power(known, arm, name) for name in names]
-    gate = _gate(known, arm)
-    return [*found, gate] if gate else found
+    gates = (_gate(known, arm), *(_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES))
+    return [*found, *(gate for gate in gates if gate is not None)]
 
 
 def _power(known: _Known, arm: str, metric: str) -> Power:
@@ -249,6 +251,25 @@ def _gate(known: _Known, arm: str) -> Power | None:
     total = total if share and (plan.aa == "alarm" or variance is not None) else None
     pairs = None if total is None else math.ceil(total / share)
     return Power(AA, margin, variance, basis, have, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
+    """A gate on lost records or failed judgements: pairs until both arms are shown to lose about equally often.
+
+    None: nothing was lost so far, or so little that it cannot change a verdict.
+    """
+    sequence, margin = known.sequence(arm, metric), known.plan.margin or FALLBACK
+    if sequence is None or sequence.n < MIN_PAIRS:
+        return None
+    lost = ((sequence.arm("a").value or 0.0) + (sequence.arm("b").value or 0.0)) / 2
+    if lost <= NEGLIGIBLE * margin:
+        return None
+    variance = sequence.moments.variance()
+    total = needed(sequence.rule, variance, margin)
+    share = known.per_pair(metric, sequence.n, needs_repeat(known.plan, "error_rate", None))
+    pairs = None if total is None or not share else math.ceil(total / share)
+    basis = f"{lost:.1%} lost on each arm so far, {sequence.n} pairs"
+    return Power(name, margin, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
 
 
 def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.plan import Plan
+from gateway.evals.experiments.metrics import ArmObservation, StoredScore
 from gateway.evals.experiments.power import EFFECTS, Power, PowerForecast, Terms, forecast, needed
 from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -110,3 +111,32 @@ def test_every_candidate_is_counted(simulation: Any) -> None:
 
     assert {each.candidate for each in found.metrics} == {"x", "y"}
     assert found.prices[0].paid_calls == -(-found.prices[0].pairs * 5 // 2)
+
+
+def test_the_gates_on_losses_and_judges_are_priced_once_something_is_lost(
+    begin_experiment: Any, simulation: Any
+) -> None:
+    """A twentieth of the judgements fails on each arm; below a share that cannot matter, nothing is asked for."""
+    rng, quiet, failing = random.Random(4), begin_experiment(), begin_experiment()
+
+    def judged(failed: bool) -> Any:
+        scores = {simulation.JUDGE: StoredScore("error" if failed else "scored", None if failed else 0.5, 0.5)}
+        return ArmObservation("ok", "x", scores=scores)
+
+    for experiment, share in ((quiet, 0.0), (failing, 0.05)):
+        pairs = []
+        for i in range(200):
+            control, candidate = (judged(i > 5 and rng.random() < share) for _ in range(2))
+            pairs.append(simulation.a_pair(i, control, candidate=candidate, repeat=judged(False)))
+        experiment.add(pairs)
+    found = []
+    for experiment in (quiet, failing):
+        with experiment.engine.connect() as connection:
+            found.append({p.metric: p for p in forecast(connection, stored(experiment.plan)).metrics})
+    assert "judge" not in found[0]
+    judge = found[1]["judge"]
+    assert (judge.role, judge.margin, judge.have) == ("gate", 0.1, 200)
+    assert "lost on each arm so far, 200 pairs" in judge.basis
+    assert judge.needed is not None
+    assert 20 < judge.needed < 1000
+    assert judge.pairs == (judge.needed,) * 3
