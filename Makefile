@@ -8,6 +8,7 @@
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
+# make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
 #
@@ -38,7 +39,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long test-real bench bench-peers lint docs clean
+.PHONY: up test test-long test-real bench bench-peers lint docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
@@ -96,6 +97,36 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "the site is in build/docs: open build/docs/README.html"
+
+# What a deployment installs, without the tools of tests: an environment of its own. pip-audit needs the network.
+AUDIT := build/audit
+audit:
+	@command -v $(PYTHON) >/dev/null
+	@mkdir -p build
+	@echo "installing the package and its extras in $(AUDIT)"
+	@$(MAKE) --no-print-directory $(AUDIT)/.installed
+	@$(AUDIT)/tools/bin/cyclonedx-py environment $(AUDIT)/app/bin/python --pyproject pyproject.toml --of JSON -o build/sbom.json
+	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) components"
+	@$(AUDIT)/tools/bin/python -m pip_audit --path "$$($(AUDIT)/app/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		--progress-spinner off || { code=$$?; \
+		$(AUDIT)/tools/bin/python -c "import urllib.request as u; u.urlopen('https://pypi.org/pypi/pip/json', timeout=5)" 2>/dev/null \
+		&& exit $$code || echo "no database of vulnerabilities could be reached: only the SBOM was written" >&2; }
+
+$(AUDIT)/.installed: pyproject.toml
+	@rm -rf $(AUDIT)
+	@$(MAKE) --no-print-directory $(AUDIT)/app/.made VENV=$(AUDIT)/app
+	@$(MAKE) --no-print-directory $(AUDIT)/tools/.made VENV=$(AUDIT)/tools
+	@$(MAKE) --no-print-directory audit-installed
+	@touch $@
+
+.PHONY: audit-installed
+audit-installed:
+	@$(MAKE) --no-print-directory into VENV=$(AUDIT)/app WHAT='".[postgres,language,redaction,otel,parquet]"'
+	@$(MAKE) --no-print-directory into VENV=$(AUDIT)/tools WHAT='"cyclonedx-bom>=7,<8" "pip-audit>=2.9,<3"'
+
+.PHONY: into
+into:
+	@$(INSTALL) $(WHAT)
 
 clean:
 	rm -rf $(VENV) .peers .real .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -293,3 +293,14 @@ def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | No
             assert output == shown.text, "what the page shows is what it prints"
         else:
             assert "token" in output, block
+
+
+def test_every_promise_of_the_security_page_names_tests_that_there_are() -> None:
+    page = (DOCS / "security.md").read_text()
+    named = set(re.findall(r"`(tests/[\w/.]+)`", page))
+    assert len(named) > 30
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+    promises = [line for line in page.partition("## What is not promised")[0].splitlines() if line.startswith("| ")]
+    rows = [line for line in promises if "tested in" not in line]
+    assert [row for row in rows if "`tests/" not in row] == [], "a promise without a test"
+    assert all(f"LLM{n:02d} " in page for n in range(1, 11))

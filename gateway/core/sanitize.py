@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 
-# Control characters except tab and line feed; marks that change the direction of text; lone surrogates, which cannot
-# be encoded.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters except tab and line feed; marks that change the direction of text; tag characters, which nobody
+# sees; lone surrogates, which cannot be encoded.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _FORMULA = frozenset("=+-@\t\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
 
 
@@ -33,7 +35,13 @@ def to_json(value: Any, *, indent: bool = True) -> str:
     Bytes are decoded as UTF-8, with replacement characters for invalid ones.
     """
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None, default=_text).decode()
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """As JSON writes a character: characters above U+FFFF as a pair of surrogates."""
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from gateway.core.sanitize import cell, plain, to_json
         ("a\r\nb\tc\x7f", "a\nb\tc"),
         ("\u202eevil\u2066", "evil"),
         ("a\ud800b", "ab"),
+        ("\u061cright\U000e0041\U000e007f", "right"),
         ("Grüße, 世界 🎉", "Grüße, 世界 🎉"),
     ],
 )

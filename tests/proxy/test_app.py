@@ -325,3 +325,14 @@ async def test_a_full_recorder_drops_the_newest_and_counts_it(
     assert sum(c.n for c in tally.sampled) == 10
     assert sum(c.n for c in tally.dropped if c.reason == "buffer_full") == dropped
     assert tally.last_seq == len(kept)
+
+
+async def test_a_refused_credential_is_not_repeated_to_the_client(start: Any, configured: Any, upstream: Any) -> None:
+    config = configured(upstream)
+    config["upstreams"]["u0"]["api_key"] = "sk-of-the-gateway"
+    gateway = await start(config)
+    upstream.answers(403, b'{"error": {"message": "bad key sk-of-the-gateway", "type": "forbidden"}}')
+    reply = await gateway.chat()
+    assert reply.status_code == 403
+    assert "sk-of-the-gateway" not in reply.text
+    assert "bad key [key]" in reply.text

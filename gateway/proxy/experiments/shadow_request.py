@@ -15,7 +15,16 @@ _LAST = b"100"  # vLLM serves lower numbers first
 # A cache on the way could repeat the first answer; this tells it not to (RFC 9111, section 5.2.1.4).
 _FRESH = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
 # State that an upstream keeps, or work that it does besides answering: a second request would do it twice.
-_STATE = ("store", "previous_response_id", "conversation", "background", "plugins", "search_parameters")
+_STATE = (
+    "store",
+    "previous_response_id",
+    "conversation",
+    "background",
+    "plugins",
+    "search_parameters",
+    "mcp_servers",
+    "container",
+)
 _CLIENT_TOOLS = ("function", "custom")  # the client runs them; a shadow's tool calls are never run
 
 

@@ -361,5 +361,7 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
     body = await replies.read(reply, _MAX_ERROR_BYTES)
     if body is None:
         return Failure("error", f"HTTP {reply.status} with an endless body", status=reply.status)
+    if key := target_state.upstream.config.api_key:
+        body = body.replace(key.encode(), b"[key]")  # some servers repeat the credential that they refuse
     body = target_state.upstream.dialect.error(call, reply.status, body)
     return of_status(reply.status, for_client(reply.headers), body)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -49,13 +51,29 @@ def read_call(
     client_id = sane_id(headers.get(b"x-request-id"))
     path, query = request.path.removeprefix(b"/v1"), request.query
     if query:
+        _check_query(query)
         path = path + b"?" + query
     forwarded = for_upstream(request.headers, client_id)
+    if b"idempotency-key" in headers:
+        forwarded = [(n, _of_caller(v, caller) if n == b"idempotency-key" else v) for n, v in forwarded]
     conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))
     return Call(  # positional: keywords would cost a tenth of this function
         new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
         forwarded, client_id, conversation, _reference(headers), user, upload,
     )  # fmt: skip
+
+
+def _of_caller(idempotency_key: bytes, caller: Caller) -> bytes:
+    """The key in a namespace of the caller: all callers share the upstream's account, and one must not get the answer
+    that another one has asked for."""
+    return sha256(caller.name.encode() + b"\0" + idempotency_key).hexdigest().encode()
+
+
+def _check_query(query: bytes) -> None:
+    """Refuses a model in the query, which some upstreams prefer to the body's: keys[].models limits the body's."""
+    names = {unquote_to_bytes(part.partition(b"=")[0]).lower().strip() for part in re.split(b"[&;]", query)}
+    if b"model" in names:
+        raise BadRequest("the query has a parameter `model`; send it in the body", param="model")
 
 
 def read_fields(body: bytes) -> dict[str, Any]:

@@ -215,7 +215,7 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
 
 @pytest.mark.long
 @pytest.mark.model
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
 async def test_how_often_a_real_model_is_swayed(
     real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ NEVER_UPSTREAM = [
     b"x-forwarded-for", b"x-gateway-target", b"x-gateway-sample", b"x-request-id", b"expect", b"x-unknown",
 ]  # fmt: skip
 UPSTREAM = [
-    b"traceparent", b"tracestate", b"user-agent", b"content-type", b"openai-organization", b"openai-project",
+    b"traceparent", b"tracestate", b"user-agent", b"content-type",
     b"openai-beta", b"anthropic-version", b"anthropic-beta", b"idempotency-key", b"x-stainless-lang",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ NEVER_TO_CLIENT = [
 ]  # fmt: skip
 TO_CLIENT = [
     b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"content-disposition",
-    b"openai-organization", b"openai-version", b"x-ratelimit-remaining-requests", b"anthropic-ratelimit-tokens-limit",
+    b"openai-version", b"x-ratelimit-remaining-requests", b"anthropic-ratelimit-tokens-limit",
 ]  # fmt: skip
 
 
@@ -68,3 +68,12 @@ def test_an_id_is_taken_only_when_it_is_short_printable_ascii(value: bytes) -> N
 def test_no_id_is_none() -> None:
     assert sane_id(None) is None
     assert sane_id(b"x" * 129) is None
+
+
+@pytest.mark.parametrize("name", [b"openai-organization", b"openai-project"])
+def test_a_client_does_not_choose_who_pays(name: bytes) -> None:
+    assert for_upstream([(name, b"org-other")], None) == []
+
+
+def test_the_upstreams_account_is_not_told() -> None:
+    assert for_client([(b"openai-organization", b"org-ours")]) == []

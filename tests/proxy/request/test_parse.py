@@ -254,3 +254,28 @@ def test_a_body_of_very_many_values_is_not_built() -> None:
     )
     assert read_fields(dense)["messages"] is ...
     assert len(read_fields(usual)["messages"]) == 1000
+
+
+def test_two_callers_with_one_idempotency_key_have_two_upstream() -> None:
+    def sent(name: str, key: bytes) -> bytes:
+        source: Any = SimpleNamespace(loop=None, peer="")
+        headers = [(b"idempotency-key", key)]
+        request = ServerRequest(source, b"POST", b"/v1/chat/completions", b"", headers, keep_alive=True, http10=False)
+        body = json.dumps({"model": "chat", "messages": USER}).encode()
+        call = read_call(ENDPOINTS[b"/chat/completions"], Caller(name), request, body, 7.0)
+        return dict(call.headers)[b"idempotency-key"]
+
+    assert sent("web", b"once") == sent("web", b"once") != sent("lab", b"once")
+    assert sent("web", b"once") != sent("web", b"twice")
+
+
+@pytest.mark.parametrize(
+    "query", [b"model=BIG", b"a=1&model=BIG", b"MODEL=BIG", b"m%6fdel=BIG", b"a=1;model=x", b"model"]
+)
+def test_a_model_in_the_query_is_refused(query: bytes) -> None:
+    with pytest.raises(BadRequest, match="query has a parameter"):
+        read({"model": "chat", "messages": USER}, query=query)
+
+
+def test_other_parameters_of_the_query_pass() -> None:
+    assert read({"model": "chat", "messages": USER}, query=b"api-version=1&x=model").path.endswith(b"x=model")

@@ -79,7 +79,7 @@ def judges(
 ) -> tuple[Scoring, Scoring]:
     """(without, with) the fence; everything else is the same. weighted: means over the scores' probabilities."""
     options = JudgeOptions(model=model, weighted=weighted, max_tokens=max_tokens)
-    scorer = judge("j", Asker(client, Prices()), directory, options)
+    scorer = judge("j", Asker(client, Prices(), deadline_s=600), directory, options)
     assert isinstance(scorer, Judge)
     settings = scorer.settings
 
