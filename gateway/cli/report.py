@@ -35,8 +35,9 @@ def report(
     from gateway.evals.reports.experiment.terminal import to_terminal
     from gateway.evals.reports.export.export import write_private
 
-    found = made.read(where_to_read(config, data), experiment, candidate)
+    where = where_to_read(config, data)
+    found = made.read(where, experiment, candidate)
     if html is not None:
-        write_private(html, to_html(found))
+        write_private(html, to_html(found, made.read_all(where, experiment)))
         note(f"wrote {html}")
     show(to_json(found) if as_json else to_terminal(found, full=full))

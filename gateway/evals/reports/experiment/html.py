@@ -63,12 +63,14 @@ _LESS = {"higher": "", "lower": "less is better"}
 _MEASURES = {"total_s": "Whole answers", "first_token_s": "First token"}
 
 
-def to_html(report: Report) -> str:
+def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
+    """candidates: the reports of all candidates of the experiment, this one included, for a table side by side."""
     return render(
         "experiment.html.jinja",
         title=f"{report.experiment}: {VERDICTS[report.verdict].lower()}",
         report=report,
         **_header(report),
+        side=_side_by_side(candidates),
         course=list(_course(report)),
         gates=[_gate(each) for each in report.gates],
         metrics=_metrics(report),
@@ -123,6 +125,50 @@ def _header(report: Report) -> dict[str, Any]:
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
+
+
+def _side_by_side(candidates: Sequence[Report]) -> dict[str, Any] | None:
+    """A row for each candidate, on one scale; None for fewer than two."""
+    found = [(each, c) for each in candidates if (c := each.primary) is not None]
+    if len(found) < 2:
+        return None
+    differences, margin = [c.difference for _, c in found], found[0][1].margin
+    scale = IntervalScale(extent(differences, margin), margin)
+    places = say.digits_of(*differences, margin=margin)
+    columns = (
+        Column("Candidate", "text"),
+        Column("Verdict", "text"),
+        Column("Difference, + is better"),
+        Column("against the margin", "drawing"),
+        Column("Pairs"),
+        Column("Requests to go"),
+        Column("Cost per 1k", shown=any(map(_cost_of_candidate, candidates))),
+    )
+    rows = [_beside(each, c, scale, places) for each, c in found]
+    lead = f"The primary metric, {titled(found[0][1])}, of every candidate against the same control."
+    return {"lead": lead, "table": table("The candidates, side by side", columns, [("", rows)])}
+
+
+def _beside(report: Report, c: Comparison, scale: IntervalScale, places: int) -> Row:
+    state = VERDICT_STATES[report.verdict]
+    left = report.progress.requests if report.progress and report.progress.open else None
+    target = next((arm.target for arm in report.arms if arm.arm == report.candidate), "")
+    cells = (
+        Cell(f"{SIGNS[state]} {VERDICTS[report.verdict]}", tone=_TONES[state]),
+        _estimate(c.difference, places, signed=True),
+        Cell(drawing=interval_bar(c.difference, scale, _TONES[finding_state(c)])),
+        Cell(say.count(c.pairs)),
+        Cell("" if left is None else say.count(left)),
+        Cell(_cost_of_candidate(report)),
+    )
+    return Row(Cell(report.candidate, target), cells)
+
+
+def _cost_of_candidate(report: Report) -> str:
+    """ "" where no price is known."""
+    both = arms_compared(report)
+    cost = both[1].cost_per_1k if both else None
+    return "" if cost is None or cost.value is None else say.dollars(cost.value)
 
 
 def _repeats(reason: str, said: str) -> bool:

@@ -63,6 +63,20 @@ def test_a_hold_gives_its_reasons(report, read):
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
 
 
+def test_several_candidates_are_side_by_side(report, read):
+    first, second = report(), replace(report("hold"), candidate="mistral")
+    page = read(to_html(first, [first, second]))
+    beside = next(t for t in page.all("table") if t.one("caption").text == "The candidates, side by side")
+    rows = [row.text for row in beside.all("tr")[1:]]
+    assert rows[0].startswith("llama")
+    assert "Ship" in rows[0]
+    assert rows[1].startswith("mistral")
+    assert "Hold" in rows[1]
+    assert "9\u202f500" in rows[1]
+    assert len(beside.all("svg")) == 2
+    assert "side by side" not in "".join(h.text for h in read(to_html(first, [first])).all("h2"))
+
+
 def test_a_reason_that_the_headline_states_is_not_repeated(report, read):
     made = report()
     numbers = "(difference −0.266, interval −0.478 … −0.054, 94 pairs)"
