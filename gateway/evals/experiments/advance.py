@@ -12,6 +12,7 @@ from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, S
 from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.rescoring import Rescored, keep_rescored
 from gateway.evals.experiments.split import planned_shares, ratio_name, ratio_test_at
+from gateway.evals.statistics.past_adjustment import WAITING
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.pairs import (
@@ -31,7 +32,7 @@ from gateway.evals.store.experiments.plans import StoredPlan, hold_lease
 from gateway.evals.store.experiments.queries import assigned_units
 
 _LOST = ArmObservation("lost")
-MOST_BEFORE = 80  # requests without a pair that are read for one pair
+MOST_BEFORE = WAITING  # requests without a pair that are read for one pair
 UNLIKE = 0.02  # share of requests that may be left out because of what they are
 LEASE = "experiments"
 

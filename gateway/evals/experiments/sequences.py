@@ -121,7 +121,7 @@ def _compared(plan: Plan) -> int:
     """About as many requests have no pair as this, for each that has one."""
     if not plan.adjust or not 0 < plan.shadow < 1:
         return 0
-    return min(max(1, math.ceil((1 - plan.shadow) / plan.shadow)), _MOST_COMPARED)
+    return min(max(1, round((1 - plan.shadow) / plan.shadow)), _MOST_COMPARED)
 
 
 def _horizon(plan: Plan, metric: Metric, arm: str) -> int:

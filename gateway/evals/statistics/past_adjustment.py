@@ -26,7 +26,7 @@ LEARN = 10  # pairs before a prediction is believed
 MISSED = 0.02  # pairs without a difference per pair with one, from which on nothing is adjusted
 CONVINCED = 2.0  # standard errors by which earlier predictions must have been right
 _SHRINK = 4.0  # pairs that count against every covariate, so that few pairs give small coefficients
-_SPARE = 4  # times `most`: requests that may wait for a pair; older ones are dropped, so that they stay close in time
+WAITING = 100  # requests that may wait for a pair; older ones are dropped, so that they stay close in time
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class PastAdjustment:
             self.rate, self.waiting = positive("rate", rate), []
         if u < self.rate / rate:
             self.waiting.append([finite("x", value) for value in x])
-            del self.waiting[: -_SPARE * self.most]
+            del self.waiting[:-WAITING]
 
     def miss(self) -> None:
         """A pair that has covariates and no difference. With many, the other requests are not like the pairs."""

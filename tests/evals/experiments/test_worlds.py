@@ -272,9 +272,11 @@ async def program(stage: Stage, *words: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def stage_of(directory: Path, stream: str, worlds: Sequence[World], seeds: int) -> AsyncIterator[Any]:
+async def stage_of(
+    directory: Path, stream: str, worlds: Sequence[World], seeds: int, kind: type[Stage] = Stage
+) -> AsyncIterator[Any]:
     """The stage, ready, and a client of its gateway."""
-    stage = Stage(directory, stream, worlds, seeds)
+    stage = kind(directory, stream, worlds, seeds)
     async with FakeUpstream(remember=False) as old, FakeUpstream(remember=False) as new:
         old.replies(stage.answer("control"))
         new.replies(stage.answer("candidate"))
@@ -366,3 +368,36 @@ async def test_planted_worlds_cost_about_a_fixed_test(
             assert pairs <= FLOOR, world.name
         else:
             assert ratio(played) <= 1.3, world.name
+
+
+class Partly(Stage):
+    """A third of the requests is shadowed, and all are recorded."""
+
+    def config(self, control: str, candidate: str) -> dict[str, Any]:
+        made = super().config(control, candidate)
+        for experiment in made["experiments"].values():
+            experiment["shadow"] = 0.33
+        return made | {"sampling": {"rate": 1.0}}
+
+    async def ask(self, client: httpx.AsyncClient, n: int) -> None:
+        turn = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._ask(client, turn, self.played[0], i) for i in range(n)))
+
+    def primary(self) -> Any:
+        with reading(self.url) as connection:
+            plan = current_plan(stored_plans(connection, self.played[0].alias))
+            return None if plan is None else finding(connection, plan, "candidate").primary
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+async def test_requests_that_are_not_shadowed_save_pairs(tmp_path: Path, stream_url: str) -> None:
+    """The control's right answers are the candidate's wrong ones half of the time, and the score says which."""
+    world = World("equal, noisy", 0.7, 0.7, "ship", margin=0.05, guardrails=())
+    async with stage_of(tmp_path, stream_url, [world], 1, Partly) as (stage, client):
+        await stage.ask(client, 900)
+        async with asyncio.timeout(60):
+            while (found := stage.primary()) is None or found.pairs < 230:
+                await asyncio.sleep(0.2)
+    assert 0.2 < found.saved < 0.4, "a half of the variance, by two thirds of the requests"
+    assert found.unadjusted == pytest.approx(found.b.value - found.a.value)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gateway.core.horizon import BURN_IN, EARLY, planned_pairs
 from gateway.evals.statistics.asymptotic import best_rho
 from gateway.evals.statistics.hybrid import TIGHTEST
-from gateway.evals.statistics.past_adjustment import LEARN, PastAdjustment
+from gateway.evals.statistics.past_adjustment import LEARN, WAITING, PastAdjustment
 
 Values = NDArray[np.float64]
 ALPHA, BESIDE = 0.05, 9  # requests without a pair for each that has one: shadow 0.1
@@ -169,11 +169,11 @@ def test_a_pair_without_other_requests_stays_as_it_is() -> None:
 
 def test_each_other_request_is_used_once_and_old_ones_are_dropped() -> None:
     one = PastAdjustment(1, most=3)
-    for i in range(100):
+    for i in range(2 * WAITING):
         one.wait([float(i)])
-    assert [x for (x,) in one.waiting] == list(range(88, 100))
+    assert [x for (x,) in one.waiting] == list(range(WAITING, 2 * WAITING))
     one.adjust(0.1, [90.0])
-    assert [x for (x,) in one.waiting] == list(range(91, 100))
+    assert [x for (x,) in one.waiting] == list(range(WAITING + 3, 2 * WAITING))
 
 
 def test_requests_that_are_recorded_more_often_are_thinned() -> None:
