@@ -37,6 +37,7 @@ from gateway.evals.store.store import Store
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
+from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.stream import Corridor
 
@@ -52,6 +53,7 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
     config = load(config_path)
     log_format.begin(config.log)
+    hide_memory()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
     asyncio.run(evaluate(config, data, metrics_port, metrics_host, config_path.parent))

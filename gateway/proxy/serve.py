@@ -49,6 +49,7 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_ids import ResponseIds
+from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
@@ -82,6 +83,7 @@ def run(
     served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
     log_format.begin(config.log)
     raise_file_limit()
+    hide_memory()
     if files is None and not served.loopback:
         log.warning(
             "listening on %s without TLS: API keys and prompts travel in clear; give --tls-cert and --tls-key, or put "
@@ -231,6 +233,7 @@ def create() -> Process:
     """The ASGI application of a worker, whose parent has put the settings into the environment."""
     process = Process(worker_environment())
     log_format.begin(process.config.log)
+    hide_memory()
     return process
 
 

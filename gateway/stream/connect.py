@@ -275,8 +275,9 @@ async def _reply(command: Awaitable[Any], no_group: Callable[[], Awaitable[None]
         raise StreamDown(f"stream server: the command was refused: {_without_command(error)}") from None
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise StreamDown(f"stream server: {type(error).__name__}: {_without_command(error)}") from None
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        # redis-py's cluster client raises these if nodes disappear while it refreshes its node list.
+    except (AttributeError, IndexError, KeyError, RuntimeError, ValueError) as error:
+        # redis-py's cluster client raises these if nodes disappear while it refreshes its node list; RuntimeError is
+        # uvloop's, for a connection that is closed meanwhile.
         raise StreamDown(f"stream server: {type(error).__name__}: {error}") from error
 
 

@@ -1,7 +1,8 @@
 """Runs a scorer in a child process (`isolate: true`), which is killed at the deadline and has a memory limit.
 
 This is the parent's side of the pipe. Subjects are sent as pickles, since the child trusts its parent; results come
-back as JSON, since the parent does not trust the child. The child inherits no environment variables, hence no secrets.
+back as JSON, since the parent does not trust the child. The child inherits no environment variables, and the parent's
+are closed to it (Linux, unless both run as root: runtime/confinement.py). Files and the network are open to it.
 """
 
 from __future__ import annotations
