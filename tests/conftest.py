@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ pytest_plugins = [
 
 settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there
 settings.load_profile("shared machine")
+
+os.environ["GATEWAY_DEBUGGABLE"] = "1"  # tests look into the processes that they start
 
 
 def _load(name: str) -> ModuleType:

@@ -136,3 +136,8 @@ def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:
         return evals
     base_url, _, key = path.read_text(encoding="utf-8").partition(" ")
     return EvalsConfig(base_url=base_url, api_key=key or None)
+
+
+def debuggable() -> bool:
+    """GATEWAY_DEBUGGABLE=1: debuggers and profilers of the same user may look into the process."""
+    return os.environ.get("GATEWAY_DEBUGGABLE") == "1"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.config.derive import prices_of
-from gateway.config.environment import resolve_evals
+from gateway.config.environment import debuggable, resolve_evals
 from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun, ConfigError
@@ -53,7 +53,8 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
     config = load(config_path)
     log_format.begin(config.log)
-    hide_memory()
+    if not debuggable():
+        hide_memory()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
     asyncio.run(evaluate(config, data, metrics_port, metrics_host, config_path.parent))

@@ -24,7 +24,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process as UvicornWorker
 
-from gateway.config.environment import WorkerEnvironment, export_to_workers, shared_metrics, worker_environment
+from gateway.config.environment import (
+    WorkerEnvironment,
+    debuggable,
+    export_to_workers,
+    shared_metrics,
+    worker_environment,
+)
 from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.backoff import Backoff
@@ -83,7 +89,8 @@ def run(
     served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
     log_format.begin(config.log)
     raise_file_limit()
-    hide_memory()
+    if not debuggable():
+        hide_memory()
     if files is None and not served.loopback:
         log.warning(
             "listening on %s without TLS: API keys and prompts travel in clear; give --tls-cert and --tls-key, or put "
@@ -233,7 +240,8 @@ def create() -> Process:
     """The ASGI application of a worker, whose parent has put the settings into the environment."""
     process = Process(worker_environment())
     log_format.begin(process.config.log)
-    hide_memory()
+    if not debuggable():
+        hide_memory()
     return process
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
@@ -12,7 +11,7 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 
 def hide_memory() -> None:
     """Closes this process's memory and environment (/proc/PID/environ) to other processes of its user, and writes no
-    core dump. Root may still read them; GATEWAY_DEBUGGABLE=1 leaves them open, for debuggers and profilers."""
-    if sys.platform == "linux" and os.environ.get("GATEWAY_DEBUGGABLE") != "1":
+    core dump. Root may still read them."""
+    if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
