@@ -138,6 +138,7 @@ class SequenceStates:
             log_evalue=sequence.log_evalue(),
             method=METHOD_NAMES[sequence.rule.method],
             saved=sequence.saved,
+            adjusted=sequence.adjusted,
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
         )
         variance = sequence.moments.variance() if sequence.n else 0.0

@@ -71,6 +71,7 @@ class Comparison:
     horizon: int | None = None  # pairs at which the sequence closes; None: it does not
     chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
     saved: float | None = None  # share of the pairs that adjusting saves; None: it is not adjusted, or not known yet
+    adjusted: int | None = None  # pairs that could be adjusted; None: none ever is
     unadjusted: float | None = None  # the difference as measured; None: `difference` is
 
     @property

@@ -171,6 +171,11 @@ class DifferenceSequence:
         return max(0.0, 1.0 - guarded(self.moments.m2, floor) / guarded(self.unadjusted.m2, floor))
 
     @property
+    def adjusted(self) -> int | None:
+        """Pairs that could be adjusted, since there was a request without a pair for them. None: none ever is."""
+        return None if self.adjustment is None else self.adjustment.n
+
+    @property
     def horizon(self) -> int:
         """Pairs at which the sequence closes, as far as is known; 0: it does not."""
         if self.closed:

@@ -24,6 +24,7 @@ from gateway.evals.experiments.report import (
 )
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
+FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
 VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
@@ -102,13 +103,23 @@ def saving(c: Comparison | None) -> str:
     """What adjusting the primary saves, in a sentence; "" where it is not adjusted."""
     if c is None or c.saved is None:
         return ""
+    few = _few_adjusted(c)
     if c.saved < 0.005:
-        return f"Adjusting {c.metric} for what is known of a request before its pair is judged saves nothing here."
+        return f"Adjusting {c.metric} for what is known of a request before its pair is judged saves nothing here.{few}"
     plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
     return (
         f"Adjusting {c.metric} for what is known of a request before its pair is judged saves {c.saved:.0%} of the "
-        f"pairs; the difference without it is {plain}."
+        f"pairs; the difference without it is {plain}.{few}"
     )
+
+
+def _few_adjusted(c: Comparison) -> str:
+    """Why little is saved, where many pairs have no other request to be compared with."""
+    adjusted = c.adjusted or 0
+    if adjusted >= FEW_ADJUSTED * c.pairs:
+        return ""
+    of = f"{counted(adjusted, 'pair')} of {count(c.pairs)}"
+    return f" Only {of} could be adjusted: record more of the requests that are not shadowed (sampling.rate)."
 
 
 def sharing(family: Family | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,27 @@ def comparison(direction: str, found: str, **fields: object) -> Comparison:
 )
 def test_a_finding_is_about_the_margin_if_there_is_one(found, text, state):
     assert (presentation.finding(found), presentation.finding_state(found)) == (text, state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        (
+            {"saved": 0.28, "adjusted": 280, "unadjusted": -0.011},
+            "saves 28% of the pairs; the difference without it is −0.011.",
+        ),
+        ({"saved": 0.0, "adjusted": 280}, "before its pair is judged saves nothing here."),
+        (
+            {"saved": 0.02, "adjusted": 41, "unadjusted": 0.03},
+            "Only 41 pairs of 300 could be adjusted: record more of the requests that are not shadowed "
+            "(sampling.rate).",
+        ),
+    ],
+)
+def test_what_adjusting_saves_is_said_and_why_it_saves_little(changes: dict[str, Any], expected: str) -> None:
+    none = Estimate(None)
+    c = Comparison("quality", "", "primary", none, none, Estimate(0.012, -0.02, 0.04), none, 300, 300.0, 0.05,
+                   "unclear", "unclear", **changes)  # fmt: skip
+    assert presentation.saving(c).endswith(expected)
+    assert bool(presentation.saving(c)) == bool(changes)
