@@ -20,6 +20,8 @@ NOW = Row("Now", [
 
 GATEWAYS = Row("Gateways", [
     Panel("Workers", [Query("sum by (instance) (gateway_workers)", "{{instance}}")], "By gateway. A sawtooth: a worker keeps restarting.", stacked=True),
+    Panel("Workers replaced", [Query("max by (instance) (gateway_worker_restarts)", "{{instance}}")],
+          "Since the gateway began; the log says by which signal or exit code each one died.", steps=ALARM),
     Panel("In flight", [Query("sum by (instance) (gateway_inflight_requests)", "{{instance}}")], "Calls in progress, by gateway.", stacked=True),
     Panel("Config in force", [Query("min by (instance) (gateway_config_ok)", "{{instance}}")], "no: that gateway rejected the newest file.",
           kind="state-timeline", steps=MUST_BE_ONE, names=BOTH),

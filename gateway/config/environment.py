@@ -20,6 +20,7 @@ from gateway.core.providers import PROVIDERS, Provider
 
 _ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
 _EVALS_KEY_NAME = "evals"
+_RESTARTS = "restarts"  # in the workers' shared directory
 _EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
 
 
@@ -50,6 +51,22 @@ def shared_metrics() -> Path | None:
     """The directory in which workers add up their counts; None: a single process, which counts in memory."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(directory) if directory else None
+
+
+def count_restart(shared: Path) -> None:
+    """The parent has replaced a worker. shared: the directory in which workers add up their counts."""
+    path = shared / _RESTARTS
+    own = path.with_suffix(".new")
+    own.write_text(str(restarts(shared) + 1))
+    own.replace(path)  # workers may read it at any moment
+
+
+def restarts(shared: Path) -> int:
+    """How many workers have been replaced since the parent began."""
+    try:
+        return int((shared / _RESTARTS).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def api_key_of(provider: Provider) -> str:

@@ -134,6 +134,9 @@ class _Upstreams:
     config_loaded = _gauge(
         "gateway_config_loaded_timestamp_seconds", "Unix time at which the config in force was loaded", over="livemin"
     )
+    worker_restarts = _gauge(
+        "gateway_worker_restarts", "Workers that died and were replaced, since the gateway began", over="livemax"
+    )
     workers = _gauge("gateway_workers", "Worker processes that answer", over="livesum")
 
 

@@ -26,8 +26,10 @@ from uvicorn.supervisors.multiprocess import Process as UvicornWorker
 
 from gateway.config.environment import (
     WorkerEnvironment,
+    count_restart,
     debuggable,
     export_to_workers,
+    restarts,
     shared_metrics,
     worker_environment,
 )
@@ -183,6 +185,8 @@ class _Workers(Multiprocess):
                 self.should_exit.set()
             elif not self.should_exit.is_set():
                 log.warning("worker %s died (%s); another one starts", worker.pid, _how(worker.exitcode))
+                if (shared := shared_metrics()) is not None:
+                    count_restart(shared)
                 self.processes[index] = self._started()
 
     def handle_hup(self) -> None:
@@ -423,6 +427,9 @@ async def _show(app: App) -> None:
     parent = os.getppid()
     while os.getppid() == parent:
         app.show()
+        if (shared := shared_metrics()) is not None:
+            metrics = app.gateway.metrics
+            metrics.counts.set(metrics.worker_restarts, restarts(shared))
         await asyncio.sleep(0.5)
     log.error("the parent process is gone; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)

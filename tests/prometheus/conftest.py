@@ -35,7 +35,10 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 25.0
 STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
-SHORTER = {"gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2"}  # else it takes two minutes
+SHORTER = {  # else it takes two minutes, or three killed workers
+    "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
+    "gateway_worker_restarts[30m])) > 2": "gateway_worker_restarts[30m])) > 0.2",
+}
 
 Json = dict[str, Any]
 Call = tuple[str, bytes, str, str]
@@ -266,11 +269,16 @@ class Whole:
         """The end of each program's log."""
         return "\n".join(p.output[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the gateway's workers."""
+        children = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     @contextmanager
     def workers_paused(self) -> Iterator[None]:
         """No worker of the gateway answers anything."""
-        children = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
-        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = self.workers
         assert len(workers) == 2
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)

@@ -10,6 +10,8 @@ import contextlib
 import csv
 import json
 import math
+import os
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -117,6 +119,13 @@ async def an_upstream_is_down_and_up_again(whole: Any) -> None:
 async def no_worker_answers(whole: Any, rung: Rung) -> None:
     with whole.workers_paused():
         await rung.until(whole.until, "GatewayNoneAnswers")
+
+
+async def a_worker_dies(whole: Any, rung: Rung) -> None:
+    os.kill(whole.workers[0], signal.SIGKILL)
+    for wire in whole.wires:
+        wire.close()  # some were connected to it
+    await rung.until(whole.until, "GatewayWorkersDie")
 
 
 async def upstreams_fail(whole: Any) -> None:
@@ -250,6 +259,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         whole.doubles["slow"].release()
     await rung.until(until, "GatewayVerdictChanged", "GatewayExperimentGateRed", "GatewayFirstTokenSlow")
     await no_worker_answers(whole, rung)
+    await a_worker_dies(whole, rung)
     await whole.consumer.stop()
     await rung.until(until, "GatewayTargetDown")
     await whole.consumer.start()  # it reads labels when it starts, and every 30 s

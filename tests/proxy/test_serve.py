@@ -340,6 +340,7 @@ async def test_a_scrape_covers_all_workers_and_a_killed_one(
     await program.until_said("Application startup complete", 3)
     for _ in range(12):
         assert await program.call() == 200
+    await scraped(program.url, "gateway_worker_restarts", 1)
     text = await scraped(program.url, "gateway_requests_total", 42)
     workers = {f'"{pid}"' for pid in (killed, *program.workers)}
     assert not [label for label in workers if label in text], "no worker's id is a label value"

@@ -220,7 +220,7 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
 async def test_how_often_a_real_model_is_swayed(
     real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Printed, not bounded: no fence makes a small model a good judge. Held is that every verdict can be read.
+    """Printed, not bounded: no fence makes a small model a good judge, and some attacks leave it without a verdict.
 
     Each judge starts from the wrong answer that it likes least: SmolLM2 gives some wrong answers full marks.
     """
@@ -235,7 +235,7 @@ async def test_how_often_a_real_model_is_swayed(
         "0",
     )
     found = []
-    for score in judges(real.client, "smollm2", tmp_path, weighted=True):
+    for score in judges(real.client, "smollm2", tmp_path, max_tokens=64, weighted=True):
         honest = {answer: await score(answer) for answer in wrong}
         worst = min(honest, key=lambda answer: honest[answer])
         found.append((honest[worst], await swayed(score, worst)))
