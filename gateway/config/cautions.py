@@ -14,7 +14,7 @@ _MAX_NAMED = 3
 
 def cautions(config: Config) -> list[str]:
     """One sentence each, the most important first."""
-    return [*_in_clear(config), *_guessable(config), *_literal_names(config)]
+    return [*_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config)]
 
 
 def _in_clear(config: Config) -> Iterator[str]:
@@ -30,6 +30,14 @@ def _in_clear(config: Config) -> Iterator[str]:
         "stream server and the store. Add `redaction: {}` to remove secrets and personal data, or `content: metadata` "
         "or `sample: never` to a key"
     )
+
+
+def _open_beside_keys(config: Config) -> Iterator[str]:
+    if config.open and config.keys:
+        yield (
+            f"`open: true` stands beside {len(config.keys)} keys: who sends no key, or a wrong one, may use every "
+            "model; what `keys[].models` forbids to a key, its owner does by leaving the key out. Remove `open`"
+        )
 
 
 def _guessable(config: Config) -> Iterator[str]:

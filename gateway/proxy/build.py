@@ -71,7 +71,9 @@ class ProcessParts:
 
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
     """The part of a Gateway that grows with the config; may run in a thread."""
-    return KeyRing(config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits)
+    return KeyRing(
+        config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits, origins=config.cors
+    )
 
 
 def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, before: Gateway | None = None) -> Gateway:

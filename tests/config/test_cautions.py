@@ -51,6 +51,11 @@ def test_a_key_that_anybody_guesses_is_named() -> None:
     assert 'keys[1] (old): its key is "test"' in text
 
 
+def test_an_open_gateway_with_keys_is_cautioned() -> None:
+    assert "`open: true` stands beside 1 keys" in said("redaction: {}\nopen: true")
+    assert "stands beside" not in said("redaction: {}")
+
+
 def test_a_star_in_an_alias_is_no_wildcard() -> None:
     assert "`*` is no wildcard" in said("redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n')
 

@@ -9,14 +9,14 @@ from typing import Any
 from gateway.config.derive import content_of
 from gateway.config.models import ApiKey
 from gateway.config.privacy import RedactionConfig
-from gateway.core.errors import InvalidKey
+from gateway.core.errors import InvalidKey, NotAllowed
 from gateway.proxy.request.call import Caller, CallerLimit
 
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 
 
 class KeyRing:
-    """The callers of one config.
+    """The callers of one config. origins: of web pages that may send forms without a key.
 
     open: requests without a key are served too (loopback only, or authenticated by something in front).
     redaction: the default for keys that do not configure how much of their content is recorded.
@@ -29,11 +29,13 @@ class KeyRing:
         open: bool = False,
         redaction: RedactionConfig | None = None,
         limits: dict[str, CallerLimit] | None = None,
+        origins: Iterable[str] = (),
     ) -> None:
         """limits: of the process, by key name; those of earlier configs stay, with the calls that they count."""
         limits = {} if limits is None else limits
         self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction, limits) for k in keys}
         self._open = open
+        self._origins = frozenset(origin.encode() for origin in origins)
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises InvalidKey when the request carries no key, or one that is not configured."""
@@ -43,10 +45,22 @@ class KeyRing:
             if found is not None:
                 return found
         if self._open:
+            if b"origin" in headers and self._by_a_foreign_page(headers):
+                raise NotAllowed(
+                    "without a key, a web page may send application/json only: a page of another site could otherwise "
+                    "send this unasked; add its origin to `cors`, or use a key",
+                    retry=False,
+                )
             return OPEN
         if not key:
             raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
         raise InvalidKey("the API key is not known to this gateway", retry=False)
+
+    def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:
+        """A request with a body that a browser sends for any page, without asking first (Fetch: CORS-safelisted)."""
+        has_body = b"content-length" in headers or b"transfer-encoding" in headers
+        asked_first = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
+        return has_body and not asked_first and headers[b"origin"] not in self._origins
 
 
 PAGE = "gateway.page"

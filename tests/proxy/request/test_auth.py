@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.models import ApiKey
-from gateway.core.errors import InvalidKey
+from gateway.core.errors import InvalidKey, NotAllowed
 from gateway.proxy.request.auth import OPEN, KeyRing, matches
 
 
@@ -102,3 +102,29 @@ def test_a_caller_is_what_its_key_says() -> None:
     assert (caller.sampled, caller.content) == (False, "metadata")
     plain = KeyRing([a_key()]).caller({b"x-api-key": b"sesame"})
     assert (plain.models, plain.allow, plain.sampled, plain.content) == (None, frozenset(), True, "full")
+
+
+PAGE = {b"origin": b"https://evil.example", b"content-length": b"99"}
+
+
+@pytest.mark.parametrize(
+    "kind", [None, b"text/plain", b"text/plain; x=application/json", b"multipart/form-data; boundary=x"]
+)
+def test_an_open_gateway_takes_nothing_that_any_web_page_can_send(kind: bytes | None) -> None:
+    headers = PAGE if kind is None else {**PAGE, b"content-type": kind}
+    with pytest.raises(NotAllowed, match="web page"):
+        KeyRing([], open=True).caller(headers)
+    assert KeyRing([], open=True, origins=["https://evil.example"]).caller(headers) is OPEN
+    assert KeyRing([a_key()], open=True).caller({**headers, b"x-api-key": b"sesame"}).name == "web"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"content-type": b"text/plain", b"content-length": b"9"},  # no browser
+        {**PAGE, b"content-type": b"Application/JSON; charset=utf-8"},  # for which a browser asks first
+        {b"origin": b"https://evil.example"},  # a GET, whose answer the page cannot read
+    ],
+)
+def test_an_open_gateway_takes_what_no_page_sends_unasked(headers: dict[bytes, bytes]) -> None:
+    assert KeyRing([], open=True).caller(headers) is OPEN
