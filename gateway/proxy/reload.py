@@ -11,6 +11,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from gateway.config.changes import changes
 from gateway.config.environment import shared_metrics
 from gateway.config.loading import load
 from gateway.config.models import Config
@@ -96,7 +97,8 @@ class Reload:
         self._app.config_refused = False
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         await asyncio.to_thread(keep_in_force, self._path)
-        log.info("config reloaded: %s", gateway.config.summary())
+        changed = await asyncio.to_thread(changes, old.config, gateway.config)
+        log.info("config reloaded (%s): %s; changed: %s", config.digest, gateway.config.summary(), changed)
         if later := _for_the_next_start(self._begun, gateway.config):
             log.warning("changed settings that need a restart to take effect: %s", ", ".join(later))
 
