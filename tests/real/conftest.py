@@ -35,14 +35,14 @@ PAGE = _stage.ROOT / "docs" / "real-engines.md"
 INTRO = """\
 # Real engines
 
-`make test-real` installs vLLM's CPU build, Ray Serve, Hugging Face's transformers and Open WebUI, each in an
-environment of its own under `.real/`, starts them one after the other, and asks them through a gateway: a plain
-answer, a stream, usage, a client that leaves, the load that an engine tells, what it refuses, and its death in the
-middle of an answer. The model is SmolLM2-135M-Instruct everywhere, from a package. vLLM and llama.cpp are started by
-`gateway up` itself (`upstreams.NAME.run`). Clients of other makers, the blocks of [clients.md](clients.md), run
-against the double.
+`make test-real` installs vLLM's CPU build, Ray Serve, Hugging Face's transformers and Open WebUI, each in its own
+environment under `.real/`, and starts them one after the other. The tests send requests to each engine through a
+gateway. They check a plain answer, a stream, usage, a client that disconnects, the load that the engine reports, the
+requests that it rejects, and what happens when it is killed in the middle of an answer. Every engine serves
+SmolLM2-135M-Instruct, which comes from a package. `gateway up` itself starts vLLM and llama.cpp
+(`upstreams.NAME.run`). Third-party clients (the blocks of [clients.md](clients.md)) run against the fake upstream.
 
-What could not be installed is named here with the reason. This page is written by each whole run.
+If a program could not be installed, it is listed here with the reason. Each complete run writes this page.
 """
 
 

@@ -1,4 +1,4 @@
-"""The blocks of docs/clients.md marked `real`: clients of other makers, on a gateway in front of the double."""
+"""The blocks of docs/clients.md marked `real`: third-party clients, on a gateway in front of the fake upstream."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def place(stages: Any, journal: Any) -> Path:
         why = failed.read_text().strip().splitlines()[-1] if failed.exists() else "run `make test-real`"
         journal.notes["clients"] = f"not installed: {why}"
         pytest.skip(journal.notes["clients"])
-    journal.notes["clients"] = "blocks of clients.md, on the double"
+    journal.notes["clients"] = "blocks of clients.md, on the fake upstream"
     return folder
 
 
 @pytest.fixture(scope="module")
 def origin(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a `gateway serve` with the double behind smollm2."""
+    """Of a `gateway serve` with the fake upstream behind smollm2."""
     folder, port, double = tmp_path_factory.mktemp("clients"), stages.free_port(), stages.free_port()
     models = {"smollm2": {"targets": [{"upstream": "double", "model": "m"}]}}
     upstreams = {"double": {"kind": "fake", "base_url": f"http://127.0.0.1:{double}/v1"}}
