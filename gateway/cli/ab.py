@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -41,13 +41,17 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if not read.experiments[name].enabled:
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     plan = _with_pilot(read, data, plan)
-    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running", read.experiments))
+    closed = _closed_too_early(read, data, plan)
+    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running", read.experiments, closed))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
         return
-    same = known is not None and known.plan.same_design(plan)
+    longer = known is not None and known.plan.hash in closed
+    same = known is not None and known.plan.same_design(plan) and not longer
     before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
     show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
+    if longer:
+        note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
     if plan.max_pairs is not None:
         closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
         note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
@@ -171,6 +175,22 @@ def _with_pilot(config: Config, data: Path | None, plan: Plan) -> Plan:
     return plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
 
 
+def _closed_too_early(config: Config, data: Path | None, plan: Plan) -> list[str]:
+    """Hashes of plans of the same design that closed without a verdict, at fewer pairs than this one has."""
+    from gateway.evals.experiments.engine import is_closed, is_decided
+    from gateway.evals.store.engine import StoreUnavailable
+    from gateway.evals.store.experiments.plans import stored_plans
+    from gateway.evals.store.query import reading
+
+    try:
+        with reading(_store(config, data)) as connection:
+            alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+            shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
+            return [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
+    except StoreUnavailable:
+        return []
+
+
 def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.evals.experiments.findings import current_plan
@@ -233,10 +253,13 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
         raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
 
 
-async def _put(corridor: Corridor, wanted: Any, to: Any, beside: Iterable[str] = ()) -> PlanState | None:
+async def _put(
+    corridor: Corridor, wanted: Any, to: Any, beside: Iterable[str] = (), closed: Collection[str] = ()
+) -> PlanState | None:
     """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none.
 
-    beside: the experiments of the config. Raises CannotRun where one of them runs and competes for the same calls.
+    beside: the experiments of the config. closed: hashes of plans that do not start again. Raises CannotRun where
+    another experiment of the config runs and competes for the same calls.
     """
     from gateway.core.errors import CannotRun
     from gateway.core.plan import PlanState, running_rival
@@ -245,7 +268,8 @@ async def _put(corridor: Corridor, wanted: Any, to: Any, beside: Iterable[str] =
     states = await corridor.state.plans()
     known = states.get(name)
     plan = wanted if not isinstance(wanted, str) else known.plan if known else None
-    if known is not None and plan is not None and known.plan.same_design(plan):
+    replaced = known is not None and not known.running and known.plan.hash in closed
+    if known is not None and plan is not None and known.plan.same_design(plan) and not replaced:
         if known.state == to:
             return known
         plan = known.plan  # its horizon was frozen when it was first started

@@ -118,12 +118,13 @@ def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_n
     assert known(stream_url, stream_name).plan.margin == 0.1
 
 
-def keep_pairs(tmp_path: Path, plan: Any, arm: str, n: int = 40) -> None:
-    """A store with pairs of an earlier plan, whose differences have a variance of 0.25."""
+def keep_pairs(tmp_path: Path, plan: Any, arm: str, n: int = 40, hybrid: int = 0) -> None:
+    """A store with pairs of an earlier plan, whose differences have a variance of 0.25. hybrid: the plan's horizon."""
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [PlanState(plan, "stopped", 1.0)], 1.0)
-        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        rule = SequenceRule("hybrid", 0.05, horizon=hybrid) if hybrid else SequenceRule("bernstein", 0.05, 50.0)
+        sequence = DifferenceSequence(rule, bounded=True)
         for i in range(n):
             sequence.add(PairValue(0.5, 0.5 + 0.5 * (-1) ** i, 0.5 * (-1) ** i))
         name = SequenceName(plan.hash, arm, "refusal", "1 c1")
@@ -144,6 +145,26 @@ def test_the_horizon_follows_from_earlier_pairs(run: Any, tmp_path: Path, stream
     run("stop", "swap")
     assert f"swap is running with plan {plan.hash}\n" in run("start", "swap")
     assert known(stream_url, stream_name).plan == plan
+
+
+def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """The variance was guessed and is larger. A new plan, since a horizon that moves is none."""
+    run.config(margin=0.1, guardrails={})
+    run("start", "swap")
+    first = run.plan()
+    keep_pairs(tmp_path, first, "candidate", first.max_pairs, hybrid=first.max_pairs)
+    assert f"swap is running already, with plan {first.hash}" in run("start", "swap"), "it has not ended yet"
+    run("stop", "swap")
+    shown = run("start", "swap")
+    longer = known(stream_url, stream_name).plan
+    assert longer.max_pairs > 1.5 * first.max_pairs
+    assert longer.same_design(first)
+    assert f"swap is running with plan {longer.hash}; the plan before was {first.hash}" in shown
+    assert "the plan before closed undecided" in shown
+    run("stop", "swap")
+    keep_pairs(tmp_path, longer, "candidate", 30, hybrid=longer.max_pairs)
+    assert "the plan before" not in run("start", "swap"), "it is not closed"
+    assert known(stream_url, stream_name).plan == longer
 
 
 @pytest.mark.parametrize(
