@@ -240,7 +240,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _received_body(self, received: int, body_bytes: int) -> None:
         """Bytes of an incomplete body have arrived: `received` in all, `body_bytes` of them the body itself."""
-        self._since = self.loop.time()
+        if self._request is not None:  # once it is answered, the rest has `head_s` altogether
+            self._since = self.loop.time()
         self._non_body_bytes = 0 if body_bytes else self._non_body_bytes + received
         if self._non_body_bytes > self.max_head_bytes:  # endless chunk extensions or trailers
             self._close()
@@ -388,7 +389,8 @@ class HttpProtocol(asyncio.Protocol):
     def _bypass_parser(self, data: bytes) -> bytes:
         """Adds a piece of a large body to its request. Returns what follows the body, which a new parser reads."""
         request, rest = self._receiving, b""
-        self._since = self.loop.time()
+        if self._request is not None:
+            self._since = self.loop.time()
         if len(data) > self._bulk:
             data, rest = data[: self._bulk], data[self._bulk :]
         self._bulk -= len(data)

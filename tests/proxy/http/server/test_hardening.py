@@ -214,6 +214,22 @@ async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> No
     await sending
 
 
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+async def test_the_rest_of_a_refused_request_does_not_drip_for_ever(talk: Any, size: int) -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    line = await talk(refuse, head_s=0.4)
+    await line.say(POST + b"Content-Length: %d\r\n\r\n" % size)
+    assert b"401" in await line.until(b"\r\n\r\n")
+    ended = asyncio.get_running_loop().create_task(line.rest())
+    async with asyncio.timeout(50):
+        while not ended.done():
+            await line.say(b"x")
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("piece", [400, 400_000])
 async def test_a_request_has_at_most_200_headers(talk: Any, piece: int) -> None:
     app = App()
