@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.config.privacy import RedactionConfig, compile_pattern
 from gateway.core.secret_patterns import luhn, mod97
+from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText
 
 Span = tuple[int, int]
 Search = Callable[[str, int, int], Iterator[Span]]
@@ -54,11 +55,13 @@ _IN_URL = re.compile(r"://[^\s/:@\"']{0,100}:([^\s/@\"']{1,200})@")
 _NAMES = (
     "apikey", "apikeys", "secretkey", "accesskey", "accesskeyid", "clientsecret", "secret", "password", "passwd",
     "passphrase", "pwd", "authtoken", "accesstoken", "refreshtoken", "idtoken", "sessiontoken", "bearertoken",
-    "privatekey", "authorization", "credential", "credentials",
+    "privatekey", "authorization", "credential", "credentials", "passwort", "kennwort", "mot de passe", "motdepasse",
 )  # fmt: skip
 _BEFORE_SIGN = frozenset("ydsteSYDTEnlNL \t\"'\\")  # their last letters, and what may follow
 _NO_DASHES = str.maketrans("", "", "-_")
-_VALUE = re.compile(r"\s{0,3}(?:\\{0,8}[\"'])?([^\s\"'\\,;(){}\[\]<>]{6,})", re.ASCII)
+_VALUE = re.compile(
+    r"\s{0,3}(?:\"([^\"\\\n]{6,200})\"|'([^'\\\n]{6,200})'|(?:\\{0,8}[\"'])?([^\s\"'\\,;(){}\[\]<>]{6,}))", re.ASCII
+)
 _LONGEST_NAME = 48
 
 _LOCAL = re.compile(r"[\w.%+'’-]{1,64}\Z")
@@ -116,7 +119,7 @@ def _assigned(text: str, low: int, high: int, sign: str) -> Iterator[Span]:
         named = text[at - 1 : at] in _BEFORE_SIGN and says_secret(text[max(0, at - _LONGEST_NAME) : at])
         found = _VALUE.match(text, at + 1) if named else None
         if found:
-            yield found.span(1)
+            yield found.span(found.lastindex or 0)
         at = text.find(sign, found.end() if found else at + 1, high)
 
 
@@ -274,11 +277,19 @@ class Finder:
         """The matches, window by window, so that the event loop can run between two of them."""
         if len(text) >= _LEAST:
             for low in range(0, len(text), WINDOW):
-                high = min(len(text), low + WINDOW)
-                yield [Match(a, b, rule, f"[{rule}]") for rule, form in self._forms for a, b in form(text, low, high)]
+                yield [Match(a, b, rule, f"[{rule}]") for rule, a, b in self._found(text, low)]
+            if DISGUISES.search(text):
+                plain = PlainText(text)
+                for low in range(0, len(plain.text), WINDOW):
+                    found = self._found(plain.text, low)
+                    yield [Match(*plain.span(a, b), rule, f"[{rule}]") for rule, a, b in found]
         for own in self._own:
             spans = (found.span() for found in own.pattern.finditer(text))
             yield [Match(start, end, own.name, own.mark) for start, end in spans if end > start]
+
+    def _found(self, text: str, low: int) -> Iterator[tuple[str, int, int]]:
+        high = min(len(text), low + WINDOW)
+        return ((rule, a, b) for rule, form in self._forms for a, b in form(text, low, high))
 
 
 def merge_overlaps(hits: Sequence[Match]) -> list[Match]:
