@@ -261,6 +261,8 @@ async def _put(
     beside: the experiments of the config. closed: hashes of plans that do not start again. Raises CannotRun where
     another experiment of the config runs and competes for the same calls.
     """
+    from dataclasses import replace
+
     from gateway.core.errors import CannotRun
     from gateway.core.plan import PlanState, running_rival
 
@@ -270,9 +272,9 @@ async def _put(
     plan = wanted if not isinstance(wanted, str) else known.plan if known else None
     replaced = known is not None and not known.running and known.plan.hash in closed
     if known is not None and plan is not None and known.plan.same_design(plan) and not replaced:
-        if known.state == to:
+        plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
+        if known.state == to and known.plan == plan:
             return known
-        plan = known.plan  # its horizon was frozen when it was first started
     if plan is None:
         return known
     rival = running_rival(plan, states, beside) if to == "running" else None

@@ -82,8 +82,9 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the sha256 of everything above."""
-        return sha256(orjson.dumps(self.fields(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        """16 hex digits of the sha256 of everything above but after_verdict, which changes no result."""
+        fields = replace(self, after_verdict="continue").fields()
+        return sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def fields(self) -> dict[str, Any]:
         """JSON-able. A plan that could have been written before there were methods reads as it did then, so that its
@@ -95,8 +96,8 @@ class Plan:
         return fields
 
     def same_design(self, other: Plan) -> bool:
-        """Whether both follow from the same settings: a horizon that was computed may differ."""
-        return self._without_auto() == other._without_auto()
+        """Whether both follow from the same settings: a horizon that was computed, and after_verdict, may differ."""
+        return self._design() == other._design()
 
     def continues(self, stored: Plan) -> bool:
         """Whether a stored plan of an older version is this one, except for what that version did not know.
@@ -120,8 +121,8 @@ class Plan:
             return False
         return self.keys is None or other.keys is None or bool(set(self.keys) & set(other.keys))
 
-    def _without_auto(self) -> Plan:
-        return replace(self, max_pairs=None) if self.auto_horizon else self
+    def _design(self) -> Plan:
+        return replace(self, max_pairs=None if self.auto_horizon else self.max_pairs, after_verdict="continue")
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -90,7 +90,9 @@ def test_the_status_says_when_no_more_is_paid_for(run: Any) -> None:
     assert "ends      with its verdict or at " in run("status", "swap")
     run("stop", "swap")
     assert "ends      it is stopped: no more shadow requests are paid for" in run("status", "swap")
+    before = run.plan().hash
     run.config(after_verdict="continue")
+    assert run.plan().hash == before, "the evidence stays"
     run("start", "swap")
     assert "ends      at " in run("status", "swap")
 

@@ -12,11 +12,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
-from gateway.core.plan import PlanState, running_rival
+from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import ExperimentAssignments
@@ -88,7 +89,10 @@ class PlanPoller:
         done = True
         for name, plan in present.plans.items():
             known = states.get(name)
-            if not present.starts_itself(name) or (known is not None and known.plan.same_design(plan)):
+            if known is not None and known.plan.same_design(plan):
+                done &= await self._paced(known, plan)
+                continue
+            if not present.starts_itself(name):
                 continue
             if known is not None and plan.continues(known.plan):
                 if known.running:
@@ -108,6 +112,13 @@ class PlanPoller:
             else:
                 done = False
         return done
+
+    async def _paced(self, known: PlanState, plan: Plan) -> bool:
+        """Applies what changes no result of a plan that runs. False: another process changed it in between."""
+        if not known.running or known.plan.after_verdict == plan.after_verdict:
+            return True
+        paced = replace(known.plan, after_verdict=plan.after_verdict)
+        return await self._shared.set_plan(PlanState(paced, "running", known.since), known)
 
     def _put_in_force(self) -> None:
         now = self._clock()

@@ -216,3 +216,14 @@ async def test_an_experiment_does_not_start_beside_a_draft_that_runs_on_its_alia
     assert "experiment swap does not start: draft is running on chat; stop that one" in caplog.text
     await Gateway(server, experiments()).following.look()
     assert server.states["swap"].running
+
+
+async def test_what_happens_after_a_verdict_may_change_while_a_plan_runs() -> None:
+    server = Server()
+    await Gateway(server, experiments(primary="error_rate")).following.look()
+    before = server.states["swap"]
+    assert before.plan.after_verdict == "stop"
+    await Gateway(server, experiments(primary="error_rate", after_verdict="continue")).following.look()
+    after = server.states["swap"]
+    assert after.plan.after_verdict == "continue"
+    assert (after.plan.hash, after.since, after.state) == (before.plan.hash, before.since, "running")

@@ -30,7 +30,7 @@ def save_plans(connection: Connection, states: Iterable[PlanState], now: float) 
             "state": each.state, "since": each.since, "first_seen": now,
         }  # fmt: skip
         statement = insert(connection.dialect, plans).values(values)
-        newest = {"state": statement.excluded.state, "since": statement.excluded.since}
+        newest = {name: statement.excluded[name] for name in ("json", "state", "since")}
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["plan"], set_=newest, where=plans.c.since <= statement.excluded.since

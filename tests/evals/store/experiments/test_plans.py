@@ -54,3 +54,11 @@ def test_a_lease_is_one_holders_until_it_ends_or_is_given_back(store: Any) -> No
     assert not asks("one", 21.0), "only its holder gives it back"
     store.run(lambda c: release_lease(c, "l", "two"))
     assert asks("one", 21.0)
+
+
+def test_what_changes_no_result_of_a_plan_is_kept_as_it_is_now(store: Any, plan: Any) -> None:
+    for wanted in ("stop", "continue"):
+        state = PlanState(replace(plan, after_verdict=wanted), "running", 5.0)
+        store.run(lambda c, state=state: save_plans(c, [state], 5.0))
+    (kept,) = store.run(stored_plans)
+    assert (kept.plan.after_verdict, kept.hash) == ("continue", plan.hash)
