@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,7 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
 
 
 def ask(base: str, which: range) -> None:
-    client = OpenAI(base_url=f"{base}/v1", api_key="live", timeout=600, max_retries=0)
-
-    def one(i: int) -> int:
+    def one(i: int, client: OpenAI) -> int:
         country, capital = list(CAPITALS.items())[i % len(CAPITALS)]
         text = ASKED[i // len(CAPITALS)].format(country)
         same: Any = {
@@ -196,8 +195,11 @@ def ask(base: str, which: range) -> None:
         with client.chat.completions.create(**same, stream=True) as stream:
             return sum(1 for _ in stream)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        assert all(n > 0 for n in pool.map(one, which))
+    with (
+        OpenAI(base_url=f"{base}/v1", api_key="live", timeout=600, max_retries=0) as client,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        assert all(n > 0 for n in pool.map(one, which, repeat(client)))
 
 
 def metrics(base: str) -> str:
