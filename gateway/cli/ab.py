@@ -90,7 +90,7 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
 def status(
     name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
 ) -> None:
-    """Show an experiment's state, the results of its shadow requests, what they used today, and the verdict."""
+    """Show an experiment's state, the results and today's usage of its shadow requests, and the verdict."""
     from gateway.config.loading import load
 
     read = load(config)
@@ -138,7 +138,7 @@ def power(
 
 
 def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
-    """Where the experiment's primary is a judge. path: of the config."""
+    """Cautions if the experiment's primary is a judge. path: the config file."""
     from gateway.core.errors import ConfigError
     from gateway.evals.http_client import HttpConnections
     from gateway.evals.reports.experiment.judge_cautions import judge_cautions
@@ -157,7 +157,7 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
 
 
 def _with_pilot(config: Config, data: Path | None, plan: Plan) -> Plan:
-    """The plan with an automatic horizon from earlier pairs of the same targets, where the store has enough of them."""
+    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them."""
     from dataclasses import replace
 
     from gateway.config.derive import horizon_of
@@ -289,7 +289,7 @@ async def _put(
 
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
-    """(state, results of its plan's shadow requests, what they used today)."""
+    """(state, results of its plan's shadow requests, their usage today)."""
     from gateway.proxy.experiments.budget import COUNTS, DAY_S
 
     state = (await corridor.state.plans()).get(name)
@@ -336,7 +336,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
-    """When no more shadow requests are paid for."""
+    """When the experiment stops paying for shadow requests, in words."""
     if state is None:
         return "not started"
     plan = state.plan
@@ -350,7 +350,7 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
 
 
 def _candidate(report: Report) -> dict[str, Any]:
-    """What a program reads of one candidate: the verdict and what is left until it."""
+    """One candidate as JSON: its verdict, or what is missing for one."""
     return {
         "candidate": report.candidate,
         "verdict": report.verdict,

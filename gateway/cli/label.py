@@ -23,7 +23,7 @@ verbs.add_typer(
     epilog=example("gateway label next --scorer helpful"),
 )
 
-Scorer = Annotated[str, typer.Option(help="The scorer whose answers to label.")]
+Scorer = Annotated[str, typer.Option(help="Scorer whose answers are labelled.")]
 Experiment = Annotated[str, typer.Option(help="Only answers of this experiment.")]
 Favour = Annotated[
     float,
@@ -38,7 +38,7 @@ def next_(
     experiment: Experiment = "",
     favour: Favour = 1.0,
     count: Annotated[int, typer.Option(min=1, help="Stop after this many labels.")] = 20,
-    again: Annotated[bool, typer.Option(help="Items that others have labelled, to measure agreement.")] = False,
+    again: Annotated[bool, typer.Option(help="Show items that others have labelled, to measure agreement.")] = False,
     labeller: Labeller = "",
     config: MaybeConfig = None,
     data: Data = None,
@@ -79,7 +79,7 @@ def import_(
 ) -> None:
     """Import the verdicts of a sheet: one that `export --next` wrote, or your own.
 
-    Labels correct means only where it is known how the items were drawn: in order, without gaps, or by --share.
+    Labels correct means only if it is known how the items were drawn: in order, without gaps, or by --share.
     """
     from gateway.evals.annotation.desk import LabelRequest, import_labels
 

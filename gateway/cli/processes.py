@@ -44,8 +44,8 @@ def serve(
 @verbs.command(epilog=example("gateway evaluate --config gateway.yaml"))
 def evaluate(
     config: ConfigPath = Path("gateway.yaml"),
-    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /metrics.")] = 9101,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = "127.0.0.1",
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port that serves /metrics.")] = 9101,
+    metrics_host: Annotated[str, typer.Option(help="Address that serves /metrics.")] = "127.0.0.1",
     data: Data = None,
 ) -> None:
     """Run the consumer alone, which scores recorded answers, for production."""
@@ -57,9 +57,9 @@ def evaluate(
 
 @verbs.command(epilog=example("gateway check gateway.yaml"))
 def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Path to the file.")]) -> None:
-    """Report every mistake of a gateway.yaml, one line each.
+    """Report every mistake in a gateway.yaml, one line each.
 
-    For a file without mistakes: the HTTP client of each upstream, and a summary.
+    Without mistakes, it prints the HTTP client of each upstream, and a summary.
     """
     from gateway.config.cautions import cautions
     from gateway.config.loading import data_directory, load

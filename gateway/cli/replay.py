@@ -33,12 +33,12 @@ class _Requests:
     ] = ""
     scorers: Annotated[str, typer.Option(help="Comma-separated scorers (default: those that fit the dataset).")] = ""
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Requests per row and target.")] = 1
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many rows, from the start.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, at most this many.")] = None
     fields: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE in every request, such as temperature=0.")
     ] = None
     system: Annotated[str | None, typer.Option(help="System message instead of the rows' own.")] = None
-    seed: Annotated[int, typer.Option(help="Seed of the first repeat, where upstreams accept one; -1: none.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the first repeat, if the upstream accepts one; -1: none.")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Decision:
     """What decides the verdict."""
 
     primary: Annotated[str | None, typer.Option(help="The scorer that decides (default: the first).")] = None
-    margin: Annotated[float, typer.Option(min=0, help="Loss in the primary metric that would not matter.")] = 0.02
+    margin: Annotated[float, typer.Option(min=0, help="Largest acceptable loss in the primary metric.")] = 0.02
     guard: Annotated[list[str] | None, typer.Option(help="Further guardrail, as METRIC=MARGIN.")] = None
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Probability of a wrong verdict, over all candidates.")

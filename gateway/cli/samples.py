@@ -26,7 +26,7 @@ verbs = typer.Typer()
 def samples(
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many, newest first.")] = 20,
     alias: Alias = None,
     since: Since = None,
     where: Where = None,

@@ -13,7 +13,7 @@ verbs = typer.Typer()
 def schema() -> None:
     """Print the JSON Schema of gateway.yaml.
 
-    Editors with the YAML language server complete and check the file by it; docs/configuration.md says how.
+    Editors with the YAML language server use it to complete and check the file; docs/configuration.md says how.
     """
     import json
 

@@ -26,8 +26,8 @@ def status(
 ) -> None:
     """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters and budgets.
 
-    Read from the stream server and the store; problems are listed first. Exit code 0: all is well; 1: something is
-    wrong; 2: cannot tell, because the stream server or the config cannot be read.
+    Reads the stream server and the store, and lists problems first. Exit code 0: no problems; 1: at least one problem;
+    2: unknown, because the stream server or the config cannot be read.
     """
     import asyncio
     from contextlib import suppress

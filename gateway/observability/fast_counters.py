@@ -1,4 +1,4 @@
-"""Counters that the hot path raises by plain addition, and that are passed to prometheus_client at a scrape.
+"""Counters that the hot path increments by plain addition, and that are passed to prometheus_client at a scrape.
 
 A call touches about twenty series. With prometheus_client's locks and label look-ups that costs more than the rest of
 settling a call; here each is one addition, and `flush` passes on the sum since the last flush.
@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 
 class FastCounter:
-    """One series of a counter. It is exported once it has been raised: most of what could happen never does."""
+    """One series of a counter. It is exported once it has been incremented: most possible series never are."""
 
     __slots__ = ("_labels", "_metric", "_series", "n")
 
@@ -107,7 +107,7 @@ class FastCounters:
         return found
 
     def set(self, metric: Gauge, value: float, *labels: str) -> None:
-        """Sets a gauge, if it has another value: with thousands of series, most are as they were half a second ago."""
+        """Sets a gauge if its value differs: with thousands of series, most have not changed for half a second."""
         key = (id(metric), labels)
         if self._gauges.get(key) != value:
             self._gauges[key] = value

@@ -44,8 +44,9 @@ class SpanIds(NamedTuple):
 def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
     """The ids of the span of one call.
 
-    exchange: its id, a UUID. traceparent: the header of the client; ignored if invalid or all zeros. sample: the share
-    of calls to trace when the client does not decide, in [0, 1].
+    exchange: the exchange's id, a UUID.
+    traceparent: the client's header; ignored if invalid or all zeros.
+    sample: the share of calls to trace if the client does not decide, in [0, 1].
     """
     number = UUID(exchange).int
     span = number & _LOW

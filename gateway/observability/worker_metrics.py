@@ -43,16 +43,20 @@ class _Family:
 
     head: bytes
     plain: list[tuple[bytes, int]] = field(default_factory=list)
-    """Lines up to the value, with the series' slot."""
+    """(line up to the value, slot of the series)."""
     buckets: dict[bytes, list[tuple[float, bytes, int]]] = field(default_factory=dict)
-    """Of a histogram, by the line of its count: (bound, line of the bucket, slot); their counts are not cumulative."""
+    """Buckets of a histogram, by the line of its count: (bound, line of the bucket, slot), not cumulative."""
 
 
 class WorkerMetrics:
     """The metrics of all workers, dead ones included, in one text."""
 
     def __init__(self, directory: Path, alive: Callable[[int], bool] | None = None) -> None:
-        """directory: PROMETHEUS_MULTIPROC_DIR. alive: whether a process exists; None: as the kernel says."""
+        """Reads the files of all workers.
+
+        directory: PROMETHEUS_MULTIPROC_DIR.
+        alive: whether a process exists; None: the kernel's answer.
+        """
         self._directory = directory
         self._alive = alive or (lambda pid: Path(f"/proc/{pid}").exists())
         self._files: dict[Path, _File] = {}

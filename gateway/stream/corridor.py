@@ -36,9 +36,12 @@ _POLL = Backoff(first_s=0.005, most_s=0.1)  # between reads of several shards: a
 class Corridor:
     """The streams on one stream server. Every method raises StreamDown if the server cannot be reached within seconds.
 
-    url: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. name: prefix of the keys. max_mb,
-    max_age_h: the most that one stream may hold, by the mean size of recently appended entries; older entries are
-    trimmed. shards: the number of streams on a cluster. check_age_every_s: the time between trims by age.
+    url: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://.
+    name: prefix of the keys.
+    max_mb, max_age_h: limits of one stream; older entries are trimmed. Its size is estimated from the mean size of
+        recently appended entries.
+    shards: the number of streams on a cluster.
+    check_age_every_s: the time between trims by age.
 
     A process appends to one shard only, which keeps its records in order: when a tally arrives, every record that the
     process appended before it has arrived too. The ledger relies on that.
