@@ -180,7 +180,7 @@ class Limits(Section):
     passthrough_s: Positive = 120.0
     """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
     between two pieces of it."""
-    inflight_mb: Positive = 256.0
+    inflight_mb: Positive = 128.0
     """Request bodies that one worker holds at once, over all calls; a call above it gets HTTP 503. A body under way
     takes about twice its size."""
     drain_s: Positive = 30.0
