@@ -249,7 +249,8 @@ async def test_what_is_odd_json_is_answered(gateway: Any, caplog: Any, path: str
         for name, odd in ODD.items():
             body = f'{{"model":"{model}","max_tokens":5,{odd.replace("MODEL", model)}}}'.encode()
             statuses = judge(await say(gateway, request(body, path)))
-            assert statuses in ([200], [400]), name
+            unsealed = path == "/responses" and name == "a long previous response"  # no id of ours: it does not exist
+            assert statuses in ([[404]] if unsealed else [[200], [400]]), name
     await well(gateway, caplog)
 
 
