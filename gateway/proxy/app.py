@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 
+_MANY_UPSTREAMS = 50  # of more, a heartbeat names only those that are down or at work
+
 ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT}
 """The endpoints of the hot path, by path."""
 
@@ -149,11 +151,14 @@ class App:
         gateway = self.gateway
         ended = gateway.metrics.ended
         gateway.metrics.counts.fold()
+        upstreams = {name: _upstream_report(u) for name, u in gateway.upstreams.items()}
+        if len(upstreams) > _MANY_UPSTREAMS:  # each beat is written to the stream server's file
+            upstreams = {name: report for name, report in upstreams.items() if any(report.values())}
         return {
             "ended": ended.total(),
             "failed": sum(n for outcome, n in ended.items() if outcome in FAILED),
             "config": {"ok": not self.config_refused, "digest": gateway.config.digest, "loaded": gateway.loaded},
-            "upstreams": {name: _upstream_report(u) for name, u in gateway.upstreams.items()},
+            "upstreams": upstreams,
             "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -125,3 +126,24 @@ async def test_a_passthrough_call_names_its_upstream(
     line = lines(gateway)[answer.headers["x-request-id"]]
     assert (line["api"], line["key"], line["upstream"]) == ("passthrough", "tester", "u0")
     assert line["status"] == answer.status_code
+
+
+async def test_a_client_that_leaves_within_its_feedback_is_no_fault_of_the_gateway(
+    start: Start, configured: Configured, upstream: FakeUpstream, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    gateway = await start(configured(upstream, log={"format": "json"}))
+    port = int(gateway.base_url.removesuffix("/v1").rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = b"POST /v1/feedback HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\ncontent-length: 90\r\n\r\n{"
+    writer.write(head)
+    await writer.drain()
+    calls = gateway.process.access
+    writer.close()
+    written = ""
+    async with asyncio.timeout(55):
+        while '"api":"feedback"' not in written:
+            calls.flush()
+            written += capfd.readouterr().err
+            await asyncio.sleep(0.01)
+    assert '"status":0,"outcome":"client_gone"' in written
+    assert not [r for r in caplog.records if r.exc_info]

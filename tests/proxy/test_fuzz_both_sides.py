@@ -280,7 +280,8 @@ async def nothing_left(gateway: Gateway) -> None:
 
 def faults_in(log: Path) -> list[str]:
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return [line["message"] for line in lines if line["level"] in ("ERROR", "CRITICAL") or "exception" in line]
+    wrong = [line for line in lines if line["level"] in ("ERROR", "CRITICAL") or "exception" in line]
+    return sorted({f"{line['message']}: {line.get('exception', '')[-1500:]}" for line in wrong})
 
 
 DURATIONS = [pytest.param(1.5, id="a moment"), pytest.param(300.0, id="five minutes", marks=pytest.mark.long)]

@@ -118,3 +118,17 @@ async def test_a_stream_server_that_is_away_cannot_tell(tmp_path: Path) -> None:
     path.write_text('stream: {url: "redis://127.0.0.1:1/0"}')
     code, found = await command(path)
     assert (code, found["stream"]) == (2, None)
+
+
+async def test_a_heartbeat_stays_small_with_many_upstreams(
+    start: Start, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """It is written every two seconds by every worker, so it must not list what has nothing to say."""
+    config = configured(upstream)
+    config["upstreams"] |= {f"other-{i}": config["upstreams"]["u0"] for i in range(200)}
+    gateway = await start(config)
+    report = gateway.process.app.report()
+    assert len(orjson.dumps(report)) < 1000
+    gateway.gateway.upstreams["other-7"].down = True
+    _, found = await status_until(gateway.config_path, lambda p: any("other-7" in x for x in p))
+    assert "upstream other-7 is down at 1 of 1 gateway processes" in found["problems"]

@@ -58,7 +58,8 @@ class GatewayStatus:
     config_age_s: float = 0.0
     """Seconds since that config was put in force."""
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name: `down` (its health endpoint does not answer), `in_flight`, `queued`."""
+    """By name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only those that
+    are down or at work."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
 
@@ -305,7 +306,7 @@ class UpstreamSummary:
 
     name: str
     gateways: int
-    """Processes that have it in their config."""
+    """Processes that were asked."""
     down: int
     """Those at which its health endpoint does not answer."""
     breakers_open: Mapping[str, int]
@@ -316,11 +317,12 @@ class UpstreamSummary:
 
 def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
     found = []
-    for name in sorted({name for g in alive for name in g.upstreams}):
+    failing = {target.partition("/")[0] for g in alive for target in g.breakers_open}
+    for name in sorted(failing | {name for g in alive for name in g.upstreams}):
         reports = [g.upstreams[name] for g in alive if name in g.upstreams]
         opened = Counter(t for g in alive for t in g.breakers_open if t.partition("/")[0] == name)
         down, in_flight, queued = (sum(int(r.get(key, 0)) for r in reports) for key in ("down", "in_flight", "queued"))
-        found.append(UpstreamSummary(name, len(reports), down, dict(sorted(opened.items())), in_flight, queued))
+        found.append(UpstreamSummary(name, len(alive), down, dict(sorted(opened.items())), in_flight, queued))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
@@ -266,6 +266,8 @@ class _Logged:
 
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            pass  # the client left before its request was complete
         finally:
             access = self._gateway().access
             if access is not None and not (api == "operational" and page.status < 400):
