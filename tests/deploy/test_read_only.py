@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.up.up import free_port
+from gateway.up.ports import free_port
 
 # A mount namespace of its own: this machine's root read-only, an empty /tmp, and the test's folder at /mnt.
 LOCKED = """
