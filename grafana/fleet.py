@@ -12,23 +12,23 @@ NOW = Row("Now", [
     stat("Workers", "sum(gateway_workers)", "Live worker processes, over all gateways."),
     stat("Consumers", "max(gateway_eval_consumers)", "Consumers with a recent heartbeat.", steps=MUST_BE_ONE),
     stat("Stream server", "min(gateway_stream_up)", "Whether the latest append of every worker was acknowledged.", steps=MUST_BE_ONE, names=BOTH),
-    stat("Config", "min(gateway_config_ok)", "Whether the newest gateway.yaml is in force everywhere. no: it was refused, and the "
-         "old one stays; the log says why.", steps=MUST_BE_ONE, names=BOTH),
-    stat("Waiting in the stream", "max(gateway_eval_stream_waiting)", "Entries that no consumer has taken yet."),
+    stat("Config", "min(gateway_config_ok)", "Whether every gateway uses the newest gateway.yaml. no: one rejected it and uses "
+         "the previous one; the log says why.", steps=MUST_BE_ONE, names=BOTH),
+    stat("Waiting in the stream", "max(gateway_eval_stream_waiting)", "Entries not yet delivered to a consumer."),
     stat("Fullest recorder", "max(gateway_recorder_fill_ratio)", "At 1 the newest exchanges are dropped and counted.", "percentunit", FILL),
 ])  # fmt: skip
 
 GATEWAYS = Row("Gateways", [
     Panel("Workers", [Query("sum by (instance) (gateway_workers)", "{{instance}}")], "By gateway. A sawtooth: a worker keeps restarting.", stacked=True),
     Panel("Workers replaced", [Query("max by (instance) (gateway_worker_restarts)", "{{instance}}")],
-          "Since the gateway began; the log says by which signal or exit code each one died.", steps=ALARM),
+          "Since the gateway started; the log has the signal or exit code of each.", steps=ALARM),
     Panel("In flight", [Query("sum by (instance) (gateway_inflight_requests)", "{{instance}}")], "Calls in progress, by gateway.", stacked=True),
-    Panel("Config in force", [Query("min by (instance) (gateway_config_ok)", "{{instance}}")], "no: that gateway rejected the newest file.",
+    Panel("Newest config in use", [Query("min by (instance) (gateway_config_ok)", "{{instance}}")], "no: that gateway rejected the newest file.",
           kind="state-timeline", steps=MUST_BE_ONE, names=BOTH),
     Panel("Different configs", [Query("count(count_values(\"config\", gateway_config_hash))", "configs")],
           "More than one for longer than a rollout takes: an instance did not get the newest file.", steps=((None, "green"), (2.0, "orange"))),
     Panel("Age of the config", [Query("time() - min by (instance) (gateway_config_loaded_timestamp_seconds)", "{{instance}}")],
-          "Since the config in force was loaded.", "s"),
+          "Time since the config in use was loaded.", "s"),
 ])  # fmt: skip
 
 RECORDER = Row("Recorder", [
@@ -47,7 +47,7 @@ RECORDER = Row("Recorder", [
 ])  # fmt: skip
 
 STREAM = Row("Stream and consumers", [
-    Panel("Entries", [Query("max(gateway_eval_stream_entries)", "in the stream"), Query("max(gateway_eval_stream_waiting)", "not yet taken"),
+    Panel("Entries", [Query("max(gateway_eval_stream_entries)", "in the stream"), Query("max(gateway_eval_stream_waiting)", "not yet delivered"),
                       Query("max(gateway_eval_stream_pending)", "in hand")],
           "Entries that are read and stored are removed from the stream.", width=8),
     Panel("Lag", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored")],

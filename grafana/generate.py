@@ -60,7 +60,7 @@ def queries(dashboard: Dashboard) -> Iterable[tuple[str, str]]:
 
 def reference(rows: Iterable[MetricSpec]) -> str:
     """A table in Markdown."""
-    lines = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for each in rows:
         labels = ", ".join(f"`{label}`" for label in each.labels) or "–"
         lines.append(f"| `{each.name}` | {each.kind} | {labels} | {each.help.replace('|', chr(92) + '|')} |")

@@ -75,7 +75,7 @@ def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric
         pairs.add_metric([experiment], n)
     withheld = CounterMetricFamily(
         "gateway_experiment_withheld",
-        "Sampled pairs that have no comparison, by reason",
+        "Sampled pairs without a comparison, by reason",
         labels=[*_EACH, "reason"],
     )
     verdict = GaugeMetricFamily(
@@ -88,7 +88,7 @@ def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric
     )
     srm = GaugeMetricFamily(
         "gateway_experiment_srm_p",
-        "Anytime-valid p-value of the sample-ratio test; small: wrong shares",
+        "Anytime-valid p-value of the sample-ratio test; a small value means wrong shares",
         labels=_EACH,
     )
     for each in figures:
@@ -104,10 +104,10 @@ def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric
 
 
 _CONDITION_HELP = {
-    "pairs_needed": "About how many more settled pairs close this open condition of a verdict, at the present estimate",
-    "condition_low": "Lower end of an open condition's interval; of the gate aa, the control against itself",
+    "pairs_needed": "Estimated number of further settled pairs that close this open condition of a verdict",
+    "condition_low": "Lower end of an open condition's interval; for the gate aa, of the control against itself",
     "condition_high": "Upper end of an open condition's interval",
-    "condition_pairs": "Pairs that have a value of an open condition",
+    "condition_pairs": "Pairs with a value for an open condition",
 }
 
 
@@ -118,11 +118,11 @@ def _of_conditions(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
     }
     requests = GaugeMetricFamily(
         "gateway_experiment_requests_needed",
-        "About how many more eligible requests until the verdict; 0: there is one",
+        "Estimated number of further eligible requests until the verdict; 0: it has been reached",
         labels=_EACH,
     )
     seconds = GaugeMetricFamily(
-        "gateway_experiment_seconds_needed", "About how long until the verdict, at the pace so far", labels=_EACH
+        "gateway_experiment_seconds_needed", "Estimated time until the verdict, at the pace so far", labels=_EACH
     )
     for each in figures:
         for c in each.conditions:
@@ -143,7 +143,7 @@ _EXPERIMENT_HELP = {
     "difference_high": "Upper end of the difference's anytime-valid interval",
     "margin": "Non-inferiority margin of the metric",
     "log_evalue": "ln of the e-value against no difference",
-    "metric_pairs": "Pairs behind the difference; in a split, units",
+    "metric_pairs": "Pairs that the difference is based on; in a split, units",
 }
 
 
@@ -256,40 +256,46 @@ class EvalMetrics(Collector):
         yield from _score_families(figures.scores)
         yield _histogram(figures.scores)
         letters = CounterMetricFamily(
-            "gateway_eval_dead_letters", "Stream entries given up, by reason", labels=["reason"]
+            "gateway_eval_dead_letters",
+            "Dead letters: stream entries that could not be read or stored, by reason",
+            labels=["reason"],
         )
         for reason, n in figures.dead_letters.items():
             letters.add_metric([reason], n)
         yield letters
         lost = CounterMetricFamily(
-            "gateway_eval_dropped", "Sampled and lost on the way, by reason", labels=["stratum", "reason"]
+            "gateway_eval_dropped",
+            "Sampled exchanges that were lost before they were stored, by reason",
+            labels=["stratum", "reason"],
         )
         for reason, n in figures.lost.items():
             lost.add_metric(["other", reason], n)
         yield lost
         yield CounterMetricFamily(
-            "gateway_eval_trimmed_unread", "Entries that left the stream before they were read", figures.trimmed_unread
+            "gateway_eval_trimmed_unread",
+            "Entries that were trimmed from the stream before they were read",
+            figures.trimmed_unread,
         )
         yield CounterMetricFamily(
-            "gateway_eval_duplicates", "Exchanges that came again after they were stored", figures.duplicates
+            "gateway_eval_duplicates", "Exchanges that arrived again after they were stored", figures.duplicates
         )
         for name, text, value in (
             (
                 "unaccounted",
-                "Enqueued by a gateway, and not stored, not a dead letter, not in progress",
+                "Exchanges enqueued by a gateway that are neither stored, nor dead letters, nor in progress",
                 figures.unaccounted,
             ),
             ("oldest_unscored_seconds", "Age of the oldest exchange not yet scored", figures.oldest_unscored_s),
             ("stream_entries", "Entries in the stream", figures.length),
-            ("stream_waiting", "Entries not yet handed to a consumer", figures.waiting),
-            ("stream_pending", "Entries handed to a consumer and not yet stored", figures.pending),
+            ("stream_waiting", "Entries not yet delivered to a consumer", figures.waiting),
+            ("stream_pending", "Entries delivered to a consumer and not yet stored", figures.pending),
             ("consumers", "Consumers with a recent heartbeat", figures.consumers),
             ("shown_age_seconds", "Seconds since this consumer last updated these figures", self._age()),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
         blocked = GaugeMetricFamily(
             "gateway_eval_scorer_blocked",
-            "1 while a scorer is blocked: it was denied what it needs, or missed too many deadlines in a row",
+            "1 while a scorer is blocked: it was denied access, or missed too many deadlines in a row",
             labels=["scorer"],
         )
         for name, why in figures.blocked.items():
@@ -310,10 +316,10 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
     counts = CounterMetricFamily("gateway_eval_scores", "Scores, by status", labels=[*_SCORE, "status"])
     sums = CounterMetricFamily(
         "gateway_eval_score_weighted_sum",
-        "Weighted sum of scores; divided by _weight, the mean in any window",
+        "Weighted sum of scores; divided by _weight, it gives the mean over any window",
         labels=_SCORE,
     )
-    weights = CounterMetricFamily("gateway_eval_score_weight", "Calls that the scores stand for", labels=_SCORE)
+    weights = CounterMetricFamily("gateway_eval_score_weight", "Calls that the scores represent", labels=_SCORE)
     mean = GaugeMetricFamily(
         "gateway_eval_score_mean", "Weighted mean score, an estimate over all traffic", labels=_SCORE
     )
@@ -349,7 +355,9 @@ def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
     high = GaugeMetricFamily(
         f"{name}_high", "Upper end of the corrected mean's 95 % interval, for one look", labels=_SCORE
     )
-    labels = GaugeMetricFamily("gateway_eval_score_labels", "Human labels behind the corrected mean", labels=_SCORE)
+    labels = GaugeMetricFamily(
+        "gateway_eval_score_labels", "Human labels that the corrected mean is based on", labels=_SCORE
+    )
     for each in means:
         of = [each.scorer, each.model, each.arm]
         for family, value in ((mean, each.mean), (low, each.low), (high, each.high), (labels, each.labels)):
@@ -359,7 +367,7 @@ def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
 
 def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
     usd = CounterMetricFamily(
-        "gateway_eval_cost_usd", "USD that scorers have spent, where the price is known", labels=["scorer"]
+        "gateway_eval_cost_usd", "USD that scorers have spent, as far as prices are known", labels=["scorer"]
     )
     tokens = CounterMetricFamily("gateway_eval_tokens", "Tokens that scorers have used", labels=["scorer"])
     for scorer, spent in figures.cost_usd.items():
@@ -375,7 +383,9 @@ def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
 
 
 def _histogram(scores: Sequence[ScoreFigures]) -> Metric:
-    family = HistogramMetricFamily("gateway_eval_score", "Scores, each with the calls it stands for", labels=_SCORE)
+    family = HistogramMetricFamily(
+        "gateway_eval_score", "Distribution of scores, each weighted by the calls that it represents", labels=_SCORE
+    )
     for each in scores:
         total, cumulative = 0.0, []
         for bound, weight in each.buckets:

@@ -71,15 +71,15 @@ class _Calls:
         "gen_ai_client_token_usage", "Tokens of one call, by type", *_GENAI, "gen_ai_token_type", buckets=_TOKENS
     )
     duration = _histogram(
-        "gen_ai_server_request_duration_seconds", "From the request's arrival to the end of its answer",
+        "gen_ai_server_request_duration_seconds", "Time from the request's arrival to the end of its answer",
         *_GENAI, "error_type", buckets=_DURATION,
     )  # fmt: skip
     first_token = _histogram(
-        "gen_ai_server_time_to_first_token_seconds", "Streams: from the request's arrival to the first content",
+        "gen_ai_server_time_to_first_token_seconds", "Streams: time from the request's arrival to the first content",
         *_GENAI, buckets=_FIRST_TOKEN,
     )  # fmt: skip
     per_token = _histogram(
-        "gen_ai_server_time_per_output_token_seconds", "Streams: time after the first content by output token",
+        "gen_ai_server_time_per_output_token_seconds", "Streams: time per output token after the first content",
         *_GENAI, buckets=_PER_TOKEN,
     )  # fmt: skip
     requests = _counter(
@@ -90,23 +90,25 @@ class _Calls:
         "outcome",
     )
     objective = _gauge(
-        "gateway_objective_ratio", "Share of an alias's calls that is to succeed: models.NAME.objective", "alias",
+        "gateway_objective_ratio", "Target share of successful calls of an alias: models.NAME.objective", "alias",
         over="livemax",
     )  # fmt: skip
-    refused = _counter("gateway_refused", "Answers that are an error of the gateway's own", "status", "code")
+    refused = _counter("gateway_refused", "Requests that the gateway itself answered with an error", "status", "code")
     overhead = _histogram(
-        "gateway_overhead_seconds", "Time a call spent in the gateway and not in an upstream", buckets=_OVERHEAD
+        "gateway_overhead_seconds", "Time of a call in the gateway, without the time in upstreams", buckets=_OVERHEAD
     )
-    continued = _counter("gateway_continued", "Streams cut upstream, by how they continued", "alias", "how")
-    tokens = _counter("gateway_tokens", "Tokens over all traffic", "alias", "upstream", "type")
+    continued = _counter("gateway_continued", "Streams that an upstream cut off, by how they continued", "alias", "how")
+    tokens = _counter("gateway_tokens", "Tokens of all calls, by type", "alias", "upstream", "type")
     cost = _counter("gateway_cost_usd", "USD of calls whose usage and price are known", "alias", "upstream")
-    unpriced = _counter("gateway_unpriced", "Calls of unknown cost: no price, or no usage", "alias", "upstream")
+    unpriced = _counter(
+        "gateway_unpriced", "Calls with unknown cost, because the price or the usage is missing", "alias", "upstream"
+    )
 
 
 class _Upstreams:
     """Attempts at upstreams, and their load."""
 
-    inflight = _gauge("gateway_inflight_requests", "Calls being answered now", over="livesum")
+    inflight = _gauge("gateway_inflight_requests", "Calls in flight", over="livesum")
     attempts = _counter("gateway_attempts", "Attempts at upstreams, by result", "upstream", "result")
     upstream_inflight = _gauge(
         "gateway_upstream_inflight_requests", "Attempts in progress at an upstream", "upstream", over="livesum"
@@ -116,38 +118,36 @@ class _Upstreams:
         "gateway_breaker_open", "1 while the target's circuit breaker is open", "upstream", "model", over="livemax"
     )
     breaker_transitions = _counter(
-        "gateway_breaker_transitions", "Circuit breakers that opened or closed", "upstream", "model", "to"
+        "gateway_breaker_transitions", "Transitions of circuit breakers, by new state", "upstream", "model", "to"
     )
     upstream_down = _gauge(
         "gateway_upstream_down", "1 while the upstream's health check fails", "upstream", over="livemax"
     )
     health_transitions = _counter(
-        "gateway_upstream_health_transitions", "Upstreams that their health check found down, or up again",
+        "gateway_upstream_health_transitions", "Times that health checks found an upstream down, or up again",
         "upstream", "to",
     )  # fmt: skip
     config_ok = _gauge(
-        "gateway_config_ok", "1 when the newest gateway.yaml is in force, 0 when it was refused", over="livemin"
+        "gateway_config_ok", "1 if the newest gateway.yaml is in use, 0 if it was rejected", over="livemin"
     )
-    config_hash = _gauge(
-        "gateway_config_hash", "A number that differs where the text of gateway.yaml differs", over="livemax"
-    )
+    config_hash = _gauge("gateway_config_hash", "Hash of the text of gateway.yaml in use, as a number", over="livemax")
     config_loaded = _gauge(
-        "gateway_config_loaded_timestamp_seconds", "Unix time at which the config in force was loaded", over="livemin"
+        "gateway_config_loaded_timestamp_seconds", "Unix time at which the config in use was loaded", over="livemin"
     )
     worker_restarts = _gauge(
-        "gateway_worker_restarts", "Workers that died and were replaced, since the gateway began", over="livemax"
+        "gateway_worker_restarts", "Workers that died and were replaced, since the gateway started", over="livemax"
     )
-    workers = _gauge("gateway_workers", "Worker processes that answer", over="livesum")
+    workers = _gauge("gateway_workers", "Running worker processes", over="livesum")
 
 
 class _Recording:
     """Sampling, and recording to the stream."""
 
     seen = _counter("gateway_eval_seen", "Calls that reached an upstream", "stratum")
-    unsampled = _counter("gateway_eval_unsampled", "Seen and not sampled, by reason", "reason")
-    sampled = _counter("gateway_eval_sampled", "Seen and sampled", "stratum")
-    enqueued = _counter("gateway_eval_enqueued", "Sampled and acknowledged by the stream", "stratum")
-    dropped = _counter("gateway_eval_dropped", "Sampled and not enqueued, by reason", "stratum", "reason")
+    unsampled = _counter("gateway_eval_unsampled", "Calls seen and not sampled, by reason", "reason")
+    sampled = _counter("gateway_eval_sampled", "Calls seen and sampled", "stratum")
+    enqueued = _counter("gateway_eval_enqueued", "Sampled calls that the stream server acknowledged", "stratum")
+    dropped = _counter("gateway_eval_dropped", "Sampled calls that were not enqueued, by reason", "stratum", "reason")
     redactions = _counter("gateway_redactions", "Redactions in records before they were appended, by rule", "rule")
     redaction_failed = _counter(
         "gateway_redaction_failed", "Records whose content was dropped because redaction failed", "reason"
@@ -157,7 +157,7 @@ class _Recording:
         "gateway_recorder_waiting", "Exchanges waiting to be appended to the stream", over="livesum"
     )
     recorder_fill = _gauge(
-        "gateway_recorder_fill_ratio", "How much of the fullest worker's buffer is taken, 0 to 1", over="livemax"
+        "gateway_recorder_fill_ratio", "Fill level of the fullest worker's buffer, 0 to 1", over="livemax"
     )
     stream_up = _gauge(
         "gateway_stream_up", "1 while every worker's newest append to the stream was acknowledged", over="livemin"
@@ -167,7 +167,9 @@ class _Recording:
 class _Experiments:
     """Shadow requests and splits of experiments."""
 
-    shadow = _counter("gateway_shadow", 'Shadow requests, by outcome; arm: "" where none was sent', *_PART, "result")
+    shadow = _counter(
+        "gateway_shadow", 'Shadow requests, by result; the arm is "" if no request was sent', *_PART, "result"
+    )
     shadow_tokens = _counter("gateway_shadow_tokens", "Tokens that shadows used, input and output", *_PART)
     shadow_cost = _counter("gateway_shadow_cost_usd", "USD of shadow requests whose price is known", *_PART)
     shadow_running = _gauge("gateway_shadow_running", "Shadow requests in progress", "experiment", over="livesum")
@@ -179,7 +181,7 @@ class _Experiments:
         "gateway_shadow_budget_used_ratio", "Share of the day's budget that shadows have used, 0 to 1",
         "experiment", over="livemax",
     )  # fmt: skip
-    split = _counter("gateway_split", "Calls of a split, by how they ended for their arm", *_PART, "result")
+    split = _counter("gateway_split", "Calls of a split, by arm and result", *_PART, "result")
     experiment_running = _gauge(
         "gateway_experiment_running", "1 while this gateway runs the experiment's plan", "experiment", over="livemax"
     )
