@@ -54,15 +54,17 @@ FIELDS = (
     AccessField("id", "string", "the answer's `x-request-id`"),
     AccessField("client_id", "string or null", "the client's own `x-request-id`, if it is printable ASCII"),
     AccessField("key", "string or null", "name of the caller's key; null: the key is unknown"),
-    AccessField("client", "string or null", "address of the client; behind `trusted_proxies`, the one they name"),
+    AccessField(
+        "client", "string or null", "address of the client; behind `trusted_proxies`, the address that they forward"
+    ),
     AccessField(
         "api", "string", "`chat`, `responses`, …; `models`, `feedback`, `passthrough`, `operational`, or `other`"
     ),
-    AccessField("alias", "string or null", "the model that the client named, if it is one of the config's"),
+    AccessField("alias", "string or null", "the model that the client requested, if it is in the config"),
     AccessField("upstream", "string or null", "the upstream that answered, or that was attempted last"),
-    AccessField("model", "string or null", "that upstream's own name of the model"),
-    AccessField("stream", "boolean", "whether the client asked for a stream"),
-    AccessField("status", "integer", "the HTTP status sent; 0: the client left before there was one"),
+    AccessField("model", "string or null", "the upstream's own name for the model"),
+    AccessField("stream", "boolean", "whether the client requested a stream"),
+    AccessField("status", "integer", "the HTTP status sent; 0: the client disconnected before one was sent"),
     AccessField(
         "outcome",
         "string",
@@ -71,15 +73,15 @@ FIELDS = (
     AccessField("error", "string or null", "code of the gateway's own error"),
     AccessField("failure", "string or null", "why the last attempt at an upstream failed"),
     AccessField("attempts", "integer", "attempts at upstreams"),
-    AccessField("input_tokens", "integer or null", "as the upstream counted them; null: it did not say"),
+    AccessField("input_tokens", "integer or null", "as the upstream counted them; null: it reported no usage"),
     AccessField("output_tokens", "integer or null", "likewise"),
-    AccessField("cached_input_tokens", "integer or null", "a part of the input"),
-    AccessField("reasoning_tokens", "integer or null", "a part of the output"),
-    AccessField("cost_usd", "number or null", "of all attempts; null: no usage, or a target without a price"),
+    AccessField("cached_input_tokens", "integer or null", "included in the input"),
+    AccessField("reasoning_tokens", "integer or null", "included in the output"),
+    AccessField("cost_usd", "number or null", "cost of all attempts; null: no usage, or a target without a price"),
     AccessField("first_token_s", "number or null", "streams: seconds to the first content"),
     AccessField("total_s", "number", "seconds from the request's arrival to the end of the answer"),
-    AccessField("overhead_s", "number", "the gateway's own part of the time until the answer began"),
-    AccessField("trace_id", "string", "the trace in hexadecimal; absent unless the call is traced"),
+    AccessField("overhead_s", "number", "time that the gateway itself took until the answer began"),
+    AccessField("trace_id", "string", "the trace id in hexadecimal; absent if the call is not traced"),
 )
 """What a JSON line holds, in this order."""
 
