@@ -61,7 +61,7 @@ def test_a_stream_ends_with_done_and_usage_only_on_request(stage: Any, journal: 
     assert usage[-1]["completion_tokens"] > 0
     usages = sum(bool(json.loads(e).get("usage")) for e in silent[:-1])
     assert usages == (1 if stage.engine.name == "transformers" else 0), "the chunk we asked for is ours"
-    journal.note(stage.engine.name, "stream", f"{len(asked) - 1} chunks, usage where asked, [DONE]")
+    journal.note(stage.engine.name, "stream", f"{len(asked) - 1} chunks, usage if requested, [DONE]")
 
 
 def test_usage_is_counted_and_stored_plain_and_streamed(stage: Any, client: OpenAI, journal: Any) -> None:
