@@ -21,7 +21,7 @@ PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\
 # Configuration
 
-Every key of `gateway.yaml`. This page is written by `python docs/configuration.py` from the models that read the file.
+Every key of `gateway.yaml`. `python docs/configuration.py` writes this page from the models that read the file.
 
 - Unknown keys are errors. `gateway check gateway.yaml` reports all mistakes at once, each with its path and, where a
   known name is similar, a suggestion.
@@ -31,7 +31,7 @@ Every key of `gateway.yaml`. This page is written by `python docs/configuration.
   without a restart.
 - Only `upstreams` and `models` are required.
 - A running `gateway serve` reads the file again when it changes, and at SIGHUP. A file with mistakes is rejected: the
-  old configuration stays in force, and `gateway_config_ok` is 0.
+  gateway keeps using the old configuration, and `gateway_config_ok` is 0.
 
 ## Completion and checks in an editor
 
@@ -52,7 +52,7 @@ models: {chat: {targets: [{upstream: local, model: smollm2}]}}
 ```
 
 In VS Code, the setting `"yaml.schemas": {"gateway.schema.json": "gateway*.yaml"}` does the same for a whole folder.
-The schema knows single sections only; `gateway check` also checks what sections must agree on, such as names of
+The schema covers single sections only; `gateway check` also checks that sections agree, for example on names of
 upstreams.
 """
 

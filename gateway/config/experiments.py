@@ -58,7 +58,7 @@ class AllowList(Section):
 
 
 class ShadowGate(Section):
-    """When shadow requests pause, so that they do not slow down the answers that clients wait for."""
+    """When shadow requests pause, so that they do not slow down served answers."""
 
     latency: bool = True
     """Pause while the p99 latency of served answers is higher than without shadow requests."""
@@ -90,11 +90,11 @@ class Experiment(Section):
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
-    """What keeps its arm in a split, and what counts as one independent observation."""
+    """The unit that keeps its arm in a split, and that counts as one independent observation."""
     primary: str | None = None
     """The metric that decides: a scorer or a built-in metric. Default: none; then nothing is decided."""
     margin: Margin = 0.02
-    """The loss in the primary metric that would not matter, in the metric's units."""
+    """The largest acceptable loss in the primary metric, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """The probability of a wrong verdict that is accepted."""
     guardrails: dict[str, Margin] = Field({})
@@ -112,8 +112,8 @@ class Experiment(Section):
     """`alarm`: no verdict once the control differs from itself on the candidate's path. `proof`: `ship` only after it
     is shown to differ by less than the margin, which takes several times the pairs."""
     compare: Comparand = "served"
-    """The control's answer that a candidate's is compared with: the one that was served, or the `repeat`, which every
-    shadow then asks for and which took the same path."""
+    """The control's answer that a candidate's answer is compared with: the one that was served,
+    or the `repeat`, which every shadow then includes and which took the same path."""
     adjust: bool = True
     """Variance reduction (CUPED): what is known of a request before its pair is judged (the control's score, the
     lengths of prompt and answer) takes its part of the noise out of the primary's difference, so that fewer pairs are

@@ -38,9 +38,9 @@ class ApiKey(Section):
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Its calls in flight at once, per worker; a further one gets HTTP 429. Default: no limit."""
+    """Its calls in flight at once, per worker; any further call gets HTTP 429. Default: no limit."""
     sample: Literal["rules", "never"] = "rules"
-    """`never` takes its calls out of the population that is sampled and scored."""
+    """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
     """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
 
@@ -56,18 +56,18 @@ class Fallback(TargetRef):
     """A target that is tried, in the order of this list, after the targets have failed."""
 
     on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
-    """The failures that it is tried for."""
+    """The failures after which it is tried."""
 
 
 class Timeouts(Section):
     """Deadlines in seconds."""
 
     connect_s: Positive = 2.0
-    """To an open connection."""
+    """Until the connection is open."""
     first_token_s: Positive = 30.0
-    """Streams: to the first content."""
+    """Streams: until the first content."""
     answer_s: Positive = 120.0
-    """Plain answers: to the complete body."""
+    """Plain answers: until the body is complete."""
     idle_s: Positive = 30.0
     """Streams: between two chunks."""
     total_s: Positive = 600.0
@@ -100,7 +100,7 @@ class Model(Section):
     """What happens when an upstream breaks off a stream: `continue` on a fallback, `error` (send an error event), or
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    """The share of its calls that is to succeed. The alerts page when failures use up a month's budget in two days."""
+    """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
     strategy: Strategy = "weighted"
     """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
     the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
@@ -116,15 +116,15 @@ class RuleCondition(Section):
     (`outcome`, `finish_reason`, `min_…`) when it has ended."""
 
     alias: str | None = None
-    """The model that the client named."""
+    """The model that the client requested."""
     key: str | None = None
     """The name of the caller's key."""
     api: str | None = None
     """`chat`, `completions`, `responses`, `messages`, `embeddings`, …"""
     stream: bool | None = None
-    """Whether the client asked for a stream."""
+    """Whether the client requested a stream."""
     outcome: Literal["ok", "error", "client_gone", "upstream_error", "timeout", "cut"] | None = None
-    """How the call ended; `error` is every outcome but `ok` and `client_gone`."""
+    """How the call ended; `error` is every outcome except `ok` and `client_gone`."""
     finish_reason: str | None = None
     """The finish reason that the upstream sent."""
     min_total_s: Positive | None = None
@@ -153,7 +153,7 @@ class Sampling(Section):
     """Which calls are recorded and scored."""
 
     rate: Share = 0.1
-    """The share of calls that is recorded where no rule matches."""
+    """The share of calls that is recorded if no rule matches."""
     unit: Literal["request", "conversation"] = "request"
     """What is drawn: single requests, or whole conversations (by `x-gateway-conversation` or
     `metadata.conversation_id`)."""
@@ -203,8 +203,8 @@ class MetricsConfig(Section):
 
 
 class StoreConfig(Section):
-    """The database that holds exchanges, scores and experiments. Score sums and the evidence of verdicts are kept
-    for good."""
+    """The database that holds exchanges, scores and experiments. Score sums and the evidence of verdicts are
+    never deleted."""
 
     url: str | None = None
     """A `postgresql://` or `sqlite:///` URL. Default: SQLite in the data directory."""
@@ -228,7 +228,7 @@ class Config(Section):
     sampling: Sampling = Sampling()
     """The share of calls that is recorded and scored."""
     passthrough: str | None = None
-    """The upstream that gets requests to all other /v1/ paths. Default: those get HTTP 404."""
+    """The upstream that gets requests to all other /v1/ paths. Default: such requests get HTTP 404."""
     cors: tuple[str, ...] = ()
     """Origins from which browsers may send requests."""
     trusted_proxies: tuple[IpNetwork, ...] = ()
@@ -253,7 +253,7 @@ class Config(Section):
     evals: EvalsConfig = EvalsConfig()
     """How judges, embeddings and replays reach the gateway."""
     prices: PriceList | None = None
-    """Prices of models, in addition to those that ship."""
+    """Prices of models, in addition to the built-in prices."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     _digest: str = PrivateAttr("")

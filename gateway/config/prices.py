@@ -37,7 +37,7 @@ class ModelPrice(Section):
 
 
 class PriceList(Section):
-    """Your own prices. They take precedence over the prices that ship."""
+    """Your own prices. They take precedence over the built-in prices."""
 
     as_of: date
     """The day on which these prices were valid."""

@@ -26,7 +26,7 @@ class ScorerConfig(Section):
     use: str | None = None
     """A scorer's name, `package.module:Class` or an `http://…` address. Default: the name of this section."""
     share: Share = 1.0
-    """Share of the recorded exchanges that are scored."""
+    """Share of the recorded exchanges that is scored."""
     deadline_s: Positive | None = None
     """Seconds for one exchange, including the wait for a free slot. Default: 10, or 60 if the scorer calls a model."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -36,7 +36,7 @@ class ScorerConfig(Section):
     budget_tokens: Annotated[int, Field(ge=0)] | None = None
     """Tokens per UTC day, over all consumers. Default: unlimited."""
     isolate: bool = False
-    """Run the scorer in a process of its own."""
+    """Run the scorer in its own process."""
     memory_mb: Annotated[int, Field(ge=64)] | None = None
     """Memory that the process may use beyond what Python and the gateway need. Default: 512."""
 

@@ -27,7 +27,7 @@ class StreamConfig(Section):
     shards: Annotated[int, Field(ge=1, le=1024)] = 16
     """Streams in a cluster. Never lower it while a stream still has entries."""
     tls: bool = False
-    """Use TLS with `sentinels`. A URL says it by its scheme."""
+    """Use TLS with `sentinels`. With a URL, the scheme decides."""
     username: str | None = None
     """ACL user of the stream server."""
     password: str | None = None
@@ -53,7 +53,7 @@ class StreamConfig(Section):
     max_age_h: Positive | None = None
     """Age in hours beyond which entries are deleted. Default: unlimited."""
     claim_idle_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
-    """Seconds without a sign of life after which another consumer takes over an entry."""
+    """Seconds without a heartbeat after which another consumer claims an entry."""
 
     @model_validator(mode="after")
     def _check_address(self) -> Self:

@@ -39,21 +39,21 @@ class EngineRun(Section):
 
 
 class HealthCheck(Section):
-    """When an upstream with a health path counts as down. It is then not asked, and its fallbacks are."""
+    """When an upstream with a health path counts as down. Calls then go to its fallbacks."""
 
     interval_s: Positive = 5.0
     """Seconds between two checks."""
     timeout_s: Positive = 2.0
-    """Seconds after which a check without an answer has failed."""
+    """Seconds after which a check without an answer counts as failed."""
     failures: Annotated[int, Field(ge=1)] = 3
-    """Failed checks in a row that take it out. Until a first check has succeeded, one is enough."""
+    """Failed checks in a row after which it is down. Until a first check has succeeded, one is enough."""
     successes: Annotated[int, Field(ge=1)] = 1
-    """Good checks in a row that bring it back."""
+    """Successful checks in a row after which it is up again."""
 
 
 class BreakerConfig(Section):
-    """When a target of this upstream is not asked for a while, because its calls fail. It opens after `failures` in a
-    row, or when half of at least 20 calls within 10 s failed."""
+    """The circuit breaker of each target of this upstream. While it is open, the target gets no calls. It opens
+    after `failures` in a row, or when half of at least 20 calls within 10 s failed."""
 
     failures: Annotated[int, Field(ge=1)] = 5
     """Failed calls in a row that open it."""
@@ -71,7 +71,7 @@ class Upstream(Section):
     base_url: Url | None = None
     """URL up to and including the version path. Default: the provider's own, where it has one."""
     run: EngineRun | None = None
-    """Lets `gateway up` start this upstream as a child process."""
+    """How `gateway up` starts this upstream as a child process."""
     api_key: str | None = None
     """The provider's API key, sent in the header that this kind expects. Default: no key."""
     headers: dict[str, str] = Field({})
@@ -103,9 +103,9 @@ class Upstream(Section):
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
     health_check: HealthCheck = HealthCheck()
-    """How often that is checked, and what counts as down."""
+    """How often the upstream is checked, and what counts as down."""
     breaker: BreakerConfig = BreakerConfig()
-    """When its targets are not asked because their calls fail."""
+    """The circuit breaker: when calls to its targets stop because they fail."""
 
     @property
     def provider(self) -> Provider:
