@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import uvicorn
 import yaml
+from fixtures.tallies import merged
 
 from gateway.config.environment import WorkerEnvironment
 from gateway.core.completion import completion_of
@@ -100,15 +101,6 @@ class Running:
 
     def write(self, config: dict[str, Any]) -> None:
         self.config_path.write_text(yaml.safe_dump(config))
-
-
-def merged(before: Tally, later: Tally) -> Tally:
-    """The later tally, with the cells that it leaves out from the one before."""
-    cells = {}
-    for name in ("seen", "unsampled", "sampled", "enqueued", "dropped"):
-        by_cell = {replace(c, n=0): c for tally in (before, later) for c in getattr(tally, name)}
-        cells[name] = tuple(by_cell.values())
-    return replace(later, **cells)
 
 
 def text_of(exchange: Exchange) -> str:

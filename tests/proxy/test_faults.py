@@ -404,7 +404,11 @@ async def test_a_failed_response_passes_and_is_asked_once(
     for _ in range(6):
         reply = await gateway.client.post("/responses", json={"model": "chat", "input": "hi", "stream": stream})
         assert reply.status_code == 200
-        assert json.loads(reply.text.removeprefix("data: ")) == (event if stream else response)
+        passed = json.loads(reply.text.removeprefix("data: "))
+        answered = passed["response"] if stream else passed
+        assert answered["id"].startswith(f"{response['id']}."), "sealed, as every response's"
+        assert {**answered, "id": response["id"]} == response
+        assert not stream or {**passed, "response": response} == event
     assert len(upstream.received) == 6
     await assert_unharmed(gateway, upstream)
 

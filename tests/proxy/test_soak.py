@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.tallies import merged
 
 from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import Delay, FakeAnswer, FakeUpstream, Fault, Received
@@ -155,7 +156,7 @@ class Seen:
             if any(a.status for a in record.attempts):
                 self.answered.add(record.client_id)
         elif isinstance(record, Tally):
-            self.tally = record
+            self.tally = merged(self.tally, record) if self.tally else record
 
     async def until_complete(self) -> None:
         """Until a tally, begun when the last clients that left have been noticed, says that all has been read."""
