@@ -124,8 +124,8 @@ def power(
 ) -> None:
     """Estimate the price of a verdict: pairs, requests, paid calls and days.
 
-    It counts the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are assumed;
-    afterwards they are the candidate's own.
+    It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
+    assumed; afterwards they are measured on the candidate's own pairs.
     """
     from gateway.config.loading import load
     from gateway.evals.experiments.power import Terms
@@ -258,8 +258,9 @@ async def _put(
 ) -> PlanState | None:
     """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none.
 
-    beside: the experiments of the config. closed: hashes of plans that do not start again. Raises CannotRun where
-    another experiment of the config runs and competes for the same calls.
+    beside: the experiments of the config.
+    closed: hashes of plans that do not start again.
+    Raises CannotRun if another experiment of the config runs and competes for the same calls.
     """
     from dataclasses import replace
 

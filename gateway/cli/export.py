@@ -33,7 +33,7 @@ def export(
 
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
-    correction instead of the answer, where there is one.
+    correction instead of the answer, if there is one.
     """
     from gateway.evals.reports.export.export import complete_file, form_of
     from gateway.evals.reports.export.export import export as exported

@@ -36,9 +36,9 @@ def samples(
 ) -> None:
     """Show recorded calls and their scores.
 
-    Without --id: a list. With --id: the request, the response, the attempts, and every score with its reason. --where
-    compares columns of the store: alias, model, outcome, status, total_s, text, … and, of scores, scorer, value, label,
-    with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
+    Without --id, it prints a list. With --id, it prints the request, the response, the attempts, and every score with
+    its reason. --where compares columns of exchanges (alias, model, outcome, status, total_s, text, …) and of scores
+    (scorer, value, label, …) with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
     """
     from gateway.core.sanitize import to_json
     from gateway.evals.reports import samples as found

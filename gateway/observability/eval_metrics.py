@@ -237,7 +237,7 @@ class EvalMetrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
-        """clock: monotonic seconds: a wall clock that is set back would make old figures look new."""
+        """clock: monotonic seconds, because a wall clock that is set back would make old figures look new."""
         self._clock = clock
         self.figures = EvalFigures()
         registry.register(self)

@@ -1,8 +1,8 @@
 """OpenTelemetry: the exporters of spans and events, and their ids.
 
-Ids are derived from the exchange's: its UUID is the trace id, unless the client sent one, and the lower half of the
-UUID is the span id. So the consumer can refer to a gateway's span without any data passed between them. opentelemetry
-is imported only when it is used: a gateway without an `otel` section pays nothing.
+Ids are derived from the exchange's id. Its UUID is the trace id, unless the client sent one, and the lower half of the
+UUID is the span id. The consumer can therefore refer to a gateway's span, although they exchange no trace context.
+opentelemetry is imported only when it is used: a gateway without an `otel` section pays nothing.
 """
 
 from __future__ import annotations
