@@ -87,6 +87,7 @@ class HttpProtocol(asyncio.Protocol):
         self._out: WriteQueue
         self._parser = HttpRequestParser(self)
         self._headers: Headers = []
+        self._has_host = False
         self._target = b""
         self._receiving: ServerRequest | None = None  # the request whose body is incomplete
         self._bulk = 0  # bytes of its body that still bypass the parser
@@ -257,6 +258,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = []
+        self._has_host = False
         self._target = b""
         self._head_bytes = 1
         self._since = self.loop.time()
@@ -266,7 +268,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving is None:  # otherwise they are trailers, which must not be taken for headers
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            if name == b"host":
+                if self._has_host:
+                    raise HttpParserError("more than one Host (RFC 9112, section 3.2)")
+                self._has_host = True
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser, target = self._parser, self._target

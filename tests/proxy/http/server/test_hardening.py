@@ -57,6 +57,8 @@ SMUGGLING = {
     "a tab-folded header": POST + b"X: y\r\n\tfolded\r\n\r\n" + SECOND,
     "a bare line feed in a head": POST + b"X: y\nContent-Length: 34\r\n\r\n" + SECOND,
     "a bare carriage return": POST + b"X: y\rContent-Length: 34\r\n\r\n" + SECOND,
+    "two hosts": POST + b"hOST: y\r\n\r\n" + SECOND,
+    "the same host twice": POST + b"Host: x\r\n\r\n" + SECOND,
     "NUL in a header": POST + b"X: y\0z\r\n\r\n" + SECOND,
     "no name": POST + b": y\r\n\r\n" + SECOND,
     "an unknown coding": POST + b"Transfer-Encoding: gzip\r\n\r\n" + SECOND,
@@ -89,6 +91,16 @@ async def test_what_two_readers_could_read_two_ways_is_refused_whole(talk: Any, 
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
     else:
         assert raw.startswith(CHUNKED), "only what was begun ends without a word"
+
+
+async def test_a_request_without_a_host_is_answered(talk: Any) -> None:
+    """RFC 9112 wants 400; simple clients leave it out, and nothing here depends on it."""
+    app = App()
+    line = await talk(app)
+    for _ in range(2):
+        await line.say(b"GET /fine HTTP/1.1\r\n\r\n")
+        await line.until(b"ok")
+    assert len(app.heard) == 2
 
 
 async def test_trailers_are_no_headers(talk: Any) -> None:
