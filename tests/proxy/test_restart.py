@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,22 +24,26 @@ import yaml
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 RATE = 50  # calls a second
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
 NGINX_CONF = """
 worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log {directory}/nginx.log warn;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
   fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-  upstream gateways {{ {servers} keepalive 16; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://gateways; proxy_http_version 1.1; proxy_set_header connection "";
-      proxy_buffering off; proxy_read_timeout 60s;
-    }}
-  }}
+  {documented}
 }}
 """
+
+
+def nginx_conf(directory: Path, gateways: list[int], front: int) -> str:
+    """The configuration that docs/deploy.md gives, without TLS, on these ports."""
+    [block] = re.findall(r"^```nginx\n(.*?)^```", DEPLOY.read_text(), re.MULTILINE | re.DOTALL)
+    ports = {"127.0.0.1:8000": gateways[0], "127.0.0.1:8001": gateways[1], "443 ssl": front}
+    for documented, port in ports.items():
+        assert documented in block
+        block = block.replace(documented, f"127.0.0.1:{port}")
+    return NGINX_CONF.format(directory=directory, documented=block)
 
 
 @dataclass
@@ -150,9 +155,7 @@ async def fleet(
     config.write_text(yaml.safe_dump(_config(fakes, stream_url, stream_name)))
     me, directory = [sys.executable, "-m", "gateway"], tmp_path / "nginx"
     directory.mkdir()
-    # Without max_fails=0 nginx asks a gateway that refused a connection not again for ten seconds.
-    lines = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in gateways)
-    (directory / "nginx.conf").write_text(NGINX_CONF.format(directory=directory, servers=lines, port=front))
+    (directory / "nginx.conf").write_text(nginx_conf(directory, gateways, front))
     children = [
         Child([*me, "fake", "--port", str(p), "--tokens", "5", "--delay-s", "0.05"], tmp_path / f"fake-{p}", _at(p))
         for p in fakes
