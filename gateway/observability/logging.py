@@ -11,6 +11,7 @@ import orjson
 from gateway.config.types import LogConfig
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+UVICORN = "uvicorn.error"  # the logger of all that uvicorn says, errors or not
 VERBOSE = ("alembic", "httpx2", "httpcore2", "opentelemetry")  # they log every request, or every table
 
 
@@ -29,6 +30,37 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(entry, default=str).decode("utf-8", "replace")
 
 
+class UvicornFilter(logging.Filter):
+    """Keeps the lines of uvicorn that tell an operator something, once each, under the name `uvicorn`.
+
+    "Uvicorn running on" is left out: with several workers the parent says so seconds before one of them listens. The
+    gateway's server has a line of its own.
+    """
+
+    _NOISE = (
+        "Uvicorn running on",
+        "Started parent process",
+        "Stopping parent process",
+        "Waiting for child process",
+        "Waiting for application ",
+        "Application shutdown complete",
+    )
+    _ONCE = ("Started server process", "Finished server process")  # the listener of `metrics.bind` is a server too
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.levelno <= logging.INFO and (message.startswith(self._NOISE) or message in self._seen):
+            return False
+        if message.startswith(self._ONCE):
+            self._seen.add(message)
+        record.name = "uvicorn"
+        return True
+
+
 def timestamp(at: float) -> str:
     """Unix seconds as RFC 3339 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -43,5 +75,8 @@ def begin(log: LogConfig) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(TEXT_FORMAT))
     logging.basicConfig(level=log.level.upper(), handlers=[handler], force=True)
+    uvicorn = logging.getLogger(UVICORN)
+    if not any(isinstance(each, UvicornFilter) for each in uvicorn.filters):
+        uvicorn.addFilter(UvicornFilter())
     for name in VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)

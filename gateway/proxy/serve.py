@@ -128,9 +128,16 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         config = self.config
+        log.info("%srunning on %s", f"worker {os.getpid()} " if config.workers > 1 else "", self._url())
         if config.ssl is not None and config.ssl_certfile and config.ssl_keyfile:
             files = CertificateFiles(Path(config.ssl_certfile), Path(config.ssl_keyfile))
             self._certificate = CertificateReload(files, config.ssl)
+
+    def _url(self) -> str:
+        """Where it listens, as configured, with the port that was assigned."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        port = self.servers[0].sockets[0].getsockname()[1]
+        return f"{'https' if self.config.ssl else 'http'}://{host}:{port}"
 
     async def on_tick(self, counter: int) -> bool:
         if self._certificate is not None and counter % 10 == 0:  # once a second

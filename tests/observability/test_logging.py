@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gateway.config.types import LogConfig
-from gateway.observability.logging import JsonFormatter, is_json, timestamp
+from gateway.observability.logging import JsonFormatter, UvicornFilter, is_json, timestamp
 
 PROGRAM = """
 import logging, sys
@@ -58,3 +58,25 @@ def test_what_cannot_be_json_is_said_as_text() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (object,), None)
     assert json.loads(JsonFormatter().format(record))["message"] == "<class 'object'>"
     assert timestamp(0.5) == "1970-01-01T00:00:00.500Z"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["Uvicorn running on http://127.0.0.1:8000 (Press CTRL+C to quit)"], 0),
+        (["Waiting for application startup.", "Application startup complete.", "Shutting down"], 2),
+        (["Started server process [7]", "Started server process [7]", "Started server process [8]"], 2),
+        (["Shutting down", "Shutting down"], 2),
+    ],
+)
+def test_uvicorns_lines_are_said_once_and_under_its_name(lines: list[str], kept: int) -> None:
+    each = UvicornFilter()
+    records = [logging.LogRecord("uvicorn.error", logging.INFO, "", 0, line, (), None) for line in lines]
+    assert [r.name for r in records if each.filter(r)] == ["uvicorn"] * kept
+
+
+def test_an_error_of_uvicorn_is_never_left_out() -> None:
+    each = UvicornFilter()
+    error = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "Waiting for application to die", (), None)
+    assert each.filter(error)
+    assert each.filter(error)

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -270,6 +271,26 @@ async def test_metrics_may_have_a_listener_of_their_own(
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
     assert "ERROR" not in program.output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_gateway_says_that_it_runs_once_it_answers(
+    serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
+) -> None:
+    """Each line of its life is one JSON object, the server's included, and is there once."""
+    config = configured(upstream, metrics={"bind": f"127.0.0.1:{free_port()}"})
+    program = await serve(config, "--workers", workers, up=False)
+    await program.until_said("running on http")
+    assert await program.accepts()
+    await program.until_said("running on http", int(workers))
+    program.tell(signal.SIGTERM)
+    assert await program.ended() == 0
+    lines = [json.loads(line) for line in program.output.splitlines()]
+    assert {line["logger"] for line in lines} >= {"gateway", "uvicorn"}
+    assert "uvicorn.error" not in {line["logger"] for line in lines}
+    said = Counter(line["message"] for line in lines)
+    for lifecycle in ("running on http", "Started server process", "Finished server process"):
+        assert [n for message, n in said.items() if lifecycle in message] == [1] * int(workers), said
 
 
 async def is_taken_over(program: Program, url: str) -> None:
