@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from gateway.config.models import Config
 from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
+from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
@@ -58,6 +59,7 @@ class Gateway:
     """Everything that is built from one config. A reload replaces all of it at once."""
 
     config: Config
+    prices: Prices
     keys: KeyRing
     upstreams: dict[str, UpstreamState]
     router: Router
@@ -238,7 +240,7 @@ class App:
             if gateway.access is not None:
                 gateway.access.note(endpoint, request, call, context, started, ids)
             if gateway.spans is not None and call is not None and ids is not None:
-                gateway.spans.ended(ids, endpoint, call, context)
+                gateway.spans.ended(ids, endpoint, call, context, gateway.prices)
 
     async def _stop(
         self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext

@@ -113,6 +113,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     )
     return Gateway(
         config=config,
+        prices=prices,
         keys=keys or build_keys(config, parts),
         upstreams=upstreams,
         router=router,

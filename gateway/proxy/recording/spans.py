@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway.config.types import OtelConfig
+from gateway.core.prices import Prices
 from gateway.observability.tracing import SpanIds, below, ids_of, tracing
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
@@ -53,7 +54,7 @@ class Spans:
         call.headers.append((_NAME, ids.traceparent))
         return ids
 
-    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, context: CallContext) -> None:
+    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> None:
         if not ids.sampled:
             return
         parent = below(ids.trace, ids.parent) if ids.parent else Context()
@@ -61,7 +62,7 @@ class Spans:
         start = int(call.received * 1e9)
         span = self._tracer.start_span(
             f"{endpoint.operation} {call.alias if context.target_state else ''}".rstrip(), context=parent,
-            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, context), start_time=start,
+            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, context, prices), start_time=start,
         )  # fmt: skip
         if failure := failure_of(context):
             span.set_status(Status(StatusCode.ERROR, failure))
@@ -81,7 +82,7 @@ def failure_of(context: CallContext) -> str:
     return context.outcome
 
 
-def attributes(endpoint: Endpoint, call: Call, context: CallContext) -> dict[str, AttributeValue]:
+def attributes(endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {
         "gen_ai.operation.name": endpoint.operation,
         "gen_ai.response.id": call.id,
@@ -95,6 +96,12 @@ def attributes(endpoint: Endpoint, call: Call, context: CallContext) -> dict[str
         found["gen_ai.request.model"] = call.alias
         found["gen_ai.response.model"] = target_state.target.model
         found["gateway.upstream"] = target_state.target.upstream
+        if (cost := prices.of_call(target_state.target, context.usage, context.attempts)) is not None:
+            found["gateway.cost_usd"] = cost
+    if context.attempts:
+        found["gateway.attempt.targets"] = [str(a.target) for a in context.attempts]
+        found["gateway.attempt.statuses"] = [a.status or 0 for a in context.attempts]
+        found["gateway.attempt.seconds"] = [a.seconds for a in context.attempts]
     if (usage := context.usage) is not None:
         found["gen_ai.usage.input_tokens"] = usage.input_tokens
         found["gen_ai.usage.output_tokens"] = usage.output_tokens

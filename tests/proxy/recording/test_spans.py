@@ -27,7 +27,8 @@ async def traced(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, collector: Any
 ) -> Any:
     otel = {"endpoint": collector.url, "headers": {"x-collector-key": "open"}}
-    return await start(configured(upstream, second, otel=otel))
+    prices = {"as_of": "2026-11-01", "models": {"model-u0": {"input": 1.0, "output": 2.0}}}
+    return await start(configured(upstream, second, otel=otel, prices=prices))
 
 
 async def spans(collector: Any, n: int) -> list[Any]:
@@ -35,6 +36,12 @@ async def spans(collector: Any, n: int) -> list[Any]:
         while len(collector.spans) < n:
             await asyncio.sleep(0.02)
     return list(collector.spans)
+
+
+def values(span: Any, name: str) -> list[Any]:
+    """The values of an attribute that is a list."""
+    [found] = [a.value.array_value.values for a in span.attributes if a.key == name]
+    return [getattr(each, each.WhichOneof("value")) for each in found]
 
 
 async def test_a_call_is_one_span_without_content(
@@ -48,6 +55,8 @@ async def test_a_call_is_one_span_without_content(
     assert output["gen_ai.provider.name"] == "openai"
     assert (output["gen_ai.request.model"], output["gen_ai.response.model"]) == ("chat", "model-u0")
     assert output["gen_ai.usage.output_tokens"] == answer.json()["usage"]["completion_tokens"]
+    usage = answer.json()["usage"]
+    assert output["gateway.cost_usd"] == pytest.approx((usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 1e6)
     assert output["gen_ai.response.id"] == answer.headers["x-request-id"]
     assert span.trace_id.hex() == answer.headers["x-request-id"].replace("-", "")
     assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 20e9
@@ -88,6 +97,11 @@ async def test_a_call_with_all_its_attempts_is_one_span(
     assert failed.status_code >= 500
     saved, lost, unknown = await spans(collector, 3)
     assert otlp.attributes(saved)["gateway.attempts"] > 1
+    assert "gateway.cost_usd" not in otlp.attributes(saved), "the other model has no price"
+    tried, statuses, seconds = (values(saved, f"gateway.attempt.{each}") for each in ("targets", "statuses", "seconds"))
+    assert (tried[0], tried[-1]) == ("u0/model-u0", "u1/model-u1")
+    assert (set(statuses[:-1]), statuses[-1]) == ({500}, 200)
+    assert all(0 < each < 20 for each in seconds)
     assert (saved.status.code, lost.status.code, unknown.status.code) == (0, 2, 2)  # 2: ERROR
     assert otlp.attributes(lost)["error.type"] == lost.status.message == failed.json()["error"]["code"]
     assert (unknown.name, otlp.attributes(unknown)["error.type"]) == ("chat", missing.json()["error"]["code"])
