@@ -296,7 +296,7 @@ async def test_what_a_reload_cannot_change_is_named(
 ) -> None:
     gateway = await start(configured(upstream))
     await put_in_force(gateway, configured(upstream, limits={"drain_s": 3, "max_body_mb": 1}, cors=["https://a.b"]))
-    assert "that need a restart to take effect: cors, limits.drain_s" in caplog.text
+    await gateway.until(lambda: "that need a restart to take effect: cors, limits.drain_s" in caplog.text)
     assert (await gateway.client.post("/chat/completions", content=b"x" * 2_000_000)).status_code == 413
 
 
