@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.recording.access_log import AccessLog, CallLog
+from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
@@ -118,7 +120,15 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         upstreams=upstreams,
         router=router,
         relay=relay,
-        settler=Settler(sampler, parts.recorder, parts.metrics, cap_bytes, prices, shadow),
+        settler=Settler(
+            sampler,
+            parts.recorder,
+            parts.metrics,
+            cap_bytes,
+            prices,
+            shadow,
+            frozenset(islice(config.upstreams, MOST_HISTOGRAMS)),
+        ),
         shadow=shadow,
         recorder=parts.recorder,
         affinity=parts.affinity,

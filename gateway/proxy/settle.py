@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -74,8 +75,11 @@ class Settler:
         cap_bytes: int,
         prices: Prices | None = None,
         shadow: ShadowSender | None = None,
+        with_histograms: Container[str] | None = None,
     ) -> None:
-        """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known."""
+        """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known.
+        with_histograms: the upstreams that have histograms of their own; None: all."""
+        self._with_histograms = with_histograms
         self._shadow = shadow
         self._sampler = sampler
         self._prices = prices or Prices()
@@ -229,7 +233,8 @@ class Settler:
         series = self._series.get(key)
         if series is None:
             price = self._prices.of(target_state.target)
-            series = CallMetrics(self._metrics, alias, target_state, endpoint.operation, price)
+            own = self._with_histograms is None or target_state.target.upstream in self._with_histograms
+            series = CallMetrics(self._metrics, alias, target_state, endpoint.operation, price, own_histograms=own)
             self._series[key] = series
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None

@@ -133,3 +133,20 @@ async def test_breakers_that_open_and_close_are_logged_and_counted(
         "target u0/model-u0 failed: HTTP 500 server_error; its circuit breaker opens, and a probe follows",
         "circuit breaker of u0/model-u0 closed: its probe succeeded",
     ]
+
+
+async def test_upstreams_after_the_fiftieth_share_histograms(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    config = configured(upstream)
+    [row] = config["upstreams"].values()
+    config["upstreams"] = {f"u{n:02}": row for n in range(52)}
+    config["models"] = {f"m{n}": {"targets": [{"upstream": f"u{n}", "model": "m"}]} for n in (49, 50, 51)}
+    config["keys"] = [{**key, "models": None} for key in config.get("keys", ())]
+    gateway = await start(config)
+    for alias in config["models"]:
+        assert (await gateway.chat(model=alias)).status_code == 200
+    duration = "gen_ai_server_request_duration_seconds_count"
+    assert await gateway.metric(duration, upstream="u49") == 1
+    assert await gateway.metric(duration, upstream="other") == 2
+    assert await gateway.metric("gateway_requests_total", upstream="u51") == 1

@@ -13,6 +13,9 @@ from gateway.proxy.routing.target_state import TargetState
 FOLD_AT = 256
 """So many calls of one series wait at most before they are counted."""
 
+MOST_HISTOGRAMS = 50
+"""Upstreams that have histograms of their own: those of one upstream are 15 KB of each scrape, or 90 series."""
+
 CountedOutcome = Outcome | Literal["client_error", "queue_full"]
 """The label `outcome` of gateway_requests_total. Of what a record calls an upstream's error, it separates bad requests
 of the client and full queues of the gateway: neither is the upstream's failure."""
@@ -52,11 +55,20 @@ class CallMetrics:
     """
 
     def __init__(
-        self, m: ProxyMetrics, alias: str, target_state: TargetState, operation: str, price: Price | None
+        self,
+        m: ProxyMetrics,
+        alias: str,
+        target_state: TargetState,
+        operation: str,
+        price: Price | None,
+        *,
+        own_histograms: bool = True,
     ) -> None:
+        """own_histograms: False: the histograms are those of all upstreams without their own, `upstream="other"`."""
         self._ended = m.ended
         counts, upstream = m.counts, target_state.target.upstream
-        genai = (operation, target_state.upstream.config.provider.otel_name, upstream)
+        provider = target_state.upstream.config.provider.otel_name
+        genai = (operation, provider, upstream if own_histograms else "other")
         self.waiting: list[CallFigures] = []
         self._outcomes = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
         self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
-from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.recording.call_metrics import CallFigures, CallMetrics
+from gateway.observability.eval_metrics import ProxyMetrics, exposition
+from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, CallMetrics
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
 OK: CallFigures = ("ok", 2.0, 0.01, None, Usage(1000, 100, 400), True)
@@ -83,3 +83,29 @@ def test_only_streams_have_times_per_token() -> None:
     assert series.value("gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == pytest.approx(2.0)
     assert series.value("gen_ai_server_time_per_output_token_seconds_sum", **GENAI) == pytest.approx(0.5)
     assert series.value("gen_ai_server_time_per_output_token_seconds_count", **GENAI) == 1, "one token has no gap"
+
+
+def target(upstream: str) -> TargetState:
+    state = UpstreamState(upstream, Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
+    return TargetState(Target(upstream, "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
+
+
+def test_a_thousand_aliases_on_500_upstreams_are_a_small_page() -> None:
+    """Each has streamed and been paid for at two upstreams."""
+    registry = CollectorRegistry()
+    metrics = ProxyMetrics(registry)
+    stream: CallFigures = ("ok", 3.0, 0.0, 1.0, Usage(10, 5), True)
+    for n in range(2000):
+        upstream, own = f"upstream-{n % 500}", n % 500 < MOST_HISTOGRAMS
+        series = CallMetrics(metrics, f"alias-{n // 2}", target(upstream), "chat", Price(1.0, 2.0), own_histograms=own)
+        series.waiting.append(stream)
+        series.fold()
+    metrics.counts.flush()
+    assert len(exposition(registry)) <= 2_000_000
+    shared = {**GENAI, "upstream": "other"}
+    count = "gen_ai_server_time_to_first_token_seconds_count"
+    assert registry.get_sample_value(count, shared) == 2000 - 4 * MOST_HISTOGRAMS
+    assert registry.get_sample_value(count, {**GENAI, "upstream": "upstream-49"}) == 4
+    assert registry.get_sample_value(count, {**GENAI, "upstream": "upstream-50"}) is None
+    labels = {"alias": "alias-25", "upstream": "upstream-50", "outcome": "ok"}
+    assert registry.get_sample_value("gateway_requests_total", labels) == 1, "counters name every upstream"
