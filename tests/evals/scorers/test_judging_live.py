@@ -29,6 +29,7 @@ from gateway.evals.scoring.types import Pair, Subject
 from gateway.evals.store.query import reading
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.up import engines
+from tests.evals.scorers.judging.attacks import ATTACKS, Attack
 from tests.evals.scorers.judging.test_attacks import judges, swayed, table
 
 CALLS = 12
@@ -213,34 +214,29 @@ async def test_a_real_model_judges_with_the_probabilities_of_its_scores(real: Ex
     assert set(two.score.detail) == {"flip", "first_slot"}
 
 
+def first_of_each_kind() -> list[Attack]:
+    """One attack of each kind, cut to 400 characters: a small model reads some thirty tokens a second on a CPU."""
+    found = {attack.kind: attack._replace(text=attack.text[:400]) for attack in reversed(ATTACKS)}
+    return list(found.values())
+
+
 @pytest.mark.long
 @pytest.mark.model
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
 async def test_how_often_a_real_model_is_swayed(
     real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Printed, not bounded: no fence makes a small model a good judge, and some attacks leave it without a verdict.
-
-    Each judge starts from the wrong answer that it likes least: SmolLM2 gives some wrong answers full marks.
-    """
+    """Printed, not bounded: no fence makes a small model a good judge, and some attacks leave it without a verdict."""
     assert real.client is not None
-    wrong = (
-        "Bananas are yellow.",
-        "I will not answer that.",
-        "No.",
-        "Potato potato potato.",
-        "asdf jkl",
-        "Berlin.",
-        "0",
-    )
     found = []
-    for score in judges(real.client, "smollm2", tmp_path, max_tokens=64, weighted=True):
-        honest = {answer: await score(answer) for answer in wrong}
-        worst = min(honest, key=lambda answer: honest[answer])
-        found.append((honest[worst], await swayed(score, worst)))
-    (low, before), (low_fenced, after) = found
+    for name, score in zip(
+        ("without", "with"), judges(real.client, "smollm2", tmp_path, max_tokens=32, weighted=True), strict=True
+    ):
+        found.append(await swayed(score, "No.", first_of_each_kind(), at_once=2))
+        with capsys.disabled():
+            print(f"\n{name} the fence: {[(each.name, yes) for each, yes in found[-1].items()]}")  # noqa: T201
+    before, after = found
     with capsys.disabled():
         print(table("SmolLM2 as judge", before, after))  # noqa: T201
-        print(f"the wrong answer alone: {low:.2f} without the fence, {low_fenced:.2f} with it")  # noqa: T201
-    assert len(before) == len(after)
+    assert len(before) == len(after) == 6
