@@ -182,12 +182,15 @@ def retry_after(headers: Headers, now: datetime | None = None) -> float | None:
     return seconds if seconds is not None else _until(value, now or datetime.now(UTC))
 
 
+_LONGEST = 1e9  # 31 years; larger numbers count as this one
+
+
 def _seconds(value: bytes) -> float | None:
     try:
         number = float(value)
     except ValueError:
         return None
-    return max(0.0, number) if isfinite(number) else None
+    return min(max(0.0, number), _LONGEST) if isfinite(number) else None
 
 
 def _until(value: bytes, now: datetime) -> float | None:
