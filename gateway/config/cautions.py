@@ -35,8 +35,9 @@ def _in_clear(config: Config) -> Iterator[str]:
 def _open_beside_keys(config: Config) -> Iterator[str]:
     if config.open and config.keys:
         yield (
-            f"`open: true` stands beside {len(config.keys)} keys: who sends no key, or a wrong one, may use every "
-            "model; what `keys[].models` forbids to a key, its owner does by leaving the key out. Remove `open`"
+            f"`open: true` is set together with {len(config.keys)} keys: a client without a key, or with a wrong one, "
+            "may use every model; what `keys[].models` forbids to a key, its owner does by leaving the key out. "
+            "Remove `open`"
         )
 
 
@@ -50,7 +51,7 @@ def _guessable(config: Config) -> Iterator[str]:
 def _literal_names(config: Config) -> Iterator[str]:
     starred = [alias for alias in config.models if "*" in alias]
     if starred:
-        yield f"models {_listed(starred)}: `*` is no wildcard here; only a client that sends this very name gets there"
+        yield f"models {_listed(starred)}: `*` is not a wildcard here; only a request for exactly this name matches"
 
 
 def _listed(names: list[str]) -> str:

@@ -52,12 +52,14 @@ def test_a_key_that_anybody_guesses_is_named() -> None:
 
 
 def test_an_open_gateway_with_keys_is_cautioned() -> None:
-    assert "`open: true` stands beside 1 keys" in said("redaction: {}\nopen: true")
-    assert "stands beside" not in said("redaction: {}")
+    assert "`open: true` is set together with 1 keys" in said("redaction: {}\nopen: true")
+    assert "set together with" not in said("redaction: {}")
 
 
 def test_a_star_in_an_alias_is_no_wildcard() -> None:
-    assert "`*` is no wildcard" in said("redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n')
+    assert "`*` is not a wildcard" in said(
+        "redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n'
+    )
 
 
 def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ class Recorder:
         self._tally_s = tally_s
         self._whole_s = whole_s
         self._whole_at = float("-inf")  # when all counts were last appended
-        self._told: dict[str, dict[Cell, int]] = {}  # the counts of the newest tally that was acknowledged, by ledger
+        self._reported: dict[
+            str, dict[Cell, int]
+        ] = {}  # the counts of the newest tally that was acknowledged, by ledger
         self._clock = clock
         self._pace = pace
         self._waiting: deque[Exchange | Feedback | HeldRecord] = deque()
@@ -221,17 +223,17 @@ class Recorder:
         counts = {name: dict(getattr(self.ledger, name)) for name in Ledger.__slots__}
         if not await self._append([self.tally(changed_only=not whole).to_fields()]):
             return False
-        self._told = counts
+        self._reported = counts
         self._whole_at = now if whole else self._whole_at
         return True
 
     def tally(self, *, final: bool = False, changed_only: bool = False) -> Tally:
         """The counts so far. changed_only: without those that the newest acknowledged tally had."""
-        told = self._told if changed_only else {}
+        reported = self._reported if changed_only else {}
 
         def counts(name: str) -> tuple[Count, ...]:
             counter: Counter[Cell] = getattr(self.ledger, name)
-            before = told.get(name, {})
+            before = reported.get(name, {})
             return tuple(Count(*cell[:4], n, cell[4]) for cell, n in counter.items() if before.get(cell) != n)
 
         return Tally(

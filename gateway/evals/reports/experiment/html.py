@@ -171,10 +171,10 @@ def _cost_of_candidate(report: Report) -> str:
     return "" if cost is None or cost.value is None else say.dollars(cost.value)
 
 
-def _repeats(reason: str, said: str) -> bool:
+def _repeats(reason: str, sentence: str) -> bool:
     """Whether the numbers of a reason are in the headline."""
     numbers = reason.partition("(")[2].removesuffix(")")
-    return bool(numbers) and numbers in said
+    return bool(numbers) and numbers in sentence
 
 
 def _next(report: Report) -> dict[str, Any] | None:
