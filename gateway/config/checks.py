@@ -57,6 +57,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_upstream_mistakes(raw),
         *_model_mistakes(raw),
         *_key_mistakes(raw),
+        *_team_mistakes(raw),
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
     ]
@@ -187,8 +188,26 @@ def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
                     yield from _unknown_upstream(f"models.{alias}.{key}[{i}].upstream", target["upstream"], raw)
 
 
+def _named(raw: dict[str, Any], name: str) -> list[str]:
+    """The names below a key of the file, also of those that have no settings."""
+    value = raw.get(name)
+    return [str(k) for k in value] if isinstance(value, dict) else []
+
+
+def _team_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    models, organizations = _sections(raw, "models"), _named(raw, "organizations")
+    for name, team in _sections(raw, "teams").items():
+        organization = team.get("organization")
+        if isinstance(organization, str) and organization not in organizations:
+            hint = did_you_mean(organization, organizations) or "; add it to `organizations`"
+            yield f'teams.{name}.organization: no organization "{organization}"{hint}'
+        for j, alias in enumerate(team["models"] if isinstance(team.get("models"), list) else ()):
+            if alias not in models:
+                yield f'teams.{name}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+
+
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    models = _sections(raw, "models")
+    models, teams = _sections(raw, "models"), _named(raw, "teams")
     rights: dict[str, dict[str, Any]] = {}
     digests: set[str] = set()
     for i, key in _keys(raw):
@@ -205,6 +224,9 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
             if alias not in models:
                 yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+        team = key.get("team")
+        if isinstance(team, str) and team not in teams:
+            yield f'keys[{i}].team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
 
 
 def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from gateway.config.experiments import Experiment
+from gateway.config.limits import LimitsConfig
 from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.horizon import FEWEST_REPEATS, planned_pairs
+from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.plan import FAILURE_METRICS, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
@@ -107,6 +110,41 @@ def cautions(plan: Plan) -> list[str]:
             f"that needs about {needed} pairs at the variance that is assumed"
         )
     return found
+
+
+def directory_of(config: Config) -> Directory:
+    """The keys, teams and organizations of the file. Keys that share a name are one key with several digests."""
+    keys: dict[str, KeyRecord] = {}
+    for key in config.keys:
+        same = keys.get(key.name)
+        digests = (*(same.digests if same else ()), (key.sha256, None))
+        keys[key.name] = KeyRecord(
+            id=key.name,
+            name=key.name,
+            digests=digests,
+            limits=_limit_settings(key.limits),
+            team=key.team,
+            models=key.models,
+            allow=key.allow,
+            sample=key.sample,
+            content=key.content,
+            tags=key.tags,
+            expires=None if key.expires is None else key.expires.timestamp(),
+            disabled=key.disabled,
+        )
+    teams = {
+        name: TeamRecord(name, _limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled)
+        for name, t in config.teams.items()
+    }
+    organizations = {
+        name: OrganizationRecord(name, _limit_settings(o.limits), o.disabled)
+        for name, o in config.organizations.items()
+    }
+    return Directory(0, organizations, teams, keys)
+
+
+def _limit_settings(limits: LimitsConfig) -> dict[str, Any]:
+    return limits.model_dump(exclude_defaults=True)
 
 
 def plans_of(config: Config) -> dict[str, Plan]:

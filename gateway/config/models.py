@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AwareDatetime, Field, PrivateAttr, model_validator
 
 from gateway.config.experiments import Experiment
+from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.prices import PriceList
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import EvalsConfig, ScorerConfig
@@ -38,7 +39,18 @@ class ApiKey(Section):
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Its calls in flight at once, per worker; any further call gets HTTP 429. Default: no limit."""
+    """Its calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts those of all
+    gateways. Default: no limit."""
+    limits: LimitsConfig = LimitsConfig()
+    """What it may use, over all gateways. Default: no limit."""
+    team: Name | None = None
+    """The team in `teams` whose limits it shares. Default: none."""
+    tags: tuple[Name, ...] = ()
+    """Labels under which its usage is summed, in addition to its team's."""
+    expires: AwareDatetime | None = None
+    """Time from which it is refused, with its offset from UTC, such as `2027-01-01T00:00:00Z`. Default: never."""
+    disabled: bool = False
+    """Refuse it."""
     sample: Literal["rules", "never"] = "rules"
     """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
@@ -221,6 +233,12 @@ class Config(Section):
     """The callers. Without any, `gateway serve` refuses to start unless `open` is true, and `gateway up` makes one."""
     open: bool = False
     """Accept every request when there are no keys."""
+    teams: dict[Name, Team] = Field({})
+    """Teams, whose keys share limits and models."""
+    organizations: dict[Name, Organization] = Field({})
+    """Organizations, whose teams share limits."""
+    budgets: Budgets = Budgets()
+    """What limits of money refuse, and how."""
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
     """Servers that requests can go to."""
     models: Annotated[dict[Name, Model], Field(min_length=1)]

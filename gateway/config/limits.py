@@ -1,0 +1,114 @@
+"""Section `limits` of a key, a team and the organization, the section `teams`, and `budgets`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gateway.config.types import Name, Section, number
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.limits import Limit, OnOutage, UnknownPrice, limits_of
+
+
+def _positive(value: Any) -> Any:
+    """Rejects zero, with the remedy: a limit of 0 is a mistake more often than a ban."""
+    number(value)
+    if isinstance(value, int | float) and value <= 0:
+        raise ValueError("expected more than 0; to refuse every call, set `disabled: true`")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    known = available_timezones()
+    if value not in known:
+        hint = did_you_mean(value, sorted(known)) or "; expected a name such as Europe/Berlin"
+        raise ValueError(f"unknown time zone{hint}")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**15)]
+Usd = Annotated[float, BeforeValidator(_positive), Field(gt=0, le=1e12, allow_inf_nan=False)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
+class LimitsConfig(Section):
+    """What one key, team or organization may use, over all gateways together. A request must pass the limits of its
+    key, of its key's team and of the organization."""
+
+    requests_per_minute: Count | None = None
+    """Calls per minute."""
+    requests_per_hour: Count | None = None
+    """Calls per hour."""
+    requests_per_day: Count | None = None
+    """Calls per calendar day."""
+    requests_per_week: Count | None = None
+    """Calls per calendar week, from Monday."""
+    requests_per_month: Count | None = None
+    """Calls per calendar month."""
+    tokens_per_minute: Count | None = None
+    """Input and output tokens per minute."""
+    tokens_per_hour: Count | None = None
+    """Input and output tokens per hour."""
+    tokens_per_day: Count | None = None
+    """Input and output tokens per calendar day."""
+    tokens_per_week: Count | None = None
+    """Input and output tokens per calendar week, from Monday."""
+    tokens_per_month: Count | None = None
+    """Input and output tokens per calendar month."""
+    usd_per_minute: Usd | None = None
+    """US dollars per minute."""
+    usd_per_hour: Usd | None = None
+    """US dollars per hour."""
+    usd_per_day: Usd | None = None
+    """US dollars per calendar day."""
+    usd_per_week: Usd | None = None
+    """US dollars per calendar week, from Monday."""
+    usd_per_month: Usd | None = None
+    """US dollars per calendar month."""
+    concurrency: Count | None = None
+    """Calls in flight at once. A call's place is held until its stream ends."""
+    time_zone: TimeZone = "UTC"
+    """Where days, weeks and months begin, such as `Europe/Berlin`."""
+    on_outage: OnOutage = "bounded"
+    """While the stream server is unreachable: `bounded` lets each worker use its share of what was last known to be
+    left; `closed` refuses calls with HTTP 503."""
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return limits_of(self.model_dump())
+
+
+class Team(Section):
+    """A team, whose limits are shared by all of its keys."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """What its keys may use together. Default: no limit."""
+    organization: Name | None = None
+    """The organization that it belongs to. Default: none."""
+    models: tuple[str, ...] | None = None
+    """The models that its keys may use; a key may narrow them. Default: all."""
+    tags: tuple[Name, ...] = ()
+    """Labels under which its usage is summed, such as a cost center."""
+    disabled: bool = False
+    """Refuse all calls of its keys."""
+
+
+class Organization(Section):
+    """An organization, whose limits are shared by all of its teams."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """What its teams may use together. Default: no limit."""
+    disabled: bool = False
+    """Refuse all calls of its keys."""
+
+
+class Budgets(Section):
+    """How limits of money behave."""
+
+    unknown_price: UnknownPrice = "refuse"
+    """A call to a model without a known price, by a key with a limit in dollars: `refuse` it; `count_tokens`: let only
+    its limits of tokens and requests count; or `free`: let it pass at no cost."""
+    status: Literal[402, 429] = 429
+    """HTTP status of a refusal that money heals (`insufficient_quota`). OpenAI's API answers 429."""

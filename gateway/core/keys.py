@@ -1,0 +1,106 @@
+"""Keys, teams and organizations as records: written by the admin API, published through the stream server, read by
+every gateway. Pure.
+
+A key's secret is never part of a record, only its SHA-256. Those of gateway.yaml become records too, so that a gateway
+treats both alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import orjson
+
+KEY_PREFIX = "sk-assay-"
+"""Every dynamic key begins with it, so that secret scanners recognize one."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationRecord:
+    """An organization: the outermost scope."""
+
+    id: str
+    limits: Mapping[str, Any]
+    """As in gateway.yaml, validated; {}: no limit."""
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRecord:
+    """A team. Its limits are shared by all of its keys."""
+
+    id: str
+    limits: Mapping[str, Any]
+    organization: str | None = None
+    models: tuple[str, ...] | None = None
+    """The models that its keys may use; None: all. A key may narrow them, never widen."""
+    tags: tuple[str, ...] = ()
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key. During a rotation two digests belong to one key."""
+
+    id: str
+    """Stable; the name of a static key, `key_…` of a dynamic one."""
+    name: str
+    """The caller's name in logs, records and metrics."""
+    digests: tuple[tuple[str, float | None], ...]
+    """SHA-256 (hexadecimal) of each secret that opens it, and the Unix time at which that ends; None: it does not."""
+    limits: Mapping[str, Any]
+    team: str | None = None
+    models: tuple[str, ...] | None = None
+    allow: tuple[str, ...] = ()
+    """Of sample, target and passthrough: what its requests may control."""
+    sample: Literal["rules", "never"] = "rules"
+    content: Literal["full", "redacted", "metadata"] | None = None
+    tags: tuple[str, ...] = ()
+    expires: float | None = None
+    """Unix time; None: never."""
+    disabled: bool = False
+    end_streams: bool = False
+    """A disabled key's answers in flight are cut off, too."""
+
+
+AnyRecord = OrganizationRecord | TeamRecord | KeyRecord
+_KINDS: dict[str, type[OrganizationRecord] | type[TeamRecord] | type[KeyRecord]] = {
+    "organization": OrganizationRecord,
+    "team": TeamRecord,
+    "key": KeyRecord,
+}
+
+
+def record_kind(record: AnyRecord) -> str:
+    return next(kind for kind, each in _KINDS.items() if type(record) is each)
+
+
+def record_to_json(record: AnyRecord) -> bytes:
+    return orjson.dumps({"v": 1, "kind": record_kind(record), **asdict(record)})
+
+
+def record_from_json(raw: bytes) -> AnyRecord:
+    """Raises ValueError for what is not such a record; fields that this version does not know are left out."""
+    try:
+        value = orjson.loads(raw)
+        kind = _KINDS[value["kind"]]
+        known = {each.name for each in fields(kind)}
+        return kind(**{name: _frozen(v) for name, v in value.items() if name in known})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not a key, team or organization: {type(error).__name__}: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """All keys, teams and organizations at one version, by id."""
+
+    version: int = 0
+    organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)
+    teams: Mapping[str, TeamRecord] = field(default_factory=dict)
+    keys: Mapping[str, KeyRecord] = field(default_factory=dict)

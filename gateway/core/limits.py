@@ -1,0 +1,116 @@
+"""Limits of keys, teams and organizations: what is limited, over which calendar window, and when a window ends. Pure.
+
+Both sides of a limit read this module: the gateway that enforces it and the admin API that stores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+Measure = Literal["requests", "tokens", "usd", "concurrency"]
+Window = Literal["minute", "hour", "day", "week", "month"]
+OnOutage = Literal["bounded", "closed"]
+ScopeKind = Literal["key", "team", "organization"]
+UnknownPrice = Literal["refuse", "count_tokens", "free"]
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+WINDOWS: tuple[Window, ...] = get_args(Window)
+SCOPE_KINDS: tuple[ScopeKind, ...] = get_args(ScopeKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of a scope."""
+
+    measure: Measure
+    amount: float
+    """Requests, tokens or US dollars in one window; for `concurrency`, calls in flight in the whole fleet."""
+    window: Window | None = None
+    """None: only for `concurrency`."""
+    zone: str = "UTC"
+    """IANA time zone in which days, weeks (from Monday) and months begin."""
+    on_outage: OnOutage = "bounded"
+    """While the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing."""
+
+    @property
+    def name(self) -> str:
+        """As in gateway.yaml: `requests_per_minute`, `usd_per_month`, `concurrency`."""
+        return self.measure if self.window is None else f"{self.measure}_per_{self.window}"
+
+    @property
+    def heals_with_time(self) -> bool:
+        """Whether waiting helps soon (rate limits); False: it is a budget of money or of a longer window."""
+        return self.measure == "concurrency" or self.window == "minute"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitScope:
+    """A key, a team or an organization, with the limits that all of its calls share."""
+
+    kind: ScopeKind
+    id: str
+    """Stable: a rename or a rotated key keeps what was spent."""
+    limits: tuple[Limit, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+def limits_of(settings: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """The limits in a mapping such as `{"requests_per_minute": 60, "usd_per_month": 500}`.
+
+    The settings have been validated by config.limits.LimitsConfig; values that are None are left out.
+    """
+    zone: str = settings.get("time_zone") or "UTC"
+    on_outage: OnOutage = settings.get("on_outage") or "bounded"
+    found = []
+    for measure in MEASURES:
+        for window in (None,) if measure == "concurrency" else WINDOWS:
+            name = measure if window is None else f"{measure}_per_{window}"
+            amount = settings.get(name)
+            if amount is not None:
+                found.append(Limit(measure, float(amount), window, zone, on_outage))
+    return tuple(found)
+
+
+@lru_cache(maxsize=512)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def window_start(window: Window, zone: str, now: float) -> datetime:
+    """The beginning of the window that holds `now` (Unix seconds), in its time zone.
+
+    Days, weeks and months follow the zone's calendar, so a day may have 23 or 25 hours; minutes and hours follow UTC.
+    """
+    if window in ("minute", "hour"):
+        moment = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
+        return moment if window == "minute" else moment.replace(minute=0)
+    local = datetime.fromtimestamp(now, _zone(zone))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if window == "day":
+        return midnight
+    return midnight - timedelta(days=midnight.weekday()) if window == "week" else midnight.replace(day=1)
+
+
+def window_name(window: Window, zone: str, now: float) -> str:
+    """Names the window that holds `now` (Unix seconds): `2026-11`, `2026-11-23` for a day or the Monday of a week,
+    `2026-11-26T09` for an hour, `2026-11-26T09:41` for a minute."""
+    form = {"minute": "%Y-%m-%dT%H:%M", "hour": "%Y-%m-%dT%H", "month": "%Y-%m"}.get(window, "%Y-%m-%d")
+    return window_start(window, zone, now).strftime(form)
+
+
+def window_end(window: Window, zone: str, now: float) -> float:
+    """The Unix time at which the window that holds `now` ends and the next one begins."""
+    start = window_start(window, zone, now)
+    if window in ("minute", "hour"):
+        return (start + timedelta(**{f"{window}s": 1})).timestamp()
+    if window == "month":
+        later = start + timedelta(days=32)
+        return later.replace(day=1).timestamp()
+    return (start + timedelta(days=1 if window == "day" else 7)).timestamp()

@@ -1,0 +1,52 @@
+"""Records of keys, teams and organizations survive their way through JSON; what is malformed is refused."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.keys import (
+    AnyRecord,
+    Directory,
+    KeyRecord,
+    OrganizationRecord,
+    TeamRecord,
+    record_from_json,
+    record_kind,
+    record_to_json,
+)
+
+KEY = KeyRecord(
+    "key_1",
+    "web",
+    (("0" * 64, None), ("1" * 64, 1.5)),
+    {"usd_per_month": 5},
+    team="search",
+    models=("chat",),
+    allow=("sample",),
+    tags=("a", "b"),
+    expires=2e9,
+)
+RECORDS = [KEY, TeamRecord("search", {}, "acme", None, ("t",)), OrganizationRecord("acme", {"tokens_per_day": 9}, True)]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=record_kind)
+def test_a_record_is_the_same_after_its_way_through_json(record: AnyRecord) -> None:
+    assert record_from_json(record_to_json(record)) == record
+
+
+def test_fields_of_a_later_version_are_left_out() -> None:
+    later = orjson.loads(record_to_json(KEY)) | {"v": 2, "color": "red"}
+    assert record_from_json(orjson.dumps(later)) == KEY
+
+
+@given(st.one_of(st.binary(), st.sampled_from([b"{}", b"[]", b'{"kind":"key"}', b'{"kind":"door","id":"x"}', b"null"])))
+def test_what_is_no_record_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="not a key, team or organization"):
+        record_from_json(raw)
+
+
+def test_a_directory_is_empty_at_first() -> None:
+    assert Directory() == Directory(0, {}, {}, {})
