@@ -8,11 +8,24 @@ from typing import Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
 import orjson
-from sqlalchemy import Connection, Double, RowMapping, Select, and_, case, cast, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from gateway.core.plan import REPEAT
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import exchanges, labels, pair_scores, score_cells, scores
+from gateway.evals.store.tables import exchanges, labels, pair_scores, replay_answers, score_cells, scores
 
 Subject = Literal["exchange", "pair"]
 
@@ -55,11 +68,12 @@ class Label:
 
 
 def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
-    """None: it has scored nothing yet."""
+    """None: it has scored no recorded traffic yet. Scores of a replay's answers do not count."""
     found: list[tuple[float, ScorerVersion]] = []
     for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
         c = table.c
-        query = select(c.version, c.config_hash, c.direction, c.created).where(c.scorer == scorer)
+        replayed = select(replay_answers.c.answer_id).where(replay_answers.c.answer_id == c.exchange_id).exists()
+        query = select(c.version, c.config_hash, c.direction, c.created).where(c.scorer == scorer, ~replayed)
         row = connection.execute(query.order_by(c.created.desc()).limit(1)).first()
         if row is not None:
             found.append((row.created, ScorerVersion(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
@@ -73,11 +87,18 @@ def scorers_seen(connection: Connection) -> list[str]:
 
 
 def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
-    """id, judged (in [0, 1], 1 best), created and experiment of everything that this version scored."""
+    """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored.
+
+    Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
+    can be shown, so they are outside the population that labels are drawn from.
+    """
     if of.subject == "pair":
         p = pair_scores.c
         query = select(p.exchange_id.label("id"), p.value.label("judged"), p.created, p.experiment)
         query = query.where(*_these(pair_scores, of), p.value.is_not(None), p.arm != REPEAT)
+        query = query.where(
+            _can_be_labelled(p.exchange_id, p.exchange_id, of), _can_be_labelled(p.pair, p.exchange_id, of)
+        )
         table = pair_scores
     else:
         s = scores.c
@@ -88,8 +109,16 @@ def scored_items(connection: Connection, of: ScorerVersion, experiment: str = ""
             func.coalesce(s.experiment, "").label("experiment"),
         )
         query = query.where(*_these(scores, of), s.repeat == 0, s.value01.is_not(None))
+        query = query.where(_can_be_labelled(s.exchange_id, s.exchange_id, of))
         table = scores
     return _rows(connection, query.where(table.c.experiment == experiment) if experiment else query)
+
+
+def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
+    """The exchange is stored with its texts, or without them but somebody has labelled the subject."""
+    labelled = select(labels.c.label_id).where(labels.c.subject_id == subject_id, labels.c.scorer == of.scorer).exists()
+    stored = select(exchanges.c.id).where(exchanges.c.id == exchange_id)
+    return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), labelled))
 
 
 def save_labels(connection: Connection, given: Sequence[Label]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.core.errors import CannotRun
+from gateway.core.score import Score, ScoreResult
 from gateway.evals.annotation.blind import LabelVerdict, parse_verdict
+from gateway.evals.annotation.correction import labelled_items
 from gateway.evals.annotation.desk import (
     Desk,
     LabelRequest,
@@ -26,9 +29,11 @@ from gateway.evals.annotation.desk import (
 from gateway.evals.annotation.sampling import EVERYTHING
 from gateway.evals.annotation.sheets import SheetRow
 from gateway.evals.store import engine
-from gateway.evals.store.labels import labels_of, labels_with_pair_scores
+from gateway.evals.store.labels import labels_of, labels_with_pair_scores, labels_with_scores
 from gateway.evals.store.query import reading
-from gateway.evals.store.tables import pair_scores
+from gateway.evals.store.replays import Replay, ReplayAnswer, ReplayStore
+from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.tables import exchanges, pair_scores
 
 GOOD = LabelVerdict(1.0, "good")
 
@@ -120,6 +125,50 @@ def test_a_new_version_of_the_scorer_starts_over(url, label, keep, exchange):
     keep([exchange("1") for _ in range(3)], now=2000.0, config_hash="c2")
     with reading(url) as connection:
         assert Desk(connection, LabelRequest("stated", "ada")).left == 3
+
+
+def test_answers_of_a_replay_are_not_drawn_and_void_no_label(url, label, keep, exchange, stated_scorer):
+    """A replay's scores stand beside those of traffic; its answers cannot be shown, so they are no gap in the draw."""
+    replayed = [
+        (
+            ReplayAnswer(
+                item=i, target="one", repeat=1, answer_id=f"replayed-{i}", cluster="c", outcome="ok", seconds=0.5,
+                asked=3.0, status=200, text="1", response=b"{}", cost_usd=None,
+            ),
+            ScoredExchange(
+                exchange(id=f"replayed-{i}"), None,
+                [ScoreResult("stated", "1", "c1", "scored", Score(1.0), None, 0.1, 1.0)],
+            ),
+        )
+        for i in range(30)
+    ]  # fmt: skip
+
+    async def replay() -> None:
+        async with ReplayStore(url, lambda: 9000.0) as store:
+            await store.begin(Replay("r", "d", "h", "c", "{}", 9000.0))
+            await store.keep("r", replayed, {"stated": stated_scorer(config_hash="other")})
+            await store.keep("r", replayed, {"stated": stated_scorer()})
+
+    asyncio.run(replay())
+    labels = label(12)
+    assert [m.threshold for m in labels] == sorted(m.threshold for m in labels)
+    assert labels[-1].threshold == EVERYTHING
+    with reading(url) as connection:
+        desk = Desk(connection, LabelRequest("stated", "ada"))
+        assert (desk.judged, desk.left) == (12, 0)
+        assert all(item.pi == 1.0 for item in labelled_items("stated", labels_with_scores(connection, desk.scorer)))
+
+
+def test_an_answer_without_its_texts_is_no_gap_in_the_draw(url, label):
+    first = label(3)
+    opened = engine.writer(url)
+    with opened.begin() as connection:
+        connection.execute(update(exchanges).values(bytes=0, text=""))
+    opened.dispose()
+    with reading(url) as connection:
+        desk = Desk(connection, LabelRequest("stated", "ada"))
+        assert (desk.judged, desk.left, desk.next(connection)) == (3, 0, None)
+        assert {m.subject_id for m in first} == {m.subject_id for m in labels_of(connection, "stated")}
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(url):
