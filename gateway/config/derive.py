@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from gateway.config.experiments import Experiment
@@ -145,6 +146,14 @@ def directory_of(config: Config) -> Directory:
 
 def _limit_settings(limits: LimitsConfig) -> dict[str, Any]:
     return limits.model_dump(exclude_defaults=True)
+
+
+def scorer_keys(config: Config) -> frozenset[str]:
+    """The names of the keys with which the scorers call models: those of `evals.api_key`."""
+    if config.evals.api_key is None:
+        return frozenset()
+    digest = sha256(config.evals.api_key.encode()).hexdigest()
+    return frozenset(key.name for key in config.keys if key.sha256 == digest)
 
 
 def plans_of(config: Config) -> dict[str, Plan]:

@@ -89,7 +89,9 @@ class Upstream(Section):
     concurrency: Annotated[int, Field(gt=0)] | None = None
     """Requests in flight at once, per gateway process. Default: unlimited."""
     queue: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait when `concurrency` is reached; any further one fails over or gets HTTP 429."""
+    """Requests that may wait when `concurrency` is reached. They are served in turn by key, those of scorers
+    (`evals.api_key`) and shadows last. When the queue is full, the newest request of the key with the most waiting
+    fails over or gets HTTP 429."""
     queue_s: Positive = 5.0
     """Seconds that a request may wait in that queue."""
     load: Load | None = None

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.config.derive import prices_of
+from gateway.config.derive import prices_of, scorer_keys
 from gateway.config.models import Config
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
@@ -94,7 +94,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     router = Router(config, upstreams, sampler, parts.clock, parts.rng, states)
     router.experiments.follow(parts.plans, time.time())
     _observe(router, upstreams.values(), parts.metrics)
-    relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock)
+    relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
     prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes

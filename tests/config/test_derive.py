@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from gateway.config.derive import cautions, content_of, plan_of, plans_of, prices_of, target_of
+from gateway.config.derive import cautions, content_of, plan_of, plans_of, prices_of, scorer_keys, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
@@ -183,3 +184,13 @@ def test_a_keys_own_content_level_precedes_the_sections(
     own: Content | None, redaction: RedactionConfig | None, recorded: str
 ) -> None:
     assert content_of(own, redaction) == recorded
+
+
+def test_the_scorers_keys_are_those_of_their_secret() -> None:
+    digests = [sha256(secret.encode()).hexdigest() for secret in ("own", "other")]
+    keys = [{"name": "judges", "sha256": digests[0], "sample": "never"}, {"name": "web", "sha256": digests[1]}]
+    model = {"targets": [{"upstream": "a", "model": "m"}]}
+    sections = {"upstreams": {"a": {"kind": "vllm", "base_url": "http://a/v1"}}, "models": {"m": model}, "keys": keys}
+    assert scorer_keys(Config.model_validate(sections)) == frozenset()
+    evals = {"base_url": "http://127.0.0.1:8000/v1", "api_key": "own"}
+    assert scorer_keys(Config.model_validate({**sections, "evals": evals})) == {"judges"}

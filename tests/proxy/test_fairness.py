@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -122,3 +124,101 @@ async def test_bodies_under_way_are_bounded_together(
     upstream.says("free")
     for _ in range(5):
         assert (await post()).status_code == 200, "what is answered is no longer held"
+
+
+BIG, SMALL, OWN = "big", "small", "judge"
+
+
+@dataclass
+class Shared:
+    """Several callers of one upstream."""
+
+    gateway: Any
+    upstream: FakeUpstream
+    clients: dict[str, httpx2.AsyncClient]
+    started: list[asyncio.Task[int]] = field(default_factory=list)
+
+    async def ask(self, name: str) -> int:
+        body = {"model": "chat", "messages": [{"role": "user", "content": f"by {name}"}]}
+        return (await self.clients[name].post("/chat/completions", json=body)).status_code
+
+    def start(self, name: str, n: int) -> list[asyncio.Task[int]]:
+        calls = [asyncio.get_running_loop().create_task(self.ask(name)) for _ in range(n)]
+        self.started += calls
+        return calls
+
+    @property
+    def waiting(self) -> int:
+        waiting: int = self.gateway.gateway.upstreams["u0"].limiter.waiting
+        return waiting
+
+    async def until_waiting(self, n: int) -> None:
+        await self.gateway.until(lambda: self.waiting == n)
+
+    def order(self) -> list[str]:
+        """Whose calls reached the upstream, in order."""
+        return [next(n for n in self.clients if f"by {n}".encode() in call.body) for call in self.upstream.calls]
+
+
+@pytest.fixture
+async def shared(start: Any, configured: Configured, upstream: FakeUpstream) -> AsyncIterator[Shared]:
+    """A gateway with keys of three names, whose upstream takes eight calls at once."""
+    keys = [key(BIG), key(SMALL, allow=["passthrough"]), key(OWN, sample="never")]
+    evals = {"base_url": "http://127.0.0.1:9/v1", "api_key": OWN}
+    config = configured(upstream, keys=keys, passthrough="u0", evals=evals)
+    config["upstreams"]["u0"] |= {"concurrency": 8, "queue_s": 50}
+    config["models"]["chat"]["timeouts"] |= {"answer_s": 50, "first_token_s": 50, "total_s": 60}
+    gateway = await start(config)
+    limits = httpx2.Limits(max_connections=None)
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [
+            httpx2.AsyncClient(base_url=gateway.base_url, headers={"x-api-key": name}, timeout=60, limits=limits)
+            for name in (BIG, SMALL, OWN)
+        ]
+        for client in opened:
+            await stack.enter_async_context(client)
+        yield Shared(gateway, upstream, dict(zip((BIG, SMALL, OWN), opened, strict=True)))
+
+
+async def test_150_calls_of_one_key_leave_another_its_25(shared: Shared) -> None:
+    """With first come, first served, the small caller got 1 of 25 answers."""
+    shared.upstream.says("one ", HOLD, "two ")
+    big = shared.start(BIG, 150)
+    await shared.upstream.until(lambda u: len(u.calls) == 8)
+    await shared.gateway.until(lambda: sum(call.done() for call in big) == 150 - 8 - 64)
+    small = shared.start(SMALL, 25)
+    await shared.gateway.until(lambda: sum(call.done() for call in big) == 150 - 8 - 64 + 25)
+    shared.upstream.says("free")
+    shared.upstream.release()
+    assert [await call for call in small] == [200] * 25
+    assert sorted(await asyncio.gather(*big)) == [200] * (8 + 64 - 25) + [429] * (150 - 8 - 64 + 25)
+    assert shared.order()[8:58] == [BIG, SMALL] * 25, "in turn, as long as both wait"
+
+
+async def test_judges_wait_behind_callers(shared: Shared) -> None:
+    """The key of `evals.api_key` is that of the scorers."""
+    shared.upstream.says("one ", HOLD, "two ")
+    shared.start(BIG, 8)
+    await shared.upstream.until(lambda u: len(u.calls) == 8)
+    shared.start(OWN, 3)
+    await shared.until_waiting(3)
+    shared.start(BIG, 2)
+    await shared.until_waiting(5)
+    shared.upstream.says("free")
+    shared.upstream.release()
+    assert set(await asyncio.gather(*shared.started)) == {200}
+    assert shared.order()[8:] == [BIG] * 2 + [OWN] * 3
+
+
+async def test_other_paths_are_served_in_turn_too(shared: Shared) -> None:
+    shared.upstream.says("one ", HOLD, "two ")
+    shared.start(BIG, 8)
+    await shared.upstream.until(lambda u: len(u.calls) == 8)
+    shared.start(BIG, 3)
+    await shared.until_waiting(3)
+    files = asyncio.get_running_loop().create_task(shared.clients[SMALL].get("/files"))
+    await shared.until_waiting(4)
+    shared.upstream.says("free")
+    shared.upstream.release()
+    await asyncio.gather(files, *shared.started)
+    assert [call.path.endswith("/files") for call in shared.upstream.calls[8:]] == [False, True, False, False]

@@ -213,7 +213,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
         with caller.limit or nullcontext():
-            await forward(now.upstreams[upstream], scope, receive, send, now.config.limits.passthrough_s)
+            silence_s = now.config.limits.passthrough_s
+            await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller.name)
 
     return _Asgi(app, gateway)
 

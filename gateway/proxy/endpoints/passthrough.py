@@ -33,15 +33,17 @@ async def forward(
     receive: Receive,
     send: Send,
     silence_s: float,
+    caller: str,
     replacer: Replacer | None = None,
 ) -> None:
     """Forwards a request and its response, both as they arrive, within the upstream's `concurrency`.
 
-    silence_s: how long the upstream may send nothing once it has the request. replacer: changes texts of the response.
+    caller: the name of the key in whose turn it is served if it has to wait. silence_s: how long
+    the upstream may send nothing once it has the request. replacer: changes texts of the response.
     Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
     """
     try:
-        await upstream.limiter.acquire()
+        await upstream.limiter.acquire(caller)
     except Overloaded as error:
         raise QueueFull(error.message, retry_after_s=1) from None
     try:

@@ -199,6 +199,7 @@ class ShadowSender:
             retries=Retries(attempts=1),
             on_cut="error",
             total_shortened=route.total_shortened and running.plan.deadline_s is None,
+            shadow_of=running.plan.name,
         )
         context = CallContext(HeldBytes(True, self._cap_bytes))
         try:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import replace
 
 from gateway.core.backoff import Backoff
@@ -60,8 +60,11 @@ class Relay:
         rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        background: Container[str] = frozenset(),
     ) -> None:
-        """rng: for jitter. clock: monotonic seconds. sleep: waits between retries."""
+        """rng: for jitter. clock: monotonic seconds. sleep: waits between retries. background: the callers whose calls
+        wait behind all others in an upstream's queue."""
+        self._background = background
         self._metrics = metrics
         self._ticker = ticker
         self._rng = rng
@@ -187,13 +190,19 @@ class Relay:
         state.deadlines.pause()  # the phase of the previous attempt is over
         try:
             state.queued = True
-            await target_state.upstream.limiter.acquire()
+            key, background = self._queued_as(state)
+            await target_state.upstream.limiter.acquire(key, background=background)
         except Overloaded:
             return False
         except asyncio.CancelledError:
             target_state.breaker.release_probe()
             raise
         return True
+
+    def _queued_as(self, state: RelayState) -> tuple[str, bool]:
+        """(the key in whose turn the call is served, whether that comes after all clients' calls)."""
+        name, experiment = state.call.caller.name, state.route.shadow_of
+        return (f"shadow {experiment}", True) if experiment else (name, name in self._background)
 
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 400 and above."""

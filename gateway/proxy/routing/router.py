@@ -83,6 +83,8 @@ class Route:
     """The answer may be recorded, so it is held until the call ends."""
     total_shortened: bool = False
     """`timeouts.total_s` is less than the config's: the caller or an experiment allows less."""
+    shadow_of: str = ""
+    """The experiment for which a shadow request is sent; "": a client waits for the answer."""
 
 
 class Router:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
 from gateway.proxy.dialects.types import Dialect
 from gateway.proxy.http.client.transport import Transport
+from gateway.proxy.routing.fair_queue import FairQueue, Turn
 
 Clock = Callable[[], float]
 
@@ -131,21 +131,18 @@ class CircuitBreaker:
 
 
 class ConcurrencyLimiter:
-    """Limits the attempts in flight at an upstream; further ones wait in a queue, first come first served."""
+    """Limits the attempts in flight at an upstream. Further ones wait in a queue that serves its keys in turn."""
 
-    __slots__ = ("_limit", "_queue", "_wait_s", "_waiting", "in_flight")
+    __slots__ = ("_limit", "_queue", "_turns", "_wait_s", "in_flight", "waiting")
 
     def __init__(self, limit: int | None, queue: int, wait_s: float) -> None:
         """limit: attempts in flight; None: no limit. queue: attempts that may wait. wait_s: how long each may wait."""
         self.in_flight = 0
+        self.waiting = 0
         self._limit = limit
         self._queue = queue
         self._wait_s = wait_s
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+        self._turns = FairQueue()
 
     @property
     def limited(self) -> bool:
@@ -153,46 +150,67 @@ class ConcurrencyLimiter:
 
     @property
     def free(self) -> bool:
-        return self._limit is None or (self.in_flight < self._limit and not self._waiting)
+        return self._limit is None or (self.in_flight < self._limit and not self.waiting)
 
     def can_admit(self, n: int) -> bool:
         """Whether n more attempts could start at once, with none waiting before them."""
-        return self._limit is None or (self.in_flight + n <= self._limit and not self._waiting)
+        return self._limit is None or (self.in_flight + n <= self._limit and not self.waiting)
 
-    async def acquire(self) -> None:
-        """Raises Overloaded if the queue is full or the wait takes too long."""
+    async def acquire(self, key: str = "", *, background: bool = False) -> None:
+        """Waits for the key's turn. background: behind all other attempts.
+
+        Raises Overloaded if the queue is full, if the wait takes too long, or if the attempt gives way to a key that
+        has fewer waiting.
+        """
         if self.free:
             self.in_flight += 1
             return
-        if len(self._waiting) >= self._queue:
-            raise Overloaded(f"the upstream is full: {self._limit} in flight, {self._queue} waiting", retry_after_s=1)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        if self.waiting >= self._queue:
+            self._make_room(key, background)
+        turn: Turn = asyncio.get_running_loop().create_future()
+        self._turns.push(key, turn, background=background)
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):
-                await turn
+                admitted = await turn
         except TimeoutError:
-            self._give_up(turn)
+            self._give_up(key, turn, background)
             message = f"the upstream is full: still {self._limit} in flight within {self._wait_s:g} s"
             raise Overloaded(message, retry_after_s=1) from None
         except asyncio.CancelledError:
-            self._give_up(turn)
+            self._give_up(key, turn, background)
             raise
+        if not admitted:
+            raise self._full()
 
     def release(self) -> None:
-        """Ends an attempt; the one that has waited longest starts."""
-        while self._waiting:
-            turn = self._waiting.popleft()
+        """Ends an attempt; the one whose turn it is starts."""
+        while self.waiting:
+            turn = self._turns.pop()
+            self.waiting -= 1
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self.in_flight -= 1
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
+    def _make_room(self, key: str, background: bool) -> None:
+        """Refuses the newest attempt of the key with the most waiting: another key's, or else this one."""
+        given_way = self._turns.pop_for(key, background=background)
+        if given_way is None:
+            raise self._full()
+        self.waiting -= 1
+        if not given_way.done():
+            given_way.set_result(False)
+
+    def _full(self) -> Overloaded:
+        return Overloaded(f"the upstream is full: {self._limit} in flight, {self._queue} waiting", retry_after_s=1)
+
+    def _give_up(self, key: str, turn: Turn, background: bool) -> None:
         if turn.done() and not turn.cancelled():
-            self.release()  # it was admitted in the same moment
-        elif turn in self._waiting:
-            self._waiting.remove(turn)
+            if turn.result():
+                self.release()  # it was admitted in the same moment
+        elif self._turns.remove(key, turn, background=background):
+            self.waiting -= 1
 
 
 @dataclass(slots=True)

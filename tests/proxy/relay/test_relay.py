@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.core.exchange import Target
 from gateway.fake import CUT, HOLD, FakeUpstream, Fault
+from gateway.proxy.relay.state import CallContext, HeldBytes
+from gateway.proxy.request.call import NO_OPTIONS, Call, Caller
 from gateway.proxy.routing.target_state import CircuitBreaker, TargetState
+from gateway.proxy.types import DetachedClient
 
 Configured = Callable[..., dict[str, Any]]
 PATIENT = {"first_token_s": 5, "answer_s": 5, "total_s": 20}
@@ -94,6 +99,29 @@ async def test_a_client_may_leave_while_waiting_for_the_limiter(full: Any, upstr
     await full.until(lambda: limiter.waiting == 0)
     await full.until(lambda: target_state.ready)
     assert limiter.in_flight == 1
+
+
+async def test_a_shadow_request_waits_behind_clients(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    config = configured(upstream)
+    config["upstreams"]["u0"] |= {"concurrency": 1, "queue_s": 50}
+    running = await start(config)
+    gateway, limiter = running.gateway, running.gateway.upstreams["u0"].limiter
+    await limiter.acquire()
+    body = b'{"model":"chat","messages":[{"role":"user","content":"a shadow"}]}'
+    caller, path = Caller("tester"), b"/chat/completions"
+    call = Call("id", 0.0, time.monotonic(), caller, "chat", b"POST", path, "chat", False, body)
+    route = replace(gateway.router.decide(call, NO_OPTIONS), shadow_of="swap")
+    context, loop = CallContext(HeldBytes(True, 1000)), asyncio.get_running_loop()
+    shadow = loop.create_task(gateway.relay.ask(call, route, DetachedClient(), context, held=True))
+    await running.until(lambda: limiter.waiting == 1)
+    client = loop.create_task(running.chat("a client"))
+    await running.until(lambda: limiter.waiting == 2)
+    limiter.release()
+    assert (await client).status_code == 200
+    await shadow
+    assert [b"a shadow" in call.body for call in upstream.calls] == [False, True]
 
 
 async def test_a_gateway_fault_releases_the_breakers_probe(
