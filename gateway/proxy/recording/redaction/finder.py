@@ -8,6 +8,7 @@ of the text and is linear in it: it starts only at a fixed word, a digit or an @
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_letters, digits
@@ -15,6 +16,7 @@ from typing import Any
 
 from gateway.config.privacy import RedactionConfig, compile_pattern
 from gateway.core.secret_patterns import luhn, mod97
+from gateway.proxy.recording.redaction.line_breaks import joins
 from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText
 
 Span = tuple[int, int]
@@ -46,6 +48,13 @@ _KEY = re.compile(
     r")",
     re.ASCII,
 )
+_REST_OF_LINE = re.compile(r"[\w.~+/=-]{1,200}", re.ASCII)
+_WRAPPED = re.compile(  # a line that holds nothing but what may be the next piece of a key
+    r"[ \t]{0,3}\r?\n[ \t>|]{0,8}((?=[\w.~+/=-]{0,200}\d)(?=[\w.~+/=-]{0,200}[A-Za-z])[\w.~+/=-]{4,200})"
+    r"(?=[\"'`,;)}\]]{0,3}[ \t]{0,3}(?:[\r\n]|\Z))",
+    re.ASCII,
+)
+_MOST_LINES = 64
 _BLOCK = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 _BEARER = re.compile(r"(?i:bearer|token)\s{1,4}((?=[\w.~+/=-]{0,64}\d)[\w.~+/=-]{16,}+)", re.ASCII)
 _BASIC = re.compile(r"(?i:basic)\s{1,4}((?=[A-Za-z]{0,40}[0-9+/=])[A-Za-z0-9+/]{12,}+={0,2})", re.ASCII)
@@ -87,19 +96,42 @@ def keys(text: str, low: int, high: int) -> Iterator[Span]:
     """Providers' keys, tokens, key blocks, and values whose name says that they are secret."""
     start = end = -1
     for at in _beginnings(text, low, high):
-        if not start <= at < end and (found := _KEY.match(text, at)):
-            start, end = found.span()
+        if not start <= at < end and (end_of_key := _key_end(text, at)):
+            start, end = at, end_of_key
             yield start, end
     for word, pattern in _SCHEMES:
         for at in _positions(text, word, low, high):
             if found := pattern.match(text, max(0, at - 1)):
-                yield found.span(1)
+                yield found.start(1), _over_lines(text, found.end(1))
     yield from _blocks(text, low, high)
     for at in _positions(text, "://", low, high):
         if found := _IN_URL.match(text, at):
             yield found.span(1)
     for sign in "=:":
         yield from _assigned(text, low, high, sign)
+
+
+def _key_end(text: str, at: int) -> int:
+    """Where the key ends that begins here, lines later if it is wrapped; 0: none does."""
+    if found := _KEY.match(text, at):
+        return _over_lines(text, found.end())
+    line = _REST_OF_LINE.match(text, at)
+    end = _over_lines(text, line.end()) if line else 0
+    if line is None or end == line.end():
+        return 0
+    before = text[at - 1 : at]  # the form looks at it
+    whole = before + "".join(text[at:end].replace(">", "").replace("|", "").split())
+    return end if _KEY.match(whole, len(before)) else 0
+
+
+def _over_lines(text: str, end: int) -> int:
+    """The end of what is continued on lines of its own."""
+    for _ in range(_MOST_LINES):
+        more = _WRAPPED.match(text, end)
+        if more is None:
+            break
+        end = more.end()
+    return end
 
 
 def _beginnings(text: str, low: int, high: int) -> Iterator[int]:
@@ -242,6 +274,7 @@ _OPEN = (
 
 WINDOW = 8_192  # characters searched at once
 _LEAST = 6  # no form is shorter
+_REACH = 128  # characters around a window in which a wrapped number may go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +316,35 @@ class Finder:
                 for low in range(0, len(plain.text), WINDOW):
                     found = self._found(plain.text, low)
                     yield [Match(*plain.span(a, b), rule, f"[{rule}]") for rule, a, b in found]
+                for wrapped in self._wrapped(plain.text):
+                    yield [Match(*plain.span(a, b), rule, f"[{rule}]") for rule, a, b in wrapped]
+            else:
+                for wrapped in self._wrapped(text):
+                    yield [Match(a, b, rule, f"[{rule}]") for rule, a, b in wrapped]
         for own in self._own:
             spans = (found.span() for found in own.pattern.finditer(text))
             yield [Match(start, end, own.name, own.mark) for start, end in spans if end > start]
+
+    def hits_across(self, text: str, ends: Sequence[int]) -> Iterator[list[Match]]:
+        """The matches that begin in one part of a text and end in another. ends: of the parts, in order."""
+        for window in self.hits(text):
+            yield [hit for hit in window if bisect_right(ends, hit.start) < bisect_left(ends, hit.end)]
+
+    def _wrapped(self, text: str) -> Iterator[list[tuple[str, int, int]]]:
+        """What is found only if line breaks are read over, window by window."""
+        for low in range(0, len(text), WINDOW) if "\n" in text else ():
+            start = max(0, low - _REACH)
+            piece = text[start : low + WINDOW + _REACH]
+            if changes := joins(piece):
+                yield [(rule, start + a, start + b) for rule, a, b in self._over(PlainText(piece, changes))]
+
+    def _over(self, joined: PlainText) -> Iterator[tuple[str, int, int]]:
+        """What lies across a join. A telephone number has to begin with a +, as columns of numbers look like others."""
+        for low in range(0, len(joined.text), WINDOW):
+            for rule, a, b in self._found(joined.text, low):
+                across = bisect_right(joined.changed, a) < bisect_left(joined.changed, b)
+                if across and (rule != "phone" or joined.text[a] == "+"):
+                    yield rule, *joined.span(a, b)
 
     def _found(self, text: str, low: int) -> Iterator[tuple[str, int, int]]:
         high = min(len(text), low + WINDOW)

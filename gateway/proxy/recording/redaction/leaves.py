@@ -35,24 +35,41 @@ class Leaves:
     """The texts of a document in the order in which `Rebuilding` consumes them."""
 
     found: list[Leaf] = field(default_factory=list)
+    parts: list[list[int]] = field(default_factory=list)
+    """Positions in `found` of the texts that are parts of one content, and so are read as one text."""
 
     def gather(self, value: Any, secret: bool = False, depth: int = 0) -> Any:
         """Adds the document's texts to `found`, and returns its skeleton for `Rebuilding`."""
         if isinstance(value, str):
             return self._text(value, secret, depth)
         if isinstance(value, dict):
-            return _Object(
-                [
-                    (self._text(str(k), False, _MAX_NESTING), self.gather(v, says_secret(str(k)), depth))
-                    for k, v in value.items()
-                ]
-            )
+            return self._object(value, depth, [])
         if isinstance(value, list):
-            return [self.gather(item, secret, depth) for item in value]
-        if isinstance(value, int) and _CARD_FROM <= value < _CARD_TO:
-            self.found.append(Leaf(str(value)))
+            return self._list(value, secret, depth)
+        if isinstance(value, int | float) and _CARD_FROM <= value < _CARD_TO and value == int(value):
+            self.found.append(Leaf(str(int(value))))
             return _Number(value)
         return value
+
+    def _list(self, items: list[Any], secret: bool, depth: int) -> list[Any]:
+        parts: list[int] = []
+        skeleton = [
+            self._object(item, depth, parts) if isinstance(item, dict) else self.gather(item, secret, depth)
+            for item in items
+        ]
+        if len(parts) > 1:
+            self.parts.append(parts)
+        return skeleton
+
+    def _object(self, members: dict[Any, Any], depth: int, parts: list[int]) -> _Object:
+        """parts: gets the position of the member `text`, by which a content part is known."""
+        skeleton = []
+        for key, value in members.items():
+            name = self._text(str(key), False, _MAX_NESTING)
+            skeleton.append((name, self.gather(value, says_secret(str(key)), depth)))
+            if key == "text" and skeleton[-1][1] is _TEXT:
+                parts.append(len(self.found) - 1)
+        return _Object(skeleton)
 
     def _text(self, text: str, secret: bool, depth: int) -> Any:
         inner = _parsed(text) if depth < _MAX_NESTING and not secret else None
@@ -71,7 +88,7 @@ _TEXT = _Text()
 
 @dataclass(slots=True)
 class _Number:
-    value: int
+    value: float
 
 
 @dataclass(slots=True)
@@ -105,7 +122,7 @@ class Rebuilding:
             return [self.of(item) for item in skeleton]
         if isinstance(skeleton, _Number):
             text = self._next()
-            return skeleton.value if text == str(skeleton.value) else text
+            return skeleton.value if text == str(int(skeleton.value)) else text
         if isinstance(skeleton, _Inner):
             return self._inner(skeleton)
         return skeleton

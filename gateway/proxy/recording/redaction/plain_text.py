@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterable
+
+from gateway.proxy.recording.redaction.line_breaks import Change
 
 DISGUISES = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"  # do not show
@@ -22,15 +25,19 @@ _WORDS = {"%20": " ", "&#64;": "@", "&commat;": "@"}
 class PlainText:
     """The plain form of a text, and where each of its characters stands in the original."""
 
-    def __init__(self, original: str) -> None:
+    def __init__(self, original: str, changes: Iterable[Change] | None = None) -> None:
+        """changes: in order, what is read differently; None: the disguises."""
         pieces: list[str] = []
         self._plain, self._original = [0], [0]  # positions from which both run in step
+        self.changed: list[int] = []
+        """Positions in the plain text before which something was changed, in order."""
         size = end = 0
-        for found in DISGUISES.finditer(original):
-            pieces += [original[end : found.start()], plain := _plain(found[0])]
-            size += found.start() - end
-            self._step(size, found.start())
-            size, end = size + len(plain), found.end()
+        for start, until, plain in disguises(original) if changes is None else changes:
+            pieces += [original[end:start], plain]
+            size += start - end
+            self._step(size, start)
+            self.changed.append(size)
+            size, end = size + len(plain), until
             self._step(size, end)
         self.text = "".join([*pieces, original[end:]])
 
@@ -45,6 +52,10 @@ class PlainText:
     def _at(self, plain: int) -> int:
         step = bisect_right(self._plain, plain) - 1
         return self._original[step] + plain - self._plain[step]
+
+
+def disguises(text: str) -> Iterable[Change]:
+    return ((*found.span(), _plain(found[0])) for found in DISGUISES.finditer(text))
 
 
 def _plain(disguise: str) -> str:

@@ -10,10 +10,12 @@ import asyncio
 import logging
 import re
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, Literal
 
 import orjson
@@ -145,10 +147,22 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         [[c.name, c.arguments] for c in answer.tool_calls],
     ]
     (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(texts, e.truncated or e.outcome != "ok")
-    others = [e.client_id, e.reference, [a.failure for a in e.attempts]]
-    (client_id, reference, failures), _ = yield from pass_.redacted(others)
-    tool_calls = tuple(ToolCall(c.id[:_MAX_ID], *new) for c, new in zip(answer.tool_calls, calls, strict=True))
-    clean = replace(answer, text=text, reasoning=reasoning, refusal=refusal, error=error, tool_calls=tool_calls)
+    others = [e.client_id, e.reference, [a.failure for a in e.attempts], e.upstream_id]
+    (client_id, reference, failures, upstream_id), _ = yield from pass_.redacted(others)
+    named = [answer.finish_reason, answer.model, answer.upstream_id, [c.id for c in answer.tool_calls]]
+    (finish_reason, model, answer_id, call_ids), _ = yield from pass_.redacted(named)
+    tool_calls = tuple(ToolCall(id_[:_MAX_ID], *new) for id_, new in zip(call_ids, calls, strict=True))
+    clean = replace(
+        answer,
+        text=text,
+        reasoning=reasoning,
+        refusal=refusal,
+        error=error,
+        tool_calls=tool_calls,
+        finish_reason=finish_reason,
+        model=model,
+        upstream_id=answer_id,
+    )
     return replace(
         e,
         request=request,
@@ -156,6 +170,7 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         form="assembled",
         client_id=client_id,
         reference=reference,
+        upstream_id=upstream_id,
         unit=anonymous(e.unit),
         attempts=tuple(replace(a, failure=f) for a, f in zip(e.attempts, failures, strict=True)),
     )
@@ -178,6 +193,23 @@ def _feedback(f: Feedback, pass_: _Pass) -> _Texts:
     return replace(f, label=label, comment=comment, correction=correction)
 
 
+@dataclass(slots=True)
+class _Searched:
+    """A text and what is to be replaced in it."""
+
+    text: str
+    hits: list[Match]
+
+    def ends_in_match(self) -> bool:
+        return any(hit.end == len(self.text) for hit in self.hits)
+
+
+def _complete(hit: Match, parts: list[_Searched], ends: list[int], text: str) -> bool:
+    """Whether a match across parts is an address that ends with its part, and the sentence that follows."""
+    first = bisect_right(ends, hit.start)
+    return hit.rule == "email" and parts[first].ends_in_match() and text[ends[first]].isupper()
+
+
 class _Pass:
     """The redaction of one record, in which the same value gets the same number everywhere."""
 
@@ -190,23 +222,51 @@ class _Pass:
         """The redacted document, and whether it differs. open_end: its texts may break off within a secret."""
         leaves = Leaves()
         skeleton = leaves.gather(document)
-        texts = []
-        changed = False
+        searched: list[_Searched] = []
         for leaf in leaves.found:
-            text = yield from self._leaf(leaf, open_end)
-            changed = changed or text != leaf.text
-            texts.append(text)
+            searched.append((yield from self._leaf(leaf, open_end)))
+        for part in leaves.parts:
+            yield from self._across([searched[at] for at in part])
+        texts = [self._marked(each.text, each.hits) for each in searched]
+        changed = any(text != leaf.text for text, leaf in zip(texts, leaves.found, strict=True))
         return (Rebuilding(leaves.found, texts).of(skeleton), True) if changed else (document, False)
 
     def _leaf(self, leaf: Leaf, open_end: bool) -> _Texts:
         if leaf.secret:
-            return self._marked(leaf.text, [Match(0, len(leaf.text), "key", "[key]")]) if leaf.text else ""
+            return _Searched(leaf.text, [Match(0, len(leaf.text), "key", "[key]")] if leaf.text else [])
         text, hits = leaf.text, (yield from self._hits(leaf.text, open_end))
         if leaf.unescaped is not None and leaf.unescaped != text:
             behind = yield from self._hits(leaf.unescaped, open_end)
             if len(behind) > len(hits):  # an escape, or the letter that it ends in, hid something
                 text, hits = leaf.unescaped, behind
-        return self._marked(text, hits) if hits else text
+        return _Searched(text, hits)
+
+    def _across(self, parts: list[_Searched]) -> _Texts:
+        """Adds what begins in one part of a content and ends in another: to the first its mark, to the others none."""
+        text = "".join(part.text for part in parts)
+        ends = list(accumulate(len(part.text) for part in parts))
+        across: list[Match] = []
+        for window in self._finder.hits_across(text, ends):
+            across += [hit for hit in window if not _complete(hit, parts, ends, text)]
+            yield
+        if not across:
+            return
+        for part, end in zip(parts, ends, strict=True):
+            begin = end - len(part.text)
+            across += [replace(hit, start=begin + hit.start, end=begin + hit.end) for hit in part.hits]
+            part.hits = []
+        for hit in merge_overlaps(across):
+            self._divide(hit, text[hit.start : hit.end], parts, ends)
+
+    def _divide(self, hit: Match, value: str, parts: list[_Searched], ends: list[int]) -> None:
+        first, last = bisect_right(ends, hit.start), bisect_left(ends, hit.end)
+        mark = self._mark(hit, value) if last > first else hit.mark
+        for at in range(first, last + 1):
+            begin = ends[at] - len(parts[at].text)
+            start, end = max(hit.start, begin) - begin, min(hit.end, ends[at]) - begin
+            if start < end:
+                parts[at].hits.append(Match(start, end, hit.rule, mark))
+                mark = ""
 
     def _hits(self, text: str, open_end: bool) -> _Texts:
         found: list[Match] = []
@@ -222,7 +282,7 @@ class _Pass:
         for hit in hits:
             parts += [text[at : hit.start], self._mark(hit, text[hit.start : hit.end])]
             at = hit.end
-            self.counts[hit.rule] += 1
+            self.counts[hit.rule] += hit.mark != ""
         return "".join([*parts, text[at:]])
 
     def _mark(self, hit: Match, value: str) -> str:

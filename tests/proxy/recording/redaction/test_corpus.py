@@ -144,6 +144,26 @@ async def test_every_byte_in_a_write_of_its_own(redacting, upstream):
     assert "4111111111111111" not in stream.output()
 
 
+async def test_parts_lines_and_ids_hide_nothing_from_redaction(redacting, upstream):
+    """Numbers over content parts and lines, and secrets that an upstream puts into ids, finish reason and model."""
+    stream = Stream(redacting.corridor)
+    divided = [
+        {"type": "text", "text": text}
+        for text in ("card 4111 11", "11 1111 1111, account DE89 3704", " 0044 0532 0130 00")
+    ]
+    wrapped = "card 5500-0000\n0000-0004, write to ada@\nexample.org or ada@exam=\nple.org"
+    body = {"model": "chat", "messages": [{"role": "user", "content": divided}, {"role": "user", "content": wrapped}]}
+    message = {"content": wrapped, "tool_calls": [
+        {"id": "ada@example.org", "function": {"name": "f", "arguments": "{}"}}]}  # fmt: skip
+    choice = {"index": 0, "message": message, "finish_reason": "ada@example.org"}
+    upstream.answers(200, orjson.dumps({"id": "ada@example.org", "model": "ada@example.org", "choices": [choice]}))
+    assert (await redacting.client.post("/chat/completions", json=body)).status_code == 200
+    await stream.until(1)
+    output = stream.output()
+    assert not [left for left in ("4111 11", "DE89", "0532", "5500", "0000-0004", "ada@", "ple.org") if left in output]
+    assert output.count("[email]") >= 8
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_responses_and_messages_with_text_and_tools(redacting, upstream, streamed):
     stream = Stream(redacting.corridor)

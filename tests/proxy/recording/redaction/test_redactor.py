@@ -107,6 +107,65 @@ def test_tool_calls_reasoning_refusals_and_errors_are_searched(redactor, run, ex
     assert (output.tool_calls[0].name, output.upstream_id) == ("send", "chatcmpl-1")
 
 
+@pytest.mark.parametrize(("rule", "secret"), ALL)
+def test_a_secret_divided_between_content_parts_is_found(rule, secret, redactor, run, exchange):
+    for at in range(1, len(secret)):
+        parts = [{"type": "text", "text": text} for text in ("It is ", secret[:at], secret[at:], " indeed")]
+        parts.insert(2, {"type": "image_url", "image_url": {"url": "https://x.example/"}})
+        done = run(redactor, exchange(asked(parts)))
+        kept = [p["text"] for p in orjson.loads(done.record.request)["messages"][0]["content"] if "text" in p]
+        assert "".join(kept) == f"It is [{rule}] indeed", (at, kept)
+        assert done.counts[rule] >= 1
+
+
+@SHARED
+@given(data=st.data(), pair=st.sampled_from(ALL))
+def test_any_division_into_content_parts_gives_the_same(data, pair, redactor, run, exchange):
+    rule, secret = pair
+    text = f"first {secret} then"
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=12)))
+    parts = [{"text": text[a:b]} for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    kept = orjson.loads(run(redactor, exchange(asked(parts))).record.request)["messages"][0]["content"]
+    assert "".join(p["text"] for p in kept) == f"first [{rule}] then"
+
+
+def test_parts_that_only_follow_each_other_are_left(redactor, run, exchange):
+    body = asked([{"text": "write to ada@example.org"}, {"text": "Then rest."}, {"text": "20"}, {"text": "30"}])
+    kept = orjson.loads(run(redactor, exchange(body)).record.request)["messages"][0]["content"]
+    assert [p["text"] for p in kept] == ["write to [email]", "Then rest.", "20", "30"]
+
+
+def test_a_number_in_two_parts_has_one_pseudonym(run, exchange):
+    redactor = Redactor("redacted", RedactionConfig(pseudonyms=True))
+    parts = [{"text": "4111 1111"}, {"text": " 1111 1111 and 5500-0000-0000-0004"}, {"text": ", 4111 1111 1111 1111"}]
+    done = run(redactor, exchange(asked(parts)))
+    kept = [p["text"] for p in orjson.loads(done.record.request)["messages"][0]["content"]]
+    assert kept == ["[card-1]", " and [card-2]", ", [card-1]"]
+    assert done.counts == {"card": 3}
+
+
+@pytest.mark.parametrize("number", ["4111111111111111", "4111111111111111.0", "4.111111111111111e15"])
+def test_a_card_is_found_as_any_json_number(number, redactor, run, exchange):
+    done = run(redactor, exchange(b'{"model":"m","card":%b,"n":4111111111111112.0}' % number.encode()))
+    assert orjson.loads(done.record.request) == {"model": "m", "card": "[card]", "n": 4111111111111112.0}
+
+
+@pytest.mark.parametrize("secret", ["ada@example.org", "4111 1111 1111 1111", "sk-" + A[:40]])
+@pytest.mark.parametrize("place", ["call", "finish", "model", "id", "upstream_id"])
+def test_what_an_upstream_names_is_searched_too(secret, place, redactor, run, exchange):
+    named = dict.fromkeys(("call", "finish", "model", "id"), "plain") | {place: secret}
+    message = {"content": "", "tool_calls": [{"id": named["call"], "function": {"name": "f", "arguments": "{}"}}]}
+    choice = {"index": 0, "message": message, "finish_reason": named["finish"]}
+    answer = {"id": named["id"], "model": named["model"], "choices": [choice]}
+    given = secret if place == "upstream_id" else None
+    done = run(redactor, exchange(response=orjson.dumps(answer), upstream_id=given))
+    output = completion_of(done.record)
+    values = {"call": output.tool_calls[0].id, "finish": output.finish_reason, "model": output.model}
+    values |= {"id": output.upstream_id, "upstream_id": done.record.upstream_id}
+    assert values.pop(place) in ("[email]", "[card]", "[key]")
+    assert set(values.values()) <= {"plain", None}
+
+
 def test_ids_of_clients_and_what_attempts_say_are_searched(redactor, run, exchange):
     attempt = Attempt(Target("u", "m"), 400, "HTTP 400: no user ada@example.org", 0.1)
     sent = {"client_id": "ada@example.org", "reference": "Write to ada@example.org."}
