@@ -32,9 +32,9 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
     from gateway.config.derive import cautions, plans_of
-    from gateway.config.loading import load
+    from gateway.config.loading import load_for_consumer
 
-    read = load(config)
+    read = load_for_consumer(config)
     plan = plans_of(read).get(name)
     if plan is None:
         raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
@@ -68,9 +68,9 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
 
     Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
     """
-    from gateway.config.loading import load
+    from gateway.config.loading import load_for_consumer
 
-    known = _shared(load(config), data, lambda corridor: _put(corridor, name, "stopped"))
+    known = _shared(load_for_consumer(config), data, lambda corridor: _put(corridor, name, "stopped"))
     if known is None:
         raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
     show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
@@ -79,9 +79,9 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
 @ab.command("list", epilog=example("gateway ab list"))
 def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
     """List the experiments of the config and of the stream server."""
-    from gateway.config.loading import load
+    from gateway.config.loading import load_for_consumer
 
-    read = load(config)
+    read = load_for_consumer(config)
     rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.state.plans())))
     show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
 
@@ -91,9 +91,9 @@ def status(
     name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
 ) -> None:
     """Show an experiment's state, the results and today's usage of its shadow requests, and the verdict."""
-    from gateway.config.loading import load
+    from gateway.config.loading import load_for_consumer
 
-    read = load(config)
+    read = load_for_consumer(config)
     state, results, spent = _shared(read, data, lambda corridor: _standing(corridor, name))
     if state is None and name not in read.experiments:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
@@ -127,11 +127,11 @@ def power(
     It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
     assumed; afterwards they are measured on the candidate's own pairs.
     """
-    from gateway.config.loading import load
+    from gateway.config.loading import load_for_consumer
     from gateway.evals.experiments.power import Terms
     from gateway.evals.reports.experiment import price
 
-    read = load(config)
+    read = load_for_consumer(config)
     shares = {scorer: section.share for scorer, section in read.scorers.items()}
     found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
     show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))

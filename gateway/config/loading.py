@@ -20,16 +20,34 @@ from gateway.config.models import ApiKey, Config
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 
+GATEWAY_ONLY = re.compile(
+    r"keys\[\d+\]\.sha256|metrics\.sha256"
+    r"|upstreams\..+\.(?:api_key|ca_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
+)
+"""Paths of the values that only `gateway serve` needs."""
+
 
 def load(path: Path) -> Config:
     """Reads and checks a file. Raises ConfigError with every mistake in it."""
     return parse(read_config_text(path), path.name)
 
 
-def parse(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] | None = None) -> Config:
-    """Checks the text of a config file. environ: the values of ${NAME}; None: this process's environment."""
+def load_for_consumer(path: Path) -> Config:
+    """The same for programs that call no upstream and know no caller: variables and files of upstreams' secrets and of
+    keys' digests are neither required nor read. Raises ConfigError."""
+    return parse(read_config_text(path), path.name, unread=GATEWAY_ONLY)
+
+
+def parse(
+    text: str,
+    name: str = "gateway.yaml",
+    environ: Mapping[str, str] | None = None,
+    unread: re.Pattern[str] | None = None,
+) -> Config:
+    """Checks the text of a config file. environ: the values of ${NAME}; None: this process's environment.
+    unread: see parse_yaml."""
     environ = os.environ if environ is None else environ
-    raw, mistakes = parse_yaml(text, name, environ)
+    raw, mistakes = parse_yaml(text, name, environ, unread)
     add_from_up(raw, environ)
     try:
         config = _validated(raw)

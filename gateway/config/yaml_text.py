@@ -6,6 +6,7 @@ Knows no section: models.py does.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,10 +33,13 @@ def read_config_text(path: Path) -> str:
         raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
 
 
-def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def parse_yaml(
+    text: str, name: str, environ: Mapping[str, str], unread: re.Pattern[str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Returns the sections, and one mistake for each ${NAME} that is not set.
 
-    Raises ConfigError if the text is not YAML, or not a mapping.
+    unread: the paths of values whose variables and files are not read; such a value is a text that says so. Raises
+    ConfigError if the text is not YAML, or not a mapping.
     """
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
@@ -44,7 +48,7 @@ def parse_yaml(text: str, name: str, environ: Mapping[str, str]) -> tuple[dict[s
     if not isinstance(raw, dict):
         raise ConfigError([f"{name}: expected sections such as models and upstreams, got {type(raw).__name__}"])
     mistakes: list[str] = []
-    return _expand(raw, "", environ, mistakes), mistakes
+    return _expand(raw, "", _Values(environ, mistakes, unread)), mistakes
 
 
 class _Loader(_Base):
@@ -99,20 +103,35 @@ def _from_file(file: Path, path: str, mistakes: list[str]) -> str:
     return value
 
 
-def _expand(value: Any, path: str, environ: Mapping[str, str], mistakes: list[str]) -> Any:
+def _expand(value: Any, path: str, values: _Values) -> Any:
     if isinstance(value, dict):
-        return {k: _expand(v, f"{path}.{k}" if path else str(k), environ, mistakes) for k, v in value.items()}
+        return {k: _expand(v, f"{path}.{k}" if path else str(k), values) for k, v in value.items()}
     if isinstance(value, list):
-        return [_expand(v, f"{path}[{i}]", environ, mistakes) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+        return [_expand(v, f"{path}[{i}]", values) for i, v in enumerate(value)]
+    return values.expanded(value, path) if isinstance(value, str) else value
 
-    def value_of(match: re.Match[str]) -> str:
-        name = match[1]
-        if name.startswith(_FILE):
-            return _from_file(Path(name.removeprefix(_FILE)), path, mistakes)
-        if not environ.get(name):
-            mistakes.append(f"{path}: ${name} is not set. Set it, or remove the value that uses it")
-        return environ.get(name, "")
 
-    return _VARIABLE.sub(value_of, value)
+class _Values:
+    """What stands for ${NAME} and ${file:/PATH} in one text. mistakes: gets one for each that cannot be read."""
+
+    def __init__(self, environ: Mapping[str, str], mistakes: list[str], unread: re.Pattern[str] | None) -> None:
+        self._environ, self._mistakes, self._unread = environ, mistakes, unread
+
+    def expanded(self, value: str, path: str) -> str:
+        if self._unread is not None and _VARIABLE.search(value) and self._unread.fullmatch(path):
+            return _not_read(path)
+
+        def value_of(match: re.Match[str]) -> str:
+            name = match[1]
+            if name.startswith(_FILE):
+                return _from_file(Path(name.removeprefix(_FILE)), path, self._mistakes)
+            if not self._environ.get(name):
+                self._mistakes.append(f"{path}: ${name} is not set. Set it, or remove the value that uses it")
+            return self._environ.get(name, "")
+
+        return _VARIABLE.sub(value_of, value)
+
+
+def _not_read(path: str) -> str:
+    """A digest for a digest, so that it is valid there and differs from every other."""
+    return hashlib.sha256(path.encode()).hexdigest() if path.endswith(".sha256") else "(not read by this program)"

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.config.derive import prices_of
 from gateway.config.environment import debuggable, resolve_evals
-from gateway.config.loading import load
+from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
@@ -51,7 +51,7 @@ _STOP_S = 45
 
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
-    config = load(config_path)
+    config = load_for_consumer(config_path)
     log_format.begin(config.log)
     if not debuggable():
         hide_memory()

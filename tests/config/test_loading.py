@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from gateway.config.loading import data_directory, load, parse
+from gateway.config.loading import GATEWAY_ONLY, data_directory, load, load_for_consumer, parse
 from gateway.core.errors import ConfigError
 
 GOOD = """
@@ -119,3 +119,42 @@ def test_mistakes_of_a_list_are_in_its_order() -> None:
 )
 def test_what_litellm_users_type_gets_a_hint(text: str, hint: str) -> None:
     assert hint in "\n".join(mistakes(text, {}))
+
+
+SECRETIVE = """
+keys:
+  - {name: a, sha256: "${A}", models: [chat]}
+  - {name: b, sha256: "${file:/nowhere}"}
+metrics: {sha256: "${M}"}
+upstreams:
+  openai: {kind: openai, api_key: "${K}", headers: {x-org: "${H}"}, proxy: "http://u:${P}@proxy:3128", ca_file: "${C}"}
+  own: {kind: vllm, base_url: "http://x/v1", run: {engine: vllm, model: m, environ: {HF_TOKEN: "${T}"}, args: ["${R}"]}}
+models: {chat: {targets: [{upstream: openai, model: gpt-x}]}}
+experiments: {e: {model: chat, control: {upstream: openai, model: gpt-x}, candidate: {upstream: own, model: m},
+  allow: {keys: [a]}}}
+evals: {base_url: "http://g/v1", api_key: "${E}"}
+store: {url: "${S}"}
+"""
+
+
+def test_a_consumer_needs_only_its_own_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(SECRETIVE)
+    with pytest.raises(ConfigError) as caught:
+        load_for_consumer(path)
+    assert {m.split(": ")[1] for m in caught.value.mistakes} == {"evals.api_key", "store.url"}
+    monkeypatch.setenv("E", "sk-evals")
+    monkeypatch.setenv("S", "sqlite:////x.db")
+    monkeypatch.setenv("K", "sk-not-for-consumers")
+    config = load_for_consumer(path)
+    assert (config.evals.api_key, config.store.url) == ("sk-evals", "sqlite:////x.db")
+    assert "sk-not-for-consumers" not in repr(config)
+    with pytest.raises(ConfigError, match=r"upstreams\.openai\.headers"):
+        load(path)
+
+
+def test_mistakes_beside_secrets_are_still_reported() -> None:
+    text = SECRETIVE.replace("kind: openai", "kind: opnai").replace("keys: [a]", "keys: [c]")
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.yaml", {"E": "x", "S": "sqlite:////x.db"}, GATEWAY_ONLY)
+    assert {m.split(": ")[1] for m in caught.value.mistakes} == {"upstreams.openai.kind", "experiments.e.allow.keys[0]"}

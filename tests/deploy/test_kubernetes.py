@@ -165,15 +165,17 @@ def test_what_is_scraped_is_there(deploy: Path) -> None:
 
 def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], environ: dict[str, str]) -> None:
     assert not of(manifests, "Secret")
-    for name in ("gateway", "consumer"):
+    for name, secrets in (("gateway", ["gateway", "gateway-upstreams"]), ("consumer", ["gateway"])):
         [container] = of(manifests, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
-        assert container["envFrom"] == [{"secretRef": {"name": "gateway"}}]
+        assert container["envFrom"] == [{"secretRef": {"name": secret}} for secret in secrets]
         assert "env" not in container
     [config_map] = of(manifests, "ConfigMap").values()
     read = loading.parse(config_map["data"]["gateway.yaml"], environ=environ)
     assert read.metrics.bind == "0.0.0.0:9100"
     with pytest.raises(Exception, match=r"STORE_URL is not set"):
         loading.parse(config_map["data"]["gateway.yaml"], environ={})
+    shared = {name: environ[name] for name in ("STREAM_URL", "STORE_URL")}
+    loading.parse(config_map["data"]["gateway.yaml"], environ=shared, unread=loading.GATEWAY_ONLY)
 
 
 def test_both_programs_read_the_same_file_by_our_command_line(

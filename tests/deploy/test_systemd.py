@@ -61,8 +61,13 @@ def test_the_units_run_our_commands(unit: str, verb: str, deploy: Path, parsed: 
     assert program == "/opt/gateway/bin/gateway"
     assert words[0] == verb
     assert parsed(words)
-    [check] = options["ExecStartPre"]
-    assert check == "/opt/gateway/bin/gateway check /etc/gateway/gateway.yaml"
+    [environment] = options["EnvironmentFile"]
+    if verb == "serve":
+        assert options["ExecStartPre"] == ["/opt/gateway/bin/gateway check /etc/gateway/gateway.yaml"]
+        assert environment == "/etc/gateway/environment"
+    else:  # it has not the upstreams' secrets, which `check` demands, and checks the file itself when it starts
+        assert "ExecStartPre" not in options
+        assert environment == "-/etc/gateway/consumer-environment"
 
 
 def test_the_gateway_may_drain_before_it_is_killed(deploy: Path) -> None:

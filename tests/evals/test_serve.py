@@ -30,11 +30,16 @@ def port() -> int:
 
 
 @pytest.fixture
-def start(room, tmp_path: Path, port: int) -> Start:
+def upstream_settings() -> dict[str, object]:
+    return {}
+
+
+@pytest.fixture
+def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object]) -> Start:
     path = tmp_path / "gateway.yaml"
     config = {
         "open": True,
-        "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
+        "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1", **upstream_settings}},
         "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
         "stream": {"url": room.stream_url, "name": room.stream_name},
         "scorers": {"length": {}, "refusal": {}},
@@ -129,3 +134,21 @@ async def test_a_port_that_is_taken_is_said(start, port):
         with pytest.raises(AssertionError, match="ended before"):
             async with start():
                 pass
+
+
+class TestWithoutTheUpstreamsSecrets:
+    @pytest.fixture
+    def upstream_settings(self, tmp_path: Path) -> dict[str, object]:
+        """Secrets in variables and files that are not there, and in a pipe: whoever reads it waits for ever."""
+        pipe = tmp_path / "secret"
+        os.mkfifo(pipe)
+        headers = {"x-team": "${file:/nowhere/else}", "x-plain": "plain"}
+        return {"api_key": "${NOT_SET_ANYWHERE}", "ca_file": f"${{file:{pipe}}}", "headers": headers}
+
+    async def test_it_scores_without_them(self, room, exchange, tally, start, port):
+        sent = [exchange("two words")]
+        async with start() as process:
+            await room.send(*sent, tally(sent))
+            await until(port, SCORED, 1.0)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
