@@ -81,6 +81,7 @@ LADDERS = {
         ("http",),
         ("dialects",),
         ("routing",),
+        ("limits",),
         ("relay",),
         ("recording",),
         ("experiments",),

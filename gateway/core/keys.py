@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.core.limits import LimitScope, ScopeKind, limits_of
+
 KEY_PREFIX = "sk-assay-"
 """Every dynamic key begins with it, so that secret scanners recognize one."""
 
@@ -104,3 +106,22 @@ class Directory:
     organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)
     teams: Mapping[str, TeamRecord] = field(default_factory=dict)
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
+
+
+def organization_of(directory: Directory, key: KeyRecord) -> str | None:
+    """The id of the organization of the key's team; None: it has none."""
+    team = directory.teams.get(key.team or "")
+    return None if team is None else team.organization
+
+
+def scopes_of(directory: Directory, key: KeyRecord) -> tuple[LimitScope, ...]:
+    """The scopes whose limits a call of this key must pass: key, team, organization. Those without limits are left
+    out."""
+    organization = directory.organizations.get(organization_of(directory, key) or "")
+    records: tuple[tuple[ScopeKind, AnyRecord | None], ...] = (
+        ("key", key),
+        ("team", directory.teams.get(key.team or "")),
+        ("organization", organization),
+    )
+    found = [LimitScope(kind, record.id, limits_of(record.limits)) for kind, record in records if record is not None]
+    return tuple(scope for scope in found if scope.limits)

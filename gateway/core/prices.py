@@ -43,6 +43,8 @@ class Prices:
     """The user's, by "upstream/model" or "model"."""
     listed: Mapping[str, Mapping[str, Price]] = field(default_factory=dict)
     """List prices by upstream and model, for upstreams at the provider's own URL."""
+    known: dict[str, Price | None] = field(default_factory=dict, compare=False, repr=False)
+    """The answers of `of` so far, by "upstream/model": for the hot path."""
 
     def of(self, target: Target) -> Price | None:
         """The price of a target; None if none is known.
@@ -50,7 +52,11 @@ class Prices:
         The user's price wins over a listed one, and "upstream/model" over "model". A dated name (gpt-x-2025-04-14)
         without a price of its own has the price of the undated name.
         """
-        return self._named(target) or self._named(Target(target.upstream, _DATED.sub("", target.model)))
+        name = str(target)
+        if name not in self.known:
+            undated = Target(target.upstream, _DATED.sub("", target.model))
+            self.known[name] = self._named(target) or self._named(undated)
+        return self.known[name]
 
     def _named(self, target: Target) -> Price | None:
         given = self.given.get(str(target)) or self.given.get(target.model)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.config.derive import prices_of, scorer_keys
+from gateway.config.derive import directory_of, prices_of, scorer_keys
 from gateway.config.models import Config
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
@@ -74,7 +74,12 @@ class ProcessParts:
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
     """The part of a Gateway that grows with the config; may run in a thread."""
     return KeyRing(
-        config.keys, open=config.open, redaction=config.redaction, limits=parts.caller_limits, origins=config.cors
+        config.keys,
+        open=config.open,
+        redaction=config.redaction,
+        limits=parts.caller_limits,
+        origins=config.cors,
+        directory=directory_of(config),
     )
 
 

@@ -13,10 +13,13 @@ from gateway.core.keys import (
     KeyRecord,
     OrganizationRecord,
     TeamRecord,
+    organization_of,
     record_from_json,
     record_kind,
     record_to_json,
+    scopes_of,
 )
+from gateway.core.limits import Limit, LimitScope
 
 KEY = KeyRecord(
     "key_1",
@@ -50,3 +53,15 @@ def test_what_is_no_record_is_refused(raw: bytes) -> None:
 
 def test_a_directory_is_empty_at_first() -> None:
     assert Directory() == Directory(0, {}, {}, {})
+
+
+def test_the_limits_of_a_call_are_those_of_its_key_team_and_organization() -> None:
+    team, organization = RECORDS[1], RECORDS[2]
+    whole = Directory(1, {"acme": organization}, {"search": team}, {"key_1": KEY})  # type: ignore[dict-item]
+    assert scopes_of(whole, KEY) == (
+        LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),
+        LimitScope("organization", "acme", (Limit("tokens", 9.0, "day"),)),
+    )
+    assert organization_of(whole, KEY) == "acme"
+    assert scopes_of(Directory(), KEY) == (LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),)
+    assert organization_of(Directory(), KEY) is None

@@ -66,6 +66,8 @@ class Failure:
     """For the log alone: the error's own words, with addresses and names; "": `text` says it all."""
     queue_full: bool = False
     """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
+    sent: bool = True
+    """False: nothing was sent, because no connection came about."""
 
     @property
     def result(self) -> str:
@@ -85,7 +87,7 @@ class AttemptFailed(Exception):
 
 
 def of_full_queue() -> Failure:
-    return Failure("error", "has a full queue", target_fault=False, retry_after_s=1.0, queue_full=True)
+    return Failure("error", "has a full queue", target_fault=False, retry_after_s=1.0, queue_full=True, sent=False)
 
 
 def of_transport(error: TransportError) -> Failure:
@@ -94,9 +96,9 @@ def of_transport(error: TransportError) -> Failure:
 
 def _of_transport(error: TransportError) -> Failure:
     if isinstance(error, ConnectTimeout):
-        return Failure("timeout", "could not be connected to in time", "timeout")
+        return Failure("timeout", "could not be connected to in time", "timeout", sent=False)
     if isinstance(error, ConnectFailed):
-        return Failure("error", "could not be connected to")
+        return Failure("error", "could not be connected to", sent=False)
     if isinstance(error, BodyCut):
         return Failure("error", "cut its answer", "cut", retryable=True)
     if isinstance(error, ConnectionLost):

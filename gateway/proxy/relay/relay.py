@@ -268,7 +268,7 @@ class Relay:
         else:
             breaker.release_probe()
         state.context.failure = failure.full_text
-        self._note(state, target_state, started, failure.result, failure.status, failure.text)
+        self._note(state, target_state, started, failure.result, failure.status, failure.text, failure.sent)
         state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
         return failure
 
@@ -289,8 +289,10 @@ class Relay:
         result: str,
         status: int | None,
         failure: str | None,
+        sent: bool = True,
     ) -> None:
         context = state.context
+        context.sent = context.sent or sent
         seconds = self._clock() - started
         usage, context.attempt_usage = context.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, failure, seconds, usage))

@@ -156,7 +156,8 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
     Most events pass from one socket to the other within the callback that received them; this coroutine handles those
     that must be parsed, or for which the client's connection must be waited for.
     """
-    client, response, deadlines = state.client, state.context.response, state.deadlines
+    client, context, deadlines = state.client, state.context, state.deadlines
+    response = context.response
 
     def pass_on(data: bytes) -> bool:
         if not (client.writable and reader.passes(data)):
@@ -164,6 +165,7 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
         if response.enabled:
             response.add(data)
         client.write_nowait(data)
+        context.pieces += 1
         deadlines.resume()
         return True
 
@@ -179,8 +181,8 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
             await _end_after_error(state, reader)
             return
     last = reader.end()
-    state.context.finish_seen = True
-    state.context.ended = True
+    context.finish_seen = True
+    context.ended = True
     response.add(last)
     await client.end(last)
 
@@ -210,6 +212,7 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 async def _send(state: RelayState, data: bytes) -> None:
     state.context.response.add(data)
+    state.context.pieces += 1
     await state.client.write(data)
 
 

@@ -69,6 +69,10 @@ class CallContext:
     """The rest of the time until the response began: the gateway's own."""
     first_bytes: bytes = b""
     """The response's first bytes, by reference."""
+    sent: bool = False
+    """Some attempt has sent the request, or a part of it."""
+    pieces: int = 0
+    """The pieces in which the stream's content has arrived: about its output tokens."""
     spliced: bool = False
     """The stream was cut and continued by another target."""
     client_gone: bool = False

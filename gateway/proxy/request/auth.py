@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +11,7 @@ from gateway.config.derive import content_of
 from gateway.config.models import ApiKey
 from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import InvalidKey, NotAllowed
+from gateway.core.keys import Directory, KeyRecord, organization_of, scopes_of
 from gateway.proxy.request.call import Caller, CallerLimit
 
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
@@ -30,10 +32,12 @@ class KeyRing:
         redaction: RedactionConfig | None = None,
         limits: dict[str, CallerLimit] | None = None,
         origins: Iterable[str] = (),
+        directory: Directory | None = None,
     ) -> None:
-        """limits: of the process, by key name; those of earlier configs stay, with the calls that they count."""
+        """limits: of the process, by key name; those of earlier configs stay, with the calls that they count.
+        directory: where teams, organizations and their limits are found; None: there are none."""
         limits = {} if limits is None else limits
-        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction, limits) for k in keys}
+        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction, limits, directory) for k in keys}
         self._open = open
         self._origins = frozenset(origin.encode() for origin in origins)
 
@@ -89,7 +93,9 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 
-def _caller(key: ApiKey, redaction: RedactionConfig | None, limits: dict[str, CallerLimit]) -> Caller:
+def _caller(
+    key: ApiKey, redaction: RedactionConfig | None, limits: dict[str, CallerLimit], directory: Directory | None
+) -> Caller:
     models = None if key.models is None else frozenset(key.models)
     content = content_of(key.content, redaction)
     limit = limits.get(key.name)
@@ -97,4 +103,18 @@ def _caller(key: ApiKey, redaction: RedactionConfig | None, limits: dict[str, Ca
         limit = limits[key.name] = CallerLimit()
     if limit is not None:
         limit.most = key.concurrency
-    return Caller(key.name, models, frozenset(key.allow), key.sample != "never", content, limit)
+    caller = Caller(key.name, models, frozenset(key.allow), key.sample != "never", content, limit, id=key.name)
+    record = None if directory is None else directory.keys.get(key.name)
+    return caller if directory is None or record is None else _in_directory(caller, record, directory)
+
+
+def _in_directory(caller: Caller, record: KeyRecord, directory: Directory) -> Caller:
+    """The caller with its team, organization and limits."""
+    team = directory.teams.get(record.team or "")
+    return replace(
+        caller,
+        team=record.team,
+        organization=organization_of(directory, record),
+        tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
+        scopes=scopes_of(directory, record),
+    )

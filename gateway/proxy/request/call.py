@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
+from gateway.core.limits import LimitScope
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers
 
@@ -76,6 +77,14 @@ class Caller:
     """How much of its exchanges may be recorded."""
     limit: CallerLimit | None = field(default=None, compare=False)
     """None: its calls in flight are not counted."""
+    id: str = ""
+    """Stable, unlike the name of a dynamic key; "": the request came without a key."""
+    team: str | None = None
+    organization: str | None = None
+    tags: tuple[str, ...] = ()
+    """Its own and its team's labels, for sums of its usage."""
+    scopes: tuple[LimitScope, ...] = ()
+    """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.config.models import ApiKey
 from gateway.core.errors import InvalidKey, NotAllowed
+from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.request.auth import OPEN, KeyRing, matches
 
 
@@ -128,3 +130,13 @@ def test_an_open_gateway_takes_nothing_that_any_web_page_can_send(kind: bytes | 
 )
 def test_an_open_gateway_takes_what_no_page_sends_unasked(headers: dict[bytes, bytes]) -> None:
     assert KeyRing([], open=True).caller(headers) is OPEN
+
+
+def test_a_caller_carries_its_team_organization_and_their_limits() -> None:
+    record = KeyRecord("web", "web", ((digest(b"sesame"), None),), {}, team="search", tags=("a",))
+    team = TeamRecord("search", {"requests_per_minute": 5}, "acme", tags=("b", "a"))
+    directory = Directory(1, {"acme": OrganizationRecord("acme", {})}, {"search": team}, {"web": record})
+    caller = KeyRing([a_key()], directory=directory).caller({b"x-api-key": b"sesame"})
+    assert (caller.id, caller.team, caller.organization, caller.tags) == ("web", "search", "acme", ("a", "b"))
+    assert caller.scopes == (LimitScope("team", "search", (Limit("requests", 5.0, "minute"),)),)
+    assert KeyRing([a_key()]).caller({b"x-api-key": b"sesame"}).scopes == ()

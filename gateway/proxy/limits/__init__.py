@@ -1,0 +1,1 @@
+"""Limits of callers: what a call costs, and leases of what is left."""
