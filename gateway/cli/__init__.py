@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import ab, dead, export, judge, label, migrate, processes, replay, report, samples, schema, status, up
+from gateway.cli import (
+    ab,
+    dead,
+    export,
+    import_config,
+    judge,
+    label,
+    migrate,
+    processes,
+    replay,
+    report,
+    samples,
+    schema,
+    status,
+    up,
+)
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway that scores the traffic it carries.",
@@ -16,7 +31,22 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich takes 0.15 s to draw a frame around the help
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for verbs in (up, processes, schema, samples, report, ab, replay, label, judge, export, migrate, status, dead):
+for verbs in (
+    up,
+    processes,
+    schema,
+    samples,
+    report,
+    ab,
+    replay,
+    label,
+    judge,
+    export,
+    migrate,
+    import_config,
+    status,
+    dead,
+):
     app.add_typer(verbs.verbs)
 
 

@@ -88,9 +88,7 @@ def _inside(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 def _message(error: ErrorDetails, root: type[BaseModel]) -> str:
     loc = error["loc"]
     if error["type"] == "extra_forbidden" and loc == ("model_list",):
-        return (
-            "unknown key: this is a file of LiteLLM; here `upstreams` and `models` say the same, see docs/quickstart.md"
-        )
+        return "unknown key: this is a file of LiteLLM; translate it with `gateway import litellm FILE`"
     if error["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(str(loc[-1]), _siblings(root, loc[:-1]))}"
     if error["type"] == "missing":

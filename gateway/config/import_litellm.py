@@ -1,0 +1,604 @@
+"""A LiteLLM proxy's config → the sections of a gateway.yaml, with a note for everything that differs there.
+
+Nothing is left out without a note: a setting that this module does not know is noted as lost. The settings are those of
+LiteLLM's documentation ("All settings", docs.litellm.ai/docs/proxy/config_settings).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+
+from gateway.config.loading import parse
+from gateway.config.yaml_text import read_config_text
+from gateway.core.errors import ConfigError
+from gateway.core.providers import PROVIDERS
+
+Loss = Literal["lost", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportNote:
+    """Something in the LiteLLM file that has no equal here."""
+
+    path: str
+    """Where it stands: `model_list[3].litellm_params.rpm`."""
+    loss: Loss
+    """`lost`: nothing takes its place. `changed`: something similar does."""
+    text: str
+    """What becomes of it, or what to do."""
+
+    def __str__(self) -> str:
+        return f"{'left out' if self.loss == 'lost' else 'changed '}  {self.path}: {self.text}"
+
+
+@dataclass(slots=True)
+class ImportedConfig:
+    """The sections of a gateway.yaml, and the notes."""
+
+    sections: dict[str, Any] = field(default_factory=dict)
+    notes: list[ImportNote] = field(default_factory=list)
+    deployments: int = 0
+    """Entries of `model_list`."""
+    translated: int = 0
+    """Those of them that became a target."""
+
+    def note(self, path: str, loss: Loss, text: str) -> None:
+        self.notes.append(ImportNote(path, loss, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    """How a prefix of LiteLLM's model names is written here."""
+
+    kind: str
+    base_url: str | None = None
+    """Where the provider is, if its kind does not say so."""
+    key_env: str | None = None
+    suffix: str = ""
+    """What an `api_base` must end in here, where LiteLLM adds it itself."""
+
+
+_PROVIDERS: dict[str, _Provider] = {
+    **{kind: _Provider(kind) for kind in ("openai", "azure", "mistral", "groq", "deepseek")},
+    **{kind: _Provider(kind) for kind in ("openrouter", "xai", "gemini")},
+    "text-completion-openai": _Provider("openai"),
+    "azure_text": _Provider("azure"),
+    "anthropic": _Provider("anthropic", suffix="/v1"),
+    "ollama": _Provider("ollama", suffix="/v1"),
+    "ollama_chat": _Provider("ollama", suffix="/v1"),
+    "hosted_vllm": _Provider("vllm"),
+    "vllm": _Provider("vllm"),
+    "lm_studio": _Provider("lmstudio"),
+    "llamafile": _Provider("llamafile"),
+    "together_ai": _Provider("together"),
+    "fireworks_ai": _Provider("fireworks"),
+    "huggingface": _Provider("huggingface", suffix="/v1"),
+    **dict.fromkeys(("openai_like", "custom_openai", "litellm_proxy"), _Provider("openai")),
+    "perplexity": _Provider("openai", "https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
+    "cerebras": _Provider("openai", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    "nvidia_nim": _Provider("openai", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+    "deepinfra": _Provider("openai", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    "sambanova": _Provider("openai", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+}  # fmt: skip
+"""By prefix. Each is an OpenAI-compatible API, or one that the gateway speaks itself."""
+
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"),
+        "AWS wants a signature or an IAM role; a Bedrock API key works with `kind: bedrock`, whose base_url is "
+        "https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
+    ),
+    **dict.fromkeys(
+        ("vertex_ai", "vertex_ai_beta"),
+        "Vertex AI needs a service account; Gemini with an API key works as `kind: gemini`",
+    ),
+    **dict.fromkeys(
+        ("cohere", "cohere_chat"), "Cohere's own API is not spoken here; its OpenAI-compatible endpoint is"
+    ),
+}
+_ASSUMED = (("claude", "anthropic"), ("gpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
+            ("text-embedding-", "openai"), ("chatgpt-", "openai"), ("dall-e", "openai"), ("whisper", "openai"),
+            ("tts-", "openai"))  # fmt: skip
+"""LiteLLM knows these names without a prefix."""
+
+_STRATEGIES = {"simple-shuffle": "weighted", "least-busy": "least_in_flight", "latency-based-routing": "latency"}
+_CAUSES = {
+    "fallbacks": ("error", "timeout", "rate_limit"),
+    "context_window_fallbacks": ("context_length",),
+    "content_policy_fallbacks": ("content_filter",),
+}
+_BUILT_IN_CALLBACKS = frozenset({"prometheus"})
+_WITHOUT_EFFECT = frozenset({"set_verbose", "json_logs"})
+_VARIABLE = re.compile(r"os\.environ/([A-Za-z_]\w*)")
+_PARAMS = frozenset({"model", "api_base", "base_url", "api_key", "api_version", "weight", "order", "organization",
+                     "extra_headers", "headers", "timeout", "stream_timeout", "rpm", "tpm", "input_cost_per_token",
+                     "output_cost_per_token", "custom_llm_provider", "max_retries"})  # fmt: skip
+_INFO = frozenset({"input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "mode", "id"})
+_PER_MILLION = 1e6
+
+
+@dataclass(slots=True)
+class _Deployment:
+    """One entry of `model_list` that can be translated."""
+
+    path: str
+    alias: str
+    upstream: str
+    model: str
+    params: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+    @property
+    def target(self) -> dict[str, Any]:
+        return {"upstream": self.upstream, "model": self.model}
+
+
+def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
+    """The gateway.yaml for a LiteLLM config.
+
+    raw: the parsed file. today: the day on which its prices count as read.
+    """
+    done = ImportedConfig()
+    found = list(_deployments(raw, done))
+    settings, router = _mapping(raw, "litellm_settings"), _mapping(raw, "router_settings")
+    _keys(_mapping(raw, "general_settings"), done)
+    breaker = _breaker(router)
+    for upstream in done.sections["upstreams"].values():
+        upstream |= {"breaker": breaker} if breaker else {}
+    done.sections["models"] = _models(found, settings, router, done)
+    prices = {f"{d.upstream}/{d.model}": price for d in found if (price := _price(d)) is not None}
+    if prices:
+        done.sections["prices"] = {"as_of": today.isoformat(), "models": prices}
+    _unknown_settings(raw, done)
+    return done
+
+
+def _mapping(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = raw.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _breaker(router: Mapping[str, Any]) -> dict[str, float]:
+    """Settings of every upstream's circuit breaker."""
+    found: dict[str, float] = {}
+    fails, pause_s = router.get("allowed_fails"), router.get("cooldown_time")
+    if isinstance(fails, int) and fails >= 0:
+        found["failures"] = fails + 1
+    if isinstance(pause_s, int | float) and pause_s > 0:
+        found |= {"open_s": pause_s, "max_open_s": max(15.0, pause_s)}
+    return found
+
+
+# Deployments and their upstreams.
+
+
+def _deployments(raw: Mapping[str, Any], done: ImportedConfig) -> Iterator[_Deployment]:
+    entries = raw.get("model_list")
+    upstreams: dict[str, dict[str, Any]] = done.sections.setdefault("upstreams", {})
+    for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+        done.deployments += 1
+        path = f"model_list[{i}]"
+        deployment = _deployment(path, entry if isinstance(entry, Mapping) else {}, upstreams, done)
+        if deployment is not None:
+            done.translated += 1
+            yield deployment
+
+
+def _deployment(
+    path: str, entry: Mapping[str, Any], upstreams: dict[str, dict[str, Any]], done: ImportedConfig
+) -> _Deployment | None:
+    """None: it cannot be translated, which is noted."""
+    alias, params = str(entry.get("model_name", "")), _mapping(entry, "litellm_params")
+    full = str(params.get("model", ""))
+    if not alias or not full:
+        done.note(path, "lost", "model_name or litellm_params.model is missing")
+        return None
+    if "*" in alias or "*" in full:
+        done.note(path, "lost", f'"{alias}" is a wildcard; list the models that clients use, each with its own name')
+        return None
+    prefix, provider, model = _provider(full, params)
+    if provider is None:
+        reason = _ELSEWHERE.get(prefix, f'no provider "{prefix}" here; if its API is OpenAI\'s, give its api_base')
+        done.note(f"{path}.litellm_params.model", "lost", f"{full}: {reason}")
+        return None
+    upstream = _upstream(path, provider, params, done)
+    if upstream is None:
+        return None
+    info = _mapping(entry, "model_info")
+    _note_params(path, params, info, done)
+    return _Deployment(path, alias, _named(upstreams, provider.kind, upstream), model, params, info)
+
+
+def _provider(full: str, params: Mapping[str, Any]) -> tuple[str, _Provider | None, str]:
+    """The prefix, its provider (None: not here), and the provider's own name of the model."""
+    prefix, _, model = full.partition("/")
+    explicit = params.get("custom_llm_provider")
+    if isinstance(explicit, str):
+        return explicit, _PROVIDERS.get(explicit), full.removeprefix(f"{explicit}/")
+    if model and prefix in _PROVIDERS:
+        return prefix, _PROVIDERS[prefix], model
+    if model and prefix in _ELSEWHERE:
+        return prefix, None, model
+    for beginning, kind in _ASSUMED:
+        if full.startswith(beginning):
+            return kind, _PROVIDERS[kind], full
+    if params.get("api_base") or params.get("base_url"):
+        return "openai", _PROVIDERS["openai"], full
+    return prefix, None, model
+
+
+def _upstream(path: str, provider: _Provider, params: Mapping[str, Any], done: ImportedConfig) -> dict[str, Any] | None:
+    """The upstream's settings; None, with a note, if an address is missing."""
+    row = PROVIDERS[provider.kind]
+    settings: dict[str, Any] = {"kind": provider.kind}
+    base = params.get("api_base") or params.get("base_url") or provider.base_url
+    if provider.kind == "huggingface" and params.get("api_base"):
+        settings["kind"] = "tgi"  # a server of one's own, not the hub's router
+    if base is not None:
+        settings["base_url"] = _with_suffix(_variables(str(base)), provider.suffix)
+    elif row.base_url is None:
+        done.note(f"{path}.litellm_params.api_base", "lost", f"missing; {provider.kind} has no default address")
+        return None
+    key = params.get("api_key")
+    if key is not None:
+        settings["api_key"] = _variables(str(key))
+        if not _VARIABLE.search(str(key)):
+            done.note(f"{path}.litellm_params.api_key", "changed", "stands in the file itself; better: ${NAME}")
+    elif provider.key_env or (row.key_env and settings["kind"] != "tgi"):
+        settings["api_key"] = f"${{{provider.key_env or row.key_env}}}"
+    if params.get("api_version") is not None:
+        settings["api_version"] = _variables(str(params["api_version"]))
+    headers = {**_mapping(params, "headers"), **_mapping(params, "extra_headers")}
+    if params.get("organization") is not None:
+        headers["OpenAI-Organization"] = params["organization"]
+    if headers:
+        settings["headers"] = {str(k): _variables(str(v)) for k, v in headers.items()}
+    return settings
+
+
+def _with_suffix(url: str, suffix: str) -> str:
+    url = url.rstrip("/")
+    return url if url.endswith(suffix) else url + suffix
+
+
+def _variables(text: str) -> str:
+    return _VARIABLE.sub(r"${\1}", text)
+
+
+def _named(upstreams: dict[str, dict[str, Any]], kind: str, settings: dict[str, Any]) -> str:
+    """The name of the upstream with these settings, which is added if there is none."""
+    for name, known in upstreams.items():
+        if known == settings:
+            return name
+    name = kind
+    if kind in upstreams or kind == "azure":
+        host = (urlsplit(settings.get("base_url", "")).hostname or "").partition(".")[0]
+        name = host if host and not host.isdigit() and "$" not in host else kind
+    n = 2
+    while name in upstreams:
+        name = f"{kind}-{n}"
+        n += 1
+    upstreams[name] = settings
+    return name
+
+
+def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], done: ImportedConfig) -> None:
+    for name in ("rpm", "tpm"):
+        if name in params:
+            text = "a limit by deployment; here limits belong to keys and teams. It is used as the target's weight"
+            done.note(f"{path}.litellm_params.{name}", "changed", text)
+    for name in params.keys() - _PARAMS:
+        done.note(f"{path}.litellm_params.{name}", "lost", "not set by the gateway; the client can send it")
+    for name in info.keys() - _INFO:
+        done.note(f"{path}.model_info.{name}", "lost", "no effect here")
+
+
+def _price(deployment: _Deployment) -> dict[str, float] | None:
+    """USD per million tokens; None: the file has no price."""
+    stated = {**deployment.info, **deployment.params}
+    costs = stated.get("input_cost_per_token"), stated.get("output_cost_per_token")
+    if not all(isinstance(cost, int | float) for cost in costs):
+        return None
+    price = {"input": _million(costs[0]), "output": _million(costs[1])}
+    cached = stated.get("cache_read_input_token_cost")
+    return price | ({"cached_input": _million(cached)} if isinstance(cached, int | float) else {})
+
+
+def _million(cost: Any) -> float:
+    return round(float(cost) * _PER_MILLION, 9)
+
+
+# Models: targets, fallbacks, timeouts, retries.
+
+
+def _models(
+    found: list[_Deployment], settings: Mapping[str, Any], router: Mapping[str, Any], done: ImportedConfig
+) -> dict[str, Any]:
+    groups: dict[str, list[_Deployment]] = {}
+    for deployment in found:
+        groups.setdefault(deployment.alias, []).append(deployment)
+    chains = {kind: _chains(kind, settings, router, groups, done) for kind in _CAUSES}
+    shared = _shared(settings, router, done)
+    models = {alias: _model(alias, groups, chains, shared, done) for alias in groups}
+    for alias, group in _mapping(router, "model_group_alias").items():
+        name = group.get("model") if isinstance(group, Mapping) else group
+        if name in models:
+            models[str(alias)] = models[name]
+        else:
+            done.note(f"router_settings.model_group_alias.{alias}", "lost", f'no model "{name}"')
+    return models
+
+
+def _chains(
+    kind: str,
+    settings: Mapping[str, Any],
+    router: Mapping[str, Any],
+    groups: Mapping[str, Any],
+    done: ImportedConfig,
+) -> dict[str, list[str]]:
+    """The names to fall back to, by name."""
+    chains: dict[str, list[str]] = {}
+    for section, values in (("litellm_settings", settings), ("router_settings", router)):
+        for name, other in _fallback_pairs(kind, values):
+            if other not in groups:
+                done.note(f"{section}.{kind}", "lost", f"{name} → {other}: no such model was translated")
+                continue
+            for alias in groups if name == "*" else [name]:
+                if alias != other:
+                    chains.setdefault(alias, []).append(other)
+    return chains
+
+
+def _fallback_pairs(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and fallback, in order; "*" for a fallback of every model."""
+    for entry in _list(values.get(kind)):
+        for name, others in entry.items() if isinstance(entry, Mapping) else ():
+            yield from ((str(name), str(other)) for other in _list(others))
+    if kind == "fallbacks":
+        yield from (("*", str(other)) for other in _list(values.get("default_fallbacks")))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _shared(settings: Mapping[str, Any], router: Mapping[str, Any], done: ImportedConfig) -> dict[str, Any]:
+    """What every model gets: retries, timeouts, strategy."""
+    shared: dict[str, Any] = {}
+    retries = router.get("num_retries", settings.get("num_retries"))
+    if isinstance(retries, int):
+        shared["retries"] = {"attempts": min(10, retries + 1)}
+    seconds = {
+        "timeout": router.get("timeout", settings.get("request_timeout")),
+        "stream_timeout": router.get("stream_timeout"),
+    }
+    shared["timeouts"] = {name: value for name, value in seconds.items() if isinstance(value, int | float)}
+    strategy = router.get("routing_strategy")
+    if isinstance(strategy, str):
+        if strategy in _STRATEGIES:
+            shared["strategy"] = _STRATEGIES[strategy]
+        else:
+            done.note("router_settings.routing_strategy", "changed", f"{strategy} is not known here; weighted is used")
+    return shared
+
+
+def _model(
+    alias: str,
+    groups: Mapping[str, list[_Deployment]],
+    chains: Mapping[str, Mapping[str, list[str]]],
+    shared: Mapping[str, Any],
+    done: ImportedConfig,
+) -> dict[str, Any]:
+    first, later = _by_order(groups[alias])
+    weights = _weights(first)
+    targets = [d.target | ({"weight": w} if w is not None else {}) for d, w in zip(first, weights, strict=True)]
+    fallbacks: dict[tuple[str, str], list[str]] = {}
+    for deployment in later:
+        fallbacks.setdefault((deployment.upstream, deployment.model), []).extend(_CAUSES["fallbacks"])
+    for kind, causes in _CAUSES.items():
+        for name in _flattened(alias, chains[kind]):
+            for deployment in groups[name]:
+                on = fallbacks.setdefault((deployment.upstream, deployment.model), [])
+                on.extend(cause for cause in causes if cause not in on)
+    model: dict[str, Any] = {"targets": targets}
+    if fallbacks:
+        model["fallback"] = [{"upstream": u, "model": m, "on": list(on)} for (u, m), on in fallbacks.items()]
+    timeouts = _timeouts(groups[alias], shared["timeouts"], done)
+    model |= {"timeouts": timeouts} if timeouts else {}
+    return model | {name: shared[name] for name in ("retries", "strategy") if name in shared}
+
+
+def _by_order(deployments: list[_Deployment]) -> tuple[list[_Deployment], list[_Deployment]]:
+    """Those that are asked first, and those with a higher `order`, in their order."""
+
+    def order(d: _Deployment) -> float:
+        value = d.params.get("order", 1)
+        return float(value) if isinstance(value, int | float) else 1.0
+
+    least = min(order(d) for d in deployments)
+    return [d for d in deployments if order(d) == least], sorted(
+        (d for d in deployments if order(d) > least), key=order
+    )
+
+
+def _weights(deployments: list[_Deployment]) -> list[float | None]:
+    """LiteLLM shuffles by `weight`, else by `rpm`, else by `tpm`, where every deployment of the model has it."""
+    for name in ("weight", "rpm", "tpm"):
+        values = [d.params.get(name) for d in deployments]
+        if len(deployments) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
+            return [float(value) for value in values]  # type: ignore[arg-type]
+    return [None] * len(deployments)
+
+
+def _flattened(alias: str, chain: Mapping[str, list[str]]) -> list[str]:
+    """Every model that is reached from this one, nearest first; LiteLLM follows a fallback's own fallbacks."""
+    reached: list[str] = []
+    waiting = list(chain.get(alias, ()))
+    while waiting:
+        name = waiting.pop(0)
+        if name != alias and name not in reached:
+            reached.append(name)
+            waiting.extend(chain.get(name, ()))
+    return reached
+
+
+def _timeouts(deployments: list[_Deployment], shared: Mapping[str, float], done: ImportedConfig) -> dict[str, float]:
+    """One set for the model: the longest of its deployments."""
+    found: dict[str, float] = {}
+    for theirs, ours in (("timeout", "answer_s"), ("stream_timeout", "first_token_s")):
+        own = [d.params[theirs] for d in deployments if isinstance(d.params.get(theirs), int | float)]
+        if len(set(own)) > 1:
+            path = f"{deployments[0].path}.litellm_params.{theirs}"
+            done.note(path, "changed", f"differs between deployments; {max(own):g} s holds for the whole model")
+        value = max(own) if own else shared.get(theirs)
+        if value is not None and value > 0:
+            found[ours] = value
+    longest = max(found.values(), default=0.0)
+    return found | ({"total_s": longest} if longest > 600.0 else {})
+
+
+# Keys, and everything else.
+
+
+def _keys(general: Mapping[str, Any], done: ImportedConfig) -> None:
+    master = general.get("master_key")
+    if not isinstance(master, str):
+        return
+    path = "general_settings.master_key"
+    variable = _VARIABLE.fullmatch(master)
+    if variable is not None:
+        name = variable[1]
+        text = f'its digest is needed: add a key with what `printf %s "${name}" | sha256sum` prints'
+        done.note(path, "lost", text)
+        return
+    done.sections["keys"] = [{"name": "master", "sha256": sha256(master.encode()).hexdigest()}]
+    done.note(path, "changed", "became a key for callers; it manages nothing here. Give each caller a key of its own")
+
+
+_NOTES: dict[str, tuple[Loss, str]] = {
+    "general_settings.database_url": (
+        "lost", "keys in LiteLLM's database are not read; `gateway keys create` makes keys, `store` names a database"
+    ),
+    "litellm_settings.cache": ("lost", "answers are not cached"),
+    "litellm_settings.cache_params": ("lost", "answers are not cached"),
+    "litellm_settings.drop_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
+    "litellm_settings.modify_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
+    "litellm_settings.turn_off_message_logging": ("changed", "`keys[].content: metadata` records no content"),
+    "router_settings.allowed_fails": ("changed", "became upstreams.NAME.breaker.failures: failures in a row"),
+    "router_settings.cooldown_time": ("changed", "became upstreams.NAME.breaker.open_s, after which one call probes"),
+    "router_settings.enable_pre_call_checks": ("changed", "`on: [context_length]` acts on the upstream's refusal"),
+    "environment_variables": ("lost", "set them where the gateway is started"),
+    "guardrails": ("lost", "no guardrails here"),
+    "include": ("lost", "files that are included are not read; import each of them"),
+    "mcp_servers": ("lost", "no MCP here"),
+}  # fmt: skip
+_TRANSLATED = {
+    "model_list": None,
+    "general_settings": {"master_key"},
+    "litellm_settings": {"num_retries", "request_timeout", "default_fallbacks", *_CAUSES},
+    "router_settings": {
+        *("num_retries", "timeout", "stream_timeout", "routing_strategy", "model_group_alias", "default_fallbacks"),
+        *_CAUSES,
+    },
+}
+
+
+def _unknown_settings(raw: Mapping[str, Any], done: ImportedConfig) -> None:
+    """Notes every setting that has not been translated."""
+    for section, value in raw.items():
+        known = _TRANSLATED.get(section, set())
+        if known is None:
+            continue
+        if section not in _TRANSLATED or not isinstance(value, Mapping):
+            done.note(str(section), *_NOTES.get(str(section), ("lost", "no such section here")))
+            continue
+        for name, setting in value.items():
+            path = f"{section}.{name}"
+            if name in known:
+                continue
+            if name in ("callbacks", "success_callback", "failure_callback", "service_callbacks"):
+                _note_callbacks(path, setting, done)
+            elif str(name).startswith("redis_"):
+                done.note(path, "changed", "here `stream.url` names the Redis that gateways and consumers share")
+            elif name not in _WITHOUT_EFFECT:
+                done.note(path, *_NOTES.get(path, ("lost", "no such setting here")))
+
+
+def _note_callbacks(path: str, names: Any, done: ImportedConfig) -> None:
+    for name in names if isinstance(names, list) else [names]:
+        if name in _BUILT_IN_CALLBACKS:
+            done.note(path, "changed", f"{name}: always on, at /metrics")
+        elif "otel" in str(name):
+            done.note(path, "changed", f"{name}: the section `otel` exports spans over OTLP")
+        else:
+            done.note(path, "lost", f"{name}: the section `otel` exports spans, and `gateway export` exchanges")
+
+
+def summary(done: ImportedConfig) -> str:
+    """One line for people."""
+    lost = sum(note.loss == "lost" for note in done.notes)
+    return (
+        f"{done.translated} of {done.deployments} deployments became targets; "
+        f"{lost} settings were left out, {len(done.notes) - lost} changed"
+    )
+
+
+def variables_in(sections: Mapping[str, Any]) -> frozenset[str]:
+    """The names of all ${NAME} in the sections."""
+    return frozenset(_names(sections))
+
+
+def _names(value: Any) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _names(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, str):
+        yield from re.findall(r"\$\{([A-Za-z_]\w*)\}", value)
+
+
+def read_litellm(path: Path) -> dict[str, Any]:
+    """The parsed file. Raises ConfigError if it is not a LiteLLM config."""
+    try:
+        raw = yaml.safe_load(read_config_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("model_list"), list):
+        raise ConfigError([f"{path}: no `model_list`: this is not the config of a LiteLLM proxy"])
+    return raw
+
+
+def to_yaml(done: ImportedConfig, name: str) -> str:
+    """The text of the gateway.yaml, with the notes as comments at its top. name: of the file that was read."""
+    notes = [f"#   {note}" for note in done.notes]
+    head = [f"# Translated from {name} by `gateway import litellm`: {summary(done)}.", *notes]
+    body = yaml.dump(done.sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return "\n".join(head) + "\n\n" + body
+
+
+class _Dumper(yaml.SafeDumper):
+    """Repeats what stands twice instead of naming it with an anchor."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def remaining_mistakes(text: str) -> tuple[str, ...]:
+    """What `gateway check` will object to once the variables are set."""
+    environ = dict.fromkeys(variables_in(yaml.safe_load(text)), "set")
+    try:
+        parse(text, environ=environ)
+    except ConfigError as error:
+        return error.mistakes
+    return ()

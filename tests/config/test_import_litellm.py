@@ -1,0 +1,263 @@
+"""A LiteLLM config becomes a gateway.yaml that is valid and routes alike; what has no equal has a line of its own."""
+
+from __future__ import annotations
+
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.import_litellm import (
+    ImportedConfig,
+    from_litellm,
+    read_litellm,
+    remaining_mistakes,
+    summary,
+    to_yaml,
+    variables_in,
+)
+from gateway.config.loading import parse
+from gateway.config.models import Config
+from gateway.core.errors import ConfigError
+
+TODAY = date(2026, 11, 26)
+CLOUD = """
+model_list:
+  - model_name: large
+    litellm_params: {model: azure/large-eu, api_base: https://res-eu.openai.azure.com/, api_key: os.environ/AZURE_EU,
+                     api_version: "2024-10-21", rpm: 600}
+    model_info: {mode: chat, input_cost_per_token: 0.0000025, output_cost_per_token: 0.00001}
+  - model_name: large
+    litellm_params: {model: azure/large-us, api_base: https://res-us.openai.azure.com/, api_key: os.environ/AZURE_US,
+                     api_version: "2024-10-21", rpm: 300}
+  - model_name: small
+    litellm_params: {model: gpt-4o-mini, organization: org-7}
+  - model_name: embed
+    litellm_params: {model: text-embedding-3-small}
+  - model_name: claude
+    litellm_params: {model: anthropic/claude-x, timeout: 700, temperature: 0.2}
+  - model_name: "openai/*"
+    litellm_params: {model: "openai/*"}
+litellm_settings: {num_retries: 3, request_timeout: 60, drop_params: true, callbacks: [langfuse, prometheus]}
+router_settings:
+  routing_strategy: simple-shuffle
+  fallbacks: [{large: [small]}, {small: [claude]}]
+  context_window_fallbacks: [{small: [large]}]
+  model_group_alias: {gpt-4: large}
+general_settings: {master_key: os.environ/MASTER, database_url: "postgresql://litellm"}
+"""
+BEDROCK = """
+model_list:
+  - model_name: titan
+    litellm_params: {model: bedrock/amazon.titan-text, aws_region_name: us-west-2}
+  - model_name: nova
+    litellm_params: {model: bedrock/us.amazon.nova-pro-v1:0}
+"""
+TIERS = """
+model_list:
+  - model_name: tiny
+    litellm_params: {model: ollama_chat/llama3.2, api_base: "http://127.0.0.1:11434"}
+  - model_name: mid
+    litellm_params: {model: hosted_vllm/org/mid, api_base: "http://gpu:8000/v1", order: 1}
+  - model_name: mid
+    litellm_params: {model: groq/mid-70b, order: 2}
+  - model_name: big
+    litellm_params: {model: openai/big}
+router_settings:
+  num_retries: 1
+  allowed_fails: 2
+  cooldown_time: 60
+  default_fallbacks: [big]
+  routing_strategy: least-busy
+"""
+
+
+def imported(text: str) -> ImportedConfig:
+    return from_litellm(yaml.safe_load(text), TODAY)
+
+
+def config_of(done: ImportedConfig) -> Config:
+    text = to_yaml(done, "config.yaml")
+    return parse(text, environ=dict.fromkeys(variables_in(yaml.safe_load(text)), "value"))
+
+
+def noted(done: ImportedConfig) -> dict[str, str]:
+    return {note.path: f"{note.loss}: {note.text}" for note in done.notes}
+
+
+def test_deployments_of_one_name_become_targets_with_their_weights() -> None:
+    config = config_of(imported(CLOUD))
+    large = config.models["large"]
+    assert [(t.upstream, t.model, t.weight) for t in large.targets] == [
+        ("res-eu", "large-eu", 600.0),
+        ("res-us", "large-us", 300.0),
+    ]
+    assert large.strategy == "weighted"
+    assert config.models["gpt-4"] == large
+    eu = config.upstreams["res-eu"]
+    assert (eu.kind, eu.base_url, eu.api_version) == ("azure", "https://res-eu.openai.azure.com", "2024-10-21")
+
+
+def test_a_name_without_a_prefix_is_the_providers_that_litellm_assumes() -> None:
+    done = imported(CLOUD)
+    assert done.sections["upstreams"]["openai"] == {
+        "kind": "openai",
+        "api_key": "${OPENAI_API_KEY}",
+        "headers": {"OpenAI-Organization": "org-7"},
+    }
+    assert done.sections["models"]["embed"]["targets"] == [{"upstream": "openai-2", "model": "text-embedding-3-small"}]
+
+
+def test_fallbacks_follow_each_other_and_keep_their_causes() -> None:
+    config = config_of(imported(CLOUD))
+    by_target = {f.model: f.on for f in config.models["large"].fallback}
+    assert by_target == {
+        "gpt-4o-mini": ("error", "timeout", "rate_limit"),
+        "claude-x": ("error", "timeout", "rate_limit"),
+    }
+    small = {f.model: f.on for f in config.models["small"].fallback}
+    assert small["large-eu"] == small["large-us"] == ("context_length",)
+    assert small["claude-x"] == ("error", "timeout", "rate_limit")
+
+
+def test_retries_timeouts_and_prices_are_converted() -> None:
+    config = config_of(imported(CLOUD))
+    assert config.models["large"].retries.attempts == 4, "LiteLLM counts retries, the gateway attempts"
+    assert config.models["large"].timeouts.answer_s == 60
+    claude = config.models["claude"].timeouts
+    assert (claude.answer_s, claude.total_s) == (700, 700)
+    assert config.prices is not None
+    price = config.prices.models["res-eu/large-eu"]
+    assert (price.input, price.output, config.prices.as_of) == (2.5, 10.0, TODAY)
+
+
+def test_what_has_no_equal_is_noted_with_its_path() -> None:
+    notes = noted(imported(CLOUD))
+    assert notes["model_list[0].litellm_params.rpm"].startswith("changed: ")
+    assert notes["model_list[4].litellm_params.temperature"].startswith("lost: ")
+    assert notes["model_list[5]"].startswith('lost: "openai/*" is a wildcard')
+    assert notes["litellm_settings.drop_params"].startswith("changed: ")
+    assert notes["litellm_settings.callbacks"].startswith(("lost: langfuse", "changed: prometheus"))
+    assert notes["general_settings.database_url"].startswith("lost: ")
+    assert "MASTER" in notes["general_settings.master_key"], "nobody but its owner knows the digest"
+
+
+def test_the_master_key_becomes_a_key_for_callers() -> None:
+    done = imported(CLOUD.replace("os.environ/MASTER", "sk-1"))
+    assert done.sections["keys"] == [{"name": "master", "sha256": sha256(b"sk-1").hexdigest()}]
+    assert "sk-1" not in to_yaml(done, "config.yaml")
+
+
+def test_a_higher_order_is_a_fallback_and_defaults_hold_for_every_model() -> None:
+    config = config_of(imported(TIERS))
+    mid = config.models["mid"]
+    assert [t.model for t in mid.targets] == ["org/mid"]
+    assert [f.model for f in mid.fallback] == ["mid-70b", "big"]
+    assert [f.model for f in config.models["tiny"].fallback] == ["big"]
+    assert config.models["big"].fallback == ()
+    assert mid.strategy == "least_in_flight"
+    assert config.upstreams["ollama"].base_url == "http://127.0.0.1:11434/v1"
+    assert config.upstreams["vllm"].api_key is None
+    breaker = config.upstreams["groq"].breaker
+    assert (breaker.failures, breaker.open_s, breaker.max_open_s) == (3, 60, 60)
+
+
+def test_clouds_that_want_signatures_are_left_out_with_the_reason() -> None:
+    done = imported(BEDROCK)
+    assert (done.deployments, done.translated) == (2, 0)
+    assert all("signature" in note.text for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "share"), [("cloud", CLOUD, 5 / 6), ("bedrock", BEDROCK, 0.0), ("tiers", TIERS, 1.0)]
+)
+def test_the_share_that_is_translated(name: str, text: str, share: float, capsys: pytest.CaptureFixture[str]) -> None:
+    done = imported(text)
+    with capsys.disabled():
+        print(f"\n{name}: {summary(done)}")  # noqa: T201
+    assert done.translated / done.deployments == share
+    if share:
+        assert remaining_mistakes(to_yaml(done, "config.yaml")) == ()
+
+
+def test_two_providers_of_one_kind_are_two_upstreams_and_one_setting_is_one() -> None:
+    entries = [
+        {
+            "model_name": f"m{i}",
+            "litellm_params": {"model": f"openai/m{i}", "api_base": base, "api_key": "os.environ/K"},
+        }
+        for i, base in enumerate(("http://one.example/v1", "http://two.example/v1", "http://one.example/v1"))
+    ]
+    done = from_litellm({"model_list": entries}, TODAY)
+    assert list(done.sections["upstreams"]) == ["openai", "two"]
+    assert [done.sections["models"][f"m{i}"]["targets"][0]["upstream"] for i in range(3)] == ["openai", "two", "openai"]
+
+
+def test_a_key_in_the_file_is_kept_and_pointed_out() -> None:
+    entry = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "sk-plain"}}
+    done = from_litellm({"model_list": [entry]}, TODAY)
+    assert done.sections["upstreams"]["openai"]["api_key"] == "sk-plain"
+    assert "stands in the file" in noted(done)["model_list[0].litellm_params.api_key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not YAML"), ("upstreams: {}", "no `model_list`"), ("- 1", "no `model_list`")],
+)
+def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_litellm(path)
+
+
+WORDS = st.sampled_from(
+    ["gpt-4", "openai/a", "azure/b", "ollama/c", "bedrock/d", "x/y", "*", "", "claude", "os.environ/K"]
+)
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(-5, 999), st.floats(-2, 99), WORDS)
+PARAMS = st.dictionaries(
+    st.sampled_from(["model", "api_base", "api_key", "rpm", "weight", "order", "timeout", "headers", "temperature"]),
+    st.one_of(VALUES, st.just("http://h.example/v1"), st.dictionaries(WORDS, VALUES, max_size=2)),
+)
+ENTRIES = st.one_of(
+    VALUES,
+    st.fixed_dictionaries(
+        {"model_name": WORDS, "litellm_params": st.one_of(PARAMS, VALUES)}, optional={"model_info": PARAMS}
+    ),
+)
+CHAINS = st.lists(st.dictionaries(WORDS, st.one_of(VALUES, st.lists(WORDS, max_size=3)), max_size=2), max_size=3)
+FILES = st.fixed_dictionaries(
+    {"model_list": st.lists(ENTRIES, max_size=5)},
+    optional={
+        "router_settings": st.one_of(
+            VALUES,
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "fallbacks": st.one_of(CHAINS, VALUES),
+                    "context_window_fallbacks": CHAINS,
+                    "model_group_alias": st.dictionaries(WORDS, st.one_of(WORDS, st.dictionaries(WORDS, WORDS))),
+                    "num_retries": VALUES,
+                    "cooldown_time": VALUES,
+                    "routing_strategy": WORDS,
+                },
+            ),
+        ),
+        "general_settings": st.one_of(VALUES, st.dictionaries(WORDS, VALUES, max_size=2)),
+        "callbacks": VALUES,
+    },
+)
+
+
+@given(FILES)
+def test_any_file_is_translated_or_noted(raw: dict[str, Any]) -> None:
+    done = from_litellm(raw, TODAY)
+    assert done.deployments == len(raw["model_list"])
+    lost = {note.path.partition("]")[0] for note in done.notes if note.path.startswith("model_list[")}
+    assert done.deployments - done.translated <= len(lost), "an entry without a target has a line"
+    yaml.safe_load(to_yaml(done, "config.yaml"))
