@@ -28,6 +28,7 @@ pytest_plugins = [
     "fixtures.memory",
     "fixtures.scoring",
     "fixtures.stores",
+    "fixtures.vanishing",
     "fixtures.work",
 ]
 

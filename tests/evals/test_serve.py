@@ -11,9 +11,11 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from gateway.config.scorers import ScorerConfig
 from gateway.evals.consumer import ConsumerTiming
@@ -35,7 +37,13 @@ def upstream_settings() -> dict[str, object]:
 
 
 @pytest.fixture
-def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object]) -> Start:
+def sections() -> dict[str, object]:
+    """Sections of the config that replace those of `start`."""
+    return {}
+
+
+@pytest.fixture
+def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object], sections: dict[str, object]) -> Start:
     path = tmp_path / "gateway.yaml"
     config = {
         "open": True,
@@ -43,6 +51,7 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object])
         "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
         "stream": {"url": room.stream_url, "name": room.stream_name},
         "scorers": {"length": {}, "refusal": {}},
+        **sections,
     }
     path.write_text(yaml.safe_dump(config))
     argv = ["-m", "gateway", "evaluate", "--config", str(path), "--data", str(tmp_path / "data")]
@@ -80,6 +89,12 @@ async def until(port: int, line: str, value: float) -> None:
     async with asyncio.timeout(60):
         while await metric(port, line) != value:
             await asyncio.sleep(0.02)
+
+
+async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
+    async with asyncio.timeout(60):
+        while word not in (line := await process.stderr.readline()):
+            assert line, "it ended"
 
 
 SCORED = 'gateway_eval_scores_total{arm="",model="local/small",scorer="length",status="scored"}'
@@ -152,3 +167,60 @@ class TestWithoutTheUpstreamsSecrets:
             await until(port, SCORED, 1.0)
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
+
+
+class TestWithAStreamServerThatVanishes:
+    """Packets are dropped, and nothing is acknowledged or refused."""
+
+    @pytest.fixture
+    async def peer(self, room, vanishing) -> AsyncIterator[Any]:
+        async with vanishing(room.stream_url.removeprefix("unix://")) as peer:
+            yield peer
+
+    @pytest.fixture
+    def sections(self, room, peer) -> dict[str, object]:
+        return {"stream": {"url": f"redis://127.0.0.1:{peer.port}/0", "name": room.stream_name}}
+
+    async def test_it_goes_on_when_the_server_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
+        async with start() as process:
+            await room.send(exchange("two words"))
+            await until(port, SCORED, 1.0)
+            peer.vanish()
+            await room.send(exchange("two words"))
+            await logged(process, b"stream server")
+            peer.appear()
+            await until(port, SCORED, 2.0)
+            peer.vanish()
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(40):
+                assert await process.wait() == 0
+
+
+@pytest.mark.long
+class TestWithAStoreThatVanishes:
+    @pytest.fixture
+    async def peer(self, postgres, vanishing) -> AsyncIterator[Any]:
+        async with vanishing(f"{postgres.directory}/.s.PGSQL.5432") as peer:
+            yield peer
+
+    @pytest.fixture
+    def sections(self, peer, postgres_url) -> dict[str, object]:
+        """tcp_user_timeout and connect_timeout are shorter than ours, of 15 and 5 s."""
+        database = make_url(postgres_url).database
+        short = "tcp_user_timeout=500&connect_timeout=2&sslmode=disable"
+        return {"store": {"url": f"postgresql://assay@127.0.0.1:{peer.port}/{database}?{short}"}}
+
+    async def test_it_goes_on_when_the_store_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
+        async with start() as process:
+            await room.send(exchange("two words"))
+            await until(port, SCORED, 1.0)
+            peer.vanish()
+            await room.send(exchange("two words"))
+            await logged(process, b"store")
+            peer.appear()
+            await until(port, SCORED, 2.0)
+            peer.vanish()
+            await room.send(exchange("two words"))
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(40):
+                assert await process.wait() == 0
