@@ -14,6 +14,7 @@ from gateway.cli import (
     judge,
     label,
     migrate,
+    packaged_files,
     processes,
     replay,
     report,
@@ -44,6 +45,7 @@ for verbs in (
     export,
     migrate,
     import_config,
+    packaged_files,
     status,
     dead,
 ):
