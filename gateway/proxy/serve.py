@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Generator
 from functools import partial
 from ipaddress import ip_address
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +156,17 @@ class GatewayServer(uvicorn.Server):
             self._captured_signals.clear()
 
 
-class _Worker(UvicornWorker):
+class WorkerProcess(UvicornWorker):
     """One worker process, seen from its parent and, once pickled, from itself."""
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Whether it answers within `timeout` seconds. uvicorn would wait just as long for one that has died."""
+        with contextlib.suppress(OSError, EOFError):
+            self.parent_conn.send(b"ping")
+            if self.parent_conn in wait([self.parent_conn, self.process.sentinel], timeout):
+                self.parent_conn.recv()
+                return True
+        return False
 
     @property
     def server(self) -> uvicorn.Server:
@@ -176,7 +186,7 @@ class _Workers(Multiprocess):
         self.processes.append(self._started())
 
     def _started(self) -> UvicornWorker:
-        worker = _Worker(self.config, self.sockets)
+        worker = WorkerProcess(self.config, self.sockets)
         worker.start()
         return worker
 
@@ -319,8 +329,11 @@ class Process:
         registry = CollectorRegistry()
         metrics = ProxyMetrics(registry)
         stream = self.config.stream
-        async with keep(self.config, self._served.data) as url, Tasks() as tasks:
-            corridor = Corridor.of(stream, url)
+        async with (
+            keep(self.config, self._served.data) as url,
+            contextlib.aclosing(Corridor.of(stream, url)) as corridor,
+            Tasks() as tasks,  # ended before the corridor is closed, which some of them use
+        ):
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
             self.access = access = AccessLog(log_format.is_json(self.config.log))
             affinity = ResponseAffinity(corridor.state, tasks)
@@ -363,7 +376,6 @@ class Process:
             await heartbeat.leave()
             await close(app.gateway)
             await asyncio.to_thread(_hand_over, access, parts.spans)
-            await corridor.aclose()
 
     @contextlib.asynccontextmanager
     async def _metrics_listener(self, pages: OperationalPages) -> AsyncIterator[None]:

@@ -14,8 +14,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
@@ -69,7 +70,7 @@ class ServerAddress:
 def connect(url: str, access: Credentials) -> Client:
     """A client that is not connected yet: it connects when the first command is sent."""
     if url.startswith("unix://"):
-        return redis.Redis.from_url(url, retry=_once(), **_credentials(None, access), **_SOCKET)
+        return _client(_UnixConnection, {**_credentials(None, access), **_unix(url)})
     address = address_of(url)
     if address.kind == "sentinel":
         return _by_sentinel(address, access)
@@ -163,6 +164,34 @@ def _tls(access: Credentials) -> dict[str, Any]:
     }
 
 
+class _Lifetime:
+    """Whether a client has been closed. Its connections share it."""
+
+    closed = False
+
+
+class _WhileOpen:
+    """A connection that opens no more once its client is closed.
+
+    redis-py closes what is connected at that moment. A command that is in progress then would open its connection
+    again, or finish opening it, and nothing would close that one.
+    """
+
+    def __init__(self, *, lifetime: _Lifetime, **options: Any) -> None:
+        self._lifetime = lifetime
+        super().__init__(**options)
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        await self._give_up_if_closed()
+        await super().connect_check_health(*args, **options)  # type: ignore[misc]
+        await self._give_up_if_closed()
+
+    async def _give_up_if_closed(self) -> None:
+        if self._lifetime.closed:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise RedisConnectionError("the client is closed")
+
+
 class _AfterFailover:
     """A connection that closes when its server can no longer be written to, or not yet.
 
@@ -185,19 +214,44 @@ class _AfterFailover:
         await self.disconnect(nowait=True)  # type: ignore[attr-defined]
 
 
-class _Connection(_AfterFailover, redis.Connection):
+class _Connection(_WhileOpen, _AfterFailover, redis.Connection):
     pass
 
 
-class _TlsConnection(_AfterFailover, redis.SSLConnection):
+class _TlsConnection(_WhileOpen, _AfterFailover, redis.SSLConnection):
     pass
+
+
+class _UnixConnection(_WhileOpen, redis.UnixDomainSocketConnection):
+    pass
+
+
+class _SentinelConnection(_WhileOpen, SentinelManagedConnection):
+    pass
+
+
+class _SentinelTlsConnection(_WhileOpen, SentinelManagedSSLConnection):
+    pass
+
+
+def _client(kind: type[Any], options: dict[str, Any]) -> Client:
+    lifetime = _Lifetime()
+    pool = redis.ConnectionPool(connection_class=kind, lifetime=lifetime, retry=_once(), **options, **_SOCKET)
+    client: Client = redis.Redis.from_pool(pool)
+    client.lifetime = lifetime  # for close()
+    return client
+
+
+def _unix(url: str) -> dict[str, Any]:
+    """The options in a unix:// URL: path, db, username and password."""
+    options: dict[str, Any] = {**parse_url(url)}
+    return {name: value for name, value in options.items() if name != "connection_class"}
 
 
 def _one(address: ServerAddress, access: Credentials) -> Client:
     host, port = address.hosts[0]
     kind, tls = (_TlsConnection, _tls(access)) if address.tls else (_Connection, {})
-    options = {"host": host, "port": port, "db": address.db, "retry": _once(), **_credentials(address, access)}
-    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options, **tls, **_SOCKET))
+    return _client(kind, {"host": host, "port": port, "db": address.db, **_credentials(address, access), **tls})
 
 
 def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
@@ -206,9 +260,11 @@ def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
     connection = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
     login = {name: value for name, value in given.items() if value}
     sentinel = Sentinel(address.hosts, sentinel_kwargs={**connection, **tls, **login})  # type: ignore[no-untyped-call]
-    options = {**_credentials(address, access), **tls, **_SOCKET}
-    client = sentinel.master_for(address.service, db=address.db, retry=_once(), **options)
-    client.sentinels = sentinel.sentinels  # close() closes them too
+    lifetime = _Lifetime()
+    kind = _SentinelTlsConnection if address.tls else _SentinelConnection
+    options = {"connection_class": kind, "lifetime": lifetime, **_credentials(address, access), **tls, **_SOCKET}
+    client: Client = sentinel.master_for(address.service, db=address.db, retry=_once(), **options)
+    client.lifetime, client.sentinels = lifetime, sentinel.sentinels  # for close()
     return client
 
 
@@ -237,6 +293,10 @@ async def node_of(client: Client, key: str) -> Any:
 
 
 async def close(client: Client) -> None:
+    """Closes all connections. Commands that are still in progress fail, and later ones too, except on a cluster: there,
+    none may be in progress."""
+    if hasattr(client, "lifetime"):
+        client.lifetime.closed = True
     for each in (client, *getattr(client, "sentinels", ())):
         await each.aclose()
 

@@ -32,7 +32,7 @@ from gateway.proxy.routing.assignment import arm_of
 from gateway.stream.shard import GROUP
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 25.0
+PATIENCE_S = 150.0  # for a state that takes about a second on an idle machine
 STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
 SHORTER = {  # else it takes two minutes, or three killed workers

@@ -15,9 +15,12 @@ from typing import Any
 
 import httpx2
 import pytest
+import redis.asyncio as redis
 import yaml
 
+from gateway.config.environment import WorkerEnvironment
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault, Received
+from gateway.proxy.serve import Process
 
 Configured = Callable[..., dict[str, Any]]
 MB = 1 << 20
@@ -441,3 +444,24 @@ async def test_a_slow_reader_of_audio_is_not_a_slow_upstream(
     assert flood.asked < flood.total
     assert await client.read(until=b"\r\n0\r\n\r\n") > flood.total * len(flood.event)
     assert await gateway.metric("gateway_requests_total", outcome="ok") == 1
+
+
+async def test_a_gateway_that_fails_closes_its_connections(
+    tmp_path: Path, configured: Configured, upstream: FakeUpstream, stream_server: Any
+) -> None:
+    """Those to the stream server, which it opens before anything else."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(configured(upstream, stream={"url": stream_server.url})))
+    process = Process(WorkerEnvironment(path, tmp_path / "data", loopback=True))
+
+    async def fails(other: redis.Redis) -> None:
+        async with process.opened():
+            assert len(await other.client_list()) > 1
+            raise BrokenPipeError
+
+    async with contextlib.aclosing(redis.Redis.from_url(stream_server.url)) as other:
+        with pytest.raises(BrokenPipeError):
+            await fails(other)
+        async with asyncio.timeout(20):
+            while len(await other.client_list()) > 1:
+                await asyncio.sleep(0.005)

@@ -22,9 +22,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.config.loading import load
 from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import HOLD, FakeUpstream
-from gateway.proxy.serve import is_loopback
+from gateway.proxy.serve import WorkerProcess, is_loopback, server_settings
 from gateway.stream import Corridor
 
 Configured = Callable[..., dict[str, Any]]
@@ -374,6 +375,25 @@ async def test_a_scrape_covers_all_workers_and_a_killed_one(
     assert len({e.id for e in exchanges}) == len(exchanges) == 42
     assert len({e.incarnation for e in exchanges}) <= 3
     assert len({t.incarnation for t in tallies if t.final}) == 2, "the killed one could not say good-bye"
+
+
+async def test_a_worker_that_dies_while_it_is_pinged_is_noticed_at_once(
+    tmp_path: Path, configured: Configured, upstream: FakeUpstream
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(configured(upstream)))
+    worker = WorkerProcess(server_settings("gateway.proxy.serve:create", load(path), "127.0.0.1", 0, 2), [])
+    worker.start()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    alive = asyncio.get_running_loop().run_in_executor(None, worker.is_alive, 3600)  # seconds
+    async with asyncio.timeout(60):
+        while not worker.child_conn.poll():  # nobody reads the ping
+            await asyncio.sleep(0.005)
+    worker.process.kill()
+    assert not await alive
+    worker.join()
+    worker.kill()  # closes its pipe
 
 
 async def test_every_worker_reloads_and_keeps_its_streams(

@@ -344,3 +344,73 @@ async def test_after_a_failover_behind_one_name_it_is_resolved_again(
         await old.aclose()
         await after.aclose()
         await asyncio.gather(*name.pipes)
+
+
+class ScriptedServer:
+    """A stream server that knows nothing, and can hold its replies back."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.opened = 0
+        self.replies = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self.opened += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                command = [await self._word(reader) for _ in range(await self._number(reader))]
+                await self.replies.wait()
+                writer.write({b"HELLO": b"%1\r\n+proto\r\n:3\r\n", b"GET": b"_\r\n"}.get(command[0], b"+OK\r\n"))
+        writer.close()
+        self.open -= 1
+
+    async def _number(self, reader: asyncio.StreamReader) -> int:
+        return int((await reader.readuntil(b"\r\n"))[1:])
+
+    async def _word(self, reader: asyncio.StreamReader) -> bytes:
+        return (await reader.readexactly(await self._number(reader) + 2))[:-2]
+
+
+@contextlib.asynccontextmanager
+async def scripted(kind: str, directory: Path) -> AsyncIterator[tuple[ScriptedServer, str]]:
+    """A scripted server and its URL."""
+    server = ScriptedServer()
+    path = directory / "s"
+    if kind == "unix":
+        listening, url = await asyncio.start_unix_server(server, path), f"unix://{path}"
+    else:
+        listening = await asyncio.start_server(server, "127.0.0.1", 0)
+        url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with listening:
+        yield server, url
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["in progress", "cancelled"])
+@pytest.mark.parametrize("held", [False, True], ids=["answering", "silent"])
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_a_closed_client_leaves_no_connection_open(place: Path, kind: str, held: bool, cancelled: bool) -> None:
+    """A command is in progress and has come so many turns of the loop far: connecting, greeting, sending, reading."""
+    opened = 0
+    for turns in range(40):
+        async with scripted(kind, place) as (server, url):
+            if not held:
+                server.replies.set()
+            corridor = Corridor(url, "x")
+            command = asyncio.get_running_loop().create_task(corridor.state.recall("x"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if cancelled:
+                command.cancel()
+            await corridor.aclose()
+            server.replies.set()
+            with contextlib.suppress(StreamDown, asyncio.CancelledError):
+                await command
+            assert command.done()
+            with pytest.raises(StreamDown, match="closed"):
+                await corridor.ping()
+            for _ in range(20):  # the server hears of it, where it was told
+                await asyncio.sleep(0)
+            assert server.open == 0, f"open after {turns} turns"
+            opened += server.opened
+    assert opened > 20, "most commands had come so far as to connect"
