@@ -21,6 +21,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
+from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.recording.access_log import CallLog
 from gateway.proxy.recording.call_metrics import FAILED
@@ -93,6 +94,8 @@ class App:
         self.gateways = [gateway]
         """Gateways with calls in flight, oldest first, and last the one in force."""
         self.outbox = WriteBatcher()
+        self.bodies = BodyMemory(lambda: self.gateway.config.limits.inflight_mb * 1e6)
+        """The memory of the request bodies of all calls."""
         self.pages: Any = None
         """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
 
@@ -171,8 +174,11 @@ class App:
             scope = {**scope, "path": unquote(path.decode("latin-1")), "raw_path": path}
             endpoint = self.find(scope["method"].encode(), path)
             if endpoint is not None:
-                request = AsgiRequest(scope, receive, self.gateway.tasks)
-                await self.answer(endpoint, request, AsgiClient(send))
+                request = AsgiRequest(scope, receive, self.gateway.tasks, self.bodies)
+                try:
+                    await self.answer(endpoint, request, AsgiClient(send))
+                finally:
+                    request.release()
                 return
         await self.pages(scope, receive, send)
 

@@ -345,7 +345,7 @@ class Process:
             here, recall = self._served.loopback, corridor.state.recall
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
-            self.bodies = BodyMemory(lambda: app.gateway.config.limits.inflight_mb * 1e6)
+            self.bodies = app.bodies
             self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused)
             metrics.config_ok.set(not self._refused)
             app.config_refused = self._refused

@@ -98,12 +98,13 @@ async def test_a_slow_form_holds_no_place_of_its_upstream(
     assert (await gateway.chat()).status_code == 200
 
 
+@pytest.mark.parametrize("cors", [[], ["https://app.example"]], ids=["direct", "behind CORS"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_bodies_under_way_are_bounded_together(
-    start: Any, configured: Configured, upstream: FakeUpstream, chunked: bool
+    start: Any, configured: Configured, upstream: FakeUpstream, chunked: bool, cors: list[str]
 ) -> None:
     upstream.says("one ", HOLD, "two ")
-    gateway = await start(configured(upstream, limits={"inflight_mb": 1}))
+    gateway = await start(configured(upstream, limits={"inflight_mb": 1}, cors=cors))
     body = b'{"model":"chat","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 600_000)
 
     async def pieces() -> Any:

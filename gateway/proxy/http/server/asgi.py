@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.proxy.http.server.request import ServerRequest
+from gateway.proxy.http.server.connection_limits import BodyMemory
+from gateway.proxy.http.server.request import COUNTED_BYTES, ServerRequest
 from gateway.proxy.http.server.response_writer import ResponseWriter
 from gateway.proxy.request.upload import too_large
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
@@ -68,9 +69,11 @@ class _AsgiSend:
 
 
 class AsgiRequest:
-    """An HttpRequest from an ASGI scope and receive."""
+    """An HttpRequest from an ASGI scope and receive. memory: where its body is counted until release()."""
 
-    def __init__(self, scope: Mapping[str, Any], receive: Receive, tasks: Tasks) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Receive, tasks: Tasks, memory: BodyMemory | None = None
+    ) -> None:
         self.method: bytes = scope["method"].encode()
         self.path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
@@ -80,14 +83,18 @@ class AsgiRequest:
         self._receive = receive
         self._tasks = tasks
         self._watch: DisconnectWatcher | None = None
+        self._memory = memory
+        self._taken = 0  # bytes counted in it
 
     async def receive(self) -> Any:
         return await self._receive()
 
     async def body(self, limit_bytes: int) -> bytes:
-        length = self.fields.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit_bytes:
+        given = self.fields.get(b"content-length", b"0")
+        length = int(given) if given.isdigit() else 0
+        if length > limit_bytes:
             raise too_large(limit_bytes)
+        self._count(length)
         pieces, size, more = [], 0, True
         while more:
             message = await self._receive()
@@ -97,8 +104,21 @@ class AsgiRequest:
             size += len(pieces[-1])
             if size > limit_bytes:
                 raise too_large(limit_bytes)
+            self._count(size - self._taken)
             more = message.get("more_body", False)
         return b"".join(pieces)
+
+    def _count(self, size: int) -> None:
+        """Counts a large piece. Raises Overloaded if all bodies together are too large."""
+        if self._memory is not None and size > COUNTED_BYTES:
+            self._memory.take(size)
+            self._taken += size
+
+    def release(self) -> None:
+        """The body is no longer held. Idempotent."""
+        if self._memory is not None:
+            self._memory.give_back(self._taken)
+            self._taken = 0
 
     def watch(self, on_client_gone: Callable[[], None]) -> None:
         self._watch = DisconnectWatcher(self._receive, on_client_gone, self._tasks)
