@@ -48,7 +48,7 @@ def _write(trees: dict[str, str], out: Path, force: bool) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
             written += 1
-    typer.echo(f"{written} files written to {out}" + (f", {left} left as they are" if left else ""), err=True)
+    typer.echo(f"{written} files written to {out}" + (f", {left} left as they are" if left else ""))
 
 
 def _packaged(tree: str) -> Path:
