@@ -102,8 +102,8 @@ LADDERS = {
         ("annotation", "replay"),
         ("reports",),
         ("otel_events", "gauges", "entry_scoring"),
-        ("consumer",),
-        ("serve",),
+        ("consumer", "backfill"),
+        ("serve", "score_stored"),
     ),
 }
 
@@ -182,7 +182,7 @@ def test_no_class_name_is_defined_twice() -> None:
 
 def test_only_the_programs_run_a_stream_server() -> None:
     users = {name_of(p) for p in modules() if "runtime/embedded_redis" in ours(p)}
-    assert users <= {"proxy/serve", "evals/serve", "up/up"}
+    assert users <= {"proxy/serve", "evals/serve", "evals/score_stored", "up/up"}
 
 
 def test_core_imports_only_the_standard_library_and_orjson() -> None:

@@ -20,6 +20,7 @@ from gateway.cli import (
     report,
     samples,
     schema,
+    score,
     status,
     up,
 )
@@ -40,6 +41,7 @@ for verbs in (
     report,
     ab,
     replay,
+    score,
     label,
     judge,
     export,

@@ -59,7 +59,7 @@ def export(
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
+def progress(name: str = "export") -> Iterator[Callable[[int, int], None]]:
     """A progress bar if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, of: None
@@ -69,5 +69,5 @@ def progress() -> Iterator[Callable[[int, int], None]]:
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-        task = drawn.add_task("export", total=None)
+        task = drawn.add_task(name, total=None)
         yield lambda done, of: drawn.update(task, completed=done, total=of)

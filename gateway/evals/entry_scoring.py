@@ -18,7 +18,7 @@ from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
 from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.scoring.run import StartedScores, score_later, score_now
+from gateway.evals.scoring.run import StartedScores, score_all, score_later, score_now
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.ledger import position
@@ -93,6 +93,19 @@ class EntryScorer:
             if name in names and registered.scorer.kind == "code" and not registered.foreign
         }
         return await score_later(score_now(chosen, self._subject(exchange), lambda _: 0.0), self._threads)
+
+    async def score_stored(self, exchange: Exchange, cost_usd: float | None, names: Collection[str]) -> ScoredExchange:
+        """An exchange of the store with the results of the named scorers, by the same draws as when it arrived.
+
+        cost_usd: as stored; None: unknown then, and computed from today's prices.
+        """
+        chosen = {name: registered for name, registered in self._scorers.items() if name in names}
+        subject = self._subject(exchange)
+        if cost_usd is not None:
+            subject = replace(subject, cost_usd=cost_usd)
+        drawn = partial(draw, unit=exchange.unit)
+        results = await score_all(chosen, subject, drawn, self._threads, patient=True)
+        return ScoredExchange(exchange, subject.completion, results, subject.cost_usd)
 
     def _begin(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _PendingScores:
         try:

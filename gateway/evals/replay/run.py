@@ -176,7 +176,7 @@ class ReplayRun:
         self, request: ReplayRequest, answer: ReplayAnswer, scorers: Mapping[str, RegisteredScorer]
     ) -> ScoredExchange:
         judged = subject(request, answer)
-        results = await score_all(scorers, judged, lambda _: 0.0, self._threads)
+        results = await score_all(scorers, judged, lambda _: 0.0, self._threads, patient=True)
         return ScoredExchange(judged.exchange, judged.completion, results)
 
     def _count(self, answer: ReplayAnswer) -> None:

@@ -57,8 +57,8 @@ class ScorerGate:
         return self._reason
 
     @asynccontextmanager
-    async def turn(self, deadline_s: float) -> AsyncIterator[float]:
-        """Waits for a turn and yields the seconds left of deadline_s.
+    async def turn(self, deadline_s: float, *, patient: bool = False) -> AsyncIterator[float]:
+        """Waits for a turn and yields the seconds left of deadline_s. patient: the deadline counts from the turn on.
 
         Raises GateClosed while blocked, and ScoringTimeout when no turn came in time.
         """
@@ -67,14 +67,14 @@ class ScorerGate:
         ends = loop.time() + deadline_s
         try:
             try:
-                async with asyncio.timeout_at(ends):
+                async with asyncio.timeout_at(None if patient else ends):
                     await self._turn.acquire()
             except TimeoutError:
                 raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
             try:
                 if not probe:
                     self._refuse()  # it may have been blocked while this one waited
-                yield max(0.0, ends - loop.time())
+                yield deadline_s if patient else max(0.0, ends - loop.time())
             finally:
                 self._turn.release()
         finally:

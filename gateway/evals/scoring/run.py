@@ -33,14 +33,20 @@ class StartedScores(NamedTuple):
 
 
 async def score_all(
-    scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float], threads: ScoringThreads
+    scorers: Mapping[str, RegisteredScorer],
+    subject: Subject,
+    draw: Callable[[str], float],
+    threads: ScoringThreads,
+    *,
+    patient: bool = False,
 ) -> list[ScoreResult]:
     """One result for each scorer that sees the subject, in the order of the config. No scorer's exception escapes.
 
     draw: maps a domain to this subject's draw from [0, 1). A scorer with a share below 1 sees the subject when
     draw("score:" + name) is below its share, and otherwise has no result.
+    patient: time in a scorer's queue does not count towards its deadline. For work that no live traffic waits behind.
     """
-    return await score_later(score_now(scorers, subject, draw), threads)
+    return await score_later(score_now(scorers, subject, draw), threads, patient=patient)
 
 
 def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float]) -> StartedScores:
@@ -56,11 +62,13 @@ def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: C
     return started
 
 
-async def score_later(started: StartedScores, threads: ScoringThreads) -> list[ScoreResult]:
+async def score_later(started: StartedScores, threads: ScoringThreads, *, patient: bool = False) -> list[ScoreResult]:
     """All results. A task costs more than a rule does, so tasks exist only for scorers that wait."""
     if started.waiting:
         subject = started.subject
-        results = await asyncio.gather(*(_result_later(name, of, subject, threads) for _, name, of in started.waiting))
+        results = await asyncio.gather(
+            *(_result_later(name, of, subject, threads, patient) for _, name, of in started.waiting)
+        )
         for (index, _, _), result in zip(started.waiting, results, strict=True):
             started.results[index] = result
     return [r for r in started.results if r is not None]
@@ -95,19 +103,27 @@ def _output_now(registered: RegisteredScorer, subject: Subject) -> Score | Skipp
 
 
 async def _result_later(
-    name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads
+    name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads, patient: bool
 ) -> ScoreResult:
-    return await run_scorer(name, registered, lambda: registered.scorer.score(subject), threads)
+    return await run_scorer(name, registered, lambda: registered.scorer.score(subject), threads, patient=patient)
 
 
 async def run_scorer(
-    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads
+    name: str,
+    registered: RegisteredScorer | RegisteredPair,
+    call: Call,
+    threads: ScoringThreads,
+    *,
+    patient: bool = False,
 ) -> ScoreResult:
-    """The result of one call of a scorer, within its concurrency, deadline and budget. No exception of it escapes."""
+    """The result of one call of a scorer, within its concurrency, deadline and budget. No exception of it escapes.
+
+    patient: see score_all.
+    """
     outcome: _Outcome
     began = time.perf_counter()
     try:
-        outcome = await _through_gate(name, registered, call, threads)
+        outcome = await _through_gate(name, registered, call, threads, patient)
     except ScoringTimeout as late:
         outcome = "timeout", None, str(late), late.spent
     except OverBudget as over:
@@ -118,14 +134,15 @@ async def run_scorer(
 
 
 async def _through_gate(
-    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads
+    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads, patient: bool
 ) -> _Outcome:
     gate, deadline_s = registered.gate, registered.deadline_s
     if gate is None:
-        return _checked(await _in_time(name, registered, call, threads, deadline_s), registered.scorer.bounds)
-    async with gate.turn(deadline_s) as left_s:
+        output = await _in_time(name, registered, call, threads, deadline_s, patient)
+        return _checked(output, registered.scorer.bounds)
+    async with gate.turn(deadline_s, patient=patient) as left_s:
         try:
-            output = await _in_time(name, registered, call, threads, left_s)
+            output = await _in_time(name, registered, call, threads, left_s, patient)
         except ScoringTimeout:
             gate.record_timeout()
             raise
@@ -149,10 +166,15 @@ async def _through_gate(
 
 
 async def _in_time(
-    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads, deadline_s: float
+    name: str,
+    registered: RegisteredScorer | RegisteredPair,
+    call: Call,
+    threads: ScoringThreads,
+    deadline_s: float,
+    patient: bool,
 ) -> Score | Skipped:
     if registered.foreign or registered.scorer.heavy:
-        return await threads.run(name, call, deadline_s, heavy=registered.scorer.heavy)
+        return await threads.run(name, call, deadline_s, heavy=registered.scorer.heavy, patient=patient)
     try:
         async with asyncio.timeout(deadline_s) as timeout:
             return await call()

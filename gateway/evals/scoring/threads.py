@@ -139,18 +139,22 @@ class ScoringThreads:
         """Whether a thread of this scorer was ever needed."""
         return name in self._lanes
 
-    async def run(self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool) -> Score | Skipped:
-        """The result of the call.
+    async def run(
+        self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool, patient: bool = False
+    ) -> Score | Skipped:
+        """The result of the call. patient: the deadline counts from its turn on, and not from here.
 
         Raises what the call raises, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
         """
         lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(1 if heavy else self._concurrency)))
-        ends = asyncio.get_running_loop().time() + deadline_s
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + deadline_s
         try:
-            async with asyncio.timeout_at(ends):
+            async with asyncio.timeout_at(None if patient else ends):
                 await lane.turn.acquire()
         except TimeoutError:
             raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
+        ends = loop.time() + deadline_s if patient else ends
         try:
             return await self._call(name, lane, _Call(scoring), ends)
         except ScoringTimeout:

@@ -18,7 +18,7 @@ MAX_NAMED = 3
 def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
     """Judges whose alias is not configured and, unless gateway_known, judges that cannot reach a gateway."""
     lines = []
-    for name, alias in _called_aliases(built):
+    for name, alias in called_aliases(built):
         if alias not in config.models:
             known = did_you_mean(alias, config.models) or f"; known: {', '.join(config.models)}"
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
@@ -33,7 +33,7 @@ def config_warnings(config: Config, built: BuiltScorers) -> list[str]:
 
 
 def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:
-    for name, alias in _called_aliases(built):
+    for name, alias in called_aliases(built):
         if alias not in config.models or built.all()[name].scorer.kind != "llm":
             continue
         scored = _scored_targets(config, alias)
@@ -52,7 +52,7 @@ def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:
 
 def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
     prices = prices_of(config)
-    for name, alias in _called_aliases(built):
+    for name, alias in called_aliases(built):
         section = config.scorers.get(name)
         if section is None or section.budget_usd is None or alias not in config.models:
             continue
@@ -64,7 +64,7 @@ def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
                 )
 
 
-def _called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
+def called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
     """Each scorer that calls the gateway, with the alias that it calls."""
     for name, registered in built.all().items():
         if not registered.foreign:

@@ -7,7 +7,7 @@ Whatever is missing then is lost; loss_accounting.py finds the cause, where ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, delete, func, select, union, update
@@ -90,6 +90,14 @@ def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
             place = (alias, target, arm, stratum)
             by_place[place] = by_place.get(place, 0) + sign * n
     return by_place
+
+
+def population(connection: Connection, aliases: Collection[str]) -> dict[CellPlace, int]:
+    """What all tallies so far have counted for these aliases, by place."""
+    t = tallies.c
+    cells = (t.stratum, t.alias, t.target, t.arm, t.reason)
+    query = select(t.ledger, *cells, func.sum(t.n)).where(t.alias.in_(aliases), t.ledger.in_(("seen", "unsampled")))
+    return _population({("", *row[:-1]): int(row[-1]) for row in connection.execute(query.group_by(t.ledger, *cells))})
 
 
 def _mark(connection: Connection, entry: str, tally: Tally, taken: int | None) -> None:

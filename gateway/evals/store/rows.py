@@ -175,6 +175,11 @@ def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repe
     return _hashed(namespace, _time(namespace), _identity(scorer, version, config_hash, repeat))
 
 
+def score_id_of(exchange_id: str, scorer: str, version: str, config_hash: str) -> str:
+    """The same, by the exchange's id."""
+    return score_id(_namespace(exchange_id), scorer, version, config_hash)
+
+
 def _identity(scorer: str, version: str, config_hash: str, repeat: int = 0) -> bytes:
     return f"{scorer}\0{version}\0{config_hash}\0{repeat}".encode()
 

@@ -171,16 +171,20 @@ def add_population(
     connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[CellPlace, int]
 ) -> None:
     """Adds what a tally counted since the previous one, for every running scorer."""
-    rows = [
-        {
-            **_key((name, r.scorer.version, r.config_hash, *place)),
-            **_cell_values(CellDelta()),
-            "population": n,
-        }
-        for name, r in scorers.items()
-        for place, n in more.items()
-        if n
-    ]
+    add_to_population(
+        connection,
+        [
+            ((name, r.scorer.version, r.config_hash, *place), n)
+            for name, r in scorers.items()
+            for place, n in more.items()
+            if n
+        ],
+    )
+
+
+def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
+    """more: (the key of a cell, by how much its population grows)."""
+    rows = [{**_key(cell), **_cell_values(CellDelta()), "population": n} for cell, n in more]
     add_to(connection, score_cells, rows, CELL, ("population",))
 
 

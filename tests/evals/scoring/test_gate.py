@@ -82,6 +82,18 @@ async def test_concurrency_is_limited_and_waiting_has_a_deadline(gate):
     assert await enter(gate) > 0.9
 
 
+async def test_the_deadline_of_a_patient_call_counts_from_its_turn(gate):
+    async def patient():
+        async with gate.turn(0.01, patient=True) as left_s:
+            return left_s
+
+    async with gate.turn(1.0), gate.turn(1.0):
+        waiting = asyncio.ensure_future(patient())  # noqa: TID251 - awaited below
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    assert await waiting == 0.01
+
+
 async def test_calls_that_waited_during_a_block_are_refused(gate):
     async with gate.turn(1.0), gate.turn(1.0):
         waiting = asyncio.ensure_future(enter(gate))  # noqa: TID251 - awaited below

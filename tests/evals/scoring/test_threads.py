@@ -66,6 +66,25 @@ async def test_a_timed_out_call_is_cancelled_and_its_thread_kept(threads):
     assert threads.lost("a") == 0
 
 
+async def test_the_deadline_of_a_patient_call_counts_from_its_turn(threads):
+    free = threading.Event()
+
+    async def hold():
+        while not free.is_set():
+            await asyncio.sleep(0.01)
+        return ONE
+
+    first = asyncio.ensure_future(threads.run("a", hold, 60, heavy=True))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    with pytest.raises(ScoringTimeout, match="for its turn"):
+        await threads.run("a", one, 0.05, heavy=True)
+    late = asyncio.ensure_future(threads.run("a", one, 2, heavy=True, patient=True))  # noqa: TID251 - awaited below
+    await asyncio.sleep(2.1)
+    assert not late.done()
+    free.set()
+    assert (await first, await late) == (ONE, ONE)
+
+
 async def test_a_blocked_thread_is_abandoned_and_replaced():
     threads, free = ScoringThreads(grace_s=0.01), threading.Event()
 
