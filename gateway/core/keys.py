@@ -7,13 +7,15 @@ treats both alike.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import orjson
 
-from gateway.core.limits import LimitScope, ScopeKind, limits_of
+from gateway.core.limits import LimitScope, ScopeKind, limits_of, window_start
 
 KEY_PREFIX = "sk-assay-"
 """Every dynamic key begins with it, so that secret scanners recognize one."""
@@ -89,9 +91,59 @@ def record_from_json(raw: bytes) -> AnyRecord:
         value = orjson.loads(raw)
         kind = _KINDS[value["kind"]]
         known = {each.name for each in fields(kind)}
-        return kind(**{name: _frozen(v) for name, v in value.items() if name in known})
+        return _checked(kind(**{name: _frozen(v) for name, v in value.items() if name in known}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a key, team or organization: {type(error).__name__}: {error}") from None
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def _checked(record: AnyRecord) -> AnyRecord:
+    """The record, if each of its fields has the type that a gateway relies on. Raises ValueError, TypeError."""
+    _demand(isinstance(record.id, str) and record.id != "", "id")
+    _demand(isinstance(record.disabled, bool), "disabled")
+    _demand(isinstance(record.limits, dict), "limits")
+    if record.limits:
+        _check_limits(record.limits)
+    if isinstance(record, OrganizationRecord):
+        return record
+    _demand(record.models is None or _are_texts(record.models), "models")
+    _demand(_are_texts(record.tags), "tags")
+    if isinstance(record, TeamRecord):
+        _demand(record.organization is None or isinstance(record.organization, str), "organization")
+        return record
+    _demand(isinstance(record.name, str) and record.name != "", "name")
+    _demand(record.team is None or isinstance(record.team, str), "team")
+    _demand(_are_texts(record.allow), "allow")
+    _demand(record.sample in ("rules", "never"), "sample")
+    _demand(record.content in (None, "full", "redacted", "metadata"), "content")
+    _demand(_is_moment(record.expires), "expires")
+    _demand(isinstance(record.end_streams, bool), "end_streams")
+    for digest, ends in record.digests:
+        _demand(_DIGEST.fullmatch(digest) is not None and _is_moment(ends), "digests")
+    return record
+
+
+def _demand(holds: bool, name: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is malformed")
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, tuple) and all(isinstance(each, str) for each in values)
+
+
+def _is_moment(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))
+
+
+def _check_limits(settings: Mapping[str, Any]) -> None:
+    for limit in limits_of(settings):
+        _demand(math.isfinite(limit.amount) and limit.amount > 0, f"limits.{limit.name}")
+        _demand(limit.on_outage in ("bounded", "closed"), "limits.on_outage")
+        if limit.window is not None:
+            window_start("day", limit.zone, 0.0)  # KeyError, ValueError: no such time zone
 
 
 def _frozen(value: Any) -> Any:

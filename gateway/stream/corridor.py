@@ -18,6 +18,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Credentials, ask, close, connect
 from gateway.stream.dead_letters import DeadLetterQueue
+from gateway.stream.directory import DirectoryStream
 from gateway.stream.shard import Shard, find_shard
 from gateway.stream.shared_state import SharedState
 from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order
@@ -60,6 +61,7 @@ class Corridor:
     ) -> None:
         self.client = connect(url, access or Credentials())
         self.state = SharedState(self.client, name)
+        self.directory = DirectoryStream(self.client, name)
         several = "+cluster://" in url
         self.shards = (
             tuple(Shard(self.client, f"{{{name}:{i}}}", f"@{i}") for i in range(shards))

@@ -51,6 +51,39 @@ def test_what_is_no_record_is_refused(raw: bytes) -> None:
         record_from_json(raw)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 7),
+        ("id", ""),
+        ("name", None),
+        ("digests", [["abc", None]]),
+        ("digests", [["0" * 64, "soon"]]),
+        ("digests", ["0" * 64]),
+        ("digests", None),
+        ("limits", [1]),
+        ("limits", {"usd_per_month": 0}),
+        ("limits", {"usd_per_month": "much"}),
+        ("limits", {"usd_per_month": 1, "time_zone": "Mars/Olympus"}),
+        ("limits", {"usd_per_month": 1, "on_outage": "maybe"}),
+        ("models", "chat"),
+        ("models", [1]),
+        ("tags", None),
+        ("allow", [[]]),
+        ("sample", "always"),
+        ("content", "some"),
+        ("expires", "never"),
+        ("expires", True),
+        ("disabled", 1),
+        ("end_streams", None),
+        ("team", 5),
+    ],
+)
+def test_a_field_of_another_type_makes_the_record_malformed(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match="not a key, team or organization"):
+        record_from_json(orjson.dumps(orjson.loads(record_to_json(KEY)) | {field: value}))
+
+
 def test_a_directory_is_empty_at_first() -> None:
     assert Directory() == Directory(0, {}, {}, {})
 

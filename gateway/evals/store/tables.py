@@ -501,3 +501,83 @@ stream_nodes = Table(
     Column("confirmed", Text, nullable=False),
     Column("trimmed_to", Text, nullable=False),
 )
+
+directory_state = Table(
+    # One row. version: of the newest change of a key, team or organization. epoch: of this store; publication relies on
+    # it to tell two stores apart.
+    "directory_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+
+def _directory_columns() -> tuple[Column[Any], ...]:
+    """What keys, teams and organizations have in common. deleted: Unix seconds; NULL: it is in force."""
+    return (
+        Column("id", Text, primary_key=True),
+        Column("limits", Text, nullable=False),  # JSON, as in gateway.yaml
+        Column("disabled", Boolean, nullable=False),
+        Column("created", Double, nullable=False),
+        Column("updated", Double, nullable=False),
+        Column("deleted", Double),
+        Column("version", BigInteger, nullable=False),  # of the directory, at its last change
+    )
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    *_directory_columns(),
+    Index("organizations_version", "version"),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    *_directory_columns(),
+    Column("organization", Text),
+    Column("models", Text),  # JSON; NULL: all
+    Column("tags", Text, nullable=False),  # JSON
+    Index("teams_version", "version"),
+    Index("teams_organization", "organization"),
+)
+
+keys = Table(
+    # The keys that were made while the gateways ran. Their secrets are nowhere; digests are SHA-256.
+    "keys",
+    metadata,
+    *_directory_columns(),
+    Column("name", Text, nullable=False),
+    Column("team", Text),
+    Column("models", Text),  # JSON; NULL: all
+    Column("tags", Text, nullable=False),  # JSON
+    Column("allow", Text, nullable=False),  # JSON
+    Column("sample", Text, nullable=False),
+    Column("content", Text),
+    Column("expires", Double),
+    Column("end_streams", Boolean, nullable=False),
+    Column("digests", Text, nullable=False),  # JSON: [SHA-256, Unix seconds at which it ends or null]
+    Index("keys_version", "version"),
+    Index("keys_team", "team"),
+    Index(
+        "keys_name", "name", unique=True, sqlite_where=text("deleted IS NULL"), postgresql_where=text("deleted IS NULL")
+    ),
+)
+
+audit = Table(
+    # Append-only: triggers refuse updates and deletions. before, after: JSON without digests.
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),  # ordered by time
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),  # the name of the admin token
+    Column("role", Text, nullable=False),
+    Column("action", Text, nullable=False),  # create, change, rotate, delete
+    Column("kind", Text, nullable=False),  # key, team, organization
+    Column("subject", Text, nullable=False),  # its id
+    Column("before", Text),
+    Column("after", Text),
+    Index("audit_subject", "subject", "id"),
+)
