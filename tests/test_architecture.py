@@ -78,6 +78,7 @@ LADDERS = {
     "proxy": (
         ("types",),
         ("request",),
+        ("directory",),
         ("http",),
         ("dialects",),
         ("routing",),

@@ -58,6 +58,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_model_mistakes(raw),
         *_key_mistakes(raw),
         *_team_mistakes(raw),
+        *_admin_mistakes(raw),
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
     ]
@@ -227,6 +228,28 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f'keys[{i}].team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
 
 
+def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    admin = raw.get("admin")
+    tokens = admin.get("tokens") if isinstance(admin, dict) else None
+    callers = {key.get("sha256"): key.get("name") for _, key in _keys(raw)}
+    names, digests = set[str](), set[str]()
+    for i, token in enumerate(tokens if isinstance(tokens, list) else ()):
+        if not isinstance(token, dict):
+            continue
+        name, digest = token.get("name"), token.get("sha256")
+        if isinstance(name, str) and name in names:
+            yield f'admin.tokens[{i}].name: another token has the name "{name}"; the audit could not tell them apart'
+        if isinstance(digest, str) and digest in digests:
+            yield f"admin.tokens[{i}].sha256: another token has this digest already"
+        if isinstance(digest, str) and digest in callers:
+            yield (
+                f'admin.tokens[{i}].sha256: this is also the digest of key "{callers[digest]}", and no caller\'s '
+                "key may open the admin API; make another token"
+            )
+        names.add(str(name))
+        digests.add(str(digest))
+
+
 def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     """With a key whose traffic is sampled, a judge's calls would be judged, and those calls judged again."""
     evals = raw.get("evals")
@@ -279,7 +302,7 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
     yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
     names = [str(key.get("name")) for _, key in _keys(raw)]
     for i, key in enumerate(_allowed_keys(experiment) or ()):
-        if key not in names:
+        if key not in names and "admin" not in raw:  # with the admin API, keys are made later
             yield f'{at}.allow.keys[{i}]: no key "{key}"{did_you_mean(key, names)}'
     yield from _metric_mistakes(at, experiment, _sections(raw, "scorers"))
     try:

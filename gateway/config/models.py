@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, PrivateAttr, model_validator
 
+from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.prices import PriceList
@@ -239,6 +240,8 @@ class Config(Section):
     """Organizations, whose teams share limits."""
     budgets: Budgets = Budgets()
     """What limits of money refuse, and how."""
+    admin: AdminConfig | None = None
+    """The admin API. Default: keys, teams and organizations are those of this file."""
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
     """Servers that requests can go to."""
     models: Annotated[dict[Name, Model], Field(min_length=1)]

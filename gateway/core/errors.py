@@ -11,6 +11,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
+├── KeysUnavailable     503  whether the key is valid cannot be told now; carries retry-after
 ├── NotImplementedHere  501
 ├── UpstreamFailed      502  every target failed
 └── UpstreamTimedOut    504  every target failed, the last at a deadline
@@ -158,6 +159,12 @@ class Overloaded(GatewayError):
     status = 503
     type = "service_unavailable_error"
     code = "no_healthy_upstream"
+
+
+class KeysUnavailable(GatewayError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "keys_unavailable"
 
 
 class UpstreamFailed(GatewayError):

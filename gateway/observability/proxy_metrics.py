@@ -140,6 +140,23 @@ class _Upstreams:
     workers = _gauge("gateway_workers", "Running worker processes", over="livesum")
 
 
+class _Keys:
+    """Keys, teams and organizations that are made while the gateway runs."""
+
+    directory_age = _gauge(
+        "gateway_directory_age_seconds",
+        "Seconds since the stream server confirmed the keys in force that gateway.yaml does not name", over="livemax",
+    )  # fmt: skip
+    directory_version = _gauge(
+        "gateway_directory_version", "Version of the keys in force, of the worker that is most behind", over="livemin"
+    )
+    directory_keys = _gauge("gateway_directory_keys", "Keys in force that gateway.yaml does not name", over="livemax")
+    directory_malformed = _counter(
+        "gateway_directory_malformed", "Records of keys that could not be read; what they were before stays in force"
+    )
+    key_ended = _counter("gateway_key_ended", "Answers in flight that ended because their key was disabled")
+
+
 class _Recording:
     """Sampling, and recording to the stream."""
 
@@ -187,7 +204,7 @@ class _Experiments:
     )
 
 
-class ProxyMetrics(_Calls, _Upstreams, _Recording, _Experiments):
+class ProxyMetrics(_Calls, _Upstreams, _Keys, _Recording, _Experiments):
     """The gateway's metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -199,5 +216,5 @@ class ProxyMetrics(_Calls, _Upstreams, _Recording, _Experiments):
 
 def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
     """Every metric of the gateway with the name of its attribute, in order."""
-    for subject in (_Calls, _Upstreams, _Recording, _Experiments):
+    for subject in (_Calls, _Upstreams, _Keys, _Recording, _Experiments):
         yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, MetricDeclaration))

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gateway.config.models import Config
-from gateway.core.errors import GatewayError, NotFound, NotImplementedHere, Overloaded, WrongMethod
+from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -51,6 +52,9 @@ Scope = dict[str, Any]
 
 _MANY_UPSTREAMS = 50  # of more, a heartbeat names only those that are down or at work
 
+RunningCalls = dict[asyncio.Task[Any] | None, CallContext]
+"""The calls of one process in flight, by the task that answers them."""
+
 ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT}
 """The endpoints of the hot path, by path."""
 
@@ -77,6 +81,8 @@ class Gateway:
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
+    running: RunningCalls = field(default_factory=dict)
+    """Calls in flight of the whole process."""
     loaded: float = field(default_factory=time.time)
     """Unix seconds at which it was built."""
 
@@ -200,7 +206,9 @@ class App:
         ids: SpanIds | None = None
         limit: CallerLimit | None = None
         started = time.monotonic()
-        context = CallContext(HeldBytes(False, 0), task=asyncio.current_task())
+        task = asyncio.current_task()
+        context = CallContext(HeldBytes(False, 0), task=task)
+        gateway.running[task] = context
         gateway.calls[endpoint.api] += 1
         try:
             headers = request.fields
@@ -238,6 +246,7 @@ class App:
             await self._refuse(client, endpoint, call, context, fault)
         finally:
             gateway.calls[endpoint.api] -= 1
+            del gateway.running[task]
             if limit is not None:
                 limit.leave()
             request.unwatch()
@@ -251,9 +260,9 @@ class App:
     async def _stop(
         self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext
     ) -> None:
-        """The process stops and the call did not end within `drain_s`: ends the response without waiting for the
-        client."""
-        error = stopping()
+        """The process stops and the call did not end within `drain_s`, or its key was disabled: ends the response
+        without waiting for the client."""
+        error = context.ended_by or stopping()
         context.ended = True
         context.outcome = "cut"
         if client.started:
@@ -263,6 +272,15 @@ class App:
             await client.end_nowait(event)
         else:
             await self._refuse(client, endpoint, call, context, error)
+
+    def end_calls(self, keys: Set[str]) -> int:
+        """Ends the answers in flight of the keys with these names; returns their number."""
+        found = [context for context in self.gateway.running.values() if context.key in keys and not context.ended]
+        for context in found:
+            context.end(
+                InvalidKey("the API key was disabled, which ends its answers", code="key_disabled", retry=False)
+            )
+        return len(found)
 
     def count_refused(self, error: GatewayError) -> None:
         metrics = self.gateway.metrics

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from gateway.config.derive import directory_of, prices_of, scorer_keys
 from gateway.config.models import Config
+from gateway.config.privacy import Content
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.app import Gateway
+from gateway.proxy.app import Gateway, RunningCalls
 from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
@@ -33,11 +34,12 @@ from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
 from gateway.proxy.recording.recorder import Recorder
-from gateway.proxy.recording.redaction.redactor import redactors_by_caller
+from gateway.proxy.recording.redaction.redactor import Redactor, redactor_by_content, redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing
-from gateway.proxy.request.call import CallerLimit
+from gateway.proxy.request.call import Caller, CallerLimit
+from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
@@ -68,6 +70,8 @@ class ProcessParts:
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
     caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
+    directory: KeyDirectory = field(default_factory=KeyDirectory)
+    running: RunningCalls = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
 
 
@@ -80,6 +84,8 @@ def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
         limits=parts.caller_limits,
         origins=config.cors,
         directory=directory_of(config),
+        dynamic=parts.directory,
+        expects_dynamic=config.admin is not None,
     )
 
 
@@ -104,6 +110,8 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors_by_caller(config, parts.recorder.redactors)
+    keys = keys or build_keys(config, parts)
+    keys.on_dynamic_caller = partial(_record_as_configured, parts.recorder, redactor_by_content(config))
     calls: Counter[str] = Counter()
     idle_queue = IdleQueue(lambda: calls.total() > 0)
     shadow = ShadowSender(
@@ -121,7 +129,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     return Gateway(
         config=config,
         prices=prices,
-        keys=keys or build_keys(config, parts),
+        keys=keys,
         upstreams=upstreams,
         router=router,
         relay=relay,
@@ -144,7 +152,17 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         spans=parts.spans,
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
         calls=calls,
+        running=parts.running,
     )
+
+
+def _record_as_configured(recorder: Recorder, of: Callable[[Content], Redactor | None], caller: Caller) -> None:
+    """Sees to it that no more of a dynamic key's content is recorded than its record says."""
+    redactor = of(caller.content)
+    if redactor is None:
+        recorder.redactors.pop(caller.name, None)
+    else:
+        recorder.redactors[caller.name] = redactor
 
 
 def _call_log(config: Config, access: AccessLog | None, prices: Prices) -> CallLog | None:

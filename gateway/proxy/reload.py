@@ -29,9 +29,12 @@ _CHECK_S = 1.0  # between two checks of the config file
 def load_served(path: Path) -> Config:
     """A config that may be served. Raises ConfigError."""
     config = load(path)
-    if not config.keys and not config.open:
+    if not config.keys and not config.open and config.admin is None:
         raise ConfigError(
-            [f"{path.name}: keys: none. Add one (name and sha256), or set `open: true` to let everyone in"]
+            [
+                f"{path.name}: keys: none. Add one (name and sha256), add `admin` to make keys while the gateway "
+                "runs, or set `open: true` to let everyone in"
+            ]
         )
     return config
 

@@ -43,6 +43,8 @@ from gateway.observability import tracing
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
+from gateway.proxy.directory.poller import DirectoryPoller
+from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server import listen_queue
@@ -352,15 +354,22 @@ class Process:
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
             following = PlanPoller(corridor.state, app.experiments, parts.plans, parts.shadows, metrics)
-            await following.look()
+            snapshot = DirectorySnapshot(self._served.data)
+            keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)
+            await asyncio.gather(following.look(), keys.start())
             tasks.start(following.run(), "experiments")
+            tasks.start(keys.run(), "keys")
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
             heartbeat = Heartbeat(
                 corridor.state,
                 recorder,
-                report=lambda: {**app.report(), "address": self._served.address},
+                report=lambda: {
+                    **app.report(),
+                    "address": self._served.address,
+                    "directory": parts.directory.report(),
+                },
                 every_s=self._heartbeat_s,
             )
             tasks.start(heartbeat.run(), "presence")

@@ -26,7 +26,7 @@ from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.worker_metrics import WorkerMetrics
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
-from gateway.proxy.endpoints.passthrough import PassthroughCall, forward
+from gateway.proxy.endpoints.passthrough import CONTEXT, PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.request.auth import PAGE, caller_of, matches
@@ -209,6 +209,7 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
         caller = caller_of(now.keys, scope)
+        scope[CONTEXT].key = caller.name
         if "passthrough" not in caller.allow:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
@@ -225,6 +226,7 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
         caller = caller_of(now.keys, scope)
+        scope[CONTEXT].key = caller.name
         upstreams = now.router.upstreams(caller)
         with caller.limit or nullcontext():
             silence_s = now.config.limits.passthrough_s

@@ -23,6 +23,8 @@ from gateway.proxy.types import ClientGone, Receive, Send
 
 log = logging.getLogger(__name__)
 
+CONTEXT = "gateway.context"
+"""Where the scope of a PassthroughCall holds its CallContext."""
 _CONNECT_S = 5.0
 _LAST_STATUS = 599  # the highest valid one (RFC 9110, section 15); uvicorn cannot send a higher one
 
@@ -113,6 +115,7 @@ class PassthroughCall:
         self.started = False
         """The response's head has been sent."""
         self._calls = gateway.calls
+        self._running = gateway.running
         self._receive = receive
         self._send = send
         self._context = CallContext(HeldBytes(False, 0), task=asyncio.current_task())
@@ -120,16 +123,19 @@ class PassthroughCall:
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
         """Raises ClientGone, and whatever the application raises."""
+        scope[CONTEXT] = self._context
         self._calls["passthrough"] += 1
+        self._running[self._context.task] = self._context
         if not _has_body(scope):
             self._watch.start()
         try:
             await app(scope, self._receive_watched, self._send_noted)
         except asyncio.CancelledError:
             absorb_cancellation()
-            raise (ClientGone() if self._context.client_gone else stopping()) from None
+            raise (ClientGone() if self._context.client_gone else self._context.ended_by or stopping()) from None
         finally:
             self._calls["passthrough"] -= 1
+            del self._running[self._context.task]
             self._watch.stop()
 
     async def _receive_watched(self) -> Any:

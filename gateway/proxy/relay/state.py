@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Usage
 from gateway.proxy.dialects.types import ErrorSource, Reader
 from gateway.proxy.relay.deadlines import Deadlines
@@ -94,6 +95,8 @@ class CallContext:
     """The router knows the alias and the caller may use it."""
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
+    ended_by: GatewayError | None = None
+    """Why the gateway itself ends the answer; None: it does not."""
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""
@@ -105,6 +108,12 @@ class CallContext:
             self.client_gone = True
             if self.task is not None:
                 self.task.cancel()
+
+    def end(self, reason: GatewayError) -> None:
+        """Ends the answer before its end, unless it has ended."""
+        if not self.ended and not self.client_gone and self.task is not None:
+            self.ended_by = reason
+            self.task.cancel()
 
 
 @dataclass(slots=True)

@@ -1,27 +1,37 @@
-"""Authentication: API key → Caller, by SHA-256 digest. A key is never stored, compared, logged or forwarded."""
+"""Authentication: API key → Caller, by SHA-256 digest. A key is never stored, compared, logged or forwarded.
+
+The keys of gateway.yaml and those made while the gateway runs are treated alike; where both name the same key, team or
+organization, gateway.yaml wins.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import time
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.config.derive import content_of
 from gateway.config.models import ApiKey
 from gateway.config.privacy import RedactionConfig
-from gateway.core.errors import InvalidKey, NotAllowed
-from gateway.core.keys import Directory, KeyRecord, organization_of, scopes_of
+from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
+from gateway.core.keys import KEY_PREFIX, Directory, KeyRecord, TeamRecord, organization_of, scopes_of
 from gateway.proxy.request.call import Caller, CallerLimit
+from gateway.proxy.request.key_directory import KeyDirectory
 
+T = TypeVar("T")
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
+_PREFIX = KEY_PREFIX.encode()
 
 
 class KeyRing:
-    """The callers of one config. origins: of web pages that may send forms without a key.
+    """The callers of one config, and of the directory that changes while it is in force.
 
     open: requests without a key are served too (loopback only, or authenticated by something in front).
     redaction: the default for keys that do not configure how much of their content is recorded.
+    origins: of web pages that may send forms without a key.
     """
 
     def __init__(
@@ -33,19 +43,48 @@ class KeyRing:
         limits: dict[str, CallerLimit] | None = None,
         origins: Iterable[str] = (),
         directory: Directory | None = None,
+        dynamic: KeyDirectory | None = None,
+        expects_dynamic: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """limits: of the process, by key name; those of earlier configs stay, with the calls that they count.
-        directory: where teams, organizations and their limits are found; None: there are none."""
+        directory: the records of the config: its keys, teams and organizations; None: it has none but these keys.
+        dynamic: None: keys are made in the config only. expects_dynamic: until dynamic keys have been read, whether an
+        unknown key is valid cannot be told. clock: Unix seconds."""
+        keys = list(keys)
+        static = directory or Directory(keys={k.name: _record(k) for k in keys})
+        self._dynamic = KeyDirectory() if dynamic is None else dynamic
+        self._expects_dynamic = expects_dynamic
+        self._static = {bytes.fromhex(k.sha256): static.keys[k.name] for k in keys}
+        self._static_names = frozenset(static.keys)
+        self._directory = Directory(
+            organizations=_first_of(static.organizations, self._dynamic.organizations),
+            teams=_first_of(static.teams, self._dynamic.teams),
+        )
         limits = {} if limits is None else limits
-        self._callers = {bytes.fromhex(k.sha256): _caller(k, redaction, limits, directory) for k in keys}
+        _allow_calls(keys, limits)
+        self._limits = {name: limits[name] for name in self._static_names if name in limits}
+        self._redaction = redaction
         self._open = open
         self._origins = frozenset(origin.encode() for origin in origins)
+        self._clock = clock
+        self._callers: dict[bytes, Caller] = {}  # by digest, once they have called
+        self._seen = self._dynamic.changes
+        self.on_dynamic_caller: Callable[[Caller], None] = _ignore
+        """Called with the caller of each dynamic key before its first call, and again after a change of the keys."""
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
-        """Raises InvalidKey when the request carries no key, or one that is not configured."""
+        """Raises InvalidKey when the request carries no key, or one that is unknown, disabled or expired;
+        KeysUnavailable when that cannot be told now."""
         key = _key(headers)
         if key:
-            found = self._callers.get(sha256(key).digest())
+            if self._seen != self._dynamic.changes:
+                self._callers, self._seen = {}, self._dynamic.changes
+            digest = sha256(key).digest()
+            found = self._callers.get(digest)
+            if found is not None and (found.until is None or self._clock() < found.until):
+                return found
+            found = self._first_call(digest)
             if found is not None:
                 return found
         if self._open:
@@ -58,7 +97,71 @@ class KeyRing:
             return OPEN
         if not key:
             raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
-        raise InvalidKey("the API key is not known to this gateway", retry=False)
+        raise self._unknown(key)
+
+    def _unknown(self, key: bytes) -> GatewayError:
+        """A key that may have been made while this process could not read keys is not refused for good."""
+        if self._expects_dynamic and self._dynamic.stale and key.startswith(_PREFIX):
+            return KeysUnavailable(
+                "the key is not among those that this gateway has read, and newer ones cannot be read now; retry",
+                retry_after_s=2,
+            )
+        return InvalidKey("the API key is not known to this gateway", retry=False)
+
+    def _first_call(self, digest: bytes) -> Caller | None:
+        """None: the key is unknown. Raises InvalidKey for one that is disabled or expired."""
+        record = self._static.get(digest)
+        dynamic = record is None
+        if record is None:
+            record = self._dynamic.by_digest.get(digest)
+        if record is None:
+            return None
+        if dynamic and record.name in self._static_names:
+            raise _refused(f"gateway.yaml has another key with the name {record.name}; make one with another name")
+        self._check_enabled(record)
+        until = _until(record, digest.hex())
+        if until is not None and self._clock() >= until:
+            ended = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
+            raise InvalidKey(f"the API key expired at {ended}; use a new one", code="key_expired", retry=False)
+        caller = self._callers[digest] = self._caller(record, until)
+        if dynamic:
+            self.on_dynamic_caller(caller)
+        return caller
+
+    def _check_enabled(self, record: KeyRecord) -> None:
+        """Raises InvalidKey. A team or organization that is not there has limits that nobody knows: it is no way in."""
+        if record.disabled:
+            raise _refused("the API key is disabled")
+        if record.team is None:
+            return
+        team = self._directory.teams.get(record.team)
+        if team is None or team.disabled:
+            raise _refused(
+                f"the team of the API key, {record.team}, {'does not exist' if team is None else 'is disabled'}"
+            )
+        if team.organization is None:
+            return
+        organization = self._directory.organizations.get(team.organization)
+        if organization is None or organization.disabled:
+            state = "does not exist" if organization is None else "is disabled"
+            raise _refused(f"the organization of the API key, {team.organization}, {state}")
+
+    def _caller(self, record: KeyRecord, until: float | None) -> Caller:
+        team = self._directory.teams.get(record.team or "")
+        return Caller(
+            record.name,
+            _models(record, team),
+            frozenset(record.allow),
+            record.sample != "never",
+            content_of(record.content, self._redaction),
+            self._limits.get(record.name),
+            id=record.id,
+            team=record.team,
+            organization=organization_of(self._directory, record),
+            tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
+            scopes=scopes_of(self._directory, record),
+            until=until,
+        )
 
     def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:
         """A request with a body that a browser sends for any page, without asking first (Fetch: CORS-safelisted)."""
@@ -93,28 +196,44 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 
-def _caller(
-    key: ApiKey, redaction: RedactionConfig | None, limits: dict[str, CallerLimit], directory: Directory | None
-) -> Caller:
-    models = None if key.models is None else frozenset(key.models)
-    content = content_of(key.content, redaction)
-    limit = limits.get(key.name)
-    if limit is None and key.concurrency is not None:
-        limit = limits[key.name] = CallerLimit()
-    if limit is not None:
-        limit.most = key.concurrency
-    caller = Caller(key.name, models, frozenset(key.allow), key.sample != "never", content, limit, id=key.name)
-    record = None if directory is None else directory.keys.get(key.name)
-    return caller if directory is None or record is None else _in_directory(caller, record, directory)
+def _ignore(_: Caller) -> None:
+    pass
 
 
-def _in_directory(caller: Caller, record: KeyRecord, directory: Directory) -> Caller:
-    """The caller with its team, organization and limits."""
-    team = directory.teams.get(record.team or "")
-    return replace(
-        caller,
-        team=record.team,
-        organization=organization_of(directory, record),
-        tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
-        scopes=scopes_of(directory, record),
-    )
+def _refused(reason: str) -> InvalidKey:
+    return InvalidKey(f"{reason}; ask the administrator of this gateway", code="key_disabled", retry=False)
+
+
+def _record(key: ApiKey) -> KeyRecord:
+    """The record of a key without a directory."""
+    return KeyRecord(
+        key.name, key.name, ((key.sha256, None),), {}, models=key.models, allow=key.allow, sample=key.sample,
+        content=key.content, disabled=key.disabled, expires=None if key.expires is None else key.expires.timestamp(),
+    )  # fmt: skip
+
+
+def _first_of(static: Mapping[str, T], dynamic: MutableMapping[str, T]) -> Mapping[str, T]:
+    return ChainMap(dict(static), dynamic)
+
+
+def _until(record: KeyRecord, digest: str) -> float | None:
+    """When the secret with this digest stops opening: the end of a rotation, or of the key."""
+    ends = [at for each, at in record.digests if each == digest and at is not None]
+    ends += [] if record.expires is None else [record.expires]
+    return min(ends, default=None)
+
+
+def _models(record: KeyRecord, team: TeamRecord | None) -> frozenset[str] | None:
+    """A key narrows what its team may use, and never widens it."""
+    sets = [frozenset(each.models) for each in (record, team) if each is not None and each.models is not None]
+    return frozenset.intersection(*sets) if sets else None
+
+
+def _allow_calls(keys: Iterable[ApiKey], limits: dict[str, CallerLimit]) -> None:
+    """Sets what the config now allows each of its keys in one process."""
+    for key in keys:
+        limit = limits.get(key.name)
+        if limit is None and key.concurrency is not None:
+            limit = limits[key.name] = CallerLimit()
+        if limit is not None:
+            limit.most = key.concurrency

@@ -85,6 +85,8 @@ class Caller:
     """Its own and its team's labels, for sums of its usage."""
     scopes: tuple[LimitScope, ...] = ()
     """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
+    until: float | None = field(default=None, compare=False)
+    """Unix time at which its key, or the secret that it sent, expires; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import re
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import accumulate
@@ -86,6 +86,21 @@ def redactors_by_caller(config: Config, before: Mapping[str, Redactor]) -> dict[
     built = {content: Redactor(content, rules) for content in set(contents.values()) if content != "full"}
     removed = {caller: redactor for caller, redactor in before.items() if caller not in contents}
     return removed | {caller: built[content] for caller, content in contents.items() if content in built}
+
+
+def redactor_by_content(config: Config) -> Callable[[Content], Redactor | None]:
+    """Finds the redactor of callers that the config does not name, by how much of their content is recorded."""
+    rules = config.redaction or RedactionConfig()
+    built: dict[Content, Redactor] = {}
+
+    def of(content: Content) -> Redactor | None:
+        if content == "full":
+            return None
+        if content not in built:
+            built[content] = Redactor(content, rules)
+        return built[content]
+
+    return of
 
 
 async def redacted(

@@ -1,0 +1,167 @@
+"""Reads changes of keys, teams and organizations from the stream server, four times a second, off the hot path.
+
+Every worker does so. What has been read stays in force while the server is unreachable, empty or behind; a process that
+starts without the server uses the snapshot in its data directory, and says how old that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Set
+from typing import Protocol
+
+from gateway.core.errors import StreamDown
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.directory.snapshot import DirectorySnapshot
+from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.stream.directory import DirectoryChanges, DirectoryHead
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 0.25
+_SAVE_S = 1.0  # between two writes of the snapshot
+_CONFIRM_S = 30.0
+_MAX_NAMED = 5
+
+
+class DirectorySource(Protocol):
+    """The part of the stream server that keeps the directory."""
+
+    async def head(self) -> DirectoryHead | None: ...
+    async def read(self, known: DirectoryHead | None, head: DirectoryHead) -> DirectoryChanges | None: ...
+
+
+class DirectoryPoller:
+    """Keeps one process's KeyDirectory up to date."""
+
+    def __init__(
+        self,
+        source: DirectorySource,
+        directory: KeyDirectory,
+        snapshot: DirectorySnapshot,
+        metrics: ProxyMetrics,
+        end_calls: Callable[[Set[str]], int],
+        pace: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """end_calls: ends the answers in flight of the keys with these names; returns their number. pace: monotonic
+        seconds, of writes to the snapshot."""
+        self._source = source
+        self._directory = directory
+        self._snapshot = snapshot
+        self._metrics = metrics
+        self._end_calls = end_calls
+        self._pace = pace
+        self._trouble = ""
+        self._saved: DirectoryHead | None = None
+        self._saved_at = self._confirmed_at = float("-inf")
+        self._unsavable = False
+
+    async def start(self) -> None:
+        """The first read; without the server's answer, the snapshot is loaded."""
+        await self.look()
+        if self._directory.head is None:
+            await self._load()
+        self.show()
+
+    async def _load(self) -> None:
+        loaded = await asyncio.to_thread(self._snapshot.load)
+        if loaded is None:
+            return
+        self._directory.apply(loaded.changes, "snapshot")
+        self._directory.confirm(loaded.age_s)
+        self._saved = loaded.changes.head
+        self._count_malformed(loaded.changes)
+        log.warning(
+            "keys are those of the snapshot %s, confirmed %.0f s ago: %d records of version %d",
+            self._snapshot.path.name, loaded.age_s, len(loaded.changes.records), loaded.changes.head.version,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.look()
+                self.show()
+                await self.save()
+            except Exception:  # the poll must survive: without it, no key could be revoked any more
+                log.exception("reading the keys failed; the last known ones stay in force")
+
+    async def look(self) -> None:
+        """Reads what has changed and puts it in force."""
+        directory = self._directory
+        try:
+            head = await self._source.head()
+            if head is None:
+                self._say("the stream server has no keys" if directory.head is not None else "")
+                return
+            if head != directory.head:
+                changes = await self._source.read(directory.head, head)
+                if changes is None:
+                    self._say(f"the stream server has older keys (version {head.version})")
+                    return
+                self._apply(changes)
+        except StreamDown as error:
+            self._say(str(error))
+            return
+        self._say("")
+        directory.source = "stream"
+        directory.confirm()
+
+    def show(self) -> None:
+        """Sets the gauges."""
+        directory, metrics = self._directory, self._metrics
+        if directory.head is None:
+            return
+        metrics.counts.set(metrics.directory_age, directory.age_s or 0.0)
+        metrics.counts.set(metrics.directory_version, directory.head.version)
+        metrics.counts.set(metrics.directory_keys, len(directory.keys))
+
+    def _apply(self, changes: DirectoryChanges) -> None:
+        known = self._directory.head
+        ended = self._end_calls(names) if (names := self._directory.apply(changes)) else 0
+        self._count_malformed(changes)
+        if ended:
+            self._metrics.counts.of(self._metrics.key_ended).n += ended
+        log.info(
+            "keys changed: version %d%s, %d records %s%s",
+            changes.head.version, "" if known is None else f" after {known.version}", len(changes.records),
+            "in all" if changes.complete else "changed", f"; {ended} answers in flight ended" if ended else "",
+        )  # fmt: skip
+
+    def _count_malformed(self, changes: DirectoryChanges) -> None:
+        found = changes.malformed
+        if not found:
+            return
+        self._metrics.counts.of(self._metrics.directory_malformed).n += len(found)
+        named = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:_MAX_NAMED])
+        log.error("%d records of keys are malformed; what they were before stays in force: %s", len(found), named)
+
+    def _say(self, trouble: str) -> None:
+        """Logs when reading begins to fail, and when it works again."""
+        if trouble and not self._trouble and self._directory.head is not None:
+            log.warning("%s; the last known keys stay in force", trouble)
+        elif self._trouble and not trouble and self._directory.head is not None:
+            log.info("keys are read from the stream server again")
+        self._trouble = trouble
+
+    async def save(self) -> None:
+        """Writes the snapshot after a change, at most once a second, and now and then notes that it is current."""
+        head, now = self._directory.head, self._pace()
+        if head is None or self._trouble:
+            return
+        if head != self._saved and now - self._saved_at >= _SAVE_S:
+            self._saved_at = self._confirmed_at = now
+            records = list(self._directory.records())
+            try:
+                await asyncio.to_thread(self._snapshot.save, head, records)
+                self._saved, self._unsavable = head, False
+            except OSError as error:
+                if not self._unsavable:
+                    log.warning("the snapshot of the keys cannot be written: %s", error)
+                self._unsavable = True
+        elif now - self._confirmed_at >= _CONFIRM_S:
+            self._confirmed_at = now
+            await asyncio.to_thread(self._snapshot.confirm, head)
