@@ -46,6 +46,19 @@ RECORDER = Row("Recorder", [
           "Entries removed by `stream.max_mb` or `max_age_h` before a consumer read them: add consumers.", steps=ALARM),
 ])  # fmt: skip
 
+KEYS = Row("Keys", [
+    Panel("Keys", [Query("max(gateway_directory_keys)", "keys")], "Keys in force that gateway.yaml does not name."),
+    Panel("Version in force", [Query("min by (instance) (gateway_directory_version)", "{{instance}}")],
+          "Of the worker that is most behind. All gateways show the same version within a second.", kind="state-timeline"),
+    Panel("Age of the keys", [Query("max by (instance) (gateway_directory_age_seconds)", "{{instance}}")],
+          "Time since the stream server confirmed that nothing is newer. Meanwhile the last known keys stay in force.", "s",
+          steps=((None, "green"), (5.0, "orange"), (300.0, "red"))),
+    Panel("Malformed records", [Query(f"sum by (instance) (rate(gateway_directory_malformed_total{RATE}))", "{{instance}}")],
+          "Records that were skipped; the log names them.", "ops", steps=ALARM),
+    Panel("Answers ended", [Query(f"sum by (instance) (rate(gateway_key_ended_total{RATE}))", "{{instance}}")],
+          "Answers in flight whose key was disabled with `end_streams`.", "ops"),
+])  # fmt: skip
+
 STREAM = Row("Stream and consumers", [
     Panel("Entries", [Query("max(gateway_eval_stream_entries)", "in the stream"), Query("max(gateway_eval_stream_waiting)", "not yet delivered"),
                       Query("max(gateway_eval_stream_pending)", "in hand")],
@@ -66,5 +79,5 @@ STREAM = Row("Stream and consumers", [
 
 FLEET = Dashboard(
     "assay-fleet", "Assay Gateway: fleet", "Workers, recorder, stream, consumers, dead letters.", [],
-    [NOW, GATEWAYS, RECORDER, STREAM],
+    [NOW, GATEWAYS, KEYS, RECORDER, STREAM],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback, metadata, scores
 
-OLDER = [f"{n:04}" for n in range(1, int(engine.head() or 0))]
+VERSIONS = Path(engine.__file__).parent / "migrations" / "versions"
+OLDER = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))[:-1]
 
 
 @pytest.fixture
