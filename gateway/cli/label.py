@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.evals.annotation.blind import LabelVerdict
     from gateway.evals.annotation.desk import Desk, DrawnItem, LabelRequest
     from gateway.evals.reader_config import StoreLocation
+    from gateway.evals.store.labels import Label
 
 verbs = typer.Typer()
 label = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -46,6 +47,7 @@ def next_(
     """Show scored answers or pairs one by one, blind, and record a verdict on each.
 
     Items are drawn with known probability, so that few labels correct the scorer's mean. Stop and resume at any time.
+    On a terminal, one key is a verdict, without Enter; `u` takes the last one back.
     """
     from gateway.evals.annotation.desk import LabelRequest, next_item, open_desk
 
@@ -53,13 +55,16 @@ def next_(
     request = LabelRequest(scorer, _who(labeller), experiment, favour, again)
     desk = open_desk(location.store, request)
     note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
-    for done in range(count):
+    given: list[Label] = []
+    total = min(count, desk.left)
+    while len(given) < count:
         drawn = next_item(location.store, desk)
         if drawn is None:
             note("nothing is left to label")
             return
-        if not _labelled(location, request, desk, drawn):
-            note(f"stopped after {done}; run the command again to continue")
+        note(f"\n{len(given) + 1} of {max(total, len(given) + 1)}")
+        if not _labelled(location, request, desk, drawn, given):
+            note(f"stopped after {len(given)}; run the command again to continue")
             return
     note(f"{count} done; `gateway judge calibrate {scorer}` evaluates them")
 
@@ -127,34 +132,70 @@ def export(
         note(f"wrote {sheet}")
 
 
-def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem) -> bool:
-    """Records one verdict. False: the labeller stopped."""
+def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem, given: list[Label]) -> bool:
+    """Shows an item, and records the verdict in `given` and in the store, or takes the last one back. False: the
+    labeller stopped."""
     from gateway.evals.annotation.blind import to_terminal
-    from gateway.evals.annotation.desk import save_labels
+    from gateway.evals.annotation.desk import save_labels, undo_label
 
     section = location.scorers.get(request.scorer)
     criterion = section.options.get("criterion") if section else None
     show(to_terminal(drawn.blind, criterion if isinstance(criterion, str) else None))
-    verdict = _verdict(desk, drawn)
+    verdict = _verdict(desk, drawn, undo=bool(given))
+    if verdict is None:
+        undo_label(location.store, desk, given.pop())
+        note("the last verdict is taken back")
+        return True
     if verdict.stop:
         return False
-    save_labels(location.store, [desk.label(drawn, verdict)])
+    label = desk.label(drawn, verdict)
+    save_labels(location.store, [label])
+    given.append(label)
     return True
 
 
-def _verdict(desk: Desk, drawn: DrawnItem) -> LabelVerdict:
-    """Prompts until the input is a verdict. The end of the input stops."""
+def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None:
+    """Prompts until the input is a verdict. The end of the input stops. undo: there is a verdict to take back. None:
+    take it back."""
     from gateway.evals.annotation.blind import HELP, LabelVerdict, parse_verdict
 
+    help_text = HELP[desk.scorer.subject] + (" · u undo" if undo else "")
     while True:
         try:
-            text = typer.prompt(f"\n{HELP[desk.scorer.subject]}\n", prompt_suffix="> ", err=True)
+            text = _typed(help_text, _KEYS[desk.scorer.subject])
         except typer.Abort:
             return LabelVerdict(None, stop=True)
+        if text.strip().lower() in _UNDO:
+            if undo:
+                return None
+            note("there is no verdict of this run to take back")
+            continue
         try:
             return parse_verdict(text, desk.scorer.subject, swapped=drawn.blind.swapped)
         except ValueError as error:
             note(str(error))
+
+
+_KEYS = {"exchange": "gbsqu", "pair": "12tsqu"}
+_UNDO = ("u", "undo")
+
+
+def _typed(help_text: str, keys: str) -> str:
+    """What the labeller typed: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
+    import sys
+
+    if not sys.stdin.isatty():
+        return str(typer.prompt(f"\n{help_text}\n", prompt_suffix="> ", err=True))
+    note(f"\n{help_text}; Enter: a line, for a number or a comment")
+    typer.echo("> ", nl=False, err=True)
+    try:
+        key = typer.getchar()
+    except (KeyboardInterrupt, EOFError):
+        raise typer.Abort() from None
+    if key.lower() in keys and key:
+        note(key)
+        return key
+    return str(typer.prompt("line", prompt_suffix=": ", default="", show_default=False, err=True))
 
 
 def _who(labeller: str) -> str:

@@ -14,7 +14,7 @@ from gateway.core.conversation import turns
 from gateway.core.randomization import draw
 from gateway.core.sanitize import plain
 from gateway.evals.store.labels import Subject
-from gateway.evals.store.query import Found
+from gateway.evals.store.query import Found, right_answer
 
 NO_TEXT = "(no text)"
 HELP: dict[Subject, str] = {
@@ -37,6 +37,8 @@ class BlindItem:
     """One, or a pair's two in the order in which they are shown."""
     swapped: bool = False
     """The pair's second answer is shown first."""
+    reference: str = ""
+    """The right answer; "": none is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,17 @@ class LabelVerdict:
 
 
 def of_exchange(exchange: Found) -> BlindItem:
-    return BlindItem(exchange["id"], tuple(turns(exchange["request"])), (answer_text(exchange),))
+    return BlindItem(
+        exchange["id"], tuple(turns(exchange["request"])), (answer_text(exchange),), False, right_answer(exchange) or ""
+    )
 
 
 def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
     """The pair of a served exchange and the one that has its second answer, whose id is the pair's."""
     swapped = shown_swapped(scorer, other["id"])
     answers = (answer_text(served), answer_text(other))
-    return BlindItem(other["id"], tuple(turns(served["request"])), answers[::-1] if swapped else answers, swapped)
+    shown = answers[::-1] if swapped else answers
+    return BlindItem(other["id"], tuple(turns(served["request"])), shown, swapped, right_answer(served) or "")
 
 
 def shown_swapped(scorer: str, pair_id: str) -> bool:
@@ -88,6 +93,9 @@ def _lines(item: BlindItem, criterion: str | None) -> Iterator[RenderableType]:
     for number, text in enumerate(item.answers, 1):
         yield Text("\nanswer" if len(item.answers) == 1 else f"\nanswer {number}", "bold green")
         yield Text(plain(text))
+    if item.reference:
+        yield Text("\nright answer", "bold magenta")
+        yield Text(plain(item.reference))
     if criterion:
         yield Text(f"\ncriterion: {plain(criterion)}", "bold")
 

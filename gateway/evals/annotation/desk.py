@@ -17,6 +17,7 @@ from gateway.evals.store import engine
 from gateway.evals.store.labels import (
     Label,
     ScorerVersion,
+    delete_label,
     labels_of,
     newest_labels,
     scored_items,
@@ -111,6 +112,12 @@ class Desk:
         self._mark_seen(label)
         return label
 
+    def withdraw(self, label: Label) -> None:
+        """Takes a label back that this desk has given: its item is open again, and is drawn next."""
+        self._labelled_here.discard(label.subject_id)
+        if not self.request.again:
+            self._designs.pop(label.subject_id, None)
+
     def imported(self, rows: Sequence[SheetRow], share: float | None) -> list[Label]:
         """The labels of a sheet. share: its rows are a simple random sample of this share of everything judged; None:
         they were drawn in order, up to the first gap."""
@@ -200,6 +207,17 @@ def save_labels(url: str, labels: Sequence[Label]) -> None:
             store_labels(connection, labels)
     finally:
         opened.dispose()
+
+
+def undo_label(url: str, desk: Desk, label: Label) -> None:
+    """Deletes a label that this desk has given."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            delete_label(connection, label)
+    finally:
+        opened.dispose()
+    desk.withdraw(label)
 
 
 def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> list[Label]:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import CannotRun
+from gateway.core.request_format import stated_reference
 from gateway.evals.replay.datasets import DatasetItem, item_of
 from gateway.evals.store.query import reading
 from gateway.evals.store.replays import LoggedCall, LogSelection, logged
@@ -61,8 +62,16 @@ def _row(each: LoggedCall, left_out: Counter[str]) -> bytes | None:
 
 def _item(each: LoggedCall) -> DatasetItem:
     """Raises ValueError."""
-    row: dict[str, Any] = {"api": each.api, "request": orjson.loads(each.request)}
-    return item_of({**row, "cluster": each.cluster, "reference": each.correction}, 1).item
+    request = orjson.loads(each.request)
+    row: dict[str, Any] = {"api": each.api, "request": request, "cluster": each.cluster}
+    return item_of({**row, "reference": _right_answer(each, request)}, 1).item
+
+
+def _right_answer(each: LoggedCall, request: Any) -> str | None:
+    """A person's correction; else the reference that came with the call."""
+    if each.correction is not None:
+        return each.correction
+    return each.reference or (stated_reference(request) if isinstance(request, dict) else None)
 
 
 def _why(left_out: Counter[str]) -> str:

@@ -16,7 +16,7 @@ from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.evals.store.engine import StoreUnavailable
-from gateway.evals.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading
+from gateway.evals.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
 from gateway.evals.store.where import parse
 
 _POLL_S = 0.1
@@ -123,6 +123,10 @@ def _answer(e: Found) -> Iterator[RenderableType]:
     yield _safe(e["text"] or "(no text)")
     for call in e["tool_calls"]:
         yield _safe(f"calls {call['name']}({call['arguments']})")
+    right = right_answer(e)
+    if right:
+        yield _safe("\nright answer", "bold magenta")
+        yield _safe(right)
 
 
 def _record(e: Found) -> Iterator[RenderableType]:
@@ -137,8 +141,15 @@ def _record(e: Found) -> Iterator[RenderableType]:
         yield Text()
         yield _scores(e["scores"])
     for f in e["feedback"]:
-        value = f["label"] if f["value"] is None else f["value"]
-        yield _safe(f"feedback {f['name']}: {value} {f['comment'] or ''}")
+        yield _safe(_feedback(f))
+
+
+def _feedback(f: Found) -> str:
+    value = f["label"] if f["value"] is None else f["value"]
+    given = [str(value)] if value is not None else []
+    given += [f["comment"]] if f["comment"] else []
+    given += [f"correction: {f['correction']}"] if f["correction"] else []
+    return f"feedback {f['name']}: {' '.join(given)}"
 
 
 def _scores(scores: list[Found]) -> Table:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    delete,
     func,
     literal,
     or_,
@@ -128,6 +129,10 @@ def save_labels(connection: Connection, given: Sequence[Label]) -> None:
         statement = insert(connection.dialect, labels)
         later = {name: statement.excluded[name] for name in rows[0] if name != "label_id"}
         connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later), rows)
+
+
+def delete_label(connection: Connection, given: Label) -> None:
+    connection.execute(delete(labels).where(labels.c.label_id == given.id))
 
 
 def labels_of(connection: Connection, scorer: str) -> list[Label]:

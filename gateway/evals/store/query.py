@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     Boolean,
     ColumnElement,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.request_format import stated_reference
 from gateway.evals.store import engine
 from gateway.evals.store.tables import exchanges, feedback, scores
 from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
@@ -83,6 +85,17 @@ def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
         "feedback": [_plain(each) for each in connection.execute(given).mappings()],
         "shadows": list(connection.execute(shadows).scalars()),
     }
+
+
+def right_answer(found: Found) -> str | None:
+    """The reference that came with the request: in its header, or in its metadata."""
+    if found["reference"]:
+        return str(found["reference"])
+    try:
+        request = orjson.loads(bytes(found["request"]))
+    except orjson.JSONDecodeError:
+        return None
+    return stated_reference(request) if isinstance(request, dict) else None
 
 
 def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnElement[bool]]:

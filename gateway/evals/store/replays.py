@@ -115,6 +115,8 @@ class LoggedCall:
     """Calls of one cluster depend on each other; None: it depends on no other."""
     correction: str | None
     """The answer that its caller would have preferred, from feedback."""
+    reference: str | None = None
+    """The right answer, from a header of the call."""
 
 
 class ReplayStore(Store):
@@ -250,7 +252,7 @@ def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     f = feedback.c
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
-        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery())
+        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference)
         .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
         .order_by(e.received.desc(), e.id.desc())
         .limit(wanted.limit)

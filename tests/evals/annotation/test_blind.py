@@ -22,7 +22,7 @@ REQUEST = b'{"messages": [{"role": "system", "content": "S"}, {"role": "user", "
 
 def found(id="e1", text="Because.", **fields):
     plain = {"id": id, "request": REQUEST, "text": text, "refusal": "", "tool_calls": "[]", "model": "gpt-x",
-             "upstream": "openai", "arm": "candidate"}  # fmt: skip
+             "upstream": "openai", "arm": "candidate", "reference": None}  # fmt: skip
     return {**plain, **fields}
 
 
@@ -37,6 +37,18 @@ def test_only_question_answer_and_criterion_are_shown():
     text = shown(of_exchange(found()), "It explains.")
     assert [w for w in ("Why?", "Because.", "criterion: It explains.") if w not in text] == []
     assert [w for w in ("gpt-x", "openai", "candidate", "e1") if w in text] == []
+
+
+def test_the_right_answer_is_shown_where_one_came_with_the_request():
+    stated = b'{"messages": [], "metadata": {"reference": "in metadata"}}'
+    for item, right in (
+        (of_exchange(found(reference="Because of it.")), "Because of it."),
+        (of_pair("s", found("a", reference="the served one's"), found("b", reference="other")), "the served one's"),
+        (of_exchange(found(request=stated)), "in metadata"),
+    ):
+        assert "right answer" in shown(item)
+        assert right in shown(item)
+    assert "right answer" not in shown(of_exchange(found()))
 
 
 def test_the_id_of_a_pair_decides_the_order_of_its_answers():

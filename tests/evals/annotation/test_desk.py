@@ -6,6 +6,13 @@ import asyncio
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, update
@@ -25,6 +32,7 @@ from gateway.evals.annotation.desk import (
     newest_version,
     open_desk,
     save_labels,
+    undo_label,
 )
 from gateway.evals.annotation.sampling import EVERYTHING
 from gateway.evals.annotation.sheets import SheetRow
@@ -266,6 +274,77 @@ def test_verdicts_are_taken_until_the_labeller_stops(cli):
         ("1.0", "", "ada"), ("0.0", "it is short", "ada"), ("", "", "ada"),
     }  # fmt: skip
     assert "7 of them open for ada" in cli("next", "--scorer", "stated", "--as", "ada", input="").stderr
+
+
+def test_the_position_is_shown_and_the_last_verdict_can_be_taken_back(cli):
+    result = cli("next", "--scorer", "stated", "--as", "ada", "--count", "3", input="u\ng\nb\nu\nu\nb no\ng\ng\n")
+    assert result.exit_code == 0
+    positions = [line for line in result.stderr.splitlines() if " of 3" in line and "open" not in line]
+    assert positions == ["1 of 3", "2 of 3", "3 of 3", "2 of 3", "1 of 3", "2 of 3", "3 of 3"]
+    assert result.stderr.count("the last verdict is taken back") == 2
+    assert "there is no verdict of this run to take back" in result.stderr
+    assert "3 done" in result.stderr
+    rows = list(csv.DictReader(io.StringIO(cli("export").stdout)))
+    assert sorted((r["value"], r["comment"]) for r in rows) == [("0.0", "no"), ("1.0", ""), ("1.0", "")]
+    assert "7 of them open for ada" in cli("next", "--scorer", "stated", "--as", "ada", input="").stderr
+
+
+def test_a_label_that_is_taken_back_leaves_the_draw_as_it_was(url, label):
+    label(1, "bob")
+    with reading(url) as connection:
+        desk = Desk(connection, LabelRequest("stated", "ada"), clock=lambda: 5.0)
+        drawn = desk.next(connection)
+        given = desk.label(drawn, GOOD)
+        save_labels(url, [given])
+        undo_label(url, desk, given)
+        again = desk.next(connection)
+    assert (again, desk.left) == (drawn, 11)
+    with reading(url) as connection:
+        assert [x.labeller for x in labels_of(connection, "stated")] == ["bob"]
+
+
+LINE = b"line:"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([b"g", b"u", b"\r", b"b it is short\n", b"x", b"0.5 so so\n"], [("0.0", "it is short"), ("0.5", "so so")]),
+        ([b"g", b"\x03"], [("1.0", "")]),
+    ],
+)
+def test_on_a_terminal_a_key_needs_no_enter(cli, typed, expected):
+    """A key that is no verdict asks for a line."""
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "gateway", "label", "next", "--scorer", "stated", "--as", "ada", "--count", "2"]
+    command += ["--data", str(Path("kept").resolve())]
+    with subprocess.Popen(command, stdin=child, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        os.close(child)
+        for each in typed:
+            _read_to(process.stderr, LINE if each.endswith(b"\n") else b"> ")
+            _until_lines_are(each.endswith(b"\n"), parent)
+            os.write(parent, each)
+        process.stderr.read()
+        assert process.wait(60) == 0
+    os.close(parent)
+    rows = list(csv.DictReader(io.StringIO(cli("export").stdout)))
+    assert sorted((r["value"], r["comment"]) for r in rows) == expected
+
+
+def _until_lines_are(wanted, terminal) -> None:
+    """Waits until the terminal collects lines, or no longer does: what is typed before is lost."""
+    ends = time.monotonic() + 60
+    while bool(termios.tcgetattr(terminal)[3] & termios.ICANON) != wanted:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def _read_to(file, end: bytes) -> None:
+    read = b""
+    while not read.endswith(end):
+        byte = file.read(1)
+        assert byte, read
+        read += byte
 
 
 def test_no_escape_sequence_reaches_the_terminal_or_a_sheet(cli):

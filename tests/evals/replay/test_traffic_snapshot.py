@@ -36,15 +36,20 @@ def logged(exchange, tmp_path: Path) -> str:
         exchange(received=2.0, request=asking("second")),
         exchange(received=3.0, request=asking(image)),
         exchange(received=4.0, request=b"{}"),
-        exchange(received=5.0, request=asking("other"), alias="other"),
+        exchange(received=5.0, request=asking("other"), alias="other", reference="its reference"),
+        exchange(received=6.0, request=asking("more"), alias="other", reference="its reference"),
+        exchange(received=7.0, request=asking("last", metadata={"reference": "in metadata"}), alias="other"),
     ]
-    correction = Feedback(calls[1].id, "f", "web", 9.0, "answer", correction="the right one")
+    corrections = [
+        Feedback(calls[1].id, "f", "web", 9.0, "answer", correction="the right one"),
+        Feedback(calls[5].id, "g", "web", 9.0, "answer", correction="a person's"),
+    ]
     url = f"sqlite:///{tmp_path / 'log.db'}"
 
     async def write() -> None:
         async with Store(url) as store:
             await store.write(
-                ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], [correction])
+                ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], corrections)
             )
 
     asyncio.run(write())
@@ -63,6 +68,14 @@ def test_a_snapshot_has_the_calls_that_can_be_replayed(logged: str, tmp_path: Pa
     assert first.request == {"messages": [{"role": "user", "content": "first"}], "temperature": 0}
     assert (first.cluster, first.reference) == ("talk", None)
     assert (second.example(), second.reference) == ("second", "the right one")
+
+
+def test_the_reference_of_a_call_is_that_of_its_row(logged: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    freeze(logged, LogSelection("other", None, 100), path)
+    assert [(item.example(), item.reference) for item in scan(path).items()] == [
+        ("other", "its reference"), ("more", "a person's"), ("last", "in metadata"),
+    ]  # fmt: skip
 
 
 def test_an_existing_file_is_not_overwritten(logged: str, tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ async def test_the_list_has_the_newest_first_with_scores(room, exchange, command
     assert command("--limit", "1").output.count("local/small") == 1
 
 
+async def test_the_right_answer_and_a_correction_are_shown(room, exchange, command):
+    one = exchange("0.5", reference="the right one")
+    await stored(room, one, Feedback(one.id, "f", "web", 1.0, "fix", correction="a better one", comment="wrong"))
+    lines = command("--id", one.id).output.splitlines()
+    assert lines[lines.index("right answer") + 1] == "the right one"
+    assert "feedback fix: wrong correction: a better one" in lines
+
+
 async def test_one_exchange_is_shown_completely(room, exchange, command):
     attempts = (Attempt(Target("big", "m"), 503, "HTTP 503", 0.1), Attempt(Target("local", "small"), 200, None, 0.4))
     answer = {

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 from gateway.core.conversation import turns
-from gateway.evals.store.query import Found
+from gateway.evals.store.query import Found, right_answer
 
 PLAIN = (
     "id", "received", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment", "arm", "messages",
-    "tools", "response", "reasoning", "tool_calls", "correction", "finish_reason", "outcome", "status", "error",
-    "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "stratum", "pi",
+    "tools", "response", "reasoning", "tool_calls", "correction", "reference", "finish_reason", "outcome", "status",
+    "error", "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "stratum", "pi",
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
 _INLINE = b";base64,sha256="  # the placeholder of an image or a sound that is not stored
@@ -52,6 +52,7 @@ def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
         "messages": [{"role": role, "content": text} for role, text in turns(bytes(found["request"]))],
         "tools": orjson.dumps(body["tools"]).decode() if body.get("tools") else None,
         "response": found["text"],
+        "reference": right_answer(found),
         "scores": [{name: s[name] for name in _OF_SCORE} for s in found["scores"]],
         **{column: values.get(scorer) for scorer, column in named.items()},
     }
@@ -80,12 +81,14 @@ def conversation(found: Found) -> dict[str, Any]:
 def evaluated(found: Found) -> dict[str, Any]:
     """{"item": …, "sample": …}: a line of a data source for OpenAI's evals, with the answer as the sample.
 
-    `ideal` is a person's correction. Raises NotExportable.
+    `ideal` is a person's correction, else the reference of the request. Raises NotExportable.
     """
     asked, tools = question(found)
     _check_complete(found)
+    ideal = right_answer(found) if found["correction"] is None else found["correction"]
     item = {
-        "id": found["id"], "input": asked, "ideal": found["correction"], "alias": found["alias"], "pi": found["pi"],
+        "id": found["id"], "input": asked, "ideal": ideal,
+        "alias": found["alias"], "pi": found["pi"],
         "scores": {s["scorer"]: s["value"] for s in found["scores"]}, **({"tools": tools} if tools else {}),
     }  # fmt: skip
     sample = {

@@ -70,6 +70,14 @@ def test_a_correction_replaces_the_answer(found):
     assert evaluated(found(correction="2"))["item"]["ideal"] == "2"
 
 
+def test_the_reference_is_a_column_and_the_ideal(found):
+    assert row(found(reference="2"), {})["reference"] == "2"
+    assert evaluated(found(reference="2"))["item"]["ideal"] == "2"
+    assert evaluated(found(reference="2", correction="two"))["item"]["ideal"] == "two"
+    in_metadata = found({"messages": USER, "metadata": {"reference": "hello"}})
+    assert (row(in_metadata, {})["reference"], evaluated(in_metadata)["item"]["ideal"]) == ("hello", "hello")
+
+
 def test_an_item_of_an_eval_has_the_answer_as_its_sample(found):
     result = evaluated(found())
     assert result["item"]["input"][0] == {"role": "system", "content": "Be kind."}
