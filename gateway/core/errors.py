@@ -8,6 +8,7 @@ GatewayError                 has a status: it may be the answer to a client
 │   └── ModelNotFound   404  model_not_found
 ├── WrongMethod         405  carries allow
 ├── TooLarge            413
+├── UnsupportedEncoding 415
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
@@ -135,6 +136,12 @@ class TooLarge(GatewayError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class UnsupportedEncoding(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
 
 
 class NotImplementedHere(GatewayError):

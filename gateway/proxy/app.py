@@ -354,10 +354,22 @@ def unknown_path(path: str, method: str) -> GatewayError:
     meant = resolved(path.encode()).lower()
     if meant in ROUTES and meant != path.encode():
         return NotFound(f"{path[:200]} does not exist here; did you mean {meant.decode()}?", retry=False)
-    if path.startswith("/v1/realtime"):
-        return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
     if path.encode() in ENDPOINTS or path == "/models":
         return NotFound(f"{path} is served as /v1{path}: the client's base_url must end in /v1", retry=False)
     if path.startswith("/v1/v1/"):
         return NotFound(f"{path} has /v1 twice: the client adds it itself, so its base_url must not", retry=False)
+    if meant == b"/v1/realtime":
+        return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+    for beginning, hint in _OTHER_APIS.items():
+        if meant.startswith(beginning):
+            return NotFound(f"{path[:200]} does not exist here: {hint}", retry=False)
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
+
+
+_OTHER_APIS = {
+    b"/openai/": "Azure's paths are not served; use OpenAI's client with this gateway's base_url, which ends in /v1",
+    b"/api/": "Ollama's own API is not served; use an OpenAI client with a base_url that ends in /v1",
+    b"/v1beta/": "Gemini's own API is not served; use an OpenAI client with a base_url that ends in /v1",
+    b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",
+}
+"""What clients of other APIs ask for, by the beginning of the path, in lower case."""

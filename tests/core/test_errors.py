@@ -20,6 +20,7 @@ ANSWERS = [
     (errors.ModelNotFound, 404, "invalid_request_error", "model_not_found"),
     (errors.WrongMethod, 405, "invalid_request_error", "method_not_allowed"),
     (errors.TooLarge, 413, "invalid_request_error", "request_too_large"),
+    (errors.UnsupportedEncoding, 415, "invalid_request_error", "unsupported_content_encoding"),
     (errors.NotImplementedHere, 501, "invalid_request_error", "not_implemented"),
     (errors.UpstreamFailed, 502, "upstream_error", "upstream_failed"),
     (errors.KeyBusy, 429, "rate_limit_error", "rate_limit_exceeded"),

@@ -38,6 +38,8 @@ APIS = [
     Api("/chat/completions", {"messages": MESSAGES}, usage=True, recorded=True),
     Api("/completions", {"prompt": "Once"}, usage=True, recorded=True),
     Api("/responses", {"input": "hi there"}, usage=True, recorded=True),
+    Api("/responses/compact", {"input": "hi there"}, known=False),
+    Api("/responses/input_tokens", {"input": "hi there"}, known=False),
     Api("/messages", {"messages": MESSAGES, "max_tokens": 9}, usage=True, recorded=True, asked="/chat/completions"),
     Api("/embeddings", {"input": ["one", "two"]}, usage=True),
     Api("/moderations", {"input": "hi"}),
@@ -487,3 +489,15 @@ async def test_only_a_cheap_comparison_makes_a_suggestion(
     reply = await gateway.chat(model=name)
     assert reply.status_code == 404
     assert ("did you mean" in reply.json()["error"]["message"]) == (aliases == 1 and len(name) < 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/embeddings", {"messages": MESSAGES}), ("/completions", {"prompt_embeds": "gAJj"})],
+    ids=["chat embeddings", "prompt embeddings"],
+)
+async def test_vllms_own_forms_pass(gateway: Any, upstream: FakeUpstream, path: str, body: dict[str, Any]) -> None:
+    await gateway.client.post(path, json={"model": "chat", **body})
+    assert upstream.calls[0].json == {"model": "model-u0", **body}
+    neither = await gateway.client.post(path, json={"model": "chat"})
+    assert neither.json()["error"]["code"] == "missing_required_parameter"

@@ -50,14 +50,21 @@ class Anthropic:
         headers = [h for h in call.headers if not h[0].startswith(b"openai-")]
         return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
 
-    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
+    def raw(
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+    ) -> UpstreamRequest:
         out = [h for h in headers if h[0] not in self._fixed_names] + self._fixed
         named = {name for name, _ in out}
         if b"anthropic-version" not in named:
             out.append(_VERSION)
         if b"content-type" not in named and body:
             out.append((b"content-type", b"application/json"))
-        return UpstreamRequest(method, self.origin, self._prefix + path, out, body)
+        return UpstreamRequest(method, self.origin, self._prefix + path, out, body, length)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return MessagesReader() if call.api in _NATIVE_APIS else ToChatReader(call, keep_text=keep_text)

@@ -53,8 +53,15 @@ class OpenAI:
         root = call.path.partition(b"?")[0] in AT_ROOT
         return (self._root if root else self.prefix) + call.path
 
-    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        return UpstreamRequest(method, self.origin, self.below(path), self._with_fixed(headers), body)
+    def raw(
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+    ) -> UpstreamRequest:
+        return UpstreamRequest(method, self.origin, self.below(path), self._with_fixed(headers), body, length)
 
     def below(self, path: bytes) -> bytes:
         """The path on the wire for `path` below the base URL."""

@@ -45,8 +45,15 @@ class DualDialect:
     def broken(self, call: Call, error: GatewayError) -> bytes:
         return self._for(call).broken(call, error)
 
-    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        return self._native.raw(method, path, headers, body)
+    def raw(
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+    ) -> UpstreamRequest:
+        return self._native.raw(method, path, headers, body, length)
 
 
 _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {

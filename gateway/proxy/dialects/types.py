@@ -109,6 +109,15 @@ class Dialect(Protocol):
         because the client may have half an event, which would absorb the error."""
         ...
 
-    def raw(self, method: bytes, path: bytes, headers: Headers, body: bytes | AsyncIterable[bytes]) -> UpstreamRequest:
-        """A request that is forwarded as it is, below this upstream's base path and with its credentials."""
+    def raw(
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
+    ) -> UpstreamRequest:
+        """A request that is forwarded as it is, below this upstream's base path and with its credentials.
+
+        length: of a body that arrives in pieces, in bytes; None: it is not known, and the body is sent chunked."""
         ...

@@ -7,6 +7,7 @@ import gzip
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config.environment import shared_metrics
-from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound
+from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound, NotImplementedHere
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.worker_metrics import WorkerMetrics
@@ -32,6 +33,9 @@ from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.request.auth import PAGE, caller_of, matches
 from gateway.proxy.request.paths import resolved, segments
 from gateway.proxy.types import ClientGone
+
+_ANTHROPIC = "anthropic-version"
+"""A header that every client of Anthropic's API sends."""
 
 Page = Callable[[Request], Awaitable[Response]]
 OWNER = "assay-gateway"
@@ -100,7 +104,7 @@ class OperationalPages:
                 response = await page(request)
             except GatewayError as error:
                 _note_refused(self._gateway(), request.scope, error)
-                response = error_response(error)
+                response = error_response(error, anthropic=_ANTHROPIC in request.headers)
             response.headers["x-request-id"] = request_id
             return response
 
@@ -109,18 +113,27 @@ class OperationalPages:
     async def models(self, request: Request) -> Response:
         gateway = self._gateway()
         caller = caller_of(gateway.keys, request.scope)
-        data = [self._model(alias) for alias in gateway.router.aliases(caller)]
-        return json_response({"object": "list", "data": data})
+        aliases = gateway.router.aliases(caller)
+        if _ANTHROPIC in request.headers:
+            data = [self._anthropic_model(alias) for alias in aliases]
+            ends = {"first_id": aliases[0], "last_id": aliases[-1]} if aliases else {"first_id": None, "last_id": None}
+            return json_response({"data": data, "has_more": False, **ends})
+        return json_response({"object": "list", "data": [self._model(alias) for alias in aliases]})
 
     async def model(self, request: Request) -> Response:
         gateway = self._gateway()
         caller = caller_of(gateway.keys, request.scope)
         alias = request.path_params["name"]
         gateway.router.check(alias, caller)
-        return json_response(self._model(alias))
+        shape = self._anthropic_model if _ANTHROPIC in request.headers else self._model
+        return json_response(shape(alias))
 
     def _model(self, alias: str) -> dict[str, Any]:
         return {"id": alias, "object": "model", "created": self._started, "owned_by": OWNER}
+
+    def _anthropic_model(self, alias: str) -> dict[str, Any]:
+        created = datetime.fromtimestamp(self._started, UTC).isoformat()
+        return {"type": "model", "id": alias, "display_name": alias, "created_at": created, "lifecycle": "active"}
 
     async def health(self, request: Request) -> Response:
         """This process runs. Does not depend on upstreams: a load balancer must not restart the gateway for them."""
@@ -173,7 +186,7 @@ class OperationalPages:
 def is_reserved(raw: bytes) -> bool:
     """Whether a server could read this path as one that is never forwarded: `keys[].models` limits the endpoints."""
     meant = resolved(raw).lower()
-    return meant.startswith((b"/v1/realtime", b"/v1/v1/")) or (meant in ROUTES and meant != raw)
+    return meant == b"/v1/realtime" or meant.startswith(b"/v1/v1/") or (meant in ROUTES and meant != raw)
 
 
 _PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"})
@@ -205,6 +218,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         upstream = now.config.passthrough
         path = scope["path"]
         raw: bytes = scope.get("raw_path") or path.encode()
+        if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
+            raise NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
         leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
         if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
@@ -224,6 +239,8 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
     """Serves a stored response from the upstream that made it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].encode() in ROUTES:  # /v1/responses/compact, which has the form of an id
+            raise unknown_path(scope["path"], scope["method"])
         now = gateway()
         caller = caller_of(now.keys, scope)
         scope[CONTEXT].key = caller.name
@@ -295,7 +312,7 @@ class _Asgi:
             _note_refused(self._gateway(), scope, error)
             if call.started:
                 return  # too late for a status: the connection closes before the response's end
-            response = error_response(error)
+            response = error_response(error, anthropic=any(n == _ANTHROPIC.encode() for n, _ in scope["headers"]))
             response.headers["x-request-id"] = new_id()
             await response(scope, receive, send)
         except ClientGone:
@@ -313,6 +330,7 @@ def json_response(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-def error_response(error: GatewayError) -> Response:
+def error_response(error: GatewayError, *, anthropic: bool = False) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return Response(error.body(), error.status, headers, media_type="application/json")
+    body = error.anthropic_body() if anthropic else error.body()
+    return Response(body, error.status, headers, media_type="application/json")

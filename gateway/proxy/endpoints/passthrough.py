@@ -16,7 +16,7 @@ from gateway.proxy.app import Gateway, absorb_cancellation, stopping
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
-from gateway.proxy.request.headers import for_client, for_upstream
+from gateway.proxy.request.headers import for_passthrough, from_passthrough
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Receive, Send
@@ -65,7 +65,8 @@ async def _open_reply(
     try:
         async with asyncio.timeout(silence_s) as deadline:
             body = _body(receive, deadline, silence_s) if _has_body(scope) else b""
-            request = upstream.dialect.raw(scope["method"].encode(), path, for_upstream(scope["headers"], None), body)
+            headers = for_passthrough(scope["headers"])
+            request = upstream.dialect.raw(scope["method"].encode(), path, headers, body, _length(scope))
             reply = await upstream.transport.send(request, _CONNECT_S)
     except TimeoutError as error:
         raise UpstreamTimedOut(f"{upstream.name} did not answer within {silence_s:g} s", retry=False) from error
@@ -82,7 +83,7 @@ async def _send_on(
 ) -> None:
     """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
     try:
-        head = [*for_client(reply.headers), (b"x-request-id", new_id().encode())]
+        head = [*from_passthrough(reply.headers, upstream.config.url), (b"x-request-id", new_id().encode())]
         head.append((b"x-gateway-upstream", upstream.name.encode()))
         if replacer is None:
             head += [(n, v) for n, v in reply.headers if n == b"content-length"]
@@ -153,6 +154,11 @@ class PassthroughCall:
 
 def _has_body(scope: dict[str, Any]) -> bool:
     return any(n in (b"content-length", b"transfer-encoding") for n, _ in scope["headers"])
+
+
+def _length(scope: dict[str, Any]) -> int | None:
+    """Of the request's body, in bytes; the server has validated it. None: it is not known, or there is no body."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
 
 
 async def _body(receive: Receive, deadline: asyncio.Timeout, silence_s: float) -> AsyncIterator[bytes]:

@@ -26,7 +26,7 @@ _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
 _UNFINISHED: frozenset[Outcome] = frozenset({"client_gone", "cut", "timeout"})
 _BROKEN_OFF = frozenset({"client gone", "gateway stopped"})
 _TEXT = frozenset({"chat", "completions", "responses", "messages"})
-_FREE = frozenset({"count_tokens", "tokenize", "detokenize"})  # they run no model
+_FREE = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
 
 
 @dataclass(slots=True)  # never assigned to; one for each call

@@ -16,6 +16,8 @@ Api = Literal[
     "completions",
     "embeddings",
     "responses",
+    "compact",
+    "input_tokens",
     "messages",
     "count_tokens",
     "moderations",

@@ -42,6 +42,8 @@ class Endpoint:
     """Reads the request body."""
     required: tuple[str, ...] = ()
     """Required members. Checked here because some servers answer without them instead of refusing."""
+    instead: tuple[str, ...] = ()
+    """Members of which one may take the place of the required ones: vLLM's own forms."""
     json_answer: bool = True
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
     stateful: bool = False
@@ -52,9 +54,11 @@ class Endpoint:
 
 ENDPOINTS: dict[bytes, Endpoint] = {
     b"/chat/completions": Endpoint("chat", "chat", True, required=("messages",)),
-    b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",)),
-    b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",)),
+    b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",), instead=("prompt_embeds",)),
+    b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",), instead=("messages",)),
     b"/responses": Endpoint("responses", "chat", True, stateful=True),
+    b"/responses/compact": Endpoint("compact", "compact", stateful=True),
+    b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True),
     b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True),
     b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), anthropic=True),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),

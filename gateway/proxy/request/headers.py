@@ -51,6 +51,30 @@ def for_client(headers: Headers) -> Headers:
     return out
 
 
+_CONDITIONS = frozenset(
+    {b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"}
+)
+_ENTITY = frozenset(
+    {b"etag", b"last-modified", b"accept-ranges", b"content-range", b"content-encoding", b"cache-control", b"location"}
+)
+
+
+def for_passthrough(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges."""
+    headers = list(headers)
+    return [*for_upstream(headers, None), *(h for h in headers if h[0] in _CONDITIONS)]
+
+
+def from_passthrough(headers: Headers, base_url: str) -> Headers:
+    """The headers a client may see of the answer: also those that describe the content, and where it is.
+
+    A location below base_url, the upstream's, becomes the gateway's own path.
+    """
+    base = base_url.encode()
+    described = [(n, b"/v1" + v[len(base) :] if v.startswith(base + b"/") else v) for n, v in headers if n in _ENTITY]
+    return [*for_client(headers), *described]
+
+
 def sane_id(value: bytes | None) -> str | None:
     """A client's own id, if it is 1 to 128 characters of printable ASCII; otherwise None."""
     if value is None or not 0 < len(value) <= 128:

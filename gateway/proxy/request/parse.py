@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
@@ -41,7 +41,11 @@ def read_call(
         fields: dict[str, Any] = {}
         alias, stream = upload.alias, upload.stream
     else:
-        fields = read_fields(body)
+        try:
+            fields = read_fields(body)
+        except BadRequest:
+            _check_encoding(request.fields)
+            raise
         if not _UNAMBIGUOUS.issuperset(fields):
             _check_names(fields)
         _check(fields, endpoint)
@@ -61,6 +65,15 @@ def read_call(
         new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
         forwarded, client_id, conversation, _reference(headers), user, upload,
     )  # fmt: skip
+
+
+def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Raises UnsupportedEncoding if the body is compressed."""
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.strip().lower() != "identity":
+        raise UnsupportedEncoding(
+            f"the request body is encoded ({encoding[:50]}); send it without content-encoding", retry=False
+        )
 
 
 def _of_caller(idempotency_key: bytes, caller: Caller) -> bytes:
@@ -151,7 +164,7 @@ def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
     for name in endpoint.required:
-        if fields.get(name) is None:
+        if fields.get(name) is None and all(fields.get(other) is None for other in endpoint.instead):
             raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
     messages = fields.get("messages")
     if "messages" in endpoint.required and messages is not ...:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -144,7 +145,9 @@ WORDS = [
     ("/models", "must end in /v1", 404),
     ("/v1/v1/chat/completions", "/v1 twice", 404),
     ("/v1/realtime", "not relayed", 501),
-    ("/v1/realtime/sessions", "not relayed", 501),
+    ("/v1/realtime/sessions", "`passthrough` names an upstream", 404),
+    ("/openai/deployments/m/chat/completions", "Azure's paths are not served", 404),
+    ("/api/chat", "Ollama's own API is not served", 404),
     ("/anything" + "x" * 500, "GET /anythingx", 404),
 ]
 
@@ -187,3 +190,27 @@ async def test_metrics_are_compressed_for_who_asks_and_have_no_created_series(ga
     assert "_created" not in plain.text
     happened = [line for line in plain.text.splitlines() if line.startswith("gateway_requests_total{")]
     assert len(happened) == 1, "outcomes that did not happen are no series"
+
+
+async def test_clients_of_anthropics_api_get_its_list_of_models_and_its_errors(gateway: Any) -> None:
+    headers = {"anthropic-version": "2023-06-01", "x-api-key": "test-key"}
+    listed = (await gateway.client.get("/models", headers=headers)).json()
+    [model] = listed["data"]
+    assert (model["type"], model["id"], model["display_name"]) == ("model", "chat", "chat")
+    assert datetime.fromisoformat(model["created_at"]).tzinfo is not None
+    assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "chat", "chat")
+    assert (await gateway.client.get("/models/chat", headers=headers)).json() == model
+    missing = await gateway.client.get("/models/other", headers=headers)
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+    other = await gateway.client.get("/files", headers=headers)
+    assert (other.status_code, other.json()["type"]) == (404, "error")
+
+
+async def test_the_anthropic_client_lists_models(gateway: Any) -> None:
+    import anthropic
+
+    url = gateway.base_url.removesuffix("/v1")
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="test-key", _strict_response_validation=True) as client:
+        models = await client.models.list()
+        assert [m.display_name for m in models.data] == ["chat"]
+        assert (await client.models.retrieve("chat")).id == "chat"

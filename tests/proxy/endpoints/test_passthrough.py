@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import gzip
+import re
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from typing import Any
 
@@ -110,3 +113,95 @@ async def test_a_path_that_only_some_servers_route_is_refused(passing: Any, upst
 def post(path: str, model: str) -> tuple[str, str]:
     body = f'{{"model":"{model}","messages":[{{"role":"user","content":"x"}}]}}'
     return f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}", body
+
+
+class Files:
+    """A server of files: it answers what a request asks for in its conditions, and remembers requests as they came."""
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.base_url = ""
+
+    def answer(self, head: bytes) -> bytes:
+        if b"range: bytes=0-3" in head:
+            of_part = b'content-range: bytes 0-3/8\r\netag: "e1"\r\ncontent-length: 4\r\n\r\nfour'
+            return b"HTTP/1.1 206 Partial Content\r\n" + of_part
+        if b'if-none-match: "e1"' in head:
+            return b'HTTP/1.1 304 Not Modified\r\netag: "e1"\r\n\r\n'
+        if b"/away" in head:
+            return b"HTTP/1.1 302 Found\r\nlocation: https://blobs.example/x?sig=1\r\ncontent-length: 0\r\n\r\n"
+        if b"/moved" in head:
+            at = f"location: {self.base_url}/files/new\r\n".encode()
+            return b"HTTP/1.1 307 Temporary Redirect\r\n" + at + b"content-length: 0\r\n\r\n"
+        if b"/packed" in head:
+            packed = gzip.compress(b'{"a": 1}')
+            length = f"content-length: {len(packed)}\r\n".encode()
+            return (
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
+                + length
+                + b"\r\n"
+                + packed
+            )
+        return b"HTTP/1.1 200 OK\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\ncontent-length: 2\r\n\r\n{}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).lower():
+                length = re.search(rb"content-length: (\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                self.requests.append(head + body)
+                writer.write(self.answer(head))
+        writer.close()
+
+
+@pytest.fixture
+async def files() -> AsyncIterator[Files]:
+    served = Files()
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    async with server:
+        served.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        yield served
+
+
+@pytest.fixture
+async def before_files(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, files: Files
+) -> Any:
+    config = configured(upstream, passthrough="files")
+    config["upstreams"]["files"] = {"kind": "openai", "base_url": files.base_url}
+    return await start(config)
+
+
+async def test_ranges_and_conditions_reach_the_server_and_their_answers_the_client(before_files: Any) -> None:
+    part = await before_files.client.get("/files/f/content", headers={"range": "bytes=0-3"})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"four", "bytes 0-3/8")
+    same = await before_files.client.get("/files/f", headers={"if-none-match": part.headers["etag"]})
+    assert (same.status_code, same.headers["etag"]) == (304, '"e1"')
+    whole = await before_files.client.get("/files/f")
+    assert whole.headers["last-modified"] == "Thu, 26 Nov 2026 08:00:00 GMT"
+
+
+async def test_a_redirect_can_be_followed(before_files: Any) -> None:
+    away = await before_files.client.get("/files/away/content")
+    assert (away.status_code, away.headers["location"]) == (302, "https://blobs.example/x?sig=1")
+    moved = await before_files.client.get("/files/moved")
+    assert moved.headers["location"] == "/v1/files/new", "not the upstream's own address"
+
+
+async def test_an_encoding_that_the_server_insists_on_is_named(before_files: Any) -> None:
+    assert (await before_files.client.get("/files/packed")).json() == {"a": 1}
+
+
+async def test_a_body_of_known_length_is_sent_with_its_length(before_files: Any, files: Files) -> None:
+    await before_files.client.post("/batches", content=b'{"a": 1}')
+    assert b"content-length: 8" in files.requests[0]
+    assert b"transfer-encoding" not in files.requests[0]
+    assert files.requests[0].endswith(b'{"a": 1}')
+
+
+async def test_the_http_paths_of_realtime_pass_and_websockets_are_refused(passing: Any, upstream: FakeUpstream) -> None:
+    await passing.client.post("/realtime/client_secrets", json={"session": {"type": "realtime"}})
+    assert upstream.calls[0].path == "/v1/realtime/client_secrets"
+    websocket = "GET /v1/realtime?model=m HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade"
+    assert (await raw(passing, websocket)).split()[1] == b"501"
+    assert len(upstream.calls) == 1

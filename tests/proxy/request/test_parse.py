@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -279,3 +280,11 @@ def test_a_model_in_the_query_is_refused(query: bytes) -> None:
 
 def test_other_parameters_of_the_query_pass() -> None:
     assert read({"model": "chat", "messages": USER}, query=b"api-version=1&x=model").path.endswith(b"x=model")
+
+
+async def test_a_compressed_body_is_refused_by_its_encoding(gateway: Any, upstream: Any) -> None:
+    body = gzip.compress(json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]}).encode())
+    reply = await gateway.client.post("/chat/completions", content=body, headers={"content-encoding": "gzip"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (415, "unsupported_content_encoding")
+    assert "without content-encoding" in reply.json()["error"]["message"]
+    assert not upstream.calls
