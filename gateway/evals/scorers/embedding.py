@@ -181,13 +181,18 @@ class LocalVectors:
 
 
 def _local() -> LocalVectors:
+    return LocalVectors(local_minilm())
+
+
+def local_minilm() -> Callable[[], Any]:
+    """Loads MiniLM in this process when it is called. Raises InvalidOptions if its weights are not installed."""
     try:
         from gateway.evals.scorers.minilm import load, model_directory
 
         files = model_directory()
     except ModuleNotFoundError as error:
         raise InvalidOptions([f": {HOW_TO_INSTALL} (no {error.name})"]) from error
-    return LocalVectors(partial(load, files))
+    return partial(load, files)
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:

@@ -63,6 +63,16 @@ class MiniLM:
 
     def vector(self, text: str) -> Array:
         """384 numbers, of length 1: the mean of the last layer over all tokens."""
+        mean: Array = self._hidden(text).mean(axis=0)
+        return mean / np.linalg.norm(mean)
+
+    def token_vectors(self, text: str) -> Array:
+        """The last layer for each token, each row of length 1, without the two tokens that the model adds: (n, 384)."""
+        rows = self._hidden(text)[1:-1]
+        out: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return out
+
+    def _hidden(self, text: str) -> Array:
         # The tokenizer rejects lone surrogates, which JSON can contain.
         ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
         # Threads do not speed up matrices this small; on a busy machine they wait for each other, 20 times slower.
@@ -70,8 +80,7 @@ class MiniLM:
             hidden = self._embedded(np.asarray(ids))
             for layer in range(_LAYERS):
                 hidden = self._layer(hidden, f"encoder.layer.{layer}")
-        mean: Array = hidden.mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        return hidden
 
     def _embedded(self, ids: NDArray[np.int64]) -> Array:
         w = self._weights

@@ -25,8 +25,8 @@ class RougeL(ReferenceScorer):
     """
 
     def compare(self, answer: str, reference: str) -> float | None:
-        right = _WORDS.findall(reference.lower())
-        return f_measure(_WORDS.findall(answer.lower()), right) if right else None
+        right = rouge_words(reference)
+        return f_measure(rouge_words(answer), right) if right else None
 
     def golden(self) -> tuple[Golden, ...]:
         fox, dog = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
@@ -38,6 +38,11 @@ class RougeL(ReferenceScorer):
             golden_case("another script", "Москва", "Москва", None),
             golden_case("no reference", fox, None, None),
         )
+
+
+def rouge_words(text: str) -> list[str]:
+    """The words as rouge-score reads them."""
+    return _WORDS.findall(text.lower())
 
 
 def f_measure(answer: Sequence[str], reference: Sequence[str]) -> float:

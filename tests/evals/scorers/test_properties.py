@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fixtures.scoring import INSTALLED
+from fixtures.scoring import INSTALLED, JUDGES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +11,7 @@ from gateway.core.completion import Completion, ToolCall
 from gateway.core.exchange import Usage
 from gateway.core.score import Score, Skipped
 
-RULES = [name for name in INSTALLED if name != "judge"]  # which calls a model and has its own tests
+RULES = [name for name in INSTALLED if name not in JUDGES]  # which call a model and have their own tests
 TEXT = st.text(st.characters(), max_size=200) | st.text(alphabet='{}[]":,1a`\n\\ ', max_size=200)
 SCHEMA = st.sampled_from(
     [{}, True, {"type": "object"}, {"$ref": "#"}, {"$ref": "http://x/"}, {"pattern": "("}, 3, None]

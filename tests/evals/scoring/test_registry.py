@@ -93,7 +93,7 @@ def test_a_service_is_not_called_before_its_first_subject():
 
 def test_an_unknown_use_lists_the_known_scorers():
     (line,) = mistakes(far={"use": "ftp://127.0.0.1/score"})
-    assert line.startswith('scorers.far.use: no scorer "ftp://127.0.0.1/score"; known: bleu, ')
+    assert line.startswith('scorers.far.use: no scorer "ftp://127.0.0.1/score"; known: bertscore_minilm, bleu, ')
     assert line.endswith("an entry point of gateway.scorers, package.module:Class, or http://…")
 
 
