@@ -83,6 +83,8 @@ class ResponseWriter:
             self._keep = False
         if not self._keep:
             lines.append(b"connection: close")
+        elif not self._chunks:  # an HTTP/1.0 client that asked for it waits for the end of the connection otherwise
+            lines.append(b"connection: keep-alive")
         lines.append(b"\r\n")
         self._head = b"".join((STATUS_LINES[status], self._connection.common, b"\r\n".join(lines)))
 

@@ -130,6 +130,18 @@ async def test_a_connection_answers_one_request_after_another(ask: Any) -> None:
     assert came.count(b"connection: close") == 1
 
 
+async def test_an_http_1_0_client_that_keeps_its_connection_is_told_that_it_stays(ask: Any) -> None:
+    request = b"GET / HTTP/1.0\r\nhost: x\r\nconnection: keep-alive\r\n\r\n"
+    came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request, until=b"hi")
+    assert b"\r\nconnection: keep-alive\r\n" in came
+    streamed = await ask([start(), body(b"one", True), body()], request)
+    assert b"\r\nconnection: close\r\n" in streamed, "its end is the end of the answer"
+    assert streamed.endswith(b"\r\n\r\none")
+    assert b"keep-alive" not in await ask(
+        [start(200, (b"content-length", b"2")), body(b"hi")], b"GET / HTTP/1.0\r\n\r\n"
+    )
+
+
 async def test_three_hundred_pipelined_requests_are_answered_in_order(ask: Any) -> None:
     request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 299 + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request)
