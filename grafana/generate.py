@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from cost import COST_AND_LIMITS
 from evaluation import EVALUATION
 from experiments import EXPERIMENTS
 from fleet import FLEET
@@ -20,7 +21,13 @@ from traffic import TRAFFIC
 
 from gateway.observability.catalog import MetricSpec, catalogue, unknown
 
-DASHBOARDS = {"traffic": TRAFFIC, "evaluation": EVALUATION, "experiments": EXPERIMENTS, "fleet": FLEET}
+DASHBOARDS = {
+    "traffic": TRAFFIC,
+    "cost": COST_AND_LIMITS,
+    "evaluation": EVALUATION,
+    "experiments": EXPERIMENTS,
+    "fleet": FLEET,
+}
 PROMETHEUS_OWN = {"instance", "job", "le", "alertname", "alertstate"}
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "metrics.md"

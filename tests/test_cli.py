@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "schema", "samples", "report", "ab", "replay"]
-VERBS += ["label", "judge", "export", "migrate", "status", "dead"]
+VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "schema", "samples", "usage", "report", "ab", "replay"]
+VERBS += ["score", "label", "judge", "export", "migrate", "import", "dashboards", "alerts", "deploy", "status", "dead"]
 
 
 def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from gateway.observability.catalog import catalogue
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
-DASHBOARDS = ("traffic", "evaluation", "experiments", "fleet")
+DASHBOARDS = ("traffic", "cost", "evaluation", "experiments", "fleet")
 OF_PROMETHEUS_ALONE = {"titleFormat", "textFormat"}  # of annotations: the schema of dashboards does not name them
 
 Json = dict[str, Any]

@@ -23,6 +23,7 @@ from gateway.cli import (
     score,
     status,
     up,
+    usage,
 )
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ for verbs in (
     processes,
     schema,
     samples,
+    usage,
     report,
     ab,
     replay,

@@ -10,7 +10,11 @@ import typer
 from gateway.cli.options import example, show
 
 verbs = typer.Typer()
-importing = typer.Typer(help="Translate the config of another gateway.", no_args_is_help=True)
+importing = typer.Typer(
+    epilog=example("gateway import litellm config.yaml --out gateway.yaml"),
+    no_args_is_help=True,
+    help="Translate the config of another gateway.",
+)
 verbs.add_typer(importing, name="import")
 
 

@@ -15,6 +15,8 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from gateway.core.usage import UsageCount, usage_count
+
 VERSION = 1  # of the Exchange record; a consumer reads this one and the one before
 
 Role = Literal["served", "shadow", "control"]
@@ -166,9 +168,16 @@ class Tally:
     dropped: tuple[Count, ...] = ()
     final: bool = False  # the process is stopping; nothing comes after
     v: int = VERSION
+    usage: tuple[UsageCount, ...] = ()
+    """What calls have used and cost, over all traffic."""
 
     def to_fields(self) -> Fields:
-        return {b"kind": b"tally", b"head": orjson.dumps(self)}
+        return {b"kind": b"tally", b"head": orjson.dumps(self, _tuple, orjson.OPT_PASSTHROUGH_SUBCLASS)}
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    """For orjson, which knows tuples and not their subclasses."""
+    return tuple(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +265,8 @@ def _attempt(a: dict[str, Any]) -> Attempt:
 def _tally(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Tally:
     for name in ("seen", "unsampled", "sampled", "enqueued", "dropped"):
         head[name] = tuple(Count(**c) for c in head.get(name, ()))
-    return Tally(**head)
+    head["usage"] = tuple(map(usage_count, head.get("usage", ())))
+    return Tally(**{k: v for k, v in head.items() if k in _TALLY})
 
 
 def _feedback(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Feedback:
@@ -264,6 +274,7 @@ def _feedback(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Feedback:
 
 
 _FEEDBACK = frozenset(f.name for f in fields(Feedback))
+_TALLY = frozenset(f.name for f in fields(Tally))
 
 
 _READERS: dict[bytes, Any] = {b"exchange": _exchange, b"tally": _tally, b"feedback": _feedback}

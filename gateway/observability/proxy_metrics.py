@@ -105,6 +105,15 @@ class _Calls:
     )
 
 
+class _Teams:
+    """Usage by team: the first 200 by name, then `other`; `none` for keys without a team."""
+
+    team_requests = _counter("gateway_team_requests", "Calls of a team's keys that reached an upstream", "team")
+    team_tokens = _counter("gateway_team_tokens", "Tokens charged to a team, by type", "team", "type")
+    team_cost = _counter("gateway_team_cost_usd", "USD charged to a team, for calls whose price is known", "team")
+    team_unpriced = _counter("gateway_team_unpriced", "Calls of a team with unknown cost", "team")
+
+
 class _Upstreams:
     """Attempts at upstreams, and their load."""
 
@@ -204,7 +213,7 @@ class _Experiments:
     )
 
 
-class ProxyMetrics(_Calls, _Upstreams, _Keys, _Recording, _Experiments):
+class ProxyMetrics(_Calls, _Teams, _Upstreams, _Keys, _Recording, _Experiments):
     """The gateway's metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -216,5 +225,5 @@ class ProxyMetrics(_Calls, _Upstreams, _Keys, _Recording, _Experiments):
 
 def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
     """Every metric of the gateway with the name of its attribute, in order."""
-    for subject in (_Calls, _Upstreams, _Keys, _Recording, _Experiments):
+    for subject in (_Calls, _Teams, _Upstreams, _Keys, _Recording, _Experiments):
         yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, MetricDeclaration))

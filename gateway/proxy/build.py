@@ -33,6 +33,7 @@ from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
+from gateway.proxy.recording.call_usage import TeamLabels, UsageBooks
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import Redactor, redactor_by_content, redactors_by_caller
 from gateway.proxy.relay.deadlines import Ticker
@@ -73,6 +74,7 @@ class ProcessParts:
     directory: KeyDirectory = field(default_factory=KeyDirectory)
     running: RunningCalls = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
+    teams: TeamLabels = field(default_factory=TeamLabels)
 
 
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
@@ -112,6 +114,8 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     parts.recorder.redactors = redactors_by_caller(config, parts.recorder.redactors)
     keys = keys or build_keys(config, parts)
     keys.on_dynamic_caller = partial(_record_as_configured, parts.recorder, redactor_by_content(config))
+    parts.teams.learn(config.teams)
+    books = UsageBooks(parts.recorder.usage, parts.metrics, parts.teams, scorer_keys(config))
     calls: Counter[str] = Counter()
     idle_queue = IdleQueue(lambda: calls.total() > 0)
     shadow = ShadowSender(
@@ -125,6 +129,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         parts.shadows,
         parts.rng,
         idle_queue,
+        books,
     )
     return Gateway(
         config=config,
@@ -141,6 +146,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
             prices,
             shadow,
             frozenset(islice(config.upstreams, MOST_HISTOGRAMS)),
+            books,
         ),
         shadow=shadow,
         recorder=parts.recorder,

@@ -13,7 +13,9 @@ from gateway.core.exchange import Exchange
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
+from gateway.proxy.limits.charge import FREE_APIS, charge_of
 from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
+from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
@@ -76,9 +78,12 @@ class Settler:
         prices: Prices | None = None,
         shadow: ShadowSender | None = None,
         with_histograms: Container[str] | None = None,
+        books: UsageBooks | None = None,
     ) -> None:
         """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known.
-        with_histograms: the upstreams that have histograms of their own; None: all."""
+        with_histograms: the upstreams that have histograms of their own; None: all. books: None: those of the recorder,
+        without keys of scorers."""
+        self._books = books or UsageBooks(recorder.usage, metrics)
         self._with_histograms = with_histograms
         self._shadow = shadow
         self._sampler = sampler
@@ -94,7 +99,7 @@ class Settler:
         if context.client_gone:
             context.outcome = "client_gone"
         target_state = context.target_state
-        self._count(call, endpoint, target_state, context, now - call.started)
+        self._count(call, endpoint, route.scorer, target_state, context, now - call.started)
         if target_state is None or not context.attempts or not endpoint.carries_text:
             return _NOT_RECORDED
         drawn = route.drawn
@@ -221,7 +226,13 @@ class Settler:
         return self._shadow.digest(context.sent_body, target_state)
 
     def _count(
-        self, call: Call, endpoint: Endpoint, target_state: TargetState | None, context: CallContext, total_s: float
+        self,
+        call: Call,
+        endpoint: Endpoint,
+        scorer: str,
+        target_state: TargetState | None,
+        context: CallContext,
+        total_s: float,
     ) -> None:
         alias = call.alias
         outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
@@ -234,12 +245,17 @@ class Settler:
         if series is None:
             price = self._prices.of(target_state.target)
             own = self._with_histograms is None or target_state.target.upstream in self._with_histograms
-            series = CallMetrics(self._metrics, alias, target_state, endpoint.operation, price, own_histograms=own)
+            series = CallMetrics(self._books, alias, target_state, endpoint.operation, price, own_histograms=own)
             self._series[key] = series
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None
-        single = len(context.attempts) <= 1
-        series.waiting.append((outcome, total_s, context.overhead_s, first_s, context.usage, single))
+        single, usage = len(context.attempts) <= 1, context.usage
+        charge = None
+        if usage is None or not single or outcome != "ok" or call.api in FREE_APIS:
+            charge = charge_of(call, context, self._prices)
+        series.waiting.append(
+            (outcome, total_s, context.overhead_s, first_s, usage, single, call.caller, scorer, charge)
+        )
         if len(series.waiting) >= FOLD_AT:
             series.fold()
         if not single:

@@ -23,6 +23,7 @@ from gateway.core.exchange import (
     from_fields,
     new_id,
 )
+from gateway.core.usage import UsageCell, UsageCount, UsageSums
 
 words = st.text(max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -43,8 +44,10 @@ exchanges = st.builds(
     first_token_s=st.none() | numbers,
 )  # fmt: skip
 counts = st.lists(st.builds(Count, words, words, words, words, tokens, words), max_size=3).map(tuple)
+cells = st.builds(UsageCell, *[words] * len(UsageCell._fields))
+usage = st.lists(st.builds(UsageCount, cells, st.builds(UsageSums, *[tokens] * 8)), max_size=3).map(tuple)
 tallies = st.builds(
-    Tally, words, numbers, tokens, counts, counts, counts, counts, counts, st.booleans(), st.just(VERSION)
+    Tally, words, numbers, tokens, counts, counts, counts, counts, counts, st.booleans(), st.just(VERSION), usage
 )
 feedbacks = st.builds(Feedback, words, words, words, numbers, words, st.none() | numbers, maybe, maybe, maybe)
 
@@ -72,6 +75,13 @@ def test_the_version_before_and_unknown_keys_are_read(exchange):
     assert old.v == VERSION - 1
 
 
+def test_a_tally_of_an_older_or_newer_gateway_is_read():
+    entry = Tally("g", 1.0, 2).to_fields()
+    head = orjson.loads(entry[b"head"])
+    del head["usage"]
+    assert from_fields({**entry, b"head": orjson.dumps({**head, "shiny": "new"})}) == Tally("g", 1.0, 2)
+
+
 def test_a_missing_field_gets_its_default():
     entry = _changed(exchanges_one(), shiny="new", asked=["a"], cluster="c")
     head = orjson.loads(entry[b"head"])
@@ -97,6 +107,7 @@ def test_another_version_is_refused_by_name(exchange, version):
         {b"kind": b"exchange", b"head": b'{"v": 1}', b"req": b"", b"res": b""},
         {b"kind": b"nonsense", b"head": b'{"v": 1}'},
         {b"kind": b"tally", b"head": b'{"v": 1, "seen": [{"n": 1}]}'},
+        {b"kind": b"tally", b"head": b'{"v": 1, "incarnation": "g", "at": 1, "last_seq": 1, "usage": [{"cell": []}]}'},
         {b"kind": b"feedback", b"head": b"null"},
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gateway.core.prices import Prices
 from gateway.core.score import Spent
@@ -53,13 +54,20 @@ class ServiceConnection:
 
 
 class Asker:
-    """Calls models for one scorer. budget: None: unlimited. deadline_s: of one call."""
+    """Calls models for one scorer. budget: None: unlimited. deadline_s: of one call. scorer: its name, under which the
+    gateway counts the usage; "": it counts for the key."""
 
     def __init__(
-        self, client: GatewayClient | None, prices: Prices, budget: ScorerBudget | None = None, deadline_s: float = 60.0
+        self,
+        client: GatewayClient | None,
+        prices: Prices,
+        budget: ScorerBudget | None = None,
+        deadline_s: float = 60.0,
+        scorer: str = "",
     ) -> None:
         self._client, self._prices, self._budget = client, prices, budget
         self.deadline_s = deadline_s
+        self._headers = {"x-gateway-scorer": quote(scorer)} if scorer else {}
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Spent]:
         """The reply's JSON object, and what the call cost.
@@ -69,7 +77,7 @@ class Asker:
         if self._client is None:
             raise Denied(NO_GATEWAY)
         reserved = await self._budget.reserve() if self._budget else None
-        reply = await self._client.ask(path, body, deadline_s=self.deadline_s)
+        reply = await self._client.ask(path, body, deadline_s=self.deadline_s, headers=self._headers)
         spent = self._spent(reply)
         if self._budget and reserved:
             failed = reply.status >= 400 and reply.usage is None

@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.core.usage import utc_day
 from gateway.evals.scoring.types import OverBudget
 
 TTL_S = 3 * 86_400  # of a day's sums in the stream server
-
-
-def utc_day(now: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
 def ledger_key(day: str) -> str:

@@ -234,7 +234,7 @@ def _injected(entry: _Entry, factory: Any) -> dict[str, Any]:
         ledger = outside.ledger or InMemoryLedger()
         budget = ScorerBudget(entry.name, section.budget_usd, section.budget_tokens, ledger) if limited else None
         deadline_s = entry.deadline_s(waits=True)
-        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s)
+        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s, entry.name)
         given["service"] = ServiceConnection(outside.connections, deadline_s, budget)
     given["directory"] = outside.directory
     return {name: value for name, value in given.items() if name in takes}

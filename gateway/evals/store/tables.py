@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.exchange import STORED_FIELDS
+from gateway.core.usage import UsageSums
 
 metadata = MetaData()
 
@@ -192,6 +193,25 @@ tallies = Table(
     *(Column(name, Text, nullable=False) for name in TALLY),
     Column("n", BigInteger, nullable=False),
     PrimaryKeyConstraint(*TALLY),
+)
+
+USAGE = (
+    "day", "incarnation", "key_id", "team", "organization", "tags", "alias", "upstream", "model", "experiment", "arm",
+    "scorer",
+)  # fmt: skip
+USAGE_SUMS = UsageSums._fields
+
+usage = Table(
+    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day. tags: with a blank
+    # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls a
+    # scorer; the others are "".
+    "usage",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in USAGE),
+    Column("key_name", Text, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in USAGE_SUMS),
+    PrimaryKeyConstraint(*USAGE),
+    sqlite_with_rowid=False,
 )
 
 marks = Table(

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Dialect
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.evals.store import feedback, ledger, score_sums
+from gateway.evals.store import feedback, ledger, score_sums, usage
 from gateway.evals.store.engine import insert
 from gateway.evals.store.experiments import pairs
 from gateway.evals.store.feedback import JoinedFeedback
@@ -144,6 +144,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     _scores(connection, [*new, *_unscored(connection, [by_id[i] for i in known], batch)], batch, now)
     for entry, tally in batch.tallies:
         score_sums.add_population(connection, batch.scorers, ledger.add_tally(connection, entry, tally))
+        usage.add_usage(connection, tally)
     feedback.join_waiting(connection, new, now)
     met = feedback.write_feedback(connection, batch.feedback, now)
     duplicates = len(batch.judged) - len(new)

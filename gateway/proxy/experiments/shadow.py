@@ -27,6 +27,8 @@ from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
 from gateway.proxy.experiments.request_digest import request_digest
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
@@ -72,7 +74,7 @@ class ShadowSender:
 
     def __init__(
         self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
-        prices: Prices, shadow_state: ShadowState, rng: random.Random, idle_queue: IdleQueue,
+        prices: Prices, shadow_state: ShadowState, rng: random.Random, idle_queue: IdleQueue, books: UsageBooks,
     ) -> None:  # fmt: skip
         self._router = router
         self._relay = relay
@@ -84,6 +86,7 @@ class ShadowSender:
         self._shadow_state = shadow_state
         self._rng = rng
         self.idle_queue = idle_queue
+        self._books = books
         self._running = 0
         self._given_up = False
 
@@ -209,14 +212,16 @@ class ShadowSender:
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
-        self._spent(running, arm, target_state, context)
+        self._spent(running, arm, target_state, context, call.alias)
         if self._given_up:
             self._count(running, arm, "given_up")
             return
         total_s = time.monotonic() - again.started
         self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s))
 
-    def _spent(self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext) -> None:
+    def _spent(
+        self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext, alias: str
+    ) -> None:
         if context.usage is None and context.status != 200:
             return
         usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
@@ -225,6 +230,9 @@ class ShadowSender:
         m, name = self._metrics, running.plan.name
         m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
+        cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
+        charge = Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, context.usage is None)
+        self._books.add_shadow(alias, target_state.target, name, arm, charge)
 
     def _record(
         self,

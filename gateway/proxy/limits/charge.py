@@ -26,10 +26,10 @@ _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
 _UNFINISHED: frozenset[Outcome] = frozenset({"client_gone", "cut", "timeout"})
 _BROKEN_OFF = frozenset({"client gone", "gateway stopped"})
 _TEXT = frozenset({"chat", "completions", "responses", "messages"})
-_FREE = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
+FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
 
 
-@dataclass(slots=True)  # never assigned to; one for each call
+@dataclass(slots=True)  # one for each call; never assigned to once it is returned
 class Charge:
     """What one call costs."""
 
@@ -60,7 +60,7 @@ class EndedAnswer(Protocol):
 def charge_of(call: Call, context: EndedAnswer, prices: Prices) -> Charge | None:
     """The cost of a call that has ended. None: nothing was sent to an upstream."""
     attempts, usage = context.attempts, context.usage
-    if usage is not None and context.outcome == "ok" and len(attempts) == 1 and call.api not in _FREE:
+    if usage is not None and context.outcome == "ok" and len(attempts) == 1 and call.api not in FREE_APIS:
         target = attempts[0].target
         name = f"{target.upstream}/{target.model}"
         price = prices.known[name] if name in prices.known else prices.of(target)
@@ -74,7 +74,7 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices) -> Charge | None
         )
     if not context.sent:
         return None
-    if call.api in _FREE:
+    if call.api in FREE_APIS:
         return Charge(0, 0, 0, 0, 0.0, False)
     used = _reported(attempts)
     estimates = _estimates(call, context, used)
@@ -123,13 +123,12 @@ def _produced(call: Call, context: EndedAnswer) -> int:
 
 
 def _sum(parts: Sequence[tuple[Target, Usage]], prices: Prices, *, estimated: bool) -> Charge:
-    costs = [prices.cost(target, usage) for target, usage in parts]
-    known = [cost for cost in costs if cost is not None]
-    return Charge(
-        sum(usage.input_tokens for _, usage in parts),
-        sum(usage.cached_input_tokens or 0 for _, usage in parts),
-        sum(usage.output_tokens for _, usage in parts),
-        sum(usage.reasoning_tokens or 0 for _, usage in parts),
-        sum(known) if len(known) == len(costs) else None,
-        estimated,
-    )
+    total = Charge(0, 0, 0, 0, 0.0, estimated)
+    for target, usage in parts:
+        total.input_tokens += usage.input_tokens
+        total.cached_input_tokens += usage.cached_input_tokens or 0
+        total.output_tokens += usage.output_tokens
+        total.reasoning_tokens += usage.reasoning_tokens or 0
+        cost = prices.cost(target, usage)
+        total.usd = None if cost is None or total.usd is None else total.usd + cost
+    return total

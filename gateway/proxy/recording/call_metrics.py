@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from gateway.core.exchange import Outcome, Usage
 from gateway.core.prices import Price
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.recording.call_usage import PaidCall, UsageBooks, plain_charge
 from gateway.proxy.relay.state import CallContext
+from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.target_state import TargetState
 
 FOLD_AT = 256
@@ -20,9 +23,11 @@ CountedOutcome = Outcome | Literal["client_error", "queue_full"]
 """The label `outcome` of gateway_requests_total. Of what a record calls an upstream's error, it separates bad requests
 of the client and full queues of the gateway: neither is the upstream's failure."""
 
-CallFigures = tuple[CountedOutcome, float, float, float | None, Usage | None, bool]
-"""One ended call: its outcome, total seconds, the gateway's own seconds, seconds to a stream's first token, usage, and
-whether there was only one attempt. A plain tuple, because a named one costs two more calls on the hot path."""
+CallFigures = tuple[CountedOutcome, float, float, float | None, Usage | None, bool, Caller, str, Charge | None]
+"""One ended call: its outcome, total seconds, the gateway's own seconds, seconds to a stream's first token, usage,
+whether there was only one attempt, the caller, the scorer that made it ("" for none), and what it cost (None: its usage
+at the target's price, if the first attempt answered; else nothing). A plain tuple, because a named one costs two more
+calls on the hot path."""
 
 _ERROR_TYPE: dict[CountedOutcome, str] = {
     "ok": "",
@@ -56,7 +61,7 @@ class CallMetrics:
 
     def __init__(
         self,
-        m: ProxyMetrics,
+        books: UsageBooks,
         alias: str,
         target_state: TargetState,
         operation: str,
@@ -65,6 +70,8 @@ class CallMetrics:
         own_histograms: bool = True,
     ) -> None:
         """own_histograms: False: the histograms are those of all upstreams without their own, `upstream="other"`."""
+        m = books.metrics
+        self._books, self._alias, self._target = books, alias, target_state.target
         self._ended = m.ended
         counts, upstream = m.counts, target_state.target.upstream
         provider = target_state.upstream.config.provider.otel_name
@@ -97,9 +104,17 @@ class CallMetrics:
         self._count_streams(calls)
         self._count_tokens([call[4] for call in calls if call[4] is not None])
         self._count_cost(calls)
+        self._books.add_calls(self._alias, self._target, self._paid(calls))
+
+    def _paid(self, calls: list[CallFigures]) -> Iterator[PaidCall]:
+        for outcome, _, _, _, usage, single, caller, scorer, charge in calls:
+            if charge is not None:
+                yield caller, scorer, charge
+            elif single and usage is not None and outcome == "ok":
+                yield caller, scorer, plain_charge(usage, self._price)
 
     def _count_streams(self, calls: list[CallFigures]) -> None:
-        streams = [(total_s, first_s, usage) for _, total_s, _, first_s, usage, _ in calls if first_s is not None]
+        streams = [(call[1], call[3], call[4]) for call in calls if call[3] is not None]
         if streams:
             self._first_token.observe_all([first_s for _, first_s, _ in streams])
             each = ((t - f, u.output_tokens - 1) for t, f, u in streams if u is not None)

@@ -22,6 +22,7 @@ from gateway.observability import fast_counters
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
+from gateway.proxy.recording.usage_ledger import UsageLedger
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Recorder:
         self.incarnation = uuid.uuid4().hex
         """Names this process; gaps in `seq` show a consumer what was lost."""
         self.ledger = Ledger()
+        self.usage = UsageLedger(clock, whole_s, tally_s)
         self.redactors: dict[str, Redactor] = {}
         """By caller; a caller without one keeps its content in full."""
         self.cap_bytes = 1 << 20
@@ -221,14 +223,18 @@ class Recorder:
         """Appends the counts that have changed since the last tally, or all of them. Returns whether that worked."""
         whole = now - self._whole_at >= self._whole_s
         counts = {name: dict(getattr(self.ledger, name)) for name in Ledger.__slots__}
-        if not await self._append([self.tally(changed_only=not whole).to_fields()]):
+        tally = self.tally(changed_only=not whole)
+        if not await self._append([tally.to_fields()]):
             return False
+        self.usage.acknowledge(tally.usage)
         self._reported = counts
         self._whole_at = now if whole else self._whole_at
         return True
 
     def tally(self, *, final: bool = False, changed_only: bool = False) -> Tally:
-        """The counts so far. changed_only: without those that the newest acknowledged tally had."""
+        """The counts so far. changed_only: without those that the newest acknowledged tally had. Usage has a pace of
+        its own, and is complete in the final tally."""
+        self._metrics.counts.fold()
         reported = self._reported if changed_only else {}
 
         def counts(name: str) -> tuple[Count, ...]:
@@ -246,6 +252,7 @@ class Recorder:
             enqueued=counts("enqueued"),
             dropped=counts("dropped"),
             final=final,
+            usage=self.usage.everything() if final else self.usage.due(),
         )
 
     async def flush(self) -> None:

@@ -101,6 +101,8 @@ class RequestOptions:
     """"always" or "never"; None: sampled like any other request."""
     timeout_s: float | None = None
     """Shortens timeouts.total_s, never extends it; every key may send it."""
+    scorer: str | None = None
+    """The scorer that makes the call; it counts for the scorers' own key only."""
 
 
 NO_OPTIONS = RequestOptions()

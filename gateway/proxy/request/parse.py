@@ -201,7 +201,7 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
-_OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s"})
+_OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s", b"x-gateway-scorer"})
 
 
 def read_options(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
@@ -214,7 +214,8 @@ def read_options(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptio
     if "sample" not in caller.allow:
         sample = None
     target = headers.get(b"x-gateway-target", b"").decode("latin-1") or None
-    return RequestOptions(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")))
+    scorer = unquote_to_bytes(headers.get(b"x-gateway-scorer", b"")).decode("utf-8", "replace")[:200]
+    return RequestOptions(target, sample, _seconds(headers.get(b"x-gateway-timeout-s")), scorer or None)
 
 
 def _seconds(value: bytes | None) -> float | None:

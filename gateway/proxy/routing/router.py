@@ -85,6 +85,8 @@ class Route:
     """`timeouts.total_s` is less than the config's: the caller or an experiment allows less."""
     shadow_of: str = ""
     """The experiment for which a shadow request is sent; "": a client waits for the answer."""
+    scorer: str = ""
+    """The scorer that says it made the call; "": none does."""
 
 
 class Router:
@@ -186,10 +188,14 @@ class Router:
         if home is not None:
             candidates = _at_home(candidates, home)
         if options.timeout_s is None:
-            return Route(candidates, model.timeouts, model.retries, routes.on_cut, drawn, assignment, recordable)
-        timeouts = _shortened(model.timeouts, options.timeout_s)
-        shortened = timeouts.total_s < model.timeouts.total_s
-        return Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable, shortened)
+            route = Route(candidates, model.timeouts, model.retries, routes.on_cut, drawn, assignment, recordable)
+        else:
+            timeouts = _shortened(model.timeouts, options.timeout_s)
+            shortened = timeouts.total_s < model.timeouts.total_s
+            route = Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable, shortened)
+        if options.scorer is not None:
+            route.scorer = options.scorer
+        return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """In a split, the arm's target comes first; the usual candidates follow."""

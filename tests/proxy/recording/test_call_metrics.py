@@ -10,11 +10,17 @@ from prometheus_client import CollectorRegistry
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
+from gateway.core.usage import UsageCell, UsageSums
 from gateway.observability.eval_metrics import ProxyMetrics, exposition
+from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, CallMetrics
+from gateway.proxy.recording.call_usage import UsageBooks
+from gateway.proxy.recording.usage_ledger import UsageLedger
+from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
-OK: CallFigures = ("ok", 2.0, 0.01, None, Usage(1000, 100, 400), True)
+WEB = Caller("web", id="web", team="search")
+OK: CallFigures = ("ok", 2.0, 0.01, None, Usage(1000, 100, 400), True, WEB, "", None)
 GENAI = {
     "gen_ai_operation_name": "chat",
     "gen_ai_provider_name": "openai",
@@ -30,7 +36,9 @@ class Series:
         self.metrics = ProxyMetrics(self.registry)
         upstream = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
         target_state = TargetState(Target("u", "m"), upstream, CircuitBreaker(lambda: 0.0), lambda: 0.0)
-        self.calls = CallMetrics(self.metrics, "chat", target_state, "chat", price)
+        self.ledger = UsageLedger()
+        books = UsageBooks(self.ledger, self.metrics)
+        self.calls = CallMetrics(books, "chat", target_state, "chat", price)
 
     def value(self, name: str, **labels: str) -> float | None:
         self.metrics.counts.flush()
@@ -39,7 +47,7 @@ class Series:
 
 def test_calls_are_counted_when_the_metrics_are_read() -> None:
     series = Series(None)
-    series.calls.waiting += [OK, OK, ("timeout", 30.0, 0.01, None, None, True)]
+    series.calls.waiting += [OK, OK, ("timeout", 30.0, 0.01, None, None, True, WEB, "", None)]
     assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="ok") == 2
     assert series.value("gateway_requests_total", alias="chat", upstream="u", outcome="timeout") == 1
     assert not series.calls.waiting
@@ -63,21 +71,24 @@ def test_cost_follows_the_price_and_the_cached_share() -> None:
 @pytest.mark.parametrize(("price", "usage"), [(None, Usage(1, 1)), (Price(1.0, 1.0), None)], ids=["price", "usage"])
 def test_a_call_without_price_or_usage_counts_as_unpriced(price: Price | None, usage: Usage | None) -> None:
     series = Series(price)
-    series.calls.waiting.append(("ok", 1.0, 0.0, None, usage, True))
+    series.calls.waiting.append(("ok", 1.0, 0.0, None, usage, True, WEB, "", None))
     assert series.value("gateway_unpriced_total", alias="chat", upstream="u") == 1
     assert not series.value("gateway_cost_usd_total", alias="chat", upstream="u")
 
 
 def test_a_call_with_several_attempts_is_priced_elsewhere() -> None:
     series = Series(Price(1.0, 1.0))
-    series.calls.waiting.append((*OK[:5], False))
+    series.calls.waiting.append((*OK[:5], False, *OK[6:]))
     assert series.value("gateway_cost_usd_total", alias="chat", upstream="u") is None
     assert series.value("gateway_unpriced_total", alias="chat", upstream="u") is None
 
 
 def test_only_streams_have_times_per_token() -> None:
     series = Series(None)
-    streams: list[CallFigures] = [("ok", 3.0, 0.0, 1.0, Usage(10, 5), True), ("cut", 3.0, 0.0, 1.0, Usage(10, 1), True)]
+    streams: list[CallFigures] = [
+        ("ok", 3.0, 0.0, 1.0, Usage(10, 5), True, WEB, "", None),
+        ("cut", 3.0, 0.0, 1.0, Usage(10, 1), True, WEB, "", None),
+    ]
     series.calls.waiting += [OK, *streams]
     assert series.value("gen_ai_server_time_to_first_token_seconds_count", **GENAI) == 2
     assert series.value("gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == pytest.approx(2.0)
@@ -94,10 +105,11 @@ def test_a_thousand_aliases_on_500_upstreams_are_a_small_page() -> None:
     """Each has streamed and been paid for at two upstreams."""
     registry = CollectorRegistry()
     metrics = ProxyMetrics(registry)
-    stream: CallFigures = ("ok", 3.0, 0.0, 1.0, Usage(10, 5), True)
+    books = UsageBooks(UsageLedger(), metrics)
+    stream: CallFigures = ("ok", 3.0, 0.0, 1.0, Usage(10, 5), True, WEB, "", None)
     for n in range(2000):
         upstream, own = f"upstream-{n % 500}", n % 500 < MOST_HISTOGRAMS
-        series = CallMetrics(metrics, f"alias-{n // 2}", target(upstream), "chat", Price(1.0, 2.0), own_histograms=own)
+        series = CallMetrics(books, f"alias-{n // 2}", target(upstream), "chat", Price(1.0, 2.0), own_histograms=own)
         series.waiting.append(stream)
         series.fold()
     metrics.counts.flush()
@@ -109,3 +121,18 @@ def test_a_thousand_aliases_on_500_upstreams_are_a_small_page() -> None:
     assert registry.get_sample_value(count, {**GENAI, "upstream": "upstream-50"}) is None
     labels = {"alias": "alias-25", "upstream": "upstream-50", "outcome": "ok"}
     assert registry.get_sample_value("gateway_requests_total", labels) == 1, "counters name every upstream"
+
+
+def test_every_call_with_a_cost_is_counted_for_its_key() -> None:
+    """The cost of a plain answer follows from its usage; another call has one of its own, or none."""
+    series = Series(Price(2.0, 8.0))
+    series.calls.waiting += [
+        OK,
+        ("client_gone", 1.0, 0.0, None, None, True, WEB, "", Charge(10, 0, 5, 0, 6e-5, True)),
+        ("upstream_error", 1.0, 0.0, None, None, True, WEB, "", None),
+    ]
+    series.calls.fold()
+    [count] = series.ledger.everything()
+    assert count.cell == UsageCell(series.ledger.day, "web", "web", "search", "", "", "chat", "u", "m", "", "", "")
+    assert count.sums == UsageSums(2, 0, 1, 1010, 400, 105, 0, 2_800_000 + 60_000)
+    assert series.value("gateway_team_requests_total", team="search") == 2

@@ -1,0 +1,80 @@
+"""Usage: what calls have used and cost, summed by day, key, team, tags, model, experiment, scorer, … Pure.
+
+A gateway keeps cumulative sums since its start and reports them in its tallies; the store keeps the newest of each
+process. Money is counted in whole nano-dollars, so that sums are exact in any order.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NANO = 1_000_000_000  # nano-dollars in a US dollar
+
+
+class UsageCell(NamedTuple):
+    """What one sum is of. A call of a client has a key; a shadow request, an experiment and an arm; a judge's, a
+    scorer. What does not apply is ""."""
+
+    day: str
+    """UTC, as in "2026-11-26": the day on which the calls ended."""
+    key_id: str
+    key_name: str
+    team: str
+    organization: str
+    tags: str
+    """Of the key and its team when the calls ended, sorted, with a blank between them."""
+    alias: str
+    upstream: str
+    """That answered."""
+    model: str
+    experiment: str
+    arm: str
+    scorer: str
+
+
+class UsageSums(NamedTuple):
+    """Sums over the calls of a cell."""
+
+    calls: int = 0
+    unpriced_calls: int = 0
+    """Whose cost is unknown, because a price is missing; their tokens count, and nano_usd does not contain them."""
+    estimated_calls: int = 0
+    """With tokens that were estimated, because the upstream did not report them."""
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    """A part of the input."""
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    """A part of the output."""
+    nano_usd: int = 0
+
+    def plus(self, other: UsageSums) -> UsageSums:
+        return UsageSums(*map(int.__add__, self, other))
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCount:
+    """The sums of one cell, in a tally."""
+
+    cell: UsageCell
+    sums: UsageSums
+
+
+def nano_usd(usd: float) -> int:
+    """Rounded to a whole nano-dollar. The cheapest token on the market costs several."""
+    return round(usd * NANO)
+
+
+def utc_day(now: float) -> str:
+    """The day of a Unix time."""
+    return time.strftime("%Y-%m-%d", time.gmtime(now))
+
+
+def usage_count(value: dict[str, list[str | int]]) -> UsageCount:
+    """From a tally's JSON. A newer writer may have appended members, which are left out. Raises TypeError, KeyError."""
+    cell, sums = value["cell"], value["sums"]
+    return UsageCount(
+        UsageCell(*map(str, cell[: len(UsageCell._fields)])), UsageSums(*map(int, sums[: len(UsageSums._fields)]))
+    )

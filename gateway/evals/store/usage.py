@@ -1,0 +1,134 @@
+"""Usage and cost: the sums that gateways report in their tallies, and what is read from them.
+
+A tally's sums are cumulative, so that one that arrives twice, late or out of order changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.exchange import Tally
+from gateway.core.usage import NANO, UsageSums
+from gateway.evals.store.engine import insert
+from gateway.evals.store.tables import USAGE, USAGE_SUMS, usage
+from gateway.evals.store.where import QueryError
+
+CLIENT, EXPERIMENT, SCORER = "client", "experiment", "scorer"
+"""Who pays: the values of the dimension `source`."""
+
+DIMENSIONS: Mapping[str, tuple[str, ...]] = {
+    "day": ("day",),
+    "month": ("day",),
+    "source": ("experiment", "scorer"),
+    "organization": ("organization",),
+    "team": ("team",),
+    "key": ("key_id",),
+    "tag": ("tags",),
+    "alias": ("alias",),
+    "upstream": ("upstream",),
+    "model": ("model",),
+    "experiment": ("experiment",),
+    "arm": ("arm",),
+    "scorer": ("scorer",),
+}
+"""What usage is summed by, and the columns that each is computed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The usage of one combination of values."""
+
+    by: Mapping[str, str]
+    """The value of each dimension; with `key`, also `key_name`, its newest name. "": it does not apply."""
+    sums: UsageSums
+
+    @property
+    def usd(self) -> float | None:
+        """Of the calls whose cost is known. None: there are calls, and the cost of none is known."""
+        unknown = self.sums.calls > 0 and self.sums.unpriced_calls == self.sums.calls
+        return None if unknown else self.sums.nano_usd / NANO
+
+
+def add_usage(connection: Connection, tally: Tally) -> None:
+    """Stores a tally's sums where they exceed the stored ones: a late, older tally lowers nothing."""
+    if not tally.usage:
+        return
+    statement = insert(connection.dialect, usage)
+    given = statement.excluded
+    newer = {name: given[name] for name in ("key_name", *USAGE_SUMS)}
+    statement = statement.on_conflict_do_update(
+        index_elements=list(USAGE), set_=newer, where=given.calls > usage.c.calls
+    )
+    rows = [
+        {"incarnation": tally.incarnation, **each.cell._asdict(), **each.sums._asdict()}
+        for each in sorted(tally.usage, key=lambda each: each.cell)  # one order of locks
+    ]
+    connection.execute(statement, rows)
+
+
+def read_usage(connection: Connection, by: Sequence[str], since: date, until: date, **filters: str) -> list[UsageRow]:
+    """Usage from the day `since` to the day `until`, both included (UTC), summed and sorted by these dimensions.
+
+    by: names in DIMENSIONS; (): the total, one row. A call of several tags counts under each of them, so rows by tag
+    may add up to more than the total. filters: dimension → value; "": what it does not apply to. Raises QueryError for
+    an unknown dimension.
+    """
+    _check([*by, *filters])
+    columns = dict.fromkeys(column for name in (*by, *filters) for column in DIMENSIONS[name])
+    read = [usage.c[name] for name in (*columns, *(["key_name"] if "key" in by else []))]
+    sums = [func.sum(usage.c[name]) for name in USAGE_SUMS]
+    within = usage.c.day.between(since.isoformat(), until.isoformat())
+    query = select(*read, *sums, func.max(usage.c.day).label("newest")).where(within).group_by(*read)
+    found: dict[tuple[str, ...], UsageSums] = {} if by else {(): UsageSums()}
+    names: dict[str, tuple[str, str]] = {}  # by key: the day of its newest name, and the name
+    for row in connection.execute(query).mappings():
+        added = UsageSums(*(int(row[column] or 0) for column in sums))
+        for values in _combinations(row, by, filters):
+            found[values] = found.get(values, UsageSums()).plus(added)
+        if "key" in by:
+            names[row["key_id"]] = max(names.get(row["key_id"], ("", "")), (row["newest"], row["key_name"]))
+    return [_row(by, values, found[values], names) for values in sorted(found)]
+
+
+def _check(dimensions: Iterable[str]) -> None:
+    for name in dimensions:
+        if name not in DIMENSIONS:
+            hint = did_you_mean(name, DIMENSIONS) or f"; expected one of {', '.join(DIMENSIONS)}"
+            raise QueryError(f'usage has no dimension "{name}"{hint}')
+
+
+def _combinations(row: Mapping[Any, Any], by: Sequence[str], filters: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """The combinations of values under which a row counts: several where it has several tags, none where it does not
+    match the filters."""
+    if any(wanted not in _values(name, row) for name, wanted in filters.items()):
+        return []
+    combinations: list[tuple[str, ...]] = [()]
+    for name in by:
+        kept = [filters[name]] if name in filters else _values(name, row)
+        combinations = [(*before, value) for before in combinations for value in kept]
+    return combinations
+
+
+def _values(dimension: str, row: Mapping[Any, Any]) -> list[str]:
+    if dimension == "tag":
+        return row["tags"].split() or [""]
+    if dimension == "month":
+        return [row["day"][:7]]
+    if dimension == "source":
+        return [SCORER if row["scorer"] else EXPERIMENT if row["experiment"] else CLIENT]
+    return [row[DIMENSIONS[dimension][0]]]
+
+
+def _row(by: Sequence[str], values: tuple[str, ...], sums: UsageSums, names: Mapping[str, tuple[str, str]]) -> UsageRow:
+    shown: dict[str, str] = {}
+    for name, value in zip(by, values, strict=True):
+        shown[name] = value
+        if name == "key":
+            shown["key_name"] = names[value][1]
+    return UsageRow(shown, sums)

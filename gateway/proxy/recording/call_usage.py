@@ -1,0 +1,111 @@
+"""Adds what ended calls have used to the process's usage, and to the Prometheus series by team."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.core.exchange import Target, Usage
+from gateway.core.prices import Price
+from gateway.core.usage import UsageCell, UsageSums, nano_usd
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.recording.usage_ledger import UsageLedger
+from gateway.proxy.request.call import Caller
+
+MOST_TEAMS = 200
+"""Teams with series of their own; the others share `team="other"`."""
+NO_TEAM, OTHER_TEAMS = "none", "other"
+
+PaidCall = tuple[Caller, str, Charge]
+"""A call's caller, the scorer that made it ("" for none), and its cost."""
+
+
+class TeamLabels:
+    """The values of the label `team`, at most MOST_TEAMS and two."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, None] = {}
+
+    def learn(self, teams: Iterable[str]) -> None:
+        """Teams that have series of their own, in this order, as long as there is room."""
+        for team in teams:
+            if len(self._known) < MOST_TEAMS:
+                self._known[team] = None
+
+    def of(self, team: str | None) -> str:
+        if team is None:
+            return NO_TEAM
+        self.learn((team,))
+        return team if team in self._known else OTHER_TEAMS
+
+
+@dataclass(frozen=True, slots=True)
+class UsageBooks:
+    """Where the usage of one config's calls is counted."""
+
+    ledger: UsageLedger
+    metrics: ProxyMetrics
+    teams: TeamLabels = field(default_factory=TeamLabels)
+    scorer_keys: Container[str] = frozenset()
+    """The names of the keys whose calls may say that a scorer made them."""
+
+    def add_calls(self, alias: str, target: Target, calls: Iterable[PaidCall]) -> None:
+        """Calls of clients and scorers that ended now, all of one alias and answered by one target."""
+        groups: dict[tuple[int, str], tuple[Caller, str, list[Charge]]] = {}
+        for caller, scorer, charge in calls:
+            group = groups.get((id(caller), scorer))
+            if group is None:
+                group = groups[id(caller), scorer] = (caller, scorer, [])
+            group[2].append(charge)
+        model = (alias, target.upstream, target.model)
+        for caller, scorer, charges in groups.values():
+            self._add(caller, scorer if caller.name in self.scorer_keys else "", model, sums_of(charges))
+
+    def _add(self, caller: Caller, scorer: str, model: tuple[str, str, str], sums: UsageSums) -> None:
+        day = self.ledger.day
+        if scorer:
+            self.ledger.add(UsageCell(day, "", "", "", "", "", *model, "", "", scorer), sums)
+            return
+        whose = (caller.id, caller.name, caller.team or "", caller.organization or "", " ".join(sorted(caller.tags)))
+        self.ledger.add(UsageCell(day, *whose, *model, "", "", ""), sums)
+        self._count_team(self.teams.of(caller.team), sums)
+
+    def add_shadow(self, alias: str, target: Target, experiment: str, arm: str, charge: Charge) -> None:
+        """A shadow request that has ended: its experiment pays, not the caller."""
+        cell = UsageCell(self.ledger.day, "", "", "", "", "", alias, target.upstream, target.model, experiment, arm, "")
+        self.ledger.add(cell, sums_of([charge]))
+
+    def _count_team(self, team: str, sums: UsageSums) -> None:
+        m = self.metrics
+        m.counts.of(m.team_requests, team).n += sums.calls
+        m.counts.of(m.team_cost, team).n += sums.nano_usd / 1e9
+        m.counts.of(m.team_unpriced, team).n += sums.unpriced_calls
+        for kind, n in (
+            ("input", sums.input_tokens),
+            ("output", sums.output_tokens),
+            ("cached_input", sums.cached_input_tokens),
+            ("reasoning", sums.reasoning_tokens),
+        ):
+            m.counts.of(m.team_tokens, team, kind).n += n
+
+
+def sums_of(charges: Sequence[Charge]) -> UsageSums:
+    costs = [charge.usd for charge in charges if charge.usd is not None]
+    return UsageSums(
+        len(charges),
+        len(charges) - len(costs),
+        sum(charge.estimated for charge in charges),
+        sum(charge.input_tokens for charge in charges),
+        sum(charge.cached_input_tokens for charge in charges),
+        sum(charge.output_tokens for charge in charges),
+        sum(charge.reasoning_tokens for charge in charges),
+        sum(map(nano_usd, costs)),
+    )
+
+
+def plain_charge(usage: Usage, price: Price | None) -> Charge:
+    """As `charge_of` has it for a call that one attempt answered with this usage."""
+    usd = None if price is None else price.cost(usage)
+    cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
+    return Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, False)

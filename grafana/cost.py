@@ -1,0 +1,53 @@
+"""Cost and limits: who spends what, and how near keys, teams and organizations are to their limits."""
+
+from __future__ import annotations
+
+from panels import Dashboard, Panel, Query, Row, Variable, stat
+
+RATE = "[$__rate_interval]"
+TEAM = '{team=~"$team"}'
+COST = f"rate(gateway_team_cost_usd_total{TEAM}{RATE})"
+CALLS = f"rate(gateway_team_requests_total{TEAM}{RATE})"
+UNPRICED = f"rate(gateway_team_unpriced_total{TEAM}{RATE})"
+UNKNOWN = ((None, "green"), (0.01, "orange"), (0.2, "red"))
+
+NOW = Row("Now", [
+    stat("Spending", f"3600 * sum({COST})", "USD per hour at the current rate, for calls whose cost is known.", "currencyUSD"),
+    stat("Today", f"sum(increase(gateway_team_cost_usd_total{TEAM}[24h]))",
+         "USD of the last 24 hours. `gateway usage` has the exact sums by day, key and tag.", "currencyUSD"),
+    stat("Last 30 days", f"sum(increase(gateway_team_cost_usd_total{TEAM}[30d]))",
+         "USD, as far back as Prometheus keeps its data.", "currencyUSD"),
+    stat("Unknown cost", f"sum({UNPRICED}) / (sum({CALLS}) > 0)",
+         "Share of calls whose price is missing: add the model to `prices`. They are not in the sums of this page.", "percentunit", UNKNOWN),
+])  # fmt: skip
+
+TEAMS = Row("By team", [
+    Panel("Cost", [Query(f"3600 * sum by (team) ({COST})", "{{team}}")],
+          "USD per hour. none: keys without a team; other: teams after the 200th.", "currencyUSD", stacked=True),
+    Panel("Cost of the last 30 days", [Query(f"sum by (team) (increase(gateway_team_cost_usd_total{TEAM}[30d]))", "{{team}}", instant=True)],
+          "USD by team, as far back as Prometheus keeps its data.", "currencyUSD", "bargauge"),
+    Panel("Calls", [Query(f"sum by (team) ({CALLS})", "{{team}}")], "Calls per second that reached an upstream.", "reqps", stacked=True),
+    Panel("Tokens", [Query(f'sum by (team) (rate(gateway_team_tokens_total{{team=~"$team", type=~"input|output"}}{RATE}))', "{{team}}")],
+          "Input and output tokens per second.", stacked=True),
+    Panel("Cached share of the input",
+          [Query(f'sum by (team) (rate(gateway_team_tokens_total{{team=~"$team", type="cached_input"}}{RATE}))'
+                 f' / (sum by (team) (rate(gateway_team_tokens_total{{team=~"$team", type="input"}}{RATE})) > 0)', "{{team}}")],
+          "Input tokens that the provider read from its cache, which most providers price lower.", "percentunit", low=0, high=1),
+    Panel("Calls of unknown cost", [Query(f"sum by (team) ({UNPRICED}) / (sum by (team) ({CALLS}) > 0)", "{{team}}")],
+          "Share of a team's calls whose price is missing.", "percentunit", steps=UNKNOWN),
+])  # fmt: skip
+
+OTHERS = Row("Experiments and scorers", [
+    Panel("Shadow requests", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{RATE}))", "{{experiment}} {{arm}}")],
+          "USD per hour of shadow requests and repeats. Their experiment pays, no team.", "currencyUSD", stacked=True),
+    Panel("Scorers", [Query(f"3600 * max by (scorer) (rate(gateway_eval_cost_usd_total{RATE}))", "{{scorer}}")],
+          "USD per hour of judges and other scorers that call a model.", "currencyUSD", stacked=True),
+    Panel("All calls by model", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{RATE}))", "{{alias}} → {{upstream}}")],
+          "USD per hour of clients' and scorers' calls.", "currencyUSD", stacked=True),
+])  # fmt: skip
+
+COST_AND_LIMITS = Dashboard(
+    "assay-cost", "Assay Gateway: cost and limits", "Spending by team, experiment and scorer; limits.",
+    [Variable("team", "Team", "label_values(gateway_team_requests_total, team)", "Whose keys called")],
+    [NOW, TEAMS, OTHERS],
+)  # fmt: skip
