@@ -48,8 +48,11 @@ ERRORS = Row("Rate and errors", [
     Panel("Attempts", [Query(f"sum by (upstream, result) (rate(gateway_attempts_total{{upstream=~\"$upstream\"}}{RATE}))",
                              "{{upstream}} {{result}}")],
           "Requests sent to upstreams: exceeds the number of calls when there are retries, fallbacks or shadows.", "reqps"),
-    Panel("Refused by the gateway", [Query(f"sum by (status, code) (rate(gateway_refused_total{RATE}))", "{{status}} {{code}}")],
-          "The gateway's own errors: keys, limits, unreadable bodies, all upstreams unavailable.", "reqps"),
+    Panel("Refused by the gateway", [
+        Query(f"sum by (status, code) (rate(gateway_refused_total{RATE}))", "{{status}} {{code}}"),
+        Query(f"sum by (reason) (rate(gateway_accept_failures_total{RATE}))", "accept: {{reason}}")],
+          "The gateway's own errors: keys, limits, unreadable bodies, all upstreams unavailable; accept: out of open files.",
+          "reqps"),
     Panel("Streams truncated upstream", [Query(f"sum by (alias, how) (rate(gateway_continued_total{{alias=~\"$alias\"}}{RATE}))", "{{alias}} {{how}}")],
           "continued: another target continued where the first one stopped; ended: the client received an error.", "reqps"),
 ])  # fmt: skip

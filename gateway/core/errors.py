@@ -194,6 +194,10 @@ class ConnectFailed(TransportError):
     pass
 
 
+class NoFilesLeft(ConnectFailed):
+    """This process, or its machine, may open no further socket."""
+
+
 class ConnectTimeout(TransportError):
     pass
 

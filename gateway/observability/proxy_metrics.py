@@ -93,6 +93,11 @@ class _Calls:
         "gateway_objective_ratio", "Target share of successful calls of an alias: models.NAME.objective", "alias",
         over="livemax",
     )  # fmt: skip
+    accept_failures = _counter(
+        "gateway_accept_failures",
+        "Connections refused since few open files are left (few_files); seconds without any (no_files)",
+        "reason",
+    )
     refused = _counter("gateway_refused", "Requests that the gateway itself answered with an error", "status", "code")
     overhead = _histogram(
         "gateway_overhead_seconds", "Time of a call in the gateway, without the time in upstreams", buckets=_OVERHEAD

@@ -49,6 +49,7 @@ from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server import listen_queue
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
+from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload
@@ -348,7 +349,11 @@ class Process:
             pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
             app.pages = pages.app()
             self.bodies = app.bodies
-            self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused)
+            files = OpenFiles(partial(_count_failure, metrics))
+            for reason in REASONS:  # both begin at 0, so that the first failure is a rise
+                metrics.accept_failures.labels(reason)
+            self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused, files)
+            tasks.start(files.watch(), "open files")
             metrics.config_ok.set(not self._refused)
             app.config_refused = self._refused
             reload = Reload(self._served.config, app, parts)
@@ -429,6 +434,10 @@ async def _share_secret(corridor: Corridor, ids: ResponseIds) -> None:
 def _connection_limits(app: App) -> tuple[int | None, int | None]:
     limits = app.gateway.config.limits
     return limits.connections, limits.connections_per_address
+
+
+def _count_failure(metrics: ProxyMetrics, reason: str) -> None:
+    metrics.counts.of(metrics.accept_failures, reason).n += 1
 
 
 def _spans(config: Config) -> Spans | None:

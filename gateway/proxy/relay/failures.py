@@ -21,6 +21,7 @@ from gateway.core.errors import (
     ConnectionLost,
     ConnectTimeout,
     GatewayError,
+    NoFilesLeft,
     Overloaded,
     QueueFull,
     TransportError,
@@ -97,6 +98,8 @@ def of_transport(error: TransportError) -> Failure:
 def _of_transport(error: TransportError) -> Failure:
     if isinstance(error, ConnectTimeout):
         return Failure("timeout", "could not be connected to in time", "timeout", sent=False)
+    if isinstance(error, NoFilesLeft):
+        return Failure("error", "could not be connected to", target_fault=False, sent=False)
     if isinstance(error, ConnectFailed):
         return Failure("error", "could not be connected to", sent=False)
     if isinstance(error, BodyCut):

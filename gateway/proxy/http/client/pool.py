@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.core.errors import ConnectFailed, ConnectTimeout
+from gateway.core.errors import ConnectFailed, ConnectTimeout, NoFilesLeft
 from gateway.proxy.http.client.connection import UpstreamConnection
-from gateway.proxy.http.client.resolver import Resolver, open_socket
+from gateway.proxy.http.client.resolver import NO_FILES, Resolver, open_socket
 from gateway.proxy.http.write_batching import WriteBatcher
 
 MAX_IDLE_S = 60.0  # whatever the peer announces: proxies and NAT forget idle connections sooner
@@ -92,7 +92,7 @@ class ConnectionPool:
     async def open(self, connect_s: float) -> UpstreamConnection:
         """A new connection or, at the limit, the first that becomes idle.
 
-        Raises ConnectTimeout after `connect_s`, and ConnectFailed.
+        Raises ConnectTimeout after `connect_s`, ConnectFailed, and NoFilesLeft where this process is at fault.
         """
         try:
             async with asyncio.timeout(connect_s):
@@ -100,7 +100,9 @@ class ConnectionPool:
         except TimeoutError as error:
             raise ConnectTimeout(f"no connection to {self.origin.url} within {connect_s:g} s") from error
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded for DNS or TLS
-            raise ConnectFailed(f"cannot connect to {self.origin.url}: {error}") from error
+            own = isinstance(error, OSError) and error.errno in NO_FILES
+            kind = NoFilesLeft if own else ConnectFailed
+            raise kind(f"cannot connect to {self.origin.url}: {error}") from error
 
     async def aclose(self) -> None:
         """Closes every connection, including those in use, and waits until their sockets are closed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -21,6 +22,7 @@ FRESH_S = 30.0  # how long addresses are used without another lookup
 OLD_S = 300.0  # above this age, a caller waits for the lookup that its call starts ...
 PATIENCE_S = 0.5  # ... for so long, and then uses the old addresses
 REST_S = 1.0  # between two lookups of a name after one that failed
+NO_FILES = (errno.EMFILE, errno.ENFILE)  # this process, or the machine, may open no further socket
 ATTEMPT_DELAY_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 
 SocketAddress = tuple[Any, ...]
@@ -120,7 +122,8 @@ async def open_socket(addresses: Sequence[Address], delay_s: float = ATTEMPT_DEL
     if len(addresses) == 1:
         return await _connected(addresses[0])
     attempts: set[asyncio.Task[socket.socket]] = set()
-    waiting, failures = list(addresses), []
+    waiting = list(addresses)
+    failures: list[str] = []
     try:
         while waiting or attempts:
             if waiting:
@@ -133,7 +136,10 @@ async def open_socket(addresses: Sequence[Address], delay_s: float = ATTEMPT_DEL
                 surplus.close()
             if opened:
                 return opened[0]
-            failures += [str(task.exception()) for task in done]
+            failed = [task.exception() for task in done]
+            if own := next((e for e in failed if isinstance(e, OSError) and e.errno in NO_FILES), None):
+                raise own
+            failures += map(str, failed)
     finally:
         await _given_up(attempts)
     raise OSError("; ".join(dict.fromkeys(failures)))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from gateway.core.errors import GatewayError, Overloaded
+from gateway.proxy.http.server.open_files import OpenFiles
 
 MOST = 10_000  # where neither the config nor the limit of open files says less
 _SPARE_FILES = 100  # for listeners, logs, the stream server, metrics
@@ -57,29 +58,33 @@ class ConnectionLimits:
         self,
         limits: Callable[[], tuple[int | None, int | None]],
         on_refused: Callable[[GatewayError], None] = lambda error: None,
+        files: OpenFiles | None = None,
     ) -> None:
-        """limits: (in all, from one address) in force; None: the default, which for one address is no limit."""
+        """limits: (in all, from one address) in force; None: the default, which for one address is no limit.
+        files: the process's; None: they are not watched."""
         self.open = 0
         self.refused = 0
         """Refused connections that are not closed yet."""
         self._by_address: Counter[str] = Counter()
         self._limits = limits
         self._on_refused = on_refused
+        self._files = files
         self._default = default_limit()
 
-    @property
-    def can_explain(self) -> bool:
+    def can_explain(self, descriptor: int = -1) -> bool:
         """Whether another refused connection may stay open until its client has read why."""
-        return self.refused < _FAREWELLS
+        return self.refused < _FAREWELLS and (self._files is None or self._files.may_linger(descriptor))
 
-    def admit(self, address: str) -> GatewayError | None:
-        """Counts a new connection; or returns why it is refused, and counts that."""
+    def admit(self, address: str, descriptor: int = -1) -> GatewayError | None:
+        """Counts a new connection; or returns why it is refused, and counts that. descriptor: its socket's."""
         most, most_from_one = self._limits()
         error: GatewayError | None = None
         if self.open >= (self._default if most is None else most):
             error = Overloaded("the gateway has too many open connections", retry_after_s=1)
         elif most_from_one is not None and self._by_address[address] >= most_from_one:
             error = Overloaded("too many open connections from this address", retry_after_s=1)
+        elif self._files is not None and self._files.refuses(descriptor):
+            error = Overloaded("the gateway has too many open files", retry_after_s=1)
         if error is None:
             self.open += 1
             self._by_address[address] += 1

@@ -124,11 +124,12 @@ class HttpProtocol(asyncio.Protocol):
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
         if self._limits is not None:
-            peer = self._transport.get_extra_info("peername")
-            self._address = peer[0] if isinstance(peer, tuple) else ""
-            error = self._limits.admit(self._address)
+            self._address = self.peer
+            sock = transport.get_extra_info("socket")
+            descriptor = -1 if sock is None else sock.fileno()
+            error = self._limits.admit(self._address, descriptor)
             if error is not None:
-                self._turn_away(error, explain=self._limits.can_explain)
+                self._turn_away(error, explain=self._limits.can_explain(descriptor))
                 return
         self._admitted = True
         self._timer = self.loop.call_later(self._check_s, self._check_timeouts)

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 
 import pytest
 
-from gateway.core.errors import ConnectTimeout
+from gateway.core.errors import ConnectTimeout, NoFilesLeft
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.pool import Origin
+from gateway.proxy.http.client.resolver import Resolver
+from gateway.proxy.relay.failures import of_transport
 
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -211,3 +214,18 @@ async def fails(sending):
         await sending
     except Exception as error:
         return type(error)
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+async def test_want_of_files_is_not_the_targets_fault(peer, ask, read, no_file_left, addresses):
+    def lookup(name, port):
+        return [(socket.AF_INET, ("127.0.0.1", port))] * addresses
+
+    peer.says(OK)
+    origin = peer.origin.replace("127.0.0.1", "peer.example")
+    async with contextlib.aclosing(Http1Transport(resolver=Resolver(lookup))) as transport:
+        with no_file_left():
+            with pytest.raises(NoFilesLeft) as raised:
+                await transport.send(ask(origin=origin), 5)
+            assert not of_transport(raised.value).target_fault
+        assert await read(await transport.send(ask(origin=origin), 5)) == b"ok"

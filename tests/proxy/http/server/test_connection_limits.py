@@ -42,10 +42,10 @@ def test_only_some_refused_connections_wait_for_their_client() -> None:
     limits.admit("a")
     for _ in range(1000):
         limits.admit("a")
-    assert not limits.can_explain
+    assert not limits.can_explain()
     for _ in range(1000):
         limits.closed("a", admitted=False)
-    assert limits.can_explain
+    assert limits.can_explain()
 
 
 @pytest.mark.parametrize(("files", "most"), [(1024, 462), (100, 16), (1 << 20, MOST), (resource.RLIM_INFINITY, MOST)])
