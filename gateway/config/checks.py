@@ -56,6 +56,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
     return [
         *_upstream_mistakes(raw),
         *_model_mistakes(raw),
+        *_default_mistakes(raw),
         *_key_mistakes(raw),
         *_team_mistakes(raw),
         *_admin_mistakes(raw),
@@ -185,6 +186,13 @@ def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             for i, target in enumerate(targets if isinstance(targets, list) else ()):
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
                     yield from _unknown_upstream(f"models.{alias}.{key}[{i}].upstream", target["upstream"], raw)
+
+
+def _default_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    models, defaults = _sections(raw, "models"), raw.get("defaults")
+    for api, alias in defaults.items() if isinstance(defaults, dict) else ():
+        if alias not in models:
+            yield f'defaults.{api}: no model "{alias}"{did_you_mean(str(alias), models)}'
 
 
 def _named(raw: dict[str, Any], name: str) -> list[str]:

@@ -23,6 +23,10 @@ from gateway.config.upstreams import TargetRef, Upstream
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
+WithDefault = Literal[
+    "chat", "completions", "responses", "embeddings", "moderations", "images", "rerank", "score", "classify",
+    "pooling", "tokenize", "detokenize",
+]  # fmt: skip
 OnCut = Literal["off", "error", "continue"]
 
 
@@ -246,6 +250,9 @@ class Config(Section):
     """Servers that requests can go to."""
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     """The model names that clients may use."""
+    defaults: dict[WithDefault, Name] = Field({})
+    """The model of a request that names none, by API, such as `{moderations: guard, responses: chat}`. Default: such a
+    request gets HTTP 400. Forms must name their model."""
     sampling: Sampling = Sampling()
     """The share of calls that is recorded and scored."""
     passthrough: str | None = None

@@ -9,12 +9,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from gateway.config.models import Config
+from gateway.config.models import Config, WithDefault
 from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
@@ -59,6 +59,14 @@ ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p:
 """The endpoints of the hot path, by path."""
 
 
+def routes_with(models: Mapping[WithDefault, str]) -> dict[bytes, Endpoint]:
+    """ROUTES with the models of requests that name none, by API."""
+    if not models:
+        return ROUTES
+    defaults = {str(api): alias for api, alias in models.items()}
+    return {path: replace(endpoint, default=defaults.get(endpoint.api)) for path, endpoint in ROUTES.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """Everything that is built from one config. A reload replaces all of it at once."""
@@ -97,6 +105,7 @@ class App:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         """The gateway in force. A call finishes on the gateway it began with."""
+        self._routes = routes_with(gateway.config.defaults)
         self.gateways = [gateway]
         """Gateways with calls in flight, oldest first, and last the one in force."""
         self.outbox = WriteBatcher()
@@ -111,6 +120,7 @@ class App:
     def change(self, gateway: Gateway) -> Gateway:
         """Puts a gateway in force and returns the previous one."""
         old, self.gateway = self.gateway, gateway
+        self._routes = routes_with(gateway.config.defaults)
         self.gateways.append(gateway)
         return old
 
@@ -190,7 +200,7 @@ class App:
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
         """The endpoint of the hot path at this path; None: `pages` answers."""
-        return ROUTES.get(path) if method == b"POST" else None
+        return self._routes.get(path) if method == b"POST" else None
 
     def canonical(self, path: bytes) -> bytes:
         """The one spelling of a path that `find` does not know: an endpoint's, however it was spelled, or the same with

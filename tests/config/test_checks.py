@@ -67,6 +67,7 @@ VALUES = [
     (after_models("redaction: {rules: [emial]}"), "got 'emial'; did you mean \"email\"?"),
 ]
 UNKNOWN_NAMES = [
+    (after_models("defaults: {images: chta}"), 'defaults.images: no model "chta"; did you mean "chat"?'),
     (("kind: vllm", "kind: vlm"), 'upstreams.local.kind: no kind "vlm"; did you mean "vllm"?'),
     (("kind: vllm", "kind: azzure"), 'upstreams.local.kind: no kind "azzure"; did you mean "azure"?'),
     (("kind: vllm", "kind: zzz"), 'upstreams.local.kind: no kind "zzz"; known: openai, azure, '),

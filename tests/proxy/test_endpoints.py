@@ -501,3 +501,18 @@ async def test_vllms_own_forms_pass(gateway: Any, upstream: FakeUpstream, path: 
     assert upstream.calls[0].json == {"model": "model-u0", **body}
     neither = await gateway.client.post(path, json={"model": "chat"})
     assert neither.json()["error"]["code"] == "missing_required_parameter"
+
+
+async def test_a_request_without_a_model_goes_to_the_default_of_its_api(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, defaults={"moderations": "chat"}))
+    answered = await gateway.client.post("/moderations", json={"input": "hi"})
+    assert answered.status_code == 200
+    assert upstream.calls[0].json == {"input": "hi", "model": "model-u0"}
+    refused = await gateway.client.post("/embeddings", json={"input": "hi"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+    gateway.write({**configured(upstream), "defaults": {"embeddings": "chat"}})
+    await gateway.until(lambda: gateway.gateway.config.defaults == {"embeddings": "chat"})
+    assert (await gateway.client.post("/embeddings", json={"input": "hi", "model": None})).status_code == 200
+    assert (await gateway.client.post("/moderations", json={"input": "hi"})).status_code == 400

@@ -38,6 +38,8 @@ class Endpoint:
     """`gen_ai.operation.name` of its metrics and spans."""
     carries_text: bool = False
     """Its exchanges are recorded for evaluation."""
+    default: str | None = None
+    """The model of a request that names none (`defaults`); None: such a request is refused."""
     read: BodyReader = read_json
     """Reads the request body."""
     required: tuple[str, ...] = ()

@@ -157,7 +157,7 @@ def _check_names(fields: dict[str, Any]) -> None:
 def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
     model = fields.get("model")
     if model is None:
-        raise BadRequest("you must provide a model parameter", param="model", code="missing_required_parameter")
+        model = fields["model"] = _default(endpoint)
     if not isinstance(model, str) or not model:
         raise BadRequest(f"model must be a non-empty string, not {_json_type(model)}", param="model")
     stream = fields.get("stream")
@@ -169,6 +169,13 @@ def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
     messages = fields.get("messages")
     if "messages" in endpoint.required and messages is not ...:
         _check_messages(messages)
+
+
+def _default(endpoint: Endpoint) -> str:
+    """The model of a request that names none; the dialect adds it to the body."""
+    if endpoint.default is None:
+        raise BadRequest("you must provide a model parameter", param="model", code="missing_required_parameter")
+    return endpoint.default
 
 
 def _check_messages(messages: Any) -> None:
