@@ -24,6 +24,8 @@ BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg d
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 # A path in ARGS is run alone. pytest ends with 5 where it has selected nothing.
 TEST_PARTS := $(if $(findstring tests/,$(ARGS)),-ra,tests/evals --ignore=tests/evals)
+# Hundreds of programs are started: without bytecode each would compile the whole package anew.
+TEST_ENV := env -u PYTHONDONTWRITEBYTECODE
 PEERS := vllm-router smg litellm portkey
 
 # The first that is new enough.
@@ -49,14 +51,14 @@ up: $(VENV)/.up
 test: $(VENV)/.test
 	@echo "running the tests"
 	@status=5; for part in $(TEST_PARTS); do \
-		$(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile -q $$part $(ARGS); code=$$?; \
+		$(TEST_ENV) $(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile -q $$part $(ARGS); code=$$?; \
 		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
 	done; exit $$status
 
 test-long: $(VENV)/.test
 	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"
 	@echo "running the long tests"
-	@$(BIN)/pytest -m long $(ARGS)
+	@$(TEST_ENV) $(BIN)/pytest -m long $(ARGS)
 
 # What cannot be installed is skipped with its reason. make test-real ARGS="-k vllm" for one of them.
 test-real: $(VENV)/.test
