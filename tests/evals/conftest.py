@@ -239,18 +239,24 @@ class Room:
 
 @pytest.fixture
 async def room(
-    tmp_path: Path, stream_url: str, stream_name: str, stated_scorer: Callable[..., RegisteredScorer]
+    tmp_path: Path,
+    stream_url: str,
+    stream_name: str,
+    stated_scorer: Callable[..., RegisteredScorer],
+    place_store: Callable[[Path], str],
 ) -> AsyncIterator[Room]:
     corridor = Corridor(stream_url, stream_name)
-    url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
+    url = place_store(tmp_path / "data" / "gateway.db")
     yield Room(url, stream_url, stream_name, {"stated": stated_scorer()}, parse(CONFIG), corridor)
     await corridor.aclose()
 
 
 @pytest.fixture
-def keep(tmp_path: Path, stated_scorer: Callable[..., RegisteredScorer]) -> Callable[..., str]:
+def keep(
+    tmp_path: Path, stated_scorer: Callable[..., RegisteredScorer], place_store: Callable[[Path], str]
+) -> Callable[..., str]:
     """keep(exchanges, …): a store that holds them, each scored by the number it says. Returns its URL."""
-    url = f"sqlite:///{tmp_path / 'kept' / 'gateway.db'}"
+    url = place_store(tmp_path / "kept" / "gateway.db")
 
     def write(exchanges: Sequence[Exchange], now: float = 1000.0, **fields: Any) -> str:
         registered = stated_scorer(**fields)

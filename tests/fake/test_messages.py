@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import anthropic
 import pytest
 
 from gateway.fake import FakeUpstream, Fault
@@ -14,6 +13,8 @@ MESSAGES = [{"role": "user", "content": "two words"}]
 
 
 async def test_messages_in_both_forms(upstream: FakeUpstream) -> None:
+    import anthropic
+
     async with anthropic.AsyncAnthropic(base_url=upstream.origin, api_key="k", max_retries=0) as client:
         asked: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": MESSAGES}
         whole = await client.messages.create(**asked)

@@ -58,7 +58,7 @@ async def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE
 
 
 class Wire:
-    """One connection to the gateway, as lean as a client can be: ten thousand calls take seconds."""
+    """One connection to the gateway, as lean as a client can be: thousands of calls take seconds."""
 
     def __init__(self, port: int) -> None:
         self._port = port

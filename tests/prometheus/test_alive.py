@@ -290,7 +290,7 @@ async def alive(whole: Any, expr: str) -> bool:
     return any(not math.isnan(float(row["value"][1])) for row in await whole.query(expr))
 
 
-async def test_ten_thousand_odd_names_keys_and_paths_make_no_series(whole: Any) -> None:
+async def test_odd_names_keys_and_paths_make_no_series(whole: Any) -> None:
     """What a client invents never becomes a label."""
 
     async def count() -> int:
@@ -300,10 +300,10 @@ async def test_ten_thousand_odd_names_keys_and_paths_make_no_series(whole: Any) 
 
     path = "/v1/chat/completions"
     body = whole.call("chat")[1]
-    odd = [whole.call(f"m{i}") for i in range(3400)]
-    odd += [(path, body, f"sk-odd-{i}", "") for i in range(3300)]
-    odd += [(f"/v1/odd/{i}", b"{}", "sk-web-key", "") for i in range(3300)]
-    await whole.spread([odd[0], odd[3400], odd[-1]])  # each kind is refused under its own code: those series are new
+    odd = [whole.call(f"m{i}") for i in range(500)]
+    odd += [(path, body, f"sk-odd-{i}", "") for i in range(500)]
+    odd += [(f"/v1/odd/{i}", b"{}", "sk-web-key", "") for i in range(500)]
+    await whole.spread([odd[0], odd[500], odd[-1]])  # each kind is refused under its own code: those series are new
     await whole.until_value(
         'count(gateway_refused_total{code=~"not_found|model_not_found|invalid_api_key"})', lambda n: n == 3
     )

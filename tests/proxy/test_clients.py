@@ -10,14 +10,16 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import openai
 import pytest
 from pydantic import BaseModel
 
 from gateway.fake import CUT, FakeUpstream, Fault
+
+if TYPE_CHECKING:
+    import anthropic
 
 KEY = "test-key"
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -333,6 +335,8 @@ async def claude(
     request: pytest.FixtureRequest, start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> AsyncIterator[anthropic.AsyncAnthropic]:
     """Anthropic's client, before an upstream that speaks OpenAI, and before one that speaks its own language."""
+    import anthropic
+
     config = configured(upstream)
     config["upstreams"]["u0"]["kind"] = request.param
     gateway = await start(config)
@@ -410,6 +414,8 @@ async def test_anthropic_tools_plain_and_streamed(claude: anthropic.AsyncAnthrop
 async def test_anthropic_errors_are_of_their_class_and_not_multiplied(
     claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
 ) -> None:
+    import anthropic
+
     asked: Any = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
     with pytest.raises(anthropic.AuthenticationError, match="not known") as unknown:
         await claude.with_options(api_key="wrong").messages.create(**asked)
@@ -435,6 +441,8 @@ async def test_anthropic_errors_are_of_their_class_and_not_multiplied(
 
 
 async def test_anthropic_a_cut_stream_raises(claude: anthropic.AsyncAnthropic, upstream: FakeUpstream) -> None:
+    import anthropic
+
     upstream.says("half an ", CUT)
     stream = await claude.messages.create(model="chat", max_tokens=50, messages=MESSAGES, stream=True)
     with pytest.raises(anthropic.APIError, match="broke off"):
@@ -443,6 +451,8 @@ async def test_anthropic_a_cut_stream_raises(claude: anthropic.AsyncAnthropic, u
 
 async def test_anthropic_count_tokens(claude: anthropic.AsyncAnthropic, upstream: FakeUpstream) -> None:
     """Counted where the upstream can; a clear refusal, and no guess, where it cannot."""
+    import anthropic
+
     await claude.messages.create(model="chat", max_tokens=50, messages=MESSAGES)
     if spoke(upstream) == "anthropic":
         counted = await claude.messages.count_tokens(model="chat", messages=MESSAGES)

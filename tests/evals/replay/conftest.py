@@ -206,11 +206,13 @@ def threads() -> Iterator[ScoringThreads]:
 
 
 @pytest.fixture
-def desk(questions: Callable[[int], Path], tmp_path: Path, threads: ScoringThreads) -> Desk:
+def desk(
+    questions: Callable[[int], Path], tmp_path: Path, threads: ScoringThreads, place_store: Callable[[Path], str]
+) -> Desk:
     """40 questions, scored by exact and f1."""
     dataset = scan(questions(40))
     scorers = build({"exact": ScorerConfig(), "f1": ScorerConfig()})
-    return Desk(f"sqlite:///{tmp_path / 'store.db'}", dataset, scorers, 40, threads)
+    return Desk(place_store(tmp_path / "store.db"), dataset, scorers, 40, threads)
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import anthropic
 import httpx2
 import orjson
 import pytest
-from anthropic.types import Message
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
@@ -63,6 +61,8 @@ def test_a_body_that_is_no_object_is_refused(make_upstream: MakeUpstream, make_c
 
 
 def test_a_completion_is_answered_as_a_message(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
+    from anthropic.types import Message
+
     answer = messages(make_upstream()).answer(make_call("messages"), orjson.dumps(CHAT)).body
     message = Message.model_validate_json(answer)
     assert message.content[0].model_dump()["text"] == "Hi"
@@ -86,6 +86,8 @@ def test_errors_are_anthropics(make_upstream: MakeUpstream, make_call: MakeCall)
 def test_anthropics_sdk_reads_every_stream(
     chat_sse: Any, make_upstream: MakeUpstream, make_call: MakeCall, read: Read
 ) -> None:
+    import anthropic
+
     body = read(messages(make_upstream()).reader(make_call("messages", stream=True), False), chat_sse.stream, 50)
     reply = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
     transport = httpx2.MockTransport(lambda _: reply)
