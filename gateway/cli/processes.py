@@ -159,11 +159,15 @@ def engine(
     name: Annotated[
         str | None, typer.Option(help="Name of the model in requests (default: smollm2, or the file name).")
     ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Requests answered at once (default: 2).")] = None,
+    context: Annotated[int | None, typer.Option(min=16, help="Tokens of one request (default: 2048).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of requests that send none.")] = None,
 ) -> None:
     """Serve a local model with llama.cpp; `gateway up` starts this."""
     from gateway.up.engines import run
 
-    run(model, host, port, name)
+    run(model, host, port, name, slots=slots, context=context, threads=threads, seed=seed)
 
 
 @verbs.command(epilog=example("gateway version"))

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from gateway.config.types import ModelName, NonEmpty, Positive, Section, Url
 from gateway.core.providers import PROVIDERS, Load, Provider
 
+PACKAGED_SLOTS = 2
+OWN_ENGINE_WAIT_S = 120.0
+
 
 class EngineRun(Section):
     """An engine that `gateway up` starts on a free port of this machine. `gateway serve` does not start it."""
@@ -22,6 +25,16 @@ class EngineRun(Section):
     """The model name that the engine serves. Default: `smollm2`, the name of the file or folder, or the hub's name."""
     command: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None
     """How to start the engine, such as `[/opt/vllm/bin/vllm]` or `[llama-server]`. Default: the installed one."""
+    slots: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Requests that it answers at once; further ones wait in the gateway, where shadows and judges come last. Default:
+    2 for the packaged llama.cpp, otherwise the engine's own."""
+    context: Annotated[int, Field(ge=16)] | None = None
+    """Tokens of one request, prompt and answer together. Default: 2048 for the packaged llama.cpp, otherwise the
+    engine's own."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads; llamacpp only. Default: all cores."""
+    seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
+    """Seed of requests that send none. Default: a new one for each request."""
     args: tuple[str, ...] = ()
     """Further command-line arguments of the engine. llamacpp: only together with `command`."""
     environ: dict[NonEmpty, str] = Field({})
@@ -35,6 +48,8 @@ class EngineRun(Section):
             raise ValueError("model: missing; vllm needs a Hugging Face name or a folder, not the packaged smollm2")
         if self.engine == "llamacpp" and self.args and self.command is None:
             raise ValueError("args need a program that reads them; add command: [llama-server]")
+        if self.engine == "vllm" and self.threads is not None:
+            raise ValueError("threads: vllm has no such option; set environ: {OMP_NUM_THREADS: …}")
         return self
 
 
@@ -116,6 +131,21 @@ class Upstream(Section):
     @property
     def url(self) -> str:
         return (self.base_url or self.provider.base_url or "").rstrip("/")
+
+    @property
+    def places(self) -> int | None:
+        """Requests in flight at once; None: no limit. An engine that `gateway up` starts is limited to its slots, so
+        that requests wait in the gateway, where served calls go first."""
+        if self.concurrency is not None or self.run is None:
+            return self.concurrency
+        packaged = self.run.engine == "llamacpp" and self.run.command is None
+        return self.run.slots or (PACKAGED_SLOTS if packaged else None)
+
+    @property
+    def place_wait_s(self) -> float:
+        """Seconds that a request may wait for a place: as long as its deadlines allow, where the engine is ours."""
+        own = self.run is not None and "queue_s" not in self.model_fields_set
+        return OWN_ENGINE_WAIT_S if own else self.queue_s
 
     @property
     def continues_prefill(self) -> bool:

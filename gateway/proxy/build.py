@@ -230,7 +230,7 @@ def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport]
             raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
-    limiter = ConcurrencyLimiter(upstream.concurrency, upstream.queue, upstream.queue_s)
+    limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s)
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind)
 
 

@@ -16,14 +16,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway.config.upstreams import EngineRun
+from gateway.config.upstreams import PACKAGED_SLOTS, EngineRun
 from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
 from gateway.runtime.child import Child
 
 HOST = "127.0.0.1"
 SMOLLM2 = "smollm2"
-_SLOTS = 2
 _CONTEXT_TOKENS = 2048  # of each slot
 _READY_S = {"llamacpp": 120.0, "vllm": 900.0}
 _GRACE_S = {"llamacpp": 10.0, "vllm": 30.0}  # vLLM first ends a process of its own
@@ -88,8 +87,19 @@ def model_alias(model: str) -> str:
     return model if model == SMOLLM2 else Path(model).stem
 
 
-def run(model: str, host: str, port: int, name: str | None = None) -> None:
-    """Serves a model with llama.cpp until SIGINT or SIGTERM. name: of the model in requests; None: its alias.
+def run(
+    model: str,
+    host: str,
+    port: int,
+    name: str | None = None,
+    *,
+    slots: int | None = None,
+    context: int | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+) -> None:
+    """Serves a model with llama.cpp until SIGINT or SIGTERM. name: of the model in requests; None: its alias. The other
+    options are those of EngineRun.
 
     Raises CannotRun, and RuntimeError if the server cannot start.
     """
@@ -106,8 +116,12 @@ def run(model: str, host: str, port: int, name: str | None = None) -> None:
     params.model_alias = {name or model_alias(model)}
     params.hostnames = [host]
     params.port = port
-    params.n_parallel = _SLOTS
-    params.n_ctx = _SLOTS * _CONTEXT_TOKENS
+    params.n_parallel = slots or PACKAGED_SLOTS
+    params.n_ctx = params.n_parallel * (context or _CONTEXT_TOKENS)
+    if threads is not None:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    if seed is not None:
+        params.sampling.seed = seed
     params.endpoint_metrics = True
     params.ui = False
     server = xllamacpp.Server(params)
@@ -150,16 +164,27 @@ def _llamacpp_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
         if missing := missing_packages(run.model):
             raise CannotRun("; ".join(missing))
         model_file(run.model)
-        return gateway_argv("engine", "--model", run.model, "--name", served_model(run), "--port", str(port))
+        names = {"slots": "--slots", "context": "--context", "threads": "--threads", "seed": "--seed"}
+        own = ("--model", run.model, "--name", served_model(run), "--port", str(port))
+        return gateway_argv("engine", *own, *_given(run, names))
     program = _program(upstream, run.command)
     options = ("--model", str(model_file(run.model)), "--alias", served_model(run), "--host", HOST, "--port", str(port))
-    return (*program, *options, *run.args)
+    sized = run if run.context is None else run.model_copy(update={"context": run.context * (run.slots or 1)})
+    names = {"slots": "--parallel", "context": "--ctx-size", "threads": "--threads", "seed": "--seed"}
+    return (*program, *options, *_given(sized, names), *run.args)
+
+
+def _given(run: EngineRun, names: Mapping[str, str]) -> list[str]:
+    """The options that the config gives, each with its value. names: the engine's names of them."""
+    values = ((option, getattr(run, name)) for name, option in names.items())
+    return [word for option, value in values if value is not None for word in (option, str(value))]
 
 
 def _vllm_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
     program = _program(upstream, run.command) if run.command else (_installed_vllm(),)
     options = ("serve", run.model, "--served-model-name", served_model(run), "--host", HOST, "--port", str(port))
-    return (*program, *options, *run.args)
+    names = {"slots": "--max-num-seqs", "context": "--max-model-len", "seed": "--seed"}
+    return (*program, *options, *_given(run, names), *run.args)
 
 
 def _installed_vllm() -> str:

@@ -18,9 +18,10 @@ import httpx2
 import pytest
 import yaml
 from openai import APIStatusError, OpenAI
+from pydantic import ValidationError
 
 from gateway.config.loading import load
-from gateway.config.upstreams import EngineRun
+from gateway.config.upstreams import EngineRun, Upstream
 from gateway.core.errors import CannotRun
 from gateway.up import engines
 from gateway.up.engines import engine_child, engine_log_name, missing_packages, model_alias, model_file, served_model
@@ -75,6 +76,38 @@ def test_an_own_llama_server_gets_the_same_as_its_options(tmp_path: Path) -> Non
         sys.executable, "x", "--model", str(tmp_path / "tiny.gguf"), "--alias", "tiny", "--host", "127.0.0.1",
         "--port", "4321", "-c", "9",
     )  # fmt: skip
+
+
+def test_slots_context_threads_and_seed_become_the_engines_options(tmp_path: Path, vllm: Path) -> None:
+    sizes = {"slots": 3, "context": 512, "seed": 7}
+    (tmp_path / "tiny.gguf").touch()
+    own = run_of(engine="llamacpp", model=str(tmp_path / "tiny.gguf"), command=[sys.executable], threads=2, **sizes)
+    expected = ("--parallel", "3", "--ctx-size", "1536", "--threads", "2", "--seed", "7")
+    assert engine_child("l", own, 1, {}).argv[-8:] == expected, "a slot has its share of the context"
+    served = run_of(engine="vllm", model="m", command=[str(vllm)], **sizes)
+    assert engine_child("v", served, 1, {}).argv[-6:] == (
+        "--max-num-seqs",
+        "3",
+        "--max-model-len",
+        "512",
+        "--seed",
+        "7",
+    )
+    with pytest.raises(ValidationError, match="OMP_NUM_THREADS"):
+        run_of(engine="vllm", model="m", threads=2)
+
+
+def test_an_engine_of_ours_has_its_slots_as_limit_and_its_queue_in_the_gateway() -> None:
+    def upstream(**section: Any) -> Upstream:
+        return Upstream.model_validate({"kind": "llamacpp", **section})
+
+    packaged = upstream(run={"engine": "llamacpp"})
+    assert (packaged.places, packaged.place_wait_s) == (2, 120.0)
+    assert upstream(run={"engine": "llamacpp", "slots": 5}).places == 5
+    assert upstream(run={"engine": "llamacpp", "command": ["llama-server"]}).places is None
+    assert upstream(run={"engine": "llamacpp"}, concurrency=9, queue_s=3).places == 9
+    assert upstream(run={"engine": "llamacpp"}, concurrency=9, queue_s=3).place_wait_s == 3
+    assert (upstream().places, upstream().place_wait_s) == (None, 5.0)
 
 
 def test_the_served_name_follows_from_the_model(tmp_path: Path) -> None:
@@ -299,12 +332,27 @@ async def test_the_real_smollm2_answers() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "engine", "--port", str(port), stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        "gateway",
+        "engine",
+        "--port",
+        str(port),
+        "--slots",
+        "3",
+        "--context",
+        "512",
+        "--threads",
+        "1",
+        "--seed",
+        "7",
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             await healthy(client)
             models = (await client.get("/v1/models")).json()
+            properties = (await client.get("/props")).json()
             question = {"role": "user", "content": "What is the capital of Japan?"}
             body: dict[str, Any] = {"model": "smollm2", "messages": [question], "temperature": 0, "max_tokens": 24}
             answer = (await client.post("/v1/chat/completions", json=body)).json()
@@ -312,6 +360,8 @@ async def test_the_real_smollm2_answers() -> None:
         process.terminate()
         code = await process.wait()
     assert [m["id"] for m in models["data"]] == ["smollm2"]
+    assert properties["total_slots"] == 3
+    assert properties["default_generation_settings"]["n_ctx"] == 512
     assert "Tokyo" in answer["choices"][0]["message"]["content"]
     assert code == 0
 

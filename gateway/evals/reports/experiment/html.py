@@ -52,6 +52,7 @@ from gateway.evals.reports.experiment.presentation import (
     saving,
     step_line,
     titled,
+    withheld_notes,
 )
 from gateway.evals.reports.experiment.text_diff import Segment, omission, side_by_side
 from gateway.evals.reports.html import Cell, Column, Row, Table, render, table
@@ -531,4 +532,6 @@ def _withheld(report: Report) -> dict[str, Any]:
     ]
     columns = (Column("Reason", "text"), Column("Pairs"), Column("Of all"))
     lead = f"Drawn, and without a comparison: {say.count(total - report.pairs)} of {say.counted(total, 'pair')}."
-    return {"lead": lead, "table": table("Withheld pairs", columns, [("", rows)])}
+    return {
+        "lead": lead, "table": table("Withheld pairs", columns, [("", rows)]), "notes": withheld_notes(report)
+    }  # fmt: skip

@@ -215,6 +215,23 @@ def arm_colors(report: Report) -> dict[str, ArmColor]:
     return colors
 
 
+_WHY_NOT_OFFERED = {
+    "busy": "the candidate had no free place: budget.concurrency, or the upstream's concurrency",
+    "gate": "served calls were slow, or the candidate was loaded: gate",
+    "budget": "the day's budget was spent, or the candidate has no price: budget",
+    "target_down": "the candidate was down, or its circuit breaker open",
+    "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
+    "not_allowed": "its key or API is not in allow",
+    "kill": "the experiment stopped in that moment",
+}
+
+
+def withheld_notes(report: Report) -> list[str]:
+    """What the reasons mean for which a drawn request was not sent to the candidate, and the setting behind each."""
+    reasons = [reason.removeprefix("not offered: ") for reason, n in report.withheld if n]
+    return [f"{reason}: {_WHY_NOT_OFFERED[reason]}" for reason in reasons if reason in _WHY_NOT_OFFERED]
+
+
 def pairs_drawn(report: Report) -> int:
     """The number of compared and of withheld pairs together."""
     return report.pairs + sum(n for _, n in report.withheld)

@@ -28,6 +28,7 @@ from gateway.evals.reports.experiment.presentation import (
     segment_lines,
     sharing,
     titled,
+    withheld_notes,
 )
 
 LINES = 15  # of the short form
@@ -262,7 +263,8 @@ def _of_arm(each: Arm) -> tuple[str, ...]:
 def _withheld(report: Report) -> RenderableType | None:
     total = pairs_drawn(report)
     counts = (f"{reason} {say.count(n)} ({say.share(n / total)})" for reason, n in report.withheld if total)
-    return _text("; ".join(counts)) if report.withheld else None
+    lines = ["; ".join(counts), *withheld_notes(report)]
+    return Group(*map(_text, lines)) if report.withheld else None
 
 
 def _limits(report: Report) -> RenderableType | None:

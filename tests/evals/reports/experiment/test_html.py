@@ -114,6 +114,13 @@ def test_answers_are_side_by_side_with_differences_marked(report, read):
     assert pairs[0].one("span", "ids").text.count("01a21079") == 2
 
 
+def test_the_reasons_for_withheld_pairs_are_explained(report, read):
+    page = read(to_html(report())).text
+    assert "busy: the candidate had no free place" in page
+    assert "budget: the day's budget was spent" in page
+    assert "target_down" not in page, "only the reasons that occurred"
+
+
 def test_numbers_and_withheld_pairs_are_in_tables(report, read):
     tables = {t.one("caption").text: t.text for t in read(to_html(report())).all("table")}
     assert "helpfulness" in tables["Each metric in both arms"]
