@@ -15,7 +15,7 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
-    from gateway.evals.replay.datasets import Dataset
+    from gateway.evals.replay.datasets import Dataset, DatasetSource
     from gateway.evals.replay.gateway_choice import GatewayLocation
     from gateway.evals.replay.options import ReplayOptions
     from gateway.evals.replay.run import ReplayProgress
@@ -72,6 +72,10 @@ class _DatasetOptions:
         str | None, typer.Option(metavar="ALIAS", help="First write recorded calls of ALIAS to DATASET.")
     ] = None
     since: Annotated[str | None, typer.Option(help="With --from-log: only calls of the last 30m, 2h, 7d, …")] = None
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="ROLE=COLUMN", help="Columns, as question=dialogue,reference=summary."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class _Locations:
 @verbs.command(epilog=example("gateway replay questions.csv --targets chat,local/smollm2 --scorers exact,rouge_l"))
 @grouped
 def replay(
-    dataset: Annotated[Path, typer.Argument(dir_okay=False, help="CSV with examples,ground_truth; JSONL; Parquet.")],
+    dataset: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet, or hf://NAME[/CONFIG][:SPLIT].")],
     requests: _Requests,
     decision: _Decision,
     pacing: _Pacing,
@@ -103,13 +107,12 @@ def replay(
     place = _place(where)
     options = _options(requests, decision, pacing, other)
     if other.from_log is not None:
-        _freeze(dataset, other, requests.limit, place)
-    if not dataset.is_file():
-        raise typer.BadParameter(f"no file {dataset}", param_hint="DATASET")
+        _freeze(Path(dataset), other, requests.limit, place)
+    source = _source(dataset, other.columns or [])
     if other.as_reference:
-        asyncio.run(_written(dataset, options, place))
+        asyncio.run(_written(_scanned(source), options, place))
     elif options.targets:
-        asyncio.run(_compared(dataset, options, place, as_json, html))
+        asyncio.run(_compared(_scanned(source), options, place, as_json, html))
     elif other.from_log is None:
         raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
@@ -158,16 +161,15 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
 
 async def _compared(
-    dataset: Path, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.evals.replay.replay import replay
     from gateway.evals.reports.export.export import write_private
     from gateway.evals.reports.replay import pages, to_dict, to_terminal
 
-    read = _scanned(dataset)
     with _log(place), _watching() as watch:
-        found = await replay(read, options, place, note, watch)
+        found = await replay(dataset, options, place, note, watch)
     if html is not None:
         for path, text in pages(found, html):
             write_private(path, text)
@@ -178,12 +180,11 @@ async def _compared(
         raise typer.Exit(1)
 
 
-async def _written(dataset: Path, options: ReplayOptions, place: GatewayLocation) -> None:
+async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocation) -> None:
     from gateway.evals.replay.references import write_references
 
-    read = _scanned(dataset)
     with _log(place), _watching() as watch:
-        path = await write_references(read, options, place, note, watch)
+        path = await write_references(dataset, options, place, note, watch)
     note(f"wrote {path}")
 
 
@@ -194,14 +195,36 @@ def _place(where: _Locations) -> GatewayLocation:
     return GatewayLocation(where.config, load(where.config), data_directory(where.data), where.gateway)
 
 
-def _scanned(path: Path) -> Dataset:
+def _source(dataset: str, words: Sequence[str]) -> DatasetSource:
+    from gateway.evals.replay.datasets import DatasetFile
+    from gateway.evals.replay.huggingface import SCHEME, HuggingFaceDataset
+    from gateway.evals.replay.row_forms import column_map
+
+    try:
+        columns = column_map(words)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from error
+    if dataset.startswith(SCHEME):
+        return HuggingFaceDataset(dataset.removeprefix(SCHEME), columns)
+    path, (before, colon, split) = Path(dataset), dataset.rpartition(":")
+    if path.is_dir() or (colon and Path(before).is_dir()):
+        directory = path.resolve() if path.is_dir() else f"{Path(before).resolve()}:{split}"
+        return HuggingFaceDataset(str(directory), columns)
+    if not path.is_file():
+        raise typer.BadParameter(f"no file {dataset}", param_hint="DATASET")
+    return DatasetFile(path, columns)
+
+
+def _scanned(source: DatasetSource) -> Dataset:
     from gateway.evals.replay.datasets import scan
 
-    read = scan(path)
+    read = scan(source)
     counts = [f"{read.rows} rows", f"{read.references} with a reference"]
     counts += [f"{read.blank} blank rows skipped"] if read.blank else []
     counts += [f"not used: {', '.join(read.ignored[:8])}"] if read.ignored else []
-    note(f"{path}: {', '.join(counts)}")
+    note(f"{source}: {', '.join(counts)}")
+    for line in read.notes:
+        note(line)
     return read
 
 

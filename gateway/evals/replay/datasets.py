@@ -13,14 +13,14 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
+from gateway.evals.replay.row_forms import QUESTIONS, ColumnMap, native
 
-COLUMNS = ("examples", "ground_truth", "cluster")
 _FIELD_CHARACTERS = 1 << 27
 _BATCH_ROWS = 1024
 
@@ -34,27 +34,30 @@ class DatasetRow:
     values: Mapping[str, Any] | None
     """None: the row is blank, or has an error."""
     error: str | None = None
+    uneven: bool = False
+    """It has more cells than there are columns, which is an error, or fewer: then the missing ones are empty."""
 
 
-def rows(path: Path) -> Iterator[DatasetRow]:
-    """Raises CannotRun for another kind of file, one that cannot be opened, or one without a usable header."""
+def rows(path: Path, columns: ColumnMap = ColumnMap()) -> Iterator[DatasetRow]:  # noqa: B008 - frozen
+    """columns: those that --map names. Raises CannotRun for another kind of file, one that cannot be opened, or one
+    without a usable header."""
     read = READERS.get(path.suffix.lower())
     if read is None:
         instead = "; a file with one JSON object per line is .jsonl" if path.suffix.lower() == ".json" else ""
         raise CannotRun(f"{path}: not a dataset; expected {', '.join(READERS)}{instead}")
     try:
-        yield from read(path)
+        yield from read(path, columns)
     except OSError as error:
         raise CannotRun(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _csv(path: Path) -> Iterator[DatasetRow]:
+def _csv(path: Path, columns: ColumnMap) -> Iterator[DatasetRow]:
     csv.field_size_limit(_FIELD_CHARACTERS)
     with path.open(encoding=_encoding(path), newline="") as file:
         lines = _Lines(path, iter(file))
         first = _header_line(path, lines)
         reader = csv.reader(itertools.chain(first, lines), delimiter=_delimiter(first[0]), strict=True)
-        names = _header(path, reader)
+        names = _header(path, reader, columns)
         before = reader.line_num
         while True:
             place = f"line {before + 1}"
@@ -114,7 +117,7 @@ def _delimiter(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _header(path: Path, reader: Iterator[list[str]], columns: ColumnMap) -> list[str]:
     try:
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
@@ -122,23 +125,30 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise CannotRun(f"{path}: line 1: column {', '.join(twice)} appears twice; expected each column once")
-    if "examples" not in names:
+    if columns and (missing := columns.missing(names)):
+        raise CannotRun(f"{path}: line 1: {missing}")
+    if not columns and not any(name in names for name in QUESTIONS):
         found = ", ".join(names[:8])
-        raise CannotRun(f"{path}: line 1: no column examples; expected examples,ground_truth, found {found}")
+        raise CannotRun(
+            f"{path}: line 1: no column examples; expected examples,ground_truth, found {found}; "
+            "name the column of the questions with --map question=COLUMN"
+        )
     return names
 
 
 def _of_cells(place: str, names: list[str], cells: list[str]) -> DatasetRow:
     if not any(cell.strip() for cell in cells):
         return DatasetRow(place, None)
-    if len(cells) != len(names):
-        return DatasetRow(
-            place, None, f"{len(cells)} cells for {len(names)} columns; quote cells that hold the delimiter"
-        )
-    return DatasetRow(place, {n: v if n == "examples" else v or None for n, v in zip(names, cells, strict=True) if n})
+    if len(cells) > len(names):
+        uneven = f"{len(cells)} cells for {len(names)} columns; quote cells that hold the delimiter"
+        return DatasetRow(place, None, uneven, uneven=True)
+    short = len(cells) < len(names)
+    cells = cells + [""] * (len(names) - len(cells))
+    values = {n: v if n == "examples" else v or None for n, v in zip(names, cells, strict=True) if n}
+    return DatasetRow(place, values, uneven=short)
 
 
-def _jsonl(path: Path) -> Iterator[DatasetRow]:
+def _jsonl(path: Path, _: ColumnMap) -> Iterator[DatasetRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -157,7 +167,7 @@ def _of_line(place: str, line: bytes) -> DatasetRow:
     return DatasetRow(place, value)
 
 
-def _parquet(path: Path) -> Iterator[DatasetRow]:
+def _parquet(path: Path, _: ColumnMap) -> Iterator[DatasetRow]:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
@@ -174,7 +184,7 @@ def _parquet(path: Path) -> Iterator[DatasetRow]:
         raise CannotRun(f"{path}: not Parquet: {error}") from error
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[DatasetRow]]] = MappingProxyType(
+READERS: Mapping[str, Callable[[Path, ColumnMap], Iterator[DatasetRow]]] = MappingProxyType(
     {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
 )
 
@@ -340,11 +350,38 @@ _MAX_ERRORS = 10
 _DIGEST_BYTES = 8
 
 
+class DatasetSource(Protocol):
+    """Where the rows come from."""
+
+    @property
+    def path(self) -> Path:
+        """The file; of another source, a name that files written next to it may have."""
+
+    @property
+    def columns(self) -> ColumnMap: ...
+
+    def __str__(self) -> str: ...
+
+    def rows(self) -> Iterator[DatasetRow]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFile:
+    path: Path
+    columns: ColumnMap = field(default_factory=ColumnMap)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def rows(self) -> Iterator[DatasetRow]:
+        return rows(self.path, self.columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A file without errors."""
+    """Rows without errors."""
 
-    path: Path
+    source: DatasetSource
     hash: str
     """64 hex digits over its canonical rows, in order."""
     rows: int
@@ -355,71 +392,118 @@ class Dataset:
     ignored: tuple[str, ...]
     """Names of columns or members that have no meaning here."""
     _digests: bytes = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """One line for each row that is not as even as the others, and for each kind of row that is left out."""
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
 
     @property
     def name(self) -> str:
         return self.path.name
 
     def items(self) -> Iterator[DatasetItem]:
-        """The items in order, one at a time. Raises CannotRun if the file has changed since the scan."""
+        """The items in order, one at a time. Raises CannotRun if the rows have changed since the scan."""
         number = 0
-        for item in _items(self.path):
+        for item in _items(self.source):
             at = number * _DIGEST_BYTES
             if _item_digest(item) != self._digests[at : at + _DIGEST_BYTES]:
                 break
             yield item
             number += 1
         if number != self.rows:
-            raise CannotRun(f"{self.path} changed during the replay (row {number + 1}); start again")
+            raise CannotRun(f"{self.source} changed during the replay (row {number + 1}); start again")
 
 
-def scan(path: Path) -> Dataset:
-    """Reads the complete file without keeping its rows. Raises CannotRun with the first errors and their lines."""
-    digest, digests, errors = sha256(), bytearray(), []
-    counts = {"rows": 0, "references": 0, "blank": 0}
-    ignored: set[str] = set()
-    count = 0
-    for row in rows(path):
+def scan(source: Path | DatasetSource) -> Dataset:
+    """Reads all rows without keeping them. Raises CannotRun with the first errors and their lines.
+
+    A row with too many cells is left out with a note; any other error refuses the dataset.
+    """
+    if isinstance(source, Path):
+        source = DatasetFile(source)
+    found = _Scan()
+    for row in source.rows():
+        found.take(row, source.columns)
+    return found.dataset(source)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What has been read so far."""
+
+    digest: Any = field(default_factory=sha256)
+    digests: bytearray = field(default_factory=bytearray)
+    rows: int = 0
+    references: int = 0
+    blank: int = 0
+    left_out: int = 0
+    ignored: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+    fatal: int = 0
+    short: list[str] = field(default_factory=list)
+
+    def take(self, row: DatasetRow, columns: ColumnMap) -> None:
         if row.values is None and row.error is None:
-            counts["blank"] += 1
-            continue
+            self.blank += 1
+            return
         try:
             if row.error is not None or row.values is None:
                 raise ValueError(row.error)
-            read = item_of(row.values, counts["rows"] + 1)
+            values = native(row.values, columns)
+            if values is None:
+                self.left_out += 1
+                return
+            read = item_of(values, self.rows + 1)
             canonical = read.item.canonical()
         except (ValueError, TypeError) as error:
-            count += 1
-            if count <= _MAX_ERRORS:
-                errors.append(plain(f"{path}: {row.place}: {error}"))
-            continue
-        digest.update(canonical + b"\n")
-        digests += sha256(canonical).digest()[:_DIGEST_BYTES]
-        ignored |= read.ignored
-        counts["rows"] += 1
-        counts["references"] += read.item.reference is not None
-    if count > _MAX_ERRORS:
-        errors.append(f"{path}: and {count - _MAX_ERRORS} more")
-    if errors:
-        raise CannotRun("\n".join(errors))
-    if not counts["rows"]:
-        raise CannotRun(f"{path}: there are no rows; expected at least one question")
-    names = tuple(plain(name) for name in sorted(ignored))
-    return Dataset(path, digest.hexdigest(), **counts, ignored=names, _digests=bytes(digests))
+            self.errors.append(f"{row.place}: {error}")
+            self.fatal += not row.uneven or row.values is not None
+            return
+        if row.uneven:
+            self.short.append(row.place)
+        self.digest.update(canonical + b"\n")
+        self.digests += sha256(canonical).digest()[:_DIGEST_BYTES]
+        self.ignored |= read.ignored
+        self.rows += 1
+        self.references += read.item.reference is not None
+
+    def dataset(self, source: DatasetSource) -> Dataset:
+        lines = [plain(f"{source}: {error}") for error in self.errors[:_MAX_ERRORS]]
+        if len(self.errors) > _MAX_ERRORS:
+            lines.append(f"{source}: and {len(self.errors) - _MAX_ERRORS} more")
+        if self.fatal or (self.errors and not self.rows):
+            raise CannotRun("\n".join(lines))
+        if not self.rows:
+            raise CannotRun(f"{source}: there are no rows; expected at least one question")
+        notes = [f"left out: {line}" for line in lines]
+        if self.short:
+            places = f"{', '.join(self.short[:5])}{' and more' if len(self.short) > 5 else ''}"
+            notes.append(f"{len(self.short)} rows have fewer cells than columns, and the last ones are empty: {places}")
+        if self.left_out:
+            notes.append(f"{self.left_out} rows of other arms (role is not served) left out")
+        names = tuple(plain(name) for name in sorted(self.ignored))
+        return Dataset(
+            source, self.digest.hexdigest(), self.rows, self.references, self.blank, names,
+            bytes(self.digests), tuple(notes),
+        )  # fmt: skip
 
 
-def _items(path: Path) -> Iterator[DatasetItem]:
+def _items(source: DatasetSource) -> Iterator[DatasetItem]:
     number = 0
-    for row in rows(path):
-        if row.error is not None:
-            raise CannotRun(f"{path}: {row.place}: {row.error}")
-        if row.values is None:
+    for row in source.rows():
+        if row.values is None and (row.error is None or row.uneven):
             continue
-        number += 1
         try:
-            yield item_of(row.values, number).item
+            if row.values is None:
+                raise ValueError(row.error)
+            values = native(row.values, source.columns)
+            if values is not None:
+                number += 1
+                yield item_of(values, number).item
         except (ValueError, TypeError) as error:
-            raise CannotRun(f"{path}: {row.place}: {error}") from error
+            raise CannotRun(f"{source}: {row.place}: {error}") from error
 
 
 def _item_digest(item: DatasetItem) -> bytes:

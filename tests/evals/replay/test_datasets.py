@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import CannotRun
-from gateway.evals.replay.datasets import DatasetItem, bare, item_of, rows, scan
+from gateway.evals.replay.datasets import DatasetFile, DatasetItem, bare, item_of, rows, scan
+from gateway.evals.replay.row_forms import column_map
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -53,8 +54,8 @@ def test_a_rows_place_is_its_first_line(tmp_path: Path) -> None:
     [
         (b"", "empty; expected a first line"),
         (
-            b"question,answer\na,b\n",
-            "line 1: no column examples; expected examples,.*, found question, answer",
+            b"dialogue,answer\na,b\n",
+            "line 1: no column examples; expected examples,.*, found dialogue, answer; .* --map question=COLUMN",
         ),
         (b"examples,examples\n", "line 1: column examples appears twice"),
         (b"examples\nok\n\xff\xfe\n", "line 3: not UTF-8 text"),
@@ -73,6 +74,28 @@ def test_a_row_with_too_many_cells_is_one_error(tmp_path: Path) -> None:
     [open_quote] = rows(written(tmp_path / "q.csv", 'examples\n"a\n'))
     assert open_quote.error is not None
     assert "not CSV" in open_quote.error
+
+
+def test_uneven_rows_are_named_and_the_others_asked(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.csv", "id,examples,ground_truth\n1,q1,a1\n2,q2\n3,q,3,a3\n4,q4,\n")
+    dataset = scan(path)
+    assert [(i.example(), i.reference) for i in dataset.items()] == [("q1", "a1"), ("q2", None), ("q4", None)]
+    assert dataset.notes == (
+        f"left out: {path}: line 4: 4 cells for 3 columns; quote cells that hold the delimiter",
+        "1 rows have fewer cells than columns, and the last ones are empty: line 3",
+    )
+    with pytest.raises(CannotRun, match="line 2: 2 cells for 1 columns"):
+        scan(written(tmp_path / "all.csv", "examples\na,b\n"))
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "d.csv", "id,dialogue,summary\n1,A: hi,a greeting\n")
+    columns = column_map(["question=dialogue,reference=summary"])
+    dataset = scan(DatasetFile(path, columns))
+    [item] = dataset.items()
+    assert (item.example(), item.reference, dataset.ignored) == ("A: hi", "a greeting", ("id",))
+    with pytest.raises(CannotRun, match="line 1: no column text for question; found id, dialogue, summary"):
+        scan(DatasetFile(path, column_map(["question=text"])))
 
 
 def test_jsonl_has_one_object_per_line(tmp_path: Path) -> None:

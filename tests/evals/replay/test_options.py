@@ -13,7 +13,7 @@ from gateway.config.models import Config
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
-from gateway.evals.replay.datasets import Dataset, scan
+from gateway.evals.replay.datasets import Dataset, DatasetFile, scan
 from gateway.evals.replay.design import RequestSettings
 from gateway.evals.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
 from gateway.evals.scoring.registry import build, build_all
@@ -91,5 +91,5 @@ def test_the_report_lists_the_settings(dataset: Dataset) -> None:
 
 def test_the_name_has_the_file_and_the_designs_hash(dataset: Dataset) -> None:
     assert name_of(dataset, "0123456789abcdef") == "questions-0123456789abcdef"
-    odd = replace(dataset, path=Path("/x/my file (2).csv"))
+    odd = replace(dataset, source=DatasetFile(Path("/x/my file (2).csv")))
     assert name_of(odd, "ff") == "my-file-2--ff"

@@ -106,9 +106,28 @@ async def test_wrong_options_are_reported(command, arguments, words):
     assert shown.stdout == ""
 
 
-async def test_an_export_can_be_replayed(command, tmp_path):
-    assert command("--format", "openai-chat", "--out", "asked.jsonl").exit_code == 0
-    assert scan(tmp_path / "asked.jsonl").rows == 2
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "dpo"])
+async def test_every_form_can_be_replayed(room, exchange, tmp_path, monkeypatch, form):
+    """The same questions and right answers; what a shadow answered is no question."""
+    monkeypatch.chdir(tmp_path)
+    turns = [{"role": "system", "content": "=Be \u2028brief."}, {"role": "user", "content": "1+1?"}]
+    body = orjson.dumps({"messages": turns})
+    asked = [exchange("1", request=body, received=1000.0 + i, reference=None if i else "-2") for i in range(3)]
+    shadow = exchange("0", role="shadow", pair=asked[0].id, unit=asked[0].id, request=body)
+    async with room.consuming():
+        await room.send(*asked, shadow, Feedback(asked[1].id, "f", "web", 1.0, "thumb", 0.0, correction="two"))
+        await room.until_read()
+    path = tmp_path / f"asked.{'jsonl' if form.startswith('openai') else form}"
+    served = ["--where", "role=served"] if form.startswith("openai") else []  # which do not say whose answer it is
+    run = CliRunner().invoke(
+        app, ["export", "--data", str(tmp_path / "data"), "--format", form, "--out", str(path), *served]
+    )
+    assert run.exit_code == 0, run.output
+    items = list(scan(path).items())
+    assert [item.request["messages"] for item in items] == [turns] * 3
+    # The last message of the fine-tuning form is the answer, and counts as the right one.
+    expected = ["1", "two", "1"] if form == "openai-chat" else ["-2", "two", None]
+    assert [item.reference for item in items] == expected
 
 
 async def test_an_export_holds_few_exchanges_in_memory(room, exchange):
