@@ -67,6 +67,7 @@ FLOORS = {
     "runtime": 5,
     "proxy": 6,
     "evals": 6,
+    "console": 7,
     "up": 7,
     "fake": 7,
     "cli": 8,
@@ -105,6 +106,16 @@ LADDERS = {
         ("otel_events", "gauges", "entry_scoring"),
         ("consumer", "backfill"),
         ("serve", "score_stored"),
+    ),
+    "console": (
+        ("errors",),
+        ("access", "settings", "store"),
+        ("publisher",),
+        ("directory",),
+        ("api",),
+        ("openapi",),
+        ("app",),
+        ("serve",),
     ),
 }
 
@@ -183,7 +194,7 @@ def test_no_class_name_is_defined_twice() -> None:
 
 def test_only_the_programs_run_a_stream_server() -> None:
     users = {name_of(p) for p in modules() if "runtime/embedded_redis" in ours(p)}
-    assert users <= {"proxy/serve", "evals/serve", "evals/score_stored", "up/up"}
+    assert users <= {"proxy/serve", "evals/serve", "console/serve", "evals/score_stored", "up/up"}
 
 
 def test_core_imports_only_the_standard_library_and_orjson() -> None:

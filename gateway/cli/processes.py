@@ -55,6 +55,30 @@ def evaluate(
     run(config, metrics_port, data_directory(data), metrics_host)
 
 
+@verbs.command(epilog=example("gateway console --config gateway.yaml"))
+def console(
+    config: ConfigPath = Path("gateway.yaml"),
+    host: Host = "127.0.0.1",
+    port: Port = 9102,
+    data: Data = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Replace keys that another store has published, as after a restore.")
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+) -> None:
+    """Run the console alone: the admin API for keys, teams and organizations.
+
+    It needs the section `admin` of gateway.yaml. Gateways go on without it; only changes of keys wait.
+    """
+    from gateway.config.loading import data_directory
+    from gateway.console.serve import ConsoleOptions, run
+
+    run(ConsoleOptions(config, data_directory(data), host, port, take_over, (tls_cert, tls_key)))
+
+
 @verbs.command(epilog=example("gateway check gateway.yaml"))
 def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Path to the file.")]) -> None:
     """Report every mistake in a gateway.yaml, one line each.

@@ -123,7 +123,7 @@ def directory_of(config: Config) -> Directory:
             id=key.name,
             name=key.name,
             digests=digests,
-            limits=_limit_settings(key.limits),
+            limits=limit_settings(key.limits),
             team=key.team,
             models=key.models,
             allow=key.allow,
@@ -134,17 +134,17 @@ def directory_of(config: Config) -> Directory:
             disabled=key.disabled,
         )
     teams = {
-        name: TeamRecord(name, _limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled)
+        name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled)
         for name, t in config.teams.items()
     }
     organizations = {
-        name: OrganizationRecord(name, _limit_settings(o.limits), o.disabled)
-        for name, o in config.organizations.items()
+        name: OrganizationRecord(name, limit_settings(o.limits), o.disabled) for name, o in config.organizations.items()
     }
     return Directory(0, organizations, teams, keys)
 
 
-def _limit_settings(limits: LimitsConfig) -> dict[str, Any]:
+def limit_settings(limits: LimitsConfig) -> dict[str, Any]:
+    """As records hold them: what is not set is left out."""
     return limits.model_dump(exclude_defaults=True)
 
 

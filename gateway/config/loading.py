@@ -25,6 +25,7 @@ GATEWAY_ONLY = re.compile(
     r"|upstreams\..+\.(?:api_key|ca_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
 )
 """Paths of the values that only `gateway serve` needs."""
+_NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.sha256")
 
 
 def load(path: Path) -> Config:
@@ -32,10 +33,15 @@ def load(path: Path) -> Config:
     return parse(read_config_text(path), path.name)
 
 
+def load_for_console(path: Path) -> Config:
+    """The same for the console, which calls no upstream and compares no caller's key. Raises ConfigError."""
+    return parse(read_config_text(path), path.name, unread=GATEWAY_ONLY)
+
+
 def load_for_consumer(path: Path) -> Config:
     """The same for programs that call no upstream and know no caller: variables and files of upstreams' secrets and of
     keys' digests are neither required nor read. Raises ConfigError."""
-    return parse(read_config_text(path), path.name, unread=GATEWAY_ONLY)
+    return parse(read_config_text(path), path.name, unread=_NOT_FOR_CONSUMERS)
 
 
 def parse(

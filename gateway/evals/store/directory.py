@@ -87,14 +87,20 @@ def directory_state_of(connection: Connection) -> DirectoryState:
     return DirectoryState("", 0) if row is None else DirectoryState(row.epoch, row.version)
 
 
+def ensure_directory(connection: Connection) -> DirectoryState:
+    """Gives a new store its epoch."""
+    first = upsert(connection.dialect, directory_state).values(id=1, epoch=secrets.token_hex(8), version=0)
+    connection.execute(first.on_conflict_do_nothing())
+    return directory_state_of(connection)
+
+
 def begin_change(connection: Connection) -> int:
     """The version of the change that this transaction makes. Others wait until it ends, so that versions become visible
     in their order; on PostgreSQL no statement of the transaction waits for longer than four seconds."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_STATEMENT_MS}")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_STATEMENT_MS}")
-    first = upsert(connection.dialect, directory_state).values(id=1, epoch=secrets.token_hex(8), version=0)
-    connection.execute(first.on_conflict_do_nothing())
+    ensure_directory(connection)
     connection.execute(update(directory_state).values(version=directory_state.c.version + 1))
     return directory_state_of(connection).version
 

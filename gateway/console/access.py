@@ -1,0 +1,95 @@
+"""Who asks, and what they may do: admin tokens, their roles, and a bound on failed attempts.
+
+A token travels in the header `Authorization`, which no browser adds by itself to another site's request: cross-site
+request forgery does not apply, and no cookie is ever read here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from typing import get_args
+
+from gateway.config.admin import AdminToken, Role
+from gateway.console.errors import NoToken, NotPermitted, TooManyFailures
+
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may do what those before it may."""
+FAILURES = 10
+WINDOW_S = 60.0
+_MAX_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The holder of an admin token."""
+
+    name: str
+    role: Role
+    content: bool = False
+    """May read prompts and answers."""
+
+    def require(self, role: Role, to: str) -> None:
+        """Raises NotPermitted. to: what for, as in "make teams"."""
+        if ROLES.index(self.role) < ROLES.index(role):
+            raise NotPermitted(f"{self.name} has the role {self.role}; to {to} needs the role {role}")
+
+
+class AdminTokens:
+    """The tokens of one config, by digest: what is compared says nothing about a token."""
+
+    def __init__(self, tokens: Iterable[AdminToken]) -> None:
+        self._actors = {bytes.fromhex(t.sha256): Actor(t.name, t.role, t.content) for t in tokens}
+
+    def actor(self, authorization: str) -> Actor:
+        """The holder of the token in the value of an Authorization header. Raises NoToken."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise NoToken("no admin token: send `Authorization: Bearer TOKEN`, with a token of `admin.tokens`")
+        found = self._actors.get(sha256(token.strip().encode("utf-8", "surrogateescape")).digest())
+        if found is None:
+            raise NoToken("the admin token is not known; callers' keys do not open the admin API")
+        return found
+
+
+class FailedLogins:
+    """Bounds attempts with wrong tokens: an address that has failed ten times within a minute gets no further answer
+    about any token until the minute is over."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()  # begin of the window, failures
+
+    def check(self, address: str) -> None:
+        """Raises TooManyFailures."""
+        began, failures = self._failures.get(_network(address), (0.0, 0))
+        left_s = began + WINDOW_S - self._clock()
+        if failures >= FAILURES and left_s > 0:
+            raise TooManyFailures(
+                f"{failures} attempts with a wrong admin token came from this address; retry later",
+                retry_after_s=max(1, round(left_s)),
+            )
+
+    def note(self, address: str) -> None:
+        """Counts a failure."""
+        key, now = _network(address), self._clock()
+        began, failures = self._failures.pop(key, (now, 0))
+        if now - began >= WINDOW_S:
+            began, failures = now, 0
+        self._failures[key] = (began, failures + 1)
+        if len(self._failures) > _MAX_ADDRESSES:
+            self._failures.popitem(last=False)
+
+
+def _network(address: str) -> str:
+    """An IPv6 client has a whole /64 to itself."""
+    try:
+        if ip_address(address).version == 6:
+            return str(ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        pass
+    return address

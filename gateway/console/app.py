@@ -1,0 +1,151 @@
+"""The console as an ASGI application: authentication, bodies, errors and headers around the operations of api.py."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_network
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.console.access import Actor, AdminTokens, FailedLogins
+from gateway.console.api import AdminCall, Operation, operations
+from gateway.console.directory import Admin
+from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
+from gateway.console.openapi import describe
+from gateway.proxy.recording.access_log import client_address
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1_000_000
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "server": "assay-gateway"}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class ConsoleApp:
+    """The application of one process."""
+
+    def __init__(self, admin: Admin, failed: FailedLogins | None = None) -> None:
+        self._admin = admin
+        self._failed = failed or FailedLogins()
+
+    def app(self) -> Starlette:
+        table = operations()
+        description = orjson.dumps(describe(table))
+
+        async def openapi(request: Request) -> Response:
+            return _answer(description)
+
+        routes = [
+            Route("/health", self._health, methods=["GET"]),
+            Route("/ready", self._ready, methods=["GET"]),
+            Route("/admin/openapi.json", openapi, methods=["GET"]),
+            *(Route(path, self._endpoint(found), methods=list(found)) for path, found in _by_path(table).items()),
+        ]
+        handlers: Mapping[Any, Any] = {HTTPException: _http_error, Exception: _internal_error}
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
+        return app
+
+    async def _health(self, request: Request) -> Response:
+        """This process runs."""
+        return _answer(orjson.dumps({"status": "ok", "version": __version__}))
+
+    async def _ready(self, request: Request) -> Response:
+        """Whether keys can be changed and published now."""
+        publisher = self._admin.publisher
+        ready = self._admin.store.is_open and not publisher.trouble
+        body = {"status": "ready" if ready else "not ready", "store": self._admin.store.is_open}
+        return _answer(orjson.dumps(body | {"published": not publisher.trouble}), 200 if ready else 503)
+
+    def _endpoint(self, found: Mapping[str, Operation]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            operation = found["GET" if request.method == "HEAD" else request.method]
+            try:
+                actor = self._actor(request)
+                actor.require(operation.role, "do this")
+                body = await _body(request) if operation.body is not None else {}
+                call = AdminCall(self._admin, actor, request.path_params, request.query_params, body)
+                answer = await operation.handler(call)
+            except AdminError as error:
+                return _refusal(error)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            if operation.method != "GET":
+                log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, request.url.path)
+            return _answer(orjson.dumps(answer.body), answer.status)
+
+        return endpoint
+
+    def _actor(self, request: Request) -> Actor:
+        """Raises NoToken, TooManyFailures."""
+        config = self._admin.config()
+        peer = request.client.host if request.client else ""
+        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
+        address = client_address(peer, forwarded, tuple(map(ip_network, config.trusted_proxies)))
+        self._failed.check(address)
+        tokens = AdminTokens(config.admin.tokens if config.admin else ())
+        try:
+            return tokens.actor(request.headers.get("authorization", ""))
+        except NoToken:
+            if "authorization" in request.headers:
+                self._failed.note(address)
+                log.warning("admin: a wrong token came from %s", address)
+            raise
+
+
+def _by_path(table: tuple[Operation, ...]) -> dict[str, dict[str, Operation]]:
+    found: dict[str, dict[str, Operation]] = {}
+    for each in table:
+        found.setdefault(each.path, {})[each.method] = each
+    return found
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The JSON object in the body; {} if it is empty. Raises InvalidBody, BodyTooLarge."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise BodyTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    if not raw.strip():
+        return {}
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidBody(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidBody("the body is not a JSON object")
+    return value
+
+
+def _answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body, status, {**_HEADERS, **(headers or {})}, media_type="application/json")
+
+
+def _refusal(error: AdminError) -> Response:
+    headers = {"www-authenticate": "Bearer"} if isinstance(error, NoToken) else {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    return _answer(orjson.dumps(error.to_dict()), error.status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
+    if error.status_code == 405:
+        refused = _refusal(MethodNotThere(f"{request.url.path[:200]} does not take {request.method[:20]}"))
+        refused.headers["allow"] = (error.headers or {}).get("Allow", "")
+        return refused
+    return _refusal(NotThere(f"{request.url.path[:200]} does not exist here; /admin/openapi.json lists what does"))
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    return _answer(orjson.dumps(AdminError("internal error; see the console's log").to_dict()), 500)

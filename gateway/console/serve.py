@@ -1,0 +1,149 @@
+"""The program `gateway console`: one process, which may run beside others on the same store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway.config.environment import debuggable
+from gateway.config.loading import load_for_console
+from gateway.config.models import Config
+from gateway.console.app import ConsoleApp
+from gateway.console.directory import Admin
+from gateway.console.publisher import Publisher
+from gateway.console.store import ConsoleStore
+from gateway.core.errors import ConfigError
+from gateway.evals.store.engine import default_url
+from gateway.observability import logging as log_format
+from gateway.proxy.http.server.tls import CertificateFiles
+from gateway.proxy.serve import is_loopback
+from gateway.runtime.confinement import hide_memory
+from gateway.runtime.embedded_redis import keep
+from gateway.runtime.tasks import Tasks
+from gateway.stream import Corridor
+
+log = logging.getLogger("gateway")
+
+_CHECK_S = 1.0  # between two looks at the config file
+_OPEN_S = 5.0  # for which a start waits for the store; it goes on without it
+_CONNECTIONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """The options of the command line."""
+
+    config: Path
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 9102
+    take_over: bool = False
+    """Replace what another store has published."""
+    tls: tuple[Path | None, Path | None] = (None, None)
+    """PEM files of a certificate and its key."""
+
+
+class LiveConfig:
+    """The gateway.yaml in force, read again when it changes. A file that is refused leaves the one before in force."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError."""
+        self._path = path
+        self._config = load_served(path)
+        self._seen = _stamp(path)
+
+    def __call__(self) -> Config:
+        return self._config
+
+    async def watch(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            stamp = await asyncio.to_thread(_stamp, self._path)
+            if stamp != self._seen:
+                self._seen = stamp
+                await self._read()
+
+    async def _read(self) -> None:
+        try:
+            self._config = await asyncio.to_thread(load_served, self._path)
+            log.info("config read again: %s", self._path.name)
+        except ConfigError as error:
+            log.error("the new config is refused; the previous one stays in force:\n%s", error)
+
+
+def load_served(path: Path) -> Config:
+    """Raises ConfigError, also for a config without admin tokens: nobody could use the console."""
+    config = load_for_console(path)
+    if config.admin is None:
+        raise ConfigError(
+            [f"{path.name}: admin: missing. Add `admin: {{tokens: [{{name, sha256, role}}]}}`; docs/keys.md shows how"]
+        )
+    return config
+
+
+def run(options: ConsoleOptions) -> None:
+    """Serves until SIGINT or SIGTERM. Raises ConfigError."""
+    live = LiveConfig(options.config)
+    files = CertificateFiles.of_options(*options.tls)
+    log_format.begin(live().log)
+    if not debuggable():
+        hide_memory()
+    if files is None and not is_loopback(options.host):
+        log.warning(
+            "the console listens on %s without TLS: admin tokens and new keys travel in clear; give --tls-cert and "
+            "--tls-key, or put a proxy with TLS in front and listen on 127.0.0.1",
+            options.host,
+        )
+    asyncio.run(_serve(options, live, files))
+
+
+async def _serve(options: ConsoleOptions, live: LiveConfig, files: CertificateFiles | None) -> None:
+    async with opened(options, live) as app:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, host=options.host, port=options.port, lifespan="off", ws="none", log_config=None,
+                access_log=False, server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
+                timeout_graceful_shutdown=5, h11_max_incomplete_event_size=65_536,
+                ssl_certfile=None if files is None else files.certificate,
+                ssl_keyfile=None if files is None else files.key,
+            )
+        )  # fmt: skip
+        log.info("console on http%s://%s:%d/admin", "" if files is None else "s", options.host, options.port)
+        await server.serve()
+
+
+@contextlib.asynccontextmanager
+async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPEN_S) -> AsyncIterator[Starlette]:
+    """The application with everything it needs, closed with the context. open_s: how long it waits for the store."""
+    config = live()
+    async with keep(config, options.data) as url, Tasks() as tasks:
+        corridor = Corridor.of(config.stream, url)
+        store = ConsoleStore(config.store.url or default_url(options.data))
+        publisher = Publisher(corridor.directory, store, take_over=options.take_over)
+        try:
+            opening = tasks.start(store.open(), "store")
+            await asyncio.wait({opening}, timeout=open_s)
+            await publisher.look()
+            tasks.start(publisher.run(), "publication")
+            tasks.start(live.watch(), "config")
+            yield ConsoleApp(Admin(store, publisher, live)).app()
+        finally:
+            await tasks.aclose()
+            await store.close()
+            await corridor.aclose()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

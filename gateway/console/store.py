@@ -1,0 +1,77 @@
+"""The store as the console uses it: opened in the background, and never waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.console.errors import InvalidBody, StoreAway
+from gateway.core.backoff import Backoff
+from gateway.core.errors import CannotRun
+from gateway.evals.store.directory import ensure_directory
+from gateway.evals.store.engine import Transaction
+from gateway.evals.store.store import Store, StoreDown, WriteRejected
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+DEADLINE_S = 5.0
+_BUSY_MS = 2_000
+_AGAIN = Backoff(first_s=0.2, most_s=5.0)
+
+
+class ConsoleStore:
+    """A store that may be away. `run` raises StoreAway then, within seconds."""
+
+    def __init__(self, url: str, deadline_s: float = DEADLINE_S, busy_ms: int = _BUSY_MS) -> None:
+        """deadline_s: of one transaction. busy_ms: see engine.writer."""
+        self._url = url
+        self._busy_ms = busy_ms
+        self._deadline_s = deadline_s
+        self._store: Store | None = None
+        self._trouble = "it is being opened"
+
+    @property
+    def is_open(self) -> bool:
+        return self._store is not None
+
+    async def open(self) -> None:
+        """Opens the store, creating or migrating it; tries until that succeeds."""
+        tries = 0
+        while True:
+            store = Store(self._url, busy_ms=self._busy_ms)
+            try:
+                await store.__aenter__()
+                await store.run(ensure_directory)
+                self._store = store
+                return
+            except (CannotRun, StoreDown, WriteRejected) as error:
+                tries += 1
+                self._trouble = str(error)
+                if tries == 1:
+                    log.error("the store cannot be opened, so keys cannot be read or changed: %s; retrying", error)
+            await asyncio.sleep(_AGAIN.wait_s(tries))
+
+    async def close(self) -> None:
+        if self._store is not None:
+            await self._store.__aexit__()
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """One transaction. Raises StoreAway; InvalidBody for values that the database cannot hold."""
+        if self._store is None:
+            raise StoreAway(f"the store cannot be used: {self._trouble}", retry_after_s=2)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._store.run(work)
+        except TimeoutError:
+            raise StoreAway(
+                f"the store did not answer within {self._deadline_s:g} s; whether a change was made is unknown, so "
+                "read it before you repeat it",
+                retry_after_s=2,
+            ) from None
+        except StoreDown as error:
+            raise StoreAway(f"the store cannot be used: {error}", retry_after_s=2) from None
+        except WriteRejected as error:
+            raise InvalidBody(f"the database rejects a value: {error}") from None

@@ -1,0 +1,203 @@
+"""What the console does with keys, teams and organizations, in a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.console import directory
+from gateway.console.access import Actor
+from gateway.console.directory import Admin
+from gateway.console.errors import AdminError, Conflict, InvalidBody, NotPermitted, NotThere
+from gateway.core.keys import KeyRecord
+from gateway.evals.store.directory import DirectoryPage
+
+OTTO, VERA = Actor("otto", "operator"), Actor("vera", "viewer")
+
+
+async def records(corridor: Any) -> dict[str, Any]:
+    changes = await corridor.directory.read(None, await corridor.directory.head())
+    return dict(changes.records)
+
+
+async def test_a_key_is_shown_once_and_stored_as_a_digest(admin, ada, corridor, tmp_path):
+    made = await directory.create_key(admin, ada, {"name": "web", "limits": {"usd_per_day": 5}, "models": ["chat"]})
+    assert made.secret is not None
+    assert made.secret.startswith("sk-assay-")
+    assert len(made.secret) >= 9 + 43
+    record = made.row.record
+    assert isinstance(record, KeyRecord)
+    assert record.digests == ((sha256(made.secret.encode()).hexdigest(), None),)
+    assert (record.limits, record.models) == ({"usd_per_day": 5.0}, ("chat",))
+    assert (await records(corridor))[f"key:{record.id}"] == record
+    assert made.secret not in repr(made)
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("gateway.db*"))
+    assert made.secret.encode() not in stored
+    assert made.secret != (await directory.create_key(admin, ada, {"name": "other"})).secret
+
+
+async def test_a_rotated_key_has_two_secrets_until_the_overlap_ends(admin, ada):
+    now = [1e9]
+    admin = replace(admin, clock=lambda: now[0])
+    made = await directory.create_key(admin, ada, {"name": "web"})
+    id = made.row.record.id
+    rotated = await directory.rotate_key(admin, OTTO, id, {"overlap_s": 60})
+    first, second = (sha256(each.secret.encode()).hexdigest() for each in (made, rotated))
+    assert rotated.row.record.digests == ((second, None), (first, 1e9 + 60))
+    now[0] += 30
+    again = await directory.rotate_key(admin, OTTO, id, {})
+    third = sha256(again.secret.encode()).hexdigest()
+    assert again.row.record.digests == ((third, None), (second, now[0] + 86_400), (first, 1e9 + 60))
+    at_once = await directory.rotate_key(admin, OTTO, id, {"overlap_s": 0})
+    assert len(at_once.row.record.digests) == 1
+    with pytest.raises(InvalidBody, match="overlap_s: "):
+        await directory.rotate_key(admin, OTTO, id, {"overlap_s": -1})
+
+
+async def test_a_key_that_rotates_often_keeps_few_secrets(admin, ada):
+    made = await directory.create_key(admin, ada, {"name": "web"})
+    for _ in range(12):
+        rotated = await directory.rotate_key(admin, ada, made.row.record.id, {})
+    assert len(rotated.row.record.digests) == 8
+
+
+async def test_a_revoked_key_stays_refused_and_its_name_is_free(admin, ada, corridor):
+    made = await directory.create_key(admin, ada, {"name": "web"})
+    id = made.row.record.id
+    gone = await directory.revoke_key(admin, OTTO, id, end_streams=True)
+    assert gone.view()["deleted"] is not None
+    published = (await records(corridor))[f"key:{id}"]
+    assert (published.disabled, published.end_streams) == (True, True)
+    for change in (directory.change_key(admin, ada, id, {"disabled": False}), directory.rotate_key(admin, ada, id, {})):
+        with pytest.raises(NotThere, match="has been deleted"):
+            await change
+    again = await directory.create_key(admin, ada, {"name": "web"})
+    assert again.row.record.id != id
+    assert (await directory.get_record(admin, "key", id)).deleted is not None
+
+
+async def test_a_change_keeps_the_secrets_and_says_what_it_was(admin, ada):
+    made = await directory.create_key(admin, ada, {"name": "web", "limits": {"usd_per_day": 5, "concurrency": 2}})
+    id = made.row.record.id
+    changed = await directory.change_key(admin, OTTO, id, {"limits": {"usd_per_day": None}, "disabled": True})
+    assert changed.row.record.digests == made.row.record.digests
+    assert (changed.row.record.limits, changed.row.record.disabled) == ({"concurrency": 2}, True)
+    assert changed.secret is None
+    last, first = await directory.read_audit(admin, None, 10, id)
+    assert (first.action, first.actor, first.role, first.before) == ("create", "ada", "owner", None)
+    assert (last.action, last.actor, last.role, last.kind) == ("change", "otto", "operator", "key")
+    assert last.before["limits"] == {"usd_per_day": 5.0, "concurrency": 2}
+    assert last.after["limits"] == {"concurrency": 2}
+    assert made.row.record.digests[0][0] not in repr((last, first))
+    assert made.secret not in repr((last, first))
+
+
+async def test_teams_and_organizations_hold_together(admin, ada):
+    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 100}})
+    await directory.create_team(admin, ada, {"id": "search", "organization": "acme", "models": ["chat"]})
+    key = await directory.create_key(admin, OTTO, {"name": "web", "team": "search"})
+    for kind, id, message in (
+        ("organization", "acme", 'organization "acme" has 1 teams in force'),
+        ("team", "search", 'team "search" has 1 keys in force'),
+    ):
+        with pytest.raises(Conflict, match=message):
+            await directory.delete_record(admin, ada, kind, id)
+    await directory.revoke_key(admin, ada, key.row.record.id, end_streams=None)
+    await directory.delete_record(admin, ada, "team", "search")
+    await directory.delete_record(admin, ada, "organization", "acme")
+    with pytest.raises(InvalidBody, match='team: no team "search"; make it first: POST /admin/v1/teams'):
+        await directory.create_key(admin, ada, {"name": "app", "team": "search"})
+    again = await directory.create_team(admin, ada, {"id": "search"})
+    assert (again.row.deleted, again.row.record.models) == (None, None)
+
+
+WRONG: list[tuple[dict[str, Any], type[AdminError], str]] = [
+    ({"name": "web", "team": "serach"}, InvalidBody, 'team: no team "serach"; did you mean "search"?'),
+    ({"name": "web", "models": ["chta", "chat"]}, InvalidBody, 'models[0]: no model "chta"; did you mean "chat"?'),
+    ({"name": "web", "expires": "2001-01-01T00:00:00Z"}, InvalidBody, "expires: this time has passed"),
+    ({"name": "taken"}, Conflict, 'has the name "taken" already; choose another'),
+    ({"name": "static"}, Conflict, 'name: there is a key "static" in gateway.yaml; choose another name'),
+    ({"name": "evals"}, Conflict, 'name: there is a key "evals" of the gateway itself'),
+    ({}, InvalidBody, "name: missing; it is required"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind", "message"), WRONG, ids=[case[2] for case in WRONG])
+async def test_a_mistake_changes_nothing_and_names_its_remedy(admin, ada, body, kind, message):
+    await directory.create_team(admin, ada, {"id": "search"})
+    await directory.create_key(admin, ada, {"name": "taken"})
+    with pytest.raises(kind) as refused:
+        await directory.create_key(admin, ada, body)
+    assert message in refused.value.message
+    assert len(await directory.list_records(admin, "key", DirectoryPage())) == 1
+    assert len(await directory.read_audit(admin, None, 10, None)) == 2
+
+
+async def test_what_gateway_yaml_has_is_changed_there(admin, ada):
+    for attempt in (
+        directory.create_team(admin, ada, {"id": "filed"}),
+        directory.change_team(admin, ada, "filed", {"disabled": True}),
+        directory.get_record(admin, "key", "static"),
+        directory.revoke_key(admin, ada, "static", end_streams=None),
+    ):
+        with pytest.raises(Conflict, match=r"gateway.yaml"):
+            await attempt
+    key = await directory.create_key(admin, ada, {"name": "web", "team": "filed"})
+    assert key.row.record.team == "filed"
+    await directory.create_organization(admin, ada, {"id": "acme"})
+    with pytest.raises(Conflict, match="exists already"):
+        await directory.create_organization(admin, ada, {"id": "acme"})
+    with pytest.raises(NotThere, match='there is no team "nobody"'):
+        await directory.change_team(admin, ada, "nobody", {"disabled": True})
+
+
+async def test_what_has_not_changed_is_not_checked_again(admin, ada):
+    now = [1e9]
+    admin = replace(admin, clock=lambda: now[0])
+    made = await directory.create_key(admin, ada, {"name": "web", "expires": "2001-09-09T02:00:00Z"})
+    now[0] += 10_000
+    changed = await directory.change_key(admin, ada, made.row.record.id, {"tags": ["old"]})
+    assert changed.row.record.tags == ("old",)
+
+
+async def test_each_role_does_its_own(admin, ada):
+    body = {"id": "search"}
+    for refused in (
+        directory.create_team(admin, OTTO, body),
+        directory.create_organization(admin, OTTO, body),
+        directory.create_key(admin, VERA, {"name": "web"}),
+        directory.create_key(admin, OTTO, {"name": "web", "allow": ["passthrough"]}),
+    ):
+        with pytest.raises(NotPermitted):
+            await refused
+    await directory.create_team(admin, ada, body)
+    made = await directory.create_key(admin, ada, {"name": "web", "allow": ["passthrough"]})
+    id = made.row.record.id
+    off = await directory.change_team(admin, OTTO, "search", {"disabled": True})
+    assert off.row.record.disabled, "the kill switch is an operator's, too"
+    kept = await directory.change_key(admin, OTTO, id, {"tags": ["a"]})
+    assert kept.row.record.allow == ("passthrough",)
+    for refused in (
+        directory.change_team(admin, OTTO, "search", {"disabled": False, "limits": {"usd_per_day": 9}}),
+        directory.delete_record(admin, OTTO, "team", "search"),
+        directory.change_key(admin, VERA, id, {"disabled": True}),
+        directory.rotate_key(admin, VERA, id, {}),
+        directory.revoke_key(admin, VERA, id, end_streams=None),
+    ):
+        with pytest.raises(NotPermitted):
+            await refused
+
+
+async def test_changes_at_the_same_time_are_all_made(admin: Admin, ada: Actor, corridor: Any):
+    made = await asyncio.gather(*(directory.create_key(admin, ada, {"name": f"k{n}"}) for n in range(8)))
+    twice = await asyncio.gather(
+        *(directory.create_key(admin, ada, {"name": "same"}) for _ in range(4)), return_exceptions=True
+    )
+    assert sorted(type(each).__name__ for each in twice) == ["Changed", "Conflict", "Conflict", "Conflict"]
+    found = await records(corridor)
+    assert {f"key:{each.row.record.id}" for each in made} < set(found)
+    assert len(found) == 9
