@@ -24,6 +24,7 @@ from gateway.evals.serve import opened
 from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.evals.store.query import reading
 from gateway.evals.store.snapshot import ScoreCell, take_snapshot
+from gateway.evals.store.tables import USAGE, USAGE_SUMS
 from gateway.fake import FakeUpstream
 from gateway.stream import Corridor
 
@@ -201,6 +202,7 @@ def sums(store: str) -> dict[Any, Any]:
     found: dict[Any, Any] = {cell.key: of(cell) for cell in read(store, take_snapshot).cells}
     found["buckets"] = sorted(rows(store, "SELECT scorer, model, bucket, n FROM score_buckets"))
     found["tallies"] = sorted(rows(store, "SELECT incarnation, ledger, stratum, reason, n FROM tallies"))
+    found["usage"] = sorted(rows(store, f"SELECT {', '.join((*USAGE, *USAGE_SUMS))} FROM usage"))  # noqa: S608
     found["scores"] = sorted(rows(store, "SELECT score_id, exchange_id, scorer, status, value FROM scores"))
     return found
 
@@ -242,6 +244,7 @@ def _sections(stream: dict[str, Any], directory: Path, upstream: str) -> dict[st
         "open": True,
         "upstreams": {"local": {"kind": "openai", "base_url": upstream}},
         "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
+        "prices": {"as_of": "2026-11-26", "models": {"small": {"input": 0.15, "output": 0.6, "cached_input": 0.015}}},
         "sampling": {"rate": 1.0},
         "stream": {"name": NAME, "claim_idle_s": 1, **stream},
         "store": {"url": f"sqlite:///{directory / 'gateway.db'}"},

@@ -10,11 +10,14 @@ import asyncio
 import random
 import sys
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
+from gateway.config.derive import prices_of
 from gateway.core.exchange import Exchange, Record, from_fields
+from gateway.core.usage import nano_usd
 from gateway.evals.store.loss_accounting import Delivery, delivery
 
 KINDS = ("gateway", "consumer", "server", "both")
@@ -41,6 +44,7 @@ async def check(flows: Any, flow: Any, capsys: pytest.CaptureFixture[str], title
     assert flows.sums(flow.store) == flows.sums(other), "and the sums are those of an undisturbed run"
     assert flows.read(other, delivery).unaccounted == 0, "no kill left a hole in what one gateway appended"
 
+    check_usage(flows, flow, records, kept.values())
     stood: Delivery = flows.read(flow.store, delivery)
     assert stood.unaccounted == 0
     assert "stream_lost" not in stood.lost, "a killed server has lost nothing that it acknowledged"
@@ -59,6 +63,22 @@ async def check(flows: Any, flow: Any, capsys: pytest.CaptureFixture[str], title
             f"\n{title}: killed {', '.join(flow.kills)}; {len(flow.answered)} answered, {len(kept)} stored, "
             f"{counted} counted as gateway_lost, {max(0, len(lost) - counted)} not seen by anybody (bound {bound}) "
         )
+
+
+def check_usage(flows: Any, flow: Any, records: list[Record], kept: Collection[Exchange]) -> None:
+    """The usage of a gateway that stopped in order is that of its calls, all of which were sampled."""
+    query = "SELECT incarnation, sum(calls), sum(input_tokens), sum(output_tokens), sum(nano_usd) FROM usage GROUP BY 1"
+    stored = {row[0]: row[1:] for row in flows.rows(flow.store, query)}
+    prices = prices_of(flow.config)
+    for incarnation, tally in flows.newest(records).items():
+        its = [e for e in kept if e.incarnation == incarnation]
+        if tally.final and its:
+            assert stored[incarnation][0] == sum(c.n for c in tally.seen) == len(its)
+            used = [(e.target, e.usage) for e in its if e.usage is not None]
+            assert len(used) == len(its)
+            usd = [nano_usd(prices.cost(target, usage) or 0.0) for target, usage in used]
+            tokens = sum(u.input_tokens for _, u in used), sum(u.output_tokens for _, u in used)
+            assert stored[incarnation][1:] == (*tokens, sum(usd))
 
 
 @pytest.fixture
