@@ -24,6 +24,12 @@ def tree(path: Path) -> ast.Module:
 
 
 @cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a module's syntax."""
+    return list(ast.walk(tree(path)))
+
+
+@cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -35,8 +41,7 @@ def name_of(path: Path) -> str:
 
 def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
     """The dotted names that a module imports. everywhere: within functions too."""
-    nodes = ast.walk(tree(path)) if everywhere else iter(tree(path).body)
-    for node in nodes:
+    for node in nodes(path) if everywhere else tree(path).body:
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -120,6 +125,10 @@ LADDERS = {
 }
 
 
+def named() -> dict[str, Path]:
+    return {name_of(path): path for path in modules()}
+
+
 def room(name: str) -> str:
     return name.split("/")[0]
 
@@ -135,20 +144,20 @@ def rung(name: str) -> int:
     return 0 if first == "__init__" else next(i for i, rungs in enumerate(LADDERS[room(name)], 1) if first in rungs)
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_point_downwards_between_rooms(path: Path) -> None:
+def test_imports_point_downwards_between_rooms() -> None:
     """Imports under TYPE_CHECKING and inside functions included."""
-    here = floor(name_of(path))
-    upwards = {n for n in ours(path) if floor(n) > here}
-    assert not upwards, f"{name_of(path)} imports {upwards}"
+    upwards = {name: {n for n in ours(path) if floor(n) > floor(name)} for name, path in named().items()}
+    assert {name: found for name, found in upwards.items() if found} == {}
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room(name_of(p)) in LADDERS], ids=name_of)
-def test_imports_point_downwards_inside_a_room(path: Path) -> None:
+def test_imports_point_downwards_inside_a_room() -> None:
     """Imports under TYPE_CHECKING and inside functions included."""
-    name = name_of(path)
-    upwards = {n for n in ours(path) if room(n) == room(name) and rung(n) > rung(name)}
-    assert not upwards, f"{name} imports {upwards}"
+    upwards = {
+        name: {n for n in ours(path) if room(n) == room(name) and rung(n) > rung(name)}
+        for name, path in named().items()
+        if room(name) in LADDERS
+    }
+    assert {name: found for name, found in upwards.items() if found} == {}
 
 
 @pytest.mark.parametrize(("room", "other"), [("proxy", "evals"), ("evals", "proxy")])
@@ -186,7 +195,7 @@ def test_no_import_cycle() -> None:
 def test_no_class_name_is_defined_twice() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(name_of(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
@@ -209,16 +218,17 @@ def needs_a_test(path: Path) -> bool:
     return path.stem not in ("__init__", "__main__") and "migrations" not in path.parts
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if needs_a_test(p)], ids=name_of)
-def test_every_module_has_its_test_file(path: Path) -> None:
-    name = name_of(path)
-    room, _, stem = name.rpartition("/")
-    own = f"{room}/test_{stem}.py".lstrip("/")
-    wanted = TESTED_ELSEWHERE[name][0] if name in TESTED_ELSEWHERE else own
-    assert (ROOT / "tests" / wanted).exists(), f"gateway/{name}.py has no tests/{wanted}"
-    assert name not in TESTED_ELSEWHERE or not (ROOT / "tests" / own).exists(), (
-        f"{name} has its own test file: remove its row from TESTED_ELSEWHERE"
-    )
+def test_every_module_has_its_test_file() -> None:
+    missing, needless = [], []
+    for name in (name for name, path in named().items() if needs_a_test(path)):
+        room, _, stem = name.rpartition("/")
+        own = f"{room}/test_{stem}.py".lstrip("/")
+        wanted = TESTED_ELSEWHERE[name][0] if name in TESTED_ELSEWHERE else own
+        if not (ROOT / "tests" / wanted).exists():
+            missing.append(f"gateway/{name}.py has no tests/{wanted}")
+        if name in TESTED_ELSEWHERE and (ROOT / "tests" / own).exists():
+            needless.append(f"{name} has its own test file: remove its row from TESTED_ELSEWHERE")
+    assert (missing, needless) == ([], [])
 
 
 def test_exceptions_are_few_and_current() -> None:
@@ -228,7 +238,7 @@ def test_exceptions_are_few_and_current() -> None:
 
 def lines(found: Callable[[ast.AST], bool]) -> set[str]:
     """The modules that contain such a node."""
-    return {name_of(p) for p in modules() if any(found(node) for node in ast.walk(tree(p)))}
+    return {name_of(p) for p in modules() if any(found(node) for node in nodes(p))}
 
 
 def attribute(*chains: str) -> Callable[[ast.AST], bool]:
