@@ -68,5 +68,8 @@ class OtelConfig(Section):
     """Headers of every export request, such as an API key."""
     sample: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of calls that are traced when the request has no `traceparent`. A `traceparent` decides for itself."""
+    content: bool = False
+    """Export the prompts and answers of recorded exchanges, redacted as they are recorded, as spans of the consumer.
+    Who reads the collector can then read them."""
     service: Name = "assay-gateway"
     """The `service.name` of the exported spans."""

@@ -15,6 +15,7 @@ from gateway.config.types import OtelConfig
 from gateway.core.exchange import Exchange
 from gateway.core.score import ScoreResult
 from gateway.evals.entry_scoring import ReadEntry
+from gateway.evals.otel_content import ContentSpans
 from gateway.observability.tracing import below, events, ids_of
 
 NAME = "gen_ai.evaluation.result"
@@ -25,12 +26,15 @@ class ScoreEvents:
 
     def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
+        self._content = ContentSpans(otel) if otel.content else None
         self._provider = events(otel)
         self._logger = self._provider.get_logger("gateway.evals")
 
     def emit(self, read: Iterable[ReadEntry]) -> None:
         for each in read:
             if each.judged is not None and isinstance(each.record, Exchange):
+                if self._content is not None:
+                    self._content.emit(each.judged)
                 for result in each.judged.results:
                     self._logger.emit(self._event(each.record, result))
 
@@ -45,7 +49,9 @@ class ScoreEvents:
         )
 
     def close(self) -> None:
-        """Sends the queued events."""
+        """Sends what is queued."""
+        if self._content is not None:
+            self._content.close()
         self._provider.shutdown()
 
 
