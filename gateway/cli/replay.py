@@ -71,6 +71,9 @@ class _DatasetOptions:
     from_log: Annotated[
         str | None, typer.Option(metavar="ALIAS", help="First write recorded calls of ALIAS to DATASET.")
     ] = None
+    reuse_control: Annotated[
+        bool, typer.Option("--reuse-control", help="Take the control's answers from the recorded calls; pay once.")
+    ] = False
     since: Annotated[str | None, typer.Option(help="With --from-log: only calls of the last 30m, 2h, 7d, …")] = None
     columns: Annotated[
         list[str] | None,
@@ -132,6 +135,7 @@ def _options(requests: _Requests, decision: _Decision, pacing: _Pacing, other: _
         alpha=decision.alpha,
         guardrails=tuple(_each(_guardrail, decision.guard or [], "--guard")),
         limit=requests.limit,
+        reuse_control=other.reuse_control,
         settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
         pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
         command=_typed(),

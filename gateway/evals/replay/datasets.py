@@ -223,6 +223,8 @@ class DatasetItem:
     """The right answer. None: unknown."""
     cluster: str
     """Shared by items that depend on each other: turns of one conversation, or the same question twice."""
+    exchange_id: str | None = field(default=None, compare=False)
+    """The recorded call that it comes from; None: it comes from none. No part of the canonical form."""
 
     def canonical(self) -> bytes:
         """The item as a row of JSONL, which the dataset's hash is built from: the same in every file format."""
@@ -263,12 +265,14 @@ def item_of(row: Mapping[str, Any], number: int) -> ParsedRow:
         found = ", ".join(sorted(row)[:8]) or "nothing"
         raise ValueError(f"expected `examples`, `messages` or `request`, found {found}")
     api, request, reference, known = forms[form](row)
+    recorded = row.get("id") if form == "request" else row.get("exchange_id")
     cluster = row.get("cluster")
     if cluster is not None and not isinstance(cluster, str | int):
         raise ValueError(f"cluster must be text, not {_kind(cluster)}")
     named = _request_digest(request) if cluster is None or cluster == "" else str(cluster)
-    ignored = frozenset(k for k, v in row.items() if v is not None) - known - {*REFERENCES, "cluster"}
-    return ParsedRow(DatasetItem(number, api, request, reference, named), ignored)
+    ignored = frozenset(k for k, v in row.items() if v is not None) - known - {*REFERENCES, "cluster", "exchange_id"}
+    item = DatasetItem(number, api, request, reference, named, recorded if isinstance(recorded, str) else None)
+    return ParsedRow(item, ignored)
 
 
 Parts = tuple[Api, dict[str, Any], str | None, frozenset[str]]

@@ -68,11 +68,14 @@ class ReplayDesign:
     """The dataset's hash."""
     targets: tuple[ReplayTarget, ...]
     settings: RequestSettings
+    reuse_control: bool = False
+    """The control's answers are taken from recorded traffic where it has them."""
 
     @property
     def json(self) -> str:
         """Everything that determines the answers."""
-        fixed = {"dataset": self.dataset, "settings": asdict(self.settings)}
+        fixed: dict[str, Any] = {"dataset": self.dataset, "settings": asdict(self.settings)}
+        fixed |= {"reuse_control": True} if self.reuse_control else {}
         targets = {t.name: t.definition for t in self.targets}
         return orjson.dumps({**fixed, "targets": targets}, option=orjson.OPT_SORT_KEYS).decode()
 

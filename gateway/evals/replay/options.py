@@ -36,6 +36,8 @@ class ReplayOptions:
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
     """In addition to the one on the error rate."""
+    reuse_control: bool = False
+    """Take the control's answers from recorded traffic where it has them."""
     limit: int | None = None
     """The number of rows, from the first. None: all."""
     settings: RequestSettings = field(default_factory=RequestSettings)
@@ -46,6 +48,18 @@ class ReplayOptions:
 
 def rows_of(options: ReplayOptions, dataset: Dataset) -> int:
     return min(options.limit or dataset.rows, dataset.rows)
+
+
+def check_reuse(options: ReplayOptions, dataset: Dataset) -> None:
+    """Raises CannotRun where no recorded answer could fit."""
+    if not options.reuse_control:
+        return
+    if options.settings.fields or options.settings.system is not None:
+        raise CannotRun("--reuse-control: --set and --system change the request, so no recorded answer belongs to it")
+    if all(item.exchange_id is None for item in dataset.items()):
+        raise CannotRun(
+            f"--reuse-control: {dataset.source} has no recorded calls; give a file of --from-log or gateway export"
+        )
 
 
 def name_of(dataset: Dataset, design: str) -> str:
@@ -90,6 +104,7 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
         repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
         guardrails=tuple(guards.values()), settings=_described(options.settings), command=options.command,
+        reused=options.reuse_control,
     )  # fmt: skip
 
 

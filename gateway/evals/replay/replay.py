@@ -21,7 +21,17 @@ from gateway.evals.replay.compare import TargetSummary, summarize
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import ReplayDesign
 from gateway.evals.replay.gateway_choice import GatewayLocation, Say, reached, store_of
-from gateway.evals.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
+from gateway.evals.replay.logged_answers import ReusingRequester
+from gateway.evals.replay.options import (
+    ReplayOptions,
+    check_reuse,
+    metrics,
+    name_of,
+    question_of,
+    rows_of,
+    sections,
+    single,
+)
 from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
 from gateway.evals.replay.sheet import sheet
@@ -53,9 +63,12 @@ async def replay(
 
     Raises CannotRun and its subclasses, and ConfigError.
     """
+    check_reuse(options, dataset)
     async with opened(dataset, options, location, say) as (job, requester):
         question = question_of(options, dataset, metrics(job.scorers))
         progress = await run_job(job, requester, location, watch)
+    if options.reuse_control:
+        say(f"{progress.reused} answers of {job.design.targets[0].name} were taken from recorded calls by this run")
     return _reported(job, question, progress, store_of(location))
 
 
@@ -69,7 +82,7 @@ async def opened(
         outside = ExternalServices(connections, client, prices, directory=location.path.parent)
         built = build_all(sections(options, dataset, location.config), outside)
         _check_judges(location.config, built, say)
-        design = ReplayDesign(dataset.hash, targets, options.settings)
+        design = ReplayDesign(dataset.hash, targets, options.settings, options.reuse_control)
         try:
             yield (
                 ReplayJob(
@@ -102,9 +115,12 @@ async def run_job(
         async with ReplayStore(store_of(location)) as store:
             design = job.design
             await store.begin(Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, time.time()))
-            run = ReplayRun(job, store, requester, threads, watch)
+            asks = ReusingRequester(store, requester, design.targets[0]) if design.reuse_control else requester
+            run = ReplayRun(job, store, asks, threads, watch)
             try:
-                return await run.run()
+                progress = await run.run()
+                progress.reused = asks.reused if isinstance(asks, ReusingRequester) else 0
+                return progress
             except asyncio.CancelledError:
                 done = run.progress.before + run.progress.done - run.progress.failed
                 raise CannotRun(

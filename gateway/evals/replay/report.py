@@ -39,6 +39,10 @@ _MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPU
 _UNINFORMATIVE = (
     "every answer of both targets has the worst value of {}, which does not tell them apart; choose another --primary"
 )
+REUSED = (
+    "Answers of the control are those of the recorded calls, where there is one: they were given under live traffic "
+    "and at another time than the candidate's, and without failed calls. Compare quality, not times or errors."
+)
 LIMITS = (
     "A replay sends each row on its own: the effect of an answer on the rest of a conversation is not measured.",
     "The result is about these rows. Rows of recorded traffic are as sampled, and are not weighted.",
@@ -70,6 +74,8 @@ class ReportScope:
     """(scorer, version)."""
     settings: tuple[tuple[str, str], ...] = ()
     command: str = ""
+    reused: bool = False
+    """Answers of the control are those of recorded traffic."""
     created: float = 0.0
     first: float | None = None
     last: float | None = None
@@ -299,6 +305,7 @@ def _limits(versus: _CandidateReport) -> tuple[str, ...]:
     others = [(t, versus.sheet.others[t]) for t in (versus.control, versus.candidate) if versus.sheet.others[t]]
     return (
         *LIMITS,
+        *([REUSED] if versus.question.reused else []),
         *(f"{n} answers of {t} came from another upstream or model than its first answer." for t, n in others),
     )
 

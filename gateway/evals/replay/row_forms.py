@@ -138,6 +138,7 @@ def _exported(row: Row) -> Row | None:
         "messages": _json(row["messages"]),
         "reference": reference,
         "cluster": row.get("cluster"),
+        "exchange_id": row.get("id"),
     }
 
 

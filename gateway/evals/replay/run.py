@@ -73,6 +73,8 @@ class ReplayProgress:
     over_budget: bool = False
     """The run stopped because the budget is spent."""
     last_error: str = ""
+    reused: int = 0
+    """Answers that this run took from recorded calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class ReplayRun:
         answer = await self._requester.ask(request)
         judged = await self._judge(request, answer, self._job.scorers) if answer.outcome == "ok" else None
         await self._results.put((answer, judged))
-        self._count(answer)
+        self._count(request, answer)
         self._streaks.take(answer)
 
     async def _rescore(self, job: _Rescore) -> None:
@@ -179,13 +181,14 @@ class ReplayRun:
         results = await score_all(scorers, judged, lambda _: 0.0, self._threads, patient=True)
         return ScoredExchange(judged.exchange, judged.completion, results)
 
-    def _count(self, answer: ReplayAnswer) -> None:
+    def _count(self, request: ReplayRequest, answer: ReplayAnswer) -> None:
         progress = self.progress
         progress.done += 1
         if answer.outcome != "ok":
             progress.failed += 1
             progress.last_error = plain(f"{answer.target}: {answer.error}")
-        if answer.cost_usd is not None:
+        recorded = answer.exchange_id is not None and answer.exchange_id == request.item.exchange_id
+        if answer.cost_usd is not None and not recorded:  # a recorded answer was paid for when it was recorded
             progress.usd += answer.cost_usd
         self._watch(progress)
 

@@ -54,7 +54,7 @@ def _row(each: LoggedCall, left_out: Counter[str]) -> bytes | None:
         left_out["with images or files, which the store does not hold"] += 1
         return None
     try:
-        return _item(each).canonical()
+        return orjson.dumps({**orjson.loads(_item(each).canonical()), "id": each.id}, option=orjson.OPT_SORT_KEYS)
     except ValueError:  # content: metadata, a body cut at its cap, an API that is not replayed
         left_out["whose questions the store does not hold"] += 1
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, or_, select
@@ -117,6 +117,7 @@ class LoggedCall:
     """The answer that its caller would have preferred, from feedback."""
     reference: str | None = None
     """The right answer, from a header of the call."""
+    id: str = field(default="", compare=False)
 
 
 class ReplayStore(Store):
@@ -135,8 +136,12 @@ class ReplayStore(Store):
         return await self.run(lambda connection: known(connection, replay, first, last))
 
     async def spent(self, replay: str) -> float:
-        """USD, of the answers that have a price."""
-        total = select(func.coalesce(func.sum(replay_answers.c.cost_usd), 0.0)).where(replay_answers.c.replay == replay)
+        """USD, of the answers that have a price, without those that were recorded before the replay."""
+        a = replay_answers.c
+        own = select(replays.c.created).where(replays.c.name == replay).scalar_subquery()
+        total = select(func.coalesce(func.sum(a.cost_usd), 0.0)).where(
+            a.replay == replay, a.asked >= func.coalesce(own, 0.0)
+        )
         return await self.run(lambda connection: float(connection.execute(total).scalar_one()))
 
     async def answer(self, answer_id: str) -> ReplayAnswer:
@@ -252,7 +257,7 @@ def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     f = feedback.c
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
-        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference)
+        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference, e.id)
         .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
         .order_by(e.received.desc(), e.id.desc())
         .limit(wanted.limit)
