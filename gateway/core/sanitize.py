@@ -15,6 +15,10 @@ _CONTROL = re.compile(
 _FORMULA = frozenset("=+-@\t\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
 
 
+# Where a program that splits at another separator, or at a line break within quotes, would begin a cell.
+_INNER_FORMULA = re.compile("([;|\t\n][\"']?)(?=[=+@\uff1d\uff0b\uff20]|[-\uff0d][^\\s\\-)])")
+
+
 def plain(text: str) -> str:
     """The text without characters that move a cursor, change a colour or reorder the display."""
     return _CONTROL.sub("", text)
@@ -23,10 +27,17 @@ def plain(text: str) -> str:
 def cell(text: str) -> str:
     """The text for a cell of a spreadsheet: plain, and not a formula in any program.
 
-    Source: OWASP, "CSV Injection": a leading apostrophe makes it text.
+    Source: OWASP, "CSV Injection": a leading apostrophe makes it text. A program whose separator is a semicolon or tab
+    reads a comma-separated file as other cells, and quotes as text, so formulas within the text get one too.
     """
     safe = plain(text)
+    safe = safe[:1] + _INNER_FORMULA.sub(r"\1'", safe[1:])
     return f"'{safe}" if safe[:1] in _FORMULA else safe
+
+
+def line(text: str) -> str:
+    """The plain text in one line, for a log: a line break within it cannot begin a line of its own."""
+    return " ".join(plain(text).splitlines())
 
 
 def to_json(value: Any, *, indent: bool = True) -> str:

@@ -6,9 +6,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-import orjson
-
 from gateway.config.types import LogConfig
+from gateway.core.sanitize import plain, to_json
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 UVICORN = "uvicorn.error"  # the logger of all that uvicorn says, errors or not
@@ -23,11 +22,21 @@ class JsonFormatter(logging.Formatter):
             "time": timestamp(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage().encode("utf-8", "replace").decode(),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode("utf-8", "replace")
+        return to_json(entry, indent=False)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record for people. What follows a line break is indented, so that it cannot pass for another record."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record)).replace("\n", "\n    ")
 
 
 class UvicornFilter(logging.Filter):
@@ -73,7 +82,7 @@ def is_json(log: LogConfig) -> bool:
 def begin(log: LogConfig) -> None:
     """Sends everything that this process logs from now on to stderr, in the configured format."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if is_json(log) else logging.Formatter(TEXT_FORMAT))
+    handler.setFormatter(JsonFormatter() if is_json(log) else TextFormatter())
     logging.basicConfig(level=log.level.upper(), handlers=[handler], force=True)
     uvicorn = logging.getLogger(UVICORN)
     if not any(isinstance(each, UvicornFilter) for each in uvicorn.filters):

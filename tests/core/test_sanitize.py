@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.sanitize import cell, plain, to_json
+from gateway.core.sanitize import cell, line, plain, to_json
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,32 @@ def test_invalid_bytes_are_replaced():
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1"])
 def test_a_cell_is_never_a_formula(text):
     assert cell(text) == "'" + plain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a;=1+1", "a;'=1+1"),
+        ('a;"=1+1', "a;\"'=1+1"),
+        ("a\t@SUM(1)", "a\t'@SUM(1)"),
+        ("a\n=1", "a\n'=1"),
+        ("a\r\n+1", "a\n'+1"),
+        ("a\n-1+cmd|' /C calc'!A0", "a\n'-1+cmd|' /C calc'!A0"),
+        ("a|\uff1d1", "a|'\uff1d1"),
+    ],
+)
+def test_a_formula_within_a_cell_is_none_for_another_separator(text: str, kept: str) -> None:
+    """A spreadsheet whose separator is a semicolon splits there, whatever stands in quotes."""
+    assert cell(text) == kept
+
+
+@pytest.mark.parametrize("text", ["a\n- one\n- two", "so ;-) it is", "a; b", "x\n---\ny", "1 | = | 2"])
+def test_lists_and_rules_within_a_cell_are_unchanged(text: str) -> None:
+    assert cell(text) == text
+
+
+def test_a_line_is_one_line() -> None:
+    assert line("HTTP 400 x\n2026 ERROR\u2028forged\x1b[31m\x85") == "HTTP 400 x 2026 ERROR forged[31m"
 
 
 @pytest.mark.parametrize("text", ["", "1 = 1", "a@b.example", "Grüße"])

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gateway.config.types import LogConfig
-from gateway.observability.logging import JsonFormatter, UvicornFilter, is_json, timestamp
+from gateway.observability.logging import JsonFormatter, TextFormatter, UvicornFilter, is_json, timestamp
 
 PROGRAM = """
 import logging, sys
@@ -52,6 +52,24 @@ def test_auto_asks_whether_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert not is_json(LogConfig())
     assert is_json(LogConfig(format="json"))
+
+
+FORGED = "failed: x\n2026-01-01 00:00:00 ERROR all keys leaked\x1b[2J\x9b31m\u202e"
+
+
+def test_a_text_within_a_line_forges_no_other_line() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (FORGED,), None)
+    first, second = TextFormatter().format(record).split("\n")
+    assert first.endswith("INFO failed: x")
+    assert second == "    2026-01-01 00:00:00 ERROR all keys leaked[2J31m"
+    in_json = JsonFormatter().format(record)
+    assert json.loads(in_json)["message"] == FORGED
+    assert in_json.isascii()
+
+
+def test_a_lone_surrogate_is_logged() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "a\ud800b", (), None)
+    assert json.loads(JsonFormatter().format(record))["message"] == "a?b"
 
 
 def test_what_cannot_be_json_is_said_as_text() -> None:

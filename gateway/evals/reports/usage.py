@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.core.sanitize import plain
+from gateway.core.sanitize import cell, plain
 from gateway.evals.reports.samples import InvalidDuration, seconds_of
 from gateway.evals.store.query import Reading
 from gateway.evals.store.usage import UsageRow, read_usage
@@ -86,7 +86,7 @@ def as_csv(report: UsageReport) -> str:
     writer.writerow([*names, *NUMBERS])
     for row in report.rows:
         figures = numbers(row)
-        writer.writerow([*(_cell(row.by[name]) for name in names), *(_blank(figures[name]) for name in NUMBERS)])
+        writer.writerow([*(cell(row.by[name]) for name in names), *(_blank(figures[name]) for name in NUMBERS)])
     return out.getvalue()
 
 
@@ -95,10 +95,6 @@ def numbers(row: UsageRow) -> dict[str, int | float | None]:
     figures = row.sums._asdict()
     del figures["nano_usd"]
     return {**figures, "usd": row.usd}
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _blank(value: float | None) -> Any:

@@ -19,13 +19,15 @@ from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.headers import for_passthrough, from_passthrough
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
-from gateway.proxy.types import ClientGone, Receive, Send
+from gateway.proxy.types import ClientGone, Headers, Receive, Send
 
 log = logging.getLogger(__name__)
 
 CONTEXT = "gateway.context"
 """Where the scope of a PassthroughCall holds its CallContext."""
 _CONNECT_S = 5.0
+_INERT: Headers = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox")]
+"""An upstream's page runs no script on the gateway's own origin."""
 _LAST_STATUS = 599  # the highest valid one (RFC 9110, section 15); uvicorn cannot send a higher one
 
 
@@ -84,7 +86,7 @@ async def _send_on(
     """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
     try:
         head = [*from_passthrough(reply.headers, upstream.config.url), (b"x-request-id", new_id().encode())]
-        head.append((b"x-gateway-upstream", upstream.name.encode()))
+        head += [(b"x-gateway-upstream", upstream.name.encode()), *_INERT]
         if replacer is None:
             head += [(n, v) for n, v in reply.headers if n == b"content-length"]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})

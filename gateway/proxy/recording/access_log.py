@@ -22,6 +22,8 @@ import orjson
 
 from gateway.core.exchange import Attempt, Target, Usage
 from gateway.core.prices import Prices
+from gateway.core.sanitize import line as one_line
+from gateway.core.sanitize import to_json
 from gateway.observability.logging import timestamp
 from gateway.observability.tracing import SpanIds
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
@@ -362,7 +364,7 @@ def _named(api: str, alias: str, upstream: str, model: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _text(text: str) -> bytes:
-    return orjson.dumps(text or None)
+    return to_json(text or None, indent=False).encode()
 
 
 def as_words(line: AccessLine) -> bytes:
@@ -375,7 +377,7 @@ def as_words(line: AccessLine) -> bytes:
     timed += [f"${cost:.4g}"] if (cost := line.cost_usd) else []
     timed += [f"{len(line.attempts)} attempts"] if len(line.attempts) > 1 else []
     timed += [line.outcome] if line.outcome != "ok" else []
-    timed += [text for text in (line.error, line.failure) if text]
+    timed += [one_line(text) for text in (line.error, line.failure) if text]
     timed += [f"key {line.key}"] if line.key else []
     return f"{' '.join(parts)} {', '.join(timed)} [{line.id}]\n".encode("utf-8", "replace")
 

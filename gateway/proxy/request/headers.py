@@ -13,6 +13,8 @@ _UPSTREAM = frozenset(
         b"idempotency-key", b"http-referer", b"x-title",
     }
 )  # fmt: skip
+_WITH_JSON = _UPSTREAM - {b"content-type"}
+JSON_TYPE: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _CLIENT = frozenset(
     {
         b"content-type",
@@ -28,12 +30,17 @@ _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
 _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None) -> Headers:
+def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, *, json: bool = False) -> Headers:
     """The headers an upstream may see. Never a credential, a cookie, a hop-by-hop header, or one not listed here.
 
     OpenAI-Organization and OpenAI-Project are not among them: they would choose who pays for the gateway's credential.
+    json: the body was read as JSON, and so must the upstream read it, whatever the client calls it: a form within a
+    JSON text could name another model.
     """
-    out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
+    if json:
+        out = [JSON_TYPE, *[h for h in headers if h[0] in _WITH_JSON or h[0][:12] == b"x-stainless-"]]
+    else:
+        out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
     if client_id is not None:
         out.append((b"x-request-id", client_id.encode()))
     return out

@@ -57,7 +57,7 @@ def read_call(
     if query:
         _check_query(query)
         path = path + b"?" + query
-    forwarded = for_upstream(request.headers, client_id)
+    forwarded = for_upstream(request.headers, client_id, json=upload is None)
     if b"idempotency-key" in headers:
         forwarded = [(n, _of_caller(v, caller) if n == b"idempotency-key" else v) for n, v in forwarded]
     conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))

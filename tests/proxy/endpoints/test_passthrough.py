@@ -46,6 +46,15 @@ async def test_a_path_is_carried_as_it_was_written(passing: Any, upstream: FakeU
     assert (upstream.calls[0].path, upstream.calls[0].query) == ("/v1/files/a/b c", "x=1&y=%2e%2e")
 
 
+async def test_a_page_of_an_upstream_runs_no_script_on_the_gateways_origin(
+    passing: Any, upstream: FakeUpstream
+) -> None:
+    upstream.answers(200, b"<script>alert(1)</script>", content_type="text/html")
+    reply = await passing.client.get("/files/f/content")
+    assert reply.headers["content-security-policy"] == "sandbox"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_one_attempt_is_made_and_no_other_upstream_asked(
     start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
 ) -> None:

@@ -19,6 +19,7 @@ from gateway.proxy.recording.access_log import (
     MAX_WAITING,
     AccessLine,
     AccessLog,
+    as_json,
     as_words,
     client_address,
     pieces,
@@ -106,6 +107,15 @@ def test_a_line_of_words_is_for_people() -> None:
     )
     assert b"401 chat 0.51 s" in as_words(refused)
     assert b"invalid_api_key" in as_words(refused)
+
+
+def test_what_an_upstream_says_forges_no_line() -> None:
+    """An upstream's error code is a text of its choice, or of its client's."""
+    forged = LINE._replace(failure="HTTP 400 x\n22:13:20.250 200 chat\x1b[2J\x9b31m")
+    assert as_words(forged).count(b"\n") == 1
+    assert b"\x1b" not in as_words(forged)
+    assert as_json(forged).isascii()
+    assert json.loads(as_json(forged))["failure"] == forged.failure
 
 
 def test_lines_of_several_workers_do_not_mix_in_a_pipe() -> None:

@@ -6,7 +6,9 @@ import gzip
 import json
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 
+import httpx2
 import pytest
 
 from gateway.core.errors import BadRequest
@@ -240,6 +242,32 @@ async def test_names_that_differ_only_in_case_are_refused(
     assert f'"{meant}"' in reply.json()["error"]["message"]
     assert reply.json()["error"]["param"] == json.loads(spelling)
     assert not upstream.received
+
+
+URLENCODED = (b"content-type", b"application/x-www-form-urlencoded")
+DISGUISED_FORMS = {
+    "a form": [URLENCODED],
+    "parts": [(b"content-type", b"multipart/form-data; boundary=b")],
+    "a form before JSON": [
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"content-type", b"application/json"),
+    ],
+    "another charset": [(b"content-type", b"application/json; charset=utf-7")],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("headers", DISGUISED_FORMS.values(), ids=DISGUISED_FORMS.keys())
+async def test_what_was_read_as_json_is_sent_as_json(gateway: Any, upstream: FakeUpstream, headers: Any) -> None:
+    """An upstream that goes by the content-type would read the model BIG of the form within the text."""
+    body = b'{"model":"chat","messages":[{"role":"user","content":"&model=BIG&messages=x&"}]}'
+    assert parse_qs(body)[b"model"] == [b"BIG"]
+    request = httpx2.Request("POST", gateway.base_url + "/chat/completions", content=body)
+    sent = [(b"authorization", b"Bearer test-key"), *headers]
+    request.headers = httpx2.Headers([*request.headers.raw, *sent])
+    assert (await gateway.client.send(request)).status_code == 200
+    [call] = upstream.received
+    assert [value for name, value in call.headers if name == "content-type"] == ["application/json"]
 
 
 async def test_unknown_members_pass_in_any_case(gateway: Any, upstream: FakeUpstream) -> None:

@@ -274,6 +274,8 @@ class HttpProtocol(asyncio.Protocol):
                 if self._has_host:
                     raise HttpParserError("more than one Host (RFC 9112, section 3.2)")
                 self._has_host = True
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise HttpParserError("a transfer coding that is not known here (RFC 9112, section 6.1)")
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -283,9 +285,14 @@ class HttpProtocol(asyncio.Protocol):
             if self._head_too_large:
                 raise HttpParserError("too large")
         if target[:1] != b"/":
-            target = _origin_form(target)
+            target, self._headers = _origin_form(target, self._headers)
+        if b"#" in target:
+            raise HttpParserError("a fragment in the target (RFC 9112, section 3.2)")
         path, _, query = target.partition(b"?")
-        http10 = parser.get_http_version() == "1.0"
+        version = parser.get_http_version()
+        http10 = version == "1.0"
+        if version != "1.1":
+            _check_version(version, self._headers)
         keep_alive = parser.should_keep_alive()
         self._receiving = request = ServerRequest(
             self, parser.get_method(), path, query, self._headers, keep_alive=keep_alive, http10=http10
@@ -570,7 +577,21 @@ def _unsent(transport: asyncio.Transport) -> int:
     return 0
 
 
-def _origin_form(target: bytes) -> bytes:
-    """Path and query of a target in another form (RFC 9112, section 3.2). Raises HttpParserError."""
+def _origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Path and query of a target in another form, and the headers with the host that it names, which goes before the
+    header's (RFC 9112, section 3.2.2). Raises HttpParserError."""
     parts = parse_url(target)
-    return (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+    if parts.userinfo:
+        raise HttpParserError("a user in the target (RFC 9110, section 4.2.4)")
+    if parts.host is not None:
+        port = b"" if parts.port is None else b":%d" % parts.port
+        host = b"[%b]" % parts.host if b":" in parts.host else parts.host
+        headers = [*((n, v) for n, v in headers if n != b"host"), (b"host", host + port)]
+    return (parts.path or b"/") + (b"?" + parts.query if parts.query else b""), headers
+
+
+def _check_version(version: str, headers: Headers) -> None:
+    """Raises HttpParserError for a request that is neither HTTP/1.1 nor a whole HTTP/1.0: an older proxy in front does
+    not know chunked bodies, and would see another end of this request (RFC 9112, section 6.1)."""
+    if version != "1.0" or any(name == b"transfer-encoding" for name, _ in headers):
+        raise HttpParserError("not HTTP/1.1")

@@ -71,6 +71,13 @@ SMUGGLING = {
     "an upgrade with chunks": POST
     + b"Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
     + SECOND,
+    "a coding before chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "chunks in HTTP/1.0": b"POST /first HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "HTTP/0.9": b"GET /first\r\n\r\n" + SECOND,
+    "HTTP/2 in a line": b"GET /first HTTP/2.0\r\nHost: x\r\n\r\n" + SECOND,
+    "a fragment in the target": b"GET /first#x HTTP/1.1\r\nHost: x\r\n\r\n" + SECOND,
+    "a user in the target": b"GET http://x@y/first HTTP/1.1\r\nHost: y\r\n\r\n" + SECOND,
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SECOND,
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" + SECOND,
 }
@@ -101,6 +108,19 @@ async def test_a_request_without_a_host_is_answered(talk: Any) -> None:
         await line.say(b"GET /fine HTTP/1.1\r\n\r\n")
         await line.until(b"ok")
     assert len(app.heard) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "host"), [(b"http://Evil.example:8/a?b", b"evil.example:8"), (b"http://[::1]/a", b"[::1]")]
+)
+async def test_the_host_of_an_absolute_target_goes_before_the_headers(talk: Any, target: bytes, host: bytes) -> None:
+    """RFC 9112, section 3.2.2: else /metrics would be shown for a name that only the header calls loopback."""
+    app = App()
+    line = await talk(app)
+    await line.say(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await line.until(b"ok")
+    assert app.heard == [("/a", b"")]
+    assert [value.lower() for name, value in app.headers[0] if name == b"host"] == [host]
 
 
 async def test_trailers_are_no_headers(talk: Any) -> None:
